@@ -1,0 +1,119 @@
+"""Where a network runs: choice of device and precision, running out of memory."""
+
+import contextlib
+import gc
+
+import torch
+
+__all__ = [
+    "PRECISIONS",
+    "compute_context",
+    "free_device_memory",
+    "is_out_of_memory",
+    "resolve_device",
+]
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+_ACCELERATORS = ("cuda", "mps", "xpu")
+
+
+def resolve_device(device):
+    """Turn the `device` parameter of an estimator into a torch device that exists.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If there is no such device. It is never replaced silently by another one.
+    """
+    if device == "auto":
+        found = [name for name in _ACCELERATORS if _is_available(name)]
+        return torch.device(found[0] if found else "cpu")
+    usable = ["cpu"]
+    for name in _ACCELERATORS:
+        if _is_available(name):
+            usable.append(name)
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"The 'device' parameter must be 'auto' or the name of a torch device. "
+            f"Got {device!r} instead. Usable here: {', '.join(usable)}."
+        ) from error
+    if resolved.type not in usable or _index_is_beyond(resolved):
+        raise ValueError(
+            f"The 'device' parameter is {str(resolved)!r}, which torch does not find "
+            f"on this machine. Usable here: {', '.join(usable)}. "
+            "device='auto' takes the best of them."
+        )
+    return resolved
+
+
+def _is_available(name):
+    return getattr(torch, name).is_available() if hasattr(torch, name) else False
+
+
+def _index_is_beyond(device):
+    if device.index is None or device.type == "cpu":
+        return False
+    return device.index >= getattr(torch, device.type).device_count()
+
+
+@contextlib.contextmanager
+def compute_context(device, precision):
+    """Inference mode in the given precision, for the body of a ``with``.
+
+    float32 means float32: on NVIDIA GPUs torch's convolutions round their inputs to
+    TF32 by default, which moves features by 1e-3 against a CPU's, so that is
+    switched off for the time being.
+
+    Parameters
+    ----------
+    device : torch.device
+    precision : {"float32", "bfloat16", "float16"}
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if precision != "float32":
+            dtype = PRECISIONS[precision]
+            stack.enter_context(torch.autocast(device.type, dtype=dtype))
+        elif device.type == "cuda":
+            stack.enter_context(
+                torch.backends.cudnn.flags(
+                    enabled=True,
+                    benchmark=torch.backends.cudnn.benchmark,
+                    deterministic=torch.backends.cudnn.deterministic,
+                    allow_tf32=False,
+                )
+            )
+        yield
+
+
+def is_out_of_memory(error):
+    """Return whether an exception says that a device's memory did not suffice."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # The CPU's allocator and MPS raise plain RuntimeErrors.
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def free_device_memory(device):
+    """Give what torch's allocator keeps for reuse back to the device."""
+    if device.type in _ACCELERATORS:
+        gc.collect()
+        getattr(torch, device.type).empty_cache()

@@ -1,0 +1,102 @@
+"""What can go wrong, by name, and the "did you mean" that goes with it."""
+
+import difflib
+
+__all__ = [
+    "BadImageError",
+    "BadImageWarning",
+    "CacheWarning",
+    "OutOfMemoryError",
+    "WeightsNotFoundError",
+    "did_you_mean",
+]
+
+
+class BadImageError(ValueError):
+    """An image that cannot be turned into pixels.
+
+    Parameters
+    ----------
+    cause : str
+        What is wrong with it, in words.
+    row : int or None, default=None
+        Its row in X, counted from 0.
+    origin : str or None, default=None
+        The path of its file, or what kind of object it was.
+    """
+
+    def __init__(self, cause, row=None, origin=None):
+        # All arguments go to `args`, so that the error survives the pickling that
+        # brings it back from a joblib worker.
+        super().__init__(cause, row, origin)
+        self.cause = cause
+        self.row = row
+        self.origin = origin
+
+    def at(self, row, origin):
+        """Return the same error with its place in X filled in."""
+        return BadImageError(self.cause, row, origin)
+
+    def __str__(self):
+        place = [f"row {self.row}"] if self.row is not None else []
+        place += [self.origin] if self.origin else []
+        return f"{', '.join(place)}: {self.cause}" if place else self.cause
+
+
+class BadImageWarning(UserWarning):
+    """Images were replaced by NaN rows; `failures` lists them.
+
+    Parameters
+    ----------
+    message : str
+        The text shown.
+    failures : tuple of BadImageError, default=()
+        One error a row, in the order of the rows, each with `row`, `origin` and
+        `cause`.
+    """
+
+    def __init__(self, message, failures=()):
+        super().__init__(message, failures)
+        self.message = message
+        self.failures = tuple(failures)
+
+    def __str__(self):
+        return self.message
+
+
+class CacheWarning(UserWarning):
+    """The feature cache could not be used as asked; results are still right."""
+
+
+class WeightsNotFoundError(OSError):
+    """The weights of a network are neither on this machine nor to be downloaded."""
+
+
+class OutOfMemoryError(MemoryError):
+    """Not even a batch of one image fits into the memory of the device."""
+
+
+def did_you_mean(name, candidates, n=3):
+    """Return `` Did you mean 'a' or 'b'?``, or ``""`` where nothing is near.
+
+    Parameters
+    ----------
+    name : str
+        What was asked for.
+    candidates : iterable of str
+        What there is.
+    n : int, default=3
+        How many to name at the most.
+
+    Returns
+    -------
+    str
+        A sentence with a leading blank, to be put behind an error's text.
+    """
+    by_folded = {}
+    for candidate in candidates:
+        by_folded.setdefault(candidate.lower(), candidate)
+    near = difflib.get_close_matches(name.lower(), by_folded, n=n, cutoff=0.6)
+    if not near:
+        return ""
+    return f" Did you mean {' or '.join(repr(by_folded[key]) for key in near)}?"

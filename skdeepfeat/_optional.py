@@ -1,0 +1,36 @@
+"""Import of what only an extra installs."""
+
+import importlib
+
+__all__ = ["import_optional"]
+
+
+def import_optional(module, *, extra, purpose):
+    """Import `module`, or say which extra brings it.
+
+    Parameters
+    ----------
+    module : str
+        The module's dotted name.
+    extra : str
+        The extra of this package that installs it.
+    purpose : str
+        What it is needed for; the error begins with it.
+
+    Returns
+    -------
+    module
+        The imported module.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed. The message names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} needs the package {module.partition('.')[0]!r}, which is not "
+            f"installed. Install it with: pip install 'skdeepfeat[{extra}]'"
+        ) from error
