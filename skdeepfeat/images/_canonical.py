@@ -1,0 +1,160 @@
+"""The one form that every image takes: uint8, gray (H, W) or RGB (H, W, 3).
+
+The functions work on one image and, with leading axes, on a block of equal ones.
+"""
+
+import numpy as np
+
+from skdeepfeat._errors import BadImageError
+
+__all__ = ["CHANNELS", "canonical_image", "canonical_pixels", "value_fault"]
+
+CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
+
+# What arithmetic in float32 adds to a value that should be 0 or 1.
+_ROUNDING = 1e-6
+_WHITE = 255
+
+
+def canonical_image(array):
+    """Return one user's array in canonical form.
+
+    Parameters
+    ----------
+    array : ndarray of shape (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4)
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W) or (H, W, 3)
+
+    Raises
+    ------
+    BadImageError
+        If the shape or the values are not those of an image.
+    """
+    fault = _shape_fault(array.shape)
+    fault = fault or value_fault(array.dtype, lambda: _range_of(array), "image")
+    if fault:
+        raise BadImageError(fault)
+    return canonical_pixels(array, has_channels=array.ndim == 3)
+
+
+def canonical_pixels(values, *, has_channels):
+    """Return values that `value_fault` has passed in canonical form.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., H, W, C) or, without channels, (..., H, W)
+    has_channels : bool
+        Whether the last axis is the channels'.
+
+    Returns
+    -------
+    ndarray of uint8, shape (..., H, W) or (..., H, W, 3), in C order
+    """
+    pixels = _to_uint8(values)
+    if has_channels:
+        n_channels = pixels.shape[-1]
+        if n_channels == 1:
+            pixels = pixels[..., 0]
+        elif n_channels == 2:
+            pixels = _over_white(pixels[..., 0], pixels[..., 1])
+        elif n_channels == 4:
+            pixels = _over_white(pixels[..., :3], pixels[..., 3:])
+    return np.ascontiguousarray(pixels)
+
+
+def _to_uint8(values):
+    kind, itemsize = values.dtype.kind, values.dtype.itemsize
+    if kind == "u" and itemsize == 1:
+        return values
+    if kind == "b":
+        return values.astype(np.uint8) * np.uint8(_WHITE)
+    if kind == "u":
+        # 65535 = 255 * 257, so this is the rounded value * 255 / 65535.
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    # float16 holds 0 to 255 too coarsely to multiply in.
+    scaled = values.astype(np.float32) if itemsize < 4 else values
+    return np.rint(scaled * 255).astype(np.uint8)
+
+
+def _over_white(colour, alpha):
+    if alpha.size and alpha.min() == _WHITE:
+        return colour
+    # In 16 bits: the largest sum is 255 * 255 + 127. Division by 255, rounded.
+    alpha = alpha.astype(np.uint16)
+    mixed = colour * alpha + (_WHITE - alpha) * np.uint16(_WHITE)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def value_fault(dtype, value_range, name):
+    """Return what is wrong with the values of an array, with the way out, or None.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+    value_range : callable
+        Returns (lowest, highest), NaN if there is one; called only where needed.
+    name : str
+        What the array is called in the advice: ``X``, ``image``.
+
+    Returns
+    -------
+    str or None
+    """
+    if dtype.kind == "b" or (dtype.kind == "u" and dtype.itemsize <= 2):
+        return None
+    if dtype.kind in "iu":
+        low, high = value_range()
+        advice = f"use {name}.astype(np.uint8)"
+        if low < 0 or high > 255:
+            advice = f"bring the values to 0 to 255 and {advice}"
+        return (
+            f"integers must be uint8 (0 to 255) or uint16 (0 to 65535): {advice}. "
+            f"Got dtype {dtype} with values from {low} to {high}"
+        )
+    if dtype.kind != "f":
+        return f"dtype {dtype} does not hold pixel values; use uint8"
+    low, high = (float(value) for value in value_range())
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return None
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return f"the values must be finite, but there is NaN or infinity in {name}"
+    return (
+        f"float values must be in [0, 1]: {_advice(low, high, name)}. "
+        f"Got values from {low:.6g} to {high:.6g}"
+    )
+
+
+def _advice(low, high, name):
+    if low >= 0 and 127 < high <= 255:
+        return f"use {name} / 255, or pass uint8"
+    if low >= -0.5 and high <= 1.5:
+        return f"use np.clip({name}, 0, 1) if these are rounding or resizing overshoots"
+    if low >= -1 - _ROUNDING and high <= 1 + _ROUNDING:
+        return f"use ({name} + 1) / 2, or pass uint8"
+    if low >= 0:
+        return f"use {name} / {name}.max(), or pass uint8"
+    return f"use ({name} - {name}.min()) / ({name}.max() - {name}.min()), or pass uint8"
+
+
+def _range_of(array):
+    return array.min(), array.max()
+
+
+def _shape_fault(shape):
+    if len(shape) not in (2, 3):
+        return (
+            "an image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "
+            f"Got shape {shape}"
+        )
+    if 0 in shape:
+        return f"it has no pixels. Got shape {shape}"
+    if len(shape) == 3 and shape[2] not in CHANNELS:
+        if shape[0] in CHANNELS:
+            return (
+                "the channels must come last: use image.transpose(1, 2, 0). "
+                f"Got shape {shape}"
+            )
+        return f"an image has 1, 3 or 4 channels. Got shape {shape}"
+    return None

@@ -1,0 +1,45 @@
+"""Frames, Series and other containers, told by what they can do, not by their type.
+
+polars and pyarrow are optional, so nothing here imports what it recognises.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["is_frame", "list_from", "rows_of_frame", "single_column"]
+
+
+def is_frame(X) -> bool:
+    """Return whether X is a two-dimensional table: pandas, polars, modin, cuDF."""
+    return hasattr(X, "columns") and len(getattr(X, "shape", ())) == 2
+
+
+def single_column(X):
+    """Return the one column of a frame, or raise ValueError."""
+    if X.shape[1] != 1:
+        names = [str(name) for name in getattr(X, "column_names", X.columns)][:5]
+        raise ValueError(
+            "A frame X must have one column, that of the images: use X[['path']], a "
+            "ColumnTransformer that chooses it, or image_shape=(H, W, C) if columns "
+            f"are pixels. Got {X.shape[1]} columns: {', '.join(names)}"
+            f"{' ...' if X.shape[1] > 5 else ''}."
+        )
+    if hasattr(X, "iloc"):
+        return X.iloc[:, 0]
+    return X.to_series(0) if hasattr(X, "to_series") else X.column(0)
+
+
+def rows_of_frame(X) -> np.ndarray:
+    """Return a frame of numbers as an array, one row an image."""
+    return np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+
+
+def list_from(X) -> list | None:
+    """Return the elements of a Series or sequence, None if it is rather an array."""
+    for name in ("to_list", "to_pylist"):  # pandas and polars; pyarrow
+        if hasattr(X, name):
+            return list(getattr(X, name)())
+    if isinstance(X, Sequence):
+        return list(X)
+    return None

@@ -1,0 +1,218 @@
+"""A list of images of any kind, mixed as they come: paths, bytes, PIL, arrays."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from skdeepfeat._errors import BadImageError
+from skdeepfeat._fingerprint import digest_bytes, digest_pixels
+
+from ._canonical import CHANNELS, canonical_image
+from ._decode import decode_bytes, decode_pil
+from ._files import FileMemo, absolute_path, digest_files, read_file, refuse_url
+from ._tensors import is_tensor, tensor_to_array
+from ._threads import resolve_threads
+
+__all__ = ["ElementSource", "is_missing", "is_number"]
+
+_PER_TASK = 16
+
+
+class ElementSource:
+    """Images one by one, each of its own kind; an `ImageSource`.
+
+    Parameters
+    ----------
+    elements : sequence
+    max_pixels : int or None
+    """
+
+    def __init__(self, elements: Sequence, max_pixels: int | None):
+        self._elements = elements
+        self._max_pixels = max_pixels
+        self._file_digests: dict[int, bytes] = {}
+
+    def __len__(self):
+        return len(self._elements)
+
+    def describe(self, i):
+        """Return a path, or what kind of object image `i` is."""
+        return _describe(self._elements[i])
+
+    def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
+        """Return the content digest of each image, and what is wrong with the rest."""
+        n_threads = resolve_threads(n_threads)
+        paths, others = self._split()
+        found: dict[int, bytes | BadImageError] = {}
+        found.update(_digest_paths(paths, memo, n_threads))
+        self._file_digests = {
+            row: digest for row, digest in found.items() if isinstance(digest, bytes)
+        }
+        found.update(self._digest_others(others, n_threads))
+        digests: list[bytes | None] = [None] * len(self)
+        failures = {}
+        for row, result in sorted(found.items()):
+            if isinstance(result, bytes):
+                digests[row] = result
+            else:
+                failures[row] = result.at(row, self.describe(row))
+        return digests, failures
+
+    def pixels(self, i):
+        """Return the canonical pixels of image `i`."""
+        try:
+            return self._pixels(i)
+        except BadImageError as error:
+            raise error.at(i, self.describe(i)) from error.__cause__
+
+    def _pixels(self, i):
+        element = self._elements[i]
+        if not isinstance(element, (str, os.PathLike)):
+            return _pixels_of_object(element, self._max_pixels)
+        path = _path_text(element)
+        refuse_url(path)
+        data, _ = read_file(absolute_path(path, _working_folder()))
+        expected = self._file_digests.get(i)
+        if expected is not None and digest_bytes(data) != expected:
+            # Its row would be stored under the digest of what it was before.
+            raise BadImageError(
+                "it was changed while it was being read: its content is no longer that "
+                "of a moment ago"
+            )
+        return decode_bytes(data, self._max_pixels)
+
+    def _split(self):
+        paths, others = {}, []
+        for row, element in enumerate(self._elements):
+            if type(element) is str or isinstance(element, (str, os.PathLike)):
+                paths[row] = element
+            else:
+                others.append(row)
+        return paths, others
+
+    def _digest_others(self, rows, n_threads):
+        def digest_each(task):
+            return [self._digest_object(row) for row in task]
+
+        tasks = [rows[i : i + _PER_TASK] for i in range(0, len(rows), _PER_TASK)]
+        if n_threads == 1 or len(tasks) <= 1:
+            answers = [digest_each(task) for task in tasks]
+        else:
+            with ThreadPoolExecutor(n_threads, "skdeepfeat-hash") as pool:
+                answers = list(pool.map(digest_each, tasks))
+        return zip(rows, (one for answer in answers for one in answer), strict=True)
+
+    def _digest_object(self, row):
+        element = self._elements[row]
+        try:
+            if isinstance(element, (bytes, bytearray, memoryview)):
+                return _digest_encoded(element)
+            return digest_pixels(_pixels_of_object(element, self._max_pixels))
+        except BadImageError as error:
+            return error
+
+
+def _digest_paths(paths, memo, n_threads):
+    """Return {row: digest or BadImageError} of the rows that hold paths."""
+    folder = _working_folder()
+    found, files = {}, {}
+    for row, element in paths.items():
+        try:
+            path = element if type(element) is str and element else _path_text(element)
+            if "://" in path:
+                refuse_url(path)
+            files[row] = absolute_path(path, folder)
+        except BadImageError as error:
+            found[row] = error
+    digests = digest_files(list(files.values()), memo, n_threads)
+    found.update(zip(files, digests, strict=True))
+    return found
+
+
+def _path_text(path):
+    text = os.fsdecode(path)
+    if not text:
+        raise BadImageError("the path is empty")
+    return text
+
+
+def _working_folder():
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""  # deleted under us: relative paths find nothing, absolute ones do
+
+
+def _digest_encoded(data):
+    if not len(data):
+        raise BadImageError("it is empty (0 bytes)")
+    return digest_bytes(bytes(data))
+
+
+def _pixels_of_object(element, max_pixels):
+    if isinstance(element, (bytes, bytearray, memoryview)):
+        return decode_bytes(bytes(element), max_pixels)
+    if isinstance(element, Image.Image):
+        return decode_pil(element, max_pixels)
+    if is_tensor(element):
+        return _pixels_of_tensor(element)
+    if isinstance(element, np.ndarray):
+        return canonical_image(element)
+    if is_missing(element):
+        raise BadImageError("missing value")
+    if hasattr(element, "__array__") and not is_number(element):
+        return canonical_image(np.asarray(element))
+    raise BadImageError(
+        "an image is a path, the bytes of an image file, a PIL image, an array or a "
+        f"tensor. Got {_an(type(element).__name__)}"
+    )
+
+
+def _pixels_of_tensor(tensor):
+    shape = tuple(tensor.shape)
+    if len(shape) == 3 and shape[0] not in CHANNELS and shape[2] in CHANNELS:
+        raise BadImageError(
+            "a tensor's channels must come first: use image.permute(2, 0, 1). "
+            f"Got shape {shape}"
+        )
+    if len(shape) not in (2, 3):
+        raise BadImageError(
+            f"a tensor must have shape (C, H, W) or (H, W). Got shape {shape}"
+        )
+    return canonical_image(tensor_to_array(tensor, has_channels=len(shape) == 3))
+
+
+def is_missing(value) -> bool:
+    """Return whether `value` stands for nothing: None, NaN, pandas' NA and NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(value != value)
+
+
+def is_number(value) -> bool:
+    """Return whether `value` is a single number."""
+    return isinstance(value, (int, float, complex, np.number, np.bool_))
+
+
+def _describe(element):
+    if isinstance(element, (str, os.PathLike)):
+        return os.fsdecode(element) or "an empty path"
+    if isinstance(element, (bytes, bytearray, memoryview)):
+        return "encoded bytes"
+    if isinstance(element, Image.Image):
+        name = getattr(element, "filename", "")
+        return f"PIL image {os.fsdecode(name)}" if name else "PIL image"
+    if is_missing(element):
+        return repr(element)
+    if is_tensor(element):
+        return f"tensor of shape {tuple(element.shape)}"
+    if isinstance(element, np.ndarray):
+        return f"array of shape {element.shape}"
+    return _an(type(element).__name__)
+
+
+def _an(name):
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

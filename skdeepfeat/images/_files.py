@@ -1,0 +1,222 @@
+"""Image files: their bytes, their content digests, and what keeps them from us."""
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from skdeepfeat._errors import BadImageError
+from skdeepfeat._filestat import FileStat, is_settled
+from skdeepfeat._fingerprint import digest_bytes
+
+__all__ = [
+    "FileMemo",
+    "absolute_path",
+    "digest_files",
+    "home_hint",
+    "read_file",
+    "refuse_url",
+]
+
+
+class FileMemo(Protocol):
+    """Remembers the content digest of files between runs."""
+
+    def lookup(self, stats: list[FileStat]) -> list[bytes | None]:
+        """Return the digest of each file, None where it is not known."""
+        ...
+
+    def remember(self, stats: list[FileStat], digests: list[bytes]) -> None:
+        """Keep the digests of files."""
+        ...
+
+
+# Files between two visits to the memo: what an interrupted run has to hash again, and
+# the most that wait in the pool.
+_WINDOW = 4096
+_PER_TASK = 16
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_KINDS = (
+    (stat.S_ISDIR, "a folder (load_image_folder reads a folder per class)"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def absolute_path(path: str, folder: str) -> str:
+    """Return `path` as seen from `folder`, without following or resolving anything."""
+    # os.path.abspath would also fold "a/..", which is another file if a is a symlink.
+    if path[:1] == os.sep or os.path.isabs(path):
+        return path
+    return os.path.join(folder, path)
+
+
+def read_file(path: str) -> tuple[bytes, FileStat | None]:
+    """Return a file's content.
+
+    Parameters
+    ----------
+    path : str
+        Absolute.
+
+    Returns
+    -------
+    data : bytes
+        Not empty.
+    stat : FileStat or None
+        The file as it stood while it was read; None if it changed meanwhile or so
+        shortly before that a change to come might not show.
+
+    Raises
+    ------
+    BadImageError
+        If it cannot be read. Pipes and devices are refused, not waited for.
+    """
+    # Looked at before it is opened, because opening a device may already act on it;
+    # and not waited for, in case it turns into a pipe in between.
+    _stat_regular(path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    started = time.time_ns()
+    try:
+        with open(os.open(path, flags), "rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            _refuse_irregular(before)
+            data = file.readall()
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        raise BadImageError(_in_words(error, path)) from error
+    except MemoryError as error:
+        raise BadImageError(
+            f"there is not enough memory to read its {before.st_size} bytes"
+        ) from error
+    if not data:
+        raise BadImageError("it is empty (0 bytes)")
+    file = _file_stat(path, after)
+    stood_still = file == _file_stat(path, before)
+    return data, file if stood_still and is_settled(file, started) else None
+
+
+def digest_files(
+    paths: Sequence[str], memo: FileMemo | None, n_threads: int
+) -> list[bytes | BadImageError]:
+    """Return the content digest of each file, or why there is none.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Absolute. A file that is named twice is read once.
+    memo : FileMemo or None
+        Files that it knows, unchanged, are not read.
+    n_threads : int
+        How many files are read at the same time.
+
+    Returns
+    -------
+    list of bytes or BadImageError, in the order of `paths`
+    """
+    results: dict[str, bytes | BadImageError | None] = dict.fromkeys(paths)
+    if memo is not None:
+        _recall(results, memo)
+    unknown = [path for path, result in results.items() if result is None]
+    if unknown:
+        with ThreadPoolExecutor(n_threads, "skdeepfeat-hash") as pool:
+            for start in range(0, len(unknown), _WINDOW):
+                _hash(unknown[start : start + _WINDOW], results, memo, pool)
+    return [results[path] for path in paths]
+
+
+def _recall(results, memo):
+    """Fill in what the memo knows, and the files that are not there at all."""
+    stats = []
+    for path in results:
+        # Spelled out, because a warm run over 50,000 files does little else.
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                _refuse_irregular(status)
+            stats.append(
+                FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
+            )
+        except BadImageError as error:
+            results[path] = error
+        except (OSError, ValueError) as error:
+            results[path] = BadImageError(_in_words(error, path))
+    for file, digest in zip(stats, memo.lookup(stats), strict=True):
+        results[file.path] = digest
+
+
+def _hash(paths, results, memo, pool):
+    tasks = [paths[i : i + _PER_TASK] for i in range(0, len(paths), _PER_TASK)]
+    stats, digests = [], []
+    for task, answers in zip(tasks, pool.map(_digest_each, tasks), strict=True):
+        for path, (digest, file) in zip(task, answers, strict=True):
+            results[path] = digest
+            if file is not None:
+                stats.append(file)
+                digests.append(digest)
+    if memo is not None and stats:
+        memo.remember(stats, digests)
+
+
+def _digest_each(paths):
+    answers = []
+    for path in paths:
+        try:
+            data, file = read_file(path)
+            answers.append((digest_bytes(data), file))
+        except BadImageError as error:
+            answers.append((error, None))
+    return answers
+
+
+def _stat_regular(path):
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise BadImageError(_in_words(error, path)) from error
+    _refuse_irregular(status)
+    return status
+
+
+def _refuse_irregular(status):
+    if not stat.S_ISREG(status.st_mode):
+        names = [name for test, name in _KINDS if test(status.st_mode)]
+        raise BadImageError(f"it is {(names or ['special'])[0]}, not an image file")
+
+
+def _file_stat(path, status):
+    return FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _in_words(error, path):
+    if isinstance(error, ValueError):
+        return f"it is not a valid path ({error})"
+    if isinstance(error, PermissionError):
+        return "there is no permission to read it"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"there is no such file{home_hint(path)}"
+    return f"it cannot be read ({error.strerror or error})"
+
+
+def home_hint(path: str) -> str:
+    """Return a hint in brackets if the path means a home folder, else ``""``."""
+    name = path[path.find(os.sep + "~") + 1 :]
+    if name.startswith("~") and os.path.exists(os.path.expanduser(name)):
+        return " ('~' is not expanded: use os.path.expanduser)"
+    return ""
+
+
+def refuse_url(path: str) -> None:
+    """Raise BadImageError if what should be a path is an address."""
+    found = _URL.match(path)
+    if found and found.group().lower() == "file://":
+        raise BadImageError("it is a URL: give the path alone, without 'file://'")
+    if found:
+        raise BadImageError("remote paths are not read: download the file first")

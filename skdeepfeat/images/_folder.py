@@ -1,0 +1,206 @@
+"""A folder per class, read as scikit-learn's `load_files` reads texts."""
+
+import os
+
+import numpy as np
+from PIL import Image
+from sklearn.utils import Bunch, check_random_state
+
+from skdeepfeat._errors import did_you_mean
+
+from ._decode import readable_formats
+from ._files import home_hint
+
+__all__ = ["load_image_folder"]
+
+
+def load_image_folder(
+    root,
+    *,
+    categories=None,
+    extensions=None,
+    shuffle=False,
+    random_state=None,
+    return_X_y=False,
+):
+    """Find the images of a folder that holds one folder per class.
+
+    ::
+
+        root/
+            cat/
+                1.jpg
+                more/2.png
+            dog/
+                3.jpg
+
+    The images themselves are not read. Hidden files and folders (whose names begin
+    with a dot) are passed over, links are followed.
+
+    Parameters
+    ----------
+    root : str or os.PathLike
+        The folder.
+    categories : list of str, default=None
+        The classes to read, in the order in which they are numbered; a class that
+        has no image here keeps its number. None: all folders, in alphabetical order.
+    extensions : list of str, default=None
+        Endings of image files, such as ``".jpg"``; upper and lower case are the
+        same. None: all that Pillow can read here.
+    shuffle : bool, default=False
+        Whether to bring the images into random order. Otherwise they are sorted by
+        class and path.
+    random_state : int, RandomState instance or None, default=None
+        Decides the order if `shuffle` is True.
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        With the attributes
+
+        data : ndarray of shape (n_images,) of str objects
+            The paths, each beginning with `root`.
+        filenames : ndarray of shape (n_images,)
+            The same, under the name that `load_files` gives it.
+        target : ndarray of shape (n_images,) of int
+            The number of the class.
+        target_names : list of str
+            The class of each number.
+        skipped : list of str
+            Files passed over: another ending, or in no class folder.
+
+    (data, target) : tuple, if `return_X_y` is True
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If `root` is no folder.
+    ValueError
+        If it holds no class folders, a folder without any image, or no image at all.
+
+    Examples
+    --------
+    >>> from skdeepfeat import load_image_folder
+    >>> bunch = load_image_folder("photos")  # doctest: +SKIP
+    >>> extractor.fit_transform(bunch.data, bunch.target)  # doctest: +SKIP
+    """
+    root = os.fsdecode(root)
+    endings = _endings(extensions)
+    folders, skipped = _class_folders(root)
+    names = _chosen(folders, categories, root)
+    paths, target = [], []
+    for label, name in enumerate(names):
+        found = _images_below(os.path.join(root, name), endings, skipped)
+        paths += found
+        target += [label] * len(found)
+    _check_any(root, names, target, skipped, may_be_empty=categories is not None)
+    data = np.array(paths, dtype=object)
+    target = np.array(target, dtype=np.intp)
+    if shuffle:
+        order = check_random_state(random_state).permutation(len(data))
+        data, target = data[order], target[order]
+    if return_X_y:
+        return data, target
+    return Bunch(
+        data=data,
+        filenames=data,
+        target=target,
+        target_names=list(names),
+        skipped=sorted(skipped),
+    )
+
+
+def _endings(extensions):
+    if extensions is None:
+        readable = set(readable_formats())
+        known = Image.registered_extensions()
+        return {ending for ending, name in known.items() if name in readable}
+    if isinstance(extensions, str):
+        extensions = [extensions]
+    return {f".{ending.lower().removeprefix('.')}" for ending in extensions}
+
+
+def _class_folders(root):
+    """Return the names of the folders in `root`, and the files that lie beside them."""
+    try:
+        entries = _sorted_entries(root)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"root must be a folder of class folders: there is no {root!r}"
+            f"{home_hint(root)}."
+        ) from error
+    except NotADirectoryError as error:
+        raise NotADirectoryError(
+            f"root must be a folder of class folders. Got the file {root!r}."
+        ) from error
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    files = [entry.path for entry in entries if not entry.is_dir()]
+    if not folders:
+        raise ValueError(
+            "root must hold one folder per class, with the images in them. "
+            f"Got {len(files)} files and no folder in {root!r}."
+        )
+    return folders, files
+
+
+def _chosen(folders, categories, root):
+    if categories is None:
+        return folders
+    if isinstance(categories, str):
+        raise ValueError(
+            f"categories must be a list of folder names. Got {categories!r}."
+        )
+    for name in categories:
+        if name not in folders:
+            raise ValueError(
+                f"categories must name folders in {root!r}. Got {name!r}."
+                f"{did_you_mean(str(name), folders)}"
+            )
+    if len(set(categories)) < len(categories):
+        raise ValueError(f"categories must not repeat a name. Got {categories!r}.")
+    return list(categories)
+
+
+def _images_below(folder, endings, skipped):
+    """Return the paths of the images in a folder's whole tree, sorted."""
+    found, waiting, seen = [], [folder], set()
+    while waiting:
+        folder = waiting.pop()
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            continue  # a link to a folder above: around it we go no second time
+        seen.add((status.st_dev, status.st_ino))
+        for entry in _sorted_entries(folder):
+            if entry.is_dir():
+                waiting.append(entry.path)
+            elif _ending(entry.name) in endings and entry.is_file():
+                found.append(entry.path)
+            else:
+                skipped.append(entry.path)
+    return sorted(found, key=lambda path: path.split(os.sep))
+
+
+def _ending(name):
+    return os.path.splitext(name)[1].lower()
+
+
+def _sorted_entries(folder):
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _check_any(root, names, target, skipped, *, may_be_empty):
+    filled = {names[label] for label in target}
+    empty = [name for name in names if name not in filled]
+    if not filled or (empty and not may_be_empty):
+        endings = sorted({_ending(path) or "no ending" for path in skipped})
+        seen = f" {len(skipped)} files were passed over ({', '.join(endings[:8])})."
+        raise ValueError(
+            "Every class folder must hold an image: remove the others, or name the "
+            "classes with categories=[...], which may be empty if one is not. "
+            f"Without any in {root!r}: {', '.join(map(repr, empty))}."
+            f"{seen if skipped else ''}"
+        )

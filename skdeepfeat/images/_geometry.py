@@ -1,0 +1,102 @@
+"""From an image of any size to the pixels that a network was trained to see.
+
+The arithmetic is that of the two references, down to their rounding: torchvision's
+`ImageClassification` preset (torchvision/transforms/_presets.py) and timm's
+`transforms_imagenet_eval` (timm/data/transforms_factory.py), both applied to PIL
+images.
+"""
+
+import numpy as np
+from PIL import Image
+
+from skdeepfeat._preprocessing import Preprocessing
+
+__all__ = ["fit_to_network"]
+
+# Pixels. A strip of 1 x 100,000 resized to a shorter side of 256 would need 20 GB for
+# the sake of its middle; beyond this, only what the crop keeps is resized.
+_MAX_RESIZED = 2**24
+
+
+def fit_to_network(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Resize one image, then crop or pad it.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (H, W) or (H, W, 3)
+    preprocessing : Preprocessing
+        Its geometry is used; normalisation is the network's business. An int as
+        `resize` with a crop that is not square is the length of the side that
+        belongs to the crop's shorter one, and the image is scaled to cover the crop
+        (to lie within it, for ``crop_mode="border"``), as timm does.
+
+    Returns
+    -------
+    ndarray of uint8, shape (crop_height, crop_width, 3), in C order and writable
+    """
+    size = _resized_shape(pixels.shape[:2], preprocessing)
+    top, height = _window(size[0], preprocessing.crop[0])
+    left, width = _window(size[1], preprocessing.crop[1])
+    window = (top, left, height, width)
+    kept = _resize(pixels, size, window, preprocessing.interpolation)
+    if kept.ndim == 2:
+        # After the resize, which treats each channel by itself: a third of the work.
+        kept = np.repeat(kept[:, :, None], 3, axis=2)
+    return _pad(kept, preprocessing)
+
+
+def _resized_shape(shape, preprocessing):
+    """Return the (height, width) that an image of this (height, width) is given."""
+    resize, crop = preprocessing.resize, preprocessing.crop
+    if not isinstance(resize, int):
+        return tuple(resize)
+    height, width = shape
+    if preprocessing.crop_mode == "border" or crop[0] != crop[1]:
+        # timm's ResizeKeepRatio.
+        target = [resize * side for side in crop]
+        ratios = [height * min(crop) / target[0], width * min(crop) / target[1]]
+        ratio = max(ratios) if preprocessing.crop_mode == "border" else min(ratios)
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+    # torchvision's resize: the longer side is cut down, not rounded.
+    if height <= width:
+        return resize, int(resize * width / height)
+    return int(resize * height / width), resize
+
+
+def _window(size, crop):
+    """Return where the crop begins in a side of `size`, and how much of it is there."""
+    if crop >= size:
+        return 0, size
+    return int(round((size - crop) / 2.0)), crop
+
+
+def _resize(pixels, size, window, interpolation):
+    """Resize to `size`, return the window (top, left, height, width) of the result."""
+    top, left, height, width = window
+    resample = Image.Resampling[interpolation.upper()]
+    image = Image.fromarray(pixels)
+    if size[0] * size[1] > _MAX_RESIZED:
+        down, right = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
+        box = (
+            left * right,
+            top * down,
+            min((left + width) * right, pixels.shape[1]),
+            min((top + height) * down, pixels.shape[0]),
+        )
+        return np.asarray(image.resize((width, height), resample, box=box))
+    if size != pixels.shape[:2]:
+        image = image.resize((size[1], size[0]), resample)
+    return np.asarray(image)[top : top + height, left : left + width]
+
+
+def _pad(pixels, preprocessing):
+    """Put the image into the middle of the crop, on the fill colour."""
+    height, width = pixels.shape[:2]
+    crop_height, crop_width = preprocessing.crop
+    # A new array in any case: what Pillow hands out is read-only, which torch minds.
+    padded = np.empty((crop_height, crop_width, 3), dtype=np.uint8)
+    if (height, width) != (crop_height, crop_width):
+        padded[:] = preprocessing.fill
+    top, left = (crop_height - height) // 2, (crop_width - width) // 2
+    padded[top : top + height, left : left + width] = pixels
+    return padded

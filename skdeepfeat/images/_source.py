@@ -1,0 +1,335 @@
+"""X, whatever a data scientist has, to an `ImageSource`."""
+
+import numbers
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse
+from PIL import Image
+
+from ._canonical import CHANNELS
+from ._containers import is_frame, list_from, rows_of_frame, single_column
+from ._elements import ElementSource, is_missing, is_number
+from ._files import FileMemo
+from ._stack import StackSource
+from ._tensors import is_tensor
+
+__all__ = ["DEFAULT_MAX_PIXELS", "FileMemo", "ImageSource", "make_image_source"]
+
+# Pillow's own threshold of suspicion: a 256 MB RGB image.
+DEFAULT_MAX_PIXELS = 89_478_485
+
+
+class ImageSource(Protocol):
+    """Images by row number. `pixels` may be called from many threads at once."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
+        """Return the content digest of every row.
+
+        Parameters
+        ----------
+        memo : FileMemo or None, default=None
+            Files that it knows are not read again.
+        n_threads : int or None, default=None
+            Threads that read and hash; None means as many as help.
+
+        Returns
+        -------
+        digests : list of bytes or None
+            32 bytes a row; None for a row that has no content.
+        failures : dict of int to BadImageError
+            The rows that have none, with `row`, `origin` and `cause` filled in.
+        """
+        ...
+
+    def pixels(self, i: int) -> np.ndarray:
+        """Return the pixels of one row.
+
+        Parameters
+        ----------
+        i : int
+
+        Returns
+        -------
+        ndarray of uint8, shape (H, W) or (H, W, 3), in C order
+            Not to be written to: it may be a view of X.
+
+        Raises
+        ------
+        BadImageError
+            With `row`, `origin` and `cause` filled in.
+        """
+        ...
+
+    def describe(self, i: int) -> str:
+        """Return the path of a row, or what kind of object it is."""
+        ...
+
+
+def make_image_source(X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS):
+    """Return the images of X, whatever X is.
+
+    Parameters
+    ----------
+    X : collection of n images
+        A list, tuple, object array, Series, one-column frame or (n, 1) array of paths
+        (str or os.PathLike), encoded images (bytes), PIL images, arrays (H, W[, C])
+        and tensors ([C, ]H, W), mixed as they come; an array (n, H, W[, C]); a tensor
+        (n, [C, ]H, W); or, with `image_shape`, flat rows (n, H * W [* C]). Values are
+        uint8, bool, uint16 (65535 is white) or floats in [0, 1].
+    image_shape : tuple (H, W) or (H, W, C), default=None
+        The shape of one image, in pixels, if X holds flat rows; ignored otherwise.
+    max_pixels : int or None, default=89_478_485
+        A file or PIL image that claims more pixels is a bad image; None: no limit
+        but Pillow's own.
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X as a whole, or a parameter, is not what it must be. What is wrong with a
+        single image is said by the source's `digests` and `pixels`.
+    """
+    image_shape = _checked_shape(image_shape)
+    _check_max_pixels(max_pixels)
+    _refuse_non_collections(X)
+    if is_tensor(X):
+        return _from_tensor(X, image_shape)
+    if is_frame(X):
+        if image_shape is not None:
+            rows = rows_of_frame(X)
+            if X.shape[1] != 1 or rows.dtype.kind in "biuf":
+                return _from_array(rows, image_shape, max_pixels)
+        X = single_column(X)
+    if not isinstance(X, np.ndarray):
+        values = list_from(X)
+        if values is None:
+            values = np.asarray(X)
+        X = values
+    if isinstance(X, list):
+        return _from_list(X, image_shape, max_pixels)
+    return _from_array(X, image_shape, max_pixels)
+
+
+def _checked_shape(image_shape):
+    if image_shape is None:
+        return None
+    fault = (
+        "The 'image_shape' parameter must be None, (H, W) or (H, W, C) with sides in "
+        f"pixels of at least 1 and 1, 2, 3 or 4 channels. Got {image_shape!r} instead."
+    )
+    if not isinstance(image_shape, (tuple, list)) or len(image_shape) not in (2, 3):
+        raise ValueError(fault)
+    is_int = [isinstance(side, numbers.Integral) for side in image_shape]
+    if not all(is_int) or min(image_shape) < 1 or image_shape[2:] > (4,):
+        raise ValueError(fault)
+    return tuple(int(side) for side in image_shape)
+
+
+def _check_max_pixels(max_pixels):
+    if max_pixels is None:
+        return
+    is_int = isinstance(max_pixels, numbers.Integral)
+    if not is_int or isinstance(max_pixels, bool) or max_pixels < 1:
+        raise ValueError(
+            "The 'max_pixels' parameter must be None or an int of at least 1. "
+            f"Got {max_pixels!r} instead."
+        )
+
+
+def _refuse_non_collections(X):
+    """Raise the TypeError that says what to write instead."""
+    name = type(X).__name__
+    if hasattr(X, "__fspath__") or isinstance(X, str):
+        advice = "X is a single path: use [X] (load_image_folder reads a folder)"
+    elif isinstance(X, (bytes, bytearray, memoryview, np.bytes_)):
+        advice = "X is a single encoded image: use [X]"
+    elif isinstance(X, Image.Image):
+        advice = "X is a single PIL image: use [X]"
+    elif scipy.sparse.issparse(X) or _is_sparse_tensor(X):
+        advice = "X is sparse, which images are not: use X.toarray() or X.to_dense()"
+    elif isinstance(X, np.ma.MaskedArray):
+        advice = "X is masked: use X.filled(0), or the value that the gaps should have"
+    elif isinstance(X, Mapping):
+        advice = "X is a mapping: use list(X.values())"
+    elif isinstance(X, Set):
+        advice = "X is a set, which has no order of rows: use sorted(X)"
+    elif isinstance(X, Iterator):
+        advice = "X can be gone through only once: use list(X)"
+    elif hasattr(X, "collect") and hasattr(X, "collect_schema"):
+        advice = "X is not computed yet: use X.collect()"
+    elif X is None or is_number(X) or not _is_collection(X):
+        advice = "use a list of paths, an array (n, H, W, C), or a column of a frame"
+    else:
+        return
+    raise TypeError(f"X must be a collection of images; {advice}. Got {name} instead.")
+
+
+def _is_sparse_tensor(X):
+    return is_tensor(X) and str(X.layout) != "torch.strided"
+
+
+def _is_collection(X):
+    names = ("__array__", "to_list", "to_pylist", "columns")
+    return isinstance(X, Sequence) or any(hasattr(X, name) for name in names)
+
+
+def _from_list(elements, image_shape, max_pixels):
+    if not elements:
+        return ElementSource([], max_pixels)
+    if image_shape is not None and _is_flat(elements[0]):
+        return _from_array(_stacked(elements), image_shape, max_pixels)
+    if all(isinstance(element, (list, tuple)) for element in elements):
+        if all(len(element) == 1 for element in elements):
+            return _from_list([element[0] for element in elements], None, max_pixels)
+        return _from_array(_stacked(elements), image_shape, max_pixels)
+    if is_number(elements[0]) or is_missing(elements[0]):
+        _refuse_numbers(elements)
+    return ElementSource(elements, max_pixels)
+
+
+def _is_flat(element):
+    is_array = isinstance(element, np.ndarray) and element.ndim == 1
+    return is_array or (isinstance(element, (list, tuple)) and is_number(element[0]))
+
+
+def _refuse_numbers(elements):
+    present = [element for element in elements if not is_missing(element)]
+    if present and all(is_number(element) for element in present):
+        raise TypeError(
+            "X must be a collection of images, but it is a sequence of numbers: choose "
+            "the column that holds the paths, or give 2-D rows and image_shape=(H, W, "
+            f"C). Got {len(elements)} values, first {present[0]!r}."
+        )
+
+
+def _stacked(rows):
+    try:
+        array = np.asarray(rows)
+    except ValueError:
+        array = None  # rows of different lengths
+    if array is None or array.dtype.kind not in "biuf":
+        raise TypeError(
+            "X must be a collection of images, but its elements are sequences that do "
+            "not make one numeric array: use a list of arrays, np.asarray(element) for "
+            f"each. Got {type(rows[0]).__name__} as the first."
+        )
+    return array
+
+
+def _from_array(X, image_shape, max_pixels):
+    X = np.asarray(X)  # np.matrix would stay 2-D whatever is taken of it
+    if X.dtype.kind == "S":
+        raise TypeError(
+            "X must not be an array of numpy's fixed-length bytes, which lose trailing "
+            "NULs: use np.array(list_of_bytes, dtype=object) for encoded images, str "
+            f"for paths. Got dtype {X.dtype}."
+        )
+    if X.dtype.kind in "OUT":
+        return _from_objects(X, image_shape, max_pixels)
+    if X.dtype.kind not in "biuf":
+        raise TypeError(
+            "X must hold paths, images or pixel values (uint8, or floats in [0, 1]). "
+            f"Got dtype {X.dtype}."
+        )
+    if image_shape is not None and X.ndim == 2:
+        return StackSource(_unflattened(X, image_shape))
+    if X.shape[:1] == (0,):
+        return ElementSource([], max_pixels)
+    _check_stack_shape(X.shape)
+    return StackSource(X)
+
+
+def _from_objects(X, image_shape, max_pixels):
+    if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1):
+        return _from_list(X.reshape(-1).tolist(), image_shape, max_pixels)
+    if X.dtype.kind == "O" and image_shape is not None and X.ndim == 2:
+        try:
+            rows = X.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                "With image_shape, X must hold numbers only: drop the other columns. "
+                f"Got: {error}."
+            ) from error
+        return StackSource(_unflattened(rows, image_shape))
+    advice = "use X.astype(np.uint8), or a list of arrays"
+    if X.ndim == 2:
+        advice = "choose the column that holds the images, X[:, 0]"
+    raise ValueError(
+        f"X of dtype {X.dtype} must have shape (n,) or (n, 1): {advice}. "
+        f"Got shape {X.shape}."
+    )
+
+
+def _unflattened(X, image_shape):
+    n_columns = int(np.prod(image_shape))
+    if X.shape[1] != n_columns:
+        raise ValueError(
+            f"With image_shape={image_shape}, X must have "
+            f"{' * '.join(str(side) for side in image_shape)} = {n_columns} columns. "
+            f"Got {X.shape[1]}."
+        )
+    return X.reshape(-1, *image_shape)
+
+
+def _check_stack_shape(shape):
+    """Raise ValueError unless a numeric array is (n, H, W) or (n, H, W, C)."""
+    advice = None
+    if len(shape) < 2:
+        advice = "one row of numbers holds no images"
+    elif len(shape) == 2:
+        advice = (
+            "give image_shape=(H, W) or (H, W, C) if its rows are flattened images, "
+            "X[np.newaxis] if it is one gray image"
+        )
+    elif len(shape) == 3 and shape[2] in CHANNELS:
+        advice = (
+            "use X[np.newaxis] if it is one image (H, W, C), X[..., np.newaxis] if it "
+            "is n gray ones of that width"
+        )
+    elif len(shape) == 4 and shape[3] not in CHANNELS:
+        advice = "an image has 1, 3 or 4 channels, on the last axis"
+        if shape[1] in CHANNELS:
+            advice = "the channels must come last: use X.transpose(0, 2, 3, 1)"
+    elif len(shape) > 4:
+        advice = "reshape it, or choose an index on the axes too many"
+    _refuse_shape(shape, "An array X", "(n, H, W) or (n, H, W, C)", advice)
+
+
+def _from_tensor(X, image_shape):
+    if image_shape is not None and X.ndim == 2:
+        if X.is_complex():
+            raise TypeError(f"X must hold real pixel values. Got dtype {X.dtype}.")
+        flat = _unflattened(X, image_shape)
+        # Flat rows are (H, W, C), whatever holds them.
+        return StackSource(flat.movedim(-1, 1) if flat.ndim == 4 else flat)
+    shape, advice = tuple(X.shape), None
+    if len(shape) and len(X) == 0:
+        return ElementSource([], None)
+    if len(shape) == 2:
+        advice = "X[None] if it is one gray image; image_shape=(H, W, C) for flat rows"
+    elif len(shape) == 3 and shape[2] in CHANNELS:
+        advice = "use X.permute(2, 0, 1)[None] if it is one image (H, W, C)"
+    elif len(shape) == 4 and shape[1] not in CHANNELS:
+        advice = "an image has 1, 3 or 4 channels, on the second axis"
+        if shape[3] in CHANNELS:
+            advice = "the channels must come second: use X.permute(0, 3, 1, 2)"
+    elif len(shape) not in (3, 4):
+        advice = "reshape it"
+    _refuse_shape(shape, "A tensor X", "(n, H, W) or (n, C, H, W)", advice)
+    return StackSource(X)
+
+
+def _refuse_shape(shape, what, wanted, advice):
+    if 0 in shape[1:] and not advice:
+        advice = "its images have no pixels"
+    if advice:
+        raise ValueError(f"{what} must have shape {wanted}: {advice}. Got {shape}.")

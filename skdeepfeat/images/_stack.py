@@ -1,0 +1,90 @@
+"""Images of one size in one array or tensor, never copied as a whole."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from skdeepfeat._fingerprint import digest_pixels
+
+from ._canonical import canonical_pixels, value_fault
+from ._files import FileMemo
+from ._tensors import is_tensor, tensor_to_array
+from ._threads import resolve_threads
+
+__all__ = ["StackSource"]
+
+# Values converted at a time: enough to hide numpy's overhead, few enough to stay in
+# the processor's cache.
+_BLOCK = 2**20
+
+
+class StackSource:
+    """Images along the first axis of one array; an `ImageSource`.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, H, W) or (n, H, W, C), or tensor (n, H, W) or \
+(n, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If the values are not those of images: integers wider than 16 bits, floats
+        outside of [0, 1].
+    """
+
+    def __init__(self, images):
+        self._images = images
+        self._has_channels = images.ndim == 4
+        n_values = int(np.prod(images.shape[1:]))
+        self._step = max(1, _BLOCK // max(1, n_values))
+        if len(images):
+            # The first image tells the dtype that numpy sees, bfloat16 included.
+            dtype = self._take(0, 1).dtype
+            fault = value_fault(dtype, self._range, "X")
+            if fault:
+                raise ValueError(f"X does not hold images: {fault}.")
+
+    def __len__(self):
+        return len(self._images)
+
+    def describe(self, i):
+        """Return what kind of object image `i` is."""
+        kind = "tensor" if is_tensor(self._images) else "array"
+        return f"{kind} of shape {tuple(self._images.shape[1:])}"
+
+    def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
+        """Return the content digest of each image; none of them can fail."""
+        n_threads = resolve_threads(n_threads)
+        starts = range(0, len(self), self._step)
+        if n_threads == 1 or len(starts) <= 1:
+            blocks = map(self._digest_block, starts)
+            return [digest for block in blocks for digest in block], {}
+        with ThreadPoolExecutor(n_threads, "skdeepfeat-hash") as pool:
+            blocks = list(pool.map(self._digest_block, starts))
+        return [digest for block in blocks for digest in block], {}
+
+    def pixels(self, i):
+        """Return the canonical pixels of image `i`."""
+        return self._canonical(i, i + 1)[0]
+
+    def _take(self, start, stop):
+        block = self._images[start:stop]
+        if is_tensor(block):
+            return tensor_to_array(block, has_channels=self._has_channels)
+        return block
+
+    def _canonical(self, start, stop):
+        block = self._take(start, stop)
+        return canonical_pixels(block, has_channels=self._has_channels)
+
+    def _digest_block(self, start):
+        block = self._canonical(start, start + self._step)
+        return [digest_pixels(pixels) for pixels in block]
+
+    def _range(self):
+        starts = range(0, len(self), self._step)
+        blocks = (self._take(start, start + self._step) for start in starts)
+        ranges = [(block.min(), block.max()) for block in blocks]
+        # np.min, unlike min, lets a NaN of any block through.
+        return np.min([low for low, _ in ranges]), np.max([high for _, high in ranges])

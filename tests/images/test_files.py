@@ -1,0 +1,316 @@
+"""Files: their digests, the memo of digests, and faults that are really made."""
+
+import errno
+import os
+import pathlib
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from skdeepfeat._errors import BadImageError
+from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat.images import make_image_source
+
+LONG_AGO = 1_500_000_000
+
+
+def write(path, data, mtime=LONG_AGO):
+    path.write_bytes(data)
+    if mtime is not None:
+        os.utime(path, (mtime, mtime))
+    return str(path)
+
+
+@pytest.fixture
+def photos(tmp_path, encode):
+    """Return the paths of 40 different PNG files, not touched for years."""
+    rng = np.random.default_rng(0)
+    return [
+        write(
+            tmp_path / f"{i:02d}.png",
+            encode(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)),
+        )
+        for i in range(40)
+    ]
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Record which files are opened for reading."""
+    paths = []
+    original = os.open
+
+    def spy(path, *args, **kwargs):
+        paths.append(path)
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", spy)
+    return paths
+
+
+def content_digests(paths):
+    return [digest_bytes(pathlib.Path(path).read_bytes()) for path in paths]
+
+
+class TestDigests:
+    @pytest.mark.parametrize("n_threads", [1, 3, None])
+    def test_they_are_those_of_the_content_in_order(self, photos, n_threads):
+        digests, failures = make_image_source(photos).digests(n_threads=n_threads)
+        assert digests == content_digests(photos)
+        assert failures == {}
+
+    def test_a_path_and_its_bytes_share_a_row(self, photos):
+        data = pathlib.Path(photos[0]).read_bytes()
+        X = [photos[0], data, bytearray(data), memoryview(data)]
+        digests, _ = make_image_source(X).digests()
+        assert len(set(digests)) == 1
+
+    def test_a_file_named_twice_is_read_once(self, photos, opened):
+        X = [photos[3], photos[1], photos[3], photos[3]]
+        digests, _ = make_image_source(X).digests()
+        assert digests == content_digests(X)
+        assert sorted(opened) == [photos[1], photos[3]]
+
+
+class TestMemo:
+    def test_known_files_are_not_opened_again(self, photos, memo, opened):
+        first, _ = make_image_source(photos).digests(memo)
+        assert sorted(opened) == photos
+        assert sorted(memo.remembered) == photos
+        opened.clear()
+        second, _ = make_image_source(photos[::-1]).digests(memo)
+        assert second == first[::-1]
+        assert opened == []
+
+    def test_relative_paths_are_remembered_as_absolute(
+        self, photos, memo, opened, tmp_path, monkeypatch
+    ):
+        make_image_source(photos).digests(memo)
+        opened.clear()
+        monkeypatch.chdir(tmp_path)
+        X = [os.path.basename(path) for path in photos]
+        digests, failures = make_image_source(X).digests(memo)
+        assert digests == content_digests(photos)
+        assert failures == {}
+        assert opened == []
+
+    @pytest.mark.parametrize("change", ["size", "mtime", "inode"])
+    def test_a_changed_file_is_read_again(self, photos, memo, opened, change):
+        make_image_source(photos).digests(memo)
+        opened.clear()
+        path, data = photos[7], pathlib.Path(photos[7]).read_bytes()
+        if change == "size":
+            write(pathlib.Path(path), data + b"more")
+        elif change == "mtime":
+            os.utime(path, (LONG_AGO + 1, LONG_AGO + 1))
+        else:
+            other = f"{path}.new"
+            write(pathlib.Path(other), data[::-1])
+            os.replace(other, path)
+        digests, _ = make_image_source(photos).digests(memo)
+        assert digests == content_digests(photos)
+        assert opened == [path]
+
+    @pytest.mark.parametrize("age", [0.0, 1.0, -3600.0])
+    def test_a_file_of_this_moment_is_not_remembered(self, tmp_path, encode, memo, age):
+        """It may change again within the same tick of the file system's clock."""
+        data = encode(np.zeros((2, 2), dtype=np.uint8))
+        path = write(tmp_path / "new.png", data, time.time() - age)
+        digests, _ = make_image_source([path]).digests(memo)
+        assert digests == [digest_bytes(data)]
+        assert memo.remembered == []
+
+    def test_a_racy_change_is_seen(self, tmp_path, encode, memo):
+        now = time.time()
+        path = write(tmp_path / "a.bin", b"one", now)
+        before, _ = make_image_source([path]).digests(memo)
+        with open(path, "r+b") as file:  # same inode, same size, same mtime
+            file.write(b"two")
+        os.utime(path, (now, now))
+        after, _ = make_image_source([path]).digests(memo)
+        assert before == [digest_bytes(b"one")]
+        assert after == [digest_bytes(b"two")]
+
+    def test_bad_files_are_not_remembered(self, tmp_path, memo):
+        X = [write(tmp_path / "empty.jpg", b""), str(tmp_path / "none.jpg")]
+        for _ in range(2):
+            digests, failures = make_image_source(X).digests(memo)
+            assert digests == [None, None]
+            assert sorted(failures) == [0, 1]
+        assert memo.remembered == []
+
+    def test_an_interrupted_run_has_remembered_what_it_read(
+        self, photos, memo, monkeypatch
+    ):
+        from skdeepfeat.images import _files
+
+        monkeypatch.setattr(_files, "_WINDOW", 10)
+        remember = memo.remember
+
+        def interrupted(stats, digests):
+            remember(stats, digests)
+            if len(memo.remembered) >= 20:
+                raise KeyboardInterrupt
+
+        memo.remember = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            make_image_source(photos).digests(memo)
+        assert sorted(memo.remembered) == photos[:20]
+
+
+class TestPixels:
+    def test_a_file_changed_between_digest_and_pixels(self, photos, encode):
+        source = make_image_source(photos)
+        source.digests()
+        write(pathlib.Path(photos[5]), encode(np.zeros((9, 9), dtype=np.uint8)))
+        with pytest.raises(BadImageError, match="changed while it was being read"):
+            source.pixels(5)
+        assert source.pixels(4).shape == (4, 5, 3)
+
+    def test_a_memo_that_is_wrong_cannot_plant_a_row(self, photos, memo):
+        source = make_image_source(photos)
+        source.digests(memo)
+        for stat in memo.known:
+            memo.known[stat] = digest_bytes(b"something else")
+        source = make_image_source(photos)
+        source.digests(memo)
+        with pytest.raises(BadImageError, match="changed while it was being read"):
+            source.pixels(0)
+
+    def test_without_digests_the_file_is_just_read(self, photos):
+        assert make_image_source(photos).pixels(3).shape == (4, 5, 3)
+
+
+def assert_fails(element, words, origin=None):
+    """Check the failure in `digests` and in `pixels`, in the middle of good rows."""
+    good = np.zeros((2, 2), dtype=np.uint8)
+    source = make_image_source([good, element, good])
+    digests, failures = source.digests()
+    assert list(failures) == [1]
+    assert digests[0] == digests[2] is not None
+    assert digests[1] is None
+    with pytest.raises(BadImageError) as caught:
+        source.pixels(1)
+    for error in (failures[1], caught.value):
+        assert words in error.cause
+        assert error.row == 1
+        assert error.origin == (str(element) if origin is None else origin)
+        assert str(error).startswith("row 1, ")
+
+
+class TestFaults:
+    def test_missing_file(self, tmp_path):
+        assert_fails(str(tmp_path / "no.jpg"), "no such file")
+        assert_fails(tmp_path / "no.jpg", "no such file")
+        assert_fails("no/such/relative.jpg", "no such file")
+
+    def test_a_file_taken_for_a_folder(self, photos):
+        assert_fails(f"{photos[0]}/a.jpg", "no such file")
+
+    def test_folder(self, tmp_path):
+        assert_fails(str(tmp_path), "it is a folder (load_image_folder")
+
+    @pytest.mark.timeout(20)
+    def test_a_pipe_is_refused_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.jpg")
+        assert_fails(str(tmp_path / "pipe.jpg"), "it is a named pipe")
+
+    @pytest.mark.timeout(20)
+    def test_a_file_that_turns_into_a_pipe_as_it_is_opened(self, photos, monkeypatch):
+        original = os.open
+
+        def swap_and_open(path, *args, **kwargs):
+            os.unlink(path)
+            os.mkfifo(path)
+            return original(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", swap_and_open)
+        with pytest.raises(BadImageError, match="named pipe"):
+            make_image_source(photos).pixels(0)
+
+    @pytest.mark.timeout(20)
+    def test_devices(self):
+        assert_fails("/dev/zero", "it is a device")
+
+    def test_socket(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # a socket's name must be short
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("socket.jpg")
+            assert_fails("socket.jpg", "it is a socket")
+
+    def test_no_permission(self, open_directory, encode, rgb, request):
+        paths = [write(open_directory / f"{name}.png", encode(rgb)) for name in "ab"]
+        os.chmod(paths[0], 0)
+        request.getfixturevalue("unprivileged")
+        assert_fails(paths[0], "no permission")
+        assert make_image_source([paths[1]]).pixels(0).shape == rgb.shape
+
+    def test_link_to_itself(self, tmp_path):
+        (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+        assert_fails(str(tmp_path / "loop.jpg"), os.strerror(errno.ELOOP))
+
+    def test_empty_file_and_empty_path(self, tmp_path):
+        assert_fails(write(tmp_path / "a.jpg", b""), "empty (0 bytes)")
+        assert_fails("", "the path is empty", "an empty path")
+        assert_fails(b"", "empty (0 bytes)", "encoded bytes")
+
+    @pytest.mark.parametrize("path", ["a\0b.jpg", "x" * 5000, "\udcff.jpg"])
+    def test_impossible_paths(self, path):
+        digests, failures = make_image_source([path]).digests()
+        assert digests == [None]
+        assert failures[0].row == 0
+
+    @pytest.mark.parametrize(
+        "path", ["http://a.org/b.jpg", "https://a.org/b.jpg", "s3://bucket/b.jpg"]
+    )
+    def test_urls(self, path):
+        assert_fails(path, "remote paths are not read")
+
+    def test_file_urls(self, photos):
+        assert_fails(f"file://{photos[0]}", "without 'file://'")
+
+    def test_home_is_not_expanded_but_mentioned(self, photos, monkeypatch):
+        monkeypatch.setenv("HOME", os.path.dirname(photos[0]))
+        assert_fails("~/00.png", "'~' is not expanded: use os.path.expanduser")
+        with pytest.raises(AssertionError):
+            assert_fails("~/none.png", "expanduser")
+        assert_fails("~/none.png", "no such file")
+
+    def test_a_file_with_a_tilde_in_its_name_is_an_ordinary_file(
+        self, tmp_path, encode, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        data = encode(np.zeros((2, 2), dtype=np.uint8))
+        for name in ("~", "a~", "~a.png"):
+            write(tmp_path / name, data)
+        source = make_image_source(["~", "a~", "~a.png"])
+        assert source.digests() == ([digest_bytes(data)] * 3, {})
+
+    def test_damaged_content_fails_in_pixels_with_its_row(self, tmp_path, encode):
+        data = encode(np.zeros((50, 50, 3), dtype=np.uint8), "JPEG")
+        path = write(tmp_path / "cut.jpg", data[: len(data) // 2])
+        source = make_image_source([np.zeros((2, 2), dtype=bool), path])
+        digests, failures = source.digests()
+        assert failures == {}
+        assert digests[1] == digest_bytes(data[: len(data) // 2])
+        with pytest.raises(BadImageError, match="truncated") as caught:
+            source.pixels(1)
+        assert (caught.value.row, caught.value.origin) == (1, path)
+        assert caught.value.__cause__ is not None
+
+    def test_a_deleted_working_folder(self, photos, tmp_path):
+        folder = tmp_path / "gone"
+        folder.mkdir()
+        before = os.getcwd()
+        os.chdir(folder)
+        try:
+            folder.rmdir()
+            source = make_image_source(["a.jpg", photos[0]])
+            digests, failures = source.digests()
+            assert list(failures) == [0]
+            assert digests[1] is not None
+            assert source.pixels(1).shape == (4, 5, 3)
+        finally:
+            os.chdir(before)

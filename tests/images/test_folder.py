@@ -1,0 +1,169 @@
+"""`load_image_folder` on trees that the tests make."""
+
+import os
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_files
+from sklearn.model_selection import train_test_split
+
+from skdeepfeat.images import load_image_folder, make_image_source
+
+
+@pytest.fixture
+def root(tmp_path, encode):
+    """Return a tree of two classes, with what lies about in real ones."""
+    data = encode(np.zeros((2, 3), dtype=np.uint8))
+    for name in (
+        "dog/b.PNG",
+        "dog/a.jpg",
+        "cat/2.png",
+        "cat/10.png",
+        "cat/more/deep/3.webp",
+        "cat/more/.hidden.png",
+        "cat/.ipynb_checkpoints/1.png",
+        ".git/a.png",
+        "cat/notes.txt",
+        "cat/manual.pdf",
+        "cat/figure.eps",
+        "dog/Thumbs.db",
+        "beside.png",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path
+
+
+def below(root, paths):
+    return [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
+
+
+CATS = ["cat/10.png", "cat/2.png", "cat/more/deep/3.webp"]
+DOGS = ["dog/a.jpg", "dog/b.PNG"]
+
+
+@pytest.mark.parametrize("as_path", [str, lambda path: path, os.fsencode])
+def test_paths_targets_and_names(root, as_path):
+    bunch = load_image_folder(as_path(root))
+    assert below(root, bunch.data) == CATS + DOGS
+    assert bunch.filenames is bunch.data
+    assert bunch.target.tolist() == [0, 0, 0, 1, 1]
+    assert bunch.target_names == ["cat", "dog"]
+    assert below(root, bunch.skipped) == [
+        "beside.png",
+        "cat/figure.eps",
+        "cat/manual.pdf",
+        "cat/notes.txt",
+        "dog/Thumbs.db",
+    ]
+    assert all(type(path) is str for path in bunch.data)
+    names = np.asarray(bunch.target_names)[bunch.target]
+    assert [path.split("/")[0] for path in below(root, bunch.data)] == names.tolist()
+
+
+def test_it_is_an_x_and_a_y(root):
+    X, y = load_image_folder(root, return_X_y=True)
+    assert make_image_source(X).digests()[1] == {}
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    assert sorted([*X_train, *X_test]) == sorted(X)
+
+
+def test_agrees_with_load_files(tmp_path, encode):
+    for name in ("b/1.png", "a/2.png", "a/1.png", "c/7.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encode(np.zeros((2, 2), dtype=np.uint8)))
+    ours = load_image_folder(tmp_path)
+    theirs = load_files(tmp_path, load_content=False, shuffle=False)
+    assert list(ours.filenames) == list(theirs.filenames)
+    assert ours.target.tolist() == theirs.target.tolist()
+    assert ours.target_names == theirs.target_names
+
+
+def test_categories_give_the_numbers(root):
+    bunch = load_image_folder(root, categories=["dog", "cat"])
+    assert bunch.target_names == ["dog", "cat"]
+    assert below(root, bunch.data) == DOGS + CATS
+    assert bunch.target.tolist() == [0, 0, 1, 1, 1]
+    only = load_image_folder(root, categories=["dog"])
+    assert below(root, only.data) == DOGS
+
+
+@pytest.mark.parametrize("extensions", [[".png"], ["png"], "PNG", (".Png",)])
+def test_extensions(root, extensions):
+    bunch = load_image_folder(root, extensions=extensions)
+    assert below(root, bunch.data) == ["cat/10.png", "cat/2.png", "dog/b.PNG"]
+    assert "dog/a.jpg" in below(root, bunch.skipped)
+
+
+def test_shuffle_is_decided_by_random_state(root):
+    state = np.random.get_state()[1].copy()
+    plain = load_image_folder(root)
+    one = load_image_folder(root, shuffle=True, random_state=1)
+    again = load_image_folder(root, shuffle=True, random_state=1)
+    assert one.data.tolist() == again.data.tolist() != plain.data.tolist()
+    pairs = set(zip(plain.data, plain.target, strict=True))
+    assert set(zip(one.data, one.target, strict=True)) == pairs
+    assert (np.random.get_state()[1] == state).all()
+
+
+def test_links_are_followed_once(root):
+    (root / "cat" / "more" / "back").symlink_to(root / "cat")
+    (root / "wolf").symlink_to(root / "dog")
+    (root / "dog" / "broken.png").symlink_to("nowhere.png")
+    bunch = load_image_folder(root)
+    assert bunch.target_names == ["cat", "dog", "wolf"]
+    assert bunch.target.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert "dog/broken.png" in below(root, bunch.skipped)
+
+
+def test_a_folder_without_images(root):
+    (root / "empty").mkdir()
+    (root / "texts").mkdir()
+    (root / "texts" / "a.txt").write_text("a")
+    with pytest.raises(ValueError, match=r"categories=.*'empty', 'texts'.*\.txt"):
+        load_image_folder(root)
+    bunch = load_image_folder(root, categories=["cat", "empty", "dog"])
+    assert bunch.target_names == ["cat", "empty", "dog"]
+    assert set(bunch.target) == {0, 2}
+    with pytest.raises(ValueError, match="Every class folder must hold an image"):
+        load_image_folder(root, categories=["empty"])
+
+
+def test_no_class_folders(tmp_path):
+    with pytest.raises(ValueError, match="one folder per class.*0 files"):
+        load_image_folder(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(ValueError, match="one folder per class.*1 files and no folder"):
+        load_image_folder(tmp_path)
+
+
+def test_no_root(root, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="there is no 'nowhere'"):
+        load_image_folder("nowhere")
+    with pytest.raises(NotADirectoryError, match="Got the file"):
+        load_image_folder(root / "beside.png")
+    monkeypatch.setenv("HOME", str(root))
+    with pytest.raises(FileNotFoundError, match="expanduser"):
+        load_image_folder("~/cat")
+
+
+@pytest.mark.parametrize(
+    ("categories", "words"),
+    [
+        (["dgo"], "Got 'dgo'. Did you mean 'dog'"),
+        ("dog", "list of folder names"),
+        (["dog", "dog"], "must not repeat"),
+    ],
+)
+def test_categories_are_checked(root, categories, words):
+    with pytest.raises(ValueError, match=words):
+        load_image_folder(root, categories=categories)
+
+
+def test_real_folder(shared_data):
+    bunch = load_image_folder(shared_data / "aircraft")
+    assert bunch.target_names == ["civil", "military"]
+    assert len(bunch.data) == 800
+    assert bunch.skipped == []

@@ -1,0 +1,189 @@
+"""`fit_to_network` against the transforms that the weights themselves come with."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import timm.data
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
+
+from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat.images import _geometry, fit_to_network
+
+SHAPES = [
+    (1, 1),
+    (1, 40),
+    (40, 1),
+    (2, 333),
+    (17, 16),
+    (31, 32),
+    (64, 64),
+    (65, 64),
+    (101, 333),
+    (480, 361),
+]
+FILTERS = ["bilinear", "bicubic", "nearest", "lanczos"]
+
+
+def random_image(shape, seed):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def images(shape):
+    yield random_image((*shape, 3), seed=sum(shape))
+    yield random_image(shape, seed=sum(shape) + 1)
+
+
+def as_rgb(pixels):
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def to_uint8(tensor):
+    return np.rint(tensor.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+
+
+def timm_pixels(pixels, **options):
+    transform = timm.data.create_transform(
+        is_training=False, normalize=False, **options
+    )
+    return transform(as_rgb(pixels)).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize(("resize", "crop"), [(64, 56), (57, 57), (40, 64)])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_equals_torchvision(shape, resize, crop, interpolation):
+    reference = ImageClassification(
+        crop_size=crop,
+        resize_size=resize,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        interpolation=InterpolationMode(interpolation),
+    )
+    preprocessing = Preprocessing(resize, (crop, crop), interpolation)
+    for pixels in images(shape):
+        expected = to_uint8(reference(as_rgb(pixels)))
+        fitted = fit_to_network(pixels, preprocessing)
+        assert fitted.dtype == np.uint8
+        assert fitted.flags.c_contiguous and fitted.flags.writeable
+        np.testing.assert_array_equal(fitted, expected)
+
+
+@pytest.mark.parametrize("interpolation", [*FILTERS, "box", "hamming"])
+@pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_equals_timm_center(shape, crop_pct, interpolation):
+    preprocessing = Preprocessing(int(56 / crop_pct), (56, 56), interpolation)
+    for pixels in images(shape):
+        expected = timm_pixels(
+            pixels, input_size=56, crop_pct=crop_pct, interpolation=interpolation
+        )
+        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+
+
+@pytest.mark.parametrize("crop", [(56, 84), (84, 56), (32, 96)])
+@pytest.mark.parametrize("crop_mode", ["center", "border"])
+@pytest.mark.parametrize("shape", SHAPES[4:], ids=str)
+def test_equals_timm_where_the_crop_is_not_square(shape, crop, crop_mode):
+    # 0.875 of these sides is whole, so that one int stands for both.
+    resize = int(min(crop) / 0.8)
+    fill = (124, 116, 104) if crop_mode == "border" else (0, 0, 0)
+    preprocessing = Preprocessing(
+        resize, crop, "bicubic", crop_mode=crop_mode, fill=fill
+    )
+    assert [c / 0.8 for c in crop] == [resize * c / min(crop) for c in crop]
+    for pixels in images(shape):
+        expected = timm_pixels(
+            pixels,
+            input_size=(3, *crop),
+            crop_pct=0.8,
+            crop_mode=crop_mode,
+            interpolation="bicubic",
+        )
+        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+
+
+@pytest.mark.parametrize("crop", [(56, 56), (56, 84)])
+@pytest.mark.parametrize("crop_pct", [0.875, 1.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_equals_timm_squash(shape, crop, crop_pct):
+    resize = tuple(int(side / crop_pct) for side in crop)
+    preprocessing = Preprocessing(resize, crop, "bicubic")
+    for pixels in images(shape):
+        expected = timm_pixels(
+            pixels,
+            input_size=(3, *crop),
+            crop_pct=crop_pct,
+            crop_mode="squash",
+            interpolation="bicubic",
+        )
+        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+
+
+@pytest.mark.parametrize("crop_pct", [0.875, 1.0])
+@pytest.mark.parametrize("shape", [s for s in SHAPES if min(s) > 2], ids=str)
+def test_equals_timm_border(shape, crop_pct):
+    fill = (124, 116, 104)  # ImageNet's mean, rounded as timm does
+    preprocessing = Preprocessing(
+        int(56 / crop_pct), (56, 56), "bicubic", crop_mode="border", fill=fill
+    )
+    for pixels in images(shape):
+        expected = timm_pixels(
+            pixels,
+            input_size=56,
+            crop_pct=crop_pct,
+            crop_mode="border",
+            interpolation="bicubic",
+        )
+        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+
+
+def test_border_mode_keeps_a_thin_image_where_timm_fails():
+    preprocessing = Preprocessing(56, (56, 56), crop_mode="border", fill=(9, 9, 9))
+    fitted = fit_to_network(np.full((1, 400), 200, dtype=np.uint8), preprocessing)
+    assert (fitted[28 - 1] == 200).all() or (fitted[28] == 200).all()
+    assert (fitted == 200).sum() == 56 * 3
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("shape", [(30, 900), (900, 30)])
+def test_strips_give_nearly_the_same_without_the_whole_resize(
+    shape, interpolation, monkeypatch
+):
+    ramp = np.linspace(0, 255, shape[0])[:, None] / 2
+    ramp = ramp + np.linspace(0, 255, shape[1])[None, :] / 2
+    preprocessing = Preprocessing(64, (56, 56), interpolation)
+    whole = fit_to_network(ramp.astype(np.uint8), preprocessing)
+    monkeypatch.setattr(_geometry, "_MAX_RESIZED", 0)
+    window = fit_to_network(ramp.astype(np.uint8), preprocessing)
+    # Steps of the ramp are up to 8; Pillow keeps a box in single precision and
+    # chooses the order of its two passes by the sizes.
+    assert np.abs(whole.astype(int) - window).max() <= 5
+    assert np.abs(whole.astype(int) - window).mean() < 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 300_000), (300_000, 1, 3), (2, 300_000)])
+def test_a_strip_needs_no_memory_for_what_is_cut_off(shape):
+    # Resized as a whole, the first would take 256 * 256 * 300,000 * 4 bytes.
+    pixels = np.full(shape, 77, dtype=np.uint8)
+    fitted = fit_to_network(pixels, Preprocessing(256, (224, 224), "bicubic"))
+    assert fitted.shape == (224, 224, 3)
+    assert (fitted == 77).all()
+
+
+def test_the_input_is_not_changed_nor_shared(rgb):
+    before = rgb.copy()
+    height, width = rgb.shape[:2]
+    fitted = fit_to_network(rgb, Preprocessing((height, width), (height, width)))
+    np.testing.assert_array_equal(fitted, before)
+    np.testing.assert_array_equal(rgb, before)
+
+
+def test_a_larger_crop_keeps_the_share_of_the_picture():
+    pixels = random_image((300, 300, 3), seed=5)
+    preprocessing = Preprocessing(64, (56, 56))
+    larger = preprocessing.with_crop(112)
+    assert fit_to_network(pixels, larger).shape == (112, 112, 3)
+    assert dataclasses.asdict(larger)["resize"] == 128
