@@ -1,0 +1,72 @@
+"""Locks between threads and processes, given back by the system after a crash."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+
+from filelock import FileLock, Timeout
+
+from ._faults import StoreUnavailable, translated
+
+__all__ = ["hold"]
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks at a lock that somebody else holds. Work worth locking
+# takes longer, and twenty looks a second do not show in the load.
+_POLL = 0.05
+
+
+@contextlib.contextmanager
+def hold(
+    directory: str,
+    names: Iterable[str],
+    *,
+    timeout: float = -1,
+    waiting_for: str = "",
+) -> Iterator[None]:
+    """Hold locks for the body of a ``with``.
+
+    They are file locks of the operating system (``flock``), each through a file
+    description of its own, so they hold between the threads of a process as well as
+    between processes, and none outlives its owner. All who need several take
+    them in the same order, so nobody waits in a circle.
+
+    Parameters
+    ----------
+    directory : str
+        Where their files are; made if need be. The files stay: removing one that
+        somebody waits for would give two owners.
+    names : iterable of str
+    timeout : float, default=-1
+        Seconds to wait for each; negative waits for ever.
+    waiting_for : str, default=""
+        Named in the log when there is somebody to wait for.
+
+    Raises
+    ------
+    StoreUnavailable
+        If there can be no lock here, or it was not to be had in time.
+    """
+    with contextlib.ExitStack() as stack:
+        with translated():
+            os.makedirs(directory, exist_ok=True)
+        for name in sorted(set(names)):
+            path = os.path.join(directory, f"{name}.lock")
+            stack.enter_context(_acquired(path, timeout, waiting_for))
+        yield
+
+
+def _acquired(path: str, timeout: float, waiting_for: str) -> AbstractContextManager:
+    lock = FileLock(path)
+    try:
+        with translated():
+            try:
+                return lock.acquire(timeout=0)
+            except Timeout:
+                logger.info("Waiting for another thread or process: %s", waiting_for)
+                return lock.acquire(timeout=timeout, poll_interval=_POLL)
+    except NotImplementedError as error:
+        raise StoreUnavailable("its file system has no locks") from error

@@ -1,0 +1,43 @@
+"""What a row of features was computed by: one namespace a neck."""
+
+import functools
+
+from .._fingerprint import digest_description
+
+__all__ = ["Namespace"]
+
+
+class Namespace:
+    """The part of the cache that belongs to one way of computing rows.
+
+    Parameters
+    ----------
+    description : dict
+        Everything that a row's values depend on besides the image itself, in JSON
+        types. Two namespaces are the same if their descriptions are.
+    label : str
+        The same for people: ``"efficientnet_lite0, layer3, avg, float32"``.
+
+    Attributes
+    ----------
+    key : str
+        Hexadecimal digest of the description.
+    """
+
+    def __init__(self, description: dict, label: str):
+        self.description = description
+        self.label = label
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Hexadecimal digest of the description."""
+        return digest_description(self.description)
+
+    def __eq__(self, other):
+        return isinstance(other, Namespace) and self.key == other.key
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __repr__(self):
+        return f"Namespace({self.label!r}, key={self.key[:12]!r})"

@@ -1,0 +1,46 @@
+"""The store that stores nothing, in place of ``if cache is None`` everywhere."""
+
+import contextlib
+
+from ._limits import Limits
+
+__all__ = ["NullStore"]
+
+
+class NullStore:
+    """The store of ``cache=None``."""
+
+    limits = Limits(None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def read(self, namespaces, keys, rows, sheets):
+        """Read nothing."""
+
+    def all_known(self, namespaces, keys):
+        """Return False."""
+        return False
+
+    def hold(self, namespaces):
+        """Lock nothing: there is nothing to share."""
+        return contextlib.nullcontext()
+
+    def write(self, namespaces, keys, rows):
+        """Store nothing."""
+
+    def n_features(self, namespace):
+        """Return None: not known."""
+
+    def finish(self):
+        """Do nothing."""
+
+    def recall_files(self, stats):
+        """Return None for each file."""
+        return [None] * len(stats)
+
+    def remember_files(self, stats, digests):
+        """Forget them."""

@@ -1,0 +1,69 @@
+"""Sizes on disk, as people write and read them."""
+
+import math
+import numbers
+import re
+
+__all__ = ["format_size", "parse_size"]
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _UNITS[f"{_letter}b"] = 1000**_power
+    _UNITS[f"{_letter}ib"] = 1024**_power
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+
+
+def parse_size(size: int | str | None) -> int | None:
+    """Return a size in bytes.
+
+    Parameters
+    ----------
+    size : int, str or None
+        Bytes, or a number and a unit: decimal (kB, MB, GB, TB, powers of 1000) or
+        binary (KiB, MiB, GiB, TiB, powers of 1024).
+
+    Returns
+    -------
+    int or None
+        None for None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or not above zero.
+    """
+    if size is None:
+        return None
+    if isinstance(size, numbers.Integral) and not isinstance(size, bool):
+        n_bytes = int(size)
+    elif isinstance(size, str):
+        match = _SIZE.fullmatch(size)
+        if match is None or match[2].lower() not in _UNITS:
+            raise ValueError(_complaint(size))
+        n_bytes = math.floor(float(match[1]) * _UNITS[match[2].lower()])
+    else:
+        raise TypeError(_complaint(size))
+    if n_bytes <= 0:
+        raise ValueError(_complaint(size))
+    return n_bytes
+
+
+def _complaint(size) -> str:
+    return (
+        "The 'max_size' parameter of FeatureCache must be a number of bytes above 0, "
+        "a text such as '500 MB' or '2 GiB', or None for no limit (cache=None keeps "
+        f"nothing at all). Got {size!r} instead."
+    )
+
+
+def format_size(n_bytes: int | None) -> str:
+    """Return a number of bytes in decimal units, such as ``"1.2 GB"``."""
+    if n_bytes is None:
+        return "no limit"
+    size = float(n_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,131 @@
+"""A network for the cache's tests: numpy, exact, and it counts its rows."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+
+from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat.cache import Namespace
+
+
+def key_of(image):
+    """Return the digest of image number `image`."""
+    return digest_bytes(str(image).encode())
+
+
+def row_of(image, net, n_features):
+    """Return what network `net` makes of image number `image`."""
+    columns = np.arange(n_features, dtype=np.float32)
+    return (np.float32(image) + 1) * np.cos(columns * (image % 7 + 1) + len(net))
+
+
+class Nets:
+    """Networks with the same input; `computed` lists the images they were given.
+
+    Parameters
+    ----------
+    widths : dict of str to int
+        For each network its number of features.
+    bad : container of int
+        Images that cannot be computed.
+    batch_size : int
+    """
+
+    def __init__(self, widths, bad=(), batch_size=4):
+        self.widths = dict(widths)
+        self.bad = bad
+        self.batch_size = batch_size
+        self.computed = []
+        self.n_calls = 0
+        self.n_closed = 0
+
+    @property
+    def namespaces(self):
+        return [
+            Namespace({"net": net, "width": width}, f"{net}, avg, float32")
+            for net, width in self.widths.items()
+        ]
+
+    def compute(self, images):
+        """Return the `compute` of a fetch for these images."""
+
+        def batches(indices):
+            self.n_calls += 1
+            try:
+                for start in range(0, len(indices), self.batch_size):
+                    batch = indices[start : start + self.batch_size]
+                    yield self.batch(images, batch)
+            finally:
+                self.n_closed += 1
+
+        return batches
+
+    def batch(self, images, indices):
+        good = np.array([i for i in indices if images[i] not in self.bad], dtype=int)
+        self.computed += [images[i] for i in good]
+        blocks = [
+            np.array([row_of(images[i], net, width) for i in good], np.float32)
+            for net, width in self.widths.items()
+        ]
+        blocks = [
+            block.reshape(len(good), width)
+            for block, width in zip(blocks, self.widths.values(), strict=True)
+        ]
+        return good, blocks
+
+    def fetch(self, cache, images):
+        """Return the cache's rows of `images`; None is an image without digest."""
+        keys = [None if image is None else key_of(image) for image in images]
+        return cache.fetch(
+            self.namespaces, keys, self.compute(images), lambda: self.widths.values()
+        )
+
+    def expected(self, images):
+        """Return what `fetch` has to return."""
+        return [
+            np.array(
+                [
+                    np.full(width, np.nan)
+                    if image is None or image in self.bad
+                    else row_of(image, net, width)
+                    for image in images
+                ],
+                dtype=np.float32,
+            ).reshape(len(images), width)
+            for net, width in self.widths.items()
+        ]
+
+    def check_fetch(self, cache, images):
+        """Fetch, compare with the oracle, return the images that were computed."""
+        before = len(self.computed)
+        outputs = self.fetch(cache, images)
+        for output, expected in zip(outputs, self.expected(images), strict=True):
+            assert output.dtype == np.float32
+            assert output.flags.c_contiguous
+            np.testing.assert_array_equal(output, expected)
+        return self.computed[before:]
+
+
+def start(script, *arguments, **options):
+    """Start a Python process; the script imports this file as `pretend`."""
+    here = pathlib.Path(__file__).parent
+    search = [str(here.parents[1]), str(here), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(process):
+    """Wait for a process, and return what it printed."""
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return output

@@ -1,0 +1,246 @@
+"""The object that users handle."""
+
+import copy
+import pathlib
+import pickle
+import time
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skdeepfeat._filestat import FileStat
+from skdeepfeat.cache import CacheInfo, FeatureCache, NoCache, open_cache
+from skdeepfeat.cache._size import format_size, parse_size
+from tests.cache.pretend import Nets, key_of
+
+
+def test_making_one_touches_nothing(directory):
+    FeatureCache(directory / "deep")
+    assert not directory.exists()
+
+
+def test_the_default_directory_is_looked_up_at_use(tmp_path, monkeypatch):
+    cache = FeatureCache()
+    for name in ("one", "two"):
+        monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", str(tmp_path / name))
+        assert cache.directory == str(tmp_path / name)
+        assert Nets({"a": 2}).check_fetch(cache, [1]) == [1]
+    monkeypatch.delenv("SKDEEPFEAT_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert pathlib.Path(cache.directory).name == "skdeepfeat"
+    assert FeatureCache("~/x").directory == str(pathlib.Path.home() / "x")
+
+
+def test_copies_are_equal_and_work(cache, directory):
+    nets = Nets({"a": 3})
+    nets.check_fetch(cache, range(4))
+    for other in (
+        pickle.loads(pickle.dumps(cache)),
+        copy.deepcopy(cache),
+        clone(cache, safe=False),
+        FeatureCache(str(directory), max_size=10_000_000_000),
+    ):
+        assert other == cache
+        assert hash(other) == hash(cache)
+        assert nets.check_fetch(other, range(4)) == []
+    assert cache != FeatureCache(directory, max_size=None)
+    assert cache != FeatureCache(directory / "other")
+    assert cache != str(directory)
+
+
+def test_repr():
+    assert repr(FeatureCache()) == "FeatureCache()"
+    shown = repr(FeatureCache(pathlib.Path("/x"), max_size="1 GiB"))
+    assert shown == "FeatureCache('/x', max_size='1 GiB')"
+    assert eval(shown) == FeatureCache("/x", 2**30)
+    assert repr(NoCache()) == "NoCache()"
+
+
+def test_open_cache(directory):
+    cache = FeatureCache(directory)
+    assert open_cache(cache) is cache
+    assert open_cache(directory) == open_cache(str(directory)) == cache
+    assert open_cache("default") == FeatureCache()
+    none = open_cache(None)
+    assert open_cache(none) is none
+    assert none == pickle.loads(pickle.dumps(none))
+    for wrong in (True, 3, b"x", ["x"]):
+        with pytest.raises(TypeError, match=r"'cache' parameter .* Got"):
+            open_cache(wrong)
+
+
+def test_no_cache_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", str(tmp_path / "cache"))
+    cache, nets = open_cache(None), Nets({"a": 3}, bad={2})
+    for _ in range(2):
+        assert nets.check_fetch(cache, [1, 0, 1, None, 2]) == [1, 0]
+    memo, stat = cache.file_memo(), FileStat("/x", 1, 2, 3)
+    memo.remember([stat], [key_of(0)])
+    assert memo.lookup([stat]) == [None]
+    assert cache.info() == CacheInfo(None)
+    assert str(cache.info()) == "no cache"
+    assert cache.clear() == 0
+    assert cache.check().ok
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        (None, None),
+        (12, 12),
+        (np.int64(12), 12),
+        ("12", 12),
+        ("500 MB", 500_000_000),
+        ("1.5gb", 1_500_000_000),
+        (" 2 GiB ", 2**31),
+        ("1kB", 1000),
+        ("1 KiB", 1024),
+        ("3TB", 3 * 10**12),
+    ],
+)
+def test_sizes(size, expected):
+    assert parse_size(size) == expected
+    FeatureCache(max_size=size)
+
+
+@pytest.mark.parametrize("size", [0, -1, "0 GB", "", "GB", "1 XB", "-1 GB", "1 GB 2"])
+def test_sizes_out_of_range(size):
+    with pytest.raises(ValueError, match="'max_size' parameter of FeatureCache"):
+        FeatureCache(max_size=size)
+
+
+@pytest.mark.parametrize("size", [1.5, True, b"1", [1]])
+def test_sizes_of_the_wrong_type(size):
+    with pytest.raises(TypeError, match="'max_size' parameter of FeatureCache"):
+        FeatureCache(max_size=size)
+
+
+def test_paths_of_the_wrong_type(cache):
+    with pytest.raises(TypeError, match="'path' parameter of FeatureCache"):
+        FeatureCache(3)
+    with pytest.raises(TypeError, match="'namespace' parameter of FeatureCache.clear"):
+        cache.clear(3)
+
+
+def test_sizes_in_words():
+    shown = [format_size(n) for n in (None, 0, 999, 1500, 10**10, 10**13)]
+    assert shown == ["no limit", "0 bytes", "999 bytes", "1.5 kB", "10.0 GB", "10.0 TB"]
+
+
+def test_info(cache, directory):
+    before = cache.info()
+    assert (before.n_rows, before.size, before.namespaces) == (0, 0, ())
+    Nets({"a": 3, "b": 5}).fetch(cache, range(4))
+    Nets({"a": 3}).fetch(cache, range(10))
+    info = cache.info()
+    assert pathlib.Path(info.path).parent == directory
+    assert info.size == pathlib.Path(info.path).stat().st_size
+    assert info.max_size == 10**10
+    assert info.n_rows == 14
+    found = {each.label: each for each in info.namespaces}
+    one = found["a, avg, float32"]
+    assert (one.n_rows, one.n_features) == (10, 3)
+    assert one.description == {"net": "a", "width": 3}
+    assert one.key == Nets({"a": 3}).namespaces[0].key
+    assert abs(one.last_used.timestamp() - time.time()) < 60
+    text = str(info)
+    assert "14 rows" in text
+    assert "a, avg, float32: 10 rows x 3 features" in text
+
+
+def test_directories_with_odd_names(directory):
+    cache = FeatureCache(directory / "100% of #1? é 漢字")
+    assert Nets({"a": 2}).check_fetch(cache, [1]) == [1]
+    assert Nets({"a": 2}).check_fetch(cache, [1]) == []
+
+
+# -- Digests of files
+
+
+def test_files_are_known_as_long_as_they_do_not_change(cache):
+    memo = cache.file_memo()
+    stats = [FileStat(f"/x/{i}.jpg", 10, 20, 30) for i in range(1200)]
+    digests = [key_of(i) for i in range(1200)]
+    assert memo.lookup(stats) == [None] * 1200
+    memo.remember(stats, digests)
+    assert cache.file_memo().lookup(stats[::-1] + stats[:2]) == (
+        digests[::-1] + digests[:2]
+    )
+    changed = [
+        stats[0]._replace(size=11),
+        stats[0]._replace(mtime_ns=21),
+        stats[0]._replace(inode=31),
+        stats[0]._replace(path="/x/new.jpg"),
+    ]
+    assert memo.lookup(changed) == [None] * 4
+    memo.remember(changed[:1], [key_of(-1)])
+    assert memo.lookup([changed[0], stats[0]]) == [key_of(-1), digests[0]]
+    # A few among many: the other way of looking up.
+    few = [stats[i] for i in (1100, 3, 500)]
+    assert memo.lookup(few) == [digests[i] for i in (1100, 3, 500)]
+    assert cache.info().n_files == 1201
+
+
+def test_files_with_odd_names_and_large_numbers(cache):
+    stats = [
+        FileStat("/x/é漢.jpg", 1, 2, 3),
+        FileStat("/x/\udcff.jpg", 1, 2, 3),
+        FileStat("/x/big", 2**70, 2**60, 2**127),
+    ]
+    digests = [key_of(i) for i in range(3)]
+    cache.file_memo().remember(stats, digests)
+    assert cache.file_memo().lookup(stats) == digests
+
+
+@pytest.mark.parametrize(
+    "mtime_ns, expected",
+    [
+        (1_000_000_000_999_999_999, False),  # changed a moment ago: may change again
+        (1_000_000_000_900_000_001, True),
+        (999_999_999_000_000_000, False),  # whole seconds: a coarse clock
+        (999_999_997_000_000_000, True),
+        (1_000_000_005_000_000_000, False),  # in the future
+    ],
+)
+def test_files_that_may_still_change_unseen(cache, monkeypatch, mtime_ns, expected):
+    monkeypatch.setattr(FeatureCache, "_clock", lambda self=None: 1_000_000_001.0)
+    stat = FileStat("/x", 1, mtime_ns, 3)
+    cache.file_memo().remember([stat], [key_of(0)])
+    assert cache.file_memo().lookup([stat]) == [key_of(0) if expected else None]
+
+
+# -- Speed, loosely: shared machines are slow at times
+
+
+@pytest.mark.slow
+def test_known_rows_come_fast(cache):
+    n, width = 20_000, 1280
+    rows = np.random.default_rng(0).random((n, width), np.float32)
+    keys = [key_of(i) for i in range(n)]
+
+    def compute(indices):
+        for start in range(0, n, 32):
+            yield indices[start : start + 32], [rows[indices[start : start + 32]]]
+
+    namespaces = Nets({"a": width}).namespaces
+    cache.fetch(namespaces, keys, compute, None)
+    order = np.random.default_rng(1).permutation(n)
+    seconds = []
+    for _ in range(3):
+        before = time.perf_counter()
+        (found,) = cache.fetch(namespaces, [keys[i] for i in order], None, None)
+        seconds.append(time.perf_counter() - before)
+    np.testing.assert_array_equal(found, rows[order])
+    assert min(seconds) < 1.0
+
+
+@pytest.mark.slow
+def test_known_files_are_looked_up_fast(cache):
+    stats = [FileStat(f"/some/where/images/{i:06}.jpg", i, i, i) for i in range(50_000)]
+    digests = [key_of(i) for i in range(50_000)]
+    cache.file_memo().remember(stats, digests)
+    before = time.perf_counter()
+    assert cache.file_memo().lookup(stats) == digests
+    assert time.perf_counter() - before < 2.0

@@ -1,0 +1,291 @@
+"""What a fetch returns, and how little it computes for it."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skdeepfeat.cache import FeatureCache, Namespace, open_cache
+from tests.cache.pretend import Nets, key_of, row_of
+
+
+@pytest.fixture(params=["on disk", "none"])
+def any_cache(request, directory):
+    return FeatureCache(directory) if request.param == "on disk" else open_cache(None)
+
+
+def test_rows_are_computed_once_ever(cache):
+    nets = Nets({"a": 6})
+    rng = np.random.default_rng(0)
+    assert sorted(nets.check_fetch(cache, range(50))) == list(range(50))
+    for _ in range(3):
+        fold = rng.permutation(60)[:40].tolist()
+        nets.check_fetch(cache, fold)
+    assert len(nets.computed) == len(set(nets.computed))
+    again = Nets({"a": 6})
+    again.check_fetch(FeatureCache(cache.path), sorted(nets.computed))
+    assert again.n_calls == 0
+
+
+def test_duplicates_are_computed_once_and_gathered(any_cache):
+    nets = Nets({"a": 3, "b": 5}, bad={4})
+    images = [2, 2, None, 1, 4, 2, 4, None, 1]
+    assert sorted(nets.check_fetch(any_cache, images)) == [1, 2]
+    assert nets.n_calls == nets.n_closed == 1
+
+
+def test_duplicates_of_a_known_row(cache):
+    nets = Nets({"a": 3})
+    nets.check_fetch(cache, [1])
+    assert nets.check_fetch(cache, [1, 0, 1, 1, 0]) == [0]
+
+
+def test_compute_is_asked_for_first_occurrences_in_order(any_cache):
+    asked = []
+
+    def compute(indices):
+        asked.append(indices)
+        assert indices.dtype.kind == "i"
+        yield indices, [np.ones((len(indices), 2))]
+
+    keys = [None, key_of(1), key_of(0), key_of(1), key_of(2)]
+    any_cache.fetch([Namespace({}, "ones")], keys, compute, None)
+    np.testing.assert_array_equal(asked, [[1, 2, 4]])
+
+
+def test_batches_may_come_in_any_order(cache):
+    def backwards(indices):
+        for i in reversed(indices.tolist()):
+            yield [i], [[row_of(i, "a", 4)]]
+
+    nets = Nets({"a": 4})
+    keys = [key_of(i) for i in range(9)]
+    (output,) = cache.fetch(nets.namespaces, keys, backwards, None)
+    np.testing.assert_array_equal(output, nets.expected(range(9))[0])
+    assert nets.check_fetch(cache, range(9)) == []
+
+
+def test_a_row_missing_in_one_namespace_is_computed_for_all(cache):
+    Nets({"a": 3}).check_fetch(cache, range(6))
+    Nets({"b": 2}).check_fetch(cache, range(3, 9))
+    both = Nets({"a": 3, "b": 2})
+    assert sorted(both.check_fetch(cache, range(10))) == [0, 1, 2, 6, 7, 8, 9]
+    assert both.check_fetch(cache, range(10)) == []
+    assert cache.info().n_rows == 20
+
+
+def test_the_same_namespace_twice(cache):
+    namespace = Namespace({"net": "a"}, "a")
+
+    def compute(indices):
+        yield indices, [np.ones((len(indices), 2))] * 2
+
+    keys = [key_of(0), key_of(1)]
+    for _ in range(2):
+        first, second = cache.fetch([namespace] * 2, keys, compute, None)
+        np.testing.assert_array_equal(first, np.ones((2, 2)))
+        np.testing.assert_array_equal(second, first)
+    assert cache.info().n_rows == 2
+
+
+def test_failed_rows_are_nan_and_tried_again(cache):
+    nets = Nets({"a": 3, "b": 1}, bad={1, 5})
+    nets.check_fetch(cache, range(8))
+    nets.bad = {5}
+    assert nets.check_fetch(cache, range(8)) == [1]
+
+
+@pytest.mark.parametrize("images", [[], [None, None]], ids=["empty", "all bad"])
+def test_width_of_nothing(cache, images):
+    nets = Nets({"a": 3, "b": 7})
+    shapes = [(len(images), 3), (len(images), 7)]
+    outputs = nets.fetch(cache, images)
+    assert [output.shape for output in outputs] == shapes
+    assert all(np.isnan(output).all() for output in outputs)
+    assert nets.n_calls == 0
+    # Once the store can tell, nobody else is asked.
+    nets.check_fetch(cache, [1])
+    keys = [None] * len(images)
+    outputs = cache.fetch(nets.namespaces, keys, None, None)
+    assert [output.shape for output in outputs] == shapes
+
+
+def test_width_is_asked_for_when_every_row_failed(any_cache):
+    nets = Nets({"a": 3}, bad={0, 1})
+    (output,) = nets.fetch(any_cache, [0, 1])
+    assert output.shape == (2, 3)
+    assert np.isnan(output).all()
+
+
+def test_infinite_values_are_kept_and_nan_is_not(cache):
+    namespace, calls = [Namespace({}, "odd")], []
+    rows = np.array([[1, np.inf], [-np.inf, 2], [np.nan, 3]], np.float32)
+
+    def compute(indices):
+        calls.append(indices.tolist())
+        yield indices, [rows[indices]]
+
+    keys = [key_of(i) for i in range(3)]
+    for _ in range(2):
+        (output,) = cache.fetch(namespace, keys, compute, None)
+        np.testing.assert_array_equal(output, rows)
+    assert calls == [[0, 1, 2], [2]]
+
+
+def test_what_was_computed_before_an_error_is_stored(cache):
+    class Broken(Exception):
+        pass
+
+    error, nets = Broken("image 8"), Nets({"a": 5})
+    closed = []
+
+    def breaking(images):
+        def compute(indices):
+            try:
+                for i in indices:
+                    if images[i] == 8:
+                        raise error
+                    yield nets.batch(images, [i])
+            finally:
+                closed.append(True)
+
+        return compute
+
+    images = list(range(12))
+    keys = [key_of(i) for i in images]
+    with pytest.raises(Broken) as caught:
+        cache.fetch(nets.namespaces, keys, breaking(images), None)
+    assert caught.value is error
+    assert caught.value.__context__ is None
+    assert closed == [True]
+    assert nets.check_fetch(cache, images) == [8, 9, 10, 11]
+
+
+def test_compute_is_closed_when_its_rows_are_refused(cache):
+    closed = []
+
+    def compute(indices):
+        try:
+            yield indices, [np.ones((len(indices), 2))]
+            yield [99], [np.ones((1, 2))]
+        finally:
+            closed.append(True)
+
+    with pytest.raises(ValueError, match="not asked for"):
+        cache.fetch([Namespace({}, "x")], [key_of(0)], compute, None)
+    assert closed == [True]
+    # The lock is free again, and what came before the error is there.
+    assert cache.info().n_rows == 1
+    cache.fetch([Namespace({}, "x")], [key_of(0)], None, None)
+
+
+@pytest.mark.parametrize(
+    "blocks", [[np.ones((1, 2))] * 2, [np.ones(2)], [np.ones((2, 2))], []]
+)
+def test_blocks_of_the_wrong_shape(any_cache, blocks):
+    with pytest.raises(ValueError, match="compute must yield"):
+        any_cache.fetch(
+            [Namespace({}, "x")], [key_of(0)], lambda _: [([0], blocks)], None
+        )
+
+
+def test_a_namespace_that_does_not_describe_its_network(cache):
+    namespace = [Namespace({}, "careless")]
+
+    def net(width):
+        return lambda indices: [(indices, [np.ones((len(indices), width))])]
+
+    cache.fetch(namespace, [key_of(0)], net(2), None)
+    with pytest.raises(ValueError, match="'careless' have 2 columns"):
+        cache.fetch(namespace, [key_of(0), key_of(1)], net(3), None)
+
+
+def test_reused_buffers_of_a_network_do_no_harm(cache):
+    buffer = np.empty((2, 3), np.float32)
+
+    def compute(indices):
+        for start in range(0, len(indices), 2):
+            buffer[:] = indices[start : start + 2, None]
+            yield indices[start : start + 2], [buffer]
+
+    keys = [key_of(i) for i in range(10)]
+    expected = np.repeat(np.arange(10.0)[:, None], 3, axis=1)
+    for _ in range(2):
+        (output,) = cache.fetch([Namespace({}, "b")], keys, compute, None)
+        np.testing.assert_array_equal(output, expected)
+
+
+def test_rows_wider_than_a_page(cache):
+    nets = Nets({"wide": 70_000})
+    nets.check_fetch(cache, range(3))
+    assert nets.check_fetch(cache, [2, 0, 1]) == []
+
+
+def test_many_rows_by_index_scan_and_by_single_keys(cache):
+    nets = Nets({"a": 2}, batch_size=1000)
+    nets.check_fetch(cache, range(3000))
+    rng = np.random.default_rng(0)
+    for n in (3000, 1501, 700, 10):
+        assert nets.check_fetch(cache, rng.permutation(3000)[:n].tolist()) == []
+
+
+def test_nothing_is_read_or_made_without_need(directory):
+    cache = FeatureCache(directory)
+    Nets({"a": 2}).fetch(cache, [])
+    cache.info(), cache.check(), cache.clear()
+    cache.file_memo().lookup([])
+    assert not directory.exists()
+
+
+def test_namespaces():
+    namespace = Namespace({"b": 1, "a": [2]}, "x")
+    assert namespace == Namespace({"a": [2], "b": 1}, "another label")
+    assert namespace != Namespace({"a": [2], "b": 2}, "x")
+    assert len({namespace, pickle.loads(pickle.dumps(namespace))}) == 1
+
+
+images = st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=40)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("fetch"), images, st.sampled_from(["a", "b", "ab"])),
+        st.tuples(st.just("clear"), st.sampled_from([None, "a*", "b*", "c"])),
+    ),
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(steps=steps, bad=st.sets(st.integers(0, 30), max_size=5))
+def test_any_sequence_agrees_with_a_dict(cache, steps, bad):
+    cache.clear()
+    widths = {"a": 3, "b": 5}
+    known = set()
+    for step in steps:
+        if step[0] == "clear":
+            gone = {pair for pair in known if (step[1] or "*")[0] in (pair[0], "*")}
+            assert cache.clear(step[1]) == len(gone)
+            known -= gone
+            continue
+        _, wanted, letters = step
+        nets = Nets({net: widths[net] for net in letters}, bad)
+        expected = {
+            image
+            for image in wanted
+            if image is not None and image not in bad
+            if any((net, image) not in known for net in letters)
+        }
+        computed = nets.check_fetch(cache, wanted)
+        assert len(computed) == len(expected)
+        assert set(computed) == expected
+        known |= {(net, image) for net in letters for image in expected}
+    info = cache.info()
+    assert info.n_rows == len(known)
+    assert {each.label[0]: each.n_rows for each in info.namespaces} == {
+        net: n for net in widths if (n := sum(pair[0] == net for pair in known))
+    }

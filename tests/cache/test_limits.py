@@ -1,0 +1,203 @@
+"""What the cache takes on disk, and what it lets go of first."""
+
+import os
+import pathlib
+import sqlite3
+
+import pytest
+
+from skdeepfeat._errors import CacheWarning
+from skdeepfeat._filestat import FileStat
+from skdeepfeat.cache import FeatureCache, _store
+from tests.cache.pretend import Nets, key_of
+
+MB = 1_000_000
+HOUR = 3600
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(FeatureCache, "_clock", clock)
+    return clock
+
+
+def size_of(directory):
+    return sum(
+        file.stat().st_size for file in pathlib.Path(directory).glob("*.sqlite*")
+    )
+
+
+# 4,000 bytes a row, 16 rows a page.
+N_FEATURES = 1000
+
+
+def nets(name="a", **options):
+    return Nets({name: N_FEATURES}, batch_size=50, **options)
+
+
+def test_the_file_stays_within_its_limit(directory):
+    cache = FeatureCache(directory, max_size=8 * MB)
+    sizes = []
+
+    class Watching(Nets):
+        def batch(self, images, indices):
+            sizes.append(size_of(directory) if directory.exists() else 0)
+            return super().batch(images, indices)
+
+    for first in range(0, 10_000, 1000):
+        Watching({"a": N_FEATURES}, batch_size=50).fetch(
+            cache, range(first, first + 1000)
+        )
+        assert size_of(directory) <= 8 * MB
+        assert cache.info().size <= 8 * MB
+    assert max(sizes) <= 10 * MB  # file and log in the middle of the work
+    assert 4 * MB < size_of(directory)
+    assert cache.check().ok
+    # What came last is still there.
+    assert nets().check_fetch(cache, range(9_500, 10_000)) == []
+
+
+def test_the_least_recently_used_rows_go_first(directory, clock):
+    cache = FeatureCache(directory, max_size=9 * MB)
+    for name in "abc":
+        nets(name).fetch(cache, range(400))
+        clock.now += HOUR
+    nets("a").check_fetch(cache, range(400))
+    clock.now += HOUR
+    nets("d").fetch(cache, range(400))
+    for name in "acd":
+        assert nets(name).check_fetch(cache, range(350)) == [], name
+    assert nets("b").check_fetch(cache, range(10)) == list(range(10))
+    clock.now += HOUR
+    nets("c").check_fetch(cache, range(10))
+    assert cache.info().namespaces[0].label == "c, avg, float32"
+
+
+def test_within_a_namespace_too(directory, clock):
+    cache = FeatureCache(directory, max_size=8 * MB)
+    one = nets()
+    one.fetch(cache, range(1200))
+    clock.now += HOUR
+    recent = list(range(300, 700))
+    assert one.check_fetch(cache, recent) == []
+    clock.now += HOUR
+    one.fetch(cache, range(2000, 2600))
+    assert one.check_fetch(cache, [*recent, *range(2000, 2600)]) == []
+    assert cache.info().n_rows < 1800
+
+
+def test_a_job_larger_than_the_limit(directory, clock):
+    cache = FeatureCache(directory, max_size=4 * MB)
+    one = nets()
+    with pytest.warns(CacheWarning, match=r"4\.0 MB, which is too small") as caught:
+        assert one.check_fetch(cache, range(3000)) == list(range(3000))
+    assert len(caught) == 1
+    n_rows = cache.info().n_rows
+    assert 300 < n_rows < 1000
+    assert size_of(directory) <= 4 * MB
+    # What was kept is of use next time, it has not been pushed out by the rest.
+    with pytest.warns(CacheWarning, match="too small"):
+        assert len(one.check_fetch(cache, range(3000))) == 3000 - n_rows
+
+
+def test_a_limit_below_an_empty_file(directory):
+    cache = FeatureCache(directory, max_size=1000)
+    with pytest.warns(CacheWarning, match="too small"):
+        nets().check_fetch(cache, range(20))
+    assert cache.info().n_rows == 0
+
+
+def test_a_lower_limit_shrinks_the_file(directory):
+    FeatureCache(directory)
+    nets().fetch(FeatureCache(directory), range(2000))
+    assert size_of(directory) > 8 * MB
+    nets().fetch(FeatureCache(directory, max_size=4 * MB), [5000])
+    assert size_of(directory) <= 4 * MB
+    assert FeatureCache(directory).check().ok
+    assert nets().check_fetch(FeatureCache(directory), [5000]) == []
+
+
+def test_no_limit(directory):
+    cache = FeatureCache(directory, max_size=None)
+    nets().fetch(cache, range(3000))
+    assert nets().check_fetch(cache, range(3000)) == []
+
+
+def test_scattered_rows_are_evicted_until_pages_come_free(directory, clock):
+    cache = FeatureCache(directory, max_size=10 * MB)
+    one = nets()
+    one.fetch(cache, range(1400))
+    clock.now += HOUR
+    # One row of each page is used again, which keeps no page from being freed.
+    one.check_fetch(cache, range(0, 1400, 16))
+    clock.now += HOUR
+    for first in range(2000, 6000, 500):
+        one.check_fetch(cache, range(first, first + 500))
+        clock.now += HOUR
+        assert size_of(directory) <= 10 * MB
+    assert cache.check().ok
+
+
+def test_clear_gives_the_space_back(directory):
+    cache = FeatureCache(directory)
+    nets("a").fetch(cache, range(1000))
+    nets("b").fetch(cache, range(500))
+    full = size_of(directory)
+    assert cache.clear("b, avg*") == 500
+    assert size_of(directory) < full - 1.5 * MB
+    assert nets("a").check_fetch(cache, range(1000)) == []
+    assert cache.clear("nothing like it") == 0
+    assert cache.clear(cache.info().namespaces[0].key) == 1000
+    assert cache.info().namespaces == ()
+    nets("a").fetch(cache, range(1000))
+    cache.file_memo().remember([FileStat("/x", 1, 2, 3)], [key_of(0)])
+    assert cache.clear() == 1000
+    assert size_of(directory) <= 12 * 65536
+    info = cache.info()
+    assert (info.n_rows, info.n_files) == (0, 0)
+    assert cache.check().ok
+
+
+def test_reading_hardly_ever_writes(directory, clock):
+    cache = FeatureCache(directory)
+    nets().fetch(cache, range(100))
+    path = cache.info().path
+
+    def last_use():
+        with sqlite3.connect(path) as connection:
+            return connection.execute(
+                "SELECT min(used), max(used) FROM used"
+            ).fetchone()
+
+    written = int(clock.now)
+    before = os.stat(path).st_mtime_ns
+    clock.now += _store.USE_GRANULARITY / 2
+    nets().fetch(cache, range(100))
+    assert last_use() == (written, written)
+    assert os.stat(path).st_mtime_ns == before
+    clock.now += _store.USE_GRANULARITY
+    nets().fetch(cache, range(100))
+    assert last_use() == (int(clock.now), int(clock.now))
+
+
+def test_the_memory_of_files_is_bounded(directory, clock):
+    cache = FeatureCache(directory, max_size=2 * MB)  # 2000 files
+    memo = cache.file_memo()
+    stats = [FileStat(f"/x/{i}", i, i, i) for i in range(2500)]
+    digests = [key_of(i) for i in range(2500)]
+    for start in range(0, 2500, 500):
+        memo.remember(stats[start : start + 500], digests[start : start + 500])
+        clock.now += 1
+    found = memo.lookup(stats)
+    assert found[-500:] == digests[-500:]
+    assert found[:500] == [None] * 500
+    assert cache.info().n_files == sum(digest is not None for digest in found) <= 2000
