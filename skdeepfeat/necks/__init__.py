@@ -1,0 +1,12 @@
+"""From a name to a network that turns images into features.
+
+Names, architectures, weights and their preprocessing; truncation; pooling; running a
+batch. This room knows nothing of files of images, nor of what is done with the rows.
+"""
+
+from ._list import list_layers
+from ._names import list_models
+from ._neck import Neck, resolve_neck
+from ._pooling import POOLINGS
+
+__all__ = ["POOLINGS", "Neck", "list_layers", "list_models", "resolve_neck"]

@@ -1,0 +1,70 @@
+"""One place in a network where features can be taken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Layer", "first_tensor"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is known of a module and of what it computes.
+
+    Attributes
+    ----------
+    name : str
+        Of the module, or ``"neck"`` or ``"output"``.
+    kind : str
+        The module's class.
+    shape : tuple of int
+        Of its output, without the batch axis.
+    layout : {"NCHW", "NHWC", "NLC", "vector", "other"}
+    n_prefix_tokens : int
+        Tokens before those of the patches ("NLC" only).
+    has_class_token : bool
+    n_parameters : int
+        With those of the modules in it.
+    cost : int
+        Floating-point operations of its own, for one image.
+    cumulative_cost : int
+        Those of the whole network until it is done.
+    order : int
+        Position in the order of execution. A module that runs several times counts
+        where it runs last, and so does its output.
+    n_calls : int
+        How often it runs in one pass.
+    parent : str
+        The nearest module around it that runs, ``""`` for the network.
+    is_offered : bool
+        Whether its output holds one row of floating-point numbers for each image.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] = ()
+    layout: str = "other"
+    n_prefix_tokens: int = 0
+    has_class_token: bool = False
+    n_parameters: int = 0
+    cost: int = 0
+    cumulative_cost: int = 0
+    order: int = 0
+    n_calls: int = 0
+    parent: str = ""
+    is_offered: bool = False
+
+
+def first_tensor(output):
+    """Return the first tensor in a module's output, or None."""
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, (list, tuple)):
+        for item in output:
+            tensor = first_tensor(item)
+            if tensor is not None:
+                return tensor
+    return None

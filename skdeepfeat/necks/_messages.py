@@ -1,0 +1,33 @@
+"""The one form in which this room says what is wrong with a parameter."""
+
+from .._errors import did_you_mean
+
+__all__ = ["choice_error"]
+
+
+def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
+    """Return an error about a parameter: name first, what it must be, value last.
+
+    Parameters
+    ----------
+    parameter : str
+        Its name.
+    wanted : str
+        What it must be, in words.
+    got : object
+        The value.
+    candidates : iterable of str, default=()
+        Names that a misspelt one may have meant.
+    error : type, default=ValueError
+        The class of the error.
+
+    Returns
+    -------
+    Exception
+        To be raised.
+    """
+    hint = did_you_mean(got, candidates) if isinstance(got, str) else ""
+    return error(
+        f"The {parameter!r} parameter of PretrainedFeatureExtractor must be {wanted}. "
+        f"Got {got!r} instead.{hint}"
+    )

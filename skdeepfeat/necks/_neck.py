@@ -1,0 +1,365 @@
+"""A neck: a network, cut after the wanted layers, that can describe itself."""
+
+import contextlib
+import functools
+import json
+from dataclasses import dataclass
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ._copying import copy_network
+from ._layers import Output, resolve_outputs
+from ._messages import choice_error
+from ._names import make_spec
+from ._offline import explain_downloads
+from ._probe import Probe, probe_network
+from ._random import seeded
+from ._run import Runner
+from ._spec import NetworkSpec
+from ._stages import find_stages
+from ._store import borrowed
+
+__all__ = ["Neck", "probe_spec", "resolve_neck", "stages_of"]
+
+# Raised when the rows of an unchanged network change for a reason of ours, such as
+# another arithmetic in a pooling: older cached rows are then left aside.
+_FORMAT = 1
+
+# Pixels of activations that a device is kept busy with: measured on 2 CPU cores, 16
+# images of 224 x 224 and more are equally fast; accelerators like more.
+_BATCH_PIXELS = {"cpu": 32 * 224 * 224}
+_BATCH_PIXELS_ACCELERATOR = 128 * 224 * 224
+
+
+@dataclass(frozen=True, eq=False)
+class Neck:
+    """A network from the image to the wanted layers, as data until it is loaded.
+
+    Attributes
+    ----------
+    spec : NetworkSpec
+    layer, pooling
+        As they were asked for.
+    """
+
+    spec: NetworkSpec
+    layer: str | int | list | tuple | None
+    pooling: str
+
+    # Examining a network takes about a second, and a run whose rows are all known does
+    # not need it: so these two are found at first use.
+
+    @functools.cached_property
+    def probe(self) -> Probe:
+        """What is known of the layers."""
+        return probe_spec(self.spec)
+
+    @functools.cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """One for each wanted layer, in the user's order.
+
+        Each with `layer` (the module's name, ``"neck"`` or ``"output"``), `pooling`
+        and `n_features`.
+        """
+        return resolve_outputs(
+            self.layer,
+            self.pooling,
+            self.probe,
+            functools.partial(stages_of, self.spec),
+            self.spec.name,
+        )
+
+    @property
+    def model_name(self):
+        """The network's short name, as in feature names."""
+        return self.spec.model_name
+
+    @property
+    def preprocessing(self):
+        """The `Preprocessing` that belongs to the weights, at the wanted size."""
+        return self.spec.preprocessing
+
+    def n_features(self):
+        """Return the number of features of each output, without the weights."""
+        return [one.n_features for one in self.outputs]
+
+    def feature_name_prefixes(self):
+        """Return for each output what its features' names begin with."""
+        prefixes = []
+        for one in self.outputs:
+            parts = [
+                self.model_name,
+                one.layer,
+                *([one.pooling] if one.pooling else []),
+            ]
+            prefixes.append("_".join(parts))
+        return prefixes
+
+    def labels(self):
+        """Return for each output a name for people; the default's needs no probe."""
+        return [
+            "_".join(
+                [self.model_name, layer, *([pooling] if pooling != "auto" else [])]
+            )
+            for layer, pooling in self._places()
+        ]
+
+    def _places(self):
+        """Return (layer, pooling) of each output as the cache tells them apart."""
+        if self.layer in (None, "neck") and self.pooling == "auto":
+            return [("neck", "auto")]
+        # The neck's own pooling, if it needs one, is a matter of the network.
+        return [
+            (one.layer, one.pooling or "auto")
+            if one.layer != "neck" or self.pooling != "auto"
+            else ("neck", "auto")
+            for one in self.outputs
+        ]
+
+    def descriptions(self, precision, digest_file):
+        """Return for each output what its rows depend on, beside the image.
+
+        Parameters
+        ----------
+        precision : {"float32", "bfloat16", "float16"}
+        digest_file : callable
+            ``digest_file(path) -> bytes``, the digest of a file's content.
+
+        Returns
+        -------
+        list of dict of JSON types
+            Equal where the features are equal: a layer asked for alone, in a list or
+            by its stage's number has one description.
+
+        Raises
+        ------
+        WeightsNotFoundError
+            For weights that only their file's content identifies, if that file is
+            neither here nor to be downloaded.
+        """
+        with explain_downloads():
+            identity = self.spec.weights.identity(digest_file)
+        return [
+            {
+                "format": _FORMAT,
+                "architecture": self.spec.architecture,
+                "weights": identity,
+                "preprocessing": self.preprocessing.describe(),
+                "layer": layer,
+                "pooling": pooling,
+                "precision": precision,
+            }
+            for layer, pooling in self._places()
+        ]
+
+    @contextlib.contextmanager
+    def loaded(self, device, precision="float32"):
+        """Lend the network on a device; weights are read here, at first use.
+
+        Parameters
+        ----------
+        device : torch.device
+        precision : {"float32", "bfloat16", "float16"}, default="float32"
+
+        Yields
+        ------
+        Runner
+            ``run(batch) -> list of ndarray``, one for each output. It is of no use
+            after the ``with``.
+
+        Raises
+        ------
+        WeightsNotFoundError
+            If the weights are neither here nor to be downloaded.
+        ValueError
+            If a weights file is damaged or belongs to another network.
+        """
+        device = torch.device(device)
+        with contextlib.ExitStack() as stack:
+            network, random_head = stack.enter_context(borrowed(self.spec, device))
+            self._refuse_random_head(random_head)
+            run = Runner(
+                network,
+                self.outputs,
+                self.probe,
+                self.preprocessing,
+                device,
+                precision,
+            )
+            del network  # the runner alone holds it, and lets go of it below
+            stack.callback(run.close)
+            yield run
+
+    def _refuse_random_head(self, head):
+        for one in self.outputs:
+            place = one.layer
+            if place == "neck" and self.probe.neck_module not in (None, *head):
+                place = self.probe.neck_module
+            inside = any(f"{place}.".startswith(f"{module}.") for module in head)
+            if head and (place == "output" or inside):
+                raise ValueError(
+                    f"The weights {self.spec.weights.label!r} bring no head that fits "
+                    f"{self.spec.name!r}, so its layer {one.layer!r} would be random. "
+                    "Choose a layer before the head."
+                )
+
+    def suggested_batch_size(self, device):
+        """Return how many images to run at once on a device.
+
+        Parameters
+        ----------
+        device : torch.device
+
+        Returns
+        -------
+        int
+            At least 1. Memory may still not suffice; the runner then takes parts.
+        """
+        height, width = self.preprocessing.crop
+        budget = _BATCH_PIXELS.get(torch.device(device).type, _BATCH_PIXELS_ACCELERATOR)
+        return max(1, min(512, budget // (height * width)))
+
+
+def resolve_neck(
+    model="efficientnet_lite0",
+    *,
+    weights="default",
+    layer=None,
+    pooling="auto",
+    image_size=None,
+    preprocessing=None,
+    random_state=0,
+    examine=True,
+):
+    """Return the neck that the parameters describe; no weights are loaded.
+
+    Parameters
+    ----------
+    model : str or Module, default="efficientnet_lite0"
+        A name (see `list_models`), ``"hf-hub:OWNER/NAME"`` or a module.
+    weights : str, PathLike or None, default="default"
+        ``"default"``, a name that the source knows (``"IMAGENET1K_V1"``, a timm tag),
+        a file (``.safetensors``, ``.pth``) or None for random ones.
+    layer : None, str, int or list of str and int, default=None
+        None or ``"neck"`` is what enters the last linear classifier, ``"output"`` what
+        the network returns; else the names of modules (see `list_layers`) or numbers
+        of stages (0 the first resolution, -1 the last).
+    pooling : {"auto", "avg", "max", "gem", "flatten", "cls", "mean"}, default="auto"
+        What is done to maps and tokens. ``"auto"`` averages maps, takes the class
+        token where there is one, and averages the patches' tokens where not.
+    image_size : int, (int, int) or None, default=None
+        Pixels, instead of the weights' own size.
+    preprocessing : Preprocessing, dict, torchvision preset or None, default=None
+        For modules, weights files and random weights.
+    random_state : int, default=0
+        The seed for ``weights=None``.
+    examine : bool, default=True
+        Whether to look at the network's layers at once, and raise what is wrong with
+        `layer`, `pooling` or `image_size` here and not at the first use.
+
+    Returns
+    -------
+    Neck
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is wrong; its name comes first.
+    """
+    spec = make_spec(model, weights, image_size, preprocessing, random_state)
+    neck = Neck(spec, layer, pooling)
+    if examine:
+        _ = neck.outputs
+    return neck
+
+
+def probe_spec(spec, size=None):
+    """Return the `Probe` of a network at its own or another size, remembered by name.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    size : tuple of (int, int), default=None
+        By default that of its preprocessing.
+    """
+    size = size or spec.preprocessing.crop
+    if spec.module is not None:
+        return _probe(spec, size)
+    key = (json.dumps(spec.architecture, sort_keys=True), size)
+    if key not in _probes:
+        # Threads may do this twice; the results are equal.
+        _probes[key] = _probe(spec, size)
+    return _probes[key]
+
+
+_probes: dict[tuple, Probe] = {}
+
+
+def _probe(spec, size):
+    build = functools.partial
+    try:
+        return probe_network(
+            [build(_build_meta, spec, True), build(_build_meta, spec, False)],
+            build(_build_real, spec),
+            size,
+            spec.has_pre_logits,
+            spec.classifier,
+        )
+    except Exception as error:  # networks are anybody's code
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, TypeError) and "PretrainedFeatureExtractor" in first:
+            raise
+        raise choice_error(
+            "image_size", f"one that {spec.name!r} can take (it said: {first})", size
+        ) from error
+
+
+def _build_meta(spec, keep_numbers):
+    if spec.module is not None:
+        return copy_network(spec.module, torch.device("meta"))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seeded(0))
+        stack.enter_context(torch.device("meta"))
+        if keep_numbers:
+            stack.enter_context(_NumbersOnCpu())
+        return spec.build().to("meta")
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Leave numbers that are read while a network is built where they can be read.
+
+    torchvision computes the widths of its RegNets from them, older timm the rates at
+    which paths are dropped.
+    """
+
+    _FACTORIES = (torch.arange, torch.linspace, torch.tensor)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in self._FACTORIES:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
+def _build_real(spec):
+    if spec.module is not None:
+        return copy_network(spec.module, torch.device("cpu"))
+    with seeded(0):
+        return spec.build()
+
+
+def stages_of(spec):
+    """Return the names of the layers that end a network's stages.
+
+    They are found at the size the weights were made for.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+
+    Returns
+    -------
+    tuple of str
+    """
+    return find_stages(probe_spec(spec, spec.native_size), spec.native_size)

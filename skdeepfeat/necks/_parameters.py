@@ -1,0 +1,154 @@
+"""Reading the parameters that describe a network: weights, size, preprocessing."""
+
+import dataclasses
+import numbers
+import os
+
+from torchvision.models import WeightsEnum
+
+from .._errors import WeightsNotFoundError, did_you_mean
+from .._preprocessing import Preprocessing
+from ._messages import choice_error
+from ._timm import preprocessing_from_config
+from ._torchvision import preprocessing_from_preset
+from ._weights import FILE_SUFFIXES, FileWeights, RandomWeights
+
+__all__ = ["read_image_size", "read_preprocessing", "read_weights"]
+
+_FIELDS = [field.name for field in dataclasses.fields(Preprocessing)]
+# What a timm configuration holds and ours does not.
+_TIMM_KEYS = {"input_size", "crop_pct"}
+
+
+def read_weights(weights, random_state):
+    """Return the `weights` parameter as a name, a file's record or a seed's.
+
+    Parameters
+    ----------
+    weights : str, PathLike, WeightsEnum or None
+    random_state : int
+        The seed where `weights` is None.
+
+    Returns
+    -------
+    str, WeightsEnum, FileWeights or RandomWeights
+    """
+    if weights is None:
+        if not isinstance(random_state, numbers.Integral) or isinstance(
+            random_state, bool
+        ):
+            raise choice_error(
+                "random_state",
+                "an int with weights=None, because every process and every call has "
+                "to build the same network",
+                random_state,
+                error=TypeError,
+            )
+        return RandomWeights(int(random_state))
+    if isinstance(weights, WeightsEnum):
+        return weights
+    if isinstance(weights, os.PathLike):
+        return _read_file(os.fspath(weights))
+    if isinstance(weights, str):
+        is_path = (
+            weights.endswith(FILE_SUFFIXES) or os.path.basename(weights) != weights
+        )
+        return _read_file(weights) if is_path else weights
+    wanted = "'default', the name of weights, a file or None"
+    raise choice_error("weights", wanted, weights, error=TypeError)
+
+
+def _read_file(path):
+    if not path.endswith(FILE_SUFFIXES):
+        wanted = f"a file that ends in one of {', '.join(FILE_SUFFIXES)}"
+        raise choice_error("weights", wanted, path)
+    if not os.path.isfile(path):
+        raise WeightsNotFoundError(
+            "The 'weights' parameter of PretrainedFeatureExtractor must be a file that "
+            f"exists. There is no file {path!r} (looked for from {os.getcwd()})."
+        )
+    return FileWeights(os.path.abspath(path))
+
+
+def read_image_size(image_size):
+    """Return the `image_size` parameter as (height, width), or None.
+
+    Parameters
+    ----------
+    image_size : None, int or pair of ints
+        Pixels.
+
+    Returns
+    -------
+    tuple of (int, int) or None
+    """
+    if image_size is None:
+        return None
+    pair = image_size if isinstance(image_size, (tuple, list)) else [image_size] * 2
+    wanted = "a number of pixels, (height, width) or None"
+    if len(pair) != 2:
+        raise choice_error("image_size", wanted, image_size)
+    for side in pair:
+        if not isinstance(side, numbers.Integral) or isinstance(side, bool):
+            raise choice_error("image_size", wanted, image_size, error=TypeError)
+        if side < 1:
+            raise choice_error("image_size", f"{wanted}, at least 1", image_size)
+    return int(pair[0]), int(pair[1])
+
+
+def read_preprocessing(preprocessing, weights):
+    """Return the `preprocessing` parameter as a `Preprocessing`, or None.
+
+    Parameters
+    ----------
+    preprocessing : None, Preprocessing, dict or torchvision preset
+        A dict holds fields of `Preprocessing`, or timm's keys.
+    weights : str, WeightsEnum, FileWeights or RandomWeights or None
+        None for a module, which may have any.
+
+    Returns
+    -------
+    Preprocessing or None
+    """
+    if preprocessing is None:
+        return None
+    if weights is not None and not isinstance(weights, (FileWeights, RandomWeights)):
+        raise choice_error(
+            "preprocessing",
+            "None with named weights, which bring theirs ('image_size' changes the "
+            "size)",
+            preprocessing,
+        )
+    if isinstance(preprocessing, Preprocessing):
+        return preprocessing
+    if hasattr(preprocessing, "crop_size") and hasattr(preprocessing, "resize_size"):
+        return preprocessing_from_preset(preprocessing)
+    if not isinstance(preprocessing, dict):
+        raise choice_error(
+            "preprocessing",
+            f"None, a dict with {', '.join(_FIELDS)}, a timm configuration or "
+            "torchvision's weights.transforms()",
+            preprocessing,
+            error=TypeError,
+        )
+    if preprocessing.keys() & _TIMM_KEYS:
+        return preprocessing_from_config(preprocessing)
+    return _from_fields(preprocessing)
+
+
+def _from_fields(fields):
+    for name in fields:
+        if name not in _FIELDS:
+            hint = did_you_mean(str(name), _FIELDS)
+            raise choice_error(
+                "preprocessing", f"a dict with keys of {', '.join(_FIELDS)}", fields
+            ) from ValueError(f"{name!r} is not one of them.{hint}")
+    crop = read_image_size(fields.get("crop"))
+    if crop is None:
+        raise choice_error("preprocessing", "a dict that has at least 'crop'", fields)
+    values = {key: _as_tuple(value) for key, value in fields.items()}
+    return Preprocessing(**{"resize": min(crop), **values, "crop": crop})
+
+
+def _as_tuple(value):
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,55 @@
+"""Small networks for tests; a module of its own, so that joblib's workers find it."""
+
+import os
+import time
+
+import torch
+from torch import nn
+
+
+class CountingNet(nn.Module):
+    """A tiny CNN that writes to a file how many images went through it.
+
+    A file, not an attribute: every process that works on the same job adds to it, and
+    an append of a few bytes is atomic. The environment variable SECONDS_AN_IMAGE
+    slows it down without changing what it is.
+    """
+
+    def __init__(self, log, n_features=8):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.conv = nn.Conv2d(3, n_features, 3, stride=2)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        self.log = str(log)
+
+    def forward(self, x):
+        if type(x) is torch.Tensor and x.device.type != "meta":
+            descriptor = os.open(self.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+            os.write(descriptor, f"{len(x)} {os.getpid()}\n".encode())
+            os.close(descriptor)
+            time.sleep(float(os.environ.get("SECONDS_AN_IMAGE", 0)) * len(x))
+        return self.conv(x).mean((2, 3))
+
+
+def rows_counted(log):
+    """Return how many images went through the networks that write to `log`."""
+    if not os.path.exists(log):
+        return 0
+    with open(log) as lines:
+        return sum(int(line.split()[0]) for line in lines)
+
+
+class LimitedMemoryNet(nn.Module):
+    """Runs out of memory as a GPU does, for more than `limit` images at once."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.limit = limit
+
+    def forward(self, x):
+        if len(x) > self.limit and x.device.type != "meta":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+        return (x * self.scale).mean((2, 3))
