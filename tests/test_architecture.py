@@ -1,0 +1,67 @@
+"""The house is as docs/architecture.md draws it: imports point downwards only."""
+
+import ast
+import pathlib
+
+import pytest
+
+import skdeepfeat
+
+PACKAGE = pathlib.Path(skdeepfeat.__file__).parent
+
+# Rooms of one floor do not know each other; every room may use those of lower floors.
+FLOORS = {
+    "_errors": 0,
+    "_optional": 0,
+    "_preprocessing": 0,
+    "_fingerprint": 0,
+    "_device": 0,
+    "_filestat": 0,
+    "images": 1,
+    "necks": 1,
+    "cache": 2,
+    "_extraction": 3,
+    "_feature_extractor": 4,
+    "__init__": 5,
+}
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path):
+    """Return the rooms that a file imports, and the line of each."""
+    package = ["skdeepfeat", *path.relative_to(PACKAGE).parts[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = [*base, *(node.module.split(".") if node.module else [])]
+            names = [[*module, alias.name] for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        for name in names:
+            if name[0] == "skdeepfeat":
+                known = len(name) > 1 and name[1] in FLOORS
+                found.append((name[1] if known else "__init__", node.lineno))
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_has_a_floor():
+    assert {room_of(path) for path in FILES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downwards(path):
+    room = room_of(path)
+    for other, line in imported_rooms(path):
+        inside = other == room
+        assert inside or FLOORS[other] < FLOORS[room], (
+            f"{path}:{line} is on floor {FLOORS[room]} ({room}) and imports {other} "
+            f"on floor {FLOORS[other]}"
+        )

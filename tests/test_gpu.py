@@ -1,0 +1,95 @@
+"""What only a CUDA device can show: `make test-gpu` runs it."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skdeepfeat import PretrainedFeatureExtractor
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+
+
+def features(pixels, **parameters):
+    return PretrainedFeatureExtractor(cache=None, **parameters).transform(pixels)
+
+
+def relative_error(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("layer", [None, 2, ["blocks.3", "neck"]])
+def test_the_gpu_gives_the_cpu_s_rows(pixels, layer):
+    on_cpu = features(pixels, layer=layer, device="cpu")
+    on_gpu = features(pixels, layer=layer, device="cuda")
+    assert relative_error(on_gpu, on_cpu) < 1e-4
+    assert relative_error(features(pixels, layer=layer, batch_size=3), on_gpu) < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_is_near(pixels, precision):
+    exact = features(pixels, device="cuda")
+    assert 0 < relative_error(features(pixels, precision=precision), exact) < 0.1
+
+
+def test_memory_is_given_back(pixels):
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    features(pixels, device="cuda")
+    assert torch.cuda.memory_reserved() <= before
+    with pytest.raises(ValueError, match="'layer'"):
+        features(pixels, device="cuda", layer="no_such_layer")
+    assert torch.cuda.memory_reserved() <= before
+
+
+def test_out_of_memory_halves_the_batch(pixels, caplog):
+    expected = features(pixels, device="cuda", image_size=512)
+    free, total = torch.cuda.mem_get_info()
+    # Leaves room for the network and an image or two.
+    torch.cuda.set_per_process_memory_fraction(400e6 / total)
+    try:
+        limited = features(pixels, device="cuda", image_size=512, batch_size=20)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "memory" in caplog.text
+    assert relative_error(limited, expected) < 1e-5
+
+
+def test_a_network_on_the_gpu_is_used_and_pickled_for_machines_without_one(
+    pixels, tmp_path
+):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).cuda()
+    extractor = PretrainedFeatureExtractor(network, image_size=32, cache=None)
+    expected = extractor.transform(pixels)
+    assert next(network.parameters()).is_cuda
+    path = tmp_path / "extractor.pickle"
+    path.write_bytes(pickle.dumps(copy.deepcopy(extractor)))
+    script = (
+        "import pickle, sys; "
+        "extractor = pickle.load(open(sys.argv[1], 'rb')); "
+        "print(next(extractor.model.parameters()).device)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        env={"CUDA_VISIBLE_DEVICES": "", "PATH": "/usr/bin"},
+        check=True,
+    )
+    assert run.stdout.strip() == "cpu"
+    on_cpu = pickle.loads(path.read_bytes()).set_params(device="cpu")
+    assert relative_error(on_cpu.transform(pixels), expected) < 1e-4
