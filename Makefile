@@ -1,0 +1,55 @@
+# Every target makes its own virtual environment first; nothing else is needed than
+# Python 3.11 or newer with pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# CI runs everything that needs no GPU: make test MARKS="not gpu"
+MARKS ?= not slow and not gpu
+PYTEST_ARGS ?=
+
+.PHONY: help demo test test-gpu test-lowest lint format bench clean
+
+help:
+	@echo "make demo         grid search over deep features of real images, with a picture"
+	@echo "make test         the tests (MARKS='not gpu' adds the slow ones)"
+	@echo "make test-gpu     the tests that need a CUDA device"
+	@echo "make test-lowest  the tests against the oldest versions that are supported"
+	@echo "make lint         ruff"
+	@echo "make bench        the benchmark, side by side with what people use today"
+	@echo "make clean        remove the virtual environments and outputs"
+
+# torch and torchvision come from one index in one command: a '+cpu' build of the one
+# beside the registry's build of the other fails at import.
+$(VENV)/.stamp-%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	touch $@
+
+demo: $(VENV)/.stamp-demo
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -m "$(MARKS)" $(PYTEST_ARGS)
+
+test-gpu: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+test-lowest:
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c .ci/lowest.txt -e '.[test]'
+	.venv-lowest/bin/python -m pytest -m "$(MARKS)" $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.stamp-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.stamp-bench
+	$(BIN)/python benchmarks/extraction.py
+
+clean:
+	rm -rf .venv .venv-lowest demo_output bench_output build *.egg-info
