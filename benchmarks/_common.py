@@ -1,0 +1,251 @@
+"""What the benchmarks share: subprocesses with their peak memory, and the reports.
+
+Every contender is timed in a process of its own, because peak memory, imports and
+warm caches of one would otherwise be part of the next one's figures.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import psutil
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+_PACKAGES = (
+    "skdeepfeat",
+    "torch",
+    "torchvision",
+    "timm",
+    "embetter",
+    "scikit-learn",
+    "numpy",
+    "pillow",
+)
+_SAMPLING_INTERVAL = 0.1  # seconds between two looks at a worker's children
+
+
+def describe_machine():
+    """Return what the figures depend on: machine, Python and package versions."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "cpu": _cpu_name(),
+        "n_cpus": n_usable_cpus(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": versions,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def machine_line(machine):
+    """Return the description of the machine as one sentence for a report."""
+    packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
+    return (
+        f"Machine: {machine['cpu']}, {machine['n_cpus']} CPUs, "
+        f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}, "
+        f"{packages}. Started {machine['started']}; other processes took "
+        f"{machine['cpu_share_of_others']:.0%} of the machine's CPU time."
+    )
+
+
+@contextlib.contextmanager
+def watch_others(machine):
+    """Note in `machine` what share of the CPU time others took during the ``with``.
+
+    Figures from a machine that does something else are not worth reading.
+    """
+    before, own_before, start = _busy_seconds(), _own_seconds(), time.perf_counter()
+    yield
+    capacity = (time.perf_counter() - start) * psutil.cpu_count()
+    others = (_busy_seconds() - before) - (_own_seconds() - own_before)
+    machine["cpu_share_of_others"] = round(max(0.0, others / capacity), 3)
+
+
+def _busy_seconds():
+    times = psutil.cpu_times()
+    # Linux counts a guest's time in user's already; iowait is idle time.
+    return times.user + times.system + getattr(times, "nice", 0.0)
+
+
+def _own_seconds():
+    usages = [resource.getrusage(resource.RUSAGE_SELF)]
+    usages.append(resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def n_usable_cpus():
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_name():
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def markdown_table(header, rows):
+    """Return rows of cells as a Markdown table, first column left, others right."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = []
+    for row in cells:
+        padded = [row[0].ljust(widths[0])]
+        padded += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+        lines.append(f"| {' | '.join(padded)} |")
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([lines[0], f"| {' | '.join(rule)} |", *lines[1:]])
+
+
+def spread(values, digits=1):
+    """Return ``median (min to max)``, or the value where there is only one."""
+    middle = f"{statistics.median(values):.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def write_results(folder, name, document, report):
+    """Write ``name.json`` and ``name.md`` into `folder`; return the JSON's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(report + "\n", encoding="utf-8")
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def run_worker(script, job):
+    """Run one job in a fresh process and return its result.
+
+    Parameters
+    ----------
+    script : str
+        A file beside this one that ends in a call of `serve`.
+    job : dict of JSON types
+        Handed to the function of that script that ``job["task"]`` names.
+
+    Returns
+    -------
+    dict
+        What the function returned, and ``peak_mb``: the largest resident memory of
+        the process, plus the largest sum of what its children (a DataLoader's
+        workers) held for themselves, in 10^6 bytes.
+
+    Raises
+    ------
+    RuntimeError
+        If the process failed. Its own error went to stderr.
+    """
+    with tempfile.TemporaryDirectory(prefix="skdeepfeat-bench-") as folder:
+        job_file, result_file = (pathlib.Path(folder, n) for n in ("job", "result"))
+        job_file.write_text(json.dumps(job), encoding="utf-8")
+        # No contender may reach for the network, and none for the user's own cache.
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "SKDEEPFEAT_CACHE_DIR": str(pathlib.Path(folder, "cache")),
+        }
+        command = [sys.executable, str(HERE / script), str(job_file), str(result_file)]
+        process = subprocess.Popen(command, env=environment)
+        children_peak = _watch_children(process)
+        if process.returncode != 0:
+            raise RuntimeError(
+                f"{script} {job['task']!r} failed with exit status "
+                f"{process.returncode}; its error stands above"
+            )
+        result = json.loads(result_file.read_text(encoding="utf-8"))
+    result["peak_mb"] = (result.pop("own_peak") + children_peak) / 1e6
+    return result
+
+
+def serve(tasks):
+    """Run the job that `run_worker` handed to this process.
+
+    Parameters
+    ----------
+    tasks : dict of str to callable
+        Each takes the job, a dict, and returns a dict of JSON types.
+    """
+    job_file, result_file = sys.argv[1:]
+    job = json.loads(pathlib.Path(job_file).read_text(encoding="utf-8"))
+    result = tasks[job["task"]](job)
+    result["own_peak"] = _own_peak_memory()
+    pathlib.Path(result_file).write_text(json.dumps(result), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def count_rows():
+    """Count the images that really enter a network in this process, as a list's sum.
+
+    Counted at the network's first convolution, the one that takes the three colour
+    channels, whoever calls it and whether or not the pass runs to its end. Both
+    networks that are measured have exactly one. Shape inference on fake or meta
+    tensors computes nothing and does not count.
+
+    Yields
+    ------
+    list of int
+        The size of every batch so far.
+    """
+    import torch
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    batches = []
+
+    def look(module, inputs):
+        if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3:
+            images = inputs[0]
+            if type(images) is torch.Tensor and images.device.type != "meta":
+                batches.append(len(images))
+
+    handle = register_module_forward_pre_hook(look)
+    try:
+        yield batches
+    finally:
+        handle.remove()
+
+
+def _watch_children(process):
+    """Wait for the process; return the peak of its children's own memory in bytes."""
+    peak = 0
+    while True:
+        try:
+            process.wait(_SAMPLING_INTERVAL)
+            return peak
+        except subprocess.TimeoutExpired:
+            held = 0
+            with contextlib.suppress(psutil.Error):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        # What is shared with the parent counts there already.
+                        held += child.memory_full_info().uss
+            peak = max(peak, held)
+
+
+def _own_peak_memory():
+    """Return the peak resident memory of this process in bytes."""
+    with contextlib.suppress(OSError):
+        # Not ru_maxrss here: Linux lets it start at the size of the parent.
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,124 @@
+"""Features of the same files in the ways that people get them today, and in ours.
+
+Each contender comes in two parts: imports, which are not timed, and the work, which is:
+from the construction of the network with its weights to the array of features.
+"""
+
+import pathlib
+import time
+
+from _common import count_rows, serve
+from PIL import Image
+
+
+class ImageFiles:
+    """The dataset that everybody writes: a list of paths and a transform."""
+
+    def __init__(self, paths, transform):
+        self.paths = paths
+        self.transform = transform
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        return self.transform(Image.open(self.paths[i]).convert("RGB"))
+
+
+def prepare_loop(job):
+    """Return the plain loop over a DataLoader with `job["num_workers"]` workers."""
+    import timm
+    import torch
+    import torchvision
+
+    def make_network():
+        if job["network"] == "resnet50":
+            network = torchvision.models.resnet50()
+            path = pathlib.Path(job["folder"], "weights.pth")
+            network.load_state_dict(torch.load(path, weights_only=True))
+            network.fc = torch.nn.Identity()
+            weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V2
+            return network, weights.transforms()
+        name = f"local-dir:{job['folder']}"
+        network = timm.create_model(name, pretrained=True, num_classes=0)
+        config = timm.data.resolve_model_data_config(network)
+        return network, timm.data.create_transform(**config, is_training=False)
+
+    def extract():
+        network, transform = make_network()
+        network = network.eval().to(job["device"])
+        loader = torch.utils.data.DataLoader(
+            ImageFiles(job["paths"], transform),
+            batch_size=32,
+            num_workers=job["num_workers"],
+        )
+        with torch.no_grad():
+            rows = [network(batch.to(job["device"])).cpu() for batch in loader]
+        return torch.cat(rows).numpy()
+
+    return extract
+
+
+def prepare_embetter(job):
+    """Return embetter's pipeline; with `job["eval"]`, its network is put in eval mode.
+
+    It loads weights by timm's name only; timm's ``local-dir:`` names make it load
+    ours, so nothing of it is changed.
+    """
+    from embetter.vision import ImageLoader, TimmEncoder
+    from sklearn.pipeline import make_pipeline
+
+    def extract():
+        encoder = TimmEncoder(f"local-dir:{job['folder']}")
+        if job["eval"]:
+            encoder.model.eval()
+        return make_pipeline(ImageLoader(), encoder).fit_transform(job["paths"])
+
+    return extract
+
+
+def prepare_skdeepfeat(job):
+    """Return our extractor with the cache that `job["cache"]` names, or none."""
+    from skdeepfeat import PretrainedFeatureExtractor
+
+    def extract():
+        extractor = PretrainedFeatureExtractor(
+            job["network"],
+            weights=(
+                str(pathlib.Path(job["folder"], "weights.pth"))
+                if job["network"] == "resnet50"
+                else "default"
+            ),
+            cache=job["cache"],
+            device=job["device"],
+        )
+        return extractor.fit_transform(job["paths"])
+
+    return extract
+
+
+def measured(prepare):
+    """Return a task that times a contender and counts the rows of its network."""
+
+    def task(job):
+        import numpy as np
+
+        extract = prepare(job)
+        with count_rows() as batches:
+            start = time.perf_counter()
+            features = extract()
+            seconds = time.perf_counter() - start
+        np.save(job["features"], features)
+        return {"seconds": seconds, "rows": sum(batches), "n_batches": len(batches)}
+
+    return task
+
+
+if __name__ == "__main__":
+    serve(
+        {
+            "loop": measured(prepare_loop),
+            "embetter": measured(prepare_embetter),
+            "skdeepfeat": measured(prepare_skdeepfeat),
+        }
+    )

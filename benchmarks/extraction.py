@@ -1,0 +1,313 @@
+"""Feature extraction side by side, on the same files: what `make bench` runs.
+
+Three parts, each contender in a process of its own:
+
+extraction
+    images/s, peak memory and rows through the neck of a plain DataLoader loop,
+    embetter (as it is, and in eval mode) and skdeepfeat (no cache, cold, warm). The
+    contenders take turns, in another order each time, so that a drift of the machine
+    meets all of them.
+search
+    rows through the neck in one GridSearchCV of 5 folds x 12 candidates.
+known
+    seconds until rows that are already known are back.
+
+Writes `extraction.json` and `extraction.md` into the output folder. See
+`benchmarks/README.md`.
+"""
+
+import argparse
+import logging
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+from _common import (
+    describe_machine,
+    machine_line,
+    markdown_table,
+    run_worker,
+    spread,
+    watch_others,
+    write_results,
+)
+from _images import (
+    list_images,
+    make_tiny_images,
+    write_natural_images,
+    write_tiny_images,
+)
+from _networks import NETWORKS
+
+logger = logging.getLogger("benchmarks.extraction")
+
+PARTS = ("extraction", "search", "known")
+
+# Rows are compared with this one, and speed with the better of the two loops.
+REFERENCE = "DataLoader loop, 0 workers"
+LOOPS = {
+    REFERENCE: {"task": "loop", "num_workers": 0},
+    "DataLoader loop, 2 workers": {"task": "loop", "num_workers": 2},
+}
+OTHERS = {
+    "embetter as it is": {"task": "embetter", "eval": False},
+    "embetter, eval()": {"task": "embetter", "eval": True},
+}
+COLD, WARM, UNCACHED = "skdeepfeat, cold", "skdeepfeat, warm", "skdeepfeat, no cache"
+MEMORIES = {
+    "no cache": "none",
+    "Pipeline(memory=...)": "pipeline",
+    "skdeepfeat": "skdeepfeat",
+}
+
+# A file that was just written may change again within its time stamp's resolution, so
+# its digest is not remembered. Nobody waits for that in real life: files are older.
+SETTLING_SECONDS = 2.5
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--images", type=pathlib.Path, help="folder of image files (default: made)")
+    add("--n-images", type=int, help="how many images to extract (64)")
+    add("--networks", nargs="+", choices=list(NETWORKS), help="default: both")
+    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--repeats", type=int, help="turns of each contender (3)")
+    add("--device", default="cpu", help="of the loop and of skdeepfeat (cpu)")
+    add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
+    add("--quick", action="store_true", help="a smoke run; its times mean nothing")
+    arguments = parser.parse_args(argv)
+    quick, full = (
+        {"n_images": 8, "networks": ["efficientnet_lite0"], "repeats": 1},
+        {"n_images": 64, "networks": list(NETWORKS), "repeats": 3},
+    )
+    for name, value in (quick if arguments.quick else full).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    # 61 and 17 rows an image hold exactly where 5 folds are of equal size.
+    arguments.n_search = 10 if arguments.quick else 60
+    arguments.n_arrays = 500 if arguments.quick else 20_000
+    arguments.n_files = 1_000 if arguments.quick else 50_000
+    return arguments
+
+
+def run_extraction(network, paths, arguments, scratch):
+    """Let all contenders extract the features of the same files, in turns.
+
+    Returns
+    -------
+    dict
+        Name of the contender -> list of its results, one a turn.
+    """
+    folder = scratch / network
+    run_worker(
+        "_networks.py", {"task": "write", "network": network, "folder": str(folder)}
+    )
+    job = {"network": network, "folder": str(folder), "paths": paths}
+    job["device"] = arguments.device
+    results = {}
+    for turn in range(arguments.repeats):
+        cache = str(scratch / f"cache-{network}-{turn}")
+        ours = {"task": "skdeepfeat", "cache": cache}
+        # Warm is the next process after cold, whatever the order of the others.
+        groups = [{name: extra} for name, extra in {**LOOPS, **OTHERS}.items()]
+        groups.append({UNCACHED: {**ours, "cache": None}})
+        groups.append({COLD: ours, WARM: ours})
+        start = turn * len(groups) // arguments.repeats
+        for group in groups[start:] + groups[:start]:
+            for name, extra in group.items():
+                features = str(scratch / f"{network}-{name}.npy")
+                task = {**job, **extra, "features": features}
+                result = run_worker("_contenders.py", task)
+                result["images_per_s"] = len(paths) / result["seconds"]
+                results.setdefault(name, []).append(result)
+                _log(f"{network}, turn {turn + 1}, {name}", result)
+    expected = np.load(scratch / f"{network}-{REFERENCE}.npy")
+    for name, turns in results.items():
+        difference = _difference(np.load(scratch / f"{network}-{name}.npy"), expected)
+        for result in turns:
+            result["difference"] = difference
+    order = [*LOOPS, *OTHERS, UNCACHED, COLD, WARM]
+    return {name: results[name] for name in order}
+
+
+def _difference(features, expected):
+    """Return the largest relative distance between rows that should be the same."""
+    distances = np.linalg.norm(features - expected, axis=1)
+    return float((distances / np.linalg.norm(expected, axis=1)).max())
+
+
+def report_extraction(network, results, n_images):
+    medians = {
+        name: float(np.median([turn["images_per_s"] for turn in turns]))
+        for name, turns in results.items()
+    }
+    baseline = max(medians[name] for name in LOOPS)
+    rows = [
+        [
+            name,
+            spread([turn["images_per_s"] for turn in turns]),
+            f"{medians[name] / baseline:.2f}",
+            spread([turn["peak_mb"] for turn in turns], 0),
+            "/".join(sorted({str(turn["rows"]) for turn in turns})),
+            f"{turns[0]['difference']:.1e}",
+        ]
+        for name, turns in results.items()
+    ]
+    header = [
+        f"{network}, {n_images} images",
+        "images/s",
+        "x better loop",
+        "peak memory, MB",
+        "rows through the neck",
+        "difference",
+    ]
+    return markdown_table(header, rows)
+
+
+def run_searches(paths, arguments, scratch):
+    """Run the same grid search with each kind of memory."""
+    results = {}
+    for name, memory in MEMORIES.items():
+        job = {"task": "search", "memory": memory, "paths": paths}
+        job |= {"folder": str(scratch), "device": arguments.device}
+        results[name] = run_worker("_grid_search.py", job)
+        _log(f"grid search, {name}", results[name])
+    again = f"{name}, the same script again"
+    results[again] = run_worker("_grid_search.py", job)
+    _log(f"grid search, {again}", results[again])
+    return results
+
+
+def report_searches(results):
+    any_result = next(iter(results.values()))
+    header = [
+        f"5 folds x {any_result['n_candidates']} candidates + refit, "
+        f"{any_result['n_images']} images",
+        "rows through the neck",
+        "per image",
+        "seconds",
+    ]
+    rows = [
+        [
+            name,
+            result["rows"],
+            f"{result['rows'] / result['n_images']:g}",
+            f"{result['seconds']:.1f}",
+        ]
+        for name, result in results.items()
+    ]
+    return markdown_table(header, rows)
+
+
+def run_known(arguments, scratch):
+    """Fill a cache with images in memory and with files, and read each back."""
+    images = make_tiny_images(arguments.n_arrays)
+    array_file, list_file = scratch / "tiny.npy", scratch / "tiny.txt"
+    np.save(array_file, images)
+    paths = write_tiny_images(scratch / "tiny", arguments.n_files, seed=1)
+    list_file.write_text("\n".join(paths), encoding="utf-8")
+    time.sleep(SETTLING_SECONDS)
+    kinds = {
+        f"{arguments.n_arrays:,} images in memory": ("arrays", array_file),
+        f"{arguments.n_files:,} files": ("paths", list_file),
+    }
+    results = {}
+    for name, (kind, file) in kinds.items():
+        job = {"kind": kind, "images": str(file), "device": arguments.device}
+        job["cache"] = str(scratch / "cache-known")
+        filled = run_worker("_known_rows.py", {**job, "task": "fill"})
+        _log(f"fill, {name}", filled)
+        turns = []
+        for _ in range(arguments.repeats):
+            turns.append(run_worker("_known_rows.py", {**job, "task": "read"}))
+            _log(f"read, {name}", turns[-1])
+        results[name] = {"fill": filled, "read": turns}
+    return results
+
+
+def report_known(results):
+    header = [
+        "known rows, 1,280 floats each",
+        "first call, s",
+        "second call, s",
+        "import, s",
+        "peak memory, MB",
+        "of it the features",
+        "rows through the neck",
+    ]
+    rows = []
+    for name, result in results.items():
+        turns = result["read"]
+        cells = [
+            spread([turn[key] for turn in turns], digits)
+            for key, digits in (
+                ("first_seconds", 2),
+                ("second_seconds", 2),
+                ("import_seconds", 1),
+                ("peak_mb", 0),
+            )
+        ]
+        features = f"{turns[0]['array_mb']:.0f}"
+        rows.append([name, *cells, features, max(turn["rows"] for turn in turns)])
+    return markdown_table(header, rows)
+
+
+def _log(name, result):
+    figures = ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in result.items()
+    )
+    logger.info("%s: %s", name, figures)
+
+
+def make_files(arguments, scratch):
+    """Return the paths that extraction and search share."""
+    n_images = max(arguments.n_images, arguments.n_search)
+    if arguments.images:
+        return list_images(arguments.images, n_images)
+    paths = write_natural_images(scratch / "natural", n_images)
+    time.sleep(SETTLING_SECONDS)
+    return paths
+
+
+def run_parts(arguments, scratch, document):
+    """Run the parts that were asked for into `document`; return their tables."""
+    tables = []
+    paths = make_files(arguments, scratch)
+    if "extraction" in arguments.parts:
+        files = paths[: arguments.n_images]
+        document["extraction"] = {}
+        for network in arguments.networks:
+            results = run_extraction(network, files, arguments, scratch)
+            document["extraction"][network] = results
+            tables.append(report_extraction(network, results, len(files)))
+    if "search" in arguments.parts:
+        files = paths[: arguments.n_search]
+        document["search"] = run_searches(files, arguments, scratch)
+        tables.append(report_searches(document["search"]))
+    if "known" in arguments.parts:
+        document["known"] = run_known(arguments, scratch)
+        tables.append(report_known(document["known"]))
+    return tables
+
+
+def main(argv=None):
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    document = {"machine": describe_machine(), "device": arguments.device}
+    with (
+        tempfile.TemporaryDirectory(prefix="skdeepfeat-bench-") as folder,
+        watch_others(document["machine"]),
+    ):
+        tables = run_parts(arguments, pathlib.Path(folder), document)
+    report = "\n\n".join([*tables, machine_line(document["machine"])])
+    path = write_results(arguments.output, "extraction", document, report)
+    print(f"{report}\n\nAll single results: {path}")
+
+
+if __name__ == "__main__":
+    main()
