@@ -1,7 +1,7 @@
 """How fast rows that are already known come back: images in memory, and files.
 
 The rows are the embedded network's own, 1,280 floats each, computed at an input size of
-32 pixels because that is cheap; reading them does not depend on it.
+8 pixels because that is cheap; reading them does not depend on it.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ def _make_extractor(job):
     from skdeepfeat import PretrainedFeatureExtractor
 
     return PretrainedFeatureExtractor(
-        image_size=32, cache=job["cache"], device=job["device"]
+        image_size=8, cache=job["cache"], device=job["device"]
     )
 
 
