@@ -7,6 +7,7 @@ __all__ = [
     "BadImageWarning",
     "CacheWarning",
     "OutOfMemoryError",
+    "TrainingDivergedError",
     "WeightsNotFoundError",
     "did_you_mean",
 ]
@@ -74,6 +75,10 @@ class WeightsNotFoundError(OSError):
 
 class OutOfMemoryError(MemoryError):
     """Not even a batch of one image fits into the memory of the device."""
+
+
+class TrainingDivergedError(FloatingPointError):
+    """The loss is no longer a number; the weights before that are kept."""
 
 
 def did_you_mean(name, candidates, n=3):

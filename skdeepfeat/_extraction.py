@@ -7,7 +7,9 @@ batch by batch. docs/architecture.md draws the whole way.
 
 import functools
 import logging
+import math
 import os
+import tempfile
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +26,16 @@ from ._fingerprint import digest_file
 from .cache import Namespace
 from .images import fit_to_network, make_image_source
 
-__all__ = ["ExtractionSettings", "extract_features"]
+__all__ = ["ExtractionSettings", "extract_features", "load_pixels", "warn_of"]
 
 logger = logging.getLogger(__name__)
 
 # How many batches the decoding threads may be ahead of the network: one that is
 # waiting while another is being filled. More only costs memory.
 _BATCHES_AHEAD = 2
+
+# Images that are decoded before they are written where they belong.
+_DECODED_AT_ONCE = 64
 
 # How many broken images a warning names; its `failures` attribute has them all.
 _NAMED_FAILURES = 10
@@ -108,7 +113,9 @@ def extract_features(X, neck, cache, settings):
                 unit="image",
                 disable=settings.verbose < 1,
             ) as bar,
-            closing(_decode_ahead(source, indices, neck, batch_size)) as decoded,
+            closing(
+                _decode_ahead(source, indices, neck.preprocessing, batch_size)
+            ) as decoded,
         ):
             for rows, images, bad in decoded:
                 failures.update(bad)
@@ -121,8 +128,72 @@ def extract_features(X, neck, cache, settings):
     namespaces = _namespaces(neck, settings.precision, memo)
     outputs = cache.fetch(namespaces, digests, compute, neck.n_features)
     if failures:
-        _warn_of(_with_duplicates(failures, digests, source))
+        warn_of(_with_duplicates(failures, digests, source))
     return outputs
+
+
+def load_pixels(X, preprocessing, settings, max_bytes):
+    """Decode and resize every image of X once, for training.
+
+    Parameters
+    ----------
+    X : images in any of the forms that `images.make_image_source` takes
+    preprocessing : Preprocessing
+        Its geometry is applied.
+    settings : ExtractionSettings
+    max_bytes : int
+        Larger results are memory-mapped: they live in a temporary file, which is gone
+        when the last reference to the array is.
+
+    Returns
+    -------
+    pixels : ndarray of uint8, shape (n_images, height, width, 3)
+    failures : list of BadImageError
+        With ``on_error="nan"``, one for each image that cannot be read; its pixels are
+        zero.
+
+    Raises
+    ------
+    BadImageError
+        With ``on_error="raise"``, at the first image that cannot be read.
+    """
+    source = make_image_source(
+        X, image_shape=settings.image_shape, max_pixels=settings.max_pixels
+    )
+    shape = (len(source), *preprocessing.crop, 3)
+    pixels = _room_for(shape, max_bytes)
+    failures = {}
+    rows = np.arange(len(source))
+    with (
+        tqdm(
+            total=len(source),
+            desc="decoding",
+            unit="image",
+            disable=settings.verbose < 1,
+        ) as bar,
+        closing(
+            _decode_ahead(source, rows, preprocessing, _DECODED_AT_ONCE)
+        ) as decoded,
+    ):
+        for good, images, bad in decoded:
+            if bad and settings.on_error == "raise":
+                raise bad[min(bad)]
+            failures.update(bad)
+            if good:
+                pixels[np.array(good)] = np.stack(images)
+            bar.update(len(good) + len(bad))
+    return pixels, [failures[row] for row in sorted(failures)]
+
+
+def _room_for(shape, max_bytes):
+    """Return an array of zeros, in memory or, if it is large, in a temporary file."""
+    if math.prod(shape) <= max_bytes:
+        return np.zeros(shape, np.uint8)
+    # The file has no name, or loses it when it is closed, so that nothing stays
+    # behind however the process ends; the mapping keeps it alive.
+    file = tempfile.TemporaryFile(prefix="skdeepfeat-pixels-")
+    file.truncate(math.prod(shape))
+    return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def _namespaces(neck, precision, memo):
@@ -146,7 +217,7 @@ def _digest_weights(path, memo):
     return digest
 
 
-def _decode_ahead(source, indices, neck, batch_size):
+def _decode_ahead(source, indices, preprocessing, batch_size):
     """Yield (rows, images, failures) a batch, decoding the next ones meanwhile.
 
     Threads do the decoding: Pillow releases the GIL, and no process is forked after
@@ -154,7 +225,7 @@ def _decode_ahead(source, indices, neck, batch_size):
     """
 
     def load(row):
-        return fit_to_network(source.pixels(row), neck.preprocessing)
+        return fit_to_network(source.pixels(row), preprocessing)
 
     n_threads = _n_usable_cpus()
     remaining = iter(indices.tolist())
@@ -205,7 +276,8 @@ def _with_duplicates(failures, digests, source):
     return [every[row] for row in sorted(every)]
 
 
-def _warn_of(failures):
+def warn_of(failures):
+    """Give one `BadImageWarning` that lists the images whose rows are NaN."""
     listed = "\n".join(f"  {error}" for error in failures[:_NAMED_FAILURES])
     more = len(failures) - _NAMED_FAILURES
     rest = f"\n  ... and {more} more" if more > 0 else ""

@@ -7,17 +7,14 @@ import os
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    _num_samples,
-    validate_data,
-)
+from sklearn.utils.validation import _check_feature_names_in
 from torch import device as torch_device
 from torch.nn import Module
 from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS
 from ._extraction import ExtractionSettings, extract_features
+from ._image_input import tag_image_input, validate_images
 from ._preprocessing import Preprocessing
 from .cache import FeatureCache, open_cache
 from .necks import POOLINGS, resolve_neck
@@ -237,7 +234,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
             If a parameter is wrong, by name, before any image is read.
         """
         self._validate_params()
-        self._validate_images(X, reset=True)
+        validate_images(self, X, reset=True)
         self._resolve_neck()
         return self
 
@@ -264,7 +261,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
             Not even one image fits into the memory of the device.
         """
         self._validate_params()
-        X = self._validate_images(X, reset=False)
+        X = validate_images(self, X, reset=False)
         return self._extract(X)
 
     def get_feature_names_out(self, input_features=None):
@@ -290,12 +287,8 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        flat = self.image_shape is not None
+        tags = tag_image_input(tags, self.image_shape)
         tags.requires_fit = False
-        tags.input_tags.two_d_array = flat
-        tags.input_tags.three_d_array = not flat
-        tags.input_tags.one_d_array = not flat
-        tags.input_tags.string = not flat
         tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags
 
@@ -334,27 +327,6 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
             # layer or pooling that cannot be is found before a long run finds it.
             examine=self.layer is not None or self.pooling != "auto",
         )
-
-    def _validate_images(self, X, *, reset):
-        """Check the form of X, and set or check the names and number of its columns.
-
-        Flat rows are scikit-learn's own ground and get its own checks. Other images
-        are one column, whatever holds them; what is in it is checked by row later.
-        """
-        if self.image_shape is not None:
-            dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
-            return validate_data(self, X, reset=reset, dtype=dtype)
-        if hasattr(X, "columns"):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        elif reset:
-            self.n_features_in_ = 1
-            vars(self).pop("feature_names_in_", None)
-        if hasattr(X, "__len__") and _num_samples(X) == 0:
-            raise ValueError(
-                f"Found array with 0 sample(s) while a minimum of 1 is required by "
-                f"{type(self).__name__}."
-            )
-        return X
 
 
 def _has_tensors_off_cpu(module):

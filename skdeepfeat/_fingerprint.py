@@ -69,6 +69,25 @@ def _pixel_hasher(dtype, shape):
     return hasher
 
 
+def digest_arrays(*arrays):
+    """Return the hexadecimal digest of arrays: their types, shapes and values.
+
+    Parameters
+    ----------
+    *arrays : ndarray
+        Memory-mapped ones are read through once, not loaded.
+
+    Returns
+    -------
+    str
+    """
+    hasher = blake3()
+    for array in arrays:
+        hasher.update(f"{array.dtype.str}{array.shape}".encode())
+        hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return hasher.hexdigest()
+
+
 def digest_description(description):
     """Return the hexadecimal digest of a dict of JSON types, whatever its order."""
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))

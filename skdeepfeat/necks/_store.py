@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from .._device import free_device_memory
+from .._random import seeded
 from ._copying import copy_network
 from ._offline import explain_downloads
-from ._random import seeded
 from ._weights import RandomWeights
 
 __all__ = ["borrowed", "forget_networks"]
