@@ -3,22 +3,24 @@
 import contextlib
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .._random import seeded
 from ._copying import copy_network
 from ._layers import Output, resolve_outputs
 from ._messages import choice_error
 from ._names import make_spec
 from ._offline import explain_downloads
 from ._probe import Probe, probe_network
-from ._random import seeded
 from ._run import Runner
 from ._spec import NetworkSpec
 from ._stages import find_stages
 from ._store import borrowed
+from ._trainable import TrainableNeck, own_copy
+from ._weights import ModuleWeights
 
 __all__ = ["Neck", "probe_spec", "resolve_neck", "stages_of"]
 
@@ -191,6 +193,44 @@ class Neck:
             stack.callback(run.close)
             yield run
 
+    def trainable(self):
+        """Return the network up to the neck as a module with weights of its own.
+
+        Returns
+        -------
+        TrainableNeck
+            On the CPU.
+
+        Raises
+        ------
+        WeightsNotFoundError, ValueError
+            As `loaded` does.
+        """
+        with borrowed(self.spec, torch.device("cpu")) as (network, random_head):
+            self._refuse_random_head(random_head)
+            own = own_copy(network)
+        [output] = self.outputs
+        stages = stages_of(self.spec)
+        return TrainableNeck(own, output, self.probe, self.preprocessing, stages)
+
+    def with_network(self, network):
+        """Return the same place in a network that was trained further.
+
+        Parameters
+        ----------
+        network : Module
+            What `trainable` gave, or its like: the same modules, other weights.
+
+        Returns
+        -------
+        Neck
+        """
+        spec = replace(self.spec, module=network, weights=ModuleWeights(network))
+        neck = Neck(spec, self.layer, self.pooling)
+        # The modules are the same, so they need not be examined again.
+        vars(neck).update(probe=self.probe, outputs=self.outputs)
+        return neck
+
     def _refuse_random_head(self, head):
         for one in self.outputs:
             place = one.layer
@@ -352,7 +392,8 @@ def _build_real(spec):
 def stages_of(spec):
     """Return the names of the layers that end a network's stages.
 
-    They are found at the size the weights were made for.
+    They are found at the size the weights were made for, or at the wanted one where the
+    network, such as timm's transformers, is built for that and takes no other.
 
     Parameters
     ----------
@@ -362,4 +403,7 @@ def stages_of(spec):
     -------
     tuple of str
     """
-    return find_stages(probe_spec(spec, spec.native_size), spec.native_size)
+    size = spec.native_size
+    if "img_size" in spec.architecture:
+        size = spec.preprocessing.crop
+    return find_stages(probe_spec(spec, size), size)

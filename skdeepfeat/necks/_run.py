@@ -118,7 +118,9 @@ class _Catcher:
         if name == self._last:
             self._calls += 1
             # A module that is used several times counts where it is used last.
-            if self._calls >= self.wanted[name].source.n_calls:
+            done = self._calls >= self.wanted[name].source.n_calls
+            # An exporter wants to see each call return, and drops what nobody uses.
+            if done and not torch.compiler.is_exporting():
                 raise _Stop
 
     def take(self, name, value):

@@ -1,0 +1,195 @@
+"""A neck with weights of its own, that gradients flow through."""
+
+import itertools
+import logging
+
+import torch
+from torch import nn
+
+from ._copying import copy_network
+from ._run import run_truncated
+
+__all__ = ["TrainableNeck", "own_copy"]
+
+logger = logging.getLogger(__name__)
+
+
+class TrainableNeck(nn.Module):
+    """A network up to its neck as one module: images in, rows of features out.
+
+    Parameters
+    ----------
+    network : Module
+        Used as it is: no other module may share its parameters.
+    output : Output
+        The place where the features are taken.
+    probe : Probe
+    preprocessing : Preprocessing
+        Its mean and std are applied in `forward`.
+    stages : sequence of str
+        The layers that end the network's stages, first to last.
+
+    Attributes
+    ----------
+    n_features, n_stages : int
+    stage_of_module, stage_of_parameter : dict of str to int
+        By the names in the network: of the modules that run, and of the parameters
+        that the features depend on.
+    """
+
+    def __init__(self, network, output, probe, preprocessing, stages):
+        super().__init__()
+        self.network = network
+        self.n_features = output.n_features
+        self._output = output
+        self._probe = probe
+        shape = (1, 3, 1, 1)
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
+            self.register_buffer(f"_{name}", value, persistent=False)
+        self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
+        # What lies behind the neck gets no gradient, so no optimiser and no process
+        # that waits for the others' gradients may count on one.
+        reached, self._memory_format = self._try_backward(preprocessing.crop)
+        self.stage_of_parameter = {
+            name: self._stage_of(name)
+            for name, _ in network.named_parameters()
+            if name in reached
+        }
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in reached)
+            # Of a user who trained it, or of the trial.
+            parameter.grad = None
+
+    def forward(self, images):
+        """Return the features of images.
+
+        Parameters
+        ----------
+        images : Tensor, shape (n_images, 3, height, width)
+            uint8, or floats in [0, 1].
+
+        Returns
+        -------
+        Tensor of float32, shape (n_images, n_features)
+        """
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).div_(255)
+        images = (images - self._mean) / self._std
+        images = images.to(_dtype_of(self.network))
+        images = images.contiguous(memory_format=self._memory_format)
+        [rows] = run_truncated(self.network, images, [self._output], self._probe)
+        return rows
+
+    def parameter_groups(self):
+        """Return the parameters that the features depend on, by stage.
+
+        Returns
+        -------
+        list of list of (str, Parameter)
+            First stage to last. Names are those in the network.
+        """
+        groups = [[] for _ in range(self.n_stages)]
+        for name, parameter in self.network.named_parameters():
+            if name in self.stage_of_parameter:
+                groups[self.stage_of_parameter[name]].append((name, parameter))
+        return groups
+
+    def train_from(self, first_stage):
+        """Put the stages from a number on into training mode; those before rest.
+
+        A frozen batch normalisation uses its running statistics and leaves them alone.
+
+        Parameters
+        ----------
+        first_stage : int
+            `n_stages` freezes all.
+        """
+        for name, parameter in self.network.named_parameters():
+            stage = self.stage_of_parameter.get(name)
+            parameter.requires_grad_(stage is not None and stage >= first_stage)
+        for name, module in self.network.named_modules():
+            # Not `Module.train`, which would change the modules inside as well.
+            module.training = self._stage_of(f"{name}.") >= first_stage
+
+    def _stage_of(self, parameter_name):
+        """Return the stage of a parameter by the nearest module that is known."""
+        owner = parameter_name.rpartition(".")[0]
+        while owner and owner not in self.stage_of_module:
+            owner = owner.rpartition(".")[0]
+        # Parameters of the network itself, such as a class token, are used first.
+        return self.stage_of_module.get(owner, 0)
+
+    def _try_backward(self, size):
+        """Return the names of the parameters with a gradient, and a memory format.
+
+        Channels last is the faster one, but some networks' `view` cannot do with it.
+        """
+        *first, last = itertools.product(
+            (torch.device("meta"), torch.device("cpu")),
+            (torch.channels_last, torch.contiguous_format),
+        )
+        for device, memory_format in first:
+            try:
+                return self._backward(device, memory_format, size), memory_format
+            except Exception as error:  # networks are anybody's code
+                logger.debug("no gradients (%s, %s): %s", device, memory_format, error)
+        return self._backward(*last, size), last[1]
+
+    def _backward(self, device, memory_format, size):
+        network = copy_network(self.network, device)
+        for parameter in network.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+            parameter.grad = None
+        images = torch.zeros(2, 3, *size, device=device, dtype=_dtype_of(network))
+        images = images.contiguous(memory_format=memory_format)
+        with torch.enable_grad():
+            [rows] = run_truncated(network, images, [self._output], self._probe)
+            if rows.requires_grad:
+                rows.sum().backward()
+        return {n for n, p in network.named_parameters() if p.grad is not None}
+
+
+def _dtype_of(network):
+    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
+def _stages_of_modules(probe, stages):
+    """Return the number of stages, and the stage of each module that runs."""
+    layers = probe.layers
+    ends = [layers[name].order for name in stages]
+    last = max(len(ends) - 1, 0)
+    numbers = {}
+    for name, layer in layers.items():
+        # What counts for a module around several stages is where it begins.
+        inside = [
+            one.order for key, one in layers.items() if key.startswith(f"{name}.")
+        ]
+        order = min([layer.order, *inside])
+        # What comes after the last stage belongs to it.
+        numbers[name] = min(sum(end < order for end in ends), last)
+    return last + 1, numbers
+
+
+def own_copy(network):
+    """Return a copy whose parameters and buffers nobody shares, on the CPU."""
+    copied = copy_network(network)
+    # What two modules have in common, as tied weights are, they keep in common.
+    fresh = {}
+    for module in copied.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in fresh:
+                    fresh[id(tensor)] = _cloned(tensor)
+                table[name] = fresh[id(tensor)]
+    return copied
+
+
+def _cloned(tensor):
+    clone = tensor.detach().clone(memory_format=torch.preserve_format)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(clone, tensor.requires_grad)
+    return clone

@@ -1,0 +1,56 @@
+"""What a run of epochs reads: inputs by row, with their targets and weights."""
+
+import numpy as np
+import torch
+
+__all__ = ["FeatureData", "PixelData"]
+
+
+class FeatureData:
+    """Rows of features, for training a head.
+
+    Parameters
+    ----------
+    inputs : ndarray of float32, shape (n_samples, n_features)
+    targets : Tensor, shape (n_samples,) or (n_samples, n_outputs)
+    weights : Tensor of float32, shape (n_samples,)
+        Of the samples' losses; their mean is 1.
+    """
+
+    def __init__(self, inputs, targets, weights):
+        self.inputs = torch.as_tensor(np.ascontiguousarray(inputs))
+        self.targets = targets
+        self.weights = weights
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def batch(self, rows, rng, positions, n_total):
+        """Return the inputs of some rows."""
+        return self.inputs[rows]
+
+
+class PixelData:
+    """Stored images, for training a whole network.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (n_samples, height, width, 3)
+        May be memory-mapped.
+    targets, weights : Tensor
+        As `FeatureData` has them.
+    augment : Augmentation
+    """
+
+    def __init__(self, pixels, targets, weights, augment):
+        self.pixels = pixels
+        self.targets = targets
+        self.weights = weights
+        self.augment = augment
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def batch(self, rows, rng, positions, n_total):
+        """Return augmented images; see `Augmentation` for the last two."""
+        return self.augment(self.pixels[rows], rng, n_total, positions)

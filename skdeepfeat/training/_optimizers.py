@@ -1,0 +1,65 @@
+"""Optimisers, and which parameter is trained how fast."""
+
+import torch
+
+__all__ = ["OPTIMIZERS", "make_optimizer"]
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+
+
+def make_optimizer(
+    name, groups, *, learning_rate, layer_decay=1.0, weight_decay=0.0, momentum=0.9
+):
+    """Return an optimiser whose parameter groups know their share of the rate.
+
+    Parameters
+    ----------
+    name : {"adamw", "adam", "sgd"}
+        sgd with Nesterov's momentum.
+    groups : list of list of (str, Parameter)
+        First stage to last, the head at the end.
+    learning_rate : float
+        Of the last group.
+    layer_decay : float, default=1.0
+        Each group learns this many times as fast as the one behind it (Howard and
+        Ruder 2018 took 1 / 2.6).
+    weight_decay : float, default=0.0
+        Of matrices and kernels; biases and the parameters of normalisations are left
+        alone, as is usual (He et al. 2019, "Bag of tricks").
+    momentum : float, default=0.9
+        Of sgd.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+        Each of its groups has a ``"share"``, what a schedule's rate is multiplied
+        with.
+    """
+    options = []
+    for depth, group in enumerate(reversed(groups)):
+        share = layer_decay**depth
+        for decay, members in _split(group, weight_decay).items():
+            if members:
+                options.append(
+                    {
+                        "params": members,
+                        "weight_decay": decay,
+                        "lr": learning_rate * share,
+                        "share": share,
+                    }
+                )
+    if name == "sgd":
+        nesterov = momentum > 0
+        return torch.optim.SGD(
+            options, lr=learning_rate, momentum=momentum, nesterov=nesterov
+        )
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(options, lr=learning_rate)
+
+
+def _split(group, weight_decay):
+    """Return the parameters of a group by their weight decay."""
+    by_decay = {weight_decay: [], 0.0: []}
+    for _, parameter in group:
+        by_decay[weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
+    return by_decay

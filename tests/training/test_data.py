@@ -1,0 +1,37 @@
+"""What a step reads."""
+
+import numpy as np
+import torch
+
+from skdeepfeat.training import FeatureData
+
+
+def test_features_by_row(make_features):
+    data = make_features(n=7)
+    rows = np.array([5, 0, 5])
+    found = data.batch(rows, None, np.arange(3), 3)
+    assert len(data) == 7
+    assert torch.equal(found, data.inputs[[5, 0, 5]])
+
+
+def test_features_in_another_order_in_memory():
+    inputs = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))[::-1]
+    data = FeatureData(inputs, torch.zeros(4), torch.ones(4))
+    np.testing.assert_array_equal(data.batch(np.array([0]), None, None, 1), inputs[:1])
+
+
+def test_pixels_by_row(make_pixels):
+    data = make_pixels(n=7, augment="none")
+    rows = np.array([5, 0])
+    found = data.batch(rows, np.random.default_rng(0), np.arange(2), 2)
+    assert len(data) == 7
+    wanted = data.pixels[[5, 0], 1:9, 1:9]
+    np.testing.assert_array_equal(found.permute(0, 2, 3, 1), wanted)
+
+
+def test_parts_of_a_batch_make_the_whole(make_pixels):
+    data, rows = make_pixels(n=9), np.array([8, 2, 4, 1, 0])
+    whole = data.batch(rows, np.random.default_rng(1), np.arange(5), 5)
+    for positions in (np.array([0, 2, 4]), np.array([1, 3])):
+        part = data.batch(rows[positions], np.random.default_rng(1), positions, 5)
+        assert torch.equal(part, whole[positions])

@@ -1,0 +1,83 @@
+"""Optimisers: who learns how fast, and whose weights decay."""
+
+import pytest
+import torch
+from torch import nn
+
+from skdeepfeat.training import OPTIMIZERS, make_optimizer
+
+KINDS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+
+
+@pytest.fixture
+def stages(make_net):
+    """Return groups: a convolution, a normalisation, a head."""
+    net = make_net(batch_norm=True)
+    return [
+        [(f"{i}.{name}", p) for name, p in net[i].named_parameters()] for i in (1, 2, 6)
+    ]
+
+
+def options_of(optimizer, parameter):
+    [group] = [
+        group
+        for group in optimizer.param_groups
+        if any(one is parameter for one in group["params"])
+    ]
+    return group
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_parameter_is_in_one_group(stages, name):
+    optimizer = make_optimizer(name, stages, learning_rate=0.1, weight_decay=0.01)
+    assert type(optimizer) is KINDS[name]
+    found = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    wanted = [id(p) for stage in stages for _, p in stage]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_rates_fall_with_the_depth(stages):
+    optimizer = make_optimizer("adamw", stages, learning_rate=0.1, layer_decay=0.5)
+    for stage, share in zip(stages, (0.25, 0.5, 1.0), strict=True):
+        for _, parameter in stage:
+            options = options_of(optimizer, parameter)
+            assert options["share"] == share
+            assert options["lr"] == pytest.approx(0.1 * share)
+
+
+def test_a_stage_without_parameters_counts_as_depth(stages):
+    optimizer = make_optimizer(
+        "sgd", [stages[0], [], stages[2]], learning_rate=0.1, layer_decay=0.5
+    )
+    assert options_of(optimizer, stages[0][0][1])["share"] == 0.25
+
+
+def test_only_matrices_and_kernels_decay(stages):
+    optimizer = make_optimizer("adamw", stages, learning_rate=0.1, weight_decay=0.3)
+    for stage in stages:
+        for name, parameter in stage:
+            decays = name in ("1.weight", "6.weight")
+            wanted = 0.3 if decays else 0.0
+            assert options_of(optimizer, parameter)["weight_decay"] == wanted
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_decay_moves_what_has_no_gradient_of_its_own(name):
+    layer = nn.Linear(2, 1)
+    before = layer.weight.detach().clone(), layer.bias.detach().clone()
+    optimizer = make_optimizer(
+        name, [list(layer.named_parameters())], learning_rate=0.1, weight_decay=0.5
+    )
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert (layer.weight.abs() < before[0].abs()).all()
+    assert torch.equal(layer.bias, before[1])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_has_nesterovs_momentum(stages, momentum):
+    optimizer = make_optimizer("sgd", stages, learning_rate=0.1, momentum=momentum)
+    for group in optimizer.param_groups:
+        assert group["momentum"] == momentum
+        assert group["nesterov"] == (momentum > 0)
