@@ -1,7 +1,8 @@
 """Deep transfer learning on images for scikit-learn.
 
-Pretrained networks as ordinary transformers: images in, features out, and each image
-through the network once.
+Pretrained networks as ordinary estimators: as transformers, images in and features out,
+each image through the network once; and with a new head, fine-tuned as classifiers and
+regressors.
 """
 
 from ._errors import (
@@ -9,9 +10,12 @@ from ._errors import (
     BadImageWarning,
     CacheWarning,
     OutOfMemoryError,
+    TrainingDivergedError,
     WeightsNotFoundError,
 )
 from ._feature_extractor import PretrainedFeatureExtractor
+from ._fine_tune_classifier import FineTuneClassifier
+from ._fine_tune_regressor import FineTuneRegressor
 from ._preprocessing import Preprocessing
 from .cache import FeatureCache
 from .images import load_image_folder
@@ -22,9 +26,12 @@ __all__ = [
     "BadImageWarning",
     "CacheWarning",
     "FeatureCache",
+    "FineTuneClassifier",
+    "FineTuneRegressor",
     "OutOfMemoryError",
     "Preprocessing",
     "PretrainedFeatureExtractor",
+    "TrainingDivergedError",
     "WeightsNotFoundError",
     "list_layers",
     "list_models",

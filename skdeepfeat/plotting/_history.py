@@ -1,0 +1,183 @@
+"""FineTuneHistoryDisplay: losses and scores over the epochs of a fit."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .._optional import import_optional
+
+__all__ = ["FineTuneHistoryDisplay"]
+
+_PHASES = {"head": "head alone", "body": "body and head"}
+
+
+class FineTuneHistoryDisplay:
+    """Picture of how a fit went, epoch by epoch.
+
+    It is recommended to use `from_estimator` to create one. All parameters are stored
+    as attributes.
+
+    Parameters
+    ----------
+    history : DataFrame
+        As `history_` of a fitted `FineTuneClassifier` or `FineTuneRegressor`.
+    best_epoch : int or None, default=None
+        The epoch of the body whose weights were kept, if there was a choice.
+    estimator_name : str or None, default=None
+        The title.
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        Training loss, then what there is of validation loss, validation score and
+        learning rate.
+    ax_ : matplotlib Axes
+        Of the losses.
+    score_ax_ : matplotlib Axes or None
+        Of the validation score, on the right; None if there is no score.
+    rate_ax_ : matplotlib Axes or None
+        Of the learning rate, farther to the right; None if it is not shown.
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import FineTuneClassifier
+    >>> from skdeepfeat.plotting import FineTuneHistoryDisplay
+    >>> digits = load_digits()
+    >>> clf = FineTuneClassifier(
+    ...     image_size=32, max_epochs=2, early_stopping=True, random_state=0
+    ... ).fit(digits.images[:100] / 16, digits.target[:100])
+    >>> FineTuneHistoryDisplay.from_estimator(clf)
+    <...>
+    """
+
+    def __init__(self, *, history, best_epoch=None, estimator_name=None):
+        self.history = history
+        self.best_epoch = best_epoch
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, *, show_learning_rate=False, name=None, ax=None, **kwargs
+    ):
+        """Draw the history of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : FineTuneClassifier or FineTuneRegressor
+            Fitted.
+        show_learning_rate : bool, default=False
+        name : str or None, default=None
+            The title; None: the name of the estimator's class.
+        ax : matplotlib Axes or None, default=None
+            None: of a new figure.
+        **kwargs : dict
+            Passed to matplotlib's `plot` for all lines.
+
+        Returns
+        -------
+        display : FineTuneHistoryDisplay
+        """
+        check_is_fitted(estimator, "history_")
+        display = cls(
+            history=estimator.history_,
+            best_epoch=estimator.best_epoch_,
+            estimator_name=type(estimator).__name__ if name is None else name,
+        )
+        return display.plot(ax=ax, show_learning_rate=show_learning_rate, **kwargs)
+
+    def plot(self, ax=None, *, show_learning_rate=False, name=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            None: of a new figure.
+        show_learning_rate : bool, default=False
+        name : str or None, default=None
+            The title; None: `estimator_name`.
+        **kwargs : dict
+            Passed to matplotlib's `plot` for all lines.
+
+        Returns
+        -------
+        display : FineTuneHistoryDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="FineTuneHistoryDisplay"
+        )
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self.score_ax_ = self.rate_ax_ = None
+        self.lines_ = []
+        self._draw(ax, "train_loss", "Training loss", "C0", kwargs)
+        if self._has("validation_loss"):
+            self._draw(ax, "validation_loss", "Validation loss", "C1", kwargs)
+        if self._has("validation_score"):
+            self.score_ax_ = ax.twinx()
+            self.score_ax_.set_ylabel("Validation score")
+            self._draw(
+                self.score_ax_, "validation_score", "Validation score", "C2", kwargs
+            )
+        if show_learning_rate and self._has("learning_rate"):
+            self.rate_ax_ = ax.twinx()
+            if self.score_ax_ is not None:
+                self.rate_ax_.spines["right"].set_position(("axes", 1.15))
+            self.rate_ax_.set_ylabel("Learning rate")
+            self._draw(self.rate_ax_, "learning_rate", "Learning rate", "C7", kwargs)
+        self._mark_phases(ax)
+        ax.set(xlabel="Epoch", ylabel="Loss")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        title = self.estimator_name if name is None else name
+        if title is not None:
+            ax.set_title(title)
+        handles = [*self.lines_]
+        if self.best_epoch is not None:
+            n_before = int((self.history["phase"] == "head").sum())
+            handles.append(
+                ax.axvline(
+                    n_before + self.best_epoch,
+                    color="0.5",
+                    linestyle="--",
+                    linewidth=1,
+                    label="Weights kept",
+                )
+            )
+        # The last axes lie on top, and a legend of the first would be drawn over.
+        top = self.rate_ax_ or self.score_ax_ or ax
+        top.legend(handles=handles, loc="center right")
+        return self
+
+    def _has(self, column):
+        return bool(self.history[column].notna().any())
+
+    def _draw(self, ax, column, label, colour, kwargs):
+        # Epochs are counted through both phases; a marker shows a phase of one epoch.
+        epochs = np.arange(1, len(self.history) + 1)
+        style = {"marker": "o", "markersize": 4, "color": colour, "label": label}
+        (line,) = ax.plot(epochs, self.history[column].to_numpy(), **(style | kwargs))
+        self.lines_.append(line)
+
+    def _mark_phases(self, ax):
+        """Draw where one phase ends, and name both over the axes."""
+        phases = self.history["phase"].to_numpy()
+        starts = np.flatnonzero(np.r_[True, phases[1:] != phases[:-1]])
+        ends = [*starts[1:], len(phases)]
+        for start, end in zip(starts, ends, strict=True):
+            if start > 0:
+                ax.axvline(start + 0.5, color="0.7", linestyle=":", linewidth=1)
+            ax.annotate(
+                _PHASES.get(phases[start], phases[start]),
+                ((start + end + 1) / 2, 0.99),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="top",
+                fontsize="small",
+                color="0.4",
+            )

@@ -1,0 +1,197 @@
+"""LearningRateDisplay: the loss over a rising learning rate."""
+
+import numpy as np
+
+from .._optional import import_optional
+from .._range_test import learning_rate_range_test
+
+__all__ = ["LearningRateDisplay"]
+
+
+class LearningRateDisplay:
+    """Picture of a learning-rate range test.
+
+    It is recommended to use `from_estimator` or `from_result` to create one. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    learning_rates, losses, smoothed_losses : ndarray of float, shape (n_steps,)
+    suggestion : float
+        As `LearningRateRangeTest` has them.
+    estimator_name : str or None, default=None
+        Named in the legend.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D
+        The smoothed losses.
+    raw_line_ : matplotlib Line2D
+        The losses of the batches.
+    suggestion_line_ : matplotlib Line2D or None
+        Where the suggestion is; None if there is none.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeepfeat.learning_rate_range_test : The numbers alone.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import FineTuneClassifier
+    >>> from skdeepfeat.plotting import LearningRateDisplay
+    >>> digits = load_digits()
+    >>> clf = FineTuneClassifier(image_size=32, random_state=0)
+    >>> LearningRateDisplay.from_estimator(
+    ...     clf, digits.images[:100] / 16, digits.target[:100], n_steps=20
+    ... )
+    <...>
+    """
+
+    def __init__(
+        self,
+        *,
+        learning_rates,
+        losses,
+        smoothed_losses,
+        suggestion,
+        estimator_name=None,
+    ):
+        self.learning_rates = learning_rates
+        self.losses = losses
+        self.smoothed_losses = smoothed_losses
+        self.suggestion = suggestion
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y,
+        *,
+        sample_weight=None,
+        min_learning_rate=1e-6,
+        max_learning_rate=1.0,
+        n_steps=100,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Make a range test and draw it; the estimator is not changed.
+
+        Parameters
+        ----------
+        estimator, X, y, sample_weight, min_learning_rate, max_learning_rate, n_steps :
+            As for `skdeepfeat.learning_rate_range_test`.
+        name : str or None, default=None
+            Named in the legend; None: the name of the estimator's class.
+        ax : matplotlib Axes or None, default=None
+            None: of a new figure.
+        **kwargs : dict
+            Passed to matplotlib's `plot` for the smoothed losses.
+
+        Returns
+        -------
+        display : LearningRateDisplay
+        """
+        result = learning_rate_range_test(
+            estimator,
+            X,
+            y,
+            sample_weight=sample_weight,
+            min_learning_rate=min_learning_rate,
+            max_learning_rate=max_learning_rate,
+            n_steps=n_steps,
+        )
+        name = type(estimator).__name__ if name is None else name
+        return cls.from_result(result, name=name, ax=ax, **kwargs)
+
+    @classmethod
+    def from_result(cls, result, *, name=None, ax=None, **kwargs):
+        """Draw a range test that was made before.
+
+        Parameters
+        ----------
+        result : LearningRateRangeTest
+        name, ax, **kwargs
+            As for `from_estimator`; without a name, none is shown.
+
+        Returns
+        -------
+        display : LearningRateDisplay
+        """
+        display = cls(
+            learning_rates=result.learning_rates,
+            losses=result.losses,
+            smoothed_losses=result.smoothed_losses,
+            suggestion=result.suggestion,
+            estimator_name=name,
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, name=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            None: of a new figure.
+        name : str or None, default=None
+            Named in the legend; None: `estimator_name`.
+        **kwargs : dict
+            Passed to matplotlib's `plot` for the smoothed losses.
+
+        Returns
+        -------
+        display : LearningRateDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="LearningRateDisplay"
+        )
+        if ax is None:
+            _, ax = plt.subplots()
+        self.ax_, self.figure_ = ax, ax.figure
+        name = self.estimator_name if name is None else name
+        label = "smoothed loss" if name is None else f"{name}, smoothed loss"
+        (self.line_,) = ax.plot(
+            self.learning_rates, self.smoothed_losses, **{"label": label, **kwargs}
+        )
+        colour = self.line_.get_color()
+        (self.raw_line_,) = ax.plot(
+            self.learning_rates,
+            self.losses,
+            color=colour,
+            alpha=0.3,
+            linewidth=1,
+            label="loss of each batch",
+            zorder=self.line_.get_zorder() - 1,
+        )
+        self.suggestion_line_ = None
+        if np.isfinite(self.suggestion):
+            self.suggestion_line_ = ax.axvline(
+                self.suggestion,
+                color=colour,
+                linestyle="--",
+                linewidth=1,
+                label=f"steepest fall: {self.suggestion:.2g}",
+            )
+        ax.set(xscale="log", xlabel="Learning rate", ylabel="Training loss")
+        ax.set_ylim(self._limits())
+        ax.legend(loc="upper left")
+        return self
+
+    def _limits(self):
+        """Return what of the losses to show: a divergence would flatten the rest."""
+        before = self.losses[: self.smoothed_losses.argmin() + 1]
+        low, high = self.losses.min(), before.max()
+        margin = max(high - low, 1e-3 * abs(high))
+        top = min(self.losses.max() + 0.05 * margin, high + 0.6 * margin)
+        return low - 0.05 * margin, top
