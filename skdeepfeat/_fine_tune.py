@@ -155,6 +155,7 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             StrOptions({"all", "gradual", "none"}),
             Interval(numbers.Integral, 0, None, closed="left"),
         ],
+        "freeze_batch_norm": ["boolean"],
         "max_epochs": [
             StrOptions({"auto"}),
             Interval(numbers.Integral, 0, None, closed="left"),
@@ -680,7 +681,6 @@ class _Fit:
             return
         body, run = self.training_run(neck, len(rows), validate is not None)
         after_epoch = self._resume(run, data)
-        self.processes.copy_from_first(run.model)
         n_before = len(self.history)
         try:
             run.fit(data, validate, after_epoch)
@@ -699,10 +699,11 @@ class _Fit:
             _MAX_BYTES_IN_MEMORY,
         )
         data = PixelData(
-            pixels if len(rows) == len(pixels) else pixels[rows],
+            pixels,
             self.targets.take(rows).tensor(),
             self._weights_of(rows),
             Augmentation(self["augment"], neck.preprocessing.crop),
+            rows,
         )
         return pixels, data
 
@@ -762,7 +763,7 @@ class _Fit:
             first = first_trained_stage(
                 self["unfreeze"], body.n_stages, epoch, n_epochs
             )
-            body.train_from(first)
+            body.train_from(first, freeze_statistics=self["freeze_batch_norm"])
             self.head.train()
 
         return prepare
@@ -812,7 +813,7 @@ class _Fit:
             "parameters": self._describe_parameters(),
             "network": _digest_weights(run.model.neck),
             "data": digest_arrays(
-                data.pixels, data.targets.numpy(), data.weights.numpy()
+                data.pixels, data.rows, data.targets.numpy(), data.weights.numpy()
             ),
         }
         if self.held is not None:

@@ -75,6 +75,12 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Ruder 2018 [2]_); nothing, so that there is no phase two; or the last so many
         stages (see `skdeepfeat.list_layers`).
 
+    freeze_batch_norm : bool, default=True
+        Whether batch normalisations of the body keep the statistics that they came with
+        while their stage is trained; their scale and shift learn in any case. The head
+        was fitted to features under these statistics, and those of a batch would throw
+        them over: on CIFAR-10 the first epoch then ends below the head alone.
+
     max_epochs : int or "auto", default="auto"
         Epochs of phase two. ``"auto"`` is about 1,000 steps, but at
         least 10 and at most 30 epochs.
@@ -265,6 +271,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         head_init="auto",
         head_epochs=20,
         unfreeze="all",
+        freeze_batch_norm=True,
         max_epochs="auto",
         batch_size=64,
         optimizer="adamw",
@@ -305,6 +312,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.head_init = head_init
         self.head_epochs = head_epochs
         self.unfreeze = unfreeze
+        self.freeze_batch_norm = freeze_batch_norm
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.optimizer = optimizer

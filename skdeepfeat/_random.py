@@ -30,10 +30,14 @@ def seeded(seed: int, device: torch.device | None = None):
     accelerator = None
     if device is not None and device.type != "cpu":
         accelerator = getattr(torch, device.type)
-    with _LOCK:
+    # MPS has one generator, and no device to name.
+    where = (device,) if device is not None and device.type != "mps" else ()
+    with _LOCK, contextlib.ExitStack() as stack:
         state = torch.get_rng_state()
         if accelerator is not None:
-            accelerator_state = accelerator.get_rng_state()
+            if where:
+                stack.enter_context(accelerator.device(device))
+            accelerator_state = accelerator.get_rng_state(*where)
         try:
             torch.default_generator.manual_seed(seed)
             if accelerator is not None:
@@ -42,4 +46,4 @@ def seeded(seed: int, device: torch.device | None = None):
         finally:
             torch.set_rng_state(state)
             if accelerator is not None:
-                accelerator.set_rng_state(accelerator_state)
+                accelerator.set_rng_state(accelerator_state, *where)

@@ -651,14 +651,23 @@ def test_only_what_is_unfrozen_changes(pixels, unfreeze, frozen):
         assert torch.equal(body[name], tensor) == held, name
 
 
-def test_frozen_batch_normalisation_rests(pixels):
+@pytest.mark.parametrize(
+    ("parameters", "rests", "learns"),
+    [
+        ({"unfreeze": "all"}, True, True),
+        ({"unfreeze": "all", "freeze_batch_norm": False}, False, True),
+        ({"unfreeze": 1, "freeze_batch_norm": False}, True, False),
+    ],
+)
+def test_statistics_of_batch_normalisations(pixels, parameters, rests, learns):
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, stride=2),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
     )  # fmt: skip
-    body = small(model=net, unfreeze=1).fit(pixels, LABELS).body_
-    for name in ("running_mean", "running_var", "num_batches_tracked"):
-        assert torch.equal(getattr(body[1], name), getattr(net[1], name))
+    body = small(model=net, **parameters).fit(pixels, LABELS).body_
+    for name in ("running_mean", "running_var"):
+        assert torch.equal(getattr(body[1], name), getattr(net[1], name)) == rests
+    assert torch.equal(body[1].weight, net[1].weight) != learns
 
 
 def test_the_embedded_network_is_tuned(pixels):

@@ -393,7 +393,7 @@ def stages_of(spec):
     """Return the names of the layers that end a network's stages.
 
     They are found at the size the weights were made for, or at the wanted one where the
-    network, such as timm's transformers, is built for that and takes no other.
+    network takes no other, as timm's transformers and some users' modules.
 
     Parameters
     ----------
@@ -403,7 +403,11 @@ def stages_of(spec):
     -------
     tuple of str
     """
-    size = spec.native_size
-    if "img_size" in spec.architecture:
-        size = spec.preprocessing.crop
-    return find_stages(probe_spec(spec, size), size)
+    size, wanted = spec.native_size, spec.preprocessing.crop
+    if "img_size" not in spec.architecture:
+        try:
+            return find_stages(probe_spec(spec, size), size)
+        except ValueError:
+            if size == wanted:
+                raise
+    return find_stages(probe_spec(spec, wanted), wanted)

@@ -13,6 +13,9 @@ __all__ = ["TrainableNeck", "own_copy"]
 
 logger = logging.getLogger(__name__)
 
+# timm's fused normalisations with an activation derive from these as well.
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
 
 class TrainableNeck(nn.Module):
     """A network up to its neck as one module: images in, rows of features out.
@@ -95,7 +98,7 @@ class TrainableNeck(nn.Module):
                 groups[self.stage_of_parameter[name]].append((name, parameter))
         return groups
 
-    def train_from(self, first_stage):
+    def train_from(self, first_stage, *, freeze_statistics=False):
         """Put the stages from a number on into training mode; those before rest.
 
         A frozen batch normalisation uses its running statistics and leaves them alone.
@@ -104,13 +107,17 @@ class TrainableNeck(nn.Module):
         ----------
         first_stage : int
             `n_stages` freezes all.
+        freeze_statistics : bool, default=False
+            Whether batch normalisations of the stages that learn use their running
+            statistics, too, and leave them alone; their weights learn in any case.
         """
         for name, parameter in self.network.named_parameters():
             stage = self.stage_of_parameter.get(name)
             parameter.requires_grad_(stage is not None and stage >= first_stage)
         for name, module in self.network.named_modules():
             # Not `Module.train`, which would change the modules inside as well.
-            module.training = self._stage_of(f"{name}.") >= first_stage
+            rests = freeze_statistics and isinstance(module, _BATCH_NORM)
+            module.training = not rests and self._stage_of(f"{name}.") >= first_stage
 
     def _stage_of(self, parameter_name):
         """Return the stage of a parameter by the nearest module that is known."""

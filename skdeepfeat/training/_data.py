@@ -40,17 +40,21 @@ class PixelData:
     targets, weights : Tensor
         As `FeatureData` has them.
     augment : Augmentation
+    rows : ndarray of int, default=None
+        Which of the images are trained on, if not all; targets and weights are those
+        of these. The others are left where they are, which may be on disk.
     """
 
-    def __init__(self, pixels, targets, weights, augment):
+    def __init__(self, pixels, targets, weights, augment, rows=None):
         self.pixels = pixels
+        self.rows = np.arange(len(pixels)) if rows is None else rows
         self.targets = targets
         self.weights = weights
         self.augment = augment
 
     def __len__(self):
-        return len(self.pixels)
+        return len(self.rows)
 
     def batch(self, rows, rng, positions, n_total):
         """Return augmented images; see `Augmentation` for the last two."""
-        return self.augment(self.pixels[rows], rng, n_total, positions)
+        return self.augment(self.pixels[self.rows[rows]], rng, n_total, positions)

@@ -185,16 +185,21 @@ class TrainingRun:
         Returns
         -------
         list of float
-            The loss of each step, as it was before the step.
+            The loss of each step, as it was before the step. They end before the
+            first that is not a number.
         """
         losses = []
         self.prepare(0)
-        with seeded(seed_of(self.settings.seed, 0, 1), self.device):
+        torch_seed = seed_of(self.settings.seed, 0, 1 + self.processes.rank)
+        with seeded(torch_seed, self.device):
             steps = zip(learning_rates, self._endless(len(data)), strict=False)
             for rate, (rows, rng) in steps:
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate * group["share"]
-                losses.append(self._step(data, rows, rng))
+                try:
+                    losses.append(self._step(data, rows, rng, len(losses)))
+                except TrainingDivergedError:
+                    break
                 if stop(losses):
                     break
         return losses

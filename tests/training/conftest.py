@@ -36,40 +36,40 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def make_net():
-    """Return a function that makes the same small network each time."""
-
-    def make(seed=0, batch_norm=False, dropout=0.0, n_outputs=3):
-        with seeded(seed):
-            layers = [
-                Scaled(),
-                # A bias before a normalisation has no gradient but rounding errors.
-                nn.Conv2d(3, 6, 3, stride=2, bias=not batch_norm),
-                *([nn.BatchNorm2d(6)] if batch_norm else []),
-                nn.ReLU(),
-                nn.Flatten(),
-                nn.Dropout(dropout),
-                nn.Linear(54, n_outputs),
-            ]
-        return nn.Sequential(*layers)
-
-    return make
+def make_net(seed=0, batch_norm=False, dropout=0.0, n_outputs=3):
+    """Make the same small network each time."""
+    with seeded(seed):
+        layers = [
+            Scaled(),
+            # A bias before a normalisation has no gradient but rounding errors.
+            nn.Conv2d(3, 6, 3, stride=2, bias=not batch_norm),
+            *([nn.BatchNorm2d(6)] if batch_norm else []),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(54, n_outputs),
+        ]
+    return nn.Sequential(*layers)
 
 
-@pytest.fixture
-def make_pixels():
-    """Return a function that makes `PixelData` of images 10 x 10, cropped to 8 x 8."""
+@pytest.fixture(name="make_net")
+def _make_net():
+    return make_net
 
-    def make(n=22, augment="flip_crop", seed=0, weighted=True):
-        rng = np.random.default_rng(seed)
-        pixels = rng.integers(0, 256, (n, 10, 10, 3), dtype=np.uint8)
-        targets = torch.from_numpy(rng.integers(0, 3, n))
-        weights = rng.uniform(0.5, 1.5, n) if weighted else np.ones(n)
-        weights = torch.from_numpy((weights / weights.mean()).astype(np.float32))
-        return PixelData(pixels, targets, weights, Augmentation(augment, (8, 8)))
 
-    return make
+def make_pixels(n=22, augment="flip_crop", seed=0, weighted=True):
+    """Make `PixelData` of images 10 x 10, cropped to 8 x 8."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (n, 10, 10, 3), dtype=np.uint8)
+    targets = torch.from_numpy(rng.integers(0, 3, n))
+    weights = rng.uniform(0.5, 1.5, n) if weighted else np.ones(n)
+    weights = torch.from_numpy((weights / weights.mean()).astype(np.float32))
+    return PixelData(pixels, targets, weights, Augmentation(augment, (8, 8)))
+
+
+@pytest.fixture(name="make_pixels")
+def _make_pixels():
+    return make_pixels
 
 
 @pytest.fixture
@@ -85,31 +85,31 @@ def make_features():
     return make
 
 
-@pytest.fixture
-def make_run():
-    """Return a function that wires a `TrainingRun` with short-cuts for its parts."""
+def make_run(model, *, loss=None, decay=0.0, optimizer="adamw", **settings):
+    """Wire a `TrainingRun` with short-cuts for its parts."""
+    settings = {
+        "phase": "body",
+        "n_epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        **settings,
+    }
+    made = make_optimizer(
+        optimizer,
+        [list(model.named_parameters())],
+        learning_rate=settings["learning_rate"],
+        weight_decay=0.05,
+    )
+    average = WeightAverage(model, decay) if decay else None
+    loss = loss or make_loss("cross_entropy")
+    return TrainingRun(
+        model, made, loss, LoopSettings(**settings), CPU, average=average
+    )
 
-    def make(model, *, loss=None, decay=0.0, optimizer="adamw", **settings):
-        settings = {
-            "phase": "body",
-            "n_epochs": 3,
-            "batch_size": 8,
-            "learning_rate": 1e-2,
-            **settings,
-        }
-        made = make_optimizer(
-            optimizer,
-            [list(model.named_parameters())],
-            learning_rate=settings["learning_rate"],
-            weight_decay=0.05,
-        )
-        average = WeightAverage(model, decay) if decay else None
-        loss = loss or make_loss("cross_entropy")
-        return TrainingRun(
-            model, made, loss, LoopSettings(**settings), CPU, average=average
-        )
 
-    return make
+@pytest.fixture(name="make_run")
+def _make_run():
+    return make_run
 
 
 @pytest.fixture

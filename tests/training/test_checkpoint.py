@@ -34,15 +34,11 @@ TRAIN = textwrap.dedent(
         copy_state, load_checkpoint, read_checkpoint_header, save_checkpoint
     )
 
-    def of(fixture):
-        return fixture.__wrapped__() if hasattr(fixture, "__wrapped__") else (
-            fixture._get_wrapped_function()())
-
     torch.set_num_threads(1)
     path, result, optimizer, deadly = sys.argv[2:6]
-    net = of(c.make_net)(batch_norm=True, dropout=0.3)
-    data = of(c.make_pixels)(22, "trivial")
-    run = of(c.make_run)(
+    net = c.make_net(batch_norm=True, dropout=0.3)
+    data = c.make_pixels(22, "trivial")
+    run = c.make_run(
         net, decay=0.8, optimizer=optimizer, n_epochs=6, schedule="one_cycle",
         n_iter_no_change=5, mixup=0.3, max_grad_norm=1.0, seed=3,
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from skdeepfeat.training import FeatureData
+from skdeepfeat.training import FeatureData, PixelData
 
 
 def test_features_by_row(make_features):
@@ -35,3 +35,14 @@ def test_parts_of_a_batch_make_the_whole(make_pixels):
     for positions in (np.array([0, 2, 4]), np.array([1, 3])):
         part = data.batch(rows[positions], np.random.default_rng(1), positions, 5)
         assert torch.equal(part, whole[positions])
+
+
+def test_some_pixels_of_a_stack(make_pixels):
+    whole = make_pixels(n=7, augment="none")
+    kept = np.array([1, 4, 6])
+    part = PixelData(
+        whole.pixels, whole.targets[kept], whole.weights[kept], whole.augment, kept
+    )
+    assert len(part) == 3
+    found = part.batch(np.array([2, 0]), None, np.arange(2), 2)
+    assert torch.equal(found, whole.batch(np.array([6, 1]), None, np.arange(2), 2))

@@ -6,13 +6,13 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
+from skdeepfeat.training import _heads as heads
 from skdeepfeat.training import (
     fit_linear_head,
     fold_standardisation,
     make_head,
     standardisation,
 )
-from skdeepfeat.training import _heads as heads
 
 
 def features_and_labels(n_classes, n=120, n_features=6, seed=0):

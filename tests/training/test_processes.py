@@ -1,5 +1,6 @@
 """Two processes that train together are one process that trains alone."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -24,10 +25,6 @@ TRAIN = textwrap.dedent(
     import conftest as c
     from skdeepfeat.training import copy_state
 
-    def of(fixture):
-        return fixture.__wrapped__() if hasattr(fixture, "__wrapped__") else (
-            fixture._get_wrapped_function()())
-
     torch.set_num_threads(1)
     result, rank = sys.argv[2], int(os.environ.get("RANK", 0))
     histories = {}
@@ -41,13 +38,14 @@ TRAIN = textwrap.dedent(
         "mixup": {"mixup": 0.4},
     }.items():
         # Each process begins elsewhere; the first one's weights count.
-        net = of(c.make_net)(seed=rank, batch_norm=name == "batch norm")
-        data = of(c.make_pixels)(5 if name == "tiny batches" else 21)
-        run = of(c.make_run)(net, schedule="one_cycle", seed=3, **settings)
+        net = c.make_net(seed=rank, batch_norm=name == "batch norm")
+        data = c.make_pixels(5 if name == "tiny batches" else 21)
+        run = c.make_run(net, schedule="one_cycle", seed=3, **settings)
         validate = None
         if name == "early":
             # They disagree; the first one decides.
-            validate = lambda model: (0.0, float(-run.epoch if rank == 0 else run.epoch))
+            sign = -1.0 if rank == 0 else 1.0
+            validate = lambda model: (0.0, sign * run.epoch)
         run.fit(data, validate)
         if name == "batch norm":
             assert all(b.isfinite().all() for b in net.buffers())
@@ -67,8 +65,6 @@ NAMES = ["plain", "sgd", "average", "tiny batches", "early"]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Return the folder with what one process, and two, arrived at."""
-    import json
-
     folder = tmp_path_factory.mktemp("processes")
     script = folder / "train.py"
     script.write_text(TRAIN)
