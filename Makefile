@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
 
-.PHONY: help demo test test-gpu test-lowest lint format bench clean
+.PHONY: help demo test test-gpu test-lowest lint format bench bench-tuning clean
 
 help:
 	@echo "make demo         grid search over deep features of real images, with a picture"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-lowest  the tests against the oldest versions that are supported"
 	@echo "make lint         ruff"
 	@echo "make bench        the benchmark, side by side with what people use today"
+	@echo "make bench-tuning the same for fine-tuning; needs CIFAR-10 as a file"
 	@echo "make clean        remove the virtual environments and outputs"
 
 # torch and torchvision come from one index in one command: a '+cpu' build of the one
@@ -50,6 +51,9 @@ format: $(VENV)/.stamp-lint
 
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/extraction.py
+
+bench-tuning: $(VENV)/.stamp-bench
+	$(BIN)/python benchmarks/fine_tuning.py
 
 clean:
 	rm -rf .venv .venv-lowest demo_output bench_output build *.egg-info

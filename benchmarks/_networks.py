@@ -45,7 +45,7 @@ def write_network(job):
     record = NETWORKS[job["network"]]
     folder = pathlib.Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = _read_embedded() if "lite0" in job["network"] else _draw_resnet50()
+    tensors = read_embedded() if "lite0" in job["network"] else _draw_resnet50()
     torch.save(tensors, folder / "weights.pth")
     save_file(tensors, folder / "model.safetensors")
     config = {
@@ -63,7 +63,7 @@ def write_network(job):
     return {}
 
 
-def _read_embedded():
+def read_embedded():
     """Return the installed weights under timm's names: same order, other names."""
     import timm
     import torch

@@ -1,6 +1,5 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
-import copy
 import numbers
 import os
 
@@ -16,6 +15,7 @@ from ._device import PRECISIONS
 from ._extraction import ExtractionSettings, extract_features
 from ._image_input import tag_image_input, validate_images
 from ._preprocessing import Preprocessing
+from ._saving import module_on_cpu
 from .cache import FeatureCache, open_cache
 from .necks import POOLINGS, resolve_neck
 
@@ -294,9 +294,8 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__()
-        if isinstance(self.model, Module) and _has_tensors_off_cpu(self.model):
-            # A pickle made beside a GPU is to be read on a machine without one.
-            state = {**state, "model": copy.deepcopy(self.model).cpu()}
+        if isinstance(self.model, Module):
+            state = {**state, "model": module_on_cpu(self.model)}
         return state
 
     def _extract(self, X):
@@ -327,8 +326,3 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
             # layer or pooling that cannot be is found before a long run finds it.
             examine=self.layer is not None or self.pooling != "auto",
         )
-
-
-def _has_tensors_off_cpu(module):
-    tensors = [*module.parameters(), *module.buffers()]
-    return any(tensor.device.type != "cpu" for tensor in tensors)

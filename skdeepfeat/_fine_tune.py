@@ -91,8 +91,8 @@ _HEAD_BATCH_SIZE = 64
 
 # What "auto" means for `max_epochs`: as many steps as make a small set of images learn
 # without making a large one wait.
-_AUTO_STEPS = 1000
-_AUTO_EPOCHS = (10, 30)
+_AUTO_STEPS = 1500
+_AUTO_EPOCHS = (8, 30)
 
 # Parameters that a result does not depend on, so a checkpoint does not mind them.
 _NOT_PART_OF_A_RESULT = {

@@ -82,17 +82,17 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         them over: on CIFAR-10 the first epoch then ends below the head alone.
 
     max_epochs : int or "auto", default="auto"
-        Epochs of phase two. ``"auto"`` is about 1,000 steps, but at
-        least 10 and at most 30 epochs.
+        Epochs of phase two. ``"auto"`` is as many as make about 1,500 steps, but at
+        least 8 and at most 30.
 
-    batch_size : int, default=64
+    batch_size : int, default=32
         Images in a step, over all devices. When the memory of a device does not
         suffice, the gradient of a batch is added up from parts of it.
 
     optimizer : {"adamw", "adam", "sgd"}, default="adamw"
         The last has Nesterov's momentum.
 
-    learning_rate : float, default=2e-3
+    learning_rate : float, default=4e-4
         The highest rate of the head in phase two.
 
     layer_decay : float, default=0.8
@@ -134,11 +134,11 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     augment : {"none", "flip_crop", "trivial"} or callable, default="flip_crop"
         Training images are decoded and resized once, with the margin that the
-        network's own preprocessing cuts off. ``"flip_crop"`` cuts out a random place
-        and mirrors every other image; ``"trivial"`` also applies one random operation
-        to each (TrivialAugment [4]_); ``"none"`` takes the centre. A torchvision v2
-        transform is called with whole batches, uint8 tensors of shape (n_images, 3,
-        height, width), and its result cut to the centre.
+        network's own preprocessing cuts off. ``"flip_crop"`` resizes a random part, half
+        to all of the image, and mirrors every other one; ``"trivial"`` also applies one
+        random operation to each (TrivialAugment [4]_); ``"none"`` takes the centre. A
+        torchvision v2 transform is called with whole batches, uint8 tensors of shape
+        (n_images, 3, height, width), and its result cut to the centre.
 
     mixup : float, default=0.0
         Parameter of the Beta distribution by which pairs of images are mixed (Zhang et
@@ -273,9 +273,9 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         unfreeze="all",
         freeze_batch_norm=True,
         max_epochs="auto",
-        batch_size=64,
+        batch_size=32,
         optimizer="adamw",
-        learning_rate=2e-3,
+        learning_rate=4e-4,
         layer_decay=0.8,
         weight_decay=0.05,
         momentum=0.9,

@@ -12,9 +12,9 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def run(name, folder):
+def run(name, folder, *arguments):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name)],
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -51,3 +51,45 @@ def test_own_network(tmp_path):
     accuracies = re.findall(r"accuracy (\S+)", run("own_network.py", tmp_path))
     assert len(accuracies) == 3
     assert float(max(accuracies)) > 0.9
+
+
+@pytest.mark.slow
+def test_custom_augmentation(tmp_path):
+    pytest.importorskip("skimage")
+    accuracies = re.findall(
+        r"(\d\.\d+)$", run("custom_augmentation.py", tmp_path), re.M
+    )
+    assert len(accuracies) == 2
+    assert min(map(float, accuracies)) > 0.9
+
+
+@pytest.mark.slow
+def test_regression(tmp_path):
+    out = run("regression.py", tmp_path)
+    frozen, tuned = map(float, re.findall(r"error (\S+) degrees", out))
+    assert tuned < frozen < 22.5  # what a constant is off by
+
+
+@pytest.mark.slow
+def test_cats_and_dogs(tmp_path, shared_data):
+    out = run("cats_and_dogs.py", tmp_path, "--n-train", "200", "--epochs", "2")
+    assert "'cat'" in out or "'dog'" in out
+    tuned = float(re.search(r"fine-tuned: +(\S+)", out)[1])
+    assert tuned > 0.6
+
+
+def test_cifar_that_is_not_there(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "examples" / "cats_and_dogs.py"),
+            "--data",
+            "no.npz",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "--download" in done.stderr
+    assert "Traceback" not in done.stderr

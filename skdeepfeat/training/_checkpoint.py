@@ -1,15 +1,14 @@
 """A run of epochs as one file, from which it goes on after a crash."""
 
-import contextlib
 import json
 import os
-import pathlib
-import tempfile
 import warnings
 
 import safetensors
 import safetensors.torch
 import torch
+
+from .._atomic_file import write_atomically
 
 __all__ = ["load_checkpoint", "read_checkpoint_header", "save_checkpoint"]
 
@@ -38,7 +37,7 @@ def save_checkpoint(path, run, header):
     tensors, progress = _describe(run)
     content = {"skdeepfeat": json.dumps(progress | {"header": header})}
     try:
-        _write_atomically(pathlib.Path(path), safetensors.torch.save(tensors, content))
+        write_atomically(path, safetensors.torch.save(tensors, content))
     except OSError as error:
         if run.checkpoint_error is None:
             warnings.warn(
@@ -171,18 +170,3 @@ def _read_progress(path):
             "choose another path."
         )
     return progress
-
-
-def _write_atomically(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

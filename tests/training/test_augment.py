@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import v2
 
 from skdeepfeat._random import seeded
-from skdeepfeat.training import AUGMENTATIONS, Augmentation, crop_centre
+from skdeepfeat.training import AUGMENTATIONS, Augmentation, _augment, crop_centre
 
 SIZE = (6, 5)
 
@@ -21,31 +22,37 @@ def augmented(kind, pixels, seed=0, **part):
     return images.permute(0, 2, 3, 1).numpy()
 
 
-def windows_of(image):
-    """Return every window of the size, by (top, left, mirrored)."""
-    rows, columns = SIZE
-    found = {}
-    for top in range(image.shape[0] - rows + 1):
-        for left in range(image.shape[1] - columns + 1):
-            window = image[top : top + rows, left : left + columns]
-            found[top, left, False] = window
-            found[top, left, True] = window[:, ::-1]
-    return found
+def test_flip_crop_takes_parts_of_every_size_place_and_side():
+    # Red grows to the right, green downwards: a part tells where it was taken.
+    height, width = 96, 128
+    ramp = np.zeros((1, height, width, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(width), np.arange(height)[:, None]
+    augment = Augmentation("flip_crop", (48, 64))
+    results = augment(np.repeat(ramp, 400, axis=0), np.random.default_rng(0))
+    red, green = results[:, 0].double(), results[:, 1].double()
+    # In the middle, so that the edges' rounding does not count.
+    columns = (red[:, 24, 54] - red[:, 24, 10]) / 44 * 64
+    rows = (green[:, 40, 32] - green[:, 8, 32]) / 32 * 48
+    mirrored = columns < 0
+    areas = (columns.abs() * rows / (height * width)).numpy()
+    assert 0.45 < mirrored.double().mean() < 0.55
+    assert 0.47 < areas.min() < 0.55 and 0.93 < areas.max() < 1.03
+    stretch = (columns.abs() / width / (rows / height)).numpy()
+    assert 0.7 < stretch.min() < 0.8 and 1.25 < stretch.max() < 1.4
+    assert red.min() <= 1 and red.max() >= width - 2
+    assert green.min() <= 1 and green.max() >= height - 2
+    assert not results[:, 2].any()
 
 
-def test_flip_crop_takes_every_window_mirrored_or_not(pixels):
-    seen = set()
-    for seed in range(20):
-        for image, result in zip(
-            pixels, augmented("flip_crop", pixels, seed), strict=True
-        ):
-            [place] = [
-                place
-                for place, window in windows_of(image).items()
-                if np.array_equal(window, result)
-            ]
-            seen.add(place)
-    assert seen == set(windows_of(pixels[0]))
+def test_flip_crop_is_pillows_resize_of_a_box(pixels, monkeypatch):
+    boxes = np.tile([1.5, 0.25, 6.5, 7.0], (24, 1))
+    monkeypatch.setattr(_augment, "_random_boxes", lambda *arguments: boxes)
+    for image, result in zip(pixels, augmented("flip_crop", pixels), strict=True):
+        part = Image.fromarray(image).resize(
+            SIZE[::-1], Image.Resampling.BILINEAR, box=tuple(boxes[0])
+        )
+        sides = np.asarray(part), np.asarray(part)[:, ::-1]
+        assert any(np.array_equal(result, side) for side in sides)
 
 
 def test_flip_crop_leaves_the_source_alone(pixels):

@@ -1,0 +1,147 @@
+"""Fine-tuning side by side: accuracy on test images against the time it took.
+
+The embedded network on CIFAR-10 images, at 96 pixels, on the same rows: a plain recipe
+(a head epoch, then AdamW with one cycle, flips and shifts), skorch with the recipe of
+PyTorch's transfer-learning tutorial, and FineTuneClassifier with its default settings.
+Writes `fine_tuning.json`, `.md` and `.png` into the output folder. See
+`benchmarks/README.md`.
+"""
+
+import argparse
+import logging
+import pathlib
+
+from _common import (
+    HERE,
+    describe_machine,
+    machine_line,
+    markdown_table,
+    run_worker,
+    watch_others,
+    write_results,
+)
+
+logger = logging.getLogger("benchmarks.fine_tuning")
+
+DEFAULT_DATA = HERE.parents[1] / "shared" / "data" / "cifar10_5k.npz"
+
+CONTENDERS = {
+    "plain recipe, 4 epochs": {"task": "plain", "epochs": 4, "learning_rate": 1e-3},
+    "plain recipe, 8 epochs": {"task": "plain", "epochs": 8, "learning_rate": 2e-3},
+    "skorch, PyTorch's tutorial": {"task": "skorch", "epochs": 8},
+    "skdeepfeat, 4 epochs": {"task": "ours", "epochs": 4},
+    "skdeepfeat, default settings": {"task": "ours", "epochs": None},
+}
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=pathlib.Path, default=DEFAULT_DATA, help="the .npz file")
+    add("--image-size", type=int, default=96, help="pixels (96)")
+    add("--n-train", type=int, default=5000, help="training images (5000)")
+    add("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    add("--epochs", type=int, help="so many for everybody, in place of each one's own")
+    add("--device", default="cpu", help="of skdeepfeat (cpu)")
+    add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
+    arguments = parser.parse_args(argv)
+    if not arguments.data.is_file():
+        raise SystemExit(
+            "--data must name a .npz file with X_train, y_train, X_test, y_test, "
+            "images as uint8 of shape (n, 32, 32, 3). There is no file "
+            f"{str(arguments.data)!r}."
+        )
+    return arguments
+
+
+def report(document):
+    results = document["results"]
+    best_other = max(
+        (r["curve"][-1][1] for r in results.values() if r["task"] != "ours"),
+        default=None,
+    )
+    rows = []
+    for name, result in results.items():
+        seconds, accuracy = result["curve"][-1]
+        row = [name, len(result["curve"]), f"{seconds:.0f}", f"{accuracy:.4f}"]
+        row.append(_time_to(best_other, result["curve"]))
+        rows.append(row)
+    header = [
+        f"CIFAR-10 at {document['image_size']} px, {document['n_train']} images",
+        "epochs, the head's included",
+        "seconds",
+        "test accuracy",
+        "seconds to the best of the others",
+    ]
+    lines = [markdown_table(header, rows)]
+    frozen = [r["frozen_accuracy"] for r in results.values() if "frozen_accuracy" in r]
+    if frozen:
+        lines.append(
+            "Logistic regression on the frozen features of the same size: "
+            f"{frozen[0]:.4f}."
+        )
+    return "\n\n".join([*lines, machine_line(document["machine"])])
+
+
+def _time_to(accuracy, curve):
+    """Return the seconds after which a curve has reached an accuracy."""
+    if accuracy is None:
+        return ""
+    reached = [seconds for seconds, value in curve if value >= accuracy]
+    return f"{reached[0]:.0f}" if reached else "never"
+
+
+def draw(document, path):
+    """Draw test accuracy against time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, result in document["results"].items():
+        seconds, values = zip(*result["curve"], strict=True)
+        ax.plot([s / 60 for s in seconds], values, marker="o", markersize=3, label=name)
+    ax.set(
+        xlabel="minutes of training",
+        ylabel="test accuracy",
+        title=f"Fine-tuning on {document['n_train']} CIFAR-10 images",
+    )
+    ax.grid(alpha=0.3)
+    ax.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main(argv=None):
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    document = {
+        "machine": describe_machine(),
+        "image_size": arguments.image_size,
+        "n_train": arguments.n_train,
+        "results": {},
+    }
+    with watch_others(document["machine"]):
+        for name in arguments.contenders:
+            job = {
+                **CONTENDERS[name],
+                "data": str(arguments.data),
+                "image_size": arguments.image_size,
+                "n_train": arguments.n_train,
+                "device": arguments.device,
+            }
+            if arguments.epochs is not None:
+                job["epochs"] = arguments.epochs
+            result = run_worker("_fine_tuners.py", job)
+            document["results"][name] = {"task": job["task"], **result}
+            logger.info("%s: %s", name, result["curve"][-1])
+    text = report(document)
+    path = write_results(arguments.output, "fine_tuning", document, text)
+    draw(document, path.with_suffix(".png"))
+    print(f"{text}\n\nAll single results: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The fine-tuning benchmark: its arithmetic, its errors, and one small run."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "fine_tuning.py"
+
+
+def run(*arguments, folder):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_missing_data_is_said(tmp_path):
+    done = run("--data", "nowhere.npz", folder=tmp_path)
+    assert done.returncode != 0
+    assert "nowhere.npz" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_small_run(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 10
+    images = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    np.savez(
+        tmp_path / "data.npz",
+        X_train=images,
+        y_train=labels,
+        X_test=images,
+        y_test=labels,
+    )
+    names = ["plain recipe, 4 epochs", "skdeepfeat, default settings"]
+    done = run(
+        *("--data", "data.npz", "--image-size", 32, "--n-train", 40, "--epochs", 1),
+        *("--contenders", *names),
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "bench_output" / "fine_tuning.json").read_text())
+    assert list(written["results"]) == names
+    for result in written["results"].values():
+        assert len(result["curve"]) == 2
+        assert 0 < result["curve"][0][0] < result["curve"][1][0]
+        assert all(0 <= accuracy <= 1 for _, accuracy in result["curve"])
+    assert (tmp_path / "bench_output" / "fine_tuning.png").stat().st_size > 10_000
