@@ -16,7 +16,9 @@ from ._errors import (
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._fine_tune_classifier import FineTuneClassifier
 from ._fine_tune_regressor import FineTuneRegressor
+from ._learning_check import LearningCheck, check_can_learn
 from ._preprocessing import Preprocessing
+from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from .cache import FeatureCache
 from .images import load_image_folder
 from .necks import list_layers, list_models
@@ -28,11 +30,15 @@ __all__ = [
     "FeatureCache",
     "FineTuneClassifier",
     "FineTuneRegressor",
+    "LearningCheck",
+    "LearningRateRangeTest",
     "OutOfMemoryError",
     "Preprocessing",
     "PretrainedFeatureExtractor",
     "TrainingDivergedError",
     "WeightsNotFoundError",
+    "check_can_learn",
+    "learning_rate_range_test",
     "list_layers",
     "list_models",
     "load_image_folder",

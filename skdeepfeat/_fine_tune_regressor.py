@@ -120,11 +120,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
 
     augment : {"none", "flip_crop", "trivial"} or callable, default="flip_crop"
         Training images are decoded and resized once, with the margin that the
-        network's own preprocessing cuts off. ``"flip_crop"`` resizes a random part, half
-        to all of the image, and mirrors every other one; ``"trivial"`` also applies one
-        random operation to each (TrivialAugment [4]_); ``"none"`` takes the centre. A
-        torchvision v2 transform is called with whole batches, uint8 tensors of shape
-        (n_images, 3, height, width), and its result cut to the centre.
+        network's own preprocessing cuts off. ``"flip_crop"`` resizes a random part,
+        half to all of the image, and mirrors every other one; ``"trivial"`` also
+        applies one random operation to each (TrivialAugment [4]_); ``"none"`` takes the
+        centre. A torchvision v2 transform is called with whole batches, uint8 tensors
+        of shape (n_images, 3, height, width), and its result cut to the centre.
 
     mixup : float, default=0.0
         Parameter of the Beta distribution by which pairs of images are mixed (Zhang et

@@ -152,6 +152,11 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     words = _in_words(score, losses, len(rows), targets.task)
     if can_learn:
         message = f"The set-up can learn: {words}."
+        if losses.max() > _ROSE * losses[0]:
+            message += (
+                f" But the loss rose to {losses.max():.3g} on the way: a smaller "
+                f"'learning_rate' (now {trial.learning_rate:g}) may do better."
+            )
     else:
         reason = _contradiction(trial, X, some, rows)
         reason = reason or _reason(trial, losses, diverged)
@@ -252,11 +257,12 @@ def _score(trial, X, targets):
 
 def _in_words(score, losses, n_samples, task):
     name = "R^2" if task == "regression" else "accuracy"
-    words = f"{name} {score:.3f} on the {n_samples} images that it was trained on"
+    result = f"{name} {score:.3f}" if np.isfinite(score) else "no finite outputs"
+    words = f"{result} on the {n_samples} images that it was trained on"
     if len(losses):
         words += (
             f", loss {losses[0]:.3g} in the first and {losses[-1]:.3g} in the last of "
-            f"{len(losses)} epochs"
+            f"{len(losses)} epoch(s)"
         )
     return words
 
@@ -286,7 +292,7 @@ def _reason(trial, losses, diverged):
     find = "learning_rate_range_test finds a rate."
     if diverged:
         return (
-            f"The loss was no longer a number after {len(losses)} epochs: the {rate} "
+            f"The loss was no longer a number after {len(losses)} epoch(s): the {rate} "
             f"is too large, or pixels or targets are huge. {find}"
         )
     if trial.unfreeze in ("none", 0):

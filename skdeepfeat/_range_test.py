@@ -144,7 +144,7 @@ def learning_rate_range_test(
 
 
 def _sweep(estimator, X, y, sample_weight, rates):
-    """Return the losses of the steps that were made, all finite."""
+    """Return the losses of the steps that were made."""
     trial = copy.copy(estimator)
     trial.random_state = own_random_state(estimator)
     plan = {
@@ -169,14 +169,13 @@ def _sweep(estimator, X, y, sample_weight, rates):
         disable=fit.settings.verbose < 1 or fit.processes.rank > 0,
     ) as bar:
         losses = np.array(run.sweep(data, bar, _make_stop(len(rates))))
-    finite = np.isfinite(losses)
-    if finite.sum() < 2:
+    if len(losses) < 2:
         raise TrainingDivergedError(
-            f"The losses of the first steps are {losses.tolist()}, so there is no rate "
-            "to be found. Choose a smaller 'min_learning_rate' (now "
+            "The loss was no longer a number in one of the first two steps, so there "
+            "is no rate to be found. Choose a smaller 'min_learning_rate' (now "
             f"{rates[0]:g}), and look for targets that are not finite."
         )
-    return losses[finite]
+    return losses
 
 
 def _make_stop(n_steps):
@@ -184,8 +183,6 @@ def _make_stop(n_steps):
     decay, smoothed = math.exp(-1 / (_SPAN * n_steps)), []
 
     def stop(losses):
-        if not math.isfinite(losses[-1]):
-            return True
         weights = decay ** np.arange(len(losses))[::-1]
         smoothed.append(np.average(losses, weights=weights))
         if len(losses) <= _SETTLING * n_steps:

@@ -136,7 +136,8 @@ class FineTuneHistoryDisplay:
         ax.xaxis.get_major_locator().set_params(integer=True)
         title = self.estimator_name if name is None else name
         if title is not None:
-            ax.set_title(title)
+            # Above the names of the phases.
+            ax.set_title(title, pad=18)
         handles = [*self.lines_]
         if self.best_epoch is not None:
             n_before = int((self.history["phase"] == "head").sum())
@@ -149,9 +150,14 @@ class FineTuneHistoryDisplay:
                     label="Weights kept",
                 )
             )
-        # The last axes lie on top, and a legend of the first would be drawn over.
-        top = self.rate_ax_ or self.score_ax_ or ax
-        top.legend(handles=handles, loc="center right")
+        # Below the axes: inside, up to four lines leave no room for it.
+        ax.legend(
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.12),
+            ncols=min(3, len(handles)),
+            frameon=False,
+        )
         return self
 
     def _has(self, column):
@@ -174,10 +180,10 @@ class FineTuneHistoryDisplay:
                 ax.axvline(start + 0.5, color="0.7", linestyle=":", linewidth=1)
             ax.annotate(
                 _PHASES.get(phases[start], phases[start]),
-                ((start + end + 1) / 2, 0.99),
+                ((start + end + 1) / 2, 1.01),
                 xycoords=("data", "axes fraction"),
                 ha="center",
-                va="top",
+                va="bottom",
                 fontsize="small",
                 color="0.4",
             )
