@@ -93,7 +93,8 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     clone of the estimator is trained without augmentation, dropout, weight decay, label
     smoothing, mixup, averaging and early stopping, from a random head and with a
     constant learning rate. What is left as it is: network, weights, image size, hidden
-    layers, `unfreeze`, optimiser, learning rate, loss and batch size.
+    layers, `unfreeze`, `freeze_batch_norm`, optimiser, learning rate, loss and batch
+    size.
 
     Parameters
     ----------

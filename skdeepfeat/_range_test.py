@@ -35,7 +35,9 @@ class LearningRateRangeTest:
     losses : ndarray of float64, shape (n_steps_done,)
         Of each step's batch, before the step.
     smoothed_losses : ndarray of float64, shape (n_steps_done,)
-        Means over neighbouring steps on both sides, the nearest weighted most.
+        The losses freed from the difference between batches (each batch's loss before
+        all training is taken off, and the mean of these is added), as means over
+        neighbouring steps on both sides, the nearest weighted most.
     suggestion : float
         The rate at which the smoothed loss falls fastest, as a function of the
         logarithm of the rate. NaN if it falls nowhere.
@@ -72,7 +74,10 @@ def learning_rate_range_test(
     than 4 times its minimum. It begins where `fit` would: with the head that phase one
     gives, or with the fitted body and head if the estimator has ``warm_start=True``.
     Optimiser, layer-wise decay, losses and augmentation are the estimator's. With
-    ``unfreeze="gradual"`` all of the body learns, as it does in the end.
+    ``unfreeze="gradual"`` all of the body learns, as it does in the end. The same
+    batches go through the network a second time without training, to tell what is
+    learned from how batches differ; so the test takes as long as ``2 * n_steps``
+    steps of `fit`.
 
     Nothing is left behind: the estimator, its weights and statistics of batch
     normalisation, its `random_state` and the random states of numpy and torch are what
@@ -137,14 +142,16 @@ def learning_rate_range_test(
             f"Got {estimator.unfreeze!r} instead. Choose 'all' or a number of stages."
         )
     rates = np.geomspace(min_learning_rate, max_learning_rate, n_steps)
-    losses = _sweep(estimator, X, y, sample_weight, rates)
+    losses, without = _sweep(estimator, X, y, sample_weight, rates)
     rates = rates[: len(losses)]
-    smoothed = _smooth(losses, _SPAN * n_steps)
+    # Batches differ more from each other than training changes a loss at first, so
+    # what each would have had anyway is taken off before the losses are smoothed.
+    smoothed = without.mean() + _smooth(losses - without, _SPAN * n_steps)
     return LearningRateRangeTest(rates, losses, smoothed, _suggest(rates, smoothed))
 
 
 def _sweep(estimator, X, y, sample_weight, rates):
-    """Return the losses of the steps that were made."""
+    """Return the losses of the steps made, and what they are without training."""
     trial = copy.copy(estimator)
     trial.random_state = own_random_state(estimator)
     plan = {
@@ -158,8 +165,24 @@ def _sweep(estimator, X, y, sample_weight, rates):
     prepared = trial._prepare(X, y, sample_weight, reset=reset)
     fit = begin_fit(trial, *prepared, plan=plan)
     neck, rows, _ = fit.prepare_head()
+    head = copy.deepcopy(fit.head)
     _, data = fit.load(neck, rows)
-    _, run = fit.training_run(neck, len(rows))
+    losses = _losses_at(fit, neck, data, rates, _make_stop(len(rates)))
+    if len(losses) < 2:
+        raise TrainingDivergedError(
+            "The loss was no longer a number in one of the first two steps, so there "
+            "is no rate to be found. Choose a smaller 'min_learning_rate' (now "
+            f"{rates[0]:g}), and look for targets that are not finite."
+        )
+    # The same batches, from the same start, at a rate that changes nothing.
+    fit.head = head
+    at_rest = np.zeros(len(losses))
+    return losses, _losses_at(fit, neck, data, at_rest, lambda losses: False)
+
+
+def _losses_at(fit, neck, data, rates, stop):
+    """Return the losses of steps at these rates, with a body and optimiser anew."""
+    _, run = fit.training_run(neck, len(data))
     # As in `fit`: processes that train together begin with the same weights.
     fit.processes.copy_from_first(run.model)
     with tqdm(
@@ -168,14 +191,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
         unit="step",
         disable=fit.settings.verbose < 1 or fit.processes.rank > 0,
     ) as bar:
-        losses = np.array(run.sweep(data, bar, _make_stop(len(rates))))
-    if len(losses) < 2:
-        raise TrainingDivergedError(
-            "The loss was no longer a number in one of the first two steps, so there "
-            "is no rate to be found. Choose a smaller 'min_learning_rate' (now "
-            f"{rates[0]:g}), and look for targets that are not finite."
-        )
-    return losses
+        return np.array(run.sweep(data, bar, stop))
 
 
 def _make_stop(n_steps):
