@@ -14,7 +14,13 @@ import statistics
 import time
 
 import numpy as np
-from _common import describe_machine, machine_line, markdown_table, write_results
+from _common import (
+    describe_machine,
+    machine_line,
+    markdown_table,
+    watch_others,
+    write_results,
+)
 
 from skdeepfeat import PretrainedFeatureExtractor, list_layers
 
@@ -66,7 +72,8 @@ def main(argv=None):
     rng = np.random.default_rng(0)
     shape = (arguments.n_images, 256, 256, 3)
     images = rng.integers(0, 256, shape, dtype=np.uint8)
-    results = measure(arguments.model, arguments.device, images, arguments.repeats)
+    with watch_others(machine):
+        results = measure(arguments.model, arguments.device, images, arguments.repeats)
     rows = [
         [
             result["layer"],
@@ -82,7 +89,7 @@ def main(argv=None):
         "share of the time",
         f"seconds for {arguments.n_images} images",
     ]
-    text = f"{markdown_table(header, rows)}\n\nMachine: {machine_line(machine)}."
+    text = f"{markdown_table(header, rows)}\n\n{machine_line(machine)}"
     print(text)
     write_results(
         pathlib.Path(arguments.output),
