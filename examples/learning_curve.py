@@ -13,8 +13,8 @@ import pathlib
 
 import matplotlib
 from _cifar import add_arguments, load
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -34,17 +34,13 @@ def subset(X, y, n):
 
 def frozen(image_size):
     """Return the classifier on frozen features."""
-    return make_pipeline(
+    pipe = make_pipeline(
         PretrainedFeatureExtractor(image_size=image_size),
         StandardScaler(),
-        LogisticRegressionCV(
-            Cs=[1e-4, 1e-3, 1e-2, 1e-1],
-            cv=3,
-            max_iter=1000,
-            l1_ratios=(0,),
-            use_legacy_attributes=False,
-        ),
+        LogisticRegression(max_iter=1000),
     )
+    grid = {"logisticregression__C": [1e-4, 1e-3, 1e-2, 1e-1]}
+    return GridSearchCV(pipe, grid, cv=3)
 
 
 def draw(sizes, curves, path):
