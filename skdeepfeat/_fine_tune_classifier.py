@@ -12,7 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 from torch import nn
 
-from ._fine_tune import BaseFineTune, Targets, checked_weights, checked_y, is_given
+from ._fine_tune import BaseFineTune
+from ._targets import Targets, checked_weights, checked_y, is_given
 from .training import CLASSIFICATION_LOSSES
 
 __all__ = ["FineTuneClassifier"]

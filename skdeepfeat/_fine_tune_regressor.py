@@ -6,8 +6,9 @@ from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
-from ._fine_tune import BaseFineTune, Targets, checked_weights, checked_y, is_given
+from ._fine_tune import BaseFineTune
 from ._onnx import ScaleTargets
+from ._targets import Targets, checked_weights, checked_y, is_given
 from .training import REGRESSION_LOSSES
 
 __all__ = ["FineTuneRegressor"]

@@ -12,7 +12,7 @@ from torch import nn
 
 from ._errors import BadImageError, TrainingDivergedError
 from ._extraction import load_pixels
-from ._fine_tune import begin_fit
+from ._phases import begin_fit
 from ._trial import own_random_state, require_fine_tune
 
 __all__ = ["LearningCheck", "check_can_learn"]

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from tqdm.auto import tqdm
 
 from ._errors import TrainingDivergedError
-from ._fine_tune import begin_fit
+from ._phases import begin_fit
 from ._trial import own_random_state, require_fine_tune
 
 __all__ = ["LearningRateRangeTest", "learning_rate_range_test"]

@@ -1,0 +1,67 @@
+"""What is to be learned: y and sample weights, checked and as numbers."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
+
+__all__ = ["Targets", "checked_weights", "checked_y", "is_given"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What is to be learned, as numbers.
+
+    Attributes
+    ----------
+    values : ndarray
+        Class numbers (n_samples,), or floats (n_samples, n_outputs).
+    n_outputs : int
+    task : {"single", "multilabel", "regression"}
+    """
+
+    values: np.ndarray
+    n_outputs: int
+    task: str
+
+    def take(self, rows):
+        """Return those of some rows."""
+        return dataclasses.replace(self, values=self.values[rows])
+
+    def tensor(self):
+        """Return the values as the losses want them."""
+        kind = torch.int64 if self.task == "single" else torch.float32
+        return torch.as_tensor(self.values).to(kind)
+
+
+def checked_weights(sample_weight, y):
+    """Return sample weights as floats, one for each row of y."""
+    return _check_sample_weight(
+        sample_weight, y, dtype=np.float64, ensure_non_negative=True
+    )
+
+
+def checked_y(estimator, y, X, name="y", dtype=None):
+    """Return the targets as an array or a sparse matrix, finite and one for each X."""
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires {name} to be passed, but the target "
+            f"{name} is None."
+        )
+    y = check_array(
+        y, accept_sparse="csr", ensure_2d=False, dtype=dtype, input_name=name
+    )
+    check_consistent_length(X, y)
+    return y
+
+
+def is_given(X_val, y_val):
+    """Whether there is a validation set; half of one is an error."""
+    if (X_val is None) != (y_val is None):
+        missing = "X_val" if X_val is None else "y_val"
+        raise ValueError(
+            f"X_val and y_val must be given together; {missing} is missing."
+        )
+    return X_val is not None
