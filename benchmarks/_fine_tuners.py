@@ -8,17 +8,28 @@ import time
 
 import numpy as np
 from _common import serve
+from sklearn.model_selection import train_test_split
 
 BATCH_SIZE = 64
 
 
 def load_rows(job):
-    """Return training images, labels, test images and labels."""
+    """Return training images, labels, test images and labels.
+
+    With ``job["held_out"]`` the latter are so many of the training images, and the test
+    images are not looked at.
+    """
     with np.load(job["data"], allow_pickle=False) as data:
         X, y, X_test, y_test = (
             data[key] for key in ("X_train", "y_train", "X_test", "y_test")
         )
-    rows = np.random.default_rng(0).permutation(len(X))[: job["n_train"]]
+    if job["held_out"]:
+        X, X_test, y, y_test = train_test_split(
+            X, y, test_size=job["held_out"], stratify=y, random_state=0
+        )
+    rows = np.random.default_rng(0).permutation(len(X))[
+        : job["n_train"] - job["held_out"]
+    ]
     return X[rows], y[rows], X_test, y_test
 
 
@@ -197,7 +208,10 @@ def ours(job):
     X, y, X_test, y_test = load_rows(job)
     settings = {"image_size": job["image_size"], "device": job["device"]}
     clf = FineTuneClassifier(
-        max_epochs=job["epochs"] or "auto", random_state=0, **settings
+        max_epochs=job["epochs"] or "auto",
+        random_state=0,
+        **settings,
+        **job.get("parameters", {}),
     )
     start = time.perf_counter()
     clf.fit(X, y, X_val=X_test, y_val=y_test)

@@ -40,9 +40,10 @@ def test_small_run(tmp_path):
         X_test=images,
         y_test=labels,
     )
-    names = ["plain recipe, 4 epochs", "skdeepfeat, default settings"]
+    names = ["plain recipe, 4 epochs", "skdeepfeat, statistics of batches"]
     done = run(
         *("--data", "data.npz", "--image-size", 32, "--n-train", 40, "--epochs", 1),
+        *("--held-out", 10),
         *("--contenders", *names),
         folder=tmp_path,
     )
@@ -53,4 +54,5 @@ def test_small_run(tmp_path):
         assert len(result["curve"]) == 2
         assert 0 < result["curve"][0][0] < result["curve"][1][0]
         assert all(0 <= accuracy <= 1 for _, accuracy in result["curve"])
+    assert written["held_out"] == 10
     assert (tmp_path / "bench_output" / "fine_tuning.png").stat().st_size > 10_000
