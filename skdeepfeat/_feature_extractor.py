@@ -12,11 +12,11 @@ from torch.nn import Module
 from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS
-from ._extraction import ExtractionSettings, extract_features
 from ._image_input import tag_image_input, validate_images
 from ._preprocessing import Preprocessing
 from ._saving import module_on_cpu
 from .cache import FeatureCache, open_cache
+from .extraction import ExtractionSettings, extract_features
 from .necks import POOLINGS, resolve_neck
 
 __all__ = ["PretrainedFeatureExtractor"]

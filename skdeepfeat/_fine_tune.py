@@ -18,7 +18,6 @@ from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS, free_device_memory, resolve_device
 from ._errors import TrainingDivergedError
-from ._extraction import ExtractionSettings, extract_features, load_pixels, warn_of
 from ._image_input import tag_image_input, validate_images
 from ._onnx import export_network
 from ._phases import apply_head, begin_fit
@@ -26,6 +25,7 @@ from ._preprocessing import Preprocessing
 from ._saving import load_estimator, pack_fitted, save_estimator, unpack_fitted
 from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
 from .cache import FeatureCache, open_cache
+from .extraction import ExtractionSettings, extract_features, load_pixels, warn_of
 from .necks import resolve_neck
 from .training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 

@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import Interval, validate_params
 from torch import nn
 
 from ._errors import BadImageError, TrainingDivergedError
-from ._extraction import load_pixels
 from ._phases import begin_fit
 from ._trial import own_random_state, require_fine_tune
+from .extraction import load_pixels
 
 __all__ = ["LearningCheck", "check_can_learn"]
 

@@ -19,10 +19,10 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._device import free_device_memory, is_out_of_memory, resolve_device
-from ._extraction import extract_features, load_pixels
 from ._fingerprint import digest_arrays
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 from .cache import open_cache
+from .extraction import extract_features, load_pixels
 from .training import (
     Augmentation,
     FeatureData,

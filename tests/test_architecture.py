@@ -26,7 +26,7 @@ FLOORS = {
     "necks": 1,
     "cache": 2,
     "training": 2,
-    "_extraction": 3,
+    "extraction": 3,
     "_onnx": 3,
     "_saving": 3,
     "_feature_extractor": 4,

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
-from skdeepfeat._extraction import ExtractionSettings, load_pixels
+from skdeepfeat.extraction import ExtractionSettings, load_pixels
 
 N = 12
 SIZE = 32

@@ -1,0 +1,8 @@
+"""The one way from X to rows or pixels: images, necks and cache wired together."""
+
+from ._failures import warn_of
+from ._features import extract_features
+from ._pixels import load_pixels
+from ._settings import ExtractionSettings
+
+__all__ = ["ExtractionSettings", "extract_features", "load_pixels", "warn_of"]
