@@ -17,7 +17,7 @@ from .._filestat import is_settled, stat_file
 from .._fingerprint import digest_file
 from ..cache import Namespace
 from ..images import make_image_source
-from ._decoding import decode_ahead
+from ._compute import compute_rows
 from ._failures import warn_of, with_duplicates
 
 __all__ = ["extract_features"]
@@ -59,25 +59,19 @@ def extract_features(X, neck, cache, settings):
 
     def compute(indices):
         logger.info("%d of %d images go through the neck", len(indices), len(source))
-        batch_size = settings.batch_size
-        if batch_size == "auto":
-            batch_size = neck.suggested_batch_size(device)
         with (
-            neck.loaded(device, settings.precision) as run,
             tqdm(
                 total=len(indices),
                 desc=neck.model_name,
                 unit="image",
                 disable=settings.verbose < 1,
             ) as bar,
-            closing(
-                decode_ahead(source, indices, neck.preprocessing, batch_size)
-            ) as decoded,
+            closing(compute_rows(source, indices, neck, device, settings)) as computed,
         ):
-            for rows, images, bad in decoded:
+            for rows, outputs, bad in computed:
                 failures.update(bad)
                 if rows:
-                    yield np.array(rows), run(np.stack(images))
+                    yield np.array(rows), outputs
                 bar.update(len(rows) + len(bad))
                 if bad and settings.on_error == "raise":
                     raise bad[min(bad)]
