@@ -34,6 +34,8 @@ class ElementSource:
         self._elements = elements
         self._max_pixels = max_pixels
         self._file_digests: dict[int, bytes] = {}
+        # What relative paths are relative to; None is the working folder of the moment.
+        self._folder: str | None = None
 
     def __len__(self):
         return len(self._elements)
@@ -42,12 +44,27 @@ class ElementSource:
         """Return a path, or what kind of object image `i` is."""
         return _describe(self._elements[i])
 
+    def part(self, rows):
+        """Return the images `rows` as a source that can be sent to another process."""
+        rows = [int(row) for row in rows]
+        part = ElementSource([self._elements[row] for row in rows], self._max_pixels)
+        part._folder = self._base()
+        part._file_digests = {
+            i: self._file_digests[row]
+            for i, row in enumerate(rows)
+            if row in self._file_digests
+        }
+        return part
+
+    def _base(self):
+        return _working_folder() if self._folder is None else self._folder
+
     def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
         """Return the content digest of each image, and what is wrong with the rest."""
         n_threads = resolve_threads(n_threads)
         paths, others = self._split()
         found: dict[int, bytes | BadImageError] = {}
-        found.update(_digest_paths(paths, memo, n_threads))
+        found.update(_digest_paths(paths, self._base(), memo, n_threads))
         self._file_digests = {
             row: digest for row, digest in found.items() if isinstance(digest, bytes)
         }
@@ -74,7 +91,7 @@ class ElementSource:
             return _pixels_of_object(element, self._max_pixels)
         path = _path_text(element)
         refuse_url(path)
-        data, _ = read_file(absolute_path(path, _working_folder()))
+        data, _ = read_file(absolute_path(path, self._base()))
         expected = self._file_digests.get(i)
         if expected is not None and digest_bytes(data) != expected:
             # Its row would be stored under the digest of what it was before.
@@ -115,9 +132,8 @@ class ElementSource:
             return error
 
 
-def _digest_paths(paths, memo, n_threads):
+def _digest_paths(paths, folder, memo, n_threads):
     """Return {row: digest or BadImageError} of the rows that hold paths."""
-    folder = _working_folder()
     found, files = {}, {}
     for row, element in paths.items():
         try:

@@ -70,6 +70,18 @@ class ImageSource(Protocol):
         """Return the path of a row, or what kind of object it is."""
         ...
 
+    def part(self, rows: np.ndarray) -> "ImageSource":
+        """Return some of the rows as a source of their own, to be sent elsewhere.
+
+        It holds nothing of the other rows, reads the files that this one would,
+        whatever the working folder, and numbers its rows from 0.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+        """
+        ...
+
 
 def make_image_source(X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS):
     """Return the images of X, whatever X is.

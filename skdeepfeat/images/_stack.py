@@ -1,5 +1,6 @@
 """Images of one size in one array or tensor, never copied as a whole."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -52,6 +53,22 @@ class StackSource:
         """Return what kind of object image `i` is."""
         kind = "tensor" if is_tensor(self._images) else "array"
         return f"{kind} of shape {tuple(self._images.shape[1:])}"
+
+    def part(self, rows):
+        """Return the images `rows` as a source that can be sent to another process."""
+        rows = np.asarray(rows, np.intp)
+        part = copy.copy(self)  # the values have been looked at already
+        if is_tensor(self._images):
+            # A copy, because a view of a tensor is pickled with all that is behind it;
+            # in the main memory, because a device is nobody else's.
+            part._images = self._images[rows].detach().cpu()
+        elif len(rows) and np.array_equal(
+            rows, np.arange(rows[0], rows[0] + len(rows))
+        ):
+            part._images = self._images[rows[0] : rows[0] + len(rows)]
+        else:
+            part._images = self._images[rows]
+        return part
 
     def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
         """Return the content digest of each image; none of them can fail."""

@@ -3,7 +3,9 @@
 import array
 import collections
 import io
+import os
 import pathlib
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -521,3 +523,93 @@ def test_real_photographs(shared_data):
         if pixels.ndim == 2:
             pixels = np.dstack([pixels] * 3)
         np.testing.assert_array_equal(pixels, expected)
+
+
+def turned_jpeg():
+    """Return a PIL image, not loaded, that its EXIF data turn by a quarter."""
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", exif=exif)
+    return Image.open(buffer)
+
+
+def part_source(kind, paths):
+    """Return X of five images, for each way in which a source keeps its images."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
+    pictures = [Image.open(io.BytesIO(data)) for data in contents(paths)[1:]]
+    return {
+        "paths": paths,
+        "bytes": contents(paths),
+        "PIL": [turned_jpeg(), *pictures],
+        "mixed": [paths[0], contents(paths)[1], pixels[2], pictures[0], None],
+        "array": pixels,
+        "float array": pixels / 255.0,
+        "tensor": torch.from_numpy(pixels).movedim(-1, 1),
+        "tensor of gradients": torch.rand(5, 3, 6, 7).requires_grad_(),
+    }[kind]
+
+
+PART_KINDS = [
+    "paths",
+    "bytes",
+    "PIL",
+    "mixed",
+    "array",
+    "float array",
+    "tensor",
+    "tensor of gradients",
+]
+
+
+@pytest.mark.parametrize("kind", PART_KINDS)
+@pytest.mark.parametrize("rows", [[0], [1, 2, 3], [4, 0, 3], []])
+def test_part_is_the_same_images_after_pickling(paths, kind, rows):
+    source = make_image_source(part_source(kind, paths))
+    digests, _ = source.digests()
+    part = pickle.loads(pickle.dumps(source.part(np.array(rows, int))))
+    assert len(part) == len(rows)
+    for i, row in enumerate(rows):
+        if digests[row] is None:
+            with pytest.raises(BadImageError, match="missing value"):
+                part.pixels(i)
+        else:
+            np.testing.assert_array_equal(part.pixels(i), source.pixels(row))
+        if kind != "PIL":  # they are loaded when they are pickled
+            assert part.describe(i) == source.describe(row)
+    assert part.digests()[0] == [digests[row] for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["array", "float array", "tensor", "bytes"])
+def test_part_does_not_carry_the_other_rows(paths, kind):
+    X = part_source(kind, paths)
+    numbers = np.tile(np.arange(5), 200)
+    # Objects of their own, because a pickle keeps one only once.
+    many = [X[i] + b" " for i in numbers] if kind == "bytes" else X[numbers]
+    source = make_image_source(many)
+    source.digests()
+    for rows in [np.arange(3, 6), np.array([7, 2, 5])]:
+        assert len(pickle.dumps(source.part(rows))) < len(pickle.dumps(source)) / 50
+
+
+def test_part_reads_the_files_of_where_it_was_made(paths, tmp_path, monkeypatch):
+    folder, name = os.path.split(paths[2])
+    monkeypatch.chdir(folder)
+    source = make_image_source(["0.png", name])
+    expected = source.pixels(1)
+    part = source.part(np.array([1]))
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(part.part(np.array([0])).pixels(0), expected)
+    assert part.describe(0) == name
+
+
+def test_part_knows_what_the_file_was(paths, tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(contents(paths)[0])
+    source = make_image_source([paths[1], str(path)])
+    source.digests()
+    part = source.part(np.array([1]))
+    path.write_bytes(contents(paths)[3])
+    with pytest.raises(BadImageError, match="row 0, .*changed while"):
+        part.pixels(0)
