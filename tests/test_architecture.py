@@ -22,6 +22,7 @@ FLOORS = {
     "_image_input": 0,
     "_targets": 0,
     "_views": 0,
+    "_threads": 0,
     "images": 1,
     "necks": 1,
     "cache": 2,
