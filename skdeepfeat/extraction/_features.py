@@ -20,7 +20,7 @@ from ..images import make_image_source
 from ._compute import compute_rows
 from ._failures import warn_of, with_duplicates
 
-__all__ = ["extract_features"]
+__all__ = ["Extraction", "extract_features"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,41 +46,119 @@ def extract_features(X, neck, cache, settings):
     BadImageError
         With ``on_error="raise"``, at the first image that cannot be read.
     """
-    device = resolve_device(settings.device)
-    source = make_image_source(
-        X, image_shape=settings.image_shape, max_pixels=settings.max_pixels
-    )
-    memo = cache.file_memo()
-    digests, failures = source.digests(memo)
-    if failures and settings.on_error == "raise":
-        # Nothing has been computed yet, so nothing is lost by saying so at once.
-        raise failures[min(failures)]
-    failures = dict(failures)
-
-    def compute(indices):
-        logger.info("%d of %d images go through the neck", len(indices), len(source))
-        with (
-            tqdm(
-                total=len(indices),
-                desc=neck.model_name,
-                unit="image",
-                disable=settings.verbose < 1,
-            ) as bar,
-            closing(compute_rows(source, indices, neck, device, settings)) as computed,
-        ):
-            for rows, outputs, bad in computed:
-                failures.update(bad)
-                if rows:
-                    yield np.array(rows), outputs
-                bar.update(len(rows) + len(bad))
-                if bad and settings.on_error == "raise":
-                    raise bad[min(bad)]
-
-    namespaces = _namespaces(neck, settings.precision, memo)
-    outputs = cache.fetch(namespaces, digests, compute, neck.n_features)
-    if failures:
-        warn_of(with_duplicates(failures, digests, source))
+    extraction = Extraction(X, neck, cache, settings)
+    outputs = extraction.fetch(np.arange(len(extraction)))
+    if failures := extraction.failures():
+        warn_of(failures)
     return outputs
+
+
+class Extraction:
+    """X on its way to rows: its images, their digests, and what could not be read.
+
+    Parameters
+    ----------
+    X, neck, cache, settings
+        As in `extract_features`.
+
+    Attributes
+    ----------
+    source : images.ImageSource
+    digests : list of bytes or None
+        Of each image; None where it could not be read.
+    namespaces : list of cache.Namespace
+        Of each of the neck's outputs: what its rows depend on besides the image.
+
+    Raises
+    ------
+    BadImageError
+        With ``on_error="raise"``, if an image cannot be read at all.
+    """
+
+    def __init__(self, X, neck, cache, settings):
+        self.neck = neck
+        self.settings = settings
+        self._cache = cache
+        self._device = resolve_device(settings.device)
+        self.source = make_image_source(
+            X, image_shape=settings.image_shape, max_pixels=settings.max_pixels
+        )
+        memo = cache.file_memo()
+        self.digests, failures = self.source.digests(memo)
+        if failures and settings.on_error == "raise":
+            # Nothing has been computed yet, so nothing is lost by saying so at once.
+            raise failures[min(failures)]
+        self._failures = dict(failures)
+        self.namespaces = _namespaces(neck, settings.precision, memo)
+
+    def __len__(self):
+        return len(self.source)
+
+    def failures(self):
+        """Return what is wrong with the images found so far that cannot be read.
+
+        Returns
+        -------
+        list of BadImageError
+            One a row, in the order of the rows.
+        """
+        if not self._failures:
+            return []
+        return with_duplicates(self._failures, self.digests, self.source)
+
+    def fetch(self, rows, on_computed=None):
+        """Return the features of some of the images.
+
+        Parameters
+        ----------
+        rows : ndarray of int, ascending
+        on_computed : callable, default=None
+            ``on_computed(rows, outputs, n_bad)`` is told of every batch that went
+            through the neck, as it comes, in place of a progress bar: some of `rows`,
+            an array for each of the neck's outputs, and how many images of the batch
+            could not be read.
+
+        Returns
+        -------
+        list of ndarray of float32, shape (len(rows), n_features of the output)
+
+        Raises
+        ------
+        BadImageError
+            With ``on_error="raise"``, at the first image that cannot be read.
+        """
+
+        def compute(positions):
+            logger.info(
+                "%d of %d images go through the neck", len(positions), len(self.source)
+            )
+            with (
+                tqdm(
+                    total=len(positions),
+                    desc=self.neck.model_name,
+                    unit="image",
+                    disable=self.settings.verbose < 1 or on_computed is not None,
+                ) as bar,
+                closing(self._compute(rows[positions])) as computed,
+            ):
+                for done, outputs, bad in computed:
+                    self._failures.update(bad)
+                    done = np.array(done, np.intp)
+                    if on_computed is not None:
+                        on_computed(done, outputs, len(bad))
+                    if len(done):
+                        yield np.searchsorted(rows, done), outputs
+                    bar.update(len(done) + len(bad))
+                    if bad and self.settings.on_error == "raise":
+                        raise bad[min(bad)]
+
+        digests = [self.digests[row] for row in rows.tolist()]
+        return self._cache.fetch(
+            self.namespaces, digests, compute, self.neck.n_features
+        )
+
+    def _compute(self, rows):
+        return compute_rows(self.source, rows, self.neck, self._device, self.settings)
 
 
 def _namespaces(neck, precision, memo):
