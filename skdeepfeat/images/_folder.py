@@ -11,7 +11,7 @@ from skdeepfeat._errors import did_you_mean
 from ._decode import readable_formats
 from ._files import home_hint
 
-__all__ = ["load_image_folder"]
+__all__ = ["find_images", "load_image_folder"]
 
 
 def load_image_folder(
@@ -110,6 +110,35 @@ def load_image_folder(
         target_names=list(names),
         skipped=sorted(skipped),
     )
+
+
+def find_images(folder, extensions=None):
+    """Return the images in a folder's whole tree, whatever its folders mean.
+
+    As `load_image_folder`: hidden files and folders are passed over, links are
+    followed, no image is read.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+    extensions : list of str, default=None
+        Endings of image files; None: all that Pillow can read here.
+
+    Returns
+    -------
+    paths : list of str
+        Sorted, each beginning with `folder`.
+    skipped : list of str
+        Files passed over because of their endings.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
+    """
+    skipped = []
+    paths = _images_below(os.fsdecode(folder), _endings(extensions), skipped)
+    return paths, sorted(skipped)
 
 
 def _endings(extensions):
