@@ -6,10 +6,10 @@ import os
 import threading
 from collections.abc import Iterator
 
-import joblib
-import torch
+__all__ = ["all_cores", "others_wait"]
 
-__all__ = ["all_cores", "own_share_of_cores"]
+# torch and joblib are imported where they are needed: the cache uses this file too,
+# and looking into a cache should not take the time that torch needs to start.
 
 # What joblib sets to one number in the environment of its workers, where the user has
 # not set it. torch follows the second if it was built with MKL, else the first.
@@ -17,23 +17,41 @@ _FOLLOWED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _SET_WITH_THEM = ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 _guard = threading.Lock()
-_shares = 0  # how many `own_share_of_cores` there are, in any thread
+_n_owners = 0  # how many `others_wait` there are, in all threads
 _mine = threading.local()
 
 
 @contextlib.contextmanager
-def all_cores(device: torch.device) -> Iterator[None]:
-    """Let torch use every core for the body of a ``with`` in a pool's worker.
+def others_wait() -> Iterator[None]:
+    """Say, for the body of a ``with``, that other workers wait for this process.
+
+    It is what makes `all_cores` take them: processes that run the network side by side
+    keep to their shares.
+    """
+    global _n_owners
+    with _guard:
+        _n_owners += 1
+    try:
+        yield
+    finally:
+        with _guard:
+            _n_owners -= 1
+
+
+@contextlib.contextmanager
+def all_cores(device: "torch.device") -> Iterator[None]:  # noqa: F821
+    """Let torch use every core for the body of a ``with``, while the others wait.
 
     joblib's worker processes are given one share of the cores each: one thread with
-    ``n_jobs=-1``. While one of them runs the network, the others wait for its rows,
-    and their cores would idle. So it takes all cores that this process may use, and
-    gives them back at the end, whatever happens. `LOKY_MAX_CPU_COUNT` and the
-    system's affinities and quotas are respected.
+    ``n_jobs=-1``. While one of them runs the network and the others wait for its rows
+    (`others_wait`), their cores would idle. So it takes all cores that this process may
+    use, and gives them back at the end, whatever happens. `LOKY_MAX_CPU_COUNT` and
+    the system's affinities and quotas are respected.
 
     A number that the user has chosen stays: with ``torch.set_num_threads``, or with
     ``OMP_NUM_THREADS`` in the environment that the script was started in. So does that
-    of a Dask or Ray worker, whose share is a contract with its scheduler.
+    of a Dask or Ray worker, whose share is a contract with its scheduler. In all these
+    cases, and outside of pools, nothing is done.
 
     Parameters
     ----------
@@ -47,9 +65,12 @@ def all_cores(device: torch.device) -> Iterator[None]:
     threads may come and go here side by side, and none ends with another's number.
     """
     nested = getattr(_mine, "depth", 0)
-    if device.type != "cpu" or not (nested or _is_set_by_a_pool()):
+    if device.type != "cpu" or not (nested or (_n_owners and _is_set_by_a_pool())):
         yield
         return
+    import joblib
+    import torch
+
     before = torch.get_num_threads()
     _mine.depth = nested + 1
     try:
@@ -62,23 +83,9 @@ def all_cores(device: torch.device) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-@contextlib.contextmanager
-def own_share_of_cores() -> Iterator[None]:
-    """Switch `all_cores` off for the body of a ``with``, in all threads.
-
-    For worker processes that run the network side by side, each with its share.
-    """
-    global _shares
-    with _guard:
-        _shares += 1
-    try:
-        yield
-    finally:
-        with _guard:
-            _shares -= 1
-
-
 def _set_threads_here(n_threads: int, default: int) -> None:
+    import torch
+
     torch.set_num_threads(n_threads)
     # The number has become the default too, so a thread that starts by chance now
     # would keep it for ever. The default is what was set last, in whatever thread.
@@ -89,8 +96,10 @@ def _set_threads_here(n_threads: int, default: int) -> None:
 
 def _is_set_by_a_pool() -> bool:
     """Return whether the number of threads is what joblib gave to this worker."""
-    if _shares or not multiprocessing.current_process().name.startswith("LokyProcess"):
+    if not multiprocessing.current_process().name.startswith("LokyProcess"):
         return False
+    import torch
+
     # joblib leaves alone what the user has set, so a number of his stands out, unless
     # it is the one that joblib would choose.
     given = {os.environ.get(name) for name in (*_FOLLOWED, *_SET_WITH_THEM)}

@@ -10,16 +10,16 @@ import joblib
 import pytest
 import torch
 
-from skdeepfeat._threads import all_cores
+from skdeepfeat._threads import all_cores, others_wait
 
 CPU = torch.device("cpu")
 
-# What torch says in a worker: before, inside, of a new thread inside, nested, in a
-# shard, after an exception; and the other of two threads that overlap.
+# What torch says in a worker: before, inside, of a new thread inside, nested, after an
+# exception; where nobody waits; and of two threads that overlap.
 IN_WORKERS = """
 import json, sys, threading
 import joblib, torch
-from skdeepfeat._threads import all_cores, own_share_of_cores
+from skdeepfeat._threads import all_cores, others_wait
 
 def elsewhere():
     numbers = []
@@ -31,12 +31,12 @@ def elsewhere():
 def overlap():
     inside, leave, numbers = threading.Event(), threading.Event(), []
     def second():
-        with all_cores(torch.device("cpu")):
+        with others_wait(), all_cores(torch.device("cpu")):
             inside.set()
             leave.wait()
             numbers.append(torch.get_num_threads())
         numbers.append(torch.get_num_threads())
-    with all_cores(torch.device("cpu")):
+    with others_wait(), all_cores(torch.device("cpu")):
         thread = threading.Thread(target=second)
         thread.start()
         inside.wait()
@@ -51,7 +51,7 @@ def look(chosen):
     cpu = torch.device("cpu")
     seen = {"before": torch.get_num_threads()}
     try:
-        with all_cores(cpu):
+        with others_wait(), all_cores(cpu):
             seen["inside"], seen["elsewhere"] = torch.get_num_threads(), elsewhere()
             with all_cores(cpu):
                 pass
@@ -59,9 +59,9 @@ def look(chosen):
             raise KeyError
     except KeyError:
         seen["after"], seen["elsewhere after"] = torch.get_num_threads(), elsewhere()
-    with own_share_of_cores(), all_cores(cpu):
-        seen["shard"] = torch.get_num_threads()
-    with all_cores(torch.device("meta")):
+    with all_cores(cpu):
+        seen["side by side"] = torch.get_num_threads()
+    with others_wait(), all_cores(torch.device("meta")):
         seen["other device"] = torch.get_num_threads()
     seen["overlap"] = overlap()
     return seen
@@ -102,7 +102,7 @@ def test_the_owner_takes_all_cores_and_gives_them_back(n_cores):
         "after nested": n_cores,
         "after": 1,
         "elsewhere after": 1,
-        "shard": 1,
+        "side by side": 1,
         "other device": 1,
         # the second inside alone and after, the first after it, and a third
         "overlap": [1, n_cores, 1, 1, 1],
@@ -125,7 +125,7 @@ def test_outside_of_pools_nothing_changes():
     seen = []
 
     def work():
-        with all_cores(CPU):
+        with others_wait(), all_cores(CPU):
             seen.append(torch.get_num_threads())
 
     threads = [threading.Thread(target=work) for _ in range(2)]

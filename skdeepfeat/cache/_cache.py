@@ -22,13 +22,14 @@ DIRECTORY_VARIABLE = "SKDEEPFEAT_CACHE_DIR"
 class _RowCache:
     """What every cache does, with whatever store it does it."""
 
-    def fetch(self, namespaces, keys, compute, n_features):
+    def fetch(self, namespaces, keys, compute, n_features, *, also=None, place=""):
         """Return the rows of images, computing those that are not known.
 
         A row that is missing in one of the namespaces is computed for all of them.
         While one thread or process computes rows of a namespace, others that lack
-        any of them wait, then read. Rows are stored as they come, about once a
-        second: an interrupted job resumes where it stopped.
+        any of them, or of another namespace of the same network, wait, then read.
+        Rows are stored as they come, about once a second: an interrupted job resumes
+        where it stopped.
 
         Parameters
         ----------
@@ -40,12 +41,20 @@ class _RowCache:
         compute : callable
             ``compute(indices)``, `indices` being an int array of positions in
             `keys`, returns an iterator of ``(indices, blocks)``: some of these
-            positions and, for each namespace, an array of shape
-            (len(indices), n_features). Positions that it leaves out have failed.
+            positions and, for each of `namespaces` and then of ``also()``, an array of
+            shape (len(indices), n_features). Positions that it leaves out have failed.
             Called once, and only if something is missing; closed in any case.
         n_features : callable
             Returns the lengths of the namespaces' rows. Called only when neither
             stored nor computed rows tell.
+        also : callable, default=None
+            Returns namespaces of the same network, whose rows `compute` computes
+            besides, to be found later. They are not read or returned, and are in memory
+            only until they are stored; that they are missing is no reason to compute
+            anything. Called before `compute`, and not at all where nothing is kept.
+        place : str, default=""
+            Where `compute` works, such as a device. The threads of one process and
+            the workers of one pool compute in turn in one place.
 
         Returns
         -------
@@ -64,7 +73,7 @@ class _RowCache:
             If the store could not be used as asked. The result is right all the same.
         """
         with self._open_store() as store:
-            return fetch_rows(store, namespaces, keys, compute, n_features)
+            return fetch_rows(store, namespaces, keys, compute, n_features, also, place)
 
     def file_memo(self):
         """Return what is remembered about files.
@@ -80,6 +89,10 @@ class _RowCache:
 
 class NoCache(_RowCache):
     """The cache of ``cache=None``: computes each distinct row, keeps nothing."""
+
+    def fetch(self, namespaces, keys, compute, n_features, *, also=None, place=""):
+        """Return the rows of images; see `FeatureCache.fetch`."""
+        return super().fetch(namespaces, keys, compute, n_features, place=place)
 
     def _open_store(self, quiet=False):
         return NullStore()

@@ -23,6 +23,8 @@ def fetch_rows(
     keys: Sequence[bytes | None],
     compute: Callable,
     n_features: Callable,
+    also: Callable | None = None,
+    place: str = "",
 ) -> list[np.ndarray]:
     """Return rows from the store, and from `compute` where the store lacks them.
 
@@ -33,7 +35,7 @@ def fetch_rows(
     for row, key in enumerate(keys):
         if key is not None:
             first.setdefault(key, row)
-    job = _Job(store, namespaces, [Sheet(n_rows) for _ in namespaces])
+    job = _Job(store, namespaces, [Sheet(n_rows) for _ in namespaces], also, place)
     job.run(list(first), list(first.values()), compute)
     _settle_widths(store, job, n_features)
     store.finish()
@@ -57,12 +59,26 @@ def _settle_widths(store: Store, job: "_Job", n_features: Callable) -> None:
 class _Job:
     """The rows of one fetch on their way."""
 
-    def __init__(self, store: Store, namespaces: list[Namespace], sheets: list[Sheet]):
+    def __init__(
+        self,
+        store: Store | NullStore,
+        namespaces: list[Namespace],
+        sheets: list[Sheet],
+        also: Callable | None,
+        place: str,
+    ):
         self.store = store
         self.namespaces = namespaces
         self.sheets = sheets
+        self._find_also = also
+        self._place = place
         self._key_at = {}
-        self._pending = [[] for _ in namespaces]
+        # What is computed: for the sheets and, from `_compute` on, for the store only.
+        # These have no sheet to tell how long their rows are.
+        self._computed = namespaces
+        self._also_widths = []
+        # For each of these, rows that wait to be stored: their places, and buffers.
+        self._pending = [([], []) for _ in namespaces]
         self._pending_bytes = 0
         self._last_commit = time.monotonic()
 
@@ -72,7 +88,7 @@ class _Job:
         self._read(rows)
         missing = self._missing(rows)
         while missing:
-            with self.store.hold(self.namespaces):
+            with self.store.hold(self.namespaces, self._place):
                 # Whoever held the lock before has stored rows meanwhile.
                 if not self.store.all_known(self.namespaces, self._keys(missing)):
                     self._read(missing)
@@ -101,6 +117,11 @@ class _Job:
             # Known in one namespace, missing in another: all or nothing.
             sheet.filled[missing] = False
         wanted = set(missing.tolist())
+        if self._find_also is not None:
+            also = list(self._find_also())
+            self._computed = [*self.namespaces, *also]
+            self._also_widths = [self.store.n_features(one) for one in also]
+            self._pending = [([], []) for _ in self._computed]
         self._last_commit = time.monotonic()
         with contextlib.ExitStack() as stack:
             batches = compute(missing)
@@ -115,20 +136,32 @@ class _Job:
     def _take(self, indices: np.ndarray, blocks: Sequence, wanted: set[int]) -> None:
         if not wanted.issuperset(indices.tolist()):
             raise ValueError("compute yielded rows that it was not asked for.")
-        if len(blocks) != len(self.sheets):
+        if len(blocks) != len(self._computed):
             raise ValueError(
-                f"compute must yield one array for each of {len(self.sheets)} "
+                f"compute must yield one array for each of {len(self._computed)} "
                 f"namespaces. Got {len(blocks)}."
             )
         for k, block in enumerate(blocks):
-            block = np.asarray(block, dtype=np.float32)
-            _check_block(block, len(indices), self.sheets[k], self.namespaces[k])
-            self.sheets[k].put(indices, block)
+            block = np.asarray(block, dtype="<f4")
+            _check_block(block, len(indices), self._width(k), self._computed[k])
             # Infinite values are what the network says. NaN marks a failure, so a row
             # that has one is handed on but not taken for known next time.
-            sound = indices[~np.isnan(block).any(axis=1)]
-            self._pending[k].extend(sound.tolist())
+            sound = np.flatnonzero(~np.isnan(block).any(axis=1))
+            rows, buffers = self._pending[k]
+            rows.extend(indices[sound].tolist())
+            if k < len(self.sheets):
+                self.sheets[k].put(indices, block)
+                buffers.extend(map(self.sheets[k].stored_form, indices[sound].tolist()))
+            else:
+                self._also_widths[k - len(self.sheets)] = block.shape[1]
+                buffers.extend(block[sound])  # a copy: the block may be used again
             self._pending_bytes += block.nbytes
+
+    def _width(self, k: int) -> int | None:
+        n_sheets = len(self.sheets)
+        if k < n_sheets:
+            return self.sheets[k].n_features
+        return self._also_widths[k - n_sheets]
 
     def _is_time_to_commit(self) -> bool:
         return (
@@ -137,31 +170,28 @@ class _Job:
         )
 
     def _commit(self) -> None:
-        pending, self._pending = self._pending, [[] for _ in self.namespaces]
-        if any(pending):
+        pending, self._pending = self._pending, [([], []) for _ in self._computed]
+        if any(rows for rows, _ in pending):
             self.store.write(
-                self.namespaces,
-                [self._keys(rows) for rows in pending],
-                [
-                    [sheet.stored_form(row) for row in rows]
-                    for sheet, rows in zip(self.sheets, pending, strict=True)
-                ],
+                self._computed,
+                [self._keys(rows) for rows, _ in pending],
+                [buffers for _, buffers in pending],
             )
         self._pending_bytes = 0
         self._last_commit = time.monotonic()
 
 
 def _check_block(
-    block: np.ndarray, n_rows: int, sheet: Sheet, namespace: Namespace
+    block: np.ndarray, n_rows: int, width: int | None, namespace: Namespace
 ) -> None:
     if block.ndim != 2 or len(block) != n_rows:
         raise ValueError(
             f"compute must yield arrays of shape ({n_rows}, n_features) for "
             f"{n_rows} rows. Got shape {block.shape} for {namespace.label!r}."
         )
-    if sheet.n_features not in (None, block.shape[1]):
+    if width not in (None, block.shape[1]):
         raise ValueError(
-            f"Rows of {namespace.label!r} have {sheet.n_features} columns in the "
+            f"Rows of {namespace.label!r} have {width} columns in the "
             "cache: its description must change with whatever changes the network, "
             f"or clear it with FeatureCache.clear(). compute yielded {block.shape[1]}."
         )

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import multiprocessing
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
@@ -10,13 +12,40 @@ from filelock import FileLock, Timeout
 
 from ._faults import StoreUnavailable, translated
 
-__all__ = ["hold"]
+__all__ = ["hold", "turn_of"]
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two looks at a lock that somebody else holds. Work worth locking
 # takes longer, and twenty looks a second do not show in the load.
 _POLL = 0.05
+
+# How many pools of processes are told apart. The files of locks stay, so there must
+# not be one for every script that ever ran. Two pools that meet in one only take
+# turns.
+_N_POOLS = 256
+
+
+def turn_of(place: str) -> str:
+    """Return the name of the lock under which a pool's workers compute in turn.
+
+    The workers of one search, and the threads of one process, compute one after the
+    other, whatever their networks: two at once would each hold a network and its
+    activations in the memory of one device, and each take all cores of one processor,
+    only to be done at the same time. Their search is not done before both are.
+
+    Other scripts have turns of their own: waiting hours for somebody else's network
+    would be worse than sharing the device with it. They wait only for rows that are
+    just being computed.
+
+    Parameters
+    ----------
+    place : str
+        Where the work is done, such as ``"cuda:0"``.
+    """
+    worker = multiprocessing.current_process().name != "MainProcess"
+    pool = os.getppid() if worker else os.getpid()
+    return f"turn-{re.sub(r'[^a-z0-9]+', '-', place)}-{pool % _N_POOLS}"
 
 
 @contextlib.contextmanager

@@ -17,6 +17,11 @@ class Namespace:
         types. Two namespaces are the same if their descriptions are.
     label : str
         The same for people: ``"efficientnet_lite0, layer3, avg, float32"``.
+    work : str or None, default=None
+        Names the network that computes the rows, in letters and digits. Namespaces of
+        one network are computed by one thread or process at a time, so that
+        those who want other layers of it do not run it side by side. None: the
+        namespace shares its network with no other.
 
     Attributes
     ----------
@@ -24,14 +29,20 @@ class Namespace:
         Hexadecimal digest of the description.
     """
 
-    def __init__(self, description: dict, label: str):
+    def __init__(self, description: dict, label: str, work: str | None = None):
         self.description = description
         self.label = label
+        self._work = work
 
     @functools.cached_property
     def key(self) -> str:
         """Hexadecimal digest of the description."""
         return digest_description(self.description)
+
+    @property
+    def work(self) -> str:
+        """What is computed by one thread or process at a time."""
+        return self._work or self.key
 
     def __eq__(self, other):
         return isinstance(other, Namespace) and self.key == other.key

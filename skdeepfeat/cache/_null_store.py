@@ -25,7 +25,7 @@ class NullStore:
         """Return False."""
         return False
 
-    def hold(self, namespaces):
+    def hold(self, namespaces, place):
         """Lock nothing: there is nothing to share."""
         return contextlib.nullcontext()
 

@@ -13,11 +13,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from .._filestat import FileStat
+from .._threads import others_wait
 from . import _memo, _rows
 from ._database import Database
 from ._faults import Faults, StoreDamaged, StoreUnavailable, translated
 from ._limits import Limits
-from ._lock import hold
+from ._lock import hold, turn_of
 from ._namespace import Namespace
 from ._sheet import Sheet
 from ._size import format_size
@@ -112,15 +113,25 @@ class Store:
 
         return self.run(look, default=False)
 
-    def hold(self, namespaces: list[Namespace]) -> AbstractContextManager:
-        """Return a context in which nobody else computes rows of these namespaces."""
+    def hold(self, namespaces: list[Namespace], place: str) -> AbstractContextManager:
+        """Return a context in which nobody else runs the networks of namespaces.
+
+        Nor does anybody in this process, or pool of processes, compute anything else
+        in the same place: see `turn_of`.
+        """
         stack = contextlib.ExitStack()
-        names = [namespace.key for namespace in namespaces]
+        works = [namespace.work for namespace in namespaces]
         label = "; ".join(namespace.label for namespace in namespaces)
         try:
-            stack.enter_context(hold(self.database.locks, names, waiting_for=label))
+            # First the turn: a network for which a pool has no time yet is not kept
+            # from other scripts.
+            for names in [turn_of(place)], works:
+                stack.enter_context(hold(self.database.locks, names, waiting_for=label))
         except StoreUnavailable as fault:
+            stack.close()
             self.faults.unusable(self.database.path, fault)
+        else:
+            stack.enter_context(others_wait())
         return stack
 
     def write(

@@ -33,21 +33,31 @@ class Nets:
     bad : container of int
         Images that cannot be computed.
     batch_size : int
+    also : dict of str to int
+        Networks whose rows are computed besides, as `widths`.
+    work : str or None
+        What they share, if they are layers of one network.
     """
 
-    def __init__(self, widths, bad=(), batch_size=4):
+    def __init__(self, widths, bad=(), batch_size=4, also=(), work=None):
         self.widths = dict(widths)
+        self.also = dict(also)
+        self.work = work
         self.bad = bad
         self.batch_size = batch_size
+        self.with_also = False
         self.computed = []
         self.n_calls = 0
         self.n_closed = 0
 
     @property
     def namespaces(self):
+        return self.namespaces_of(self.widths)
+
+    def namespaces_of(self, widths):
         return [
-            Namespace({"net": net, "width": width}, f"{net}, avg, float32")
-            for net, width in self.widths.items()
+            Namespace({"net": net, "width": width}, f"{net}, avg, float32", self.work)
+            for net, width in widths.items()
         ]
 
     def compute(self, images):
@@ -67,21 +77,32 @@ class Nets:
     def batch(self, images, indices):
         good = np.array([i for i in indices if images[i] not in self.bad], dtype=int)
         self.computed += [images[i] for i in good]
+        nets = [*self.widths.items(), *(self.also.items() if self.with_also else [])]
         blocks = [
             np.array([row_of(images[i], net, width) for i in good], np.float32)
-            for net, width in self.widths.items()
+            for net, width in nets
         ]
         blocks = [
             block.reshape(len(good), width)
-            for block, width in zip(blocks, self.widths.values(), strict=True)
+            for block, (_, width) in zip(blocks, nets, strict=True)
         ]
         return good, blocks
+
+    def find_also(self):
+        self.with_also = True
+        return self.namespaces_of(self.also)
 
     def fetch(self, cache, images):
         """Return the cache's rows of `images`; None is an image without digest."""
         keys = [None if image is None else key_of(image) for image in images]
+        self.with_also = False
         return cache.fetch(
-            self.namespaces, keys, self.compute(images), lambda: self.widths.values()
+            self.namespaces,
+            keys,
+            self.compute(images),
+            lambda: self.widths.values(),
+            also=self.find_also if self.also else None,
+            place="cpu",
         )
 
     def expected(self, images):

@@ -1,6 +1,7 @@
 """What a fetch returns, and how little it computes for it."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -215,6 +216,74 @@ def test_reused_buffers_of_a_network_do_no_harm(cache):
     for _ in range(2):
         (output,) = cache.fetch([Namespace({}, "b")], keys, compute, None)
         np.testing.assert_array_equal(output, expected)
+
+
+def test_what_is_computed_besides_is_stored_where_it_is_not_known(any_cache, directory):
+    Nets({"b": 5}).check_fetch(any_cache, range(3))
+    Nets({"a": 3}, also={"b": 5, "c": 2}).check_fetch(any_cache, [0, 2, 4, 4, None, 6])
+    on_disk = directory.exists()
+    assert any_cache.info().n_rows == (5 + 4 + 4 if on_disk else 0)
+    for net, width in {"a": 3, "b": 5, "c": 2}.items():
+        computed = Nets({net: width}).check_fetch(any_cache, [0, 2, 4, 6])
+        assert computed == ([] if on_disk else [0, 2, 4, 6])
+
+
+def test_known_rows_are_a_reason_to_compute_nothing_besides(cache):
+    Nets({"a": 3}).check_fetch(cache, range(4))
+    nets = Nets({"a": 3}, also={"b": 5})
+    assert nets.check_fetch(cache, range(4)) == []
+    assert not nets.with_also  # it was not even asked which
+    assert nets.check_fetch(cache, range(6)) == [4, 5]
+    assert Nets({"b": 5}).check_fetch(cache, range(6)) == [0, 1, 2, 3]
+
+
+def test_what_is_computed_besides_may_be_wanted_too(cache):
+    nets = Nets({"a": 3}, also={"a": 3})
+    nets.check_fetch(cache, range(4))
+    assert nets.check_fetch(cache, range(4)) == []
+    assert cache.info().n_rows == 4
+
+
+def test_failures_are_not_stored_besides_either(cache):
+    Nets({"a": 3}, also={"b": 5}, bad={1}).check_fetch(cache, range(3))
+    assert Nets({"b": 5}).check_fetch(cache, range(3)) == [1]
+
+
+def test_what_is_computed_besides_must_keep_its_width(cache):
+    names = [Namespace({"n": n}, n) for n in ("a", "careless")]
+
+    def net(width):
+        return lambda indices: [(indices, [np.ones((len(indices), w)) for w in width])]
+
+    cache.fetch(names[:1], [key_of(0)], net([2, 3]), None, also=lambda: names[1:])
+    with pytest.raises(ValueError, match="'careless' have 3 columns"):
+        cache.fetch(names[:1], [key_of(1)], net([2, 4]), None, also=lambda: names[1:])
+
+
+def test_what_is_computed_besides_is_not_kept_in_memory(cache):
+    """100 MB of rows that nobody asked for now pass through 16 MB or so."""
+    wide = Namespace({"n": "wide"}, "wide")
+    n_columns, n_rows, batch_size = 65_536, 400, 8
+
+    def compute(indices):
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            block = np.repeat(batch[:, None], n_columns, axis=1).astype(np.float32)
+            yield batch, [block[:, :2], block]
+
+    keys = [key_of(i) for i in range(n_rows)]
+    tracemalloc.start()
+    try:
+        (rows,) = cache.fetch(
+            [Namespace({}, "x")], keys, compute, None, also=lambda: [wide]
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(rows[:, 1], np.arange(n_rows))
+    assert peak < 40 * 2**20
+    (stored,) = cache.fetch([wide], keys[-2:], None, None)
+    np.testing.assert_array_equal(stored[:, [0, -1]], [[398, 398], [399, 399]])
 
 
 def test_rows_wider_than_a_page(cache):

@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 import pytest
 
-from skdeepfeat.cache import FeatureCache
+from skdeepfeat.cache import FeatureCache, Namespace
 from tests.cache.pretend import Nets, finish, key_of, start
 
 
@@ -67,17 +67,122 @@ def test_namespaces_in_any_order_do_not_wait_in_a_circle(cache):
     assert cache.info().n_rows == 3 * 30
 
 
-def test_different_networks_do_not_wait_for_each_other(cache):
-    """Each waits for the other to be at work, which a common lock would forbid."""
-    barrier = threading.Barrier(2, timeout=30)
+# Computes only once the other script is at it too, which a common lock would forbid.
+MEETING = """
+    import pathlib, sys, time
+    from skdeepfeat.cache import FeatureCache
+    from pretend import Nets
+
+    directory, mine, other = sys.argv[1:]
 
     class Meeting(Nets):
         def batch(self, images, indices):
-            barrier.wait()
+            pathlib.Path(directory, mine).touch()
+            deadline = time.monotonic() + 60
+            while not pathlib.Path(directory, other).exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             return super().batch(images, indices)
 
-    nets = [Meeting({"a": 3}), Meeting({"b": 3})]
+    Meeting({mine: 3}).check_fetch(FeatureCache(directory), range(8))
+"""
+
+
+def test_scripts_with_different_networks_do_not_wait_for_each_other(directory):
+    directory.mkdir()
+    scripts = [start(MEETING, directory, *pair) for pair in ("ab", "ba")]
+    for script in scripts:
+        finish(script)
+
+
+class Watched(SlowNets):
+    """Notes how many are at work at the same moment."""
+
+    at_work, most = 0, 0
+    guard = threading.Lock()
+
+    def batch(self, images, indices):
+        with self.guard:
+            Watched.at_work += 1
+            Watched.most = max(Watched.most, Watched.at_work)
+        try:
+            return super().batch(images, indices)
+        finally:
+            with self.guard:
+                Watched.at_work -= 1
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    monkeypatch.setattr(Watched, "most", 0)
+    return Watched
+
+
+def test_networks_of_one_process_take_turns(cache, watched):
+    nets = [watched({name: 3}) for name in "abcd"]
     in_threads([lambda each=each: each.check_fetch(cache, range(8)) for each in nets])
+    assert watched.most == 1
+
+
+def test_places_do_not_wait_for_each_other(cache):
+    barrier = threading.Barrier(2, timeout=30)
+
+    namespaces = {
+        place: Namespace({"n": place}, place) for place in ("cuda:0", "cuda:1")
+    }
+
+    def work(place):
+        def compute(indices):
+            barrier.wait()
+            yield indices, [np.ones((len(indices), 2))]
+
+        cache.fetch([namespaces[place]], [key_of(0)], compute, None, place=place)
+
+    in_threads([lambda place=place: work(place) for place in namespaces])
+
+
+def test_layers_of_one_network_are_computed_once_for_all(cache, watched):
+    """Four want a layer each, which the first computes along with its own."""
+    layers = {"a": 3, "b": 4, "c": 5, "d": 6}
+    nets = [
+        watched({name: width}, also=layers, work="net")
+        for name, width in layers.items()
+    ]
+    in_threads([lambda each=each: each.check_fetch(cache, range(8)) for each in nets])
+    assert sorted(sum((each.computed for each in nets), [])) == list(range(8))
+
+
+# Two layers of one network in two scripts: only one of them is at work at a time.
+LAYER = """
+    import os, sys
+    from skdeepfeat.cache import FeatureCache
+    from pretend import Nets
+
+    directory, layer = sys.argv[1:]
+
+    class Alone(Nets):
+        def batch(self, images, indices):
+            os.close(os.open(f"{directory}/busy", os.O_CREAT | os.O_EXCL))
+            found = super().batch(images, indices)
+            os.remove(f"{directory}/busy")
+            return found
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    Alone({layer: 3}, work="net").check_fetch(FeatureCache(directory), range(400))
+"""
+
+
+def test_scripts_with_layers_of_one_network_take_turns(directory):
+    directory.mkdir()
+    scripts = [start(LAYER, directory, a, stdin=subprocess.PIPE) for a in "ab"]
+    for script in scripts:
+        assert script.stdout.readline() == "ready\n", script.stderr.read()
+    for script in scripts:
+        script.stdin.write("go\n")
+        script.stdin.flush()
+    for script in scripts:
+        finish(script)
 
 
 WORKER = """
