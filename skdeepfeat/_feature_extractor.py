@@ -16,7 +16,12 @@ from ._image_input import tag_image_input, validate_images
 from ._preprocessing import Preprocessing
 from ._saving import module_on_cpu
 from .cache import FeatureCache, open_cache
-from .extraction import ExtractionSettings, extract_features
+from .extraction import (
+    ExtractionSettings,
+    check_destination,
+    extract_features,
+    write_features,
+)
 from .necks import POOLINGS, resolve_neck
 
 __all__ = ["PretrainedFeatureExtractor"]
@@ -264,6 +269,67 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         X = validate_images(self, X, reset=False)
         return self._extract(X)
 
+    def extract_to(self, X, path, *, overwrite=False):
+        """Write the features of X to a file, with little memory whatever its length.
+
+        Rows are written as they come. A call that was interrupted, by Ctrl-C, a kill
+        or a full disk, is taken up where it stopped when it is made again; one that
+        was finished returns at once. The beginnings are kept in a folder
+        ``path + ".partial"``, which goes when the file is whole. Of several processes
+        that write the same file, one does and the others wait for it.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,) or as the Notes say
+            A `numpy.memmap` stays on the disk.
+
+        path : str or path-like
+            Its ending says what is written; row i belongs to image i.
+
+            * ``.parquet`` (extra ``[parquet]``): a column ``image`` with the path of
+              the image, or its row number where X holds no paths, and a column of
+              float32 for each name of `get_feature_names_out`. `pandas.read_parquet`
+              makes ``image`` the index, `polars.scan_parquet` and `pyarrow.dataset`
+              read a part of it.
+            * ``.npy``: an array that ``numpy.load(path, mmap_mode="r")`` maps. Beside
+              it, ``path + ".json"`` says what the columns are.
+            * ``.zarr`` (extra ``[zarr]``): an array in chunks of rows.
+
+        overwrite : bool, default=False
+            Whether to replace what another call has written there, or has begun to.
+
+        Returns
+        -------
+        path : pathlib.Path
+
+        Raises
+        ------
+        FileExistsError
+            With ``overwrite=False``: at `path` is something else than the features of
+            X from this network.
+        BadImageError
+            With ``on_error="raise"``: an image cannot be read. What was computed stays.
+        OSError
+            The disk has no room. What was computed stays.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from skdeepfeat import PretrainedFeatureExtractor
+        >>> X = np.zeros((3, 32, 32, 3), dtype=np.uint8)
+        >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = extractor.extract_to(X, f"{folder}/features.npy")
+        ...     np.load(path, mmap_mode="r").shape
+        (3, 1280)
+        """
+        self._validate_params()
+        destination = check_destination(path, overwrite)
+        X = validate_images(self, X, reset=False)
+        names = self.get_feature_names_out()
+        return write_features(*self._inputs(X), names, destination, overwrite)
+
     def get_feature_names_out(self, input_features=None):
         """Return a name for every feature, such as ``resnet50_layer3_avg_017``.
 
@@ -299,6 +365,10 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         return state
 
     def _extract(self, X):
+        outputs = extract_features(*self._inputs(X))
+        return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+
+    def _inputs(self, X):
         settings = ExtractionSettings(
             image_shape=self.image_shape,
             max_pixels=self.max_pixels,
@@ -308,10 +378,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
             on_error=self.on_error,
             verbose=int(self.verbose),
         )
-        outputs = extract_features(
-            X, self._resolve_neck(), open_cache(self.cache), settings
-        )
-        return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+        return X, self._resolve_neck(), open_cache(self.cache), settings
 
     def _resolve_neck(self):
         return resolve_neck(

@@ -20,6 +20,7 @@ __all__ = [
     "digest_file",
     "digest_module",
     "digest_pixels",
+    "digest_strings",
 ]
 
 DIGEST_SIZE = 32
@@ -85,6 +86,23 @@ def digest_arrays(*arrays):
     for array in arrays:
         hasher.update(f"{array.dtype.str}{array.shape}".encode())
         hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return hasher.hexdigest()
+
+
+def digest_strings(strings):
+    """Return the hexadecimal digest of a sequence of bytes objects, gone through once.
+
+    Parameters
+    ----------
+    strings : iterable of bytes
+
+    Returns
+    -------
+    str
+    """
+    hasher = blake3()
+    for string in strings:
+        hasher.update(len(string).to_bytes(8, "little") + string)
     return hasher.hexdigest()
 
 

@@ -4,5 +4,13 @@ from ._failures import warn_of
 from ._features import extract_features
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
+from ._writing import check_destination, write_features
 
-__all__ = ["ExtractionSettings", "extract_features", "load_pixels", "warn_of"]
+__all__ = [
+    "ExtractionSettings",
+    "check_destination",
+    "extract_features",
+    "load_pixels",
+    "warn_of",
+    "write_features",
+]

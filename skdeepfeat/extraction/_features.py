@@ -106,6 +106,20 @@ class Extraction:
             return []
         return with_duplicates(self._failures, self.digests, self.source)
 
+    def failed(self, rows):
+        """Return which of `rows`, fetched before, could not be read.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+
+        Returns
+        -------
+        ndarray of bool
+        """
+        bad = {self.digests[row] for row in self._failures}
+        return np.array([self.digests[row] in bad for row in rows.tolist()], bool)
+
     def fetch(self, rows, on_computed=None):
         """Return the features of some of the images.
 

@@ -44,6 +44,13 @@ class ElementSource:
         """Return a path, or what kind of object image `i` is."""
         return _describe(self._elements[i])
 
+    def path(self, i):
+        """Return the path of image `i`, or None if it is not a file."""
+        element = self._elements[i]
+        if isinstance(element, (str, os.PathLike)):
+            return os.fsdecode(element)
+        return None
+
     def part(self, rows):
         """Return the images `rows` as a source that can be sent to another process."""
         rows = [int(row) for row in rows]

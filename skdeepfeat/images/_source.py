@@ -70,6 +70,10 @@ class ImageSource(Protocol):
         """Return the path of a row, or what kind of object it is."""
         ...
 
+    def path(self, i: int) -> str | None:
+        """Return the path of a row as it was given, None if it has none."""
+        ...
+
     def part(self, rows: np.ndarray) -> "ImageSource":
         """Return some of the rows as a source of their own, to be sent elsewhere.
 

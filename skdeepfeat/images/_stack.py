@@ -54,6 +54,9 @@ class StackSource:
         kind = "tensor" if is_tensor(self._images) else "array"
         return f"{kind} of shape {tuple(self._images.shape[1:])}"
 
+    def path(self, i):
+        """Return None: images in an array have no files."""
+
     def part(self, rows):
         """Return the images `rows` as a source that can be sent to another process."""
         rows = np.asarray(rows, np.intp)
