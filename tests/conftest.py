@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -20,6 +21,21 @@ def private_cache(tmp_path_factory, monkeypatch):
     path = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", str(path))
     return path
+
+
+@pytest.fixture(autouse=True)
+def control_c():
+    """Let SIGINT interrupt, also where the run is a script's background job.
+
+    A shell lets what it starts with ``&`` ignore SIGINT, and Python leaves it so: no
+    KeyboardInterrupt would come, whatever a test sends.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
