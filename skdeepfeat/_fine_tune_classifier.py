@@ -100,7 +100,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Each stage learns so many times as fast as what stands behind it.
 
     weight_decay : float, default=0.05
-        Of weights, not of biases or normalisations.
+        Of weights; not of biases, normalisations, and a transformer's class token and
+        embeddings of positions.
 
     momentum : float, default=0.9
         Of ``optimizer="sgd"``.

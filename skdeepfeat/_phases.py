@@ -406,6 +406,7 @@ class _Fit:
         return LoopSettings(
             phase="body",
             n_epochs=n_epochs,
+            undecayed=body.undecayed_parameters(),
             batch_size=self["batch_size"],
             learning_rate=self["learning_rate"],
             schedule=self["schedule"],

@@ -1,5 +1,6 @@
 """A neck with weights of its own, that gradients flow through."""
 
+import fnmatch
 import itertools
 import logging
 
@@ -15,6 +16,14 @@ logger = logging.getLogger(__name__)
 
 # timm's fused normalisations with an activation derive from these as well.
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+# As torchvision calls what its recipes train without weight decay (its
+# `transformer_embedding_decay=0`), and two kinds of scales, which in timm's networks
+# are vectors or listed.
+_UNDECAYED = (
+    "class_token", "layer_scale", "logit_scale", "pos_embedding",
+    "relative_position_bias_table",
+)  # fmt: skip
 
 
 class TrainableNeck(nn.Module):
@@ -97,6 +106,28 @@ class TrainableNeck(nn.Module):
             if name in self.stage_of_parameter:
                 groups[self.stage_of_parameter[name]].append((name, parameter))
         return groups
+
+    def undecayed_parameters(self):
+        """Return the parameters that no weight decay is meant for.
+
+        Embeddings of positions, class tokens and scales, which are no kernels whatever
+        their shape: what timm's networks list themselves, and what torchvision's
+        networks call so. Biases and normalisations, which are vectors, are not among
+        them unless listed.
+
+        Returns
+        -------
+        list of Parameter
+        """
+        listed = getattr(self.network, "no_weight_decay", None)
+        # timm takes patterns as well as names.
+        patterns = list(listed()) if callable(listed) else []
+        return [
+            parameter
+            for name, parameter in self.network.named_parameters()
+            if name.rpartition(".")[2] in _UNDECAYED
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ]
 
     def train_from(self, first_stage, *, freeze_statistics=False):
         """Put the stages from a number on into training mode; those before rest.

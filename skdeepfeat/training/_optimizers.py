@@ -8,8 +8,9 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
 def make_optimizer(
-    name, groups, *, learning_rate, layer_decay=1.0, weight_decay=0.0, momentum=0.9
-):
+    name, groups, *, learning_rate, layer_decay=1.0, weight_decay=0.0, momentum=0.9,
+    undecayed=(),
+):  # fmt: skip
     """Return an optimiser whose parameter groups know their share of the rate.
 
     Parameters
@@ -28,6 +29,8 @@ def make_optimizer(
         alone, as is usual (He et al. 2019, "Bag of tricks").
     momentum : float, default=0.9
         Of sgd.
+    undecayed : iterable of Parameter, default=()
+        Others that are left alone, whatever their shape.
 
     Returns
     -------
@@ -36,9 +39,10 @@ def make_optimizer(
         with.
     """
     options = []
+    exempt = {id(parameter) for parameter in undecayed}
     for depth, group in enumerate(reversed(groups)):
         share = layer_decay**depth
-        for decay, members in _split(group, weight_decay).items():
+        for decay, members in _split(group, weight_decay, exempt).items():
             if members:
                 options.append(
                     {
@@ -57,9 +61,10 @@ def make_optimizer(
     return kind(options, lr=learning_rate)
 
 
-def _split(group, weight_decay):
+def _split(group, weight_decay, exempt):
     """Return the parameters of a group by their weight decay."""
     by_decay = {weight_decay: [], 0.0: []}
     for _, parameter in group:
-        by_decay[weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
+        decays = parameter.ndim > 1 and id(parameter) not in exempt
+        by_decay[weight_decay if decays else 0.0].append(parameter)
     return by_decay
