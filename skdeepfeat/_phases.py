@@ -399,6 +399,7 @@ class _Fit:
             layer_decay=self["layer_decay"],
             weight_decay=self["weight_decay"],
             momentum=self["momentum"],
+            undecayed=body.undecayed_parameters(),
         )
 
     def _loop_settings(self, n_epochs, validated):
@@ -406,7 +407,6 @@ class _Fit:
         return LoopSettings(
             phase="body",
             n_epochs=n_epochs,
-            undecayed=body.undecayed_parameters(),
             batch_size=self["batch_size"],
             learning_rate=self["learning_rate"],
             schedule=self["schedule"],
