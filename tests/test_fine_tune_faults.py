@@ -211,6 +211,44 @@ def test_wrong_labels(pixels, y, message):
         small().fit(pixels, y)
 
 
+class Silent(nn.Linear):
+    """Returns nothing that features could be taken from."""
+
+    def forward(self, x):
+        return None
+
+
+class Sealed(nn.Linear):
+    """Cannot be copied."""
+
+    def __deepcopy__(self, memo):
+        raise NotImplementedError("it holds a handle")
+
+
+@pytest.mark.parametrize("kind", [FineTuneClassifier, FineTuneRegressor])
+@pytest.mark.parametrize(
+    ("name", "value", "rest"),
+    [
+        ("model", "resnet5", {}),
+        ("model", Silent(2, 2), {}),
+        ("model", Sealed(2, 2), {}),
+        ("weights", "/no/where.pth", {}),
+        ("weights", "IMAGENET1K_V9", {}),
+        ("weights", None, {"model": SmallNet()}),
+        ("image_size", (1, 2, 3), {}),
+        ("preprocessing", {}, {}),
+    ],
+)
+def test_errors_about_the_network_name_no_other_estimator(
+    pixels, kind, name, value, rest
+):
+    estimator = kind("resnet18", cache=None).set_params(**{name: value}, **rest)
+    with pytest.raises((OSError, TypeError, ValueError)) as caught:
+        estimator.fit(pixels, np.arange(N) % 2)
+    assert str(caught.value).startswith(f"The {name!r} parameter must ")
+    assert "PretrainedFeatureExtractor" not in str(caught.value)
+
+
 # Interruptions
 
 

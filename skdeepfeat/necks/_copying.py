@@ -48,9 +48,8 @@ def copy_network(network, device=None, memory_format=torch.preserve_format):
         return copy.deepcopy(network, memo).eval()
     except Exception as error:  # __deepcopy__ and __reduce__ are anybody's code
         raise TypeError(
-            "The 'model' parameter of PretrainedFeatureExtractor must be a module that "
-            f"copy.deepcopy can copy, as scikit-learn's clone does. "
-            f"{type(network).__name__} cannot be: {error}"
+            "The 'model' parameter must be a module that copy.deepcopy can copy, as "
+            f"scikit-learn's clone does. {type(network).__name__} cannot be: {error}"
         ) from error
 
 

@@ -2,11 +2,14 @@
 
 from .._errors import did_you_mean
 
-__all__ = ["choice_error"]
+__all__ = ["choice_error", "is_about"]
 
 
 def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     """Return an error about a parameter: name first, what it must be, value last.
+
+    Whose parameter it is goes without saying: several estimators and functions hand
+    theirs on to this room.
 
     Parameters
     ----------
@@ -28,6 +31,10 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     """
     hint = did_you_mean(got, candidates) if isinstance(got, str) else ""
     return error(
-        f"The {parameter!r} parameter of PretrainedFeatureExtractor must be {wanted}. "
-        f"Got {got!r} instead.{hint}"
+        f"The {parameter!r} parameter must be {wanted}. Got {got!r} instead.{hint}"
     )
+
+
+def is_about(error, parameter):
+    """Whether an error says already what is wrong with a parameter."""
+    return str(error).startswith(f"The {parameter!r} parameter must ")

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from .._random import seeded
 from ._copying import copy_network
 from ._layers import Output, resolve_outputs
-from ._messages import choice_error
+from ._messages import choice_error, is_about
 from ._names import make_spec
 from ._offline import explain_downloads
 from ._probe import Probe, probe_network
@@ -347,9 +347,9 @@ def _probe(spec, size):
             spec.classifier,
         )
     except Exception as error:  # networks are anybody's code
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        if isinstance(error, TypeError) and "PretrainedFeatureExtractor" in first:
+        if is_about(error, "model"):
             raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise choice_error(
             "image_size", f"one that {spec.name!r} can take (it said: {first})", size
         ) from error

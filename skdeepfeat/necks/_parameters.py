@@ -64,8 +64,8 @@ def _read_file(path):
         raise choice_error("weights", wanted, path)
     if not os.path.isfile(path):
         raise WeightsNotFoundError(
-            "The 'weights' parameter of PretrainedFeatureExtractor must be a file that "
-            f"exists. There is no file {path!r} (looked for from {os.getcwd()})."
+            "The 'weights' parameter must be a file that exists. There is no file "
+            f"{path!r} (looked for from {os.getcwd()})."
         )
     return FileWeights(os.path.abspath(path))
 

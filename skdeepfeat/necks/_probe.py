@@ -99,8 +99,8 @@ def _probe(network, image, split, classifier):
     output, pre_logits = _run_recorded(network, image, split, recorder)
     if output is None:
         raise TypeError(
-            f"The 'model' parameter of PretrainedFeatureExtractor must be a network "
-            f"that returns a tensor. {type(network).__name__} returns none."
+            "The 'model' parameter must be a network that returns a tensor. "
+            f"{type(network).__name__} returns none."
         )
     total = recorder.flops.total // _N_IMAGES
     whole = Layer(

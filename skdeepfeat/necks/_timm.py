@@ -130,8 +130,8 @@ def _hub_config(name):
         # timm's keys.
         if isinstance(error, KeyError):
             raise ValueError(
-                f"The 'model' parameter of PretrainedFeatureExtractor must name a timm "
-                f"network on the hub; the config.json of {name!r} has no {error}."
+                f"The 'model' parameter must name a timm network on the hub; the "
+                f"config.json of {name!r} has no {error}."
             ) from error
         raise hub_error(name.partition("@")[0], "config.json", error) from error
     return config, architecture, args
