@@ -142,13 +142,14 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _check_images(self, X, *, reset):
         return validate_images(self, X, reset=reset)
 
-    def _resolve_neck(self):
+    def _resolve_neck(self, needs_weights=True):
         return resolve_neck(
             self.model,
             weights=self.weights,
             image_size=self.image_size,
             preprocessing=self.preprocessing,
             random_state=0,
+            needs_weights=needs_weights,
         )
 
     def _settings(self, verbose=None):
@@ -162,8 +163,9 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         )
 
     def _fitted_neck(self):
-        neck = self._resolve_neck()
-        return neck if self.body_ is None else neck.with_network(self.body_)
+        if self.body_ is None:
+            return self._resolve_neck()
+        return self._resolve_neck(needs_weights=False).with_network(self.body_)
 
     # -- Using
 

@@ -116,7 +116,7 @@ class _Fit:
         self.targets = targets
         self.weights = sample_weight
         self.validation = validation
-        self.neck = estimator._resolve_neck()
+        self.neck = estimator._resolve_neck(needs_weights=not self._has_body())
         self.device = Processes.own_device(resolve_device(estimator.device))
         self.processes = Processes(self.device)
         self.settings = dataclasses.replace(estimator._settings(), device=self.device)
@@ -175,13 +175,20 @@ class _Fit:
     def _starting_point(self):
         """Return the neck to begin with, and the head of an earlier fit or None."""
         est = self.estimator
-        if not (self["warm_start"] and hasattr(est, "head_")):
+        if not self._continues():
             return self.neck, None
-        if est.body_ is None:
-            return self.neck, copy.deepcopy(est.head_).requires_grad_(True)
-        self.body = est.body_
         head = copy.deepcopy(est.head_).requires_grad_(True)
+        if not self._has_body():
+            return self.neck, head
+        self.body = est.body_
         return self.neck.with_network(est.body_), head
+
+    def _continues(self):
+        return self["warm_start"] and hasattr(self.estimator, "head_")
+
+    def _has_body(self):
+        """Whether the fit goes on with a body that was tuned before."""
+        return self._continues() and self.estimator.body_ is not None
 
     def _features_to_judge(self, neck, features, held_out):
         """Return (features, targets) of the validation rows, or None."""

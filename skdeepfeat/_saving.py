@@ -242,7 +242,7 @@ def _restore_networks(estimator, header, tensors):
     if header["has_body"]:
         # Not `neck.trainable`, which would want the pretrained weights first.
         with seeded(0):
-            body = estimator._resolve_neck().spec.build()
+            body = estimator._resolve_neck(needs_weights=False).spec.build()
         estimator.body_ = _at_rest(_fill(body, _with_prefix(tensors, "body")))
 
 

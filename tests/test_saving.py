@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import skops.io
 import torch
+import torchvision
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from torch import nn
@@ -24,7 +25,9 @@ from skdeepfeat import (
     FineTuneClassifier,
     FineTuneRegressor,
     Preprocessing,
+    WeightsNotFoundError,
 )
+from skdeepfeat._random import seeded
 from skdeepfeat._saving import _decode, _digest, _encode
 
 N = 12
@@ -220,6 +223,50 @@ def test_loading_reads_no_pretrained_weights(pixels, tmp_path, monkeypatch):
     assert again.weights is ResNet18_Weights.IMAGENET1K_V1
     assert again.body_.fc.weight.shape == (1000, 512)
     assert_array_equal(again.predict_proba(pixels), expected)
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    """Return a file of the user's with weights for ``"squeezenet1_1"``."""
+    path = tmp_path / "weights.safetensors"
+    with seeded(0):
+        network = torchvision.models.squeezenet1_1()
+    safetensors.torch.save_file(network.state_dict(), path)
+    return path
+
+
+def test_tuned_weights_need_no_weights_file_any_more(pixels, tmp_path, weights_file):
+    y = np.arange(N) % 2
+    fitted = embedded(model="squeezenet1_1", weights=weights_file).fit(pixels, y)
+    expected, rows = fitted.predict_proba(pixels), fitted.transform(pixels)
+    fitted.save(tmp_path / "before.safetensors")
+    weights_file.unlink()
+    fitted.save(tmp_path / "after.safetensors")
+    for one in (
+        fitted,
+        copy.deepcopy(fitted),
+        pickle.loads(pickle.dumps(fitted)),
+        FineTuneClassifier.load(tmp_path / "before.safetensors"),
+        FineTuneClassifier.load(tmp_path / "after.safetensors"),
+    ):
+        assert_array_equal(one.predict_proba(pixels), expected)
+        assert_array_equal(one.transform(pixels), rows)
+    # What goes on from the tuned weights needs no others; what begins anew does.
+    again = copy.deepcopy(fitted).partial_fit(pixels, y)
+    assert not np.array_equal(again.predict_proba(pixels), expected)
+    fitted.set_params(warm_start=True).fit(pixels, y)
+    with pytest.raises(WeightsNotFoundError, match="'weights' parameter must be a"):
+        clone(fitted).fit(pixels, y)
+
+
+def test_a_body_as_it_came_needs_its_weights_file(pixels, tmp_path, weights_file):
+    fitted = embedded(model="squeezenet1_1", weights=weights_file, unfreeze="none")
+    fitted.fit(pixels, np.arange(N) % 2).save(tmp_path / "c.safetensors")
+    moved = weights_file.rename(tmp_path / "moved.safetensors")
+    for one in (fitted, FineTuneClassifier.load(tmp_path / "c.safetensors")):
+        with pytest.raises(WeightsNotFoundError, match="'weights' parameter must be a"):
+            one.predict(pixels)
+        one.set_params(weights=moved).predict(pixels)
 
 
 def test_global_random_state_is_left_alone(pixels, tmp_path):

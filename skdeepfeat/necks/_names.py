@@ -14,7 +14,9 @@ __all__ = ["list_models", "make_spec"]
 _SOURCES = ("embedded", "torchvision", "timm")
 
 
-def make_spec(model, weights, image_size, preprocessing, random_state):
+def make_spec(
+    model, weights, image_size, preprocessing, random_state, needs_weights=True
+):
     """Return the `NetworkSpec` that the parameters describe. Nothing is loaded.
 
     Parameters
@@ -24,6 +26,8 @@ def make_spec(model, weights, image_size, preprocessing, random_state):
     image_size : int, pair of ints or None
     preprocessing : Preprocessing, dict, torchvision preset or None
     random_state : int
+    needs_weights : bool, default=True
+        Whether a weights file must be there.
 
     Returns
     -------
@@ -44,7 +48,7 @@ def make_spec(model, weights, image_size, preprocessing, random_state):
     if not isinstance(model, str):
         wanted = "a name that list_models shows, or a torch.nn.Module"
         raise choice_error("model", wanted, model, error=TypeError)
-    weights = read_weights(weights, random_state)
+    weights = read_weights(weights, random_state, needs_weights)
     own = read_preprocessing(preprocessing, weights)
     make, name = _find(model)
     with explain_downloads():

@@ -271,6 +271,7 @@ def resolve_neck(
     preprocessing=None,
     random_state=0,
     examine=True,
+    needs_weights=True,
 ):
     """Return the neck that the parameters describe; no weights are loaded.
 
@@ -297,6 +298,9 @@ def resolve_neck(
     examine : bool, default=True
         Whether to look at the network's layers at once, and raise what is wrong with
         `layer`, `pooling` or `image_size` here and not at the first use.
+    needs_weights : bool, default=True
+        False where the weights of `Neck.with_network` will take the place of a weights
+        file, which may then be gone.
 
     Returns
     -------
@@ -307,7 +311,9 @@ def resolve_neck(
     TypeError, ValueError
         If a parameter is wrong; its name comes first.
     """
-    spec = make_spec(model, weights, image_size, preprocessing, random_state)
+    spec = make_spec(
+        model, weights, image_size, preprocessing, random_state, needs_weights
+    )
     neck = Neck(spec, layer, pooling)
     if examine:
         _ = neck.outputs

@@ -20,7 +20,7 @@ _FIELDS = [field.name for field in dataclasses.fields(Preprocessing)]
 _TIMM_KEYS = {"input_size", "crop_pct"}
 
 
-def read_weights(weights, random_state):
+def read_weights(weights, random_state, needs_file=True):
     """Return the `weights` parameter as a name, a file's record or a seed's.
 
     Parameters
@@ -28,6 +28,8 @@ def read_weights(weights, random_state):
     weights : str, PathLike, WeightsEnum or None
     random_state : int
         The seed where `weights` is None.
+    needs_file : bool, default=True
+        Whether a file must be there already.
 
     Returns
     -------
@@ -48,21 +50,21 @@ def read_weights(weights, random_state):
     if isinstance(weights, WeightsEnum):
         return weights
     if isinstance(weights, os.PathLike):
-        return _read_file(os.fspath(weights))
+        return _read_file(os.fspath(weights), needs_file)
     if isinstance(weights, str):
         is_path = (
             weights.endswith(FILE_SUFFIXES) or os.path.basename(weights) != weights
         )
-        return _read_file(weights) if is_path else weights
+        return _read_file(weights, needs_file) if is_path else weights
     wanted = "'default', the name of weights, a file or None"
     raise choice_error("weights", wanted, weights, error=TypeError)
 
 
-def _read_file(path):
+def _read_file(path, needed):
     if not path.endswith(FILE_SUFFIXES):
         wanted = f"a file that ends in one of {', '.join(FILE_SUFFIXES)}"
         raise choice_error("weights", wanted, path)
-    if not os.path.isfile(path):
+    if needed and not os.path.isfile(path):
         raise WeightsNotFoundError(
             "The 'weights' parameter must be a file that exists. There is no file "
             f"{path!r} (looked for from {os.getcwd()})."
