@@ -25,7 +25,14 @@ from ._preprocessing import Preprocessing
 from ._saving import load_estimator, pack_fitted, save_estimator, unpack_fitted
 from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
 from .cache import FeatureCache, open_cache
-from .extraction import ExtractionSettings, extract_features, load_pixels, warn_of
+from .extraction import (
+    Extraction,
+    ExtractionSettings,
+    extract_features,
+    list_failures,
+    load_pixels,
+    warn_of,
+)
 from .necks import resolve_neck
 from .training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 
@@ -189,18 +196,35 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         [features] = extract_features(X, self._fitted_neck(), cache, self._settings())
         return features
 
-    def _outputs(self, X):
-        """Return the head's raw outputs as float64, shape (n_samples, n_outputs)."""
+    def _outputs(self, X, *, of_all=False):
+        """Return the head's raw outputs as float64, shape (n_samples, n_outputs).
+
+        With `of_all`, images that cannot be read are an error whatever `on_error` is:
+        before anything is computed where that can be known.
+        """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
         if self.test_time_augmentation != "none":
-            return self._outputs_of_views(X)
-        # Rows of a tuned body are seldom asked for twice; those of the body as it came
-        # are the extractor's rows.
-        cache = open_cache(self.cache if self.body_ is None else None)
-        return apply_head(self.head_, self._features(X, cache))
+            return self._outputs_of_views(X, of_all)
+        # Rows of a tuned body are seldom asked for twice, but after an error about a
+        # broken image they are. Those of the body as it came are the extractor's rows.
+        keeps = self.body_ is None or self.on_error == "nan"
+        extraction = Extraction(
+            X,
+            self._fitted_neck(),
+            open_cache(self.cache if keeps else None),
+            self._settings(),
+        )
+        if of_all:
+            _refuse(extraction.failures())
+        [features] = extraction.fetch(np.arange(len(extraction)))
+        if failures := extraction.failures():
+            if of_all:
+                _refuse(failures)
+            warn_of(failures)
+        return apply_head(self.head_, features)
 
-    def _outputs_of_views(self, X):
+    def _outputs_of_views(self, X, of_all):
         """Return the mean outputs of several views of each image."""
         neck, settings = self._fitted_neck(), self._settings()
         size = neck.preprocessing.crop
@@ -208,6 +232,8 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             X, with_margin(neck.preprocessing), settings, MAX_BYTES_IN_MEMORY
         )
         if failures:
+            if of_all:
+                _refuse(failures)
             warn_of(failures)
         device = resolve_device(self.device)
         outputs = np.zeros((len(pixels), _last_linear(self.head_).out_features))
@@ -330,6 +356,19 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tags.non_deterministic = self.random_state is None
         tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags
+
+
+def _refuse(failures):
+    """Raise if there are images that could not be read, and so have no label."""
+    if not failures:
+        return
+    rows = [failure.row for failure in failures]
+    more = ", ..." if len(rows) > 10 else ""
+    raise ValueError(
+        f"{len(rows)} image(s) could not be read, so they have no label (rows "
+        f"{str(rows[:10])[:-1]}{more}]). predict_proba gives rows of NaN for them:\n"
+        f"{list_failures(failures)}"
+    )
 
 
 def _last_linear(head):

@@ -181,7 +181,9 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`; or leave
-        it out of the training, predict NaN, and give one `BadImageWarning`.
+        it out of the training and give one `BadImageWarning`; its row of
+        `predict_proba`, `decision_function` and `transform` is NaN, while `predict`,
+        which has no label for it, raises.
 
     max_pixels : int or None, default=89478485
         Images with more pixels are refused unread.
@@ -527,17 +529,12 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Raises
         ------
         ValueError
-            With ``on_error="nan"``: an image could not be read, and there is no label
-            for "unknown". `predict_proba` gives rows of NaN.
+            With ``on_error="nan"``: images could not be read, and there is no label
+            for "unknown". Missing files are seen before anything is computed, damaged
+            ones when they are decoded; what was computed is then in the cache.
+            `predict_proba` gives rows of NaN.
         """
-        outputs = self._outputs(X)
-        broken = np.flatnonzero(np.isnan(outputs).any(axis=1))
-        if len(broken):
-            raise ValueError(
-                f"{len(broken)} image(s) could not be read (rows {broken[:10].tolist()}"
-                f"{', ...' if len(broken) > 10 else ''}), so they have no label. "
-                "predict_proba gives rows of NaN for them."
-            )
+        outputs = self._outputs(X, of_all=True)
         if self.multilabel_:
             return (outputs > 0).astype(int)
         return self.classes_[outputs.argmax(axis=1)]

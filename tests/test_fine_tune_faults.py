@@ -135,7 +135,7 @@ def test_broken_images_are_left_out_of_the_fit(broken, paths):
 
 
 @pytest.mark.parametrize("views", ["none", "flip"])
-def test_broken_images_have_rows_of_nan_and_no_label(broken, paths, views):
+def test_broken_images_have_rows_of_nan(broken, paths, views):
     classifier = small(on_error="nan", test_time_augmentation=views)
     classifier.fit(paths, LABELS)
     expected = classifier.predict_proba(paths)
@@ -143,13 +143,52 @@ def test_broken_images_have_rows_of_nan_and_no_label(broken, paths, views):
         probabilities = classifier.predict_proba(broken)
     assert np.isnan(probabilities[[3, 7]]).all()
     np.testing.assert_allclose(probabilities[GOOD], expected[GOOD], rtol=1e-5)
-    with pytest.warns(BadImageWarning), pytest.raises(ValueError, match=r"\[3, 7\]"):
-        classifier.predict(broken)
     regressor = small(FineTuneRegressor, on_error="nan", test_time_augmentation=views)
     regressor.fit(paths, np.arange(N))
     with pytest.warns(BadImageWarning):
         values = regressor.predict(broken)
     assert np.flatnonzero(np.isnan(values)).tolist() == [3, 7]
+
+
+def test_no_label_for_a_missing_image_and_nothing_computed_for_it(broken, tmp_path):
+    log = tmp_path / "log"
+    classifier = small(model=CountingNet(log), on_error="nan")
+    with pytest.warns(BadImageWarning):
+        classifier.fit(broken, LABELS)
+    n_before = rows_counted(log)
+    # Row 3 is damaged, which its digest does not tell.
+    with pytest.raises(ValueError, match=r"1 image.*rows \[7\].*predict_proba.*\n.*7"):
+        classifier.predict(broken)
+    assert rows_counted(log) == n_before
+
+
+def test_no_label_for_a_damaged_image_and_nothing_computed_twice(
+    broken, paths, tmp_path
+):
+    log = tmp_path / "log"
+    X = [*broken[:7], paths[7], *broken[8:], broken[3]]
+    classifier = small(model=CountingNet(log), on_error="nan", cache=tmp_path / "rows")
+    classifier.fit(paths, LABELS)
+    n_before = rows_counted(log)
+    with pytest.raises(ValueError, match=rf"2 image.*rows \[3, {N}\].*predict_proba"):
+        classifier.predict(X)
+    assert rows_counted(log) == n_before + N - 1
+    with pytest.warns(BadImageWarning, match="2 image"):
+        probabilities = classifier.predict_proba(X)
+    good = np.setdiff1d(np.arange(N), [3])
+    labels = classifier.predict([X[i] for i in good])
+    assert rows_counted(log) == n_before + N - 1
+    assert_array_equal(labels, classifier.classes_[probabilities[good].argmax(1)])
+
+
+def test_no_label_from_views_of_a_broken_image(broken, paths, tmp_path):
+    log = tmp_path / "log"
+    classifier = small(model=CountingNet(log), on_error="nan", max_epochs=0)
+    classifier.fit(paths, LABELS).set_params(test_time_augmentation="flip")
+    n_before = rows_counted(log)
+    with pytest.raises(ValueError, match=r"rows \[3, 7\].*predict_proba"):
+        classifier.predict(broken)
+    assert rows_counted(log) == n_before
 
 
 def test_a_broken_validation_set(broken, paths):

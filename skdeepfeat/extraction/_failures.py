@@ -4,9 +4,9 @@ import warnings
 
 from .._errors import BadImageWarning
 
-__all__ = ["warn_of", "with_duplicates"]
+__all__ = ["list_failures", "warn_of", "with_duplicates"]
 
-# How many broken images a warning names; its `failures` attribute has them all.
+# How many broken images a message names; a warning's `failures` attribute has all.
 _NAMED_FAILURES = 10
 
 
@@ -24,15 +24,20 @@ def with_duplicates(failures, digests, source):
     return [every[row] for row in sorted(every)]
 
 
-def warn_of(failures):
-    """Give one `BadImageWarning` that lists the images whose rows are NaN."""
+def list_failures(failures):
+    """Return a line for each of the first failures, and how many more there are."""
     listed = "\n".join(f"  {error}" for error in failures[:_NAMED_FAILURES])
     more = len(failures) - _NAMED_FAILURES
-    rest = f"\n  ... and {more} more" if more > 0 else ""
+    return f"{listed}\n  ... and {more} more" if more > 0 else listed
+
+
+def warn_of(failures):
+    """Give one `BadImageWarning` that lists the images whose rows are NaN."""
     warnings.warn(
         BadImageWarning(
             f"{len(failures)} image(s) could not be read; their rows are NaN "
-            f"(the warning's `failures` attribute lists all):\n{listed}{rest}",
+            "(the warning's `failures` attribute lists all):\n"
+            f"{list_failures(failures)}",
             failures,
         ),
         stacklevel=4,
