@@ -190,10 +190,9 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        return self._features(X, open_cache(self.cache))
-
-    def _features(self, X, cache):
-        [features] = extract_features(X, self._fitted_neck(), cache, self._settings())
+        [features] = extract_features(
+            X, self._fitted_neck(), open_cache(self.cache), self._settings()
+        )
         return features
 
     def _outputs(self, X, *, of_all=False):
