@@ -1,15 +1,26 @@
-"""Images through the neck, in this process: decoding and network side by side."""
+"""Images through the neck, in this process: decoding, network and caller side by side.
 
-from contextlib import closing
+Threads decode the next batches while one computes; rows are handed on, to be stored,
+while the network runs already on the next batch.
+"""
+
+import contextlib
+import functools
 
 import numpy as np
 
+from .._threads import all_cores
+from ._beside import compute_beside
 from ._decoding import decode_ahead
 
 __all__ = ["compute_rows"]
 
+# Threads that feed one device. While one waits for the result of a GPU, the other has
+# queued the next batch there; on a CPU a second one would only take its turns.
+_N_FEEDERS = {"cuda": 2}
 
-def compute_rows(source, indices, neck, device, settings):
+
+def compute_rows(source, indices, neck, device, settings, n_images=None):
     """Yield the features of images as they come.
 
     Parameters
@@ -18,8 +29,11 @@ def compute_rows(source, indices, neck, device, settings):
     indices : ndarray of int
         Which of its images.
     neck : necks.Neck
-    device : torch.device
+    device : torch.device or list of torch.device
+        Batches are shared out among several as each gets done.
     settings : ExtractionSettings
+    n_images : int, default=None
+        How many images the whole job has, where this is a part of it.
 
     Yields
     ------
@@ -28,16 +42,40 @@ def compute_rows(source, indices, neck, device, settings):
     outputs : list of ndarray of float32, shape (len(rows), n_features of the output)
         One for each of the neck's outputs.
     bad : dict of int to BadImageError
-        The images among `indices` found meanwhile that cannot be read.
+        The images among `indices` found meanwhile that cannot be read. With
+        ``on_error="raise"``, no more batches are begun after the first.
     """
+    devices = device if isinstance(device, list) else [device]
     batch_size = settings.batch_size
     if batch_size == "auto":
-        batch_size = neck.suggested_batch_size(device)
-    with (
-        neck.loaded(device, settings.precision) as run,
-        closing(
-            decode_ahead(source, indices, neck.preprocessing, batch_size)
-        ) as decoded,
-    ):
-        for rows, images, bad in decoded:
-            yield rows, run(np.stack(images)) if rows else [], bad
+        batch_size = min(neck.suggested_batch_size(device) for device in devices)
+    n_images = len(indices) if n_images is None else n_images
+    workers = [
+        functools.partial(_worker, neck, device, settings, n_images)
+        for device in devices
+        for _ in range(_N_FEEDERS.get(device.type, 1))
+    ]
+    decoded = decode_ahead(
+        source,
+        indices,
+        neck.preprocessing,
+        batch_size,
+        n_consumers=len(workers),
+        # What is being computed then is worth keeping, and comes out all the same.
+        stop_at_bad=settings.on_error == "raise",
+    )
+    with contextlib.closing(compute_beside(decoded, workers)) as computed:
+        yield from computed
+
+
+@contextlib.contextmanager
+def _worker(neck, device, settings, n_images):
+    """Lend the network in the form of ``compute(decoded batch) -> rows``."""
+    loaded = neck.loaded(device, settings.precision, settings.runtime, n_images)
+    with all_cores(device), loaded as run:
+
+        def compute(batch):
+            rows, images, bad = batch
+            return rows, run(np.stack(images)) if rows else [], bad
+
+        yield compute

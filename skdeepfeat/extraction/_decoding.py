@@ -10,17 +10,21 @@ from ..images import fit_to_network
 
 __all__ = ["decode_ahead"]
 
-# How many batches the decoding threads may be ahead of the network: one that is
+# How many batches the decoding threads may be ahead of one network: one that is
 # waiting while another is being filled. More only costs memory.
 _BATCHES_AHEAD = 2
 
 
-def decode_ahead(source, indices, preprocessing, batch_size):
+def decode_ahead(
+    source, indices, preprocessing, batch_size, n_consumers=1, stop_at_bad=False
+):
     """Yield (rows, images, failures) a batch, decoding the next ones meanwhile.
 
     Threads do the decoding: Pillow releases the GIL, and no process is forked after
     a GPU has been touched. The queue is bounded, so memory does not grow with X.
+    With `stop_at_bad`, the batch in which an image could not be read is the last.
     """
+    n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size
 
     def load(row):
         return fit_to_network(source.pixels(row), preprocessing)
@@ -31,7 +35,7 @@ def decode_ahead(source, indices, preprocessing, batch_size):
         pending = deque()
 
         def top_up():
-            while len(pending) < _BATCHES_AHEAD * batch_size + n_threads:
+            while len(pending) < n_ahead + n_threads:
                 row = next(remaining, None)
                 if row is None:
                     return
@@ -50,5 +54,7 @@ def decode_ahead(source, indices, preprocessing, batch_size):
                         bad[row] = error
                     top_up()
                 yield rows, images, bad
+                if bad and stop_at_bad:
+                    return
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,6 +1,6 @@
 """How X is read and the network run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["ExtractionSettings"]
 
@@ -15,18 +15,29 @@ class ExtractionSettings:
         (height, width[, channels]) of flat rows.
     max_pixels : int or None
         Larger images are refused before they are decoded.
+    storage_options : dict or None
+        With these fsspec reads addresses; None refuses them. Not shown.
     device : str or torch.device
     precision : {"float32", "bfloat16", "float16"}
     batch_size : int or "auto"
+    runtime : {"auto", "torch", "openvino"}
     on_error : {"raise", "nan"}
+    cache_layers : "stages", list of str and int, or None
+        Layers that are computed besides, for the cache, where anything is.
+    n_jobs : int or None
+        Workers among which images are shared out; None asks `joblib.parallel_config`.
     verbose : int
         Above 0, a progress bar counts the images that go through the network.
     """
 
     image_shape: tuple | None = None
     max_pixels: int | None = None
+    storage_options: dict | None = field(default=None, repr=False)
     device: object = "auto"
     precision: str = "float32"
     batch_size: int | str = "auto"
+    runtime: str = "auto"
     on_error: str = "raise"
+    cache_layers: str | list | tuple | None = None
+    n_jobs: int | None = 1
     verbose: int = 0

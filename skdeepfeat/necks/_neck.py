@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import logging
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,12 +11,15 @@ from torch.overrides import TorchFunctionMode
 
 from .._random import seeded
 from ._copying import copy_network
+from ._eager import EagerNetwork
 from ._layers import Output, resolve_outputs
 from ._messages import choice_error, is_about
 from ._names import make_spec
 from ._offline import explain_downloads
+from ._openvino import OpenVINOError, compiled_network
 from ._probe import Probe, probe_network
-from ._run import Runner
+from ._runner import Runner
+from ._runtimes import choose_runtime
 from ._spec import NetworkSpec
 from ._stages import find_stages
 from ._store import borrowed
@@ -23,6 +27,8 @@ from ._trainable import TrainableNeck, own_copy
 from ._weights import ModuleWeights
 
 __all__ = ["Neck", "probe_spec", "resolve_neck", "stages_of"]
+
+logger = logging.getLogger(__name__)
 
 # Raised when the rows of an unchanged network change for a reason of ours, such as
 # another arithmetic in a pooling: older cached rows are then left aside.
@@ -48,6 +54,11 @@ class Neck:
     spec: NetworkSpec
     layer: str | int | list | tuple | None
     pooling: str
+
+    def __getstate__(self):
+        # It is pickled to be sent to another process, whose machine may lack the
+        # device that a user's network is on.
+        return {**vars(self), "spec": self.spec.on_cpu()}
 
     # Examining a network takes about a second, and a run whose rows are all known does
     # not need it: so these two are found at first use.
@@ -156,13 +167,19 @@ class Neck:
         ]
 
     @contextlib.contextmanager
-    def loaded(self, device, precision="float32"):
+    def loaded(self, device, precision="float32", runtime="torch", n_images=None):
         """Lend the network on a device; weights are read here, at first use.
 
         Parameters
         ----------
         device : torch.device
-        precision : {"float32", "bfloat16", "float16"}, default="float32"
+        precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
+            What the network computes in; rows are float32 in any case.
+        runtime : {"auto", "torch", "openvino"}, default="torch"
+            What runs it. ``"auto"`` takes OpenVINO where it is installed, can run this
+            network and pays.
+        n_images : int, default=None
+            How many images there are to run; None for unknown, which counts as many.
 
         Yields
         ------
@@ -174,24 +191,56 @@ class Neck:
         ------
         WeightsNotFoundError
             If the weights are neither here nor to be downloaded.
-        ValueError
-            If a weights file is damaged or belongs to another network.
+        ImportError, ValueError
+            If a weights file is damaged or belongs to another network, or OpenVINO was
+            asked for and cannot be had.
         """
         device = torch.device(device)
         with contextlib.ExitStack() as stack:
-            network, random_head = stack.enter_context(borrowed(self.spec, device))
-            self._refuse_random_head(random_head)
-            run = Runner(
-                network,
-                self.outputs,
-                self.probe,
-                self.preprocessing,
-                device,
-                precision,
+            chosen = choose_runtime(
+                runtime, device, precision, self.preprocessing.crop, n_images
             )
-            del network  # the runner alone holds it, and lets go of it below
+            compute = None
+            if chosen == "openvino":
+                compute = self._compiled(precision, is_wanted=runtime == "openvino")
+            if compute is None:
+                compute = EagerNetwork(
+                    stack.enter_context(self._borrowed(device)),
+                    self.outputs,
+                    self.probe,
+                    self.preprocessing,
+                    device,
+                    precision,
+                )
+            run = Runner(compute, self.outputs, device)
+            del compute  # the runner alone holds it, and lets go of it below
             stack.callback(run.close)
             yield run
+
+    @contextlib.contextmanager
+    def _borrowed(self, device):
+        with borrowed(self.spec, device) as (network, random_head):
+            self._refuse_random_head(random_head)
+            yield network
+
+    def _compiled(self, precision, is_wanted):
+        """Return the network in OpenVINO's form, or None where it has to be torch's."""
+        try:
+            return compiled_network(
+                self.spec,
+                self.outputs,
+                self.probe,
+                precision,
+                functools.partial(self._borrowed, torch.device("cpu")),
+            )
+        except OpenVINOError as error:
+            if is_wanted:
+                raise ValueError(
+                    f"OpenVINO cannot run {self.spec.name!r}: {error}. Use "
+                    "runtime='torch', or 'auto', which does so by itself."
+                ) from error
+            logger.info("torch runs %s: OpenVINO cannot (%s)", self.spec.name, error)
+            return None
 
     def trainable(self):
         """Return the network up to the neck as a module with weights of its own.
@@ -206,8 +255,7 @@ class Neck:
         WeightsNotFoundError, ValueError
             As `loaded` does.
         """
-        with borrowed(self.spec, torch.device("cpu")) as (network, random_head):
-            self._refuse_random_head(random_head)
+        with self._borrowed(torch.device("cpu")) as network:
             own = own_copy(network)
         [output] = self.outputs
         stages = stages_of(self.spec)
@@ -229,6 +277,44 @@ class Neck:
         neck = Neck(spec, self.layer, self.pooling)
         # The modules are the same, so they need not be examined again.
         vars(neck).update(probe=self.probe, outputs=self.outputs)
+        return neck
+
+    def joined(self, layers):
+        """Return a neck with other layers' outputs behind this one's.
+
+        Parameters
+        ----------
+        layers : list of str and int, or "stages"
+            What the `cache_layers` parameter of an estimator says; ``"stages"`` is
+            all stages and the neck. Those that this neck has already are left out.
+
+        Returns
+        -------
+        Neck
+            Of the same network and pooling, in one pass.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are no such layers.
+        """
+        if not len(layers):
+            wanted = "None, 'stages' or a list of at least one layer"
+            raise choice_error("cache_layers", wanted, layers)
+        stages = functools.partial(stages_of, self.spec)
+        more = resolve_outputs(
+            [*stages(), "neck"] if layers == "stages" else list(layers),
+            self.pooling,
+            self.probe,
+            stages,
+            self.spec.name,
+            "cache_layers",
+        )
+        known = {one.layer for one in self.outputs}
+        outputs = (*self.outputs, *(one for one in more if one.layer not in known))
+        neck = Neck(self.spec, [one.layer for one in outputs], self.pooling)
+        # Examining a user's network takes time, and it is the same.
+        vars(neck).update(probe=self.probe, outputs=outputs)
         return neck
 
     def _refuse_random_head(self, head):

@@ -1,20 +1,11 @@
 """Running a batch through a network, no further than the last wanted layer."""
 
-import logging
-import threading
-
-import numpy as np
 import torch
 
-from .._device import compute_context, free_device_memory, is_out_of_memory
-from .._errors import OutOfMemoryError
-from ._copying import copy_network
 from ._layer import first_tensor
 from ._pooling import pool
 
-__all__ = ["Runner", "run_truncated"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["run_truncated"]
 
 
 class _Stop(BaseException):
@@ -136,135 +127,3 @@ class _Catcher:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-
-
-class Runner:
-    """Turns batches of images into rows of features on one device.
-
-    Parameters
-    ----------
-    network : Module
-        On `device`, in evaluation mode, used by nobody else.
-    outputs : sequence of Output
-    probe : Probe
-    preprocessing : Preprocessing
-        Its mean and std are applied here, on the device.
-    device : torch.device
-    precision : {"float32", "bfloat16", "float16"}
-    """
-
-    def __init__(self, network, outputs, probe, preprocessing, device, precision):
-        self._network = network
-        self._outputs = outputs
-        self._probe = probe
-        self._device = device
-        self._precision = precision
-        self._channels_last = True
-        self._dtype = _dtype_of(network)
-        shape = (1, 3, 1, 1)
-        self._mean = torch.tensor(preprocessing.mean, device=device).reshape(shape)
-        self._std = torch.tensor(preprocessing.std, device=device).reshape(shape)
-        self._largest_fit = None
-        self._lock = threading.Lock()
-
-    def __call__(self, batch):
-        """Return the features of a batch.
-
-        When the device's memory does not suffice, the batch is run in halves, and
-        later batches in parts of the size that did fit.
-
-        Parameters
-        ----------
-        batch : ndarray or Tensor of uint8, shape (n_images, height, width, 3)
-
-        Returns
-        -------
-        list of ndarray of float32, shape (n_images, n_features)
-            One for each wanted layer.
-
-        Raises
-        ------
-        OutOfMemoryError
-            If a single image is too much.
-        """
-        if self._network is None:
-            raise RuntimeError("the network was given back: load it again")
-        batch = torch.as_tensor(batch)
-        rows = [
-            np.empty((len(batch), one.n_features), np.float32) for one in self._outputs
-        ]
-        start = 0
-        with self._lock:
-            while start < len(batch):
-                size = min(self._largest_fit or len(batch), len(batch) - start)
-                part, cause = self._try(batch[start : start + size])
-                if part is None:
-                    self._shrink(size, tuple(batch.shape[1:3]), cause)
-                    continue
-                for whole, piece in zip(rows, part, strict=True):
-                    whole[start : start + size] = piece
-                start += size
-        return rows
-
-    def close(self):
-        """Let go of the network, so that the device's memory can be given back."""
-        self._network = None
-
-    def _try(self, batch):
-        """Return (rows, None), or (None, cause) when memory ran out."""
-        try:
-            return self._compute(batch), None
-        except Exception as error:
-            if self._channels_last and "view size is not compatible" in str(error):
-                self._use_contiguous()
-                return self._try(batch)
-            if not is_out_of_memory(error):
-                raise
-            # Leaving this block frees the traceback and with it the tensors.
-            return None, str(error).partition("\n")[0][:200]
-
-    def _compute(self, batch):
-        with compute_context(self._device, self._precision):
-            images = self._normalise(batch)
-            rows = run_truncated(self._network, images, self._outputs, self._probe)
-            return [row.cpu().numpy() for row in rows]
-
-    def _normalise(self, batch):
-        # Permuting leaves the channels last in memory; uint8 is the least to transfer.
-        images = batch.to(self._device).permute(0, 3, 1, 2).to(torch.float32)
-        images = images.div_(255).sub_(self._mean).div_(self._std)
-        if not self._channels_last:
-            images = images.contiguous()
-        return images.to(self._dtype) if self._precision == "float32" else images
-
-    def _use_contiguous(self):
-        """Go on with channels first: some networks' `view` cannot do otherwise."""
-        logger.debug("%s needs contiguous images", type(self._network).__name__)
-        self._channels_last = False
-        # A copy, because the weights as they are may be shared.
-        self._network = copy_network(
-            self._network, memory_format=torch.contiguous_format
-        )
-
-    def _shrink(self, size, shape, cause):
-        free_device_memory(self._device)
-        if size == 1:
-            raise OutOfMemoryError(
-                f"Not even one image of {shape[0]} x {shape[1]} pixels fits into the "
-                f"memory of {self._device} ({cause}). End what else uses that memory, "
-                "or choose a smaller 'image_size', a smaller 'model', "
-                "precision='bfloat16' or device='cpu'."
-            )
-        if self._largest_fit is None:
-            logger.warning(
-                "a batch of %d images does not fit into the memory of %s; "
-                "going on with smaller ones",
-                size,
-                self._device,
-            )
-        self._largest_fit = size // 2
-
-
-def _dtype_of(network):
-    floating = (p.dtype for p in network.parameters() if p.dtype.is_floating_point)
-    return next(floating, torch.float32)

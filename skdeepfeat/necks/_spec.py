@@ -1,13 +1,16 @@
 """What is known of a network before any of its weights are read."""
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from .._preprocessing import Preprocessing
-from ._weights import Weights
+from ._copying import copy_network
+from ._weights import ModuleWeights, Weights
 
 __all__ = ["NetworkSpec"]
 
@@ -60,3 +63,11 @@ class NetworkSpec:
     has_pre_logits: bool = False
     classifier: str | None = None
     module: nn.Module | None = None
+
+    def on_cpu(self):
+        """Return a spec of the same network; a user's own is copied to the CPU."""
+        if self.module is None:
+            return self
+        module = copy_network(self.module, torch.device("cpu"))
+        build = functools.partial(copy_network, module)
+        return replace(self, module=module, build=build, weights=ModuleWeights(module))

@@ -343,12 +343,12 @@ def test_a_device_holds_weights_only_while_they_are_used():
 
     before = on_device()
     with neck.loaded(device) as one, neck.loaded(device) as two:
-        n_parameters = len(list(one._network.parameters()))
+        n_parameters = len(list(one._network.network.parameters()))
         assert on_device() == before + n_parameters
         del two
     assert on_device() == before
     with neck.loaded(CPU) as run:
-        assert next(run._network.parameters()).device == CPU
+        assert next(run._network.network.parameters()).device == CPU
 
 
 def test_the_store_is_keyed_by_what_is_built(batch):

@@ -1,0 +1,90 @@
+"""A network run by torch itself, operation by operation."""
+
+import logging
+
+import torch
+
+from .._device import compute_context
+from ._copying import copy_network
+from ._run import run_truncated
+
+__all__ = ["EagerNetwork"]
+
+logger = logging.getLogger(__name__)
+
+
+class EagerNetwork:
+    """The way from pixels to rows in torch.
+
+    Parameters
+    ----------
+    network : Module
+        On `device`, in evaluation mode, used by nobody else.
+    outputs : sequence of Output
+    probe : Probe
+    preprocessing : Preprocessing
+        Its mean and std are applied here, on the device.
+    device : torch.device
+    precision : {"float32", "tf32", "bfloat16", "float16"}
+    """
+
+    def __init__(self, network, outputs, probe, preprocessing, device, precision):
+        self.network = network
+        self._outputs = outputs
+        self._probe = probe
+        self._device = device
+        self._precision = precision
+        self._channels_last = True
+        self._dtype = _dtype_of(network)
+        shape = (1, 3, 1, 1)
+        self._mean = torch.tensor(preprocessing.mean, device=device).reshape(shape)
+        self._std = torch.tensor(preprocessing.std, device=device).reshape(shape)
+
+    def __call__(self, batch):
+        """Return the rows of a batch.
+
+        Parameters
+        ----------
+        batch : Tensor of uint8, shape (n_images, height, width, 3)
+
+        Returns
+        -------
+        list of ndarray of float32, shape (n_images, n_features)
+        """
+        try:
+            return self._compute(batch)
+        except Exception as error:
+            if not self._channels_last or "view size is not compatible" not in str(
+                error
+            ):
+                raise
+        self._use_contiguous()
+        return self._compute(batch)
+
+    def _compute(self, batch):
+        with compute_context(self._device, self._precision):
+            images = self._normalise(batch)
+            rows = run_truncated(self.network, images, self._outputs, self._probe)
+            return [row.cpu().numpy() for row in rows]
+
+    def _normalise(self, batch):
+        # Permuting leaves the channels last in memory; uint8 is the least to transfer.
+        images = batch.to(self._device).permute(0, 3, 1, 2).to(torch.float32)
+        images = images.div_(255).sub_(self._mean).div_(self._std)
+        if not self._channels_last:
+            images = images.contiguous()
+        return images.to(self._dtype) if self._precision == "float32" else images
+
+    def _use_contiguous(self):
+        """Go on with channels first: some networks' `view` cannot do otherwise."""
+        logger.debug("%s needs contiguous images", type(self.network).__name__)
+        self._channels_last = False
+        # A copy, because the weights as they are may be shared.
+        self.network = copy_network(
+            self.network, memory_format=torch.contiguous_format
+        )
+
+
+def _dtype_of(network):
+    floating = (p.dtype for p in network.parameters() if p.dtype.is_floating_point)
+    return next(floating, torch.float32)

@@ -1,0 +1,65 @@
+"""What runs a network: torch itself, or a form that another library compiled."""
+
+from ._openvino import is_installed
+
+__all__ = ["RUNTIMES", "choose_runtime"]
+
+RUNTIMES = ("auto", "torch", "openvino")
+
+# Converting takes 2 to 4 s. At 224 x 224 on 2 cores it is won back after some 90 images
+# of ResNet-50 and 230 of the installed network; benchmarks/extraction.py prints it.
+_WORTH_CONVERTING = 256 * 224 * 224
+
+# OpenVINO computes float16 on a CPU in float32.
+_PRECISIONS = ("float32", "bfloat16")
+
+
+def choose_runtime(runtime, device, precision, crop, n_images):
+    """Return what is to run a network.
+
+    By rule and not by measuring, so that the same call gives the same numbers.
+
+    Parameters
+    ----------
+    runtime : {"auto", "torch", "openvino"}
+    device : torch.device
+    precision : {"float32", "tf32", "bfloat16", "float16"}
+    crop : tuple of (int, int)
+        Height and width of the images, pixels.
+    n_images : int or None
+        None is as many as pay.
+
+    Returns
+    -------
+    {"torch", "openvino"}
+
+    Raises
+    ------
+    ImportError
+        If OpenVINO is asked for by name and not installed.
+    ValueError
+        If it is asked for by name where it cannot be used.
+    """
+    if runtime == "openvino":
+        if device.type != "cpu":
+            raise ValueError(
+                "The 'runtime' parameter can be 'openvino' on the CPU only. Got it "
+                f"with device {str(device)!r}: use device='cpu' or runtime='auto'."
+            )
+        if precision not in _PRECISIONS:
+            raise ValueError(
+                "The 'runtime' parameter can be 'openvino' with precision 'float32' "
+                f"or 'bfloat16'. Got it with {precision!r}: use one of these, or "
+                "runtime='auto'."
+            )
+        if not is_installed():
+            raise ImportError(
+                "runtime='openvino' needs the package 'openvino', which is not "
+                "installed. Install it with: pip install 'skdeepfeat[openvino]'"
+            )
+        return runtime
+    if runtime == "torch" or device.type != "cpu" or precision not in _PRECISIONS:
+        return "torch"
+    height, width = crop
+    pays = n_images is None or n_images * height * width >= _WORTH_CONVERTING
+    return "openvino" if pays and is_installed() else "torch"
