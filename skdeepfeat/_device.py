@@ -11,6 +11,7 @@ __all__ = [
     "free_device_memory",
     "is_out_of_memory",
     "resolve_device",
+    "resolve_devices",
 ]
 
 PRECISIONS = {
@@ -62,6 +63,33 @@ def resolve_device(device):
     return resolved
 
 
+def resolve_devices(devices):
+    """Turn a `device` parameter that may hold several into torch devices.
+
+    Parameters
+    ----------
+    devices : str, torch.device, or list or tuple of these
+
+    Returns
+    -------
+    list of torch.device
+
+    Raises
+    ------
+    ValueError
+        If there is none, one is named twice, or as `resolve_device`.
+    """
+    if not isinstance(devices, (list, tuple)):
+        return [resolve_device(devices)]
+    resolved = [resolve_device(device) for device in devices]
+    if not resolved or len(set(resolved)) < len(resolved):
+        raise ValueError(
+            "The 'device' parameter must be a device or a list of different ones, at "
+            f"least one. Got {devices!r} instead."
+        )
+    return resolved
+
+
 def _is_available(name):
     return getattr(torch, name).is_available() if hasattr(torch, name) else False
 
@@ -78,16 +106,16 @@ def compute_context(device, precision):
 
     float32 means float32: on NVIDIA GPUs torch's convolutions round their inputs to
     TF32 by default, which moves features by 1e-3 against a CPU's, so that is
-    switched off for the time being.
+    switched off for the time being, unless it is asked for.
 
     Parameters
     ----------
     device : torch.device
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "tf32", "bfloat16", "float16"}
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        if precision != "float32":
+        if precision in ("bfloat16", "float16"):
             dtype = PRECISIONS[precision]
             stack.enter_context(torch.autocast(device.type, dtype=dtype))
         elif device.type == "cuda":
@@ -96,10 +124,22 @@ def compute_context(device, precision):
                     enabled=True,
                     benchmark=torch.backends.cudnn.benchmark,
                     deterministic=torch.backends.cudnn.deterministic,
-                    allow_tf32=False,
+                    allow_tf32=precision == "tf32",
                 )
             )
+            stack.enter_context(_matrix_products(allow_tf32=precision == "tf32"))
         yield
+
+
+@contextlib.contextmanager
+def _matrix_products(allow_tf32):
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_tf32
+    settings.allow_tf32 = allow_tf32
+    try:
+        yield
+    finally:
+        settings.allow_tf32 = before
 
 
 def is_out_of_memory(error):

@@ -20,7 +20,7 @@ __all__ = ["compute_rows"]
 _N_FEEDERS = {"cuda": 2}
 
 
-def compute_rows(source, indices, neck, device, settings, n_images=None):
+def compute_rows(source, indices, neck, devices, settings, n_images=None):
     """Yield the features of images as they come.
 
     Parameters
@@ -29,8 +29,8 @@ def compute_rows(source, indices, neck, device, settings, n_images=None):
     indices : ndarray of int
         Which of its images.
     neck : necks.Neck
-    device : torch.device or list of torch.device
-        Batches are shared out among several as each gets done.
+    devices : list of torch.device
+        Batches are shared out among them as each gets done.
     settings : ExtractionSettings
     n_images : int, default=None
         How many images the whole job has, where this is a part of it.
@@ -45,7 +45,6 @@ def compute_rows(source, indices, neck, device, settings, n_images=None):
         The images among `indices` found meanwhile that cannot be read. With
         ``on_error="raise"``, no more batches are begun after the first.
     """
-    devices = device if isinstance(device, list) else [device]
     batch_size = settings.batch_size
     if batch_size == "auto":
         batch_size = min(neck.suggested_batch_size(device) for device in devices)

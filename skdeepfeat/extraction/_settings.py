@@ -17,8 +17,8 @@ class ExtractionSettings:
         Larger images are refused before they are decoded.
     storage_options : dict or None
         With these fsspec reads addresses; None refuses them. Not shown.
-    device : str or torch.device
-    precision : {"float32", "bfloat16", "float16"}
+    device : str, torch.device, or list of these
+    precision : {"float32", "tf32", "bfloat16", "float16"}
     batch_size : int or "auto"
     runtime : {"auto", "torch", "openvino"}
     on_error : {"raise", "nan"}

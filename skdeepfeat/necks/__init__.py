@@ -8,5 +8,6 @@ from ._list import list_layers
 from ._names import list_models
 from ._neck import Neck, resolve_neck
 from ._pooling import POOLINGS
+from ._runtimes import RUNTIMES
 
-__all__ = ["POOLINGS", "Neck", "list_layers", "list_models", "resolve_neck"]
+__all__ = ["POOLINGS", "RUNTIMES", "Neck", "list_layers", "list_models", "resolve_neck"]

@@ -12,6 +12,9 @@ __all__ = ["EagerNetwork"]
 
 logger = logging.getLogger(__name__)
 
+# Precisions that leave the type of the weights alone; the others are torch.autocast's.
+_AS_THEY_ARE = ("float32", "tf32")
+
 
 class EagerNetwork:
     """The way from pixels to rows in torch.
@@ -73,7 +76,7 @@ class EagerNetwork:
         images = images.div_(255).sub_(self._mean).div_(self._std)
         if not self._channels_last:
             images = images.contiguous()
-        return images.to(self._dtype) if self._precision == "float32" else images
+        return images.to(self._dtype) if self._precision in _AS_THEY_ARE else images
 
     def _use_contiguous(self):
         """Go on with channels first: some networks' `view` cannot do otherwise."""
