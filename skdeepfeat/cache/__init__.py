@@ -5,15 +5,18 @@ networks it knows nothing.
 """
 
 from ._audit import CacheInfo, CheckReport, NamespaceInfo
-from ._cache import FeatureCache, NoCache, open_cache
+from ._cache import FeatureCache, NoCache
+from ._mapping_cache import MappingCache
 from ._memo import FileMemo
 from ._namespace import Namespace
+from ._open import open_cache
 
 __all__ = [
     "CacheInfo",
     "CheckReport",
     "FeatureCache",
     "FileMemo",
+    "MappingCache",
     "Namespace",
     "NamespaceInfo",
     "NoCache",

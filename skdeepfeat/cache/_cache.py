@@ -14,7 +14,7 @@ from ._null_store import NullStore
 from ._size import parse_size
 from ._store import Store
 
-__all__ = ["FeatureCache", "NoCache", "open_cache"]
+__all__ = ["FeatureCache", "NoCache"]
 
 DIRECTORY_VARIABLE = "SKDEEPFEAT_CACHE_DIR"
 
@@ -272,35 +272,3 @@ class FeatureCache(_RowCache):
         if self.max_size != "10 GB":
             shown.append(f"max_size={self.max_size!r}")
         return f"FeatureCache({', '.join(shown)})"
-
-
-def open_cache(value):
-    """Return the cache that a `cache` parameter stands for.
-
-    Parameters
-    ----------
-    value : None, "default", str, path-like or FeatureCache
-        None keeps nothing, ``"default"`` is ``FeatureCache()``, a path is the
-        directory of one. To use a directory named "default", write "./default".
-
-    Returns
-    -------
-    FeatureCache or NoCache
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    """
-    if value is None:
-        return NoCache()
-    if isinstance(value, _RowCache):
-        return value
-    if isinstance(value, str) and value == "default":
-        return FeatureCache()
-    if isinstance(value, (str, os.PathLike)):
-        return FeatureCache(value)
-    raise TypeError(
-        "The 'cache' parameter must be 'default', a directory's path, a FeatureCache "
-        f"or None for none at all. Got {value!r} instead."
-    )

@@ -1,0 +1,45 @@
+"""The cache that a `cache` parameter stands for."""
+
+import os
+from collections.abc import MutableMapping
+
+from ._cache import FeatureCache, NoCache, _RowCache
+from ._mapping_cache import MappingCache
+
+__all__ = ["open_cache"]
+
+
+def open_cache(value):
+    """Return the cache that a `cache` parameter stands for.
+
+    Parameters
+    ----------
+    value : None, "default", str, path-like, FeatureCache, MappingCache or mapping
+        None keeps nothing, ``"default"`` is ``FeatureCache()``, a path is the
+        directory of one, a mapping that of a `MappingCache`. To use a directory named
+        "default", write "./default".
+
+    Returns
+    -------
+    FeatureCache, MappingCache or NoCache
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    """
+    if value is None:
+        return NoCache()
+    if isinstance(value, _RowCache):
+        return value
+    if isinstance(value, str) and value == "default":
+        return FeatureCache()
+    if isinstance(value, (str, os.PathLike)):
+        return FeatureCache(value)
+    if isinstance(value, MutableMapping):
+        return MappingCache(value)
+    raise TypeError(
+        "The 'cache' parameter must be 'default', a directory's path, a FeatureCache, "
+        "a mapping such as fsspec.get_mapper('s3://bucket/rows'), or None for none at "
+        f"all. Got {value!r} instead."
+    )
