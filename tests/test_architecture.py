@@ -28,6 +28,7 @@ FLOORS = {
     "cache": 2,
     "training": 2,
     "extraction": 3,
+    "_handed_out": 3,
     "_onnx": 3,
     "_saving": 3,
     "_feature_extractor": 4,
@@ -40,6 +41,8 @@ FLOORS = {
     "_learning_check": 7,
     "plotting": 8,
     "__init__": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 
 

@@ -1,0 +1,112 @@
+"""``skdeepfeat cache``: what is in it, is it sound, out with what is not wanted."""
+
+import dataclasses
+import fnmatch
+
+import click
+
+from ._options import debug_option, json_option
+from ._output import say, write_json
+
+__all__ = ["cache"]
+
+_directory = click.option(
+    "--cache",
+    "directory",
+    type=click.Path(exists=True, file_okay=False),
+    help="The cache's folder. By default the user's: SKDEEPFEAT_CACHE_DIR, or the "
+    "platform's folder for caches.",
+)
+
+
+@click.group
+@debug_option
+def cache():
+    """Look after the cache of features."""
+
+
+@cache.command
+@_directory
+@click.option("--namespace", metavar="PATTERN", help='Only these, such as "resnet*".')
+@json_option
+@debug_option
+def info(directory, namespace, as_json):
+    """Show where the cache is, how large, and what it holds of which network."""
+    found = _open(directory).info()
+    if namespace is not None:
+        found = dataclasses.replace(found, namespaces=_matching(found, namespace))
+    if as_json:
+        write_json(_as_json(found))
+    else:
+        click.echo(found)
+
+
+@cache.command
+@_directory
+@click.option("--no-repair", is_flag=True, help="Only look; leave what is damaged.")
+@debug_option
+def check(directory, no_repair):
+    """Examine every row's checksum, and remove the rows that are damaged.
+
+    A file whose structure is damaged is set aside. If anything was wrong, the exit
+    status is 1.
+    """
+    report = _open(directory).check(repair=not no_repair)
+    click.echo(report)
+    if not report.ok:
+        click.get_current_context().exit(1)
+
+
+@cache.command
+@_directory
+@click.option(
+    "--namespace",
+    metavar="PATTERN",
+    help='Only the rows of these, such as "resnet*"; `skdeepfeat cache info` lists '
+    "them. By default everything.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@debug_option
+def clear(directory, namespace, yes):
+    """Remove rows, and give their space back to the disk."""
+    store = _open(directory)
+    found = store.info()
+    wanted = found.namespaces if namespace is None else _matching(found, namespace)
+    n_rows = sum(each.n_rows for each in wanted)
+    if not yes and n_rows:
+        for each in wanted:
+            say(f"  {each}")
+        click.confirm(
+            f"Remove {n_rows:,} rows from {found.path}?", abort=True, err=True
+        )
+    removed = store.clear(namespace)
+    say(f"{removed:,} rows removed from {found.path}.")
+
+
+def _open(directory):
+    from .. import FeatureCache
+
+    return FeatureCache(directory)
+
+
+def _matching(found, pattern):
+    """Return the namespaces that `FeatureCache.clear` takes a pattern to mean."""
+    matching = tuple(
+        each
+        for each in found.namespaces
+        if pattern in (each.key, each.label) or fnmatch.fnmatchcase(each.label, pattern)
+    )
+    if not matching:
+        raise click.ClickException(
+            f"Nothing in {found.path} matches {pattern!r}. `skdeepfeat cache info` "
+            "lists what there is."
+        )
+    return matching
+
+
+def _as_json(found):
+    record = dataclasses.asdict(found)
+    for each in record["namespaces"]:
+        used = each["last_used"]
+        each["last_used"] = used.isoformat() if used else None
+    return record

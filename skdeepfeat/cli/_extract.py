@@ -1,0 +1,249 @@
+"""``skdeepfeat extract``: images in, a file of features out."""
+
+import csv
+import io
+import os
+import sys
+import time
+
+import click
+
+from ._inputs import collect_paths
+from ._options import (
+    BatchSize,
+    CacheSize,
+    Devices,
+    ImageSize,
+    Layer,
+    LayerList,
+    debug_option,
+    weights_option,
+)
+from ._output import log_to_stderr, say
+from ._program import set_resume_hint, show_all_warnings, usage_errors
+
+__all__ = ["extract"]
+
+FORMATS = (".parquet", ".npy", ".zarr")
+# Written out, because the rooms that know them import torch; a test compares.
+POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+RUNTIMES = ("auto", "torch", "openvino")
+
+
+def _check_output(ctx, param, value):
+    ending = os.path.splitext(value.rstrip("/"))[1]
+    if ending not in FORMATS:
+        raise click.BadParameter(
+            f"{value!r} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+        )
+    folder = os.path.dirname(os.path.abspath(value))
+    if not os.path.isdir(folder):
+        raise click.BadParameter(f"there is no folder {folder!r}.")
+    return value
+
+
+@click.command
+@click.argument("images", nargs=-1, metavar="[IMAGES|FOLDERS]...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    callback=_check_output,
+    help="Where the features go: .parquet, .npy or .zarr.",
+)
+@click.option(
+    "--from-file",
+    metavar="FILE",
+    help="A file that lists images: one path a line, or a table (.csv, .tsv, "
+    ".parquet). - is the standard input.",
+)
+@click.option("--column", metavar="NAME", help="The table's column with the paths.")
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False),
+    help="Where relative paths of --from-file begin, in place of the working "
+    "directory.",
+)
+@click.option(
+    "--model",
+    default="efficientnet_lite0",
+    show_default=True,
+    metavar="NAME",
+    help="The network; `skdeepfeat models` lists them.",
+)
+@weights_option
+@click.option(
+    "--layer",
+    type=Layer(),
+    multiple=True,
+    metavar="NAME|N",
+    help="A layer, or a stage by its number; may be repeated, for several side by "
+    "side. `skdeepfeat layers MODEL` lists them. By default the neck: what enters the "
+    "last linear layer.",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(POOLINGS),
+    default="auto",
+    show_default=True,
+    help="How the map of a layer becomes a row.",
+)
+@click.option(
+    "--image-size",
+    type=ImageSize(),
+    metavar="N|HxW",
+    help="Pixels, in place of the weights' own size.",
+)
+@click.option(
+    "--batch-size",
+    type=BatchSize(),
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="How many images run at once.",
+)
+@click.option(
+    "--device",
+    type=Devices(),
+    default="auto",
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help="Such as cpu or cuda; several, such as cuda:0,cuda:1, share the batches.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="What the network computes in; the features are float32.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default="auto",
+    show_default=True,
+    help="What runs the network: on a CPU OpenVINO, where it is installed and pays.",
+)
+@click.option(
+    "--n-jobs",
+    type=int,
+    metavar="N",
+    help="Processes that share out the work; rarely worth it, as one uses all cores.",
+)
+@click.option(
+    "--cache",
+    default="default",
+    show_default=True,
+    metavar="DIR|none",
+    help="Where computed rows are kept for the next time.",
+)
+@click.option(
+    "--cache-size",
+    type=CacheSize(),
+    default="10 GB",
+    show_default=True,
+    metavar="SIZE|none",
+    help="What the cache may take on disk.",
+)
+@click.option(
+    "--cache-layers",
+    type=LayerList(),
+    metavar="stages|LIST",
+    help="Layers to compute besides, in the same pass, and keep in the cache for a "
+    "search to come: stages, or a list such as 2,3,neck.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(("raise", "nan")),
+    default="raise",
+    show_default=True,
+    help="What to do with an image that cannot be read: end, or put a row of NaN "
+    "there and go on.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Show nothing but warnings and errors."
+)
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Show progress also where stderr is no terminal, and what is going on.",
+)
+@debug_option
+@click.pass_context
+def extract(
+    ctx, images, output, from_file, column, root, quiet, verbose, overwrite, **options
+):
+    r"""Write the features of images to a file, one row an image.
+
+    Rows are in the order of the arguments; folders are searched through, and their
+    images sorted by path. A .parquet file has the path of every image beside its
+    features. .npy and .zarr hold the numbers alone, so the paths stand in a table
+    beside them, in the same order: features.npy and features.npy.images.csv.
+
+    \b
+    skdeepfeat extract photos/ -o features.parquet
+    skdeepfeat extract photos/ -o features.npy --model resnet50 --layer 3 --layer neck
+    skdeepfeat extract --from-file train.csv --column path -o features.parquet
+
+    An image that was computed before, whatever the command or script, comes from the
+    cache. An interrupted run goes on where it stopped when it is started again.
+    """
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other.")
+    paths, n_skipped = collect_paths(images, from_file, column, root)
+    if verbose:
+        log_to_stderr(ctx)
+        show_all_warnings()
+    if n_skipped and not quiet:
+        say(f"{n_skipped:,} other file(s) in the folders passed over.")
+    shows_progress = verbose or (not quiet and sys.stderr.isatty())
+    extractor = _make_extractor(verbose=int(shows_progress), **options)
+    _check_parameters(extractor, paths)
+    set_resume_hint(ctx, " Run the same command again: it goes on from there.")
+    start = time.perf_counter()
+    written = extractor.extract_to(paths, output, overwrite=overwrite)
+    if written.suffix != ".parquet":
+        _write_paths(f"{written}.images.csv", paths)
+    if not quiet:
+        n_features = len(extractor.get_feature_names_out())
+        seconds = time.perf_counter() - start
+        say(
+            f"{written}: {len(paths):,} rows x {n_features:,} features in "
+            f"{seconds:.1f} s."
+        )
+
+
+def _make_extractor(layer, cache, cache_size, **parameters):
+    from .. import FeatureCache, PretrainedFeatureExtractor
+
+    if cache.lower() == "none":
+        store = None
+    else:
+        store = FeatureCache(None if cache == "default" else cache, cache_size)
+    layer = (list(layer) if len(layer) > 1 else layer[0]) if layer else None
+    return PretrainedFeatureExtractor(layer=layer, cache=store, **parameters)
+
+
+def _check_parameters(extractor, paths):
+    """Find what is wrong with the command before any image is read."""
+    from .._device import resolve_devices
+
+    with usage_errors():
+        extractor.fit(paths)
+        resolve_devices(extractor.device)
+
+
+def _write_paths(path, paths):
+    """Write a table of one column, under the name that Parquet files give it."""
+    from .._atomic_file import write_atomically
+
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["image"])
+    rows.writerows([each] for each in paths)
+    # File names need not be text; they come back from the same coding.
+    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))

@@ -1,0 +1,149 @@
+"""From what stands on the command line to the paths of images."""
+
+import os
+import re
+import sys
+
+import click
+
+from .._errors import did_you_mean
+
+__all__ = ["collect_paths"]
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_TABLES = (".csv", ".tsv", ".parquet")
+_LISTS = (*_TABLES, ".txt")
+
+
+def collect_paths(inputs, from_file, column, root):
+    """Return the paths of the images, in the order in which they were named.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Files, folders (searched through), addresses.
+    from_file : str or None
+        A file that lists paths; "-" is the standard input.
+    column : str or None
+        The column of a table that holds them.
+    root : str or None
+        Where relative paths of `from_file` begin; None is the working directory.
+
+    Returns
+    -------
+    paths : list of str
+    n_skipped : int
+        Files in the folders that are no images.
+
+    Raises
+    ------
+    click.UsageError
+        If what was named is not there, or no image is in it.
+    """
+    if from_file is None and (column is not None or root is not None):
+        raise click.UsageError("--column and --root belong to --from-file.")
+    if not inputs and from_file is None:
+        raise click.UsageError("Name images, folders, or a list with --from-file.")
+    paths, n_skipped = [], 0
+    for name in inputs:
+        found, skipped = _images_of(name)
+        paths += found
+        n_skipped += len(skipped)
+    if from_file is not None:
+        listed = _read_list(from_file, column)
+        if not listed:
+            raise click.UsageError(f"There is no path in {from_file!r}.")
+        paths += [_below(root, path) for path in listed]
+    return paths, n_skipped
+
+
+def _images_of(name):
+    if _URL.match(name):
+        return [name], []
+    if os.path.isdir(name):
+        from ..images import find_images
+
+        found, skipped = find_images(name)
+        if not found:
+            raise click.UsageError(
+                f"There is no image in the folder {name!r}"
+                + (f", only {len(skipped)} other file(s)." if skipped else ".")
+            )
+        return found, skipped
+    if not os.path.lexists(name):
+        raise click.UsageError(f"There is no file or folder {name!r}.")
+    if name.lower().endswith(_LISTS):
+        raise click.UsageError(
+            f"{name!r} is no image. If it lists paths of images: --from-file {name}"
+        )
+    return [name], []
+
+
+def _below(root, path):
+    # An empty cell stays one: the row is there, and its image is not.
+    if root is None or not isinstance(path, str) or _URL.match(path):
+        return path
+    return os.path.join(root, path)
+
+
+def _read_list(path, column):
+    if path != "-" and not os.path.isfile(path):
+        if os.path.isdir(path):
+            raise click.UsageError(
+                f"{path!r} is a folder: name it without --from-file."
+            )
+        if not os.path.exists(path):  # else a pipe, as shells make them with <(...)
+            raise click.UsageError(f"There is no file {path!r}.")
+    if column is None and not path.lower().endswith(_TABLES):
+        return _read_lines(path)
+    return _column_of(_read_table(path), column, path)
+
+
+def _read_lines(path):
+    try:
+        with click.open_file(path, encoding="utf-8-sig") as file:
+            lines = [line.rstrip("\r\n") for line in file]
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"{path!r} must be text, in UTF-8, with one path a line ({error})."
+        ) from error
+    return [line for line in lines if line.strip()]
+
+
+def _read_table(path):
+    import pandas as pd
+
+    from .._optional import import_optional
+
+    if path.lower().endswith(".parquet"):
+        import_optional("pyarrow", extra="parquet", purpose="Reading Parquet files")
+        return pd.read_parquet(path)
+    try:
+        return pd.read_csv(
+            sys.stdin if path == "-" else path,
+            sep="\t" if path.lower().endswith(".tsv") else ",",
+            dtype=str,
+            # A file may be called NA.
+            keep_default_na=False,
+            na_values=[""],
+        )
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise click.UsageError(f"{path!r} is no table: {error}") from error
+
+
+def _column_of(table, column, path):
+    columns = [str(each) for each in table.columns]
+    if column is None:
+        if len(columns) > 1:
+            raise click.UsageError(
+                f"Say with --column which of the {len(columns)} columns of {path!r} "
+                f"holds the paths: {', '.join(columns[:12])}."
+            )
+        column = columns[0]
+    if column not in columns:
+        raise click.UsageError(
+            f"{path!r} has no column {column!r}, but {', '.join(columns[:12])}."
+            f"{did_you_mean(column, columns)}"
+        )
+    values = table.iloc[:, columns.index(column)]
+    return values.astype(object).where(values.notna(), None).tolist()

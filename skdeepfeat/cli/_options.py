@@ -1,0 +1,125 @@
+"""Options that several commands have, and the types of their values."""
+
+import re
+
+import click
+
+from ._program import debug_option
+
+__all__ = [
+    "BatchSize",
+    "CacheSize",
+    "Devices",
+    "ImageSize",
+    "Layer",
+    "LayerList",
+    "debug_option",
+    "json_option",
+    "weights_option",
+]
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON, for scripts."
+)
+
+
+class Weights(click.ParamType):
+    """What the `weights` parameter takes; "none" is None, random weights."""
+
+    name = "weights"
+
+    def convert(self, value, param, ctx):
+        return None if value.lower() == "none" else value
+
+
+weights_option = click.option(
+    "--weights",
+    type=Weights(),
+    metavar="NAME|FILE|none",
+    default="default",
+    show_default=True,
+    help="What the source of the network names so, a file (.safetensors, .pth), or "
+    "none for random ones.",
+)
+
+
+class ImageSize(click.ParamType):
+    """Pixels: the side of a square, or height x width."""
+
+    name = "image size"
+
+    def convert(self, value, param, ctx):
+        found = re.fullmatch(r"(\d+)(?:[x,](\d+))?", value, re.IGNORECASE)
+        sides = [int(side) for side in found.groups() if side] if found else [0]
+        if min(sides) < 1:
+            self.fail(
+                f"{value!r} is no size in pixels such as 224, or HEIGHTxWIDTH such as "
+                "224x320.",
+                param,
+                ctx,
+            )
+        return sides[0] if len(sides) == 1 else tuple(sides)
+
+
+class BatchSize(click.ParamType):
+    """A number above zero, or "auto"."""
+
+    name = "batch size"
+
+    def convert(self, value, param, ctx):
+        if value == "auto":
+            return value
+        if not value.isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither a number above 0 nor auto.", param, ctx)
+        return int(value)
+
+
+class Layer(click.ParamType):
+    """The name of a layer, or the number of a stage."""
+
+    name = "layer"
+
+    def convert(self, value, param, ctx):
+        return int(value) if re.fullmatch(r"-?\d+", value) else value
+
+
+class LayerList(click.ParamType):
+    """Layers with commas between them, or "stages" for every stage and the neck."""
+
+    name = "layers"
+
+    def convert(self, value, param, ctx):
+        if value == "stages":
+            return value
+        return [Layer().convert(each, param, ctx) for each in _parts(value)]
+
+
+class Devices(click.ParamType):
+    """A device, or several with commas between them."""
+
+    name = "device"
+
+    def convert(self, value, param, ctx):
+        devices = _parts(value)
+        return devices if len(devices) > 1 else value
+
+
+def _parts(value):
+    return [each.strip() for each in value.split(",")]
+
+
+class CacheSize(click.ParamType):
+    """Bytes with a unit; "none" is no limit."""
+
+    name = "size"
+
+    def convert(self, value, param, ctx):
+        from ..cache import FeatureCache
+
+        value = None if value.lower() == "none" else value
+        try:
+            FeatureCache(max_size=value)
+        except ValueError as error:
+            self.fail(f"{value!r} is no size such as '20 GB' or none.", param, ctx)
+            raise AssertionError from error
+        return value

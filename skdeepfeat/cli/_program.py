@@ -1,0 +1,139 @@
+"""What becomes of errors, warnings and Ctrl-C: one line on stderr, an exit code."""
+
+import contextlib
+import errno
+import traceback
+import warnings
+
+import click
+
+from .._errors import BadImageError, BadImageWarning, CacheWarning
+from ._output import say
+
+__all__ = [
+    "Program",
+    "debug_option",
+    "set_resume_hint",
+    "show_all_warnings",
+    "usage_errors",
+]
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+# Broken images that a warning lists, enough for a night's run and for a screen.
+_LISTED_FAILURES = 100
+
+# Keys of click's `Context.meta`, which all contexts of one command line share.
+_DEBUG = f"{__name__}.debug"
+_RESUME_HINT = f"{__name__}.resume_hint"
+
+
+class Program(click.Group):
+    """A group of commands that end in one line in place of a traceback."""
+
+    def invoke(self, ctx):
+        """Run the command; turn what it raises into a message and an exit code."""
+        with _own_warnings(everything=bool(ctx.meta.get(_DEBUG))):
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                if ctx.meta.get(_DEBUG):
+                    say(traceback.format_exc())
+                say(f"Interrupted.{ctx.meta.get(_RESUME_HINT, '')}")
+                ctx.exit(INTERRUPTED)
+            except (click.ClickException, click.Abort, click.exceptions.Exit):
+                raise
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                    raise  # `| head` has read enough; click ends quietly
+                if ctx.meta.get(_DEBUG):
+                    say(traceback.format_exc())
+                raise click.ClickException(_in_words(error, ctx)) from error
+
+
+# How the ways out that errors name are spelled on the command line.
+_SPELLED_HERE = {"overwrite=True": "--overwrite"}
+
+
+def _in_words(error, ctx):
+    """Return the text of an error as a user of the command line can use it."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without "[Errno 2]"
+        name = f": {error.filename}" if error.filename is not None else ""
+        text = f"{error.strerror}{name}"
+    text = text.strip()
+    for in_python, here in _SPELLED_HERE.items():
+        text = text.replace(in_python, here)
+    if isinstance(error, BadImageError):
+        return f"{text}. With --on-error nan its row is NaN, and the work goes on."
+    # Errors of ours, and of the system, say it all; of others the class does, too.
+    ours = type(error).__module__.startswith("skdeepfeat")
+    plain = ours or type(error) in (ValueError, TypeError, ImportError)
+    if not text or not (plain or isinstance(error, OSError)):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if not (plain or isinstance(error, OSError)) and not ctx.meta.get(_DEBUG):
+        text += " (--debug shows where)"
+    return text
+
+
+@contextlib.contextmanager
+def _own_warnings(everything):
+    """Show our warnings as one line each, and others only where all are wanted."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("ignore")
+        for category in (BadImageWarning, CacheWarning):
+            warnings.simplefilter("always", category)
+        if everything:
+            show_all_warnings()
+        yield
+
+
+def show_all_warnings():
+    """Show the warnings of other packages, too, until the command is done."""
+    warnings.simplefilter("default")
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if isinstance(message, BadImageWarning):
+        message = _list_failures(message.failures)
+    say(f"Warning: {message}")
+
+
+def _list_failures(failures):
+    lines = [f"{len(failures):,} image(s) could not be read; their rows are NaN:"]
+    lines += [f"  {error}" for error in failures[:_LISTED_FAILURES]]
+    more = len(failures) - _LISTED_FAILURES
+    lines += [f"  ... and {more:,} more"] if more > 0 else []
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def usage_errors():
+    """Turn what a parameter's value raises into an error of the command line."""
+    try:
+        yield
+    except BadImageError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def set_resume_hint(ctx, text):
+    """Say how an interrupted command goes on, should this one be interrupted."""
+    ctx.meta[_RESUME_HINT] = text
+
+
+def _note_debug(ctx, parameter, value):
+    if value:
+        ctx.meta[_DEBUG] = True
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_note_debug,
+    help="Show tracebacks, and the warnings of other packages.",
+)
