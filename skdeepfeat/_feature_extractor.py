@@ -99,6 +99,15 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         platform, or what the environment variable ``SKDEEPFEAT_CACHE_DIR`` says; None
         keeps nothing.
 
+    cache_layers : "stages", list of str and int, or None, default=None
+        Layers whose rows are computed besides, in the same pass, whenever an image has
+        to be computed, and kept in the cache: the candidates for `layer` in a
+        search, which then costs one pass for all of them in place of one for each.
+        ``"stages"`` means every stage and the neck. `pooling` applies to all. What
+        `transform` returns is `layer` alone. The network runs up to the last of them,
+        and their rows take their room in the cache. With ``cache=None``, which keeps
+        nothing, only `layer` is computed.
+
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError` that
         names row, file and cause (what was computed so far stays in the cache), or
@@ -180,6 +189,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         "device": [str, torch_device],
         "precision": [StrOptions(set(PRECISIONS))],
         "cache": [str, os.PathLike, FeatureCache, None],
+        "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "on_error": [StrOptions({"raise", "nan"})],
         "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "random_state": [Interval(numbers.Integral, 0, None, closed="left")],
@@ -200,6 +210,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         device="auto",
         precision="float32",
         cache="default",
+        cache_layers=None,
         on_error="raise",
         max_pixels=89_478_485,
         random_state=0,
@@ -216,6 +227,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         self.device = device
         self.precision = precision
         self.cache = cache
+        self.cache_layers = cache_layers
         self.on_error = on_error
         self.max_pixels = max_pixels
         self.random_state = random_state
@@ -240,7 +252,9 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         """
         self._validate_params()
         validate_images(self, X, reset=True)
-        self._resolve_neck()
+        neck = self._resolve_neck()
+        if self.cache_layers is not None:
+            neck.joined(self.cache_layers)
         return self
 
     def transform(self, X):
@@ -376,6 +390,7 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
             precision=self.precision,
             batch_size=self.batch_size,
             on_error=self.on_error,
+            cache_layers=self.cache_layers,
             verbose=int(self.verbose),
         )
         return X, self._resolve_neck(), open_cache(self.cache), settings

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from .._device import resolve_device
 from .._filestat import is_settled, stat_file
-from .._fingerprint import digest_file
+from .._fingerprint import digest_description, digest_file
 from ..cache import Namespace
 from ..images import make_image_source
 from ._compute import compute_rows
@@ -83,13 +83,13 @@ class Extraction:
         self.source = make_image_source(
             X, image_shape=settings.image_shape, max_pixels=settings.max_pixels
         )
-        memo = cache.file_memo()
-        self.digests, failures = self.source.digests(memo)
+        self._memo = cache.file_memo()
+        self.digests, failures = self.source.digests(self._memo)
         if failures and settings.on_error == "raise":
             # Nothing has been computed yet, so nothing is lost by saying so at once.
             raise failures[min(failures)]
         self._failures = dict(failures)
-        self.namespaces = _namespaces(neck, settings.precision, memo)
+        self.namespaces = _namespaces(neck, settings.precision, self._memo)
 
     def __len__(self):
         return len(self.source)
@@ -141,6 +141,13 @@ class Extraction:
         BadImageError
             With ``on_error="raise"``, at the first image that cannot be read.
         """
+        neck, n_wanted = self.neck, len(self.namespaces)
+
+        def join_others():
+            nonlocal neck
+            neck = self.neck.joined(self.settings.cache_layers)
+            found = _namespaces(neck, self.settings.precision, self._memo)
+            return found[n_wanted:]
 
         def compute(positions):
             logger.info(
@@ -153,13 +160,13 @@ class Extraction:
                     unit="image",
                     disable=self.settings.verbose < 1 or on_computed is not None,
                 ) as bar,
-                closing(self._compute(rows[positions])) as computed,
+                closing(self._compute(rows[positions], neck)) as computed,
             ):
                 for done, outputs, bad in computed:
                     self._failures.update(bad)
                     done = np.array(done, np.intp)
                     if on_computed is not None:
-                        on_computed(done, outputs, len(bad))
+                        on_computed(done, outputs[:n_wanted], len(bad))
                     if len(done):
                         yield np.searchsorted(rows, done), outputs
                     bar.update(len(done) + len(bad))
@@ -168,11 +175,16 @@ class Extraction:
 
         digests = [self.digests[row] for row in rows.tolist()]
         return self._cache.fetch(
-            self.namespaces, digests, compute, self.neck.n_features
+            self.namespaces,
+            digests,
+            compute,
+            self.neck.n_features,
+            also=None if self.settings.cache_layers is None else join_others,
+            place=str(self._device),
         )
 
-    def _compute(self, rows):
-        return compute_rows(self.source, rows, self.neck, self._device, self.settings)
+    def _compute(self, rows, neck):
+        return compute_rows(self.source, rows, neck, self._device, self.settings)
 
 
 def _namespaces(neck, precision, memo):
@@ -180,9 +192,19 @@ def _namespaces(neck, precision, memo):
         precision, functools.partial(_digest_weights, memo=memo)
     )
     return [
-        Namespace(description, f"{label}, {precision}")
+        Namespace(description, f"{label}, {precision}", _work_of(description))
         for description, label in zip(descriptions, neck.labels(), strict=True)
     ]
+
+
+def _work_of(description):
+    """Return a name for the network that computes a layer: all but what is taken."""
+    network = {
+        name: value
+        for name, value in description.items()
+        if name not in ("layer", "pooling")
+    }
+    return digest_description(network)
 
 
 def _digest_weights(path, memo):
