@@ -1,0 +1,46 @@
+"""What `get_params` hands out: nothing that shows a password or copies a cache.
+
+scikit-learn shows, clones and compares an estimator by what `get_params` returns, also
+where it is a step of a pipeline. There is no other place to say, once for text and
+HTML, that a value is not to be shown.
+"""
+
+from collections.abc import MutableMapping
+
+from .cache import MappingCache
+
+__all__ = ["HandsOutParameters", "StorageOptions"]
+
+
+class StorageOptions(dict):
+    """A dict that shows the names in it and not the values."""
+
+    def __repr__(self):
+        return f"{{{', '.join(f'{name!r}: <hidden>' for name in self)}}}"
+
+
+class HandsOutParameters:
+    """Estimators with the parameters `cache` and `storage_options`."""
+
+    def get_params(self, deep=True):
+        """Return the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also those of parameters that are estimators.
+
+        Returns
+        -------
+        params : dict
+            A mapping given as `cache` comes as the `MappingCache` over it, which
+            clones share instead of copying it. `storage_options` is equal to what was
+            given, but shows no values.
+        """
+        params = super().get_params(deep=deep)
+        options, cache = params["storage_options"], params["cache"]
+        if type(options) is dict:
+            params["storage_options"] = StorageOptions(options)
+        if isinstance(cache, MutableMapping):
+            params["cache"] = MappingCache(cache)
+        return params

@@ -1,0 +1,416 @@
+"""Files behind addresses (``s3://``, ``https://``, ``zip://...::...``), through fsspec.
+
+Nothing here happens unless the user gave `storage_options`: a table with a column of
+addresses must not make a program reach for the network by itself.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from skdeepfeat._errors import BadImageError, did_you_mean
+from skdeepfeat._filestat import FileStat
+from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._optional import import_optional
+
+from ._files import FileMemo
+from ._remote_identity import Version, identify, is_settled
+from ._spool import Spool
+
+__all__ = ["RemoteFiles", "RemotePlace", "open_place"]
+
+# Downloads at the same time: they wait for the network, not for a core. It is also
+# the number of files whose bytes are in memory.
+_AT_ONCE = 32
+# Files between two visits to the memo, as for local ones.
+_WINDOW = 1024
+
+
+@dataclass(frozen=True)
+class RemotePlace:
+    """A file system of fsspec, opened for one X.
+
+    Attributes
+    ----------
+    fs : fsspec.AbstractFileSystem
+    options : dict
+        What the user gave.
+    lock : context manager
+        Held while `fs` is used; does nothing where it may be used by many threads.
+    """
+
+    fs: Any
+    options: Mapping
+    lock: Any
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is a ZIP or TAR file, or the like, of which files are read."""
+        from fsspec.archive import AbstractArchiveFileSystem
+
+        return isinstance(self.fs, AbstractArchiveFileSystem)
+
+
+class RemoteFiles:
+    """What X's addresses lead to: read, digested, and remembered for a while.
+
+    Parameters
+    ----------
+    storage_options : mapping
+        The file system's options. They go to the one protocol that X uses, or, under
+        its name, to one of several: ``{"s3": {"anon": True}}``.
+    """
+
+    def __init__(self, storage_options: Mapping):
+        self._options = storage_options
+        self._begin()
+
+    def _begin(self):
+        self._lock = threading.RLock()
+        self._places: dict[tuple, RemotePlace | BadImageError] = {}
+        self._spool = Spool()
+
+    def __getstate__(self):
+        # Connections, locks and files stay where they are; a worker opens its own.
+        return {"_options": self._options}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._begin()
+
+    def read(self, address: str) -> bytes:
+        """Return the content of a file, from the spool if it has just been digested.
+
+        Parameters
+        ----------
+        address : str
+
+        Returns
+        -------
+        bytes
+            Not empty.
+
+        Raises
+        ------
+        BadImageError
+            If it cannot be read.
+        ImportError
+            Without fsspec.
+        """
+        data = self._spool.get(address)
+        return self._download(address) if data is None else data
+
+    def digests(
+        self, addresses: Sequence[str], memo: FileMemo | None
+    ) -> list[bytes | BadImageError]:
+        """Return the content digest of each file, or why there is none.
+
+        What is read for it is kept in a spool, as far as there is room, until its
+        pixels are wanted.
+
+        Parameters
+        ----------
+        addresses : sequence of str
+            A file that is named twice is read once.
+        memo : FileMemo or None
+            Files that it knows, in the same version, are not read.
+
+        Returns
+        -------
+        list of bytes or BadImageError, in the order of `addresses`
+        """
+        results: dict[str, bytes | BadImageError | None] = dict.fromkeys(addresses)
+        self._refuse_unusable(results)
+        unknown = [address for address, result in results.items() if result is None]
+        if unknown:
+            with _pool() as pool:
+                versions = {}
+                if memo is not None:
+                    versions = self._recall(unknown, results, memo, pool)
+                unknown = [address for address in unknown if results[address] is None]
+                for start in range(0, len(unknown), _WINDOW):
+                    window = unknown[start : start + _WINDOW]
+                    self._digest(window, results, versions, memo, pool)
+        return [results[address] for address in addresses]
+
+    def _refuse_unusable(self, results):
+        """Fill in what is wrong with a whole file system: in full once only."""
+        first = {}
+        for address in results:
+            try:
+                self._place(address)
+            except BadImageError as error:
+                named = first.setdefault(error.cause, address)
+                if named != address:
+                    error = BadImageError(
+                        f"its file system cannot be used, for the reason given for "
+                        f"{named}"
+                    )
+                results[address] = error
+
+    def _recall(self, addresses, results, memo, pool):
+        """Fill in what the memo knows; return the versions of all that have one."""
+        containers: dict[str, Version | None] = {}
+
+        def look(address):
+            try:
+                return self._version(address, containers)
+            except Exception:
+                # Reading the file will tell what is wrong, and better: some
+                # file systems say "not found" here whatever it was.
+                return None
+
+        versions = dict(zip(addresses, pool.map(look, addresses), strict=True))
+        versions = {address: each for address, each in versions.items() if each}
+        stats = [version.stat for version in versions.values()]
+        for address, digest in zip(versions, memo.lookup(stats), strict=True):
+            results[address] = digest
+        return versions
+
+    def _version(self, address, containers):
+        place = self._place(address)
+        if _is_wrapped(address):
+            return None  # what fsspec's caches hold may be older than what they say
+        if place.is_archive:
+            # Its members' times and checksums are whatever its maker wrote there.
+            container = _container(address)
+            if container is None:
+                return None
+            with self._lock:
+                if container not in containers:
+                    containers[container] = self._version(container, containers)
+            found = containers[container]
+            return None if found is None else found.of_member(address)
+        with place.lock:
+            return identify(place.fs, address, place.options)
+
+    def _digest(self, addresses, results, versions, memo, pool):
+        def digest(address):
+            try:
+                data = self._download(address)
+            except BadImageError as error:
+                return error
+            self._spool.put(address, data)
+            return digest_bytes(data)
+
+        stats: list[FileStat] = []
+        digests: list[bytes] = []
+        for address, result in zip(addresses, pool.map(digest, addresses), strict=True):
+            results[address] = result
+            version = versions.get(address)
+            if isinstance(result, bytes) and version and is_settled(version):
+                stats.append(version.stat)
+                digests.append(result)
+        if memo is not None and stats:
+            memo.remember(stats, digests)
+
+    def _download(self, address):
+        place = self._place(address)
+        try:
+            with place.lock:
+                if _is_wrapped(address):
+                    data = _read_wrapped(address, self._options)
+                else:
+                    data = _read(place, address.partition("::")[0])
+        except Exception as error:
+            # Each file system brings the errors of its own library (botocore,
+            # aiohttp, zipfile ...): there is no common base.
+            raise BadImageError(_in_words(error, address)) from error
+        if not data:
+            raise BadImageError("it is empty (0 bytes)")
+        return bytes(data)
+
+    def _place(self, address):
+        """Return the `RemotePlace` of an address; raise what is wrong with it."""
+        fsspec = import_optional(
+            "fsspec", extra="remote", purpose=f"Reading {address!r}"
+        )
+        with self._lock:
+            try:
+                key = _place_key(fsspec, address)
+                if _is_wrapped(address):
+                    return self._place(address.partition("::")[2])
+                if key not in self._places:
+                    self._places[key] = open_place(address, self._options)
+            except BadImageError:
+                raise
+            except Exception as error:
+                key = _protocols(address)[0], address.partition("::")[2]
+                self._places.setdefault(key, _unusable(fsspec, error, address))
+            found = self._places[key]
+        if isinstance(found, BadImageError):
+            raise BadImageError(found.cause) from found.__cause__
+        return found
+
+
+def open_place(address: str, options: Mapping) -> RemotePlace:
+    """Return the file system that an address is on, newly opened.
+
+    fsspec keeps file systems alive with the listings that they once made: an object
+    that was replaced since would be taken for what it was.
+    """
+    from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    fs, _ = url_to_fs(address, **_fresh(address, options))
+    # fsspec makes no promise for others: it gives each thread an instance of its own,
+    # which for an archive would mean reading its list of files for each.
+    is_shareable = fs.async_impl or isinstance(fs, (LocalFileSystem, MemoryFileSystem))
+    lock = contextlib.nullcontext() if is_shareable else threading.RLock()
+    return RemotePlace(fs, dict(options), lock)
+
+
+def _fresh(address, options):
+    """Return the keyword arguments for fsspec: new file systems, nobody's dict."""
+    options = _copied(options)
+    for protocol in _protocols(address):
+        inner = options.get(protocol, {})
+        if isinstance(inner, dict):
+            options[protocol] = {**inner, "skip_instance_cache": True}
+    return options
+
+
+def _copied(options):
+    # fsspec writes to the inner ones.
+    return {
+        name: dict(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+    }
+
+
+def _protocols(address):
+    """Return the protocols of a chain, by fsspec's own rule."""
+    import fsspec
+
+    known = fsspec.available_protocols()
+    return [
+        bit.partition("://")[0] if "://" in bit else bit if bit in known else "file"
+        for bit in address.split("::")
+    ]
+
+
+def _is_wrapped(address):
+    """Whether an address begins with a protocol alone: ``simplecache::...``."""
+    return "://" not in address.partition("::")[0]
+
+
+def _container(address):
+    """Return the address of the archive that a file is in, or None if not there."""
+    container = address.partition("::")[2]
+    if not container or "://" in container:
+        return container or None
+    return f"file://{os.path.abspath(container)}"
+
+
+def _read(place, path):
+    if place.is_archive and place.fs.isdir(path):
+        raise IsADirectoryError(path)
+    return place.fs.cat_file(path)
+
+
+def _read_wrapped(address, options):
+    """Read a file through one of fsspec's caches, which are file systems of their own.
+
+    They are made for one address each, so fsspec keeps them, not we.
+    """
+    from fsspec.core import url_to_fs
+
+    fs, path = url_to_fs(address, **_copied(options))
+    return fs.cat_file(path)
+
+
+def _place_key(fsspec, address):
+    head, _, tail = address.partition("::")
+    protocol = head.partition("://")[0]
+    # Some addresses name the host, the user or the repository.
+    options = fsspec.get_filesystem_class(protocol)._get_kwargs_from_urls(head)
+    return protocol, tail, repr(sorted(options.items()))
+
+
+@contextlib.contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(_AT_ONCE, "skdeepfeat-download")
+    try:
+        yield pool
+    finally:
+        # Ctrl-C is not to wait for a thousand downloads.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+# -- What can go wrong
+
+
+def _unusable(fsspec, error, address):
+    """Return what is wrong with a whole file system."""
+    protocol = address.partition("://")[0].rpartition("::")[2]
+    text = _text(error)
+    if isinstance(error, ImportError):
+        cause = (
+            f"the protocol {protocol!r} needs a package that is not installed: {text}"
+        )
+    elif isinstance(error, ValueError) and "not known" in text:
+        known = fsspec.available_protocols()
+        cause = (
+            f"fsspec knows no protocol {protocol!r}.{did_you_mean(protocol, known)} "
+            "fsspec.available_protocols() lists those it knows"
+        )
+    elif isinstance(error, TypeError):
+        cause = (
+            f"storage_options do not fit the protocol {protocol!r} ({text}): they are "
+            "the options of its file system in fsspec"
+        )
+    else:
+        return _caused(BadImageError(_in_words(error, address)), error)
+    return _caused(BadImageError(cause), error)
+
+
+def _caused(new, error):
+    new.__cause__ = error
+    return new
+
+
+def _in_words(error, address):
+    # HTTP's "not found" may be anything: what it was made from says what.
+    status = getattr(error, "status", None)
+    names = {each.__name__ for each in type(error).__mro__}
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return (
+            f"there is no permission to read it ({_text(error)}): give credentials "
+            f"with storage_options={{...}}{_anonymous(address)}"
+        )
+    if names & {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentials"}:
+        return (
+            f"no credentials were found ({_text(error)}): give them with "
+            f"storage_options={{...}}{_anonymous(address)}"
+        )
+    if isinstance(error, (FileNotFoundError, KeyError)) or status == 404:
+        return "there is no such file at this address"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder, not an image file"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to read it"
+    if isinstance(error, (ConnectionError, TimeoutError)) or names & {
+        "ClientConnectionError",
+        "EndpointConnectionError",
+        "ConnectionError",
+        "HTTPClientError",
+    }:
+        return f"the connection failed ({_text(error)}): is the address reachable?"
+    return f"it cannot be read ({type(error).__name__}: {_text(error)})"
+
+
+def _anonymous(address):
+    protocol = address.partition("://")[0].rpartition("::")[2]
+    names = {"s3": "{'anon': True}", "s3a": "{'anon': True}", "gs": "{'token': 'anon'}"}
+    if protocol not in names:
+        return ""
+    return f", or read a public one with storage_options={names[protocol]}"
+
+
+def _text(error):
+    return " ".join(str(error).split())[:300] or type(error).__name__

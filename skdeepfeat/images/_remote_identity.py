@@ -1,0 +1,174 @@
+"""Which version of a remote file it is, told without reading it.
+
+What a store says of an object (ETag, checksum, time of the last change) takes the
+place that mtime and inode have for local files. Where it says nothing that can be
+trusted, the file is read again.
+"""
+
+import datetime
+import email.utils
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from skdeepfeat._filestat import FileStat
+from skdeepfeat._fingerprint import digest_bytes
+
+__all__ = ["Version", "identify", "is_settled"]
+
+# What changes whenever the content does, by the names that file systems give it.
+_VALIDATORS = (
+    "ETag",
+    "etag",
+    "e_tag",
+    "md5Hash",
+    "Content-MD5",
+    "content_md5",
+    "Digest",
+    "generation",
+    "VersionId",
+    "version_id",
+    "blob_id",
+    "sha",
+    "hex",
+)
+_TIMES = (
+    "LastModified",
+    "Last-Modified",
+    "last_modified",
+    "updated",
+    "modified",
+    "mtime",
+    "last_write_time",
+)
+# Options that let somebody in and do not decide what is read. They may change every
+# hour; others may name another server, whose files are other files.
+_CREDENTIALS = {
+    "s3": {"key", "secret", "token"},
+    "gs": {"token"},
+    "gcs": {"token"},
+    "hf": {"token"},
+    "abfs": {"account_key", "sas_token", "credential"},
+    "az": {"account_key", "sas_token", "credential"},
+}
+# Seconds. Times of change have a tick of up to two seconds, and the clock of another
+# machine may be wrong.
+_MARGIN = 60
+
+
+class Version(NamedTuple):
+    """A remote file as it stood when it was looked at.
+
+    Attributes
+    ----------
+    stat : FileStat
+        The same for the same version: what the memo remembers digests under. Its
+        path is a digest, because addresses may hold passwords and signatures.
+    changed : float or None
+        Seconds since the epoch, where only the time tells versions apart.
+    """
+
+    stat: FileStat
+    changed: float | None
+
+    def of_member(self, address: str) -> "Version":
+        """Return the version of a file in this archive."""
+        path = _hidden([address, self.stat.path])
+        return self._replace(stat=self.stat._replace(path=path))
+
+
+def identify(fs: Any, address: str, options: Mapping) -> Version | None:
+    """Return the `Version` of a file, or None where nothing can be trusted.
+
+    Parameters
+    ----------
+    fs : fsspec.AbstractFileSystem
+    address : str
+    options : mapping
+        What `fs` was opened with.
+
+    Raises
+    ------
+    Exception
+        What the file system raises if it cannot be looked at.
+    """
+    place = _place(fs, address, options)
+    info = fs.info(address)
+    if place is None or info.get("type") != "file":
+        return None
+    size = info.get("size")
+    said = {name: str(info[name]) for name in _VALIDATORS if info.get(name)}
+    # A weak ETag is the same for contents that mean the same.
+    said = {name: text for name, text in said.items() if not text.startswith("W/")}
+    changed = None
+    if not said:
+        changed = _changed(fs, address, info)
+        if changed is None or size is None:
+            return None
+        said = {"changed": repr(changed), "inode": str(info.get("ino"))}
+    version = digest_bytes(json.dumps(said, sort_keys=True).encode())
+    stat = FileStat(
+        path=place,
+        size=-1 if size is None else int(size),
+        mtime_ns=0 if changed is None else int(changed * 1e9),
+        inode=int.from_bytes(version[:16], "little"),
+    )
+    return Version(stat, changed)
+
+
+def is_settled(version: Version) -> bool:
+    """Return whether a change from now on would show in the version."""
+    return version.changed is None or time.time() - version.changed > _MARGIN
+
+
+def _place(fs, address, options):
+    """Return a name for the address, or None if the options have no name."""
+    protocols = [fs.protocol] if isinstance(fs.protocol, str) else [*fs.protocol]
+    secret = set().union(*(_CREDENTIALS.get(name, set()) for name in protocols))
+    kept = {name: value for name, value in options.items() if name not in secret}
+    for name in protocols:
+        if isinstance(kept.get(name), Mapping):
+            kept[name] = {k: v for k, v in kept[name].items() if k not in secret}
+    try:
+        return _hidden([address, kept])
+    except (TypeError, ValueError):
+        return None  # a session or another object: who knows where it leads
+
+
+def _hidden(values):
+    text = json.dumps(values, sort_keys=True)
+    return f"fsspec:{digest_bytes(text.encode()).hex()}"
+
+
+def _changed(fs, address, info):
+    """Return the time of the last change in seconds since the epoch, or None."""
+    for name in _TIMES:
+        if info.get(name) and (seconds := _seconds(info[name])) is not None:
+            return seconds
+    try:
+        return _seconds(fs.modified(address))
+    except Exception:
+        return None  # most file systems have no such method, and say so differently
+
+
+def _seconds(value):
+    if isinstance(value, str):
+        value = _parsed(value)
+    if isinstance(value, datetime.datetime):
+        # Without a time zone it may be hours off.
+        return value.timestamp() if value.tzinfo is not None else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def _parsed(text):
+    for parse in (
+        email.utils.parsedate_to_datetime,
+        datetime.datetime.fromisoformat,
+    ):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return None
