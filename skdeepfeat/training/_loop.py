@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from .._device import PRECISIONS, free_device_memory, is_out_of_memory
 from .._errors import OutOfMemoryError, TrainingDivergedError
-from .._random import seeded
+from .._random import RandomStream
 from ._processes import Processes
 from ._schedules import learning_rate_factor
 
@@ -126,6 +126,7 @@ class TrainingRun:
         self.best_state = None
         self.interrupted = False
         self.checkpoint_error = None
+        self._stream = None
         self._largest_fit = settings.batch_size
         enabled = settings.precision == "float16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=enabled)
@@ -190,19 +191,23 @@ class TrainingRun:
         """
         losses = []
         self.prepare(0)
-        torch_seed = seed_of(self.settings.seed, 0, 1 + self.processes.rank)
-        with seeded(torch_seed, self.device):
-            steps = zip(learning_rates, self._endless(len(data)), strict=False)
-            for rate, (rows, rng) in steps:
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate * group["share"]
-                try:
-                    losses.append(self._step(data, rows, rng, len(losses)))
-                except TrainingDivergedError:
-                    break
-                if stop(losses):
-                    break
+        self._begin_stream(0)
+        steps = zip(learning_rates, self._endless(len(data)), strict=False)
+        for rate, (rows, rng) in steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            try:
+                losses.append(self._step(data, rows, rng, len(losses)))
+            except TrainingDivergedError:
+                break
+            if stop(losses):
+                break
         return losses
+
+    def _begin_stream(self, epoch):
+        # Processes draw what they drop by themselves, as their samples differ.
+        seed = seed_of(self.settings.seed, epoch, 1 + self.processes.rank)
+        self._stream = RandomStream(seed, self.device)
 
     def _endless(self, n):
         """Yield the batches of one epoch after the other, with its generator."""
@@ -236,17 +241,15 @@ class TrainingRun:
         self._finish_epoch(train_loss, validate, time.perf_counter() - start)
 
     def _run_epoch(self, data):
-        settings, n = self.settings, len(data)
+        n = len(data)
         batches, rng = self._batches(n, self.epoch)
         n_steps = len(batches)
         total = 0.0
         self.prepare(self.epoch)
-        # Processes draw what they drop by themselves, as their samples differ.
-        torch_seed = seed_of(settings.seed, self.epoch, 1 + self.processes.rank)
-        with seeded(torch_seed, self.device):
-            for step, rows in enumerate(batches):
-                self._set_rate(self.epoch * n_steps + step, n_steps)
-                total += self._step(data, rows, rng, step) * len(rows)
+        self._begin_stream(self.epoch)
+        for step, rows in enumerate(batches):
+            self._set_rate(self.epoch * n_steps + step, n_steps)
+            total += self._step(data, rows, rng, step) * len(rows)
         if not self._has_finite_weights():
             # A finite loss can have a gradient that is not, as sqrt has at 0.
             self._diverged(n_steps - 1, "a number, but the weights were not")
@@ -284,8 +287,10 @@ class TrainingRun:
         """Make one step; return its loss."""
         positions = np.arange(len(rows))[self.processes.share(len(rows))]
         mine = rows[positions]
-        # Also for no rows: the generator must be at the same place in all processes.
-        inputs = data.batch(mine, rng, positions, len(rows))
+        # Transforms draw from torch's generators. Also for no rows: the other one must
+        # be at the same place in all processes.
+        with self._stream.drawing():
+            inputs = data.batch(mine, rng, positions, len(rows))
         targets, weights = data.targets[mine], data.weights[mine] / len(rows)
         mixing = self._mixing(rng, positions, len(rows))
         while True:
@@ -315,7 +320,10 @@ class TrainingRun:
         try:
             for start in range(0, len(targets), self._largest_fit):
                 part = slice(start, start + self._largest_fit)
-                loss = self._loss_of(inputs, targets, weights, mixing, part)
+                # What is dropped is drawn on the way forward; on the way back, other
+                # threads' fits may draw theirs.
+                with self._stream.drawing():
+                    loss = self._loss_of(inputs, targets, weights, mixing, part)
                 self.scaler.scale(loss).backward()
                 value += float(loss.detach())
             return value, None

@@ -4,6 +4,8 @@ import logging
 import math
 import random
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -242,6 +244,46 @@ def test_the_global_generators_stay_where_they_are(make_net, make_pixels, make_r
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_equal(np.random.get_state(), before[1])
     assert random.getstate() == before[2]
+
+
+def test_fits_in_threads_go_side_by_side_and_do_not_mix(
+    make_net, make_pixels, make_run, weights_of, assert_same
+):
+    """Each step back waits for the other's: in turns by epochs, they never would."""
+
+    class Meeting(nn.Module):
+        def __init__(self, net, barrier):
+            super().__init__()
+            self.net, self.barrier = net, barrier
+
+        def forward(self, images):
+            outputs = self.net(images)
+            outputs.register_hook(self.meet)
+            return outputs
+
+        def meet(self, gradient):
+            self.barrier.wait(timeout=20)
+
+    def train(net, seed):
+        make_run(net, mixup=0.4, seed=seed).fit(make_pixels(22, "trivial"))
+
+    wanted = []
+    for seed in (0, 1):
+        wanted.append(make_net(dropout=0.5))
+        train(wanted[-1], seed)
+    before = torch.get_rng_state()
+    barrier = threading.Barrier(2)
+    nets = [make_net(dropout=0.5) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(train, Meeting(net, barrier), seed)
+            for seed, net in enumerate(nets)
+        ]
+        for job in jobs:
+            job.result()
+    for net, one in zip(nets, wanted, strict=True):
+        assert_same(weights_of(net), weights_of(one))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_dropout_and_order_differ_from_epoch_to_epoch(make_features, make_run):
