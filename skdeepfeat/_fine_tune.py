@@ -2,6 +2,7 @@
 
 import numbers
 import os
+from collections.abc import MutableMapping
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,14 @@ from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS, free_device_memory, resolve_device
 from ._errors import TrainingDivergedError
+from ._handed_out import HandsOutParameters
 from ._image_input import tag_image_input, validate_images
 from ._onnx import export_network
 from ._phases import apply_head, begin_fit
 from ._preprocessing import Preprocessing
 from ._saving import load_estimator, pack_fitted, save_estimator, unpack_fitted
 from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
-from .cache import FeatureCache, open_cache
+from .cache import FeatureCache, MappingCache, open_cache
 from .extraction import (
     Extraction,
     ExtractionSettings,
@@ -39,7 +41,12 @@ from .training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 __all__ = ["BaseFineTune"]
 
 
-class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseFineTune(
+    HandsOutParameters,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """The common part; see the two estimators."""
 
     _parameter_constraints: dict = {
@@ -79,10 +86,11 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         "warm_start": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
-        "cache": [str, os.PathLike, FeatureCache, None],
+        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
         "checkpoint": [str, os.PathLike, None],
         "on_error": [StrOptions({"raise", "nan"})],
         "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "storage_options": [dict, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -163,6 +171,7 @@ class BaseFineTune(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return ExtractionSettings(
             image_shape=self.image_shape,
             max_pixels=self.max_pixels,
+            storage_options=self.storage_options,
             device=self.device,
             precision=self.precision,
             on_error=self.on_error,

@@ -156,7 +156,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     device : str or torch.device, default="auto"
         ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
 
-    cache : "default", path-like, FeatureCache or None, default="default"
+    cache : "default", path-like, FeatureCache, mapping or None, default="default"
         Where the rows of features are kept, as for `PretrainedFeatureExtractor`. The
         frozen body's are the extractor's own.
 
@@ -171,6 +171,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
 
     max_pixels : int or None, default=89478485
         Images with more pixels are refused unread.
+
+    storage_options : dict or None, default=None
+        None: paths in X that are addresses (``s3://...``) are bad images. A dict, which
+        may be empty, has fsspec read them, as for `PretrainedFeatureExtractor`. Neither
+        shown nor saved, but pickled.
 
     random_state : int, RandomState instance or None, default=None
         Draws the validation rows, the order of the images, augmentation and random
@@ -281,6 +286,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         checkpoint=None,
         on_error="raise",
         max_pixels=89_478_485,
+        storage_options=None,
         random_state=None,
         verbose=0,
     ):
@@ -320,6 +326,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.checkpoint = checkpoint
         self.on_error = on_error
         self.max_pixels = max_pixels
+        self.storage_options = storage_options
         self.random_state = random_state
         self.verbose = verbose
 

@@ -75,6 +75,9 @@ def save_estimator(path, estimator):
         If a parameter is code or a handle, which no file without code can hold.
     """
     parameters = estimator.get_params(deep=False)
+    # There may be a password in it; and who loads a file has to say for himself that
+    # addresses are to be read.
+    parameters["storage_options"] = None
     attributes = {
         name: value
         for name, value in vars(estimator).items()
