@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 
 from .._errors import BadImageError
-from ..images import fit_to_network
 
 __all__ = ["decode_ahead"]
 
@@ -27,7 +26,7 @@ def decode_ahead(
     n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size
 
     def load(row):
-        return fit_to_network(source.pixels(row), preprocessing)
+        return source.fitted(row, preprocessing)
 
     n_threads = joblib.cpu_count()
     remaining = iter(indices.tolist())

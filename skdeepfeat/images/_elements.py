@@ -1,7 +1,8 @@
 """A list of images of any kind, mixed as they come: paths, bytes, PIL, arrays."""
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,8 +12,17 @@ from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_bytes, digest_pixels
 
 from ._canonical import CHANNELS, canonical_image
-from ._decode import decode_bytes, decode_pil
-from ._files import FileMemo, absolute_path, digest_files, read_file, refuse_url
+from ._decode import decode_pil, decode_reduced
+from ._files import (
+    FileMemo,
+    absolute_path,
+    digest_files,
+    is_address,
+    read_file,
+    refuse_address,
+)
+from ._geometry import fit_to_network, sufficient_shape
+from ._remote import RemoteFiles
 from ._tensors import is_tensor, tensor_to_array
 from ._threads import resolve_threads
 
@@ -28,11 +38,21 @@ class ElementSource:
     ----------
     elements : sequence
     max_pixels : int or None
+    storage_options : mapping or None, default=None
+        With these fsspec reads addresses; None refuses them.
     """
 
-    def __init__(self, elements: Sequence, max_pixels: int | None):
+    def __init__(
+        self,
+        elements: Sequence,
+        max_pixels: int | None,
+        storage_options: Mapping | None = None,
+    ):
         self._elements = elements
         self._max_pixels = max_pixels
+        self._remote = None
+        if storage_options is not None:
+            self._remote = RemoteFiles(storage_options)
         self._file_digests: dict[int, bytes] = {}
         # What relative paths are relative to; None is the working folder of the moment.
         self._folder: str | None = None
@@ -55,6 +75,7 @@ class ElementSource:
         """Return the images `rows` as a source that can be sent to another process."""
         rows = [int(row) for row in rows]
         part = ElementSource([self._elements[row] for row in rows], self._max_pixels)
+        part._remote = self._remote  # pickled, it is its options
         part._folder = self._base()
         part._file_digests = {
             i: self._file_digests[row]
@@ -71,7 +92,7 @@ class ElementSource:
         n_threads = resolve_threads(n_threads)
         paths, others = self._split()
         found: dict[int, bytes | BadImageError] = {}
-        found.update(_digest_paths(paths, self._base(), memo, n_threads))
+        found.update(self._digest_paths(paths, memo, n_threads))
         self._file_digests = {
             row: digest for row, digest in found.items() if isinstance(digest, bytes)
         }
@@ -87,18 +108,29 @@ class ElementSource:
 
     def pixels(self, i):
         """Return the canonical pixels of image `i`."""
+        return self._pixels(i)[0]
+
+    def fitted(self, i, preprocessing):
+        """Return image `i`, resized and cropped."""
+        enough = functools.partial(sufficient_shape, preprocessing=preprocessing)
+        pixels, shape = self._pixels(i, enough)
+        return fit_to_network(pixels, preprocessing, shape)
+
+    def _pixels(self, i, enough=None):
         try:
-            return self._pixels(i)
+            return self._read(i, enough)
         except BadImageError as error:
             raise error.at(i, self.describe(i)) from error.__cause__
 
-    def _pixels(self, i):
+    def _read(self, i, enough):
+        """Return the pixels of image `i`, no more than `enough`, and its shape."""
         element = self._elements[i]
+        if isinstance(element, (bytes, bytearray, memoryview)):
+            return decode_reduced(bytes(element), self._max_pixels, enough)
         if not isinstance(element, (str, os.PathLike)):
-            return _pixels_of_object(element, self._max_pixels)
-        path = _path_text(element)
-        refuse_url(path)
-        data, _ = read_file(absolute_path(path, self._base()))
+            pixels = _pixels_of_object(element, self._max_pixels)
+            return pixels, pixels.shape[:2]
+        data = self._content(_path_text(element))
         expected = self._file_digests.get(i)
         if expected is not None and digest_bytes(data) != expected:
             # Its row would be stored under the digest of what it was before.
@@ -106,7 +138,13 @@ class ElementSource:
                 "it was changed while it was being read: its content is no longer that "
                 "of a moment ago"
             )
-        return decode_bytes(data, self._max_pixels)
+        return decode_reduced(data, self._max_pixels, enough)
+
+    def _content(self, path):
+        if self._remote is not None and is_address(path):
+            return self._remote.read(path)
+        refuse_address(path)
+        return read_file(absolute_path(path, self._base()))[0]
 
     def _split(self):
         paths, others = {}, []
@@ -116,6 +154,29 @@ class ElementSource:
             else:
                 others.append(row)
         return paths, others
+
+    def _digest_paths(self, paths, memo, n_threads):
+        """Return {row: digest or BadImageError} of the rows that hold paths."""
+        folder = self._base()
+        found, files, addresses = {}, {}, {}
+        for row, element in paths.items():
+            try:
+                path = element if type(element) is str and element else ""
+                path = path or _path_text(element)
+                if "://" in path:
+                    if self._remote is not None and is_address(path):
+                        addresses[row] = path
+                        continue
+                    refuse_address(path)
+                files[row] = absolute_path(path, folder)
+            except BadImageError as error:
+                found[row] = error
+        digests = digest_files(list(files.values()), memo, n_threads)
+        found.update(zip(files, digests, strict=True))
+        if addresses:
+            digests = self._remote.digests(list(addresses.values()), memo)
+            found.update(zip(addresses, digests, strict=True))
+        return found
 
     def _digest_others(self, rows, n_threads):
         def digest_each(task):
@@ -139,22 +200,6 @@ class ElementSource:
             return error
 
 
-def _digest_paths(paths, folder, memo, n_threads):
-    """Return {row: digest or BadImageError} of the rows that hold paths."""
-    found, files = {}, {}
-    for row, element in paths.items():
-        try:
-            path = element if type(element) is str and element else _path_text(element)
-            if "://" in path:
-                refuse_url(path)
-            files[row] = absolute_path(path, folder)
-        except BadImageError as error:
-            found[row] = error
-    digests = digest_files(list(files.values()), memo, n_threads)
-    found.update(zip(files, digests, strict=True))
-    return found
-
-
 def _path_text(path):
     text = os.fsdecode(path)
     if not text:
@@ -176,8 +221,6 @@ def _digest_encoded(data):
 
 
 def _pixels_of_object(element, max_pixels):
-    if isinstance(element, (bytes, bytearray, memoryview)):
-        return decode_bytes(bytes(element), max_pixels)
     if isinstance(element, Image.Image):
         return decode_pil(element, max_pixels)
     if is_tensor(element):

@@ -1,5 +1,6 @@
 """X, whatever a data scientist has, to an `ImageSource`."""
 
+import functools
 import numbers
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Protocol
@@ -7,6 +8,8 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse
 from PIL import Image
+
+from skdeepfeat._preprocessing import Preprocessing
 
 from ._canonical import CHANNELS
 from ._containers import is_frame, list_from, rows_of_frame, single_column
@@ -66,6 +69,29 @@ class ImageSource(Protocol):
         """
         ...
 
+    def fitted(self, i: int, preprocessing: Preprocessing) -> np.ndarray:
+        """Return one image as a network wants to see it.
+
+        Large JPEGs are decoded at the reduced scale that their decoder offers, where
+        that is at least twice the size to which they are resized.
+
+        Parameters
+        ----------
+        i : int
+        preprocessing : Preprocessing
+            Its geometry is applied.
+
+        Returns
+        -------
+        ndarray of uint8, shape (crop_height, crop_width, 3)
+
+        Raises
+        ------
+        BadImageError
+            With `row`, `origin` and `cause` filled in.
+        """
+        ...
+
     def describe(self, i: int) -> str:
         """Return the path of a row, or what kind of object it is."""
         ...
@@ -87,7 +113,9 @@ class ImageSource(Protocol):
         ...
 
 
-def make_image_source(X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS):
+def make_image_source(
+    X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS, storage_options=None
+):
     """Return the images of X, whatever X is.
 
     Parameters
@@ -103,6 +131,9 @@ def make_image_source(X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS):
     max_pixels : int or None, default=89_478_485
         A file or PIL image that claims more pixels is a bad image; None: no limit
         but Pillow's own.
+    storage_options : mapping of str or None, default=None
+        None: paths that are addresses (``s3://...``) are bad images. A mapping, which
+        may be empty: fsspec reads them, with these as its file system's options.
 
     Returns
     -------
@@ -116,14 +147,18 @@ def make_image_source(X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS):
     """
     image_shape = _checked_shape(image_shape)
     _check_max_pixels(max_pixels)
+    _check_storage_options(storage_options)
     _refuse_non_collections(X)
+    listed = functools.partial(
+        ElementSource, max_pixels=max_pixels, storage_options=storage_options
+    )
     if is_tensor(X):
         return _from_tensor(X, image_shape)
     if is_frame(X):
         if image_shape is not None:
             rows = rows_of_frame(X)
             if X.shape[1] != 1 or rows.dtype.kind in "biuf":
-                return _from_array(rows, image_shape, max_pixels)
+                return _from_array(rows, image_shape, listed)
         X = single_column(X)
     if not isinstance(X, np.ndarray):
         values = list_from(X)
@@ -131,8 +166,8 @@ def make_image_source(X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS):
             values = np.asarray(X)
         X = values
     if isinstance(X, list):
-        return _from_list(X, image_shape, max_pixels)
-    return _from_array(X, image_shape, max_pixels)
+        return _from_list(X, image_shape, listed)
+    return _from_array(X, image_shape, listed)
 
 
 def _checked_shape(image_shape):
@@ -158,6 +193,19 @@ def _check_max_pixels(max_pixels):
         raise ValueError(
             "The 'max_pixels' parameter must be None or an int of at least 1. "
             f"Got {max_pixels!r} instead."
+        )
+
+
+def _check_storage_options(options):
+    if options is None:
+        return
+    if not isinstance(options, Mapping) or not all(
+        isinstance(name, str) for name in options
+    ):
+        # Not shown: there may be a password among its values.
+        raise ValueError(
+            "The 'storage_options' parameter must be None or a dict of options by "
+            f"name. Got a {type(options).__name__} instead."
         )
 
 
@@ -198,18 +246,18 @@ def _is_collection(X):
     return isinstance(X, Sequence) or any(hasattr(X, name) for name in names)
 
 
-def _from_list(elements, image_shape, max_pixels):
+def _from_list(elements, image_shape, listed):
     if not elements:
-        return ElementSource([], max_pixels)
+        return listed([])
     if image_shape is not None and _is_flat(elements[0]):
-        return _from_array(_stacked(elements), image_shape, max_pixels)
+        return _from_array(_stacked(elements), image_shape, listed)
     if all(isinstance(element, (list, tuple)) for element in elements):
         if all(len(element) == 1 for element in elements):
-            return _from_list([element[0] for element in elements], None, max_pixels)
-        return _from_array(_stacked(elements), image_shape, max_pixels)
+            return _from_list([element[0] for element in elements], None, listed)
+        return _from_array(_stacked(elements), image_shape, listed)
     if is_number(elements[0]) or is_missing(elements[0]):
         _refuse_numbers(elements)
-    return ElementSource(elements, max_pixels)
+    return listed(elements)
 
 
 def _is_flat(element):
@@ -241,7 +289,7 @@ def _stacked(rows):
     return array
 
 
-def _from_array(X, image_shape, max_pixels):
+def _from_array(X, image_shape, listed):
     X = np.asarray(X)  # np.matrix would stay 2-D whatever is taken of it
     if X.dtype.kind == "S":
         raise TypeError(
@@ -250,7 +298,7 @@ def _from_array(X, image_shape, max_pixels):
             f"for paths. Got dtype {X.dtype}."
         )
     if X.dtype.kind in "OUT":
-        return _from_objects(X, image_shape, max_pixels)
+        return _from_objects(X, image_shape, listed)
     if X.dtype.kind not in "biuf":
         raise TypeError(
             "X must hold paths, images or pixel values (uint8, or floats in [0, 1]). "
@@ -259,14 +307,14 @@ def _from_array(X, image_shape, max_pixels):
     if image_shape is not None and X.ndim == 2:
         return StackSource(_unflattened(X, image_shape))
     if X.shape[:1] == (0,):
-        return ElementSource([], max_pixels)
+        return listed([])
     _check_stack_shape(X.shape)
     return StackSource(X)
 
 
-def _from_objects(X, image_shape, max_pixels):
+def _from_objects(X, image_shape, listed):
     if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1):
-        return _from_list(X.reshape(-1).tolist(), image_shape, max_pixels)
+        return _from_list(X.reshape(-1).tolist(), image_shape, listed)
     if X.dtype.kind == "O" and image_shape is not None and X.ndim == 2:
         try:
             rows = X.astype(np.float64)

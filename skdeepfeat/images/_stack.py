@@ -9,6 +9,7 @@ from skdeepfeat._fingerprint import digest_pixels
 
 from ._canonical import canonical_pixels, value_fault
 from ._files import FileMemo
+from ._geometry import fit_to_network
 from ._tensors import is_tensor, tensor_to_array
 from ._threads import resolve_threads
 
@@ -87,6 +88,10 @@ class StackSource:
     def pixels(self, i):
         """Return the canonical pixels of image `i`."""
         return self._canonical(i, i + 1)[0]
+
+    def fitted(self, i, preprocessing):
+        """Return image `i`, resized and cropped."""
+        return fit_to_network(self.pixels(i), preprocessing)
 
     def _take(self, start, stop):
         block = self._images[start:stop]

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 # Raised when the rows of an unchanged network change for a reason of ours, such as
 # another arithmetic in a pooling: older cached rows are then left aside.
-_FORMAT = 1
+_FORMAT = 2
 
 # Pixels of activations that a device is kept busy with: measured on 2 CPU cores, 16
 # images of 224 x 224 and more are equally fast; accelerators like more.

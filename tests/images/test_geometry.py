@@ -55,6 +55,17 @@ def timm_pixels(pixels, **options):
     return transform(as_rgb(pixels)).permute(1, 2, 0).numpy()
 
 
+def assert_same(fitted, expected, interpolation):
+    """Compare with Pillow's pixels: what torch resizes may be rounded the other way."""
+    assert fitted.dtype == np.uint8 and fitted.shape == expected.shape
+    if interpolation not in ("bilinear", "bicubic"):
+        np.testing.assert_array_equal(fitted, expected)
+        return
+    difference = np.abs(fitted.astype(int) - expected)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.05
+
+
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize(("resize", "crop"), [(64, 56), (57, 57), (40, 64)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -72,7 +83,7 @@ def test_equals_torchvision(shape, resize, crop, interpolation):
         fitted = fit_to_network(pixels, preprocessing)
         assert fitted.dtype == np.uint8
         assert fitted.flags.c_contiguous and fitted.flags.writeable
-        np.testing.assert_array_equal(fitted, expected)
+        assert_same(fitted, expected, interpolation)
 
 
 @pytest.mark.parametrize("interpolation", [*FILTERS, "box", "hamming"])
@@ -84,7 +95,7 @@ def test_equals_timm_center(shape, crop_pct, interpolation):
         expected = timm_pixels(
             pixels, input_size=56, crop_pct=crop_pct, interpolation=interpolation
         )
-        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+        assert_same(fit_to_network(pixels, preprocessing), expected, interpolation)
 
 
 @pytest.mark.parametrize("crop", [(56, 84), (84, 56), (32, 96)])
@@ -108,7 +119,7 @@ def test_equals_timm_where_the_crop_is_not_square(shape, crop, crop_mode):
             crop_mode=crop_mode,
             interpolation="bicubic",
         )
-        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+        assert_same(fit_to_network(pixels, preprocessing), expected, "bicubic")
 
 
 @pytest.mark.parametrize("crop", [(56, 56), (56, 84)])
@@ -125,7 +136,7 @@ def test_equals_timm_squash(shape, crop, crop_pct):
             crop_mode="squash",
             interpolation="bicubic",
         )
-        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+        assert_same(fit_to_network(pixels, preprocessing), expected, "bicubic")
 
 
 @pytest.mark.parametrize("crop_pct", [0.875, 1.0])
@@ -143,7 +154,7 @@ def test_equals_timm_border(shape, crop_pct):
             crop_mode="border",
             interpolation="bicubic",
         )
-        np.testing.assert_array_equal(fit_to_network(pixels, preprocessing), expected)
+        assert_same(fit_to_network(pixels, preprocessing), expected, "bicubic")
 
 
 def test_border_mode_keeps_a_thin_image_where_timm_fails():
