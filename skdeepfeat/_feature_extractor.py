@@ -2,6 +2,7 @@
 
 import numbers
 import os
+from collections.abc import MutableMapping
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -12,22 +13,23 @@ from torch.nn import Module
 from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS
+from ._handed_out import HandsOutParameters
 from ._image_input import tag_image_input, validate_images
 from ._preprocessing import Preprocessing
 from ._saving import module_on_cpu
-from .cache import FeatureCache, open_cache
+from .cache import FeatureCache, MappingCache, open_cache
 from .extraction import (
     ExtractionSettings,
     check_destination,
     extract_features,
     write_features,
 )
-from .necks import POOLINGS, resolve_neck
+from .necks import POOLINGS, RUNTIMES, resolve_neck
 
 __all__ = ["PretrainedFeatureExtractor"]
 
 
-class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
+class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstimator):
     """Features of images from a network trained on another task.
 
     The head of the network is chopped off and what enters it, the neck, becomes the
@@ -88,16 +90,26 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         How many images run at once. When the memory of the device does not suffice,
         the batch is halved and the work goes on.
 
-    device : str or torch.device, default="auto"
+    device : str, torch.device or list of these, default="auto"
         ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+        Several, such as ``["cuda:0", "cuda:1"]``, share the batches.
 
-    precision : {"float32", "bfloat16", "float16"}, default="float32"
+    precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
         What the network computes in. The features are float32 in any case.
+        ``"tf32"`` is float32 with the factors rounded to 10 bits on NVIDIA GPUs that
+        can, and float32 elsewhere.
 
-    cache : "default", path-like, FeatureCache or None, default="default"
+    runtime : {"auto", "torch", "openvino"}, default="auto"
+        What runs the network. ``"auto"`` takes OpenVINO on a CPU if it is installed
+        (extra ``[openvino]``), the images are so many that its conversion of some
+        seconds pays, and it finds torch's numbers to a relative 1e-4, else torch; the
+        log of this package says why not. Rows do not depend on it beyond that.
+
+    cache : "default", path-like, FeatureCache, mapping or None, default="default"
         Where rows are kept. ``"default"`` is the user's cache directory of the
-        platform, or what the environment variable ``SKDEEPFEAT_CACHE_DIR`` says; None
-        keeps nothing.
+        platform, or what the environment variable ``SKDEEPFEAT_CACHE_DIR`` says; a
+        mapping of str to bytes, such as ``fsspec.get_mapper("s3://bucket/rows")``, can
+        be shared by a cluster (see `MappingCache`); None keeps nothing.
 
     cache_layers : "stages", list of str and int, or None, default=None
         Layers whose rows are computed besides, in the same pass, whenever an image has
@@ -118,8 +130,22 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         behind them. The default is Pillow's own limit; to read larger ones, raise
         `PIL.Image.MAX_IMAGE_PIXELS` as well.
 
+    storage_options : dict or None, default=None
+        None: paths in X that are addresses (``s3://``, ``gs://``, ``hf://``,
+        ``https://``, ``zip://a.jpg::archive.zip`` ...) are bad images. A dict, which
+        may be empty, has fsspec read them, with the options of the protocol that X
+        uses, as in pandas. Needs the extra ``[remote]``. Neither shown nor saved, but
+        pickled.
+
     random_state : int, default=0
         Seed of the weights where `weights` is None; not used otherwise.
+
+    n_jobs : int or None, default=None
+        Workers among which images that are not in the cache are shared out, through
+        joblib: processes of this machine, or wherever `joblib.parallel_config` sends
+        them (``backend="dask"``, ``"ray"``). None means 1 unless in such a context, -1
+        all. One process uses all cores and several GPUs already, so this is for
+        clusters. Within another parallel job it is 1.
 
     verbose : int, default=0
         Above 0, a progress bar counts the images that go through the network.
@@ -186,13 +212,16 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
             Interval(numbers.Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
         ],
-        "device": [str, torch_device],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "cache": [str, os.PathLike, FeatureCache, None],
+        "device": [str, torch_device, list, tuple],
+        "precision": [StrOptions(set(PRECISIONS) | {"tf32"})],
+        "runtime": [StrOptions(set(RUNTIMES))],
+        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "on_error": [StrOptions({"raise", "nan"})],
         "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "storage_options": [dict, None],
         "random_state": [Interval(numbers.Integral, 0, None, closed="left")],
+        "n_jobs": [numbers.Integral, None],
         "verbose": ["verbose"],
     }
 
@@ -209,11 +238,14 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         batch_size="auto",
         device="auto",
         precision="float32",
+        runtime="auto",
         cache="default",
         cache_layers=None,
         on_error="raise",
         max_pixels=89_478_485,
+        storage_options=None,
         random_state=0,
+        n_jobs=None,
         verbose=0,
     ):
         self.model = model
@@ -226,11 +258,14 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.runtime = runtime
         self.cache = cache
         self.cache_layers = cache_layers
         self.on_error = on_error
         self.max_pixels = max_pixels
+        self.storage_options = storage_options
         self.random_state = random_state
+        self.n_jobs = n_jobs
         self.verbose = verbose
 
     def fit(self, X, y=None):
@@ -386,11 +421,14 @@ class PretrainedFeatureExtractor(TransformerMixin, BaseEstimator):
         settings = ExtractionSettings(
             image_shape=self.image_shape,
             max_pixels=self.max_pixels,
+            storage_options=self.storage_options,
             device=self.device,
             precision=self.precision,
+            runtime=self.runtime,
             batch_size=self.batch_size,
             on_error=self.on_error,
             cache_layers=self.cache_layers,
+            n_jobs=self.n_jobs,
             verbose=int(self.verbose),
         )
         return X, self._resolve_neck(), open_cache(self.cache), settings

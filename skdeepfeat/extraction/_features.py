@@ -12,13 +12,14 @@ from contextlib import closing
 import numpy as np
 from tqdm.auto import tqdm
 
-from .._device import resolve_device
+from .._device import resolve_devices
 from .._filestat import is_settled, stat_file
 from .._fingerprint import digest_description, digest_file
 from ..cache import Namespace
 from ..images import make_image_source
 from ._compute import compute_rows
 from ._failures import warn_of, with_duplicates
+from ._shards import compute_in_shards, count_workers
 
 __all__ = ["Extraction", "extract_features"]
 
@@ -79,9 +80,14 @@ class Extraction:
         self.neck = neck
         self.settings = settings
         self._cache = cache
-        self._device = resolve_device(settings.device)
+        self._is_local = count_workers(settings.n_jobs) == 1
+        # Workers may have devices that this machine lacks.
+        self._devices = resolve_devices(settings.device) if self._is_local else []
         self.source = make_image_source(
-            X, image_shape=settings.image_shape, max_pixels=settings.max_pixels
+            X,
+            image_shape=settings.image_shape,
+            max_pixels=settings.max_pixels,
+            storage_options=settings.storage_options,
         )
         self._memo = cache.file_memo()
         self.digests, failures = self.source.digests(self._memo)
@@ -142,6 +148,9 @@ class Extraction:
             With ``on_error="raise"``, at the first image that cannot be read.
         """
         neck, n_wanted = self.neck, len(self.namespaces)
+        # What runs the network must not depend on how much of X is left to compute, or
+        # a resumed job would not be the same to the last bit.
+        n_images = None if on_computed is None else len(self.source)
 
         def join_others():
             nonlocal neck
@@ -150,6 +159,7 @@ class Extraction:
             return found[n_wanted:]
 
         def compute(positions):
+            refused = {}
             logger.info(
                 "%d of %d images go through the neck", len(positions), len(self.source)
             )
@@ -160,7 +170,7 @@ class Extraction:
                     unit="image",
                     disable=self.settings.verbose < 1 or on_computed is not None,
                 ) as bar,
-                closing(self._compute(rows[positions], neck)) as computed,
+                closing(self._compute(rows[positions], neck, n_images)) as computed,
             ):
                 for done, outputs, bad in computed:
                     self._failures.update(bad)
@@ -170,8 +180,10 @@ class Extraction:
                     if len(done):
                         yield np.searchsorted(rows, done), outputs
                     bar.update(len(done) + len(bad))
-                    if bad and self.settings.on_error == "raise":
-                        raise bad[min(bad)]
+                    refused.update(bad)
+            # Not at once: what was on its way behind a broken image is worth keeping.
+            if refused and self.settings.on_error == "raise":
+                raise refused[min(refused)]
 
         digests = [self.digests[row] for row in rows.tolist()]
         return self._cache.fetch(
@@ -180,11 +192,15 @@ class Extraction:
             compute,
             self.neck.n_features,
             also=None if self.settings.cache_layers is None else join_others,
-            place=str(self._device),
+            place=",".join(map(str, self._devices)),
         )
 
-    def _compute(self, rows, neck):
-        return compute_rows(self.source, rows, neck, self._device, self.settings)
+    def _compute(self, rows, neck, n_images):
+        if self._is_local:
+            return compute_rows(
+                self.source, rows, neck, self._devices, self.settings, n_images
+            )
+        return compute_in_shards(self.source, rows, neck, self.settings, n_images)
 
 
 def _namespaces(neck, precision, memo):

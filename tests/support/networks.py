@@ -1,10 +1,41 @@
 """Small networks for tests; a module of its own, so that joblib's workers find it."""
 
 import os
+import signal
 import time
 
 import torch
 from torch import nn
+
+
+def fix_weights(*modules, scale=1.0, seed=0):
+    """Give modules the same random parameters each time, whatever was drawn before."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in modules:
+            for parameter in module.parameters():
+                drawn = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(drawn * scale)
+
+
+class SmallNet(nn.Module):
+    """Two stages and a head with fixed weights, fine-tuned in a fraction of a second.
+
+    Out of memory for more than `limit` images, as a GPU.
+    """
+
+    def __init__(self, limit=1000):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.head = nn.Linear(8, 4)
+        self.limit = limit
+        fix_weights(self, scale=1 / 3)
+
+    def forward(self, x):
+        if len(x) > self.limit and x.device.type != "meta":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+        return self.head(self.last(self.stem(x).relu()).relu().mean((2, 3)))
 
 
 class CountingNet(nn.Module):
@@ -63,6 +94,21 @@ def rows_counted(log):
         return sum(int(line.split()[0]) for line in lines)
 
 
+class AloneNet(CountingNet):
+    """Notes besides how many other processes run one at the moment, and its threads."""
+
+    def _count(self, x):
+        if type(x) is torch.Tensor and x.device.type != "meta":
+            folder, me = f"{self.log}.running", str(os.getpid())
+            os.makedirs(folder, exist_ok=True)
+            open(os.path.join(folder, me), "w").close()
+            time.sleep(0.02)
+            n_others = len(set(os.listdir(folder)) - {me})
+            with open(self.log, "a") as log:
+                log.write(f"{len(x)} {me} {n_others} {torch.get_num_threads()}\n")
+            os.remove(os.path.join(folder, me))
+
+
 class LimitedMemoryNet(nn.Module):
     """Runs out of memory as a GPU does, for more than `limit` images at once."""
 
@@ -75,3 +121,42 @@ class LimitedMemoryNet(nn.Module):
         if len(x) > self.limit and x.device.type != "meta":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
         return (x * self.scale).mean((2, 3))
+
+
+class DyingNet(CountingNet):
+    """Kills the process it runs in, the first time that `after` images are through.
+
+    Only once, which a file beside the log remembers, unless `always`; and never the
+    process it was made in.
+    """
+
+    def __init__(self, log, after, always=False):
+        super().__init__(log)
+        self.after = after
+        self.always = always
+        self.home = os.getpid()
+
+    def forward(self, x):
+        rows = super().forward(x)
+        there = os.getpid() != self.home and x.device.type != "meta"
+        if there and rows_counted(self.log) >= self.after:
+            try:
+                os.close(os.open(f"{self.log}.killed", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                if not self.always:
+                    return rows
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rows
+
+
+class FailingNet(CountingNet):
+    """Fails, as code with a mistake does, when `after` images are through."""
+
+    def __init__(self, log, after):
+        super().__init__(log)
+        self.after = after
+
+    def forward(self, x):
+        if x.device.type != "meta" and rows_counted(self.log) >= self.after:
+            raise ZeroDivisionError("a mistake in forward")
+        return super().forward(x)
