@@ -18,8 +18,9 @@ __all__ = [
     "absolute_path",
     "digest_files",
     "home_hint",
+    "is_address",
     "read_file",
-    "refuse_url",
+    "refuse_address",
 ]
 
 
@@ -40,7 +41,11 @@ class FileMemo(Protocol):
 _WINDOW = 4096
 _PER_TASK = 16
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# One protocol, or several as fsspec chains them: "simplecache::s3://bucket/a.jpg". A
+# single letter is a drive.
+_ADDRESS = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://", re.ASCII
+)
 _KINDS = (
     (stat.S_ISDIR, "a folder (load_image_folder reads a folder per class)"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -213,10 +218,21 @@ def home_hint(path: str) -> str:
     return ""
 
 
-def refuse_url(path: str) -> None:
+def refuse_address(path: str) -> None:
     """Raise BadImageError if what should be a path is an address."""
-    found = _URL.match(path)
-    if found and found.group().lower() == "file://":
-        raise BadImageError("it is a URL: give the path alone, without 'file://'")
-    if found:
-        raise BadImageError("remote paths are not read: download the file first")
+    if not is_address(path):
+        return
+    if path.lower().startswith("file://"):
+        raise BadImageError(
+            "it is a URL: give the path alone, without 'file://', or give "
+            "storage_options={} to have fsspec read it"
+        )
+    raise BadImageError(
+        "remote paths are not read unless asked for: give storage_options={} to have "
+        "fsspec read it, or download the file first"
+    )
+
+
+def is_address(path: str) -> bool:
+    """Return whether what should be a path is an address, with a protocol."""
+    return "://" in path and _ADDRESS.match(path) is not None

@@ -9,7 +9,8 @@ from sklearn.utils import Bunch, check_random_state
 from skdeepfeat._errors import did_you_mean
 
 from ._decode import readable_formats
-from ._files import home_hint
+from ._files import home_hint, is_address
+from ._remote_folder import list_below
 
 __all__ = ["find_images", "load_image_folder"]
 
@@ -22,6 +23,7 @@ def load_image_folder(
     shuffle=False,
     random_state=None,
     return_X_y=False,
+    storage_options=None,
 ):
     """Find the images of a folder that holds one folder per class.
 
@@ -40,7 +42,8 @@ def load_image_folder(
     Parameters
     ----------
     root : str or os.PathLike
-        The folder.
+        The folder, or with `storage_options` its address: ``"s3://bucket/train"``,
+        ``"zip://train::all.zip"``.
     categories : list of str, default=None
         The classes to read, in the order in which they are numbered; a class that
         has no image here keeps its number. None: all folders, in alphabetical order.
@@ -54,6 +57,9 @@ def load_image_folder(
         Decides the order if `shuffle` is True.
     return_X_y : bool, default=False
         Return only ``(data, target)``.
+    storage_options : dict or None, default=None
+        None refuses addresses. A dict, which may be empty, has fsspec list them, with
+        these options of its file system; give the estimator the same.
 
     Returns
     -------
@@ -77,6 +83,8 @@ def load_image_folder(
     ------
     FileNotFoundError, NotADirectoryError
         If `root` is no folder.
+    OSError
+        If it is an address that cannot be listed.
     ValueError
         If it holds no class folders, a folder without any image, or no image at all.
 
@@ -88,11 +96,19 @@ def load_image_folder(
     """
     root = os.fsdecode(root)
     endings = _endings(extensions)
-    folders, skipped = _class_folders(root)
+    if is_address(root):
+        tree = _remote_tree(root, storage_options)
+        skipped = [address for parts, address in tree.items() if len(parts) == 1]
+        folders = _remote_folders(root, tree)
+    else:
+        folders, skipped = _class_folders(root)
     names = _chosen(folders, categories, root)
     paths, target = [], []
     for label, name in enumerate(names):
-        found = _images_below(os.path.join(root, name), endings, skipped)
+        if is_address(root):
+            found = _images_of(tree, name, endings, skipped)
+        else:
+            found = _images_below(os.path.join(root, name), endings, skipped)
         paths += found
         target += [label] * len(found)
     _check_any(root, names, target, skipped, may_be_empty=categories is not None)
@@ -149,6 +165,36 @@ def _endings(extensions):
     if isinstance(extensions, str):
         extensions = [extensions]
     return {f".{ending.lower().removeprefix('.')}" for ending in extensions}
+
+
+def _remote_tree(root, storage_options):
+    if storage_options is None:
+        raise ValueError(
+            f"root is an address, {root!r}, and these are not read unless asked for: "
+            "give storage_options={} to have fsspec list it."
+        )
+    return list_below(root, storage_options)
+
+
+def _remote_folders(root, tree):
+    """Return the names of the folders in a tree: those that have a file."""
+    folders = sorted({parts[0] for parts in tree if len(parts) > 1})
+    if not folders:
+        raise ValueError(
+            "root must hold one folder per class, with the images in them. "
+            f"Got {len(tree)} files and no folder in {root!r}."
+        )
+    return folders
+
+
+def _images_of(tree, folder, endings, skipped):
+    """Return the addresses of the images in a folder of a tree, sorted."""
+    inside = [entry for entry in tree.items() if entry[0][0] == folder]
+    inside = [entry for entry in inside if len(entry[0]) > 1]
+    found = [address for parts, address in inside if _ending(parts[-1]) in endings]
+    images = set(found)
+    skipped.extend(address for _, address in inside if address not in images)
+    return found
 
 
 def _class_folders(root):

@@ -21,7 +21,7 @@ from ._files import FileMemo
 from ._remote_identity import Version, identify, is_settled
 from ._spool import Spool
 
-__all__ = ["RemoteFiles", "RemotePlace", "open_place"]
+__all__ = ["RemoteFiles", "RemotePlace", "fresh_options", "in_words", "open_place"]
 
 # Downloads at the same time: they wait for the network, not for a core. It is also
 # the number of files whose bytes are in memory.
@@ -219,7 +219,7 @@ class RemoteFiles:
         except Exception as error:
             # Each file system brings the errors of its own library (botocore,
             # aiohttp, zipfile ...): there is no common base.
-            raise BadImageError(_in_words(error, address)) from error
+            raise BadImageError(in_words(error, address)) from error
         if not data:
             raise BadImageError("it is empty (0 bytes)")
         return bytes(data)
@@ -257,7 +257,7 @@ def open_place(address: str, options: Mapping) -> RemotePlace:
     from fsspec.implementations.local import LocalFileSystem
     from fsspec.implementations.memory import MemoryFileSystem
 
-    fs, _ = url_to_fs(address, **_fresh(address, options))
+    fs, _ = url_to_fs(address, **fresh_options(address, options))
     # fsspec makes no promise for others: it gives each thread an instance of its own,
     # which for an archive would mean reading its list of files for each.
     is_shareable = fs.async_impl or isinstance(fs, (LocalFileSystem, MemoryFileSystem))
@@ -265,7 +265,7 @@ def open_place(address: str, options: Mapping) -> RemotePlace:
     return RemotePlace(fs, dict(options), lock)
 
 
-def _fresh(address, options):
+def fresh_options(address: str, options: Mapping) -> dict:
     """Return the keyword arguments for fsspec: new file systems, nobody's dict."""
     options = _copied(options)
     for protocol in _protocols(address):
@@ -365,7 +365,7 @@ def _unusable(fsspec, error, address):
             "the options of its file system in fsspec"
         )
     else:
-        return _caused(BadImageError(_in_words(error, address)), error)
+        return _caused(BadImageError(in_words(error, address)), error)
     return _caused(BadImageError(cause), error)
 
 
@@ -374,7 +374,8 @@ def _caused(new, error):
     return new
 
 
-def _in_words(error, address):
+def in_words(error: Exception, address: str) -> str:
+    """Return what kept us from an address, with the way out."""
     # HTTP's "not found" may be anything: what it was made from says what.
     status = getattr(error, "status", None)
     names = {each.__name__ for each in type(error).__mro__}

@@ -1,7 +1,9 @@
 """`load_image_folder` on trees that the tests make."""
 
 import os
+import shutil
 
+import fsspec
 import numpy as np
 import pytest
 from sklearn.datasets import load_files
@@ -167,3 +169,70 @@ def test_real_folder(shared_data):
     assert bunch.target_names == ["civil", "military"]
     assert len(bunch.data) == 800
     assert bunch.skipped == []
+
+
+# -- Addresses
+
+
+def in_memory(root, request):
+    fs = fsspec.filesystem("memory")
+    fs.put(f"{root}/", "/folder-test/", recursive=True)
+    request.addfinalizer(lambda: fs.rm("/folder-test", recursive=True))
+    return "memory://folder-test"
+
+
+def in_a_zip(root, request):
+    path = shutil.make_archive(
+        str(root.with_name("all")), "zip", root.parent, root.name
+    )
+    return f"zip://{root.name}::{path}"
+
+
+def at_the_top_of_a_zip(root, request):
+    path = shutil.make_archive(str(root.with_name("all")), "zip", root)
+    return f"zip://::{path}"
+
+
+@pytest.mark.parametrize(
+    "place", [lambda root, request: f"file://{root}", in_memory, in_a_zip]
+)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_remote_folders_agree_with_local_ones(root, place, slash, request):
+    address, chain, tail = place(root, request).partition("::")
+    address = f"{address}{slash}{chain}{tail}"
+    local = load_image_folder(root)
+    bunch = load_image_folder(address, storage_options={})
+    assert bunch.target.tolist() == local.target.tolist()
+    assert bunch.target_names == local.target_names
+    assert len(bunch.skipped) == len(local.skipped)
+    source = make_image_source(bunch.data, storage_options={})
+    assert source.digests() == make_image_source(local.data).digests()
+    start = address.partition("::")[0].rstrip("/")
+    inside = [name.partition("::")[0].removeprefix(f"{start}/") for name in bunch.data]
+    assert inside == CATS + DOGS
+    only = load_image_folder(address, categories=["dog"], storage_options={})
+    assert only.data.tolist() == bunch.data[3:].tolist()
+
+
+def test_the_top_of_an_archive(root, request):
+    address = at_the_top_of_a_zip(root, request)
+    bunch = load_image_folder(address, storage_options={})
+    assert bunch.target_names == ["cat", "dog"]
+    assert make_image_source(bunch.data, storage_options={}).digests()[1] == {}
+
+
+def test_addresses_are_listed_only_when_asked():
+    with pytest.raises(ValueError, match="give storage_options={}"):
+        load_image_folder("memory://folder")
+
+
+def test_remote_folders_that_cannot_be_read(root, request):
+    address = in_memory(root, request)
+    with pytest.raises(ValueError, match="0 files and no folder"):
+        load_image_folder("memory://nothing-here", storage_options={})
+    with pytest.raises(ValueError, match="3 files and no folder"):
+        load_image_folder(f"{address}/dog", extensions="jpg", storage_options={})
+    with pytest.raises(OSError, match="nosuch://a' cannot be listed"):
+        load_image_folder("nosuch://a", storage_options={})
+    with pytest.raises(ValueError, match="Did you mean 'dog'"):
+        load_image_folder(address, categories=["dgo"], storage_options={})

@@ -1,0 +1,52 @@
+"""The files below an address, for `load_image_folder`."""
+
+from collections.abc import Mapping
+
+from skdeepfeat._optional import import_optional
+
+from ._remote import fresh_options, in_words
+
+__all__ = ["list_below"]
+
+
+def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str]:
+    """Return the addresses of all files in a tree, under their path as parts.
+
+    Hidden files and folders, whose names begin with a dot, are passed over.
+
+    Parameters
+    ----------
+    root : str
+        The address of a folder: ``s3://bucket/train``, ``zip://train::all.zip``.
+    storage_options : mapping
+        The file system's options.
+
+    Returns
+    -------
+    dict of tuple of str to str
+        ``("cat", "1.jpg"): "s3://bucket/train/cat/1.jpg"``, sorted.
+
+    Raises
+    ------
+    OSError
+        If it cannot be listed.
+    """
+    import_optional("fsspec", extra="remote", purpose=f"Reading {root!r}")
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(root, **fresh_options(root, storage_options))
+        names = fs.find(path)
+    except Exception as error:
+        # Each file system has errors of its own; see RemoteFiles.
+        raise OSError(f"{root!r} cannot be listed: {in_words(error, root)}.") from error
+    head, chain, tail = root.partition("::")
+    before = head if head.endswith("://") else f"{head.rstrip('/')}/"
+    prefix = f"{path.rstrip('/')}/" if path.strip("/") else ""
+    found = {}
+    for name in names:
+        inside = name.lstrip("/") if not prefix else name.removeprefix(prefix)
+        parts = tuple(inside.split("/"))
+        if not any(part.startswith(".") for part in parts):
+            found[parts] = f"{before}{inside}{chain}{tail}"
+    return dict(sorted(found.items()))
