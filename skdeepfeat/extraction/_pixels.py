@@ -42,7 +42,10 @@ def load_pixels(X, preprocessing, settings, max_bytes):
         With ``on_error="raise"``, at the first image that cannot be read.
     """
     source = make_image_source(
-        X, image_shape=settings.image_shape, max_pixels=settings.max_pixels
+        X,
+        image_shape=settings.image_shape,
+        max_pixels=settings.max_pixels,
+        storage_options=settings.storage_options,
     )
     shape = (len(source), *preprocessing.crop, 3)
     pixels = _room_for(shape, max_bytes)
