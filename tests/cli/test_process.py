@@ -1,0 +1,161 @@
+"""The command line as a process: start-up, signals, pipes, terminals."""
+
+import os
+import pathlib
+import pkgutil
+import pty
+import re
+import resource
+import signal
+import subprocess
+import sys
+import termios
+import time
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import skdeepfeat
+import skdeepfeat.cli
+from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
+
+COMMAND = [sys.executable, "-m", "skdeepfeat"]
+
+
+def test_version_and_help(run_process):
+    version = run_process("--version")
+    assert (version.returncode, version.stderr) == (0, "")
+    assert version.stdout == f"skdeepfeat, version {skdeepfeat.__version__}\n"
+    shown = run_process("-h")
+    assert shown.returncode == 0
+    assert "130  interrupted" in shown.stdout
+    nothing = run_process()
+    assert nothing.returncode == 2
+    assert "Commands:" in nothing.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--help", "extract --help", "cache info"])
+def test_start_up_does_not_import_torch(arguments, tmp_path):
+    code = (
+        "import sys\n"
+        "from skdeepfeat.cli import main\n"
+        f"main({arguments.split()}, standalone_mode=False)\n"
+        "assert not {'torch', 'sklearn', 'pandas', 'PIL'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_answers_at_once(run_process):
+    def processor_seconds():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    seconds = []
+    for _ in range(3):
+        before = processor_seconds()
+        run_process("extract", "--help")
+        seconds.append(processor_seconds() - before)
+    assert min(seconds) < 0.5
+
+
+def test_the_installed_command_is_the_same():
+    project = pathlib.Path(__file__).parents[2] / "pyproject.toml"
+    scripts = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["scripts"]
+    assert pkgutil.resolve_name(scripts["skdeepfeat"]) is skdeepfeat.cli.main
+
+
+def test_a_wrong_command(run_process):
+    done = run_process("extract", "photos", "-o", "f.npy", "--modl", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Did you mean" in done.stderr.splitlines()[-1]
+
+
+def test_a_closed_pipe_is_quiet():
+    # As `| head` closes it, but for sure before anything is written.
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, "cache", "info"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.slow
+def test_exit_codes(run_process, photos, tmp_path):
+    arguments = ("extract", photos, "-o", tmp_path / "f.npy", "--image-size", "32")
+    (photos / "a.png").write_bytes(b"")
+    broken = run_process(*arguments)
+    assert (broken.returncode, broken.stdout) == (1, "")
+    assert broken.stderr.splitlines()[-1].startswith("Error: row 0, ")
+    assert "Traceback" not in broken.stderr
+    done = run_process(*arguments, "--on-error", "nan")
+    assert (done.returncode, done.stdout) == (0, "")
+    n_broken = np.isnan(np.load(tmp_path / "f.npy")).all(axis=1)
+    assert n_broken.tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.slow
+def test_progress_on_a_terminal(photos, tmp_path):
+    outer, inner = pty.openpty()
+    termios.tcsetwinsize(inner, (25, 80))
+    command = [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy"]
+    process = subprocess.Popen([*command, "--image-size", "32"], stderr=inner)
+    os.close(inner)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(outer, 4096)
+        except OSError:  # the other end is closed
+            break
+    os.close(outer)
+    assert process.wait() == 0
+    assert b"0/5 [00:00<?" in shown  # how long it took, and what is left
+    assert b"100%" in shown
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_again(run_process, photos, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(55):
+        pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number:02d}.png")
+    n_images = 60
+    cache = FeatureCache(tmp_path / "cache")
+    output = tmp_path / "f.npy"
+    arguments = ["extract", photos, "-o", output, "--image-size", "448"]
+    arguments += ["--batch-size", "1", "--runtime", "torch", "--cache", cache.path]
+    # On one core it takes seconds everywhere.
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while cache.info().n_rows == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=120)
+    assert process.returncode == 130, shown
+    assert shown.splitlines()[-1] == (
+        "Interrupted. Run the same command again: it goes on from there."
+    )
+    assert "Traceback" not in shown
+    known = cache.info().n_rows
+    assert 0 < known < n_images
+    assert not output.exists()
+
+    again = run_process(*arguments, "--verbose")
+    assert again.returncode == 0, again.stderr
+    [said] = [line for line in again.stderr.splitlines() if "go through" in line]
+    n_computed = int(re.search(r"(\d+) of \d+ images go through", said)[1])
+    assert n_computed == n_images - known
+    extractor = PretrainedFeatureExtractor(image_size=448, cache=None)
+    paths = pd.read_csv(f"{output}.images.csv")["image"]
+    expected = extractor.fit_transform(paths)
+    np.testing.assert_allclose(np.load(output), expected, rtol=1e-4, atol=1e-4)
