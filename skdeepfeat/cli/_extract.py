@@ -8,7 +8,7 @@ import time
 
 import click
 
-from ._inputs import collect_paths
+from ._inputs import collect_paths, is_address
 from ._options import (
     BatchSize,
     CacheSize,
@@ -16,6 +16,7 @@ from ._options import (
     ImageSize,
     Layer,
     LayerList,
+    StorageOption,
     debug_option,
     weights_option,
 )
@@ -65,6 +66,20 @@ def _check_output(ctx, param, value):
     type=click.Path(exists=True, file_okay=False),
     help="Where relative paths of --from-file begin, in place of the working "
     "directory.",
+)
+@click.option(
+    "--remote",
+    is_flag=True,
+    help="Read addresses such as s3://bucket/1.jpg or zip://1.jpg::all.zip, by fsspec.",
+)
+@click.option(
+    "--storage-option",
+    "storage_options",
+    type=StorageOption(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What the file system of --remote takes, such as anon=true; may be repeated. "
+    "Secrets are better left to its own variables and files.",
 )
 @click.option(
     "--model",
@@ -175,7 +190,18 @@ def _check_output(ctx, param, value):
 @debug_option
 @click.pass_context
 def extract(
-    ctx, images, output, from_file, column, root, quiet, verbose, overwrite, **options
+    ctx,
+    images,
+    output,
+    from_file,
+    column,
+    root,
+    remote,
+    quiet,
+    verbose,
+    overwrite,
+    storage_options,
+    **options,
 ):
     r"""Write the features of images to a file, one row an image.
 
@@ -195,13 +221,18 @@ def extract(
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
     paths, n_skipped = collect_paths(images, from_file, column, root)
+    _refuse_addresses(paths, remote or storage_options)
     if verbose:
         log_to_stderr(ctx)
         show_all_warnings()
     if n_skipped and not quiet:
         say(f"{n_skipped:,} other file(s) in the folders passed over.")
     shows_progress = verbose or (not quiet and sys.stderr.isatty())
-    extractor = _make_extractor(verbose=int(shows_progress), **options)
+    extractor = _make_extractor(
+        verbose=int(shows_progress),
+        storage_options=dict(storage_options) if remote or storage_options else None,
+        **options,
+    )
     _check_parameters(extractor, paths)
     set_resume_hint(ctx, " Run the same command again: it goes on from there.")
     start = time.perf_counter()
@@ -215,6 +246,15 @@ def extract(
             f"{written}: {len(paths):,} rows x {n_features:,} features in "
             f"{seconds:.1f} s."
         )
+
+
+def _refuse_addresses(paths, is_remote):
+    """Nothing is read over a network without being asked for."""
+    for path in paths:
+        if not is_remote and isinstance(path, str) and is_address(path):
+            raise click.UsageError(
+                f"{path!r} is an address: with --remote, it is read through fsspec."
+            )
 
 
 def _make_extractor(layer, cache, cache_size, **parameters):

@@ -8,7 +8,7 @@ import click
 
 from .._errors import did_you_mean
 
-__all__ = ["collect_paths"]
+__all__ = ["collect_paths", "is_address"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TABLES = (".csv", ".tsv", ".parquet")
@@ -57,8 +57,13 @@ def collect_paths(inputs, from_file, column, root):
     return paths, n_skipped
 
 
+def is_address(path):
+    """Say whether a path is an address such as ``s3://bucket/1.jpg``."""
+    return _URL.match(path) is not None
+
+
 def _images_of(name):
-    if _URL.match(name):
+    if is_address(name):
         return [name], []
     if os.path.isdir(name):
         from ..images import find_images
@@ -81,7 +86,7 @@ def _images_of(name):
 
 def _below(root, path):
     # An empty cell stays one: the row is there, and its image is not.
-    if root is None or not isinstance(path, str) or _URL.match(path):
+    if root is None or not isinstance(path, str) or is_address(path):
         return path
     return os.path.join(root, path)
 

@@ -1,5 +1,6 @@
 """Options that several commands have, and the types of their values."""
 
+import json
 import re
 
 import click
@@ -13,6 +14,7 @@ __all__ = [
     "ImageSize",
     "Layer",
     "LayerList",
+    "StorageOption",
     "debug_option",
     "json_option",
     "weights_option",
@@ -106,6 +108,21 @@ class Devices(click.ParamType):
 
 def _parts(value):
     return [each.strip() for each in value.split(",")]
+
+
+class StorageOption(click.ParamType):
+    """KEY=VALUE; the value is JSON where it can be read so, else text."""
+
+    name = "option"
+
+    def convert(self, value, param, ctx):
+        key, equals, text = value.partition("=")
+        if not (key and equals):
+            self.fail(f"{value!r} must be KEY=VALUE, such as anon=true.", param, ctx)
+        try:
+            return key, json.loads(text)
+        except ValueError:
+            return key, text
 
 
 class CacheSize(click.ParamType):

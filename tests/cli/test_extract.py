@@ -3,6 +3,7 @@
 import inspect
 import os
 import pathlib
+import zipfile
 
 import click
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 from skdeepfeat.cli import _extract
+from skdeepfeat.cli._options import StorageOption
 from skdeepfeat.extraction._formats import FORMATS
 
 # What is tested here is not the features, so they may cost little.
@@ -105,7 +107,7 @@ def test_defaults_are_those_of_the_estimator(monkeypatch, tmp_path):
     compared = {
         name: value
         for name, value in given.items()
-        if name in signature and name not in ("layer", "verbose")
+        if name in signature and name not in ("layer", "storage_options", "verbose")
     }
     assert {"model", "weights", "device", "cache", "on_error"} <= set(compared)
     assert compared == {name: signature[name].default for name in compared}
@@ -271,6 +273,34 @@ def test_a_parquet_table_of_paths(run, names, tmp_path):
     arguments = ("--from-file", table, "--column", "path", "-o", output)
     says(run("extract", *arguments, *SMALL, "-q"), 0)
     assert pd.read_parquet(output).index.tolist() == names[:2]
+
+
+def test_addresses(run, photos, names, tmp_path):
+    pytest.importorskip("fsspec")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(names[0], "a.png")
+    address = f"zip://a.png::{tmp_path / 'all.zip'}"
+    output = tmp_path / "f.parquet"
+    arguments = ("extract", address, names[1], "-o", output, *SMALL, "-q")
+    says(run(*arguments), 2, "Error: 'zip://a.png", "with --remote")
+    says(run(*arguments, "--remote"), 0)
+    frame = pd.read_parquet(output)
+    assert frame.index.tolist() == [address, names[1]]
+    np.testing.assert_allclose(frame, features_of(names[:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_storage_options():
+    read = StorageOption().convert
+    pairs = {
+        "anon=true": ("anon", True),
+        "key=a=b": ("key", "a=b"),
+        "token=": ("token", ""),
+        'client_kwargs={"region": 1}': ("client_kwargs", {"region": 1}),
+    }
+    assert {text: read(text, None, None) for text in pairs} == pairs
+    for wrong in ("anon", "=true"):
+        with pytest.raises(click.BadParameter, match="must be KEY=VALUE"):
+            read(wrong, None, None)
 
 
 def test_an_empty_cell_keeps_its_row(run, photos, tmp_path, monkeypatch):
