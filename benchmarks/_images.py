@@ -38,7 +38,7 @@ def write_natural_images(folder, n_images, seed=0):
         The paths, in order.
     """
     rng = np.random.default_rng(seed)
-    photographs = _load_photographs()
+    photographs = load_photographs()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for i in range(n_images):
@@ -53,7 +53,7 @@ def make_tiny_images(n_images, seed=0):
     """Return distinct images as uint8, shape (n_images, 32, 32, 3)."""
     rng = np.random.default_rng(seed)
     width, height = TINY_SIZE
-    photographs = [np.asarray(photograph) for photograph in _load_photographs()]
+    photographs = [np.asarray(photograph) for photograph in load_photographs()]
     images = np.empty((n_images, height, width, 3), dtype=np.uint8)
     for i in range(n_images):
         photograph = photographs[i % len(photographs)]
@@ -98,7 +98,8 @@ def list_images(folder, n_images):
     return found[:n_images]
 
 
-def _load_photographs():
+def load_photographs():
+    """Return colour photographs that scikit-image ships."""
     folder = pathlib.Path(skimage.data.__file__).parent
     return [Image.open(folder / name).convert("RGB") for name in _PHOTOGRAPHS]
 

@@ -73,7 +73,7 @@ class ImageSource(Protocol):
         """Return one image as a network wants to see it.
 
         Large JPEGs are decoded at the reduced scale that their decoder offers, where
-        that is at least twice the size to which they are resized.
+        that is at least four times the size to which they are resized.
 
         Parameters
         ----------
