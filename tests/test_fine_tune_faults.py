@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from networks import CountingNet, rows_counted
+from networks import CountingNet, SmallNet, rows_counted
 from numpy.testing import assert_array_equal
 from PIL import Image
 from torch import nn
@@ -32,27 +32,6 @@ SIZE = 16
 LABELS = np.array(["dark", "bright"])[np.arange(N) % 2]
 PREPROCESSING = {"resize": (SIZE, SIZE), "crop": (SIZE, SIZE)}
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-class SmallNet(nn.Module):
-    """Two stages and a head; out of memory for more than `limit` images, as a GPU."""
-
-    def __init__(self, limit=1000):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
-        self.last = nn.Conv2d(6, 8, 3, stride=2, padding=1)
-        self.head = nn.Linear(8, 4)
-        self.limit = limit
-        with torch.no_grad():
-            for parameter in self.parameters():
-                values = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(values / 3)
-
-    def forward(self, x):
-        if len(x) > self.limit and x.device.type != "meta":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
-        return self.head(self.last(self.stem(x).relu()).relu().mean((2, 3)))
 
 
 def make_pixels():

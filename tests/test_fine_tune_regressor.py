@@ -7,36 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import SmallNet
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.ensemble import AdaBoostRegressor, VotingRegressor
 from sklearn.metrics import mean_squared_error, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from torch import nn
 
 from skdeepfeat import FineTuneRegressor, PretrainedFeatureExtractor
 
 N = 40
 SIZE = 16
 PREPROCESSING = {"resize": (SIZE, SIZE), "crop": (SIZE, SIZE)}
-
-
-class SmallNet(nn.Module):
-    """Two stages and a head, all with fixed weights."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
-        self.last = nn.Conv2d(6, 8, 3, stride=2, padding=1)
-        self.head = nn.Linear(8, 4)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                values = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(values / 3)
-
-    def forward(self, x):
-        return self.head(self.last(self.stem(x).relu()).relu().mean((2, 3)))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from networks import fix_weights
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
@@ -23,16 +24,11 @@ class SmallNet(nn.Module):
 
     def __init__(self, normalised=True):
         super().__init__()
-        generator = torch.Generator().manual_seed(0)
         self.first = nn.Conv2d(3, 6, 3, stride=2)
         self.norm = nn.BatchNorm2d(6) if normalised else nn.Identity()
         self.second = nn.Conv2d(6, 8, 3, stride=2)
         self.head = nn.Linear(8, 2)
-        with torch.no_grad():
-            for layer in (self.first, self.second, self.head):
-                for parameter in layer.parameters():
-                    drawn = torch.randn(parameter.shape, generator=generator)
-                    parameter.copy_(drawn / 3)
+        fix_weights(self.first, self.second, self.head, scale=1 / 3)
 
     def features(self, x):
         return self.second(self.norm(self.first(x)).relu()).relu().mean((2, 3))

@@ -15,6 +15,7 @@ import safetensors.torch
 import skops.io
 import torch
 import torchvision
+from networks import fix_weights
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from torch import nn
@@ -46,11 +47,8 @@ class TinyNet(nn.Module):
         self.second.weight = self.first.weight
         self.head = nn.Linear(width, 4)
         self.register_buffer("gain", torch.ones(1), persistent=False)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
-            self.gain += seed
+        fix_weights(self, scale=1 / 2, seed=seed)
+        self.gain += seed
 
     def forward(self, x):
         x = self.norm(self.stem(x)).relu() * self.gain

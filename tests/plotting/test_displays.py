@@ -5,10 +5,9 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-import torch
+from networks import SmallNet
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
-from torch import nn
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 from skdeepfeat._range_test import LearningRateRangeTest, learning_rate_range_test
@@ -19,22 +18,6 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 N, SIZE = 40, 12
 LABELS = np.arange(N) % 2
-
-
-class SmallNet(nn.Module):
-    """One stage and a head with fixed weights."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.first = nn.Conv2d(3, 6, 3, stride=2)
-        self.head = nn.Linear(6, 2)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
-
-    def forward(self, x):
-        return self.head(self.first(x).relu().mean((2, 3)))
 
 
 @pytest.fixture(autouse=True)
