@@ -49,9 +49,14 @@ def load(arguments):
         with np.load(arguments.data, allow_pickle=False) as data:
             arrays = [(data[f"X_{p}"], data[f"y_{p}"]) for p in ("train", "test")]
     else:
+        missing = (
+            "This example needs CIFAR-10"
+            if arguments.data == _BESIDE
+            else f"There is no file {str(arguments.data)!r}"
+        )
         raise SystemExit(
-            f"There is no file {str(arguments.data)!r}. Name one with --data, or let "
-            "--download FOLDER fetch CIFAR-10."
+            f"{missing}. Let --download FOLDER fetch it (170 MB), or name an .npz file "
+            "of it with --data."
         )
     (X, y), (X_test, y_test) = arrays
     names = np.array(NAMES)

@@ -4,7 +4,7 @@
 
 Patches of the brick, grass and gravel photographs that scikit-image ships. A
 torchvision v2 transform is called with whole batches of uint8 tensors (n, 3, height,
-width).
+width), and draws once for each batch: all its images are turned alike.
 """
 
 import argparse

@@ -56,6 +56,11 @@ def draw(sizes, curves, path):
     figure.savefig(path, dpi=150)
 
 
+def n_epochs(text):
+    """Read a number of epochs, or "auto"."""
+    return text if text == "auto" else int(text)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add_arguments(parser)
@@ -64,7 +69,10 @@ def main(argv=None):
     )
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument(
-        "--epochs", type=int, help="of fine-tuning (default: automatic)"
+        "--epochs",
+        type=n_epochs,
+        default="auto",
+        help="of fine-tuning (default: as many as the number of images asks for)",
     )
     parser.add_argument("--output", type=pathlib.Path, default="learning_curve.png")
     arguments = parser.parse_args(argv)
@@ -75,7 +83,7 @@ def main(argv=None):
         X_part, y_part = subset(X, y, n)
         tuned = FineTuneClassifier(
             image_size=arguments.image_size,
-            max_epochs=arguments.epochs or "auto",
+            max_epochs=arguments.epochs,
             random_state=0,
         )
         models = {"frozen features": frozen(arguments.image_size), "fine-tuned": tuned}
