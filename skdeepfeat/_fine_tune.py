@@ -132,11 +132,8 @@ class BaseFineTune(
         }
 
     def _keep(self, fit):
-        self.head_ = fit.head.cpu().eval().requires_grad_(False)
-        if fit.body is None:
-            self.body_ = None
-        else:
-            self.body_ = fit.body.cpu().eval().requires_grad_(False)
+        self.head_ = _at_rest(fit.head)
+        self.body_ = None if fit.body is None else _at_rest(fit.body)
         self.history_ = pd.DataFrame(fit.history)
         self.n_epochs_ = fit.n_epochs
         self.best_epoch_ = fit.best_epoch
@@ -377,6 +374,13 @@ def _refuse(failures):
         f"{str(rows[:10])[:-1]}{more}]). predict_proba gives rows of NaN for them:\n"
         f"{list_failures(failures)}"
     )
+
+
+def _at_rest(module):
+    """Return a module that is done with training, in the main memory."""
+    # Gradients are as large as the weights, and a search keeps many estimators.
+    module.zero_grad(set_to_none=True)
+    return module.cpu().eval().requires_grad_(False)
 
 
 def _last_linear(head):
