@@ -132,7 +132,7 @@ def write_results(folder, name, document, report):
     return path
 
 
-def run_worker(script, job):
+def run_worker(script, job, watch=None):
     """Run one job in a fresh process and return its result.
 
     Parameters
@@ -141,6 +141,9 @@ def run_worker(script, job):
         A file beside this one that ends in a call of `serve`.
     job : dict of JSON types
         Handed to the function of that script that ``job["task"]`` names.
+    watch : callable, default=None
+        ``watch(process) -> dict`` waits for the process; what it returns is added to
+        the result.
 
     Returns
     -------
@@ -165,7 +168,8 @@ def run_worker(script, job):
         }
         command = [sys.executable, str(HERE / script), str(job_file), str(result_file)]
         process = subprocess.Popen(command, env=environment)
-        children_peak = _watch_children(process)
+        children_peak = 0 if watch else _watch_children(process)
+        watched = watch(process) if watch else {}
         if process.returncode != 0:
             raise RuntimeError(
                 f"{script} {job['task']!r} failed with exit status "
@@ -173,7 +177,7 @@ def run_worker(script, job):
             )
         result = json.loads(result_file.read_text(encoding="utf-8"))
     result["peak_mb"] = (result.pop("own_peak") + children_peak) / 1e6
-    return result
+    return {**result, **watched}
 
 
 def serve(tasks):
