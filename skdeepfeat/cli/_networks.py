@@ -49,9 +49,12 @@ def models(pattern, source, tags, as_json):
     metavar="N|HxW",
     help="Pixels, in place of the weights' own size.",
 )
+@click.option(
+    "--stages", is_flag=True, help="Only the stages, the neck and the output."
+)
 @json_option
 @debug_option
-def layers(model, weights, image_size, as_json):
+def layers(model, weights, image_size, stages, as_json):
     """List the layers of MODEL at which features can be taken.
 
     In the order in which they run: the name and the stage number, either to be given
@@ -63,6 +66,9 @@ def layers(model, weights, image_size, as_json):
 
     with usage_errors():
         frame = list_layers(model, weights=weights, image_size=image_size)
+    if stages:
+        ends = frame["name"].isin(["neck", "output"])
+        frame = frame[frame["stage"].notna() | ends]
     if as_json:
         write_json(json.loads(frame.to_json(orient="records", double_precision=6)))
     else:

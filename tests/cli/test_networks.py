@@ -43,6 +43,15 @@ def test_layers(run):
     assert len({line.index("NCHW") for line in lines if "NCHW" in line}) == 1
 
 
+def test_stages(run):
+    found = json.loads(run("layers", "resnet18", "--stages", "--json").stdout)
+    names = {each["name"]: each["stage"] for each in found}
+    layers = {f"layer{number}": number for number in (1, 2, 3, 4)}
+    assert names == {"relu": 0, **layers, "neck": None, "output": None}
+    lines = run("layers", "resnet18", "--stages").stdout.splitlines()
+    assert len(lines) == 1 + len(names)
+
+
 def test_layers_for_scripts(run):
     result = run("layers", "efficientnet_lite0", "--json")
     frame = list_layers()
