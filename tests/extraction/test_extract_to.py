@@ -13,12 +13,18 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 import zarr
+from joblib import parallel_config
 from networks import CountingNet, rows_counted
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from skdeepfeat import BadImageError, BadImageWarning, PretrainedFeatureExtractor
+from skdeepfeat import (
+    BadImageError,
+    BadImageWarning,
+    FeatureCache,
+    PretrainedFeatureExtractor,
+)
 from skdeepfeat.extraction import _formats
 
 N = 30
@@ -251,6 +257,25 @@ def test_each_image_goes_through_the_network_once(log, pixels, tmp_path):
     features = np.load(path)
     np.testing.assert_array_equal(features[:10], features[10:20])
     np.testing.assert_array_equal(features[5:10], features[20:25])
+
+
+def test_workers_of_joblib_share_the_rows_out(log, paths, tmp_path):
+    X = paths + paths[::-1]
+    with parallel_config(backend="threading", n_jobs=2):
+        path = counting(log).extract_to(X, tmp_path / "features.npy")
+    assert rows_counted(log) == N
+    expected = counting(log).transform(X)
+    np.testing.assert_allclose(np.load(path), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_layers_go_to_the_cache_only(paths, tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 4, 3))
+    extractor = PretrainedFeatureExtractor(
+        net, layer="0", cache_layers=["0", "1"], image_size=16, cache=tmp_path / "cache"
+    )
+    path = extractor.extract_to(paths, tmp_path / "features.npy")
+    assert np.load(path).shape == (N, 5)
+    assert FeatureCache(tmp_path / "cache").info().n_rows == 2 * N
 
 
 def test_rows_are_kept_in_the_cache_and_taken_from_it(log, paths, tmp_path):
