@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
         WeightsNotFoundError,
     )
     from ._feature_extractor import PretrainedFeatureExtractor
+    from ._feature_mapper import FeatureMapper
     from ._fine_tune_classifier import FineTuneClassifier
     from ._fine_tune_regressor import FineTuneRegressor
     from ._learning_check import LearningCheck, check_can_learn
@@ -32,6 +33,7 @@ __all__ = [
     "BadImageWarning",
     "CacheWarning",
     "FeatureCache",
+    "FeatureMapper",
     "FineTuneClassifier",
     "FineTuneRegressor",
     "LearningCheck",
@@ -57,6 +59,7 @@ _HOMES = {
     "BadImageWarning": "_errors",
     "CacheWarning": "_errors",
     "FeatureCache": "cache",
+    "FeatureMapper": "_feature_mapper",
     "FineTuneClassifier": "_fine_tune_classifier",
     "FineTuneRegressor": "_fine_tune_regressor",
     "LearningCheck": "_learning_check",

@@ -2,7 +2,9 @@
 
 import numbers
 import os
+import sys
 from collections.abc import MutableMapping
+from dataclasses import replace
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -417,7 +419,14 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         outputs = extract_features(*self._inputs(X))
         return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
 
-    def _inputs(self, X):
+    def _extract_part(self, X, neck):
+        """Return the features of some of very many images."""
+        X, neck, cache, settings = self._inputs(X, neck)
+        settings = replace(settings, n_images=sys.maxsize)
+        outputs = extract_features(X, neck, cache, settings)
+        return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+
+    def _inputs(self, X, neck=None):
         settings = ExtractionSettings(
             image_shape=self.image_shape,
             max_pixels=self.max_pixels,
@@ -431,7 +440,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             n_jobs=self.n_jobs,
             verbose=int(self.verbose),
         )
-        return X, self._resolve_neck(), open_cache(self.cache), settings
+        return X, neck or self._resolve_neck(), open_cache(self.cache), settings
 
     def _resolve_neck(self):
         return resolve_neck(

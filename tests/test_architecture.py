@@ -33,6 +33,7 @@ FLOORS = {
     "_saving": 3,
     "_feature_extractor": 4,
     "_phases": 4,
+    "_feature_mapper": 5,
     "_fine_tune": 5,
     "_fine_tune_classifier": 6,
     "_fine_tune_regressor": 6,

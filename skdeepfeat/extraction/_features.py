@@ -150,7 +150,9 @@ class Extraction:
         neck, n_wanted = self.neck, len(self.namespaces)
         # What runs the network must not depend on how much of X is left to compute, or
         # a resumed job would not be the same to the last bit.
-        n_images = None if on_computed is None else len(self.source)
+        n_images = self.settings.n_images
+        if n_images is None and on_computed is not None:
+            n_images = len(self.source)
 
         def join_others():
             nonlocal neck

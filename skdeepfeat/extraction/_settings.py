@@ -26,6 +26,8 @@ class ExtractionSettings:
         Layers that are computed besides, for the cache, where anything is.
     n_jobs : int or None
         Workers among which images are shared out; None asks `joblib.parallel_config`.
+    n_images : int or None
+        How many images there are in all, where X is only a part of them.
     verbose : int
         Above 0, a progress bar counts the images that go through the network.
     """
@@ -40,4 +42,5 @@ class ExtractionSettings:
     on_error: str = "raise"
     cache_layers: str | list | tuple | None = None
     n_jobs: int | None = 1
+    n_images: int | None = None
     verbose: int = 0
