@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import uuid
 
 import fsspec
 import joblib
@@ -64,8 +65,10 @@ class CountingDict(dict):
 
 
 def memory_mapping(request):
-    fs = fsspec.filesystem("memory", global_store=False, skip_instance_cache=True)
-    return fs.get_mapper("/rows")
+    # A folder of its own: all memory file systems of a process are one.
+    fs, folder = fsspec.filesystem("memory"), f"/rows-{uuid.uuid4().hex}"
+    request.addfinalizer(lambda: fs.exists(folder) and fs.rm(folder, recursive=True))
+    return fs.get_mapper(folder)
 
 
 def local_mapping(request):
@@ -403,7 +406,7 @@ def test_pickles_lead_to_the_same_place(tmp_path):
 
 def test_repr():
     assert repr(MappingCache({})) == "MappingCache(<dict>)"
-    fs = fsspec.filesystem("memory", global_store=False, skip_instance_cache=True)
+    fs = fsspec.filesystem("memory")
     shown = repr(MappingCache(fs.get_mapper("/rows"), n_threads=3))
     assert shown == "MappingCache(<FSMap at '/rows'>, n_threads=3)"
 

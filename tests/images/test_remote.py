@@ -105,6 +105,11 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    def end_headers(self):
+        # fsspec hands on Last-Modified in its later versions only.
+        self.send_header("ETag", f'"{digest_bytes(self.path.encode()).hex()}"')
+        super().end_headers()
+
     def send_head(self):
         name = os.path.basename(self.path)
         if name.startswith("status-"):
