@@ -613,3 +613,12 @@ def test_part_knows_what_the_file_was(paths, tmp_path):
     path.write_bytes(contents(paths)[3])
     with pytest.raises(BadImageError, match="row 0, .*changed while"):
         part.pixels(0)
+
+
+def test_paths_are_those_given(paths):
+    source = make_image_source(
+        [paths[0], pathlib.Path(paths[1]), contents(paths)[2], None]
+    )
+    assert [source.path(i) for i in range(4)] == [*paths[:2], None, None]
+    assert source.part(np.array([1])).path(0) == paths[1]
+    assert make_image_source(np.zeros((2, 5, 5), np.uint8)).path(1) is None
