@@ -227,6 +227,32 @@ def count_rows():
         handle.remove()
 
 
+@contextlib.contextmanager
+def count_runs():
+    """Count the images that our own runner is given, as a list's sum.
+
+    What a network compiled by another library computes, no hook of torch's sees.
+
+    Yields
+    ------
+    list of int
+        The size of every batch so far.
+    """
+    from skdeepfeat.necks._runner import Runner
+
+    batches, call = [], Runner.__call__
+
+    def counted(runner, batch):
+        batches.append(len(batch))
+        return call(runner, batch)
+
+    Runner.__call__ = counted
+    try:
+        yield batches
+    finally:
+        Runner.__call__ = call
+
+
 def _watch_children(process):
     """Wait for the process; return the peak of its children's own memory in bytes."""
     peak = 0

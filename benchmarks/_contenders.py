@@ -7,7 +7,7 @@ from the construction of the network with its weights to the array of features.
 import pathlib
 import time
 
-from _common import count_rows, serve
+from _common import count_rows, count_runs, serve
 from PIL import Image
 
 
@@ -91,6 +91,8 @@ def prepare_skdeepfeat(job):
             ),
             cache=job["cache"],
             device=job["device"],
+            runtime=job["runtime"],
+            precision=job["precision"],
         )
         return extractor.fit_transform(job["paths"])
 
@@ -104,7 +106,8 @@ def measured(prepare):
         import numpy as np
 
         extract = prepare(job)
-        with count_rows() as batches:
+        counted = count_runs if job.get("runtime", "torch") != "torch" else count_rows
+        with counted() as batches:
             start = time.perf_counter()
             features = extract()
             seconds = time.perf_counter() - start

@@ -2,8 +2,8 @@
 
 Photos of 12 megapixels are decoded and resized for a network at each of several
 factors: how many times the size that it is resized to a photo must keep when it is
-decoded. Beside the time, how far pixels and features are from those of the photo decoded
-in whole; and as a yardstick the same for a photo that is merely saved once more.
+decoded. Beside the time, how far pixels and features are from those of the whole photo,
+and as a yardstick the same for a photo that is merely saved once more.
 
     python benchmarks/decoding.py [--model efficientnet_lite0] [--n-images 18]
 """

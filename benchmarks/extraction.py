@@ -1,19 +1,24 @@
 """Feature extraction side by side, on the same files: what `make bench` runs.
 
-Three parts, each contender in a process of its own:
+Five parts, each contender in a process of its own:
 
 extraction
     images/s, peak memory and rows through the neck of a plain DataLoader loop,
-    embetter (as it is, and in eval mode) and skdeepfeat (no cache, cold, warm). The
-    contenders take turns, in another order each time, so that a drift of the machine
-    meets all of them.
+    embetter (as it is, and in eval mode) and skdeepfeat (in each runtime without a
+    cache; cold and warm with one), beside the limits: the network alone and the
+    decoding alone. The contenders take turns, in another order each time, so that a
+    drift of the machine meets all of them.
 search
     rows through the neck in one GridSearchCV of 5 folds x 12 candidates.
 known
     seconds until rows that are already known are back.
+sweep
+    images/s against the size of the images and against that of the batches.
+growth
+    seconds against the number of images, cold and warm, with one worker and two.
 
-Writes `extraction.json` and `extraction.md` into the output folder. See
-`benchmarks/README.md`.
+Writes `extraction.json`, `extraction.md` and the plots `image_size.png` and
+`batch_size.png` into the output folder. See `benchmarks/README.md`.
 """
 
 import argparse
@@ -39,10 +44,11 @@ from _images import (
     write_tiny_images,
 )
 from _networks import NETWORKS
+from _plots import plot_sweep
 
 logger = logging.getLogger("benchmarks.extraction")
 
-PARTS = ("extraction", "search", "known")
+PARTS = ("extraction", "search", "known", "sweep", "growth")
 
 # Rows are compared with this one, and speed with the better of the two loops.
 REFERENCE = "DataLoader loop, 0 workers"
@@ -54,7 +60,17 @@ OTHERS = {
     "embetter as it is": {"task": "embetter", "eval": False},
     "embetter, eval()": {"task": "embetter", "eval": True},
 }
-COLD, WARM, UNCACHED = "skdeepfeat, cold", "skdeepfeat, warm", "skdeepfeat, no cache"
+COLD, WARM = "skdeepfeat, cold", "skdeepfeat, warm"
+RUNTIMES = {
+    "skdeepfeat, torch": {"runtime": "torch", "precision": "float32"},
+    "skdeepfeat, OpenVINO": {"runtime": "openvino", "precision": "float32"},
+    "skdeepfeat, OpenVINO, bfloat16": {"runtime": "openvino", "precision": "bfloat16"},
+}
+# On a GPU there is no OpenVINO.
+GPU_RUNTIMES = {
+    f"skdeepfeat, {precision}": {"runtime": "torch", "precision": precision}
+    for precision in ("float32", "tf32", "bfloat16", "float16")
+}
 MEMORIES = {
     "no cache": "none",
     "Pipeline(memory=...)": "pipeline",
@@ -72,7 +88,7 @@ def parse_arguments(argv=None):
     )
     add = parser.add_argument
     add("--images", type=pathlib.Path, help="folder of image files (default: made)")
-    add("--n-images", type=int, help="how many images to extract (64)")
+    add("--n-images", type=int, help="how many images to extract (256)")
     add("--networks", nargs="+", choices=list(NETWORKS), help="default: both")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     add("--repeats", type=int, help="turns of each contender (3)")
@@ -82,7 +98,7 @@ def parse_arguments(argv=None):
     arguments = parser.parse_args(argv)
     quick, full = (
         {"n_images": 8, "networks": ["efficientnet_lite0"], "repeats": 1},
-        {"n_images": 64, "networks": list(NETWORKS), "repeats": 3},
+        {"n_images": 256, "networks": list(NETWORKS), "repeats": 3},
     )
     for name, value in (quick if arguments.quick else full).items():
         if getattr(arguments, name) is None:
@@ -91,6 +107,9 @@ def parse_arguments(argv=None):
     arguments.n_search = 10 if arguments.quick else 60
     arguments.n_arrays = 500 if arguments.quick else 20_000
     arguments.n_files = 1_000 if arguments.quick else 50_000
+    arguments.n_grown = (40, 80) if arguments.quick else (1_000, 4_000, 16_000)
+    arguments.image_sizes = (32, 64) if arguments.quick else (64, 128, 224, 320)
+    arguments.batch_sizes = (1, 8) if arguments.quick else (1, 4, 16, 32, 64)
     return arguments
 
 
@@ -108,13 +127,16 @@ def run_extraction(network, paths, arguments, scratch):
     )
     job = {"network": network, "folder": str(folder), "paths": paths}
     job["device"] = arguments.device
+    runtimes = RUNTIMES if arguments.device == "cpu" else GPU_RUNTIMES
     results = {}
     for turn in range(arguments.repeats):
         cache = str(scratch / f"cache-{network}-{turn}")
-        ours = {"task": "skdeepfeat", "cache": cache}
+        ours = {"task": "skdeepfeat", "cache": cache, "runtime": "auto"}
+        ours["precision"] = "float32"
         # Warm is the next process after cold, whatever the order of the others.
         groups = [{name: extra} for name, extra in {**LOOPS, **OTHERS}.items()]
-        groups.append({UNCACHED: {**ours, "cache": None}})
+        for name, form in runtimes.items():
+            groups.append({name: {**ours, "cache": None, **form}})
         groups.append({COLD: ours, WARM: ours})
         start = turn * len(groups) // arguments.repeats
         for group in groups[start:] + groups[:start]:
@@ -130,8 +152,46 @@ def run_extraction(network, paths, arguments, scratch):
         difference = _difference(np.load(scratch / f"{network}-{name}.npy"), expected)
         for result in turns:
             result["difference"] = difference
-    order = [*LOOPS, *OTHERS, UNCACHED, COLD, WARM]
+    order = [*LOOPS, *OTHERS, *runtimes, COLD, WARM]
     return {name: results[name] for name in order}
+
+
+def run_limits(network, paths, arguments, scratch):
+    """Run each part of the extraction alone; the network in every form that is used.
+
+    Returns
+    -------
+    dict
+        Name of the limit -> list of its results, one a turn.
+    """
+    job = {"network": network, "folder": str(scratch / network), "paths": paths}
+    job |= {"device": arguments.device, "n_images": len(paths)}
+    runtimes = RUNTIMES if arguments.device == "cpu" else GPU_RUNTIMES
+    tasks = {"decoding alone": {"task": "decoding"}}
+    for name, form in runtimes.items():
+        form_name = name.removeprefix("skdeepfeat, ")
+        tasks[f"network alone, {form_name}"] = {"task": "network", **form}
+    results = {name: [] for name in tasks}
+    for _ in range(arguments.repeats):
+        for name, extra in tasks.items():
+            result = run_worker("_limits.py", {**job, **extra})
+            results[name].append(result)
+            _log(f"{network}, {name}", result)
+    return results
+
+
+def report_limits(network, limits, results):
+    """Return a table of the limits, and how much of each the whole has reached."""
+    rows = []
+    for name, turns in limits.items():
+        limit = float(np.median([turn["images_per_s"] for turn in turns]))
+        whole = results.get(name.replace("network alone", "skdeepfeat"))
+        share = "-"
+        if whole:
+            share = f"{np.median([t['images_per_s'] for t in whole]) / limit:.2f}"
+        rows.append([name, spread([turn["images_per_s"] for turn in turns]), share])
+    header = [f"{network}, limits", "images/s", "share that is reached from files"]
+    return markdown_table(header, rows)
 
 
 def _difference(features, expected):
@@ -256,6 +316,85 @@ def report_known(results):
     return markdown_table(header, rows)
 
 
+def run_sweep(paths, arguments):
+    """Extract at several sizes of the images and of the batches, in each runtime."""
+    runtimes = ("torch", "openvino") if arguments.device == "cpu" else ("torch",)
+    results = []
+    for image_size, batch_size in [
+        *((size, 32) for size in arguments.image_sizes),
+        *((224, size) for size in arguments.batch_sizes if size != 32),
+    ]:
+        for runtime in runtimes:
+            job = {"task": "sweep", "image_size": image_size, "batch_size": batch_size}
+            job |= {"runtime": runtime, "device": arguments.device, "paths": paths}
+            result = {**job, **run_worker("_scaling.py", job)}
+            del result["paths"], result["task"]
+            results.append(result)
+            _log("sweep", result)
+    return results
+
+
+def report_sweep(results):
+    header = ["image size", "batch size", "runtime", "images/s"]
+    rows = [
+        [
+            result["image_size"],
+            result["batch_size"],
+            result["runtime"],
+            f"{result['images_per_s']:.1f}",
+        ]
+        for result in results
+    ]
+    return markdown_table(header, rows)
+
+
+def run_growth(arguments, scratch):
+    """Extract ever more tiny files, cold and warm, with one worker and two."""
+    paths = write_tiny_images(scratch / "growing", max(arguments.n_grown), seed=2)
+    list_file = scratch / "growing.txt"
+    list_file.write_text("\n".join(paths), encoding="utf-8")
+    time.sleep(SETTLING_SECONDS)
+    results = []
+    for n_jobs in (1, 2):
+        for n_images in arguments.n_grown:
+            job = {"task": "grow", "list": str(list_file), "n_images": n_images}
+            job |= {"n_jobs": n_jobs, "device": arguments.device}
+            job["cache"] = str(scratch / f"cache-growth-{n_jobs}-{n_images}")
+            cold = run_worker("_scaling.py", job)
+            warm = run_worker("_scaling.py", job)
+            result = {"n_jobs": n_jobs, "n_images": n_images}
+            result |= {"cold": cold["seconds"], "warm": warm["seconds"]}
+            result |= {"cold_peak_mb": cold["peak_mb"], "warm_peak_mb": warm["peak_mb"]}
+            results.append(result)
+            _log("growth", result)
+    return results
+
+
+def report_growth(results):
+    header = [
+        "32 x 32 pixels, n_jobs",
+        "images",
+        "cold, s",
+        "ms an image",
+        "warm, s",
+        "ms an image",
+        "peak memory, MB",
+    ]
+    rows = [
+        [
+            result["n_jobs"],
+            f"{result['n_images']:,}",
+            f"{result['cold']:.1f}",
+            f"{1000 * result['cold'] / result['n_images']:.2f}",
+            f"{result['warm']:.2f}",
+            f"{1000 * result['warm'] / result['n_images']:.3f}",
+            f"{result['cold_peak_mb']:.0f}",
+        ]
+        for result in results
+    ]
+    return markdown_table(header, rows)
+
+
 def _log(name, result):
     figures = ", ".join(
         f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
@@ -285,6 +424,9 @@ def run_parts(arguments, scratch, document):
             results = run_extraction(network, files, arguments, scratch)
             document["extraction"][network] = results
             tables.append(report_extraction(network, results, len(files)))
+            limits = run_limits(network, files, arguments, scratch)
+            document.setdefault("limits", {})[network] = limits
+            tables.append(report_limits(network, limits, results))
     if "search" in arguments.parts:
         files = paths[: arguments.n_search]
         document["search"] = run_searches(files, arguments, scratch)
@@ -292,6 +434,13 @@ def run_parts(arguments, scratch, document):
     if "known" in arguments.parts:
         document["known"] = run_known(arguments, scratch)
         tables.append(report_known(document["known"]))
+    if "sweep" in arguments.parts:
+        document["sweep"] = run_sweep(paths[: arguments.n_images], arguments)
+        tables.append(report_sweep(document["sweep"]))
+        plot_sweep(document["sweep"], arguments.output)
+    if "growth" in arguments.parts:
+        document["growth"] = run_growth(arguments, scratch)
+        tables.append(report_growth(document["growth"]))
     return tables
 
 

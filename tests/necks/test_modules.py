@@ -129,7 +129,7 @@ def test_weights_are_shared_not_copied(tiny, batch):
     with neck.loaded(CPU) as run:
         (one,) = run(batch(2, 32))
         pointers = {p.data_ptr() for p in tiny.parameters()}
-        assert {p.data_ptr() for p in run._network.parameters()} == pointers
+        assert {p.data_ptr() for p in run._network.network.parameters()} == pointers
     with torch.no_grad():
         tiny.stem[1].bias.add_(1)
     (two,) = rows_of(neck, batch(2, 32))
