@@ -36,6 +36,7 @@ FORMATS = [".parquet", ".npy", ".zarr"]
 def small_parts(monkeypatch):
     """Let a part, a row group and a chunk have seven rows: thirty take five."""
     monkeypatch.setattr(_formats, "_BLOCK", 7 * 4 * N_FEATURES)
+    monkeypatch.setattr(_formats, "_GROUP", 7 * 4 * N_FEATURES)
     monkeypatch.setattr(_formats, "_ZARR_CHUNK", 7 * 4 * N_FEATURES)
 
 

@@ -48,6 +48,7 @@ class StoppingNet(CountingNet):
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(_formats, "_BLOCK", 20 * 4 * N_FEATURES)
+    monkeypatch.setattr(_formats, "_GROUP", 20 * 4 * N_FEATURES)
     monkeypatch.setattr(_formats, "_ZARR_CHUNK", 20 * 4 * N_FEATURES)
 
 
@@ -351,6 +352,7 @@ def small_disk(tmp_path):
 def wide(log, monkeypatch):
     """Return an extractor whose rows take 1,568 bytes, so that pages fill up soon."""
     monkeypatch.setattr(_formats, "_BLOCK", 20 * 1568)
+    monkeypatch.setattr(_formats, "_GROUP", 20 * 1568)
     return stopping(log, layer="conv", pooling="flatten")
 
 
