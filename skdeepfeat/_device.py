@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import threading
 
 import torch
 
@@ -119,27 +120,63 @@ def compute_context(device, precision):
             dtype = PRECISIONS[precision]
             stack.enter_context(torch.autocast(device.type, dtype=dtype))
         elif device.type == "cuda":
-            stack.enter_context(
-                torch.backends.cudnn.flags(
-                    enabled=True,
-                    benchmark=torch.backends.cudnn.benchmark,
-                    deterministic=torch.backends.cudnn.deterministic,
-                    allow_tf32=precision == "tf32",
-                )
-            )
-            stack.enter_context(_matrix_products(allow_tf32=precision == "tf32"))
+            stack.enter_context(_tf32.held(precision == "tf32"))
         yield
 
 
-@contextlib.contextmanager
-def _matrix_products(allow_tf32):
-    settings = torch.backends.cuda.matmul
-    before = settings.allow_tf32
-    settings.allow_tf32 = allow_tf32
-    try:
-        yield
-    finally:
-        settings.allow_tf32 = before
+class SharedSetting:
+    """A setting of the whole process that several threads need for a while.
+
+    Who wants the value that others are using joins them; who wants another one waits
+    until they are done. The last one to leave puts back what was there before.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the value.
+    write : callable
+        Takes what `read` returned, or a value that is wanted.
+    """
+
+    def __init__(self, read, write):
+        self._read = read
+        self._write = write
+        self._changed = threading.Condition()
+        self._value = None
+        self._before = None
+        self._n_users = 0
+
+    @contextlib.contextmanager
+    def held(self, value):
+        """Have the setting at a value for the body of a ``with``."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._n_users or self._value == value)
+            if not self._n_users:
+                self._before, self._value = self._read(), value
+                self._write(value)
+            self._n_users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_users -= 1
+                if not self._n_users:
+                    self._write(self._before)
+                    self._changed.notify_all()
+
+
+def _read_tf32():
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+
+def _write_tf32(allowed):
+    both = allowed if isinstance(allowed, tuple) else (allowed, allowed)
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = both
+
+
+# torch.backends.cudnn.flags would not do: of two threads that use it, the first to
+# leave would change what the other computes in.
+_tf32 = SharedSetting(_read_tf32, _write_tf32)
 
 
 def is_out_of_memory(error):

@@ -1,13 +1,17 @@
 """Choice of device, precision, and what counts as running out of memory."""
 
+import threading
+
 import pytest
 import torch
 
 from skdeepfeat._device import (
+    SharedSetting,
     compute_context,
     free_device_memory,
     is_out_of_memory,
     resolve_device,
+    resolve_devices,
 )
 
 
@@ -52,3 +56,77 @@ def test_out_of_memory_is_recognised():
 def test_freeing_the_cpu_is_harmless():
     free_device_memory(torch.device("cpu"))
     assert resolve_device("cpu").type == "cpu"
+
+
+class TestSharedSetting:
+    """A switch of the whole process, in the hands of several threads."""
+
+    @pytest.fixture
+    def state(self):
+        return {"value": "before", "writes": []}
+
+    @pytest.fixture
+    def setting(self, state):
+        def write(value):
+            state["value"] = value
+            state["writes"].append(value)
+
+        return SharedSetting(lambda: state["value"], write)
+
+    def test_it_is_put_back_also_after_an_error(self, setting, state):
+        with pytest.raises(KeyError), setting.held("one"):
+            assert state["value"] == "one"
+            raise KeyError
+        assert state["value"] == "before"
+
+    def test_the_last_one_puts_it_back(self, setting, state):
+        first, second = setting.held("one"), setting.held("one")
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert state["value"] == "one"
+        second.__exit__(None, None, None)
+        assert state["writes"] == ["one", "before"]
+
+    def test_who_wants_another_value_waits(self, setting, state):
+        entered = threading.Event()
+
+        def other():
+            with setting.held("two"):
+                assert state["value"] == "two"
+                entered.set()
+
+        with setting.held("one"):
+            thread = threading.Thread(target=other)
+            thread.start()
+            assert not entered.wait(0.2)
+            assert state["value"] == "one"
+        thread.join(10)
+        assert entered.is_set() and state["value"] == "before"
+
+    def test_many_threads_each_see_their_value(self, setting, state):
+        wrong = []
+
+        def work(value):
+            for _ in range(200):
+                with setting.held(value):
+                    if state["value"] != value:
+                        wrong.append(value)
+
+        threads = [threading.Thread(target=work, args=[i % 3]) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong and state["value"] == "before"
+
+
+def test_several_devices():
+    assert resolve_devices("cpu") == [torch.device("cpu")]
+    assert resolve_devices(["cpu", "cpu:0"]) == [
+        torch.device("cpu"),
+        torch.device("cpu:0"),
+    ]
+    for wrong in ([], (), ["cpu", "cpu"]):
+        with pytest.raises(ValueError, match="at least one. Got"):
+            resolve_devices(wrong)

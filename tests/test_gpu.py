@@ -45,6 +45,33 @@ def test_lower_precision_is_near(pixels, precision):
     assert 0 < relative_error(features(pixels, precision=precision), exact) < 0.1
 
 
+def test_tf32_is_on_request_and_leaves_the_settings_alone(pixels):
+    def settings():
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    before = settings()
+    exact = features(pixels, device="cuda", batch_size=4)
+    assert settings() == before
+    rounded = features(pixels, device="cuda", precision="tf32", batch_size=4)
+    assert settings() == before
+    assert relative_error(exact, features(pixels, device="cpu")) < 1e-4
+    if torch.cuda.get_device_capability() >= (8, 0):
+        assert 1e-5 < relative_error(rounded, exact) < 1e-2
+
+
+def test_many_batches_through_two_feeders_are_the_same_rows(pixels):
+    many = np.concatenate([pixels] * 20)
+    rows = features(many, device="cuda", batch_size=8)
+    expected = features(pixels, device="cuda", batch_size=20)
+    assert relative_error(rows, np.concatenate([expected] * 20)) < 1e-5
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_share_the_batches(pixels):
+    both = features(pixels, device=["cuda:0", "cuda:1"], batch_size=4)
+    assert relative_error(both, features(pixels, device="cuda:0")) < 1e-5
+
+
 def test_memory_is_given_back(pixels):
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()

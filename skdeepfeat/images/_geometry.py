@@ -23,9 +23,9 @@ _MAX_RESIZED = 2**24
 _RESIZED_BY_TORCH = ("bilinear", "bicubic")
 
 # A decoder may reduce an image to this many times the size that it is resized to. On
-# photos of 12 megapixels, features of the installed network then differ by 0.02 of their
-# length, less than after saving the photo once more at quality 85; with 2 by 0.03.
-# benchmarks/decoding.py prints the table.
+# photos of 12 megapixels, features of the installed network then differ by 0.02 of
+# their length, less than after saving the photo once more at quality 85; with 2 by
+# 0.03. benchmarks/decoding.py prints the table.
 SUFFICIENT = 4
 
 

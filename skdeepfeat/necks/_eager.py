@@ -39,9 +39,14 @@ class EagerNetwork:
         self._precision = precision
         self._channels_last = True
         self._dtype = _dtype_of(network)
+        self._stream = None
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(preprocessing.mean, device=device).reshape(shape)
         self._std = torch.tensor(preprocessing.std, device=device).reshape(shape)
+        if device.type == "cuda":
+            # Of its own, so that its copies go on while another thread's network runs.
+            self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def __call__(self, batch):
         """Return the rows of a batch.
@@ -65,14 +70,18 @@ class EagerNetwork:
         return self._compute(batch)
 
     def _compute(self, batch):
-        with compute_context(self._device, self._precision):
+        stream = torch.cuda.stream(self._stream)  # of None, nothing at all
+        with compute_context(self._device, self._precision), stream:
             images = self._normalise(batch)
             rows = run_truncated(self.network, images, self._outputs, self._probe)
             return [row.cpu().numpy() for row in rows]
 
     def _normalise(self, batch):
         # Permuting leaves the channels last in memory; uint8 is the least to transfer.
-        images = batch.to(self._device).permute(0, 3, 1, 2).to(torch.float32)
+        if self._stream is not None:
+            batch = batch.pin_memory()  # what is not pinned is copied while all wait
+        batch = batch.to(self._device, non_blocking=True)
+        images = batch.permute(0, 3, 1, 2).to(torch.float32)
         images = images.div_(255).sub_(self._mean).div_(self._std)
         if not self._channels_last:
             images = images.contiguous()
@@ -83,9 +92,7 @@ class EagerNetwork:
         logger.debug("%s needs contiguous images", type(self.network).__name__)
         self._channels_last = False
         # A copy, because the weights as they are may be shared.
-        self.network = copy_network(
-            self.network, memory_format=torch.contiguous_format
-        )
+        self.network = copy_network(self.network, memory_format=torch.contiguous_format)
 
 
 def _dtype_of(network):
