@@ -71,6 +71,24 @@ def test_regression(tmp_path):
 
 
 @pytest.mark.slow
+def test_hf_datasets(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    pytest.importorskip("skimage")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    first, second = (run("hf_datasets.py", tmp_path) for _ in range(2))
+    assert first == second
+    assert float(first.rpartition(":")[2]) > 0.8
+
+
+@pytest.mark.slow
+def test_ray_data(tmp_path):
+    pytest.importorskip("ray")
+    pytest.importorskip("skimage")
+    assert float(run("ray_data.py", tmp_path).rpartition(":")[2]) > 0.8
+
+
+@pytest.mark.slow
 def test_cats_and_dogs(tmp_path, shared_data):
     out = run("cats_and_dogs.py", tmp_path, "--n-train", "200", "--epochs", "2")
     assert "'cat'" in out or "'dog'" in out
