@@ -132,7 +132,7 @@ def write_results(folder, name, document, report):
     return path
 
 
-def run_worker(script, job, watch=None):
+def run_worker(script, job, watch=None, python=sys.executable):
     """Run one job in a fresh process and return its result.
 
     Parameters
@@ -144,6 +144,8 @@ def run_worker(script, job, watch=None):
     watch : callable, default=None
         ``watch(process) -> dict`` waits for the process; what it returns is added to
         the result.
+    python : path-like, default=sys.executable
+        The interpreter, for contenders that do not go into one environment with us.
 
     Returns
     -------
@@ -166,7 +168,7 @@ def run_worker(script, job, watch=None):
             "HF_HUB_OFFLINE": "1",
             "SKDEEPFEAT_CACHE_DIR": str(pathlib.Path(folder, "cache")),
         }
-        command = [sys.executable, str(HERE / script), str(job_file), str(result_file)]
+        command = [str(python), str(HERE / script), str(job_file), str(result_file)]
         process = subprocess.Popen(command, env=environment)
         children_peak = 0 if watch else _watch_children(process)
         watched = watch(process) if watch else {}

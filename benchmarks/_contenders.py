@@ -25,27 +25,31 @@ class ImageFiles:
         return self.transform(Image.open(self.paths[i]).convert("RGB"))
 
 
-def prepare_loop(job):
-    """Return the plain loop over a DataLoader with `job["num_workers"]` workers."""
+def _make_network(job):
+    """Return the network without its head, and the transform that belongs to it."""
     import timm
     import torch
     import torchvision
 
-    def make_network():
-        if job["network"] == "resnet50":
-            network = torchvision.models.resnet50()
-            path = pathlib.Path(job["folder"], "weights.pth")
-            network.load_state_dict(torch.load(path, weights_only=True))
-            network.fc = torch.nn.Identity()
-            weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V2
-            return network, weights.transforms()
-        name = f"local-dir:{job['folder']}"
-        network = timm.create_model(name, pretrained=True, num_classes=0)
-        config = timm.data.resolve_model_data_config(network)
-        return network, timm.data.create_transform(**config, is_training=False)
+    if job["network"] == "resnet50":
+        network = torchvision.models.resnet50()
+        path = pathlib.Path(job["folder"], "weights.pth")
+        network.load_state_dict(torch.load(path, weights_only=True))
+        network.fc = torch.nn.Identity()
+        weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V2
+        return network, weights.transforms()
+    name = f"local-dir:{job['folder']}"
+    network = timm.create_model(name, pretrained=True, num_classes=0)
+    config = timm.data.resolve_model_data_config(network)
+    return network, timm.data.create_transform(**config, is_training=False)
+
+
+def prepare_loop(job):
+    """Return the plain loop over a DataLoader with `job["num_workers"]` workers."""
+    import torch
 
     def extract():
-        network, transform = make_network()
+        network, transform = _make_network(job)
         network = network.eval().to(job["device"])
         loader = torch.utils.data.DataLoader(
             ImageFiles(job["paths"], transform),
@@ -73,6 +77,37 @@ def prepare_embetter(job):
         if job["eval"]:
             encoder.model.eval()
         return make_pipeline(ImageLoader(), encoder).fit_transform(job["paths"])
+
+    return extract
+
+
+def prepare_thingsvision(job):
+    """Return thingsvision's extraction of the pooled last maps.
+
+    It is handed the network that everybody runs; files are found and batched its way.
+    """
+    from thingsvision import get_extractor_from_model
+    from thingsvision.utils.data import DataLoader, ImageDataset
+
+    pooling = {"resnet50": "avgpool", "efficientnet_lite0": "global_pool"}
+
+    def extract():
+        network, transform = _make_network(job)
+        extractor = get_extractor_from_model(
+            model=network, device=job["device"], transforms=transform, backend="pt"
+        )
+        paths = [pathlib.Path(path) for path in job["paths"]]
+        files = ImageDataset(
+            root=str(paths[0].parent),
+            out_path=job["folder"],
+            backend=extractor.get_backend(),
+            transforms=transform,
+            file_names=[path.name for path in paths],
+        )
+        batches = DataLoader(files, batch_size=32, backend=extractor.get_backend())
+        return extractor.extract_features(
+            batches, module_name=pooling[job["network"]], flatten_acts=True
+        )
 
     return extract
 
@@ -122,6 +157,7 @@ if __name__ == "__main__":
         {
             "loop": measured(prepare_loop),
             "embetter": measured(prepare_embetter),
+            "thingsvision": measured(prepare_thingsvision),
             "skdeepfeat": measured(prepare_skdeepfeat),
         }
     )

@@ -24,6 +24,7 @@ Writes `extraction.json`, `extraction.md` and the plots `image_size.png` and
 import argparse
 import logging
 import pathlib
+import sys
 import tempfile
 import time
 
@@ -60,6 +61,8 @@ OTHERS = {
     "embetter as it is": {"task": "embetter", "eval": False},
     "embetter, eval()": {"task": "embetter", "eval": True},
 }
+# It wants versions of numpy and torchvision that we do not run with.
+THINGSVISION = "thingsvision"
 COLD, WARM = "skdeepfeat, cold", "skdeepfeat, warm"
 RUNTIMES = {
     "skdeepfeat, torch": {"runtime": "torch", "precision": "float32"},
@@ -93,6 +96,7 @@ def parse_arguments(argv=None):
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     add("--repeats", type=int, help="turns of each contender (3)")
     add("--device", default="cpu", help="of the loop and of skdeepfeat (cpu)")
+    add("--thingsvision", metavar="PYTHON", help="of an environment that has it")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     add("--quick", action="store_true", help="a smoke run; its times mean nothing")
     arguments = parser.parse_args(argv)
@@ -128,13 +132,16 @@ def run_extraction(network, paths, arguments, scratch):
     job = {"network": network, "folder": str(folder), "paths": paths}
     job["device"] = arguments.device
     runtimes = RUNTIMES if arguments.device == "cpu" else GPU_RUNTIMES
+    others = dict(OTHERS)
+    if arguments.thingsvision:
+        others[THINGSVISION] = {"task": "thingsvision"}
     results = {}
     for turn in range(arguments.repeats):
         cache = str(scratch / f"cache-{network}-{turn}")
         ours = {"task": "skdeepfeat", "cache": cache, "runtime": "auto"}
         ours["precision"] = "float32"
         # Warm is the next process after cold, whatever the order of the others.
-        groups = [{name: extra} for name, extra in {**LOOPS, **OTHERS}.items()]
+        groups = [{name: extra} for name, extra in {**LOOPS, **others}.items()]
         for name, form in runtimes.items():
             groups.append({name: {**ours, "cache": None, **form}})
         groups.append({COLD: ours, WARM: ours})
@@ -143,7 +150,10 @@ def run_extraction(network, paths, arguments, scratch):
             for name, extra in group.items():
                 features = str(scratch / f"{network}-{name}.npy")
                 task = {**job, **extra, "features": features}
-                result = run_worker("_contenders.py", task)
+                python = sys.executable
+                if name == THINGSVISION:
+                    python = arguments.thingsvision
+                result = run_worker("_contenders.py", task, python=python)
                 result["images_per_s"] = len(paths) / result["seconds"]
                 results.setdefault(name, []).append(result)
                 _log(f"{network}, turn {turn + 1}, {name}", result)
@@ -152,7 +162,7 @@ def run_extraction(network, paths, arguments, scratch):
         difference = _difference(np.load(scratch / f"{network}-{name}.npy"), expected)
         for result in turns:
             result["difference"] = difference
-    order = [*LOOPS, *OTHERS, *runtimes, COLD, WARM]
+    order = [*LOOPS, *others, *runtimes, COLD, WARM]
     return {name: results[name] for name in order}
 
 
