@@ -38,7 +38,7 @@ class HandsOutParameters:
             given, but shows no values.
         """
         params = super().get_params(deep=deep)
-        options, cache = params["storage_options"], params["cache"]
+        options, cache = params.get("storage_options"), params.get("cache")
         if type(options) is dict:
             params["storage_options"] = StorageOptions(options)
         if isinstance(cache, MutableMapping):
