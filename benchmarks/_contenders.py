@@ -94,7 +94,7 @@ def prepare_thingsvision(job):
     def extract():
         network, transform = _make_network(job)
         extractor = get_extractor_from_model(
-            model=network, device=job["device"], transforms=transform, backend="pt"
+            model=network, device=job["device"], backend="pt"
         )
         paths = [pathlib.Path(path) for path in job["paths"]]
         files = ImageDataset(
