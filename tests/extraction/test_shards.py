@@ -287,6 +287,7 @@ def test_embedded_weights_are_found_where_they_arrive():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_network_on_a_gpu_travels_on_the_cpu():
     net = nn.Conv2d(3, 4, 3).to("cuda")
     neck = pickle.loads(pickle.dumps(resolve_neck(net, image_size=16)))

@@ -109,7 +109,7 @@ def test_top_1_on_imagenet_samples(shared_data):
     with neck.loaded(CPU) as run:
         parts = [run(pixels[i : i + 25]) for i in range(0, 200, 25)]
         rows, output = (np.concatenate(part) for part in zip(*parts, strict=True))
-        head = run._network.classifier
+        head = run._network.network.classifier
         scores = rows @ head.weight.numpy().T + head.bias.numpy()
     top_1 = (scores.argmax(1) == labels).mean()
     assert (output.argmax(1) == scores.argmax(1)).all()
