@@ -12,6 +12,8 @@ from torch import nn
 from skdeepfeat.necks import _openvino, _runtimes, _store, resolve_neck
 from skdeepfeat.necks._openvino import _OpenVINONetwork
 
+pytestmark = pytest.mark.native
+
 CPU = torch.device("cpu")
 
 
