@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 
 import cloudpickle
@@ -249,6 +250,8 @@ def test_large_parcels_show_their_size():
 class Unpicklable(Exception):
     def __init__(self, first, second):
         super().__init__(f"{first} and {second}")
+        # tblib, which Dask brings, lets errors travel that other arguments made.
+        self.lock = threading.Lock()
 
 
 def test_errors_that_cannot_travel_say_the_same():
