@@ -6,8 +6,8 @@ __all__ = ["RUNTIMES", "choose_runtime"]
 
 RUNTIMES = ("auto", "torch", "openvino")
 
-# Converting takes 2 to 4 s. At 224 x 224 on 2 cores it is won back after some 90 images
-# of ResNet-50 and 230 of the installed network; benchmarks/extraction.py prints it.
+# Converting takes 2 to 4 s. At 224 x 224 on 2 cores, by the rates of the two runtimes
+# alone, it is won back after some 90 images of ResNet-50 and 230 of the installed one.
 _WORTH_CONVERTING = 256 * 224 * 224
 
 # OpenVINO computes float16 on a CPU in float32.

@@ -136,9 +136,15 @@ def test_places_do_not_wait_for_each_other(cache):
             barrier.wait()
             yield indices, [np.ones((len(indices), 2))]
 
-        cache.fetch([namespaces[place]], [key_of(0)], compute, None, place=place)
+        [rows] = cache.fetch(
+            [namespaces[place]], [key_of(0)], compute, None, place=place
+        )
+        fetched[place] = rows
 
+    fetched = {}
     in_threads([lambda place=place: work(place) for place in namespaces])
+    assert fetched.keys() == namespaces.keys()
+    assert all((rows == 1).all() for rows in fetched.values())
 
 
 def test_layers_of_one_network_are_computed_once_for_all(cache, watched):

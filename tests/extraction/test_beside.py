@@ -73,9 +73,12 @@ def test_the_caller_works_while_the_worker_does():
             barrier.wait()
         return i
 
+    found = []
     for i in compute_beside(numbers(6), [worker_of(compute)]):
+        found.append(i)
         if i < 5:
             barrier.wait()
+    assert found == list(range(6))
 
 
 def test_several_workers_work_at_once():

@@ -128,7 +128,7 @@ class TestRuntime:
             raise AssertionError("converted for a handful of images")
 
         monkeypatch.setattr("skdeepfeat.necks._neck.compiled_network", never)
-        self.extractor(cache=None).transform(images)
+        assert self.extractor(cache=None).transform(images).shape == (37, 1280)
 
     def test_many_images_do_not(self, images, monkeypatch):
         monkeypatch.setattr("skdeepfeat.necks._runtimes._WORTH_CONVERTING", 30 * 32**2)

@@ -424,4 +424,5 @@ def test_no_warning_of_any_library_reaches_the_user(log, paths, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for suffix in FORMATS:
-            counting(log).extract_to(paths, tmp_path / f"features{suffix}")
+            written = counting(log).extract_to(paths, tmp_path / f"features{suffix}")
+            assert written.exists()
