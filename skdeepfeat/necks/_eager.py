@@ -5,7 +5,9 @@ import logging
 import torch
 
 from .._device import compute_context
+from ._agreement import TOLERANCE, largest_difference, random_pixels
 from ._copying import copy_network
+from ._folding import fold_batch_norms
 from ._run import run_truncated
 
 __all__ = ["EagerNetwork"]
@@ -14,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # Precisions that leave the type of the weights alone; the others are torch.autocast's.
 _AS_THEY_ARE = ("float32", "tf32")
+
+_N_COMPARED = 2
 
 
 class EagerNetwork:
@@ -29,14 +33,21 @@ class EagerNetwork:
         Its mean and std are applied here, on the device.
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
+    folds : bool, default=False
+        Whether to fold batch norms into convolutions first, at the first batch. It
+        takes the time of some images, and memory for the weights of the convolutions.
     """
 
-    def __init__(self, network, outputs, probe, preprocessing, device, precision):
+    def __init__(
+        self, network, outputs, probe, preprocessing, device, precision, folds=False
+    ):
         self.network = network
         self._outputs = outputs
         self._probe = probe
         self._device = device
         self._precision = precision
+        self._folds = folds
+        self._crop = preprocessing.crop
         self._channels_last = True
         self._dtype = _dtype_of(network)
         self._stream = None
@@ -59,6 +70,7 @@ class EagerNetwork:
         -------
         list of ndarray of float32, shape (n_images, n_features)
         """
+        folds = self._folds
         try:
             return self._compute(batch)
         except Exception as error:
@@ -67,16 +79,43 @@ class EagerNetwork:
             ):
                 raise
         self._use_contiguous()
+        self._folds = folds
         return self._compute(batch)
 
     def _compute(self, batch):
+        if self._folds:
+            self._folds = False  # also after an error, such as lack of memory
+            self._fold()
+        return self._rows(batch, self.network, self._precision)
+
+    def _fold(self):
+        """Go on with batch norms folded, unless that gives other rows."""
+        pixels = random_pixels(_N_COMPARED, self._crop)
+        wanted = []
+
+        def run(network):
+            wanted[:] = self._rows(pixels, network, "float32")
+
+        folded = fold_batch_norms(
+            self.network, run, kept={one.layer for one in self._outputs}
+        )
+        if folded is None:
+            return
+        found = self._rows(pixels, folded, "float32")
+        error = largest_difference(found, wanted)
+        if error <= TOLERANCE:
+            self.network = folded
+        else:
+            logger.debug("batch norms stay: without, rows differ by %.1e", error)
+
+    def _rows(self, batch, network, precision):
         stream = torch.cuda.stream(self._stream)  # of None, nothing at all
-        with compute_context(self._device, self._precision), stream:
-            images = self._normalise(batch)
-            rows = run_truncated(self.network, images, self._outputs, self._probe)
+        with compute_context(self._device, precision), stream:
+            images = self._normalise(batch, precision)
+            rows = run_truncated(network, images, self._outputs, self._probe)
             return [row.cpu().numpy() for row in rows]
 
-    def _normalise(self, batch):
+    def _normalise(self, batch, precision):
         # Permuting leaves the channels last in memory; uint8 is the least to transfer.
         if self._stream is not None:
             batch = batch.pin_memory()  # what is not pinned is copied while all wait
@@ -85,7 +124,7 @@ class EagerNetwork:
         images = images.div_(255).sub_(self._mean).div_(self._std)
         if not self._channels_last:
             images = images.contiguous()
-        return images.to(self._dtype) if self._precision in _AS_THEY_ARE else images
+        return images.to(self._dtype) if precision in _AS_THEY_ARE else images
 
     def _use_contiguous(self):
         """Go on with channels first: some networks' `view` cannot do otherwise."""

@@ -19,7 +19,7 @@ from ._offline import explain_downloads
 from ._openvino import OpenVINOError, compiled_network
 from ._probe import Probe, probe_network
 from ._runner import Runner
-from ._runtimes import choose_runtime
+from ._runtimes import choose_runtime, is_worth_folding
 from ._spec import NetworkSpec
 from ._stages import find_stages
 from ._store import borrowed
@@ -211,6 +211,7 @@ class Neck:
                     self.preprocessing,
                     device,
                     precision,
+                    is_worth_folding(self.preprocessing.crop, n_images),
                 )
             run = Runner(compute, self.outputs, device)
             del compute  # the runner alone holds it, and lets go of it below

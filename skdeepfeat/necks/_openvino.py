@@ -20,16 +20,17 @@ import torch
 from torch import nn
 
 from .._device import compute_context
+from ._agreement import TOLERANCE, largest_difference, random_pixels
 from ._run import run_truncated
 
 __all__ = ["OpenVINOError", "compiled_network", "is_installed"]
 
 logger = logging.getLogger(__name__)
 
-# What is compiled computes the same as torch to this, relative to the largest value of
-# a row; compared on random images before it is used. bfloat16 has 8 bits, and noise is
-# hard on it: 0.08 with the installed network.
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2}
+# What is compiled computes the same as torch to this, compared on random images before
+# it is used. bfloat16 has 8 bits, and noise is hard on it: 0.08 with the installed
+# network.
+_TOLERANCE = {"float32": TOLERANCE, "bfloat16": 0.2}
 _ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 # Not 1, which a trace could take for a constant, and another number to compare with.
@@ -162,10 +163,7 @@ class _PixelsToRows(nn.Module):
 def _compile(network, outputs, probe, preprocessing, precision, n_threads):
     if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
         raise OpenVINOError("its weights are not in float32")
-    height, width = preprocessing.crop
-    rng = np.random.default_rng(0)
-    shape = (_N_TRACED + _N_COMPARED, height, width, 3)
-    pixels = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
+    pixels = random_pixels(_N_TRACED + _N_COMPARED, preprocessing.crop)
     wrapped = _PixelsToRows(network, outputs, probe, preprocessing).eval()
     try:
         compiled = _convert(wrapped, pixels[:_N_TRACED], precision, n_threads)
@@ -240,12 +238,11 @@ def _convert(module, example, precision, n_threads):
 
 
 def _compare(found, wanted, tolerance):
-    for rows, expected in zip(found, wanted, strict=True):
-        if rows.shape != expected.shape:
-            raise OpenVINOError(f"its rows have shape {rows.shape}")
-        scale = max(np.abs(expected).max(), np.finfo(np.float32).tiny)
-        error = np.abs(rows - expected).max() / scale
-        if not error <= tolerance:
-            raise OpenVINOError(
-                f"its rows differ from torch's by {error:.1e} of the largest value"
-            )
+    shapes = [rows.shape for rows in found]
+    if shapes != [rows.shape for rows in wanted]:
+        raise OpenVINOError(f"its rows have shapes {shapes}")
+    error = largest_difference(found, wanted)
+    if not error <= tolerance:
+        raise OpenVINOError(
+            f"its rows differ from torch's by {error:.1e} of the largest value"
+        )

@@ -126,10 +126,14 @@ def test_the_users_hooks_stay_and_run(tiny, batch):
 
 def test_weights_are_shared_not_copied(tiny, batch):
     neck = resolve_neck(tiny, image_size=32)
-    with neck.loaded(CPU) as run:
+    pointers = {p.data_ptr() for p in tiny.parameters()}
+    with neck.loaded(CPU, n_images=2) as run:
         (one,) = run(batch(2, 32))
-        pointers = {p.data_ptr() for p in tiny.parameters()}
         assert {p.data_ptr() for p in run._network.network.parameters()} == pointers
+    with neck.loaded(CPU, n_images=None) as run:  # many: its batch norm is folded
+        run(batch(2, 32))
+        used = {p.data_ptr() for p in run._network.network.parameters()}
+        assert used - pointers and used & pointers
     with torch.no_grad():
         tiny.stem[1].bias.add_(1)
     (two,) = rows_of(neck, batch(2, 32))
