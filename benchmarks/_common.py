@@ -26,6 +26,7 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "timm",
+    "openvino",
     "embetter",
     "scikit-learn",
     "numpy",
