@@ -74,6 +74,11 @@ GPU_RUNTIMES = {
     f"skdeepfeat, {precision}": {"runtime": "torch", "precision": precision}
     for precision in ("float32", "tf32", "bfloat16", "float16")
 }
+for _precision in ("tf32", "bfloat16"):
+    GPU_RUNTIMES[f"skdeepfeat, {_precision}, compiled"] = {
+        "runtime": "compile",
+        "precision": _precision,
+    }
 MEMORIES = {
     "no cache": "none",
     "Pipeline(memory=...)": "pipeline",
@@ -86,6 +91,7 @@ SETTLING_SECONDS = 2.5
 
 # Images where all that happens once is done before the clock starts.
 N_FOR_RATES = 256
+N_FOR_GPU_RATES = 8192
 
 
 def parse_arguments(argv=None):
@@ -173,18 +179,26 @@ def run_extraction(network, paths, arguments, scratch):
 def run_limits(network, paths, arguments, scratch):
     """Run each part of the extraction alone; the network in every form that is used.
 
+    On a GPU, also the extraction from images that lie in memory, and the decoding by
+    the device, to see whether it would be worth leaving it to that.
+
     Returns
     -------
     dict
         Name of the limit -> list of its results, one a turn.
     """
+    on_cpu = arguments.device == "cpu"
     job = {"network": network, "folder": str(scratch / network), "paths": paths}
-    job |= {"device": arguments.device, "n_images": min(len(paths), N_FOR_RATES)}
-    runtimes = RUNTIMES if arguments.device == "cpu" else GPU_RUNTIMES
+    n_images = min(len(paths), N_FOR_RATES) if on_cpu else N_FOR_GPU_RATES
+    job |= {"device": arguments.device, "n_images": n_images}
     tasks = {"decoding alone": {"task": "decoding"}}
-    for name, form in runtimes.items():
+    if not on_cpu:
+        tasks["decoding alone, by the device"] = {"task": "device_decoding"}
+    for name, form in (RUNTIMES if on_cpu else GPU_RUNTIMES).items():
         form_name = name.removeprefix("skdeepfeat, ")
         tasks[f"network alone, {form_name}"] = {"task": "network", **form}
+        if not on_cpu:
+            tasks[f"from memory, {form_name}"] = {"task": "from_memory", **form}
     results = {name: [] for name in tasks}
     for _ in range(arguments.repeats):
         for name, extra in tasks.items():
@@ -196,15 +210,21 @@ def run_limits(network, paths, arguments, scratch):
 
 def report_limits(network, limits, results):
     """Return a table of the limits, and how much of each the whole has reached."""
+
+    def median(turns):
+        return float(np.median([turn["images_per_s"] for turn in turns]))
+
     rows = []
     for name, turns in limits.items():
-        limit = float(np.median([turn["images_per_s"] for turn in turns]))
-        whole = results.get(name.replace("network alone", "skdeepfeat"))
-        share = "-"
-        if whole:
-            share = f"{np.median([t['images_per_s'] for t in whole]) / limit:.2f}"
-        rows.append([name, spread([turn["images_per_s"] for turn in turns]), share])
-    header = [f"{network}, limits", "images/s", "share that is reached from files"]
+        shares = []
+        for reached in (
+            results.get(name.replace("network alone", "skdeepfeat")),
+            limits.get(name.replace("network alone", "from memory")),
+        ):
+            is_limit = reached and reached is not turns
+            shares.append(f"{median(reached) / median(turns):.2f}" if is_limit else "-")
+        rows.append([name, spread([turn["images_per_s"] for turn in turns]), *shares])
+    header = [f"{network}, limits", "images/s", "reached from files", "from memory"]
     return markdown_table(header, rows)
 
 

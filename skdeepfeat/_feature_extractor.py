@@ -101,11 +101,13 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         ``"tf32"`` is float32 with the factors rounded to 10 bits on NVIDIA GPUs that
         can, and float32 elsewhere.
 
-    runtime : {"auto", "torch", "openvino"}, default="auto"
+    runtime : {"auto", "torch", "compile", "openvino"}, default="auto"
         What runs the network. ``"auto"`` takes OpenVINO on a CPU if it is installed
         (extra ``[openvino]``), the images are so many that its conversion of some
         seconds pays, and it finds torch's numbers to a relative 1e-4, else torch; the
-        log of this package says why not. Rows do not depend on it beyond that.
+        log of this package says why not. ``"compile"`` is torch.compile, for many
+        images on a GPU: it takes up to minutes at first, and its network stays in the
+        device's memory. Rows do not depend on the runtime beyond that 1e-4.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
         Where rows are kept. ``"default"`` is the user's cache directory of the

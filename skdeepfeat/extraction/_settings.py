@@ -20,7 +20,7 @@ class ExtractionSettings:
     device : str, torch.device, or list of these
     precision : {"float32", "tf32", "bfloat16", "float16"}
     batch_size : int or "auto"
-    runtime : {"auto", "torch", "openvino"}
+    runtime : {"auto", "torch", "compile", "openvino"}
     on_error : {"raise", "nan"}
     cache_layers : "stages", list of str and int, or None
         Layers that are computed besides, for the cache, where anything is.

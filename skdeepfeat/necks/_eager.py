@@ -9,6 +9,7 @@ from ._agreement import TOLERANCE, largest_difference, random_pixels
 from ._copying import copy_network
 from ._folding import fold_batch_norms
 from ._run import run_truncated
+from ._transfer import Transfer
 
 __all__ = ["EagerNetwork"]
 
@@ -50,14 +51,10 @@ class EagerNetwork:
         self._crop = preprocessing.crop
         self._channels_last = True
         self._dtype = _dtype_of(network)
-        self._stream = None
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(preprocessing.mean, device=device).reshape(shape)
         self._std = torch.tensor(preprocessing.std, device=device).reshape(shape)
-        if device.type == "cuda":
-            # Of its own, so that its copies go on while another thread's network runs.
-            self._stream = torch.cuda.Stream(device)
-            self._stream.wait_stream(torch.cuda.current_stream(device))
+        self._transfer = Transfer(device)
 
     def __call__(self, batch):
         """Return the rows of a batch.
@@ -69,6 +66,16 @@ class EagerNetwork:
         Returns
         -------
         list of ndarray of float32, shape (n_images, n_features)
+        """
+        with self._transfer.stream():
+            return [rows.cpu().numpy() for rows in self.queue(batch)]
+
+    def queue(self, batch):
+        """Return the rows as tensors on the device, which may still compute them.
+
+        Parameters
+        ----------
+        batch : Tensor of uint8, shape (n_images, height, width, 3)
         """
         folds = self._folds
         try:
@@ -102,24 +109,22 @@ class EagerNetwork:
         if folded is None:
             return
         found = self._rows(pixels, folded, "float32")
-        error = largest_difference(found, wanted)
+        with self._transfer.stream():
+            both = [[rows.cpu().numpy() for rows in one] for one in (found, wanted)]
+        error = largest_difference(*both)
         if error <= TOLERANCE:
             self.network = folded
         else:
             logger.debug("batch norms stay: without, rows differ by %.1e", error)
 
     def _rows(self, batch, network, precision):
-        stream = torch.cuda.stream(self._stream)  # of None, nothing at all
-        with compute_context(self._device, precision), stream:
+        with compute_context(self._device, precision), self._transfer.stream():
             images = self._normalise(batch, precision)
-            rows = run_truncated(network, images, self._outputs, self._probe)
-            return [row.cpu().numpy() for row in rows]
+            return run_truncated(network, images, self._outputs, self._probe)
 
     def _normalise(self, batch, precision):
         # Permuting leaves the channels last in memory; uint8 is the least to transfer.
-        if self._stream is not None:
-            batch = batch.pin_memory()  # what is not pinned is copied while all wait
-        batch = batch.to(self._device, non_blocking=True)
+        batch = self._transfer.send(batch)
         images = batch.permute(0, 3, 1, 2).to(torch.float32)
         images = images.div_(255).sub_(self._mean).div_(self._std)
         if not self._channels_last:

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from ._examining import probe_spec, stages_of
 from ._names import make_spec
-from ._neck import probe_spec, stages_of
 
 __all__ = ["list_layers"]
 

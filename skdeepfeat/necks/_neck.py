@@ -2,33 +2,36 @@
 
 import contextlib
 import functools
-import json
 import logging
 from dataclasses import dataclass, replace
 
 import torch
-from torch.overrides import TorchFunctionMode
 
-from .._random import seeded
-from ._copying import copy_network
+from . import _inductor, _openvino
+from ._compiled import CompilationError, compiled_network
 from ._eager import EagerNetwork
+from ._examining import probe_spec, stages_of
 from ._layers import Output, resolve_outputs
-from ._messages import choice_error, is_about
+from ._messages import choice_error
 from ._names import make_spec
 from ._offline import explain_downloads
-from ._openvino import OpenVINOError, compiled_network
-from ._probe import Probe, probe_network
+from ._probe import Probe
 from ._runner import Runner
 from ._runtimes import choose_runtime, is_worth_folding
 from ._spec import NetworkSpec
-from ._stages import find_stages
 from ._store import borrowed
 from ._trainable import TrainableNeck, own_copy
 from ._weights import ModuleWeights
 
-__all__ = ["Neck", "probe_spec", "resolve_neck", "stages_of"]
+__all__ = ["Neck", "resolve_neck"]
 
 logger = logging.getLogger(__name__)
+
+# By the name of the runtime: what compiles for it, and its name for people.
+_COMPILERS = {
+    "compile": (_inductor, "torch.compile"),
+    "openvino": (_openvino, "OpenVINO"),
+}
 
 # Raised when the rows of an unchanged network change for a reason of ours, such as
 # another arithmetic in a pooling: older cached rows are then left aside.
@@ -175,7 +178,7 @@ class Neck:
         device : torch.device
         precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
             What the network computes in; rows are float32 in any case.
-        runtime : {"auto", "torch", "openvino"}, default="torch"
+        runtime : {"auto", "torch", "compile", "openvino"}, default="torch"
             What runs it. ``"auto"`` takes OpenVINO where it is installed, can run this
             network and pays.
         n_images : int, default=None
@@ -192,8 +195,8 @@ class Neck:
         WeightsNotFoundError
             If the weights are neither here nor to be downloaded.
         ImportError, ValueError
-            If a weights file is damaged or belongs to another network, or OpenVINO was
-            asked for and cannot be had.
+            If a weights file is damaged or belongs to another network, or a
+            runtime was asked for and cannot run it.
         """
         device = torch.device(device)
         with contextlib.ExitStack() as stack:
@@ -201,8 +204,8 @@ class Neck:
                 runtime, device, precision, self.preprocessing.crop, n_images
             )
             compute = None
-            if chosen == "openvino":
-                compute = self._compiled(precision, is_wanted=runtime == "openvino")
+            if chosen in _COMPILERS:
+                compute = self._compiled(chosen, device, precision, chosen == runtime)
             if compute is None:
                 compute = EagerNetwork(
                     stack.enter_context(self._borrowed(device)),
@@ -224,23 +227,26 @@ class Neck:
             self._refuse_random_head(random_head)
             yield network
 
-    def _compiled(self, precision, is_wanted):
-        """Return the network in OpenVINO's form, or None where it has to be torch's."""
+    def _compiled(self, runtime, device, precision, is_wanted):
+        """Return the network in a compiled form, or None where it has to be torch's."""
+        compiler, name = _COMPILERS[runtime]
         try:
             return compiled_network(
+                compiler,
                 self.spec,
                 self.outputs,
                 self.probe,
+                device,
                 precision,
-                functools.partial(self._borrowed, torch.device("cpu")),
+                functools.partial(self._borrowed, device),
             )
-        except OpenVINOError as error:
+        except CompilationError as error:
             if is_wanted:
                 raise ValueError(
-                    f"OpenVINO cannot run {self.spec.name!r}: {error}. Use "
+                    f"{name} cannot run {self.spec.name!r}: {error}. Use "
                     "runtime='torch', or 'auto', which does so by itself."
                 ) from error
-            logger.info("torch runs %s: OpenVINO cannot (%s)", self.spec.name, error)
+            logger.info("torch runs %s: %s cannot (%s)", self.spec.name, name, error)
             return None
 
     def trainable(self):
@@ -405,102 +411,3 @@ def resolve_neck(
     if examine:
         _ = neck.outputs
     return neck
-
-
-def probe_spec(spec, size=None):
-    """Return the `Probe` of a network at its own or another size, remembered by name.
-
-    Parameters
-    ----------
-    spec : NetworkSpec
-    size : tuple of (int, int), default=None
-        By default that of its preprocessing.
-    """
-    size = size or spec.preprocessing.crop
-    if spec.module is not None:
-        return _probe(spec, size)
-    key = (json.dumps(spec.architecture, sort_keys=True), size)
-    if key not in _probes:
-        # Threads may do this twice; the results are equal.
-        _probes[key] = _probe(spec, size)
-    return _probes[key]
-
-
-_probes: dict[tuple, Probe] = {}
-
-
-def _probe(spec, size):
-    build = functools.partial
-    try:
-        return probe_network(
-            [build(_build_meta, spec, True), build(_build_meta, spec, False)],
-            build(_build_real, spec),
-            size,
-            spec.has_pre_logits,
-            spec.classifier,
-        )
-    except Exception as error:  # networks are anybody's code
-        if is_about(error, "model"):
-            raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise choice_error(
-            "image_size", f"one that {spec.name!r} can take (it said: {first})", size
-        ) from error
-
-
-def _build_meta(spec, keep_numbers):
-    if spec.module is not None:
-        return copy_network(spec.module, torch.device("meta"))
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(seeded(0))
-        stack.enter_context(torch.device("meta"))
-        if keep_numbers:
-            stack.enter_context(_NumbersOnCpu())
-        return spec.build().to("meta")
-
-
-class _NumbersOnCpu(TorchFunctionMode):
-    """Leave numbers that are read while a network is built where they can be read.
-
-    torchvision computes the widths of its RegNets from them, older timm the rates at
-    which paths are dropped.
-    """
-
-    _FACTORIES = (torch.arange, torch.linspace, torch.tensor)
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func in self._FACTORIES:
-            kwargs.setdefault("device", "cpu")
-        return func(*args, **kwargs)
-
-
-def _build_real(spec):
-    if spec.module is not None:
-        return copy_network(spec.module, torch.device("cpu"))
-    with seeded(0):
-        return spec.build()
-
-
-def stages_of(spec):
-    """Return the names of the layers that end a network's stages.
-
-    They are found at the size the weights were made for, or at the wanted one where the
-    network takes no other, as timm's transformers and some users' modules.
-
-    Parameters
-    ----------
-    spec : NetworkSpec
-
-    Returns
-    -------
-    tuple of str
-    """
-    size, wanted = spec.native_size, spec.preprocessing.crop
-    if "img_size" not in spec.architecture:
-        try:
-            return find_stages(probe_spec(spec, size), size)
-        except ValueError:
-            if size == wanted:
-                raise
-    return find_stages(probe_spec(spec, wanted), wanted)

@@ -1,12 +1,15 @@
 """`make bench` runs, and the rows it reports are counted ones. No times are tested."""
 
+import importlib
 import json
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
+from benchmarks import _common
 from benchmarks._plots import plot_sweep
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -72,6 +75,40 @@ def test_limits_sweeps_and_growth_are_measured(quick_run):
     ]
     for one in document["growth"]:
         assert 0 < one["warm"] < one["cold"]
+
+
+@pytest.mark.parametrize("task", ["device_decoding", "from_memory"])
+def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
+    """What `make bench` only does with `--device cuda`, on the CPU."""
+    paths = []
+    for i in range(3):
+        paths.append(str(tmp_path / f"{i}.jpg"))
+        Image.new("RGB", (64, 48), (i, 0, 0)).save(paths[-1])
+    job = {"network": "efficientnet_lite0", "folder": str(tmp_path), "paths": paths}
+    job |= {"device": "cpu", "n_images": 2, "precision": "float32", "runtime": "torch"}
+    result = _common.run_worker("_limits.py", {**job, "task": task})
+    assert result["images_per_s"] > 0
+
+
+def test_the_limits_say_what_is_reached(monkeypatch):
+    monkeypatch.syspath_prepend(_common.HERE)
+    extraction = importlib.import_module("extraction")
+
+    def rate(value):
+        return [{"images_per_s": value}]
+
+    limits = {
+        "decoding alone": rate(50.0),
+        "network alone, bfloat16": rate(200.0),
+        "from memory, bfloat16": rate(180.0),
+    }
+    table = extraction.report_limits(
+        "net", limits, {"skdeepfeat, bfloat16": rate(45.0)}
+    )
+    cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
+    assert ["", "decoding alone", "50.0", "-", "-", ""] in cells
+    assert ["", "network alone, bfloat16", "200.0", "0.23", "0.90", ""] in cells
+    assert ["", "from memory, bfloat16", "180.0", "-", "-", ""] in cells
 
 
 def test_the_plots_show_every_runtime(tmp_path):

@@ -138,7 +138,7 @@ class TestRuntime:
             converted.append(args)
             return compiled_network(*args)
 
-        from skdeepfeat.necks._openvino import compiled_network
+        from skdeepfeat.necks._compiled import compiled_network
 
         monkeypatch.setattr("skdeepfeat.necks._neck.compiled_network", compile_and_note)
         self.extractor(cache=None).transform(images[:29])

@@ -135,7 +135,7 @@ def test_few_images_are_run_as_the_network_is(n_norms):
     assert n_norms() == 20
 
 
-@pytest.mark.parametrize(("n_images", "n_left"), [(127, 20), (128, 0)])
+@pytest.mark.parametrize(("n_images", "n_left"), [(63, 20), (64, 0)])
 def test_folding_goes_by_the_number_of_pixels(n_images, n_left, n_norms):
     neck = resolve_neck("resnet18", weights=None)
     with neck.loaded(CPU, n_images=n_images) as run:

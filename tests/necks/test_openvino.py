@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from skdeepfeat.necks import _openvino, _runtimes, _store, resolve_neck
-from skdeepfeat.necks._openvino import _OpenVINONetwork
+from skdeepfeat.necks import _compiled, _openvino, _runtimes, _store, resolve_neck
+from skdeepfeat.necks._openvino import OpenVINONetwork
 
 pytestmark = pytest.mark.native
 
@@ -19,9 +19,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    _openvino._forget()
+    _compiled.forget_compiled()
     yield
-    _openvino._forget()
+    _compiled.forget_compiled()
 
 
 def rows_of(neck, pixels, runtime, precision="float32", n_images=None):
@@ -30,7 +30,7 @@ def rows_of(neck, pixels, runtime, precision="float32", n_images=None):
 
 
 def is_compiled(run):
-    return isinstance(run._network, _OpenVINONetwork)
+    return isinstance(run._network, OpenVINONetwork)
 
 
 class Small(nn.Module):
@@ -179,7 +179,7 @@ def test_a_failure_is_remembered(batch, monkeypatch):
         calls.append(args)
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(_openvino, "_convert", fail)
+    monkeypatch.setattr(_openvino, "convert", fail)
     neck = resolve_neck("resnet18", weights=None, image_size=32)
     for _ in range(3):
         rows_of(neck, batch(1, 32), "auto")
@@ -211,7 +211,7 @@ def test_weights_and_layers_are_told_apart(batch):
     assert not np.allclose(one, rows(seed=1))
     assert rows(layer="layer1").shape == (2, 64)
     np.testing.assert_array_equal(rows(), one)
-    assert len(_openvino._compiled) == 2
+    assert len(_compiled._compiled) == 2
 
 
 def test_it_uses_as_many_threads_as_torch(batch):
@@ -221,7 +221,7 @@ def test_it_uses_as_many_threads_as_torch(batch):
         for n in (1, 2):
             torch.set_num_threads(n)
             rows_of(neck, batch(1, 32), "openvino")
-            [*_, compiled] = _openvino._compiled.values()
+            [*_, compiled] = _compiled._compiled.values()
             assert compiled.get_property("INFERENCE_NUM_THREADS") == n
     finally:
         torch.set_num_threads(before)

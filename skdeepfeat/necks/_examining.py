@@ -1,0 +1,115 @@
+"""What is known of a network by its name or module: its layers and stages."""
+
+import contextlib
+import functools
+import json
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from .._random import seeded
+from ._copying import copy_network
+from ._messages import choice_error, is_about
+from ._probe import Probe, probe_network
+from ._stages import find_stages
+
+__all__ = ["probe_spec", "stages_of"]
+
+
+def probe_spec(spec, size=None):
+    """Return the `Probe` of a network at its own or another size, remembered by name.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    size : tuple of (int, int), default=None
+        By default that of its preprocessing.
+    """
+    size = size or spec.preprocessing.crop
+    if spec.module is not None:
+        return _probe(spec, size)
+    key = (json.dumps(spec.architecture, sort_keys=True), size)
+    if key not in _probes:
+        # Threads may do this twice; the results are equal.
+        _probes[key] = _probe(spec, size)
+    return _probes[key]
+
+
+_probes: dict[tuple, Probe] = {}
+
+
+def _probe(spec, size):
+    build = functools.partial
+    try:
+        return probe_network(
+            [build(_build_meta, spec, True), build(_build_meta, spec, False)],
+            build(_build_real, spec),
+            size,
+            spec.has_pre_logits,
+            spec.classifier,
+        )
+    except Exception as error:  # networks are anybody's code
+        if is_about(error, "model"):
+            raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise choice_error(
+            "image_size", f"one that {spec.name!r} can take (it said: {first})", size
+        ) from error
+
+
+def _build_meta(spec, keep_numbers):
+    if spec.module is not None:
+        return copy_network(spec.module, torch.device("meta"))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seeded(0))
+        stack.enter_context(torch.device("meta"))
+        if keep_numbers:
+            stack.enter_context(_NumbersOnCpu())
+        return spec.build().to("meta")
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Leave numbers that are read while a network is built where they can be read.
+
+    torchvision computes the widths of its RegNets from them, older timm the rates at
+    which paths are dropped.
+    """
+
+    _FACTORIES = (torch.arange, torch.linspace, torch.tensor)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in self._FACTORIES:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
+def _build_real(spec):
+    if spec.module is not None:
+        return copy_network(spec.module, torch.device("cpu"))
+    with seeded(0):
+        return spec.build()
+
+
+def stages_of(spec):
+    """Return the names of the layers that end a network's stages.
+
+    They are found at the size the weights were made for, or at the wanted one where the
+    network takes no other, as timm's transformers and some users' modules.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+
+    Returns
+    -------
+    tuple of str
+    """
+    size, wanted = spec.native_size, spec.preprocessing.crop
+    if "img_size" not in spec.architecture:
+        try:
+            return find_stages(probe_spec(spec, size), size)
+        except ValueError:
+            if size == wanted:
+                raise
+    return find_stages(probe_spec(spec, wanted), wanted)
