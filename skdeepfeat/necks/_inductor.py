@@ -38,7 +38,7 @@ def convert(module, pixels, device, precision, n_threads):
     # torch.compile itself would stop at the hooks that catch the layers; an exporter
     # sees what they do. What lies behind the last layer falls away.
     batch = torch.export.Dim.DYNAMIC
-    with compute_context(device, "float32"):
+    with compute_context(device, precision):
         exported = torch.export.export(
             module, (pixels,), dynamic_shapes=({0: batch},), strict=False
         )
