@@ -89,6 +89,9 @@ MEMORIES = {
 # its digest is not remembered. Nobody waits for that in real life: files are older.
 SETTLING_SECONDS = 2.5
 
+# Enough that what happens once, loading and converting, is no large part.
+N_IMAGES = {"efficientnet_lite0": 2048, "resnet50": 1024}
+
 # Images where all that happens once is done before the clock starts.
 N_FOR_RATES = 256
 N_FOR_GPU_RATES = 8192
@@ -100,7 +103,7 @@ def parse_arguments(argv=None):
     )
     add = parser.add_argument
     add("--images", type=pathlib.Path, help="folder of image files (default: made)")
-    add("--n-images", type=int, help="how many images to extract (1024)")
+    add("--n-images", type=int, help=f"how many images to extract ({N_IMAGES})")
     add("--networks", nargs="+", choices=list(NETWORKS), help="default: both")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     add("--repeats", type=int, help="turns of each contender (2)")
@@ -111,8 +114,7 @@ def parse_arguments(argv=None):
     arguments = parser.parse_args(argv)
     quick, full = (
         {"n_images": 8, "networks": ["efficientnet_lite0"], "repeats": 1},
-        # Enough that what happens once, loading and converting, is no large part.
-        {"n_images": 1024, "networks": list(NETWORKS), "repeats": 2},
+        {"n_images": None, "networks": list(NETWORKS), "repeats": 2},
     )
     for name, value in (quick if arguments.quick else full).items():
         if getattr(arguments, name) is None:
@@ -437,9 +439,15 @@ def _log(name, result):
     logger.info("%s: %s", name, figures)
 
 
+def _count(arguments, network):
+    return N_IMAGES[network] if arguments.n_images is None else arguments.n_images
+
+
 def make_files(arguments, scratch):
     """Return the paths that extraction and search share."""
-    n_images = max(arguments.n_images, arguments.n_search)
+    n_images = max(
+        arguments.n_search, *(_count(arguments, name) for name in arguments.networks)
+    )
     if arguments.images:
         return list_images(arguments.images, n_images)
     paths = write_natural_images(scratch / "natural", n_images)
@@ -452,9 +460,9 @@ def run_parts(arguments, scratch, document):
     tables = []
     paths = make_files(arguments, scratch)
     if "extraction" in arguments.parts:
-        files = paths[: arguments.n_images]
         document["extraction"] = {}
         for network in arguments.networks:
+            files = paths[: _count(arguments, network)]
             results = run_extraction(network, files, arguments, scratch)
             document["extraction"][network] = results
             tables.append(report_extraction(network, results, len(files)))

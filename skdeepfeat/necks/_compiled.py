@@ -68,18 +68,16 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
         If the compiler cannot convert or correctly run the network.
     """
     n_threads = torch.get_num_threads()
-    key = None
-    if spec.module is None:
-        key = (
-            compiler.__name__,
-            json.dumps(spec.architecture, sort_keys=True),
-            spec.weights.store_key(),
-            spec.preprocessing,
-            tuple((one.layer, one.pooling) for one in outputs),
-            device,
-            precision,
-            n_threads,
-        )
+    key = (
+        compiler.__name__,
+        json.dumps(spec.architecture, sort_keys=True),
+        spec.weights.store_key(),
+        spec.preprocessing,
+        tuple((one.layer, one.pooling) for one in outputs),
+        device,
+        precision,
+        n_threads,
+    )
     # One at a time: two threads would compile the same network twice.
     with _lock:
         compiled = _compiled.get(key)
@@ -99,12 +97,10 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
                 # Kept as well, without what its traceback holds: the next call would
                 # only find the same again.
                 compiled = CompilationError(str(error))
-            if key is not None:
-                _compiled[key] = compiled
-        if key is not None:
-            _compiled.move_to_end(key)
-            while len(_compiled) > _N_KEPT:
-                _compiled.popitem(last=False)
+            _compiled[key] = compiled
+        _compiled.move_to_end(key)
+        while len(_compiled) > _N_KEPT:
+            _compiled.popitem(last=False)
     if isinstance(compiled, CompilationError):
         raise CompilationError(str(compiled))
     return compiler.network(compiled, device, precision)

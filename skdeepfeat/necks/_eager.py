@@ -103,15 +103,17 @@ class EagerNetwork:
         def run(network):
             wanted[:] = self._rows(pixels, network, "float32")
 
-        folded = fold_batch_norms(
-            self.network, run, kept={one.layer for one in self._outputs}
-        )
-        if folded is None:
-            return
-        found = self._rows(pixels, folded, "float32")
         with self._transfer.stream():
-            both = [[rows.cpu().numpy() for rows in one] for one in (found, wanted)]
-        error = largest_difference(*both)
+            folded = fold_batch_norms(
+                self.network, run, kept={one.layer for one in self._outputs}
+            )
+            if folded is None:
+                return
+            found = self._rows(pixels, folded, "float32")
+            error = largest_difference(
+                [rows.cpu().numpy() for rows in found],
+                [rows.cpu().numpy() for rows in wanted],
+            )
         if error <= TOLERANCE:
             self.network = folded
         else:

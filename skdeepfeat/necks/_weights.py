@@ -62,9 +62,9 @@ class Weights:
         raise NotImplementedError
 
     def store_key(self) -> tuple:
-        """Return what the store of loaded networks tells weights apart by.
+        """Return what networks in memory tell weights apart by.
 
-        It may be finer than the identity, and costs nothing.
+        It may be finer than the identity, and nothing is read from a disk for it.
         """
         raise NotImplementedError
 
@@ -105,6 +105,10 @@ class ModuleWeights(Weights):
     def identity(self, digest_file):
         """Return the digest of the module's parameters, buffers, structure and code."""
         return {"module": digest_module(self.module)}
+
+    def store_key(self):
+        """Return the same digest: a module can be changed at any time."""
+        return ("module", digest_module(self.module))
 
 
 @dataclass(frozen=True)

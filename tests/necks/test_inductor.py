@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skdeepfeat.necks import _compiled, _inductor, resolve_neck
+from skdeepfeat.necks import _compiled, resolve_neck
 from skdeepfeat.necks._inductor import CompiledNetwork
 
 # Each compiles a network, which takes a C++ compiler 10 s and more.
@@ -93,26 +93,6 @@ def test_what_lies_behind_the_last_layer_does_not_run(layer, n_convolutions, bat
         run(batch(4, 32))
     calls = [event.name for event in profile.events()]
     assert calls.count("aten::convolution") == n_convolutions
-
-
-def test_compiled_once_for_two_uses(batch, monkeypatch):
-    calls = []
-    original = _inductor.convert
-
-    def noted(*args):
-        calls.append(args)
-        return original(*args)
-
-    monkeypatch.setattr(_inductor, "convert", noted)
-    neck = resolve_neck(Small(), image_size=32)
-    named = resolve_neck("resnet18", weights=None, image_size=32, layer="layer1")
-    for _ in range(2):
-        rows_of(named, batch(2, 32), "compile")
-    assert len(calls) == 1
-    # A module of one's own may be changed in between.
-    for _ in range(2):
-        rows_of(neck, batch(2, 32), "compile")
-    assert len(calls) == 3
 
 
 def test_bfloat16_is_near(batch):

@@ -198,6 +198,34 @@ def test_converted_once_and_without_weights_the_second_time(batch, caplog):
     assert "loading" not in caplog.text
 
 
+def test_a_network_of_ones_own_is_converted_again_only_after_a_change(
+    batch, monkeypatch
+):
+    calls = []
+    original = _openvino.convert
+
+    def noted(*args):
+        calls.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(_openvino, "convert", noted)
+    network, pixels = Small(), batch(2, 32)
+
+    def rows():
+        # As each batch of a FeatureMapper does it, or each shard of a worker.
+        return rows_of(resolve_neck(network, image_size=32), pixels, "openvino")[0]
+
+    one, same = rows(), rows()
+    np.testing.assert_array_equal(one, same)
+    assert len(calls) == 1
+    network.stem.weight.data.add_(1)  # which torch's own counter of changes misses
+    other = rows()
+    assert len(calls) == 2
+    [expected] = rows_of(resolve_neck(network, image_size=32), pixels, "torch")
+    np.testing.assert_allclose(other, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(other, one)
+
+
 def test_weights_and_layers_are_told_apart(batch):
     pixels = batch(2, 32)
 
