@@ -29,7 +29,7 @@ FORMATS = (".parquet", ".npy", ".zarr")
 # Written out, because the rooms that know them import torch; a test compares.
 POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-RUNTIMES = ("auto", "torch", "openvino")
+RUNTIMES = ("auto", "torch", "compile", "openvino")
 
 
 def _check_output(ctx, param, value):
@@ -139,7 +139,8 @@ def _check_output(ctx, param, value):
     type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
-    help="What runs the network: on a CPU OpenVINO, where it is installed and pays.",
+    help="What runs the network: on a CPU OpenVINO, where it is installed and pays; "
+    "compile is torch.compile.",
 )
 @click.option(
     "--n-jobs",
