@@ -66,6 +66,27 @@ def test_many_batches_through_two_feeders_are_the_same_rows(pixels):
     assert relative_error(rows, np.concatenate([expected] * 20)) < 1e-5
 
 
+def test_folded_batch_norms_give_the_same_rows(pixels):
+    many = np.concatenate([pixels] * 40)  # so many that folding pays
+    folded = features(many, device="cuda", layer=["blocks.2", None])
+    plain = features(pixels, device="cuda", layer=["blocks.2", None])
+    assert relative_error(folded[: len(pixels)], plain) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)]
+)
+def test_a_compiled_network_gives_the_same_rows(pixels, precision, tolerance):
+    options = {"device": "cuda", "precision": precision, "batch_size": 8}
+    compiled = features(pixels, runtime="compile", **options)
+    exact = features(pixels, device="cuda")
+    assert relative_error(compiled, exact) < tolerance
+    # In two feeders, on a stream each, with what was compiled before.
+    many = features(np.concatenate([pixels] * 20), runtime="compile", **options)
+    assert relative_error(many, np.concatenate([compiled] * 20)) < 1e-5
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_two_gpus_share_the_batches(pixels):
     both = features(pixels, device=["cuda:0", "cuda:1"], batch_size=4)
