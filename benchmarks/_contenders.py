@@ -140,6 +140,10 @@ def measured(prepare):
     def task(job):
         import numpy as np
 
+        # What a network is built with; the contenders' own packages come in `prepare`.
+        import timm  # noqa: F401
+        import torchvision  # noqa: F401
+
         extract = prepare(job)
         counted = count_runs if job.get("runtime", "torch") != "torch" else count_rows
         with counted() as batches:
