@@ -43,7 +43,7 @@ def resolve_device(device):
     """
     if device == "auto":
         found = [name for name in _ACCELERATORS if _is_available(name)]
-        return torch.device(found[0] if found else "cpu")
+        return _with_index(torch.device(found[0] if found else "cpu"))
     usable = ["cpu"]
     for name in _ACCELERATORS:
         if _is_available(name):
@@ -61,7 +61,7 @@ def resolve_device(device):
             f"on this machine. Usable here: {', '.join(usable)}. "
             "device='auto' takes the best of them."
         )
-    return resolved
+    return _with_index(resolved)
 
 
 def resolve_devices(devices):
@@ -93,6 +93,20 @@ def resolve_devices(devices):
 
 def _is_available(name):
     return getattr(torch, name).is_available() if hasattr(torch, name) else False
+
+
+def _with_index(device):
+    """Return a GPU with its number, so that one has one name in all threads.
+
+    Which of several is the current one is a matter of each thread.
+    """
+    if device.index is not None or device.type not in ("cuda", "xpu"):
+        return device
+    module = getattr(torch, device.type)
+    # Asking would start it, which takes its memory, in whoever only waits for rows.
+    return torch.device(
+        device.type, module.current_device() if module.is_initialized() else 0
+    )
 
 
 def _index_is_beyond(device):
@@ -165,13 +179,20 @@ class SharedSetting:
                     self._changed.notify_all()
 
 
+# torch's current interface. After somebody has used it, reading the old one, allow_tf32,
+# is an error.
+_WITH_TF32 = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+
+
 def _read_tf32():
-    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    return tuple(place.fp32_precision for place in _WITH_TF32)
 
 
-def _write_tf32(allowed):
-    both = allowed if isinstance(allowed, tuple) else (allowed, allowed)
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = both
+def _write_tf32(wanted):
+    if isinstance(wanted, bool):
+        wanted = ("tf32" if wanted else "ieee",) * len(_WITH_TF32)
+    for place, value in zip(_WITH_TF32, wanted, strict=True):
+        place.fp32_precision = value
 
 
 # torch.backends.cudnn.flags would not do: of two threads that use it, the first to

@@ -1,5 +1,7 @@
 """Choice of device, precision, and what counts as running out of memory."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -56,6 +58,44 @@ def test_out_of_memory_is_recognised():
 def test_freeing_the_cpu_is_harmless():
     free_device_memory(torch.device("cpu"))
     assert resolve_device("cpu").type == "cpu"
+
+
+class TestTF32:
+    """float32 is float32 on a GPU, by whichever interface of torch the user chose."""
+
+    # torch allows only one of its two interfaces in a process: hence processes.
+    SCRIPT = """
+import torch
+from skdeepfeat._device import compute_context
+
+{chosen}
+places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+before = [place.fp32_precision for place in places]
+for precision, wanted in [("float32", "ieee"), ("tf32", "tf32"), ("float32", "ieee")]:
+    with compute_context(torch.device("cuda"), precision):
+        assert [place.fp32_precision for place in places] == [wanted, wanted]
+    assert [place.fp32_precision for place in places] == before
+{chosen}
+"""
+
+    @pytest.mark.parametrize(
+        "chosen",
+        [
+            "pass",
+            "torch.backends.fp32_precision = 'tf32'",
+            "torch.backends.cudnn.fp32_precision = 'tf32'",
+            "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+            "torch.backends.cuda.matmul.allow_tf32 = True",
+            "torch.backends.cudnn.allow_tf32 = False",
+            "torch.set_float32_matmul_precision('high')",
+        ],
+    )
+    def test_the_setting_holds_for_a_while(self, chosen):
+        script = self.SCRIPT.format(chosen=chosen)
+        run = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
 
 
 class TestSharedSetting:
@@ -119,6 +159,18 @@ class TestSharedSetting:
         for thread in threads:
             thread.join()
         assert not wrong and state["value"] == "before"
+
+
+@pytest.mark.parametrize(("started", "expected"), [(False, "cuda:0"), (True, "cuda:1")])
+def test_a_gpu_has_one_name(started, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: started)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    for name in ("cuda", "auto", expected):
+        assert str(resolve_device(name)) == expected
+    with pytest.raises(ValueError, match="a list of different ones"):
+        resolve_devices(["cuda", expected])
 
 
 def test_several_devices():
