@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from .._device import compute_context
+from .._device import compute_context, free_device_memory
 from ._agreement import TOLERANCE, largest_difference, random_pixels
 from ._copying import copy_network
 from ._folding import fold_batch_norms
@@ -81,9 +81,7 @@ class EagerNetwork:
         try:
             return self._compute(batch)
         except Exception as error:
-            if not self._channels_last or "view size is not compatible" not in str(
-                error
-            ):
+            if not self._channels_last or not _wants_contiguous(error):
                 raise
         self._use_contiguous()
         self._folds = folds
@@ -91,33 +89,45 @@ class EagerNetwork:
 
     def _compute(self, batch):
         if self._folds:
-            self._folds = False  # also after an error, such as lack of memory
-            self._fold()
+            self._folds = False  # also after an error
+            fault = self._fold()
+            if fault:
+                logger.info(
+                    "batch norms of %s are not folded: %s",
+                    type(self.network).__name__,
+                    fault,
+                )
+                free_device_memory(self._device)
         return self._rows(batch, self.network, self._precision)
 
     def _fold(self):
-        """Go on with batch norms folded, unless that gives other rows."""
+        """Go on with batch norms folded; return why not, if it cannot be done."""
         pixels = random_pixels(_N_COMPARED, self._crop)
         wanted = []
 
         def run(network):
             wanted[:] = self._rows(pixels, network, "float32")
 
-        with self._transfer.stream():
-            folded = fold_batch_norms(
-                self.network, run, kept={one.layer for one in self._outputs}
-            )
-            if folded is None:
-                return
-            found = self._rows(pixels, folded, "float32")
-            error = largest_difference(
-                [rows.cpu().numpy() for rows in found],
-                [rows.cpu().numpy() for rows in wanted],
-            )
-        if error <= TOLERANCE:
-            self.network = folded
-        else:
-            logger.debug("batch norms stay: without, rows differ by %.1e", error)
+        try:
+            with self._transfer.stream():
+                folded = fold_batch_norms(
+                    self.network, run, kept={one.layer for one in self._outputs}
+                )
+                if folded is None:
+                    return None
+                found = self._rows(pixels, folded, "float32")
+                error = largest_difference(
+                    [rows.cpu().numpy() for rows in found],
+                    [rows.cpu().numpy() for rows in wanted],
+                )
+        except Exception as error:  # networks are anybody's code
+            if _wants_contiguous(error):
+                raise
+            return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        if not error <= TOLERANCE:
+            return f"rows would differ by {error:.1e} of the largest value"
+        self.network = folded
+        return None
 
     def _rows(self, batch, network, precision):
         with compute_context(self._device, precision), self._transfer.stream():
@@ -139,6 +149,10 @@ class EagerNetwork:
         self._channels_last = False
         # A copy, because the weights as they are may be shared.
         self.network = copy_network(self.network, memory_format=torch.contiguous_format)
+
+
+def _wants_contiguous(error):
+    return "view size is not compatible" in str(error)
 
 
 def _dtype_of(network):

@@ -8,6 +8,7 @@ import collections
 import logging
 import weakref
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -88,7 +89,8 @@ def _find_pairs(network, run, kept):
     def after_convolution(name):
         def hook(module, args, output):
             n_calls[module] += 1
-            made[id(output)] = name, weakref.ref(output)
+            if isinstance(output, torch.Tensor):  # subclasses return what they like
+                made[id(output)] = name, weakref.ref(output)
 
         return hook
 

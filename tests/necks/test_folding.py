@@ -110,10 +110,13 @@ def test_the_installed_network_keeps_its_activations(n_norms):
         assert_same(found, plain(pixels_of(96)))
 
 
-def test_layers_inside_a_norm_can_still_be_wanted():
+def test_layers_inside_a_norm_can_still_be_wanted(n_norms):
     neck = resolve_neck(layer=["bn1", "bn1.act"], image_size=96)
     with plain_and_folded(neck) as (plain, folded):
         assert_same(folded(pixels_of(96)), plain(pixels_of(96)))
+        n_norms()
+        folded(pixels_of(96))
+        assert n_norms() == 0
 
 
 def test_the_output_of_a_convolution_stays_when_it_is_wanted(n_norms):
@@ -145,11 +148,14 @@ def test_folding_goes_by_the_number_of_pixels(n_images, n_left, n_norms):
     assert n_norms() == n_left
 
 
-def test_the_users_network_stays_as_it_is():
+def test_the_users_network_stays_as_it_is(n_norms):
     network = random_network("resnet18")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with resolve_neck(network, image_size=64).loaded(CPU) as run:
         run(pixels_of(64))
+        n_norms()
+        run(pixels_of(64))
+        assert n_norms() == 0
     after = network.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -158,25 +164,32 @@ def test_the_users_network_stays_as_it_is():
     assert network.conv1.bias is None
 
 
-def test_the_networks_that_are_kept_stay_as_they_are():
+def test_the_networks_that_are_kept_stay_as_they_are(n_norms):
     neck = resolve_neck("resnet18", weights=None, image_size=64)
     with neck.loaded(CPU, n_images=FEW) as run:
         wanted = run(pixels_of(64))
     with neck.loaded(CPU, n_images=MANY) as run:
         run(pixels_of(64))
+        n_norms()
+        run(pixels_of(64))
+        assert n_norms() == 0
     with neck.loaded(CPU, n_images=FEW) as run:
         np.testing.assert_array_equal(run(pixels_of(64)), wanted)
 
 
-def test_bfloat16_differs_no_more_than_it_does_anyway():
+def test_bfloat16_differs_no_more_than_it_does_anyway(n_norms):
     neck = resolve_neck(random_network("resnet18"), image_size=64)
     with neck.loaded(CPU, n_images=FEW) as run:
         [wanted] = run(pixels_of(64))
-    distances = []
+    distances, counts = [], []
     with plain_and_folded(neck, "bfloat16") as runs:
         for run in runs:
             [rows] = run(pixels_of(64))
+            n_norms()
+            run(pixels_of(64))
+            counts.append(n_norms())
             distances.append(np.linalg.norm(rows - wanted) / np.linalg.norm(wanted))
+    assert counts == [20, 0]
     plain, folded = distances
     assert 1e-4 < folded < 1.5 * plain
 
@@ -296,5 +309,67 @@ def test_lack_of_memory_while_folding_loses_nothing(monkeypatch, n_norms):
     neck = resolve_neck(Plain(), image_size=32)
     with plain_and_folded(neck) as (plain, folded):
         monkeypatch.setattr(_eager, "fold_batch_norms", fail)
-        n_norms()
+        sizes = []
+        compute = folded._network._compute
+        monkeypatch.setattr(
+            folded._network,
+            "_compute",
+            lambda batch: sizes.append(len(batch)) or compute(batch),
+        )
         assert_same(folded(pixels_of(32)), plain(pixels_of(32)))
+    assert sizes == [5]  # the batch itself had room
+
+
+class ReadsItsNorm(Plain):
+    def maps(self, images):
+        return super().maps(images.to(self.norm.weight.dtype))
+
+
+class GoesByKind(Block):
+    def maps(self, images):
+        for module in (self.stem, self.norm):
+            images = self.run(module, images)
+        return images
+
+    def run(self, module, images):
+        if isinstance(module, nn.BatchNorm2d):
+            return module(images)
+        return functional.conv2d(images, module.weight)
+
+
+class GivesTwo(Plain):
+    class convolution_type(nn.Conv2d):
+        def forward(self, images):
+            return super().forward(images), 1
+
+    def maps(self, images):
+        maps, _ = self.stem(images)
+        return torch.relu(self.norm(maps))
+
+
+@pytest.mark.parametrize("kind", [ReadsItsNorm, GoesByKind, GivesTwo])
+def test_a_network_that_cannot_do_without_its_norms_keeps_them(kind, n_norms, caplog):
+    neck = resolve_neck(kind(), layer="output", image_size=32)
+    with plain_and_folded(neck) as (plain, folded):
+        with caplog.at_level("INFO", "skdeepfeat"):
+            found = folded(pixels_of(32))
+        assert_same(found, plain(pixels_of(32)), tolerance=1e-6)
+        n_norms()
+        folded(pixels_of(32))
+        assert n_norms() == 1
+    assert ("are not folded" in caplog.text) == (kind is ReadsItsNorm)
+
+
+class NeedsOrder(Plain):
+    def forward(self, images):
+        maps = self.maps(images)
+        return self.head(maps.view(len(maps), 8, -1).mean(-1))
+
+
+def test_channels_first_are_folded_too(n_norms):
+    neck = resolve_neck(NeedsOrder(), layer="output", image_size=32)
+    with plain_and_folded(neck) as (plain, folded):
+        assert_same(folded(pixels_of(32)), plain(pixels_of(32)))
+        n_norms()
+        folded(pixels_of(32))
+        assert n_norms() == 0
