@@ -9,8 +9,9 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from .._device import compute_context
+from .._device import compute_context, is_out_of_memory
 from ._agreement import TOLERANCE, largest_difference, random_pixels
+from ._copying import own_copy
 from ._run import run_truncated
 
 __all__ = ["CompilationError", "PixelsToRows", "compiled_network", "forget_compiled"]
@@ -30,7 +31,7 @@ _TOLERANCES = {
 _N_TRACED = 2
 _N_COMPARED = 3
 
-# As many as the store keeps networks in torch, and for the same reason.
+# On each device, as many as the store keeps networks in torch, for the same reason.
 _N_KEPT = 2
 
 
@@ -84,6 +85,10 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
         if compiled is None:
             try:
                 with borrow() as network:
+                    if spec.module is not None:
+                        # The user may train it on, in place, and what is kept here
+                        # has to stay what its key says.
+                        network = own_copy(network)
                     wrapped = PixelsToRows(network, outputs, probe, spec.preprocessing)
                     compiled = _compile(
                         compiler,
@@ -94,16 +99,24 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
                         n_threads,
                     )
             except CompilationError as error:
+                if is_out_of_memory(error.__cause__):
+                    raise  # there may be more the next time
                 # Kept as well, without what its traceback holds: the next call would
                 # only find the same again.
                 compiled = CompilationError(str(error))
-            _compiled[key] = compiled
-        _compiled.move_to_end(key)
-        while len(_compiled) > _N_KEPT:
-            _compiled.popitem(last=False)
+        _keep(key, compiled, device)
     if isinstance(compiled, CompilationError):
         raise CompilationError(str(compiled))
     return compiler.network(compiled, device, precision)
+
+
+def _keep(key, compiled, device):
+    """Keep the one that was used last, and forget those of its device that are old."""
+    _compiled[key] = compiled
+    _compiled.move_to_end(key)
+    there = [one for one in _compiled if device in one]
+    for old in there[:-_N_KEPT]:
+        del _compiled[old]
 
 
 def forget_compiled():

@@ -6,7 +6,7 @@ import itertools
 import torch
 from torch import nn
 
-__all__ = ["copy_network"]
+__all__ = ["copy_network", "own_copy"]
 
 
 def copy_network(network, device=None, memory_format=torch.preserve_format):
@@ -53,6 +53,22 @@ def copy_network(network, device=None, memory_format=torch.preserve_format):
         ) from error
 
 
+def own_copy(network):
+    """Return a copy whose parameters and buffers nobody shares, where they are."""
+    copied = copy_network(network)
+    # What two modules have in common, as tied weights are, they keep in common.
+    fresh = {}
+    for module in copied.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in fresh:
+                    fresh[id(tensor)] = _cloned(tensor)
+                table[name] = fresh[id(tensor)]
+    return copied
+
+
 def _placed(tensor, device, memory_format):
     # `to` returns the tensor itself where there is nothing to do.
     moved = tensor.detach().to(device or tensor.device, memory_format=memory_format)
@@ -61,3 +77,10 @@ def _placed(tensor, device, memory_format):
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(moved, requires_grad=tensor.requires_grad)
     return moved
+
+
+def _cloned(tensor):
+    clone = tensor.detach().clone(memory_format=torch.preserve_format)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(clone, tensor.requires_grad)
+    return clone

@@ -9,6 +9,7 @@ import torch
 
 from . import _inductor, _openvino
 from ._compiled import CompilationError, compiled_network
+from ._copying import own_copy
 from ._eager import EagerNetwork
 from ._examining import probe_spec, stages_of
 from ._layers import Output, resolve_outputs
@@ -20,7 +21,7 @@ from ._runner import Runner
 from ._runtimes import choose_runtime, is_worth_folding
 from ._spec import NetworkSpec
 from ._store import borrowed
-from ._trainable import TrainableNeck, own_copy
+from ._trainable import TrainableNeck
 from ._weights import ModuleWeights
 
 __all__ = ["Neck", "resolve_neck"]
@@ -225,7 +226,11 @@ class Neck:
     def _borrowed(self, device):
         with borrowed(self.spec, device) as (network, random_head):
             self._refuse_random_head(random_head)
-            yield network
+            # Not held on to here, or the device's memory could not be given back when
+            # the borrower is done.
+            lent = [network]
+            del network
+            yield lent.pop()
 
     def _compiled(self, runtime, device, precision, is_wanted):
         """Return the network in a compiled form, or None where it has to be torch's."""

@@ -10,7 +10,7 @@ from torch import nn
 from ._copying import copy_network
 from ._run import run_truncated
 
-__all__ = ["TrainableNeck", "own_copy"]
+__all__ = ["TrainableNeck"]
 
 logger = logging.getLogger(__name__)
 
@@ -208,26 +208,3 @@ def _stages_of_modules(probe, stages):
         # What comes after the last stage belongs to it.
         numbers[name] = min(sum(end < order for end in ends), last)
     return last + 1, numbers
-
-
-def own_copy(network):
-    """Return a copy whose parameters and buffers nobody shares, on the CPU."""
-    copied = copy_network(network)
-    # What two modules have in common, as tied weights are, they keep in common.
-    fresh = {}
-    for module in copied.modules():
-        for table in (module._parameters, module._buffers):
-            for name, tensor in table.items():
-                if tensor is None:
-                    continue
-                if id(tensor) not in fresh:
-                    fresh[id(tensor)] = _cloned(tensor)
-                table[name] = fresh[id(tensor)]
-    return copied
-
-
-def _cloned(tensor):
-    clone = tensor.detach().clone(memory_format=torch.preserve_format)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(clone, tensor.requires_grad)
-    return clone

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import logging
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -45,6 +46,26 @@ def steps():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Steps()
+
+
+@pytest.mark.parametrize("model", ["resnet18", "steps"])
+def test_nobody_holds_the_network_when_memory_is_given_back(model, steps, monkeypatch):
+    lent, left = [], []
+
+    def free(device):
+        left.extend(one() for one in lent)
+
+    monkeypatch.setattr(_store, "free_device_memory", free)
+    options = (
+        {"model": steps} if model == "steps" else {"model": model, "weights": None}
+    )
+    neck = resolve_neck(**options, image_size=32)
+    neck.outputs  # noqa: B018 - looking at the layers borrows it, too
+    left.clear()
+    with neck.loaded(CPU) as run:
+        lent.append(weakref.ref(run._network.network))
+        run(np.zeros((2, 32, 32, 3), np.uint8))
+    assert left == [None]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from skdeepfeat.necks import resolve_neck
-from skdeepfeat.necks._trainable import own_copy
+from skdeepfeat.necks._copying import own_copy
 
 CPU = torch.device("cpu")
 
