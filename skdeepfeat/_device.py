@@ -179,7 +179,7 @@ class SharedSetting:
                     self._changed.notify_all()
 
 
-# torch's current interface. After somebody has used it, reading the old one, allow_tf32,
+# torch's current interface. Once somebody has used it, reading the old one, allow_tf32,
 # is an error.
 _WITH_TF32 = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
 

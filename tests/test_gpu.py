@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from skdeepfeat import PretrainedFeatureExtractor
+from skdeepfeat.necks._eager import EagerNetwork
+from skdeepfeat.necks._runtimes import _WORTH_FOLDING
 
 pytestmark = [
     pytest.mark.gpu,
@@ -21,6 +24,27 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def pixels():
     return np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Return different images: one that comes again goes through the network once."""
+    shape = (_WORTH_FOLDING // 64**2, 64, 64, 3)
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Return the sizes of the batches that torch runs, as they come."""
+    sizes = []
+    queue = EagerNetwork.queue
+
+    def noted(network, batch):
+        sizes.append(len(batch))
+        return queue(network, batch)
+
+    monkeypatch.setattr(EagerNetwork, "queue", noted)
+    return sizes
 
 
 def features(pixels, **parameters):
@@ -59,32 +83,45 @@ def test_tf32_is_on_request_and_leaves_the_settings_alone(pixels):
         assert 1e-5 < relative_error(rounded, exact) < 1e-2
 
 
-def test_many_batches_through_two_feeders_are_the_same_rows(pixels):
-    many = np.concatenate([pixels] * 20)
+def test_many_batches_through_two_feeders_are_the_same_rows(many, batches):
     rows = features(many, device="cuda", batch_size=8)
-    expected = features(pixels, device="cuda", batch_size=20)
-    assert relative_error(rows, np.concatenate([expected] * 20)) < 1e-5
+    assert batches == [8] * (len(many) // 8)
+    expected = features(many, device="cuda", batch_size=len(many))
+    assert relative_error(rows, expected) < 1e-5
 
 
-def test_folded_batch_norms_give_the_same_rows(pixels):
-    many = np.concatenate([pixels] * 40)  # so many that folding pays
-    folded = features(many, device="cuda", layer=["blocks.2", None])
-    plain = features(pixels, device="cuda", layer=["blocks.2", None])
-    assert relative_error(folded[: len(pixels)], plain) < 1e-5
+def test_folded_batch_norms_give_the_same_rows(many, monkeypatch):
+    n_norms = []
+    batch_norm = functional.batch_norm
+
+    def counting(*args, **kwargs):
+        n_norms.append(1)
+        return batch_norm(*args, **kwargs)
+
+    options = {"device": "cuda", "layer": ["blocks.2", None], "batch_size": 128}
+    monkeypatch.setattr(functional, "batch_norm", counting)
+    folded = features(many, **options)
+    n_folding = len(n_norms)
+    n_norms.clear()
+    plain = features(many[:20], **options)
+    # Those of the batch on which the norms are found, in each of two feeders, at most.
+    assert 0 < n_folding <= 2 * len(n_norms)
+    assert relative_error(folded[:20], plain) < 1e-5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)]
 )
-def test_a_compiled_network_gives_the_same_rows(pixels, precision, tolerance):
-    options = {"device": "cuda", "precision": precision, "batch_size": 8}
-    compiled = features(pixels, runtime="compile", **options)
-    exact = features(pixels, device="cuda")
+def test_a_compiled_network_gives_the_same_rows(many, precision, tolerance):
+    options = {"device": "cuda", "precision": precision, "runtime": "compile"}
+    # In two feeders, on a stream each, which share what is compiled.
+    compiled = features(many, batch_size=8, **options)
+    exact = features(many, device="cuda")
     assert relative_error(compiled, exact) < tolerance
-    # In two feeders, on a stream each, with what was compiled before.
-    many = features(np.concatenate([pixels] * 20), runtime="compile", **options)
-    assert relative_error(many, np.concatenate([compiled] * 20)) < 1e-5
+    # For batches of any size, with what was compiled before.
+    again = features(many, batch_size=30, **options)
+    assert relative_error(again, compiled) < tolerance
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
