@@ -106,25 +106,28 @@ def decoding_alone(job):
 
 
 def device_decoding(job):
-    """Have the device decode the files, which are not resized, for nobody.
+    """Have the device decode, resize and crop the files, for nobody."""
+    from skdeepfeat._device import resolve_device
+    from skdeepfeat.extraction._decoding import decode_ahead
+    from skdeepfeat.images import fit_on_device, make_image_source
 
-    It is compared with what resizes them as well: this is the most there is to win.
-    """
-    import torch
-    from torchvision.io import ImageReadMode, decode_jpeg, read_file
-
-    device = torch.device(job["device"])
+    neck, device = _resolve(job), resolve_device(job["device"])
 
     def decode(paths):
-        files = [read_file(path) for path in paths]
-        decode_jpeg(files, ImageReadMode.RGB, device=device)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        read = decode_ahead(
+            make_image_source(paths),
+            np.arange(len(paths)),
+            neck.preprocessing,
+            _N_DECODED_AT_ONCE,
+            for_device=True,
+        )
+        with contextlib.closing(read):
+            for _, images, _ in read:
+                fit_on_device(images, neck.preprocessing, device)
 
     decode(job["paths"][:_N_DECODED_AT_ONCE])  # sets up the decoder
     start = time.perf_counter()
-    for first in range(0, len(job["paths"]), _N_DECODED_AT_ONCE):
-        decode(job["paths"][first : first + _N_DECODED_AT_ONCE])
+    decode(job["paths"])
     return {"images_per_s": len(job["paths"]) / (time.perf_counter() - start)}
 
 

@@ -26,6 +26,7 @@ from .extraction import (
     extract_features,
     write_features,
 )
+from .images import JPEG_DECODERS
 from .necks import POOLINGS, RUNTIMES, resolve_neck
 
 __all__ = ["PretrainedFeatureExtractor"]
@@ -108,6 +109,12 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         log of this package says why not. ``"compile"`` is torch.compile, for many
         images on a GPU: it takes up to minutes at first, and its network stays in the
         device's memory. Rows do not depend on the runtime beyond that 1e-4.
+
+    jpeg_decoder : {"pillow", "device"}, default="pillow"
+        What decodes and resizes JPEG files and bytes. ``"device"`` is a CUDA device
+        (nvJPEG, through torchvision), for fast GPUs beside few cores. Its pixels are
+        others, so its rows are kept apart in the cache. What it cannot decode, and all
+        other formats, Pillow does.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
         Where rows are kept. ``"default"`` is the user's cache directory of the
@@ -219,6 +226,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         "device": [str, torch_device, list, tuple],
         "precision": [StrOptions(set(PRECISIONS) | {"tf32"})],
         "runtime": [StrOptions(set(RUNTIMES))],
+        "jpeg_decoder": [StrOptions(set(JPEG_DECODERS))],
         "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "on_error": [StrOptions({"raise", "nan"})],
@@ -243,6 +251,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         device="auto",
         precision="float32",
         runtime="auto",
+        jpeg_decoder="pillow",
         cache="default",
         cache_layers=None,
         on_error="raise",
@@ -263,6 +272,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         self.device = device
         self.precision = precision
         self.runtime = runtime
+        self.jpeg_decoder = jpeg_decoder
         self.cache = cache
         self.cache_layers = cache_layers
         self.on_error = on_error
@@ -436,6 +446,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             device=self.device,
             precision=self.precision,
             runtime=self.runtime,
+            jpeg_decoder=self.jpeg_decoder,
             batch_size=self.batch_size,
             on_error=self.on_error,
             cache_layers=self.cache_layers,

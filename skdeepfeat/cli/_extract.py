@@ -30,6 +30,7 @@ FORMATS = (".parquet", ".npy", ".zarr")
 POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 RUNTIMES = ("auto", "torch", "compile", "openvino")
+JPEG_DECODERS = ("pillow", "device")
 
 
 def _check_output(ctx, param, value):
@@ -141,6 +142,13 @@ def _check_output(ctx, param, value):
     show_default=True,
     help="What runs the network: on a CPU OpenVINO, where it is installed and pays; "
     "compile is torch.compile.",
+)
+@click.option(
+    "--jpeg-decoder",
+    type=click.Choice(JPEG_DECODERS),
+    default="pillow",
+    show_default=True,
+    help="What decodes JPEGs: device is a CUDA device, for fast ones beside few cores.",
 )
 @click.option(
     "--n-jobs",

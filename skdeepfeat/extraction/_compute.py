@@ -6,10 +6,12 @@ while the network runs already on the next batch.
 
 import contextlib
 import functools
+import threading
 
 import numpy as np
 
 from .._threads import all_cores
+from ..images import check_jpeg_decoder, fit_on_device
 from ._beside import compute_beside
 from ._decoding import decode_ahead
 
@@ -49,8 +51,13 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
     if batch_size == "auto":
         batch_size = min(neck.suggested_batch_size(device) for device in devices)
     n_images = len(indices) if n_images is None else n_images
+    for device in devices:
+        check_jpeg_decoder(settings.jpeg_decoder, device)
+    # What is being computed when a broken image is found is worth keeping, and comes
+    # out all the same.
+    found_bad = threading.Event() if settings.on_error == "raise" else None
     workers = [
-        functools.partial(_worker, neck, device, settings, n_images)
+        functools.partial(_worker, neck, device, settings, n_images, found_bad)
         for device in devices
         for _ in range(_N_FEEDERS.get(device.type, 1))
     ]
@@ -60,21 +67,37 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
         neck.preprocessing,
         batch_size,
         n_consumers=len(workers),
-        # What is being computed then is worth keeping, and comes out all the same.
-        stop_at_bad=settings.on_error == "raise",
+        found_bad=found_bad,
+        for_device=settings.jpeg_decoder == "device",
     )
     with contextlib.closing(compute_beside(decoded, workers)) as computed:
         yield from computed
 
 
 @contextlib.contextmanager
-def _worker(neck, device, settings, n_images):
+def _worker(neck, device, settings, n_images, found_bad):
     """Lend the network in the form of ``compute(decoded batch) -> rows``."""
     loaded = neck.loaded(device, settings.precision, settings.runtime, n_images)
     with all_cores(device), loaded as run:
 
         def compute(batch):
             rows, images, bad = batch
-            return rows, run(np.stack(images)) if rows else [], bad
+            if settings.jpeg_decoder == "device":
+                rows, images, failures = _fit(rows, images, neck, device)
+                bad = {**bad, **failures}
+                if failures and found_bad:
+                    found_bad.set()
+            return rows, run(_stacked(images)) if rows else [], bad
 
         yield compute
+
+
+def _fit(rows, images, neck, device):
+    """Have a device decode a batch; return what is left of it, and the failures."""
+    images, failures = fit_on_device(images, neck.preprocessing, device)
+    left = [row for i, row in enumerate(rows) if i not in failures]
+    return left, images, {rows[i]: error for i, error in failures.items()}
+
+
+def _stacked(images):
+    return np.stack(images) if isinstance(images, list) else images

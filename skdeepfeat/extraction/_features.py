@@ -95,7 +95,7 @@ class Extraction:
             # Nothing has been computed yet, so nothing is lost by saying so at once.
             raise failures[min(failures)]
         self._failures = dict(failures)
-        self.namespaces = _namespaces(neck, settings.precision, self._memo)
+        self.namespaces = self._namespaces(neck)
 
     def __len__(self):
         return len(self.source)
@@ -157,8 +157,7 @@ class Extraction:
         def join_others():
             nonlocal neck
             neck = self.neck.joined(self.settings.cache_layers)
-            found = _namespaces(neck, self.settings.precision, self._memo)
-            return found[n_wanted:]
+            return self._namespaces(neck)[n_wanted:]
 
         def compute(positions):
             refused = {}
@@ -197,22 +196,28 @@ class Extraction:
             place=",".join(map(str, self._devices)),
         )
 
+    def _namespaces(self, neck):
+        precision = self.settings.precision
+        descriptions = neck.descriptions(
+            precision, functools.partial(_digest_weights, memo=self._memo)
+        )
+        labels = [f"{label}, {precision}" for label in neck.labels()]
+        if self.settings.jpeg_decoder != "pillow":
+            # Other pixels. Rows of Pillow's are named as they were before.
+            decoder = {"jpeg_decoder": self.settings.jpeg_decoder}
+            descriptions = [{**one, **decoder} for one in descriptions]
+            labels = [f"{label}, JPEGs by the device" for label in labels]
+        return [
+            Namespace(description, label, _work_of(description))
+            for description, label in zip(descriptions, labels, strict=True)
+        ]
+
     def _compute(self, rows, neck, n_images):
         if self._is_local:
             return compute_rows(
                 self.source, rows, neck, self._devices, self.settings, n_images
             )
         return compute_in_shards(self.source, rows, neck, self.settings, n_images)
-
-
-def _namespaces(neck, precision, memo):
-    descriptions = neck.descriptions(
-        precision, functools.partial(_digest_weights, memo=memo)
-    )
-    return [
-        Namespace(description, f"{label}, {precision}", _work_of(description))
-        for description, label in zip(descriptions, neck.labels(), strict=True)
-    ]
 
 
 def _work_of(description):

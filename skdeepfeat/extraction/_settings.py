@@ -7,7 +7,7 @@ __all__ = ["ExtractionSettings"]
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """How to read X and run the network; what the rows are does not depend on it.
+    """How to read X and run the network; the rows hardly depend on it.
 
     Attributes
     ----------
@@ -21,6 +21,7 @@ class ExtractionSettings:
     precision : {"float32", "tf32", "bfloat16", "float16"}
     batch_size : int or "auto"
     runtime : {"auto", "torch", "compile", "openvino"}
+    jpeg_decoder : {"pillow", "device"}
     on_error : {"raise", "nan"}
     cache_layers : "stages", list of str and int, or None
         Layers that are computed besides, for the cache, where anything is.
@@ -39,6 +40,7 @@ class ExtractionSettings:
     precision: str = "float32"
     batch_size: int | str = "auto"
     runtime: str = "auto"
+    jpeg_decoder: str = "pillow"
     on_error: str = "raise"
     cache_layers: str | list | tuple | None = None
     n_jobs: int | None = 1

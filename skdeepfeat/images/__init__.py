@@ -2,13 +2,17 @@
 
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
+from ._on_device import JPEG_DECODERS, check_jpeg_decoder, fit_on_device
 from ._source import DEFAULT_MAX_PIXELS, FileMemo, ImageSource, make_image_source
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "JPEG_DECODERS",
     "FileMemo",
     "ImageSource",
+    "check_jpeg_decoder",
     "find_images",
+    "fit_on_device",
     "fit_to_network",
     "load_image_folder",
     "make_image_source",

@@ -25,6 +25,7 @@ __all__ = [
     "decode_bytes",
     "decode_pil",
     "decode_reduced",
+    "jpeg_for_device",
     "readable_formats",
 ]
 
@@ -99,6 +100,30 @@ def decode_reduced(data, max_pixels, enough) -> tuple[np.ndarray, tuple[int, int
         return call_despite_warnings(_decode, data, max_pixels, enough)
 
 
+def jpeg_for_device(data, max_pixels):
+    """Return the shape and the orientation of a JPEG that a GPU would decode alike.
+
+    Parameters
+    ----------
+    data, max_pixels
+        As for `decode_bytes`.
+
+    Returns
+    -------
+    shape : tuple of (int, int)
+        (height, width) as it is stored.
+    orientation : int
+        EXIF's number, 1 to 8.
+
+    None where it is another format or kind, or may be damaged; Pillow knows then.
+    """
+    # A decoder that fills up what is missing would not say that a file is cut off.
+    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
+        return None
+    with _faults_in_words(max_pixels, functools.partial(_bytes_in_words, data)):
+        return call_despite_warnings(_describe_jpeg, data, max_pixels)
+
+
 def decode_pil(image, max_pixels) -> np.ndarray:
     """Return the pixels of a user's PIL image, which stays as it is.
 
@@ -118,6 +143,19 @@ def _decode(data, max_pixels, enough):
         image.load()
         pixels = _canonical(image, _orientation(image))
         return pixels, whole or pixels.shape[:2]
+
+
+def _describe_jpeg(data, max_pixels):
+    with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+        _check_size(image.size, max_pixels)
+        if not isinstance(image, JpegImageFile) or image.mode not in ("L", "RGB"):
+            return None
+        # Stored as red, green and blue, by either way to say so.
+        names = bytes(component[0] for component in image.layer)
+        if image.info.get("adobe_transform") == 0 or names == b"RGB":
+            return None
+        orientation = _exif_orientation(image)
+        return image.size[::-1], orientation if orientation in _ORIENT else 1
 
 
 def _reduce(image, enough):
@@ -173,23 +211,22 @@ def _orientation(image):
 
     Called after `load`: Pillow turns TIFFs itself there, and says so in the EXIF.
     """
+    return _ORIENT.get(_exif_orientation(image))
+
+
+def _is_turned(image):
+    """Return whether an image lies on its side until it is turned upright."""
+    return _exif_orientation(image) in _ON_THEIR_SIDE
+
+
+def _exif_orientation(image):
     try:
-        return _ORIENT.get(image.getexif().get(ExifTags.Base.Orientation))
+        return image.getexif().get(ExifTags.Base.Orientation)
     except Warning:
         raise
     except Exception:
         # Damaged EXIF raises nearly anything, and the pixels are good without it.
         return None
-
-
-def _is_turned(image):
-    """Return whether an image lies on its side until it is turned upright."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation) in _ON_THEIR_SIDE
-    except Warning:
-        raise
-    except Exception:
-        return False  # as _orientation does
 
 
 def _canonical(image, orient):

@@ -1,5 +1,6 @@
 """A list of images of any kind, mixed as they come: paths, bytes, PIL, arrays."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_bytes, digest_pixels
 
 from ._canonical import CHANNELS, canonical_image
-from ._decode import decode_pil, decode_reduced
+from ._decode import decode_pil, decode_reduced, jpeg_for_device
 from ._files import (
     FileMemo,
     absolute_path,
@@ -22,6 +23,7 @@ from ._files import (
     refuse_address,
 )
 from ._geometry import fit_to_network, sufficient_shape
+from ._on_device import EncodedJpeg
 from ._remote import RemoteFiles
 from ._tensors import is_tensor, tensor_to_array
 from ._threads import resolve_threads
@@ -116,20 +118,41 @@ class ElementSource:
         pixels, shape = self._pixels(i, enough)
         return fit_to_network(pixels, preprocessing, shape)
 
+    def for_device(self, i, preprocessing):
+        """Return image `i` as a JPEG that a device can decode and fit, or fitted."""
+        with self._naming(i):
+            data = self._encoded(i)
+            found = None if data is None else jpeg_for_device(data, self._max_pixels)
+        if found is not None:
+            by_host = functools.partial(self.fitted, i, preprocessing)
+            jpeg = EncodedJpeg(data, *found, by_host)
+            if jpeg.suits(preprocessing):
+                return jpeg
+        return self.fitted(i, preprocessing)
+
     def _pixels(self, i, enough=None):
+        with self._naming(i):
+            data = self._encoded(i)
+            if data is not None:
+                return decode_reduced(data, self._max_pixels, enough)
+            pixels = _pixels_of_object(self._elements[i], self._max_pixels)
+            return pixels, pixels.shape[:2]
+
+    @contextlib.contextmanager
+    def _naming(self, i):
+        """Have a BadImageError say which image it is about."""
         try:
-            return self._read(i, enough)
+            yield
         except BadImageError as error:
             raise error.at(i, self.describe(i)) from error.__cause__
 
-    def _read(self, i, enough):
-        """Return the pixels of image `i`, no more than `enough`, and its shape."""
+    def _encoded(self, i):
+        """Return the bytes of image `i`, or None if it is an object of another kind."""
         element = self._elements[i]
         if isinstance(element, (bytes, bytearray, memoryview)):
-            return decode_reduced(bytes(element), self._max_pixels, enough)
+            return bytes(element)
         if not isinstance(element, (str, os.PathLike)):
-            pixels = _pixels_of_object(element, self._max_pixels)
-            return pixels, pixels.shape[:2]
+            return None
         data = self._content(_path_text(element))
         expected = self._file_digests.get(i)
         if expected is not None and digest_bytes(data) != expected:
@@ -138,7 +161,7 @@ class ElementSource:
                 "it was changed while it was being read: its content is no longer that "
                 "of a moment ago"
             )
-        return decode_reduced(data, self._max_pixels, enough)
+        return data
 
     def _content(self, path):
         if self._remote is not None and is_address(path):

@@ -11,7 +11,15 @@ from PIL import Image
 
 from skdeepfeat._preprocessing import Preprocessing
 
-__all__ = ["SUFFICIENT", "fit_to_network", "resized_shape", "sufficient_shape"]
+__all__ = [
+    "SUFFICIENT",
+    "fit_to_network",
+    "is_resized_by_torch",
+    "resize_in_torch",
+    "resized_shape",
+    "sufficient_shape",
+    "window_of",
+]
 
 # Pixels. A strip of 1 x 100,000 resized to a shorter side of 256 would need 20 GB for
 # the sake of its middle; beyond this, only what the crop keeps is resized.
@@ -69,8 +77,8 @@ def fit_to_network(
     ndarray of uint8, shape (crop_height, crop_width, 3), in C order and writable
     """
     size = resized_shape(shape or pixels.shape[:2], preprocessing)
-    top, height = _window(size[0], preprocessing.crop[0])
-    left, width = _window(size[1], preprocessing.crop[1])
+    top, height = window_of(size[0], preprocessing.crop[0])
+    left, width = window_of(size[1], preprocessing.crop[1])
     window = (top, left, height, width)
     kept = _resize(pixels, size, window, preprocessing.interpolation)
     if kept.ndim == 2:
@@ -97,7 +105,7 @@ def resized_shape(shape, preprocessing: Preprocessing) -> tuple[int, int]:
     return int(resize * height / width), resize
 
 
-def _window(size, crop):
+def window_of(size, crop):
     """Return where the crop begins in a side of `size`, and how much of it is there."""
     if crop >= size:
         return 0, size
@@ -120,11 +128,23 @@ def _resize(pixels, size, window, interpolation):
         return np.asarray(image.resize((width, height), resample, box=box))
     if size != pixels.shape[:2]:
         if interpolation in _RESIZED_BY_TORCH and _is_one_way(pixels.shape, size):
-            pixels = _resize_in_torch(pixels, size, interpolation)
+            pixels = _resize_array_in_torch(pixels, size, interpolation)
         else:
             image = Image.fromarray(pixels)
             pixels = np.asarray(image.resize((size[1], size[0]), resample))
     return pixels[top : top + height, left : left + width]
+
+
+def is_resized_by_torch(shape, preprocessing: Preprocessing) -> bool:
+    """Return whether torch brings an image of this (height, width) to its size."""
+    size = resized_shape(shape, preprocessing)
+    if size == tuple(shape):
+        return True
+    return (
+        size[0] * size[1] <= _MAX_RESIZED
+        and preprocessing.interpolation in _RESIZED_BY_TORCH
+        and _is_one_way(shape, size)
+    )
 
 
 def _is_one_way(shape, size):
@@ -135,7 +155,7 @@ def _is_one_way(shape, size):
     return (size[0] <= shape[0]) == (size[1] <= shape[1])
 
 
-def _resize_in_torch(pixels, size, interpolation):
+def _resize_array_in_torch(pixels, size, interpolation):
     # Here, because what only looks at folders and files need not wait for torch.
     import torch
 
@@ -143,10 +163,32 @@ def _resize_in_torch(pixels, size, interpolation):
     images = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
     # The channels stay last in memory, which is what the resize is fast with.
     images = images.permute(2, 0, 1)[None] if images.ndim == 3 else images[None, None]
-    resized = torch.nn.functional.interpolate(
-        images, size=size, mode=interpolation, antialias=True
-    )[0]
+    resized = resize_in_torch(images, size, interpolation)[0]
     return (resized.permute(1, 2, 0) if pixels.ndim == 3 else resized[0]).numpy()
+
+
+def resize_in_torch(images, size, interpolation):
+    """Resize tensors as Pillow does, to one level of 255.
+
+    Parameters
+    ----------
+    images : Tensor of uint8, shape (n_images, n_channels, height, width)
+    size : tuple of (int, int)
+        Height and width.
+    interpolation : {"bilinear", "bicubic"}
+
+    Returns
+    -------
+    Tensor of uint8, shape (n_images, n_channels, *size)
+    """
+    import torch
+
+    options = {"size": size, "mode": interpolation, "antialias": True}
+    if images.device.type == "cpu":
+        return torch.nn.functional.interpolate(images, **options)
+    # A GPU has this for floats alone.
+    resized = torch.nn.functional.interpolate(images.float(), **options)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _pad(pixels, preprocessing):

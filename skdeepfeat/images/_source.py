@@ -92,6 +92,18 @@ class ImageSource(Protocol):
         """
         ...
 
+    def for_device(self, i: int, preprocessing: Preprocessing):
+        """Return one image so that a device can do the decoding, where it can.
+
+        Parameters and errors are those of `fitted`.
+
+        Returns
+        -------
+        EncodedJpeg or ndarray
+            What `fit_on_device` takes; what is no JPEG comes as from `fitted`.
+        """
+        ...
+
     def describe(self, i: int) -> str:
         """Return the path of a row, or what kind of object it is."""
         ...

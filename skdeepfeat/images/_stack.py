@@ -93,6 +93,10 @@ class StackSource:
         """Return image `i`, resized and cropped."""
         return fit_to_network(self.pixels(i), preprocessing)
 
+    def for_device(self, i, preprocessing):
+        """Return image `i`, resized and cropped: there is nothing to decode."""
+        return self.fitted(i, preprocessing)
+
     def _take(self, start, stop):
         block = self._images[start:stop]
         if is_tensor(block):
