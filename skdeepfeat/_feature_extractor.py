@@ -108,7 +108,8 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         seconds pays, and it finds torch's numbers to a relative 1e-4, else torch; the
         log of this package says why not. ``"compile"`` is torch.compile, for many
         images on a GPU: it takes up to minutes at first, and its network stays in the
-        device's memory. Rows do not depend on the runtime beyond that 1e-4.
+        device's memory. In float32, rows do not depend on the runtime beyond that
+        1e-4; in the lower precisions, by no more than they differ from float32.
 
     jpeg_decoder : {"pillow", "device"}, default="pillow"
         What decodes and resizes JPEG files and bytes. ``"device"`` is a CUDA device

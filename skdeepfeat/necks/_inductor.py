@@ -1,9 +1,9 @@
 """A network compiled by torch.compile, on a GPU or a CPU.
 
 Only on request: compiling takes from 15 s to minutes, and on a CPU OpenVINO is faster
-and ready in one or two. CUDA graphs are left out: they save the launching of kernels,
-which at batches of 128 images goes on while the GPU computes, and torch keeps them for
-each thread apart.
+and ready in two to four. CUDA graphs are left out: what they save is the launching of
+kernels, which two feeders hide from each other at batches of 128 images, and torch
+keeps them for each thread apart. Neither has been measured on a GPU yet.
 """
 
 import numpy as np
