@@ -1,5 +1,6 @@
 """Networks that a library has compiled: kept for the next call, compared with torch."""
 
+import ctypes
 import json
 import logging
 import os
@@ -128,8 +129,21 @@ def forget_compiled():
 
 _compiled: OrderedDict[tuple, object] = OrderedDict()
 _lock = threading.Lock()
-# Its locks would be held for ever in a process that was forked meanwhile.
-os.register_at_fork(after_in_child=forget_compiled)
+
+
+def _abandon_compiled():
+    """Begin anew in a forked process, without touching what is its parent's.
+
+    The lock may be held there for ever, and OpenVINO waits for ever for its threads,
+    which are not there, when a compiled network is destroyed: it never is.
+    """
+    global _compiled, _lock
+    for one in _compiled.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+    _compiled, _lock = OrderedDict(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_abandon_compiled)
 
 
 class PixelsToRows(nn.Module):

@@ -1,6 +1,7 @@
 """OpenVINO against torch: the same numbers, faster, and nothing sent anywhere."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -299,3 +300,33 @@ def test_nothing_is_reported_to_anybody(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[] [] []"
+
+
+FORKS = """
+import os, subprocess, sys
+import numpy as np
+from skdeepfeat.necks import resolve_neck
+
+def run(runtime):
+    neck = resolve_neck("resnet18", weights=None, image_size=32)
+    with neck.loaded("cpu", runtime=runtime) as compute:
+        return compute(np.zeros((2, 32, 32, 3), np.uint8))[0].shape
+
+run("openvino")
+subprocess.run(["true"], preexec_fn=lambda: None, check=True)
+child = os.fork()
+if not child:
+    # OpenMP, and so torch, cannot compute here: that is as it was.
+    sys.exit(7)  # through all that an interpreter destroys at its end
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert run("openvino") == (2, 512)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked on POSIX")
+def test_a_process_that_has_used_it_can_be_forked():
+    """As Ray does when it starts, and multiprocessing by default on Linux."""
+    run = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
