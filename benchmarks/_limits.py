@@ -34,7 +34,7 @@ def network_alone(job):
     from skdeepfeat._device import resolve_device
 
     neck, device = _resolve(job), resolve_device(job["device"])
-    size = neck.suggested_batch_size(device)
+    size = neck.suggested_batch_size(device, job["runtime"])
     rng = np.random.default_rng(0)
     shape = (size, *neck.preprocessing.crop, 3)
     batch = rng.integers(0, 256, shape, dtype=np.uint8)

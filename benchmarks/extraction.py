@@ -133,7 +133,7 @@ def parse_arguments(argv=None):
     arguments.n_files = 1_000 if arguments.quick else 50_000
     arguments.n_grown = (40, 80) if arguments.quick else (1_000, 4_000, 16_000)
     arguments.image_sizes = (32, 64) if arguments.quick else (64, 128, 224, 320)
-    arguments.batch_sizes = (1, 8) if arguments.quick else (1, 4, 16, 32, 64)
+    arguments.batch_sizes = (1, 8) if arguments.quick else (1, 4, 8, 16, 32, 64)
     return arguments
 
 

@@ -234,7 +234,11 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "storage_options": [dict, None],
         "random_state": [Interval(numbers.Integral, 0, None, closed="left")],
-        "n_jobs": [numbers.Integral, None],
+        "n_jobs": [
+            Interval(numbers.Integral, 1, None, closed="left"),
+            Interval(numbers.Integral, None, -1, closed="right"),
+            None,
+        ],
         "verbose": ["verbose"],
     }
 

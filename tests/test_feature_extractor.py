@@ -503,6 +503,7 @@ def test_html_and_text_repr():
         ({"random_state": None}, "'random_state'"),
         ({"cache": 3}, "'cache'"),
         ({"preprocessing": {"resize": 3}}, "'preprocessing'"),
+        ({"n_jobs": 0}, "'n_jobs' parameter"),
     ],
 )
 def test_wrong_parameters_are_named_in_fit(parameters, message, pixels):

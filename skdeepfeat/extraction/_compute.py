@@ -47,12 +47,20 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
         The images among `indices` found meanwhile that cannot be read. With
         ``on_error="raise"``, no more batches are begun after the first.
     """
-    batch_size = settings.batch_size
-    if batch_size == "auto":
-        batch_size = min(neck.suggested_batch_size(device) for device in devices)
     n_images = len(indices) if n_images is None else n_images
     for device in devices:
         check_jpeg_decoder(settings.jpeg_decoder, device)
+    batch_size = settings.batch_size
+    if batch_size == "auto":
+        batch_size = min(
+            neck.suggested_batch_size(
+                device,
+                neck.chosen_runtime(
+                    device, settings.precision, settings.runtime, n_images
+                ),
+            )
+            for device in devices
+        )
     # What is being computed when a broken image is found is worth keeping, and comes
     # out all the same.
     found_bad = threading.Event() if settings.on_error == "raise" else None

@@ -187,7 +187,8 @@ def _shard_size(n_images, neck, settings, n_workers):
     if batch_size == "auto":
         # The workers' device is not known here; "auto" may be a GPU there.
         kind = "cpu" if settings.device == "cpu" else resolve_device("auto")
-        batch_size = neck.suggested_batch_size(kind)
+        # Nor is the runtime: the one that likes the larger batches.
+        batch_size = neck.suggested_batch_size(kind, "openvino")
     n_batches = -(-n_images // (_SHARDS_A_WORKER * n_workers * batch_size))
     return batch_size * min(_BATCHES_A_SHARD, n_batches)
 

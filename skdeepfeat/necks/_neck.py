@@ -38,9 +38,12 @@ _COMPILERS = {
 # another arithmetic in a pooling: older cached rows are then left aside.
 _FORMAT = 2
 
-# Pixels of activations that a device is kept busy with: measured on 2 CPU cores, 16
-# images of 224 x 224 and more are equally fast; accelerators like more.
-_BATCH_PIXELS = {"cpu": 32 * 224 * 224}
+# Pixels that are run at once. torch on a CPU asks the system for each map, and the C
+# library gives back at once what is larger than 32 MB, so that the system fills it with
+# zeros again and again. At 8 images of 224 x 224 most maps stay below, which is faster
+# than 32, while OpenVINO keeps its memory: `benchmarks/extraction.py --parts sweep`
+# prints both. Accelerators like more.
+_BATCH_PIXELS = {"torch": 8 * 224 * 224, "openvino": 32 * 224 * 224}
 _BATCH_PIXELS_ACCELERATOR = 128 * 224 * 224
 
 
@@ -201,9 +204,7 @@ class Neck:
         """
         device = torch.device(device)
         with contextlib.ExitStack() as stack:
-            chosen = choose_runtime(
-                runtime, device, precision, self.preprocessing.crop, n_images
-            )
+            chosen = self.chosen_runtime(device, precision, runtime, n_images)
             compute = None
             if chosen in _COMPILERS:
                 compute = self._compiled(chosen, device, precision, chosen == runtime)
@@ -342,12 +343,25 @@ class Neck:
                     "Choose a layer before the head."
                 )
 
-    def suggested_batch_size(self, device):
+    def chosen_runtime(self, device, precision, runtime, n_images):
+        """Return what is to run the network; parameters and errors are `loaded`'s.
+
+        Returns
+        -------
+        {"torch", "compile", "openvino"}
+            torch takes the place of what turns out to be unable to.
+        """
+        return choose_runtime(
+            runtime, device, precision, self.preprocessing.crop, n_images
+        )
+
+    def suggested_batch_size(self, device, runtime="torch"):
         """Return how many images to run at once on a device.
 
         Parameters
         ----------
         device : torch.device
+        runtime : {"torch", "compile", "openvino"}, default="torch"
 
         Returns
         -------
@@ -355,7 +369,9 @@ class Neck:
             At least 1. Memory may still not suffice; the runner then takes parts.
         """
         height, width = self.preprocessing.crop
-        budget = _BATCH_PIXELS.get(torch.device(device).type, _BATCH_PIXELS_ACCELERATOR)
+        budget = _BATCH_PIXELS_ACCELERATOR
+        if torch.device(device).type == "cpu":
+            budget = _BATCH_PIXELS.get(runtime, _BATCH_PIXELS["torch"])
         return max(1, min(512, budget // (height * width)))
 
 

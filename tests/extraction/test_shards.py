@@ -209,7 +209,7 @@ def test_shards_are_whole_batches_several_for_each_worker():
         assert found == expected
     settings = ExtractionSettings(device="cpu")
     assert _shards._shard_size(10**5, neck, settings, 2) == 4 * (
-        neck.suggested_batch_size("cpu")
+        neck.suggested_batch_size("cpu", "openvino")
     )
 
 

@@ -251,8 +251,10 @@ def test_a_forward_that_changes_its_way_is_reported(batch):
 
 def test_suggested_batch_size():
     small = resolve_neck(image_size=32)
-    assert resolve_neck().suggested_batch_size(CPU) == 32
-    assert small.suggested_batch_size(CPU) == 512
+    assert resolve_neck().suggested_batch_size(CPU) == 8
+    assert resolve_neck().suggested_batch_size(CPU, "openvino") == 32
+    assert small.suggested_batch_size(CPU) == 392
+    assert small.suggested_batch_size(CPU, "openvino") == 512
     assert resolve_neck("resnet18", image_size=3000).suggested_batch_size(CPU) == 1
     assert resolve_neck().suggested_batch_size(torch.device("cuda")) == 128
 
