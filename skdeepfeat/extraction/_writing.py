@@ -121,7 +121,8 @@ def _write(extraction, images, names, job, folder, destination, overwrite):
         # Whoever had the folder before may have written the file meanwhile.
         if path.exists() and not overwrite:
             failures = _settle_for(path, file_format, job, extraction.settings)
-            is_worth_keeping = False
+            # What is left of this job is done with; a half of another one is not ours.
+            is_worth_keeping = Partial.job_in(folder) not in (None, job)
             return failures
         _refuse_another_half(folder, job, overwrite)
         with Partial(folder, job, (len(extraction), len(names))) as partial:
