@@ -73,6 +73,13 @@ def check_destination(path, overwrite):
             f"What is at {os.fspath(path)!r} or beside it is no {path.suffix.lower()} "
             "of features and will not be replaced: remove it, or choose another 'path'."
         )
+    folder = _folder_of(path)
+    if Partial.is_in_the_way(folder):
+        raise FileExistsError(
+            f"The 'path' parameter must leave {os.fspath(folder)!r} to what is computed "
+            "on the way. Something else is there and will not be removed: move it, or "
+            "choose another 'path'."
+        )
     return path, file_format
 
 
@@ -99,7 +106,7 @@ def write_features(X, neck, cache, settings, names, destination, overwrite):
     extraction = Extraction(X, neck, cache, settings)
     images = _paths_of(extraction.source)
     job = _describe(extraction, images, names)
-    folder = path.with_name(f"{path.name}.partial")
+    folder = _folder_of(path)
     failures = None
     if path.exists() and not overwrite and not folder.exists():
         failures = _settle_for(path, file_format, job, settings)
@@ -111,6 +118,11 @@ def write_features(X, neck, cache, settings, names, destination, overwrite):
     if failures:
         warn_of(failures)
     return path
+
+
+def _folder_of(path):
+    """Return where the rows of a file lie until it is whole."""
+    return path.with_name(f"{path.name}.partial")
 
 
 def _write(extraction, images, names, job, folder, destination, overwrite):

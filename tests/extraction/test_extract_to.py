@@ -245,6 +245,39 @@ def test_what_is_no_such_file_at_all_is_never_removed(log, paths, tmp_path, suff
     assert rows_counted(log) == 0
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("there", ["folder", "file", "link to nothing"])
+def test_what_is_no_half_of_ours_is_never_removed(log, paths, tmp_path, suffix, there):
+    folder = tmp_path / f"features{suffix}.partial"
+    if there == "folder":
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("years of work")
+        (folder / "lock").touch()
+    elif there == "file":
+        folder.write_text("years of work")
+    else:
+        folder.symlink_to("nowhere")
+    before = contents(tmp_path)
+    for overwrite in [False, True]:
+        with pytest.raises(FileExistsError, match="'path' .*partial' .*: move it, or"):
+            counting(log).extract_to(
+                [*paths, "missing"], tmp_path / f"features{suffix}", overwrite=overwrite
+            )
+    assert contents(tmp_path) == before
+    assert there != "folder" or contents(folder) == ["lock", "thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["lock", "rows.npy", ".done.0123456789abcdef", ".job.json.0123456789abcdef"]
+)
+def test_what_a_kill_left_is_not_somebody_else_s(log, paths, tmp_path, name):
+    folder = tmp_path / "features.npy.partial"
+    folder.mkdir()
+    (folder / name).touch()
+    counting(log).extract_to(paths, tmp_path / "features.npy")
+    assert not folder.exists()
+
+
 def test_somebody_else_s_notes_are_not_overwritten(log, paths, tmp_path):
     (tmp_path / "features.npy.json").write_text('{"mine": 1}')
     with pytest.raises(FileExistsError, match="beside it"):
