@@ -42,6 +42,8 @@ def check_destination(path, overwrite):
         If the folder is not there.
     FileExistsError
         If something else is there that cannot be replaced.
+    PermissionError
+        If there is something to write and the folder may not be written to.
     ImportError
         If the format needs a package that is not installed.
     """
@@ -55,17 +57,22 @@ def check_destination(path, overwrite):
             "The 'path' parameter must be the path of the file to write. "
             f"Got {path!r} instead."
         )
-    path = pathlib.Path(path)
+    given, path = path, pathlib.Path(path)  # which makes "." of "", "s3:/" of "s3://"
+    if "://" in os.fspath(given):
+        raise ValueError(
+            "The 'path' parameter must lie on a disk of this machine: write the file "
+            f"there and upload it. Got {os.fspath(given)!r} instead."
+        )
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
             f"The 'path' parameter must end in {', '.join(FORMATS)}, which says what "
-            f"to write. Got {os.fspath(path)!r} instead."
+            f"to write. Got {os.fspath(given)!r} instead."
         )
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(
             "The 'path' parameter must lie in a folder that exists: make it first. "
-            f"Got {os.fspath(path)!r} instead."
+            f"Got {os.fspath(given)!r} instead."
         )
     file_format = kind()
     if file_format.is_in_the_way(path):
@@ -74,6 +81,11 @@ def check_destination(path, overwrite):
             "of features and will not be replaced: remove it, or choose another 'path'."
         )
     folder = _folder_of(path)
+    # A finished file is only read, also where nothing may be written.
+    if overwrite or not path.exists() or folder.exists():
+        _check_permission(path.absolute().parent, given)
+        if folder.is_dir():
+            _check_permission(folder, given)
     if Partial.is_in_the_way(folder):
         raise FileExistsError(
             f"The 'path' parameter must leave {os.fspath(folder)!r} to what is computed "
@@ -118,6 +130,16 @@ def write_features(X, neck, cache, settings, names, destination, overwrite):
     if failures:
         warn_of(failures)
     return path
+
+
+def _check_permission(folder, path):
+    effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        raise PermissionError(
+            "The 'path' parameter must lie in a folder that this user may write to. "
+            f"{os.fspath(folder)!r} is none: choose another 'path', or change its "
+            f"permissions. Got {os.fspath(path)!r} instead."
+        )
 
 
 def _folder_of(path):

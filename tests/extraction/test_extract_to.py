@@ -1,5 +1,6 @@
 """Features written to files: what they hold, and when they are written again."""
 
+import functools
 import json
 import os
 import sys
@@ -424,6 +425,39 @@ def test_wrong_arguments_are_named_before_anything_is_computed(
     with pytest.raises(error, match=message):
         counting(log).extract_to(paths, path, overwrite=overwrite)
     assert contents(tmp_path) == []
+
+
+def test_an_address_is_no_place_to_write(log, paths, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="disk of this .*upload .*'s3://bucket/a.npy'"):
+        counting(log).extract_to(paths, "s3://bucket/a.npy")
+    with pytest.raises(ValueError, match="must end in .*Got '' instead"):
+        counting(log).extract_to(paths, "")
+    assert contents(tmp_path) == []
+
+
+def test_a_folder_that_may_not_be_written_to(
+    log, paths, pixels, open_directory, request
+):
+    mine, theirs = open_directory / "features.npy", open_directory / "theirs.npy"
+    counting(log).extract_to(pixels, mine)
+    half = open_directory / "half" / "features.npy"
+    begun = half.parent / "features.npy.partial"
+    begun.mkdir(parents=True)
+    half.parent.chmod(0o777)
+    request.getfixturevalue("unprivileged")
+    if (
+        os.stat(begun).st_uid == os.geteuid()
+    ):  # not root's, which are closed as they are
+        for folder in (open_directory, begun):
+            folder.chmod(0o555)
+            request.addfinalizer(functools.partial(folder.chmod, 0o755))
+    for path, overwrite in [(theirs, False), (mine, True), (half, False)]:
+        with pytest.raises(PermissionError, match="'path' .*: choose another 'path'"):
+            # What cannot be read is not looked at.
+            counting(log).extract_to(["missing.png"], path, overwrite=overwrite)
+    # What is finished needs no permission.
+    assert counting(log).extract_to(pixels, mine) == mine
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".zarr"])
