@@ -88,9 +88,9 @@ def check_destination(path, overwrite):
             _check_permission(folder, given)
     if Partial.is_in_the_way(folder):
         raise FileExistsError(
-            f"The 'path' parameter must leave {os.fspath(folder)!r} to what is computed "
-            "on the way. Something else is there and will not be removed: move it, or "
-            "choose another 'path'."
+            f"The 'path' parameter must leave {os.fspath(folder)!r} to what is "
+            "computed on the way. Something else is there and will not be removed: "
+            "move it, or choose another 'path'."
         )
     return path, file_format
 
