@@ -143,9 +143,10 @@ class Partial:
     def job_in(folder):
         """Return the job whose rows a folder holds, or None."""
         try:
-            return json.loads((folder / "job.json").read_text(encoding="utf-8"))
+            job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        return job if isinstance(job, dict) else None
 
     def _is_whole(self):
         try:

@@ -280,7 +280,7 @@ def _differences(other, job):
 def _settle_for(path, file_format, job, settings):
     """Return the failures noted in a finished file; raise if it is another job's."""
     record = file_format.read_record(path)
-    if record is None:
+    if not _is_record(record):
         raise _exists(
             path, "was not written by extract_to, or was changed since; it stays"
         )
@@ -293,6 +293,16 @@ def _settle_for(path, file_format, job, settings):
     if failures and settings.on_error == "raise":
         raise failures[0]
     return failures
+
+
+def _is_record(record):
+    """Return whether what stands in a file has the form that `_write` gave it."""
+    if not isinstance(record, dict) or not isinstance(record.get("job"), dict):
+        return False
+    failures = record.get("failures")
+    return isinstance(failures, list) and all(
+        isinstance(one, list) and len(one) == 3 for one in failures
+    )
 
 
 def _refuse_another_half(folder, job, overwrite):

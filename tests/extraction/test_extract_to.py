@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import sys
 import tracemalloc
 import warnings
@@ -13,6 +14,7 @@ import polars as pl
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+import torch
 import zarr
 from joblib import parallel_config
 from networks import CountingNet, rows_counted
@@ -244,6 +246,51 @@ def test_what_is_no_such_file_at_all_is_never_removed(log, paths, tmp_path, suff
             counting(log).extract_to(paths, path, overwrite=overwrite)
     assert contents(path) == ["thesis.txt"]
     assert rows_counted(log) == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"job": [1]}, {"job": None}, {"failures": None}, {"failures": [1]}],
+    ids=str,
+)
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_damaged_notes_are_somebody_else_s(log, paths, tmp_path, suffix, damage):
+    path = counting(log).extract_to(paths, tmp_path / f"features{suffix}")
+    file = tmp_path / "features.npy.json" if suffix == ".npy" else path / "zarr.json"
+    notes = json.loads(file.read_text())
+    (notes if suffix == ".npy" else notes["attributes"]["skdeepfeat"]).update(damage)
+    file.write_text(json.dumps(notes))
+    with pytest.raises(FileExistsError, match="no .npy of feat|not written by extract"):
+        counting(log).extract_to(paths, path)
+
+
+@pytest.mark.parametrize("lost", ["c", "c/0", "c/2/0", "c/4"])
+def test_a_store_that_lost_chunks_is_not_finished(log, paths, tmp_path, lost):
+    path = counting(log).extract_to(paths, tmp_path / "features.zarr")
+    expected = read(path)
+    if (path / lost).is_dir():
+        shutil.rmtree(path / lost)
+    else:
+        (path / lost).unlink()
+    assert np.isnan(read(path)).any()
+    with pytest.raises(FileExistsError, match="changed since.*overwrite=True"):
+        counting(log).extract_to(paths, path)
+    counting(log).extract_to(paths, path, overwrite=True)
+    np.testing.assert_allclose(read(path), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_a_store_of_nothing_is_finished(paths, tmp_path, value):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.full_like(x.mean((2, 3)), value)
+
+    extractor = PretrainedFeatureExtractor(
+        Constant(), image_size=16, cache=None, on_error="nan"
+    )
+    path = extractor.extract_to(paths, tmp_path / "features.zarr")
+    assert extractor.extract_to(paths, path) == path
+    np.testing.assert_array_equal(read(path), np.full((N, 3), value))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

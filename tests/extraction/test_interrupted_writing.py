@@ -228,7 +228,9 @@ def test_a_finished_file_leaves_the_half_of_another_call(
 
 
 @pytest.mark.parametrize("file", ["rows.npy", "done", "job.json"])
-@pytest.mark.parametrize("damage", ["cut short", "removed", "nonsense"])
+@pytest.mark.parametrize(
+    "damage", ["cut short", "removed", "nonsense", "[1, 2]", '"abc"', "null"]
+)
 def test_a_damaged_half_is_begun_anew(extractor, X, tmp_path, file, damage):
     path = tmp_path / "features.npy"
     interrupted(extractor, X, path)
@@ -238,7 +240,7 @@ def test_a_damaged_half_is_begun_anew(extractor, X, tmp_path, file, damage):
     elif damage == "cut short":
         os.truncate(damaged, 40)
     else:
-        damaged.write_bytes(b"nonsense")
+        damaged.write_text(damage)
     extractor.extract_to(X, path)
     np.testing.assert_allclose(read(path), extractor.transform(X), rtol=1e-5)
 
