@@ -1,7 +1,7 @@
 """Features of a Ray data set, by workers that load the network once.
 
 On a cluster with GPUs, add ``num_gpus=1`` to `map_batches` and name more workers; on
-one machine a single worker uses all cores.
+one machine one worker is enough, if it is given all cores.
 
 Run: python examples/ray_data.py   (needs pip install 'ray[data]')
 """
@@ -21,8 +21,11 @@ from skdeepfeat import FeatureMapper
 
 
 def main():
-    # The cores are given to the worker, not to Ray's bookkeeping: see docs/scaling.md.
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # A worker runs as many threads as the CPUs that it asks for, one unless it says so.
+    # Ray is told of one CPU more: with none left to the tasks that read the data, it
+    # would wait for ever. They take little time, so that the cores are not short.
+    n_cpus = os.cpu_count()
+    ray.init(num_cpus=n_cpus + 1, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     images, labels, names = make_views(60)
     data = ray.data.from_items(
@@ -36,7 +39,7 @@ def main():
         fn_constructor_kwargs={"image_size": 96},
         batch_size=16,
         compute=ray.data.ActorPoolStrategy(size=1),
-        num_cpus=1,
+        num_cpus=n_cpus,
     )
     frame = data.drop_columns(["image"]).to_pandas()
     X = np.stack(frame["features"].tolist())

@@ -352,7 +352,9 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             A `numpy.memmap` stays on the disk.
 
         path : str or path-like
-            Its ending says what is written; row i belongs to image i.
+            On a disk of this machine, not an address such as ``s3://bucket/a.npy``:
+            write the file here and upload it. Its ending says what is written; row i
+            belongs to image i.
 
             * ``.parquet`` (extra ``[parquet]``): a column ``image`` with the path of
               the image, or its row number where X holds no paths, and a column of

@@ -1,13 +1,18 @@
 """FeatureMapper: the extractor as a function of batches, for data pipelines."""
 
+import os
 from collections.abc import Mapping
 
 import numpy as np
+from PIL import Image
 
 from ._errors import did_you_mean
 from ._feature_extractor import PretrainedFeatureExtractor
 
 __all__ = ["FeatureMapper"]
+
+_WAY_OUT = "use datasets' map with batched=True, Ray's map_batches in place of map"
+_ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Image.Image)
 
 
 class FeatureMapper:
@@ -115,7 +120,7 @@ class FeatureMapper:
         Raises
         ------
         TypeError, ValueError
-            If it is none of these, or lacks the column.
+            If it is none of these, is a single row, or lacks the column.
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
         """
@@ -126,7 +131,14 @@ class FeatureMapper:
                 "The 'image_column' parameter of FeatureMapper must be one of the "
                 f"columns {columns}. Got {self.image_column!r} instead.{hint}"
             )
-        images = _images_of(batch[self.image_column])
+        column = batch[self.image_column]
+        # Letter by letter or byte by byte it could be taken for a column.
+        if column is None or isinstance(column, _ONE_IMAGE):
+            raise TypeError(
+                f"FeatureMapper takes batches, not single rows: {_WAY_OUT}. Got one "
+                f"{type(column).__name__} in place of the column {self.image_column!r}."
+            )
+        images = _images_of(column)
         return _with_column(
             batch, self.feature_column, self._features(images), self.keep_columns
         )
@@ -157,7 +169,7 @@ def _columns_of(batch):
         if hasattr(batch, name):
             return list(getattr(batch, name))
     hint = (
-        "use datasets' map with batched=True, Ray's map_batches in place of map"
+        _WAY_OUT
         if not isinstance(batch, (str, bytes))
         else "use PretrainedFeatureExtractor for paths"
     )
@@ -177,7 +189,7 @@ def _images_of(column):
     elif hasattr(column, "to_list"):  # pandas and polars
         column = column.to_list()
     if isinstance(column, np.ndarray) and column.dtype != object:
-        return column
+        return _as_bytes(column)
     if not isinstance(column, (list, tuple, np.ndarray)):
         if not hasattr(column, "shape"):  # datasets has columns of its own
             column = list(column)
@@ -218,13 +230,18 @@ def _image_of(element):
             return known["bytes"]
         return known.get("path")
     if isinstance(element, list):
-        pixels = np.asarray(element)
-        # Arrow and Python forget that pixels were bytes.
-        if pixels.dtype.kind == "i" and pixels.size and 0 <= pixels.min():
-            if pixels.max() <= 255:
-                return pixels.astype(np.uint8)
-        return pixels
+        return _as_bytes(np.asarray(element))
+    if isinstance(element, np.ndarray):
+        return _as_bytes(element)
     return element
+
+
+def _as_bytes(pixels):
+    """Return pixels as the bytes that Arrow, datasets and Python forget they were."""
+    if pixels.dtype.kind == "i" and pixels.size:
+        if 0 <= pixels.min() and pixels.max() <= 255:
+            return pixels.astype(np.uint8)
+    return pixels
 
 
 # -- Features out

@@ -1,7 +1,7 @@
 """What every estimator of this package says and checks about X as a whole."""
 
 import numpy as np
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils.validation import _num_samples, check_array, validate_data
 
 __all__ = ["tag_image_input", "validate_images"]
 
@@ -46,10 +46,15 @@ def validate_images(estimator, X, *, reset):
     X
         As an array, if it holds flat rows.
     """
+    # An estimator without state need not have been fitted, and then there are no
+    # columns to compare those of X with.
+    compares = reset or hasattr(estimator, "n_features_in_")
     if estimator.image_shape is not None:
         dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
+        if not compares:
+            return check_array(X, dtype=dtype, estimator=estimator, input_name="X")
         return validate_data(estimator, X, reset=reset, dtype=dtype)
-    if hasattr(X, "columns"):
+    if hasattr(X, "columns") and compares:
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     elif reset:
         estimator.n_features_in_ = 1

@@ -434,6 +434,19 @@ def test_columns_seen_in_fit(paths):
         flat.transform(np.zeros((2, 15)))
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_names_are_not_missed_where_nothing_was_fitted(paths, pixels, tmp_path, frame):
+    X = frame({"photo": paths})
+    assert_array_equal(small().transform(X), small().fit(X).transform(X))
+    small().extract_to(X, tmp_path / "features.npy")
+    flat = small(image_shape=(40, 48, 3))
+    rows = pd.DataFrame(pixels.reshape(N, -1)).rename(columns="pixel{}".format)
+    assert_array_equal(flat.transform(rows), flat.fit(rows).transform(rows))
+    two = frame({"photo": paths, "other": paths})
+    with pytest.raises(ValueError, match="column"):
+        small().transform(two)
+
+
 def test_flat_rows_are_the_images_they_hold(pixels):
     flat = small(image_shape=(40, 48, 3)).fit_transform(pixels.reshape(N, -1))
     assert_array_equal(flat, small().transform(pixels))

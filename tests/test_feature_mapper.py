@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,7 @@ ELEMENTS = {
     "nested lists": lambda pixels, path: pixels.tolist(),
     "tensor": lambda pixels, path: torch.from_numpy(pixels).permute(2, 0, 1),
 }
+AMBIGUOUS = ["array", "nested lists", "tensor"]  # one image, or a batch of grey ones
 BATCHES = {
     "dict of lists": lambda column: {"image": column, "label": list(range(N))},
     "dict of object arrays": lambda column: {
@@ -147,6 +149,15 @@ def test_a_stack_of_images(mapper, expected, pixels, images):
     np.testing.assert_allclose(result["features"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("as_column", [np.asarray, list, lambda x: as_objects(list(x))])
+def test_bytes_that_have_become_integers(mapper, expected, pixels, as_column):
+    result = mapper({"image": as_column(pixels.astype(np.int64))})
+    np.testing.assert_allclose(result["features"], expected, rtol=1e-5)
+    for wrong in (pixels.astype(np.int64) + 1, pixels.astype(np.int64) - 1):
+        with pytest.raises((ValueError, TypeError), match="int64"):
+            mapper({"image": as_column(wrong)})
+
+
 def test_columns_are_the_users(net, pixels, expected):
     mapper = FeatureMapper("photo", "deep", False, model=net, image_size=16)
     photos = {"photo": [encoded(one) for one in pixels], "other": [0] * N}
@@ -198,6 +209,21 @@ def test_wrong_batches(mapper, pixels, paths):
         mapper(paths[0])
     with pytest.raises(TypeError, match="keys 'bytes' and 'path'"):
         mapper({"image": [{"data": b""}]})
+
+
+@pytest.mark.parametrize("element", sorted({*ELEMENTS} - {*AMBIGUOUS}))
+@pytest.mark.parametrize("on_error", ["raise", "nan"])
+def test_a_single_row_is_no_batch(net, pixels, paths, element, on_error):
+    mapper = FeatureMapper(model=net, image_size=16, on_error=on_error)
+    image = ELEMENTS[element](pixels[0], paths[0])
+    with pytest.raises(TypeError, match="not single rows: .*batched=True.*map_batches"):
+        mapper({"image": image, "label": 0})
+
+
+@pytest.mark.parametrize("image", [None, bytearray(b"x"), Path("x"), np.str_("x")])
+def test_a_row_with_less_usual_images_is_no_batch(mapper, image):
+    with pytest.raises(TypeError, match="not single rows: .*in place of the column"):
+        mapper({"image": image})
 
 
 def test_batches_leave_nothing_behind(mapper, pixels):
@@ -262,6 +288,26 @@ def test_datasets(offline, dataset, mapper, net, expected, kind):
         assert isinstance(done.features["image"], offline.Image)
     np.testing.assert_allclose(done["features"][:], expected, rtol=1e-5)
     assert done["label"][:] == list(range(N))
+
+
+@pytest.mark.parametrize("kind", ["PIL", "bytes and paths"])
+def test_datasets_without_batched(offline, dataset, net, kind):
+    data = dataset.cast_column("image", offline.Image(decode=kind == "PIL"))
+    mapper = FeatureMapper(model=net, image_size=16, on_error="nan")
+    with pytest.raises(TypeError, match="not single rows: use datasets' map with"):
+        data.map(mapper)
+
+
+@pytest.mark.parametrize("kind", [None, "numpy"])
+@pytest.mark.parametrize("shape", [(20, 24, 3), (None, 24, 3)])
+def test_datasets_of_pixels(offline, mapper, pixels, expected, kind, shape):
+    # datasets hands the bytes of such a column out as int64.
+    features = offline.Features({"image": offline.Array3D(shape, "uint8")})
+    data = offline.Dataset.from_dict({"image": list(pixels)}, features=features)
+    done = data.with_format(kind).map(mapper, batched=True, batch_size=4)
+    np.testing.assert_allclose(
+        done.with_format(None)["features"][:], expected, rtol=1e-5
+    )
 
 
 def test_datasets_know_what_was_mapped(dataset, net):

@@ -139,7 +139,9 @@ class Npy:
     def is_in_the_way(self, path):
         """Return whether what is there, if anything, is not to be replaced."""
         notes = _notes(path)
-        return path.is_dir() or (notes.exists() and "job" not in _read_notes(notes))
+        return path.is_dir() or (
+            notes.exists() and not isinstance(_read_notes(notes).get("job"), dict)
+        )
 
     def read_record(self, path):
         """Return what `install` noted of this very file, or None."""
@@ -176,12 +178,21 @@ class Zarr:
         return path.exists() and not any((path / mark).is_file() for mark in marks)
 
     def read_record(self, path):
-        """Return what `assemble` noted in a store, None if it is not one of ours."""
+        """Return what `assemble` noted in a store, None if it is not one of ours.
+
+        Nor if a chunk is missing, which zarr would read as fill values.
+        """
         try:
-            text = (path / "zarr.json").read_text(encoding="utf-8")
-            return json.loads(text)["attributes"][_KEY]
-        except (OSError, ValueError, KeyError, TypeError):
+            notes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+            record = notes["attributes"][_KEY]
+            n_rows = notes["shape"][0]
+            chunk = notes["chunk_grid"]["configuration"]["chunk_shape"][0]
+            n_chunks = -(-n_rows // chunk)
+            # "c/ROW/COLUMN", and a chunk is as wide as the array.
+            is_whole = all((path / f"c/{i}/0").is_file() for i in range(n_chunks))
+        except (OSError, ValueError, KeyError, TypeError, IndexError, ArithmeticError):
             return None
+        return record if is_whole else None
 
     def assemble(self, partial, names, images, record):
         """Write the rows of `partial` to a store in its folder and return its path."""
@@ -193,6 +204,10 @@ class Zarr:
             store=str(path),
             shape=partial.shape,
             dtype="float32",
+            # Every chunk is a file, also one of zeros or NaN, so that one that gets
+            # lost is missed; in other readers it is no row of features at least.
+            fill_value=np.nan,
+            config={"write_empty_chunks": True},
             chunks=(chunk, n_features),
             zarr_format=3,
             dimension_names=("image", "feature"),

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import time
 
@@ -23,6 +24,12 @@ logger = logging.getLogger(__name__)
 # the making and no more than this of what it had not yet ticked off.
 _COMMIT_INTERVAL = 1.0
 _POLL = 0.1  # seconds between two looks at a lock that somebody else holds
+# What may lie in the folder, with the temporary names of `write_atomically` and those
+# that NFS gives to a file which is removed while it is open.
+_OWN_NAMES = re.compile(
+    r"lock|job\.json|done|rows\.npy|assembled\.parquet|(assembled|replaced)\.zarr"
+    r"|\.(job\.json|done)\.[0-9a-f]{16}|\.nfs[0-9a-f]+"
+)
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -120,12 +127,26 @@ class Partial:
         self.done = np.frombuffer(bytearray(self._flags.read()), dtype=bool)
 
     @staticmethod
+    def is_in_the_way(folder):
+        """Return whether something is there that was not written here.
+
+        It would be removed with the folder.
+        """
+        try:
+            return not all(map(_OWN_NAMES.fullmatch, os.listdir(folder)))
+        except FileNotFoundError:
+            return os.path.islink(folder)
+        except NotADirectoryError:
+            return True
+
+    @staticmethod
     def job_in(folder):
         """Return the job whose rows a folder holds, or None."""
         try:
-            return json.loads((folder / "job.json").read_text(encoding="utf-8"))
+            job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        return job if isinstance(job, dict) else None
 
     def _is_whole(self):
         try:

@@ -42,6 +42,8 @@ def check_destination(path, overwrite):
         If the folder is not there.
     FileExistsError
         If something else is there that cannot be replaced.
+    PermissionError
+        If there is something to write and the folder may not be written to.
     ImportError
         If the format needs a package that is not installed.
     """
@@ -55,23 +57,40 @@ def check_destination(path, overwrite):
             "The 'path' parameter must be the path of the file to write. "
             f"Got {path!r} instead."
         )
-    path = pathlib.Path(path)
+    given, path = path, pathlib.Path(path)  # which makes "." of "", "s3:/" of "s3://"
+    if "://" in os.fspath(given):
+        raise ValueError(
+            "The 'path' parameter must lie on a disk of this machine: write the file "
+            f"there and upload it. Got {os.fspath(given)!r} instead."
+        )
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
             f"The 'path' parameter must end in {', '.join(FORMATS)}, which says what "
-            f"to write. Got {os.fspath(path)!r} instead."
+            f"to write. Got {os.fspath(given)!r} instead."
         )
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(
             "The 'path' parameter must lie in a folder that exists: make it first. "
-            f"Got {os.fspath(path)!r} instead."
+            f"Got {os.fspath(given)!r} instead."
         )
     file_format = kind()
     if file_format.is_in_the_way(path):
         raise FileExistsError(
             f"What is at {os.fspath(path)!r} or beside it is no {path.suffix.lower()} "
             "of features and will not be replaced: remove it, or choose another 'path'."
+        )
+    folder = _folder_of(path)
+    # A finished file is only read, also where nothing may be written.
+    if overwrite or not path.exists() or folder.exists():
+        _check_permission(path.absolute().parent, given)
+        if folder.is_dir():
+            _check_permission(folder, given)
+    if Partial.is_in_the_way(folder):
+        raise FileExistsError(
+            f"The 'path' parameter must leave {os.fspath(folder)!r} to what is "
+            "computed on the way. Something else is there and will not be removed: "
+            "move it, or choose another 'path'."
         )
     return path, file_format
 
@@ -99,7 +118,7 @@ def write_features(X, neck, cache, settings, names, destination, overwrite):
     extraction = Extraction(X, neck, cache, settings)
     images = _paths_of(extraction.source)
     job = _describe(extraction, images, names)
-    folder = path.with_name(f"{path.name}.partial")
+    folder = _folder_of(path)
     failures = None
     if path.exists() and not overwrite and not folder.exists():
         failures = _settle_for(path, file_format, job, settings)
@@ -113,6 +132,21 @@ def write_features(X, neck, cache, settings, names, destination, overwrite):
     return path
 
 
+def _check_permission(folder, path):
+    effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        raise PermissionError(
+            "The 'path' parameter must lie in a folder that this user may write to. "
+            f"{os.fspath(folder)!r} is none: choose another 'path', or change its "
+            f"permissions. Got {os.fspath(path)!r} instead."
+        )
+
+
+def _folder_of(path):
+    """Return where the rows of a file lie until it is whole."""
+    return path.with_name(f"{path.name}.partial")
+
+
 def _write(extraction, images, names, job, folder, destination, overwrite):
     """Write the file, with `folder` to oneself; return what could not be read."""
     path, file_format = destination
@@ -121,7 +155,8 @@ def _write(extraction, images, names, job, folder, destination, overwrite):
         # Whoever had the folder before may have written the file meanwhile.
         if path.exists() and not overwrite:
             failures = _settle_for(path, file_format, job, extraction.settings)
-            is_worth_keeping = False
+            # What is left of this job is done with; a half of another one is not ours.
+            is_worth_keeping = Partial.job_in(folder) not in (None, job)
             return failures
         _refuse_another_half(folder, job, overwrite)
         with Partial(folder, job, (len(extraction), len(names))) as partial:
@@ -245,7 +280,7 @@ def _differences(other, job):
 def _settle_for(path, file_format, job, settings):
     """Return the failures noted in a finished file; raise if it is another job's."""
     record = file_format.read_record(path)
-    if record is None:
+    if not _is_record(record):
         raise _exists(
             path, "was not written by extract_to, or was changed since; it stays"
         )
@@ -258,6 +293,16 @@ def _settle_for(path, file_format, job, settings):
     if failures and settings.on_error == "raise":
         raise failures[0]
     return failures
+
+
+def _is_record(record):
+    """Return whether what stands in a file has the form that `_write` gave it."""
+    if not isinstance(record, dict) or not isinstance(record.get("job"), dict):
+        return False
+    failures = record.get("failures")
+    return isinstance(failures, list) and all(
+        isinstance(one, list) and len(one) == 3 for one in failures
+    )
 
 
 def _refuse_another_half(folder, job, overwrite):

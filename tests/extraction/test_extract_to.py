@@ -1,7 +1,9 @@
 """Features written to files: what they hold, and when they are written again."""
 
+import functools
 import json
 import os
+import shutil
 import sys
 import tracemalloc
 import warnings
@@ -12,6 +14,7 @@ import polars as pl
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+import torch
 import zarr
 from joblib import parallel_config
 from networks import CountingNet, rows_counted
@@ -245,6 +248,84 @@ def test_what_is_no_such_file_at_all_is_never_removed(log, paths, tmp_path, suff
     assert rows_counted(log) == 0
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [{"job": [1]}, {"job": None}, {"failures": None}, {"failures": [1]}],
+    ids=str,
+)
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_damaged_notes_are_somebody_else_s(log, paths, tmp_path, suffix, damage):
+    path = counting(log).extract_to(paths, tmp_path / f"features{suffix}")
+    file = tmp_path / "features.npy.json" if suffix == ".npy" else path / "zarr.json"
+    notes = json.loads(file.read_text())
+    (notes if suffix == ".npy" else notes["attributes"]["skdeepfeat"]).update(damage)
+    file.write_text(json.dumps(notes))
+    with pytest.raises(FileExistsError, match="no .npy of feat|not written by extract"):
+        counting(log).extract_to(paths, path)
+
+
+@pytest.mark.parametrize("lost", ["c", "c/0", "c/2/0", "c/4"])
+def test_a_store_that_lost_chunks_is_not_finished(log, paths, tmp_path, lost):
+    path = counting(log).extract_to(paths, tmp_path / "features.zarr")
+    expected = read(path)
+    if (path / lost).is_dir():
+        shutil.rmtree(path / lost)
+    else:
+        (path / lost).unlink()
+    assert np.isnan(read(path)).any()
+    with pytest.raises(FileExistsError, match="changed since.*overwrite=True"):
+        counting(log).extract_to(paths, path)
+    counting(log).extract_to(paths, path, overwrite=True)
+    np.testing.assert_allclose(read(path), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_a_store_of_nothing_is_finished(paths, tmp_path, value):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.full_like(x.mean((2, 3)), value)
+
+    extractor = PretrainedFeatureExtractor(
+        Constant(), image_size=16, cache=None, on_error="nan"
+    )
+    path = extractor.extract_to(paths, tmp_path / "features.zarr")
+    assert extractor.extract_to(paths, path) == path
+    np.testing.assert_array_equal(read(path), np.full((N, 3), value))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("there", ["folder", "file", "link to nothing"])
+def test_what_is_no_half_of_ours_is_never_removed(log, paths, tmp_path, suffix, there):
+    folder = tmp_path / f"features{suffix}.partial"
+    if there == "folder":
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("years of work")
+        (folder / "lock").touch()
+    elif there == "file":
+        folder.write_text("years of work")
+    else:
+        folder.symlink_to("nowhere")
+    before = contents(tmp_path)
+    for overwrite in [False, True]:
+        with pytest.raises(FileExistsError, match="'path' .*partial' .*: move it, or"):
+            counting(log).extract_to(
+                [*paths, "missing"], tmp_path / f"features{suffix}", overwrite=overwrite
+            )
+    assert contents(tmp_path) == before
+    assert there != "folder" or contents(folder) == ["lock", "thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["lock", "rows.npy", ".done.0123456789abcdef", ".job.json.0123456789abcdef"]
+)
+def test_what_a_kill_left_is_not_somebody_else_s(log, paths, tmp_path, name):
+    folder = tmp_path / "features.npy.partial"
+    folder.mkdir()
+    (folder / name).touch()
+    counting(log).extract_to(paths, tmp_path / "features.npy")
+    assert not folder.exists()
+
+
 def test_somebody_else_s_notes_are_not_overwritten(log, paths, tmp_path):
     (tmp_path / "features.npy.json").write_text('{"mine": 1}')
     with pytest.raises(FileExistsError, match="beside it"):
@@ -391,6 +472,39 @@ def test_wrong_arguments_are_named_before_anything_is_computed(
     with pytest.raises(error, match=message):
         counting(log).extract_to(paths, path, overwrite=overwrite)
     assert contents(tmp_path) == []
+
+
+def test_an_address_is_no_place_to_write(log, paths, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="disk of this .*upload .*'s3://bucket/a.npy'"):
+        counting(log).extract_to(paths, "s3://bucket/a.npy")
+    with pytest.raises(ValueError, match="must end in .*Got '' instead"):
+        counting(log).extract_to(paths, "")
+    assert contents(tmp_path) == []
+
+
+def test_a_folder_that_may_not_be_written_to(
+    log, paths, pixels, open_directory, request
+):
+    mine, theirs = open_directory / "features.npy", open_directory / "theirs.npy"
+    counting(log).extract_to(pixels, mine)
+    half = open_directory / "half" / "features.npy"
+    begun = half.parent / "features.npy.partial"
+    begun.mkdir(parents=True)
+    half.parent.chmod(0o777)
+    request.getfixturevalue("unprivileged")
+    if (
+        os.stat(begun).st_uid == os.geteuid()
+    ):  # not root's, which are closed as they are
+        for folder in (open_directory, begun):
+            folder.chmod(0o555)
+            request.addfinalizer(functools.partial(folder.chmod, 0o755))
+    for path, overwrite in [(theirs, False), (mine, True), (half, False)]:
+        with pytest.raises(PermissionError, match="'path' .*: choose another 'path'"):
+            # What cannot be read is not looked at.
+            counting(log).extract_to(["missing.png"], path, overwrite=overwrite)
+    # What is finished needs no permission.
+    assert counting(log).extract_to(pixels, mine) == mine
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".zarr"])

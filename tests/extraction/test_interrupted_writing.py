@@ -211,8 +211,26 @@ def test_a_finished_file_is_tidied_up_after(extractor, log, X, tmp_path, monkeyp
     assert contents(tmp_path) == ["features.npy", "features.npy.json", "log"]
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_finished_file_leaves_the_half_of_another_call(
+    extractor, log, X, tmp_path, suffix
+):
+    path = extractor.extract_to(X, tmp_path / f"features{suffix}")
+    other = stopping(log, image_size=20)
+    stop_after(N + 33, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        other.extract_to(X, path, overwrite=True)
+    extractor.extract_to(X, path)
+    assert rows_counted(log) == N + 32
+    other.extract_to(X, path, overwrite=True)
+    assert rows_counted(log) == 2 * N
+    assert not any(name.endswith(".partial") for name in contents(tmp_path))
+
+
 @pytest.mark.parametrize("file", ["rows.npy", "done", "job.json"])
-@pytest.mark.parametrize("damage", ["cut short", "removed", "nonsense"])
+@pytest.mark.parametrize(
+    "damage", ["cut short", "removed", "nonsense", "[1, 2]", '"abc"', "null"]
+)
 def test_a_damaged_half_is_begun_anew(extractor, X, tmp_path, file, damage):
     path = tmp_path / "features.npy"
     interrupted(extractor, X, path)
@@ -222,7 +240,7 @@ def test_a_damaged_half_is_begun_anew(extractor, X, tmp_path, file, damage):
     elif damage == "cut short":
         os.truncate(damaged, 40)
     else:
-        damaged.write_bytes(b"nonsense")
+        damaged.write_text(damage)
     extractor.extract_to(X, path)
     np.testing.assert_allclose(read(path), extractor.transform(X), rtol=1e-5)
 
