@@ -8,7 +8,8 @@ import time
 
 import click
 
-from ._inputs import collect_paths, is_address
+from .._address import is_address
+from ._inputs import collect_paths
 from ._options import (
     BatchSize,
     CacheSize,
@@ -42,6 +43,12 @@ def _check_output(ctx, param, value):
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):
         raise click.BadParameter(f"there is no folder {folder!r}.")
+    return value
+
+
+def _check_cache(ctx, param, value):
+    if not value or is_address(value):
+        raise click.BadParameter(f"{value!r} must be a folder, or none.")
     return value
 
 
@@ -159,6 +166,7 @@ def _check_output(ctx, param, value):
 @click.option(
     "--cache",
     default="default",
+    callback=_check_cache,
     show_default=True,
     metavar="DIR|none",
     help="Where computed rows are kept for the next time.",
@@ -212,7 +220,7 @@ def extract(
     storage_options,
     **options,
 ):
-    r"""Write the features of images to a file, one row an image.
+    """Write the features of images to a file, one row an image.
 
     Rows are in the order of the arguments; folders are searched through, and their
     images sorted by path. A .parquet file has the path of every image beside its
@@ -226,7 +234,7 @@ def extract(
 
     An image that was computed before, whatever the command or script, comes from the
     cache. An interrupted run goes on where it stopped when it is started again.
-    """
+    """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
     paths, n_skipped = collect_paths(images, from_file, column, root)

@@ -1,16 +1,15 @@
 """From what stands on the command line to the paths of images."""
 
 import os
-import re
 import sys
 
 import click
 
+from .._address import is_address
 from .._errors import did_you_mean
 
-__all__ = ["collect_paths", "is_address"]
+__all__ = ["collect_paths"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TABLES = (".csv", ".tsv", ".parquet")
 _LISTS = (*_TABLES, ".txt")
 
@@ -55,11 +54,6 @@ def collect_paths(inputs, from_file, column, root):
             raise click.UsageError(f"There is no path in {from_file!r}.")
         paths += [_below(root, path) for path in listed]
     return paths, n_skipped
-
-
-def is_address(path):
-    """Say whether a path is an address such as ``s3://bucket/1.jpg``."""
-    return _URL.match(path) is not None
 
 
 def _images_of(name):

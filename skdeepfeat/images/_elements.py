@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from skdeepfeat._address import is_address
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_bytes, digest_pixels
 
@@ -18,7 +19,6 @@ from ._files import (
     FileMemo,
     absolute_path,
     digest_files,
-    is_address,
     read_file,
     refuse_address,
 )

@@ -2,13 +2,13 @@
 
 import errno
 import os
-import re
 import stat
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from skdeepfeat._address import is_address
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._filestat import FileStat, is_settled
 from skdeepfeat._fingerprint import digest_bytes
@@ -18,7 +18,6 @@ __all__ = [
     "absolute_path",
     "digest_files",
     "home_hint",
-    "is_address",
     "read_file",
     "refuse_address",
 ]
@@ -41,11 +40,6 @@ class FileMemo(Protocol):
 _WINDOW = 4096
 _PER_TASK = 16
 
-# One protocol, or several as fsspec chains them: "simplecache::s3://bucket/a.jpg". A
-# single letter is a drive.
-_ADDRESS = re.compile(
-    r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://", re.ASCII
-)
 _KINDS = (
     (stat.S_ISDIR, "a folder (load_image_folder reads a folder per class)"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -231,8 +225,3 @@ def refuse_address(path: str) -> None:
         "remote paths are not read unless asked for: give storage_options={} to have "
         "fsspec read it, or download the file first"
     )
-
-
-def is_address(path: str) -> bool:
-    """Return whether what should be a path is an address, with a protocol."""
-    return "://" in path and _ADDRESS.match(path) is not None

@@ -6,10 +6,11 @@ import numpy as np
 from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
+from skdeepfeat._address import is_address
 from skdeepfeat._errors import did_you_mean
 
 from ._decode import readable_formats
-from ._files import home_hint, is_address
+from ._files import home_hint
 from ._remote_folder import list_below
 
 __all__ = ["find_images", "load_image_folder"]

@@ -212,6 +212,9 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
         (["a.png", "-o", "f.npy", "--image-size", "12x"], "HEIGHTxWIDTH"),
         (["a.png", "-o", "f.npy", "--batch-size", "-1"], "number above 0 nor auto"),
         (["a.png", "-o", "f.npy", "--cache-size", "huge"], "'huge' is no size"),
+        (["a.png", "-o", "f.npy", "--cache", ""], "must be a folder, or none"),
+        (["a.png", "-o", "f.npy", "--cache", "s3://b/r"], "must be a folder, or none"),
+        (["simplecache::memory://1.jpg", "-o", "f.npy"], "with --remote"),
         (["a.png", "-o", "f.npy", "--pooling", "min"], "'min' is not one of"),
         (["a.png", "-o", "f.npy", "--model", "resnt50"], "Did you mean 'resnet50'"),
         (["a.png", "-o", "f.npy", "--layer", "layr4"], "The 'layer' parameter"),
@@ -287,6 +290,15 @@ def test_addresses(run, photos, names, tmp_path):
     frame = pd.read_parquet(output)
     assert frame.index.tolist() == [address, names[1]]
     np.testing.assert_allclose(frame, features_of(names[:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_help_shows_the_examples(run):
+    shown = run("extract", "--help").stdout
+    assert "\\b" not in shown
+    lines = [line.strip() for line in shown.splitlines()]
+    assert "skdeepfeat extract photos/ -o features.parquet" in lines
+    last = "skdeepfeat extract --from-file train.csv --column path -o features.parquet"
+    assert last in lines
 
 
 def test_storage_options():
