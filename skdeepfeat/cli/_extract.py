@@ -15,6 +15,7 @@ from ._options import (
     CacheSize,
     Devices,
     ImageSize,
+    Jobs,
     Layer,
     LayerList,
     StorageOption,
@@ -78,7 +79,8 @@ def _check_cache(ctx, param, value):
 @click.option(
     "--remote",
     is_flag=True,
-    help="Read addresses such as s3://bucket/1.jpg or zip://1.jpg::all.zip, by fsspec.",
+    help="Read addresses of images and folders such as s3://bucket/1.jpg or "
+    "zip://photos::all.zip, by fsspec.",
 )
 @click.option(
     "--storage-option",
@@ -86,8 +88,8 @@ def _check_cache(ctx, param, value):
     type=StorageOption(),
     multiple=True,
     metavar="KEY=VALUE",
-    help="What the file system of --remote takes, such as anon=true; may be repeated. "
-    "Secrets are better left to its own variables and files.",
+    help="What the file system of addresses takes, such as anon=true; may be repeated, "
+    "and means --remote. Secrets are better left to its own variables and files.",
 )
 @click.option(
     "--model",
@@ -159,7 +161,7 @@ def _check_cache(ctx, param, value):
 )
 @click.option(
     "--n-jobs",
-    type=int,
+    type=Jobs(),
     metavar="N",
     help="Processes that share out the work; rarely worth it, as one uses all cores.",
 )
@@ -237,8 +239,9 @@ def extract(
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    paths, n_skipped = collect_paths(images, from_file, column, root)
-    _refuse_addresses(paths, remote or storage_options)
+    storage_options = dict(storage_options) if remote or storage_options else None
+    paths, n_skipped = collect_paths(images, from_file, column, root, storage_options)
+    _refuse_addresses(paths, storage_options is not None)
     if verbose:
         log_to_stderr(ctx)
         show_all_warnings()
@@ -247,7 +250,7 @@ def extract(
     shows_progress = verbose or (not quiet and sys.stderr.isatty())
     extractor = _make_extractor(
         verbose=int(shows_progress),
-        storage_options=dict(storage_options) if remote or storage_options else None,
+        storage_options=storage_options,
         **options,
     )
     _check_parameters(extractor, paths)

@@ -14,7 +14,7 @@ _TABLES = (".csv", ".tsv", ".parquet")
 _LISTS = (*_TABLES, ".txt")
 
 
-def collect_paths(inputs, from_file, column, root):
+def collect_paths(inputs, from_file, column, root, storage_options=None):
     """Return the paths of the images, in the order in which they were named.
 
     Parameters
@@ -27,6 +27,8 @@ def collect_paths(inputs, from_file, column, root):
         The column of a table that holds them.
     root : str or None
         Where relative paths of `from_file` begin; None is the working directory.
+    storage_options : dict or None, default=None
+        With these folders behind addresses are searched through, too.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def collect_paths(inputs, from_file, column, root):
         raise click.UsageError("Name images, folders, or a list with --from-file.")
     paths, n_skipped = [], 0
     for name in inputs:
-        found, skipped = _images_of(name)
+        found, skipped = _images_of(name, storage_options)
         paths += found
         n_skipped += len(skipped)
     if from_file is not None:
@@ -56,13 +58,13 @@ def collect_paths(inputs, from_file, column, root):
     return paths, n_skipped
 
 
-def _images_of(name):
-    if is_address(name):
+def _images_of(name, storage_options):
+    if is_address(name) and storage_options is None:
         return [name], []
-    if os.path.isdir(name):
+    if is_address(name) or os.path.isdir(name):
         from ..images import find_images
 
-        found, skipped = find_images(name)
+        found, skipped = find_images(name, storage_options=storage_options)
         if not found:
             raise click.UsageError(
                 f"There is no image in the folder {name!r}"

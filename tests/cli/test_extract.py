@@ -15,6 +15,7 @@ from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 from skdeepfeat.cli import _extract
 from skdeepfeat.cli._options import StorageOption
 from skdeepfeat.extraction._formats import FORMATS
+from skdeepfeat.images import find_images
 
 # What is tested here is not the features, so they may cost little.
 SMALL = ("--image-size", "32")
@@ -215,6 +216,8 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
         (["a.png", "-o", "f.npy", "--cache", ""], "must be a folder, or none"),
         (["a.png", "-o", "f.npy", "--cache", "s3://b/r"], "must be a folder, or none"),
         (["simplecache::memory://1.jpg", "-o", "f.npy"], "with --remote"),
+        (["a.png", "-o", "f.npy", "--n-jobs", "0"], "'0' is no number of processes"),
+        (["a.png", "-o", "f.npy", "--n-jobs", "two"], "'two' is no number of proc"),
         (["a.png", "-o", "f.npy", "--pooling", "min"], "'min' is not one of"),
         (["a.png", "-o", "f.npy", "--model", "resnt50"], "Did you mean 'resnet50'"),
         (["a.png", "-o", "f.npy", "--layer", "layr4"], "The 'layer' parameter"),
@@ -290,6 +293,41 @@ def test_addresses(run, photos, names, tmp_path):
     frame = pd.read_parquet(output)
     assert frame.index.tolist() == [address, names[1]]
     np.testing.assert_allclose(frame, features_of(names[:2]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("root", ["zip://photos", "zip://", "simplecache::zip://"])
+def test_folders_behind_addresses(run, photos, names, tmp_path, root):
+    pytest.importorskip("fsspec")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in [*names, photos / "notes.txt"]:
+            archive.write(name, os.path.relpath(name, tmp_path))
+    address = f"{root}::{tmp_path / 'all.zip'}"
+    output = tmp_path / "f.parquet"
+    result = run("extract", address, "-o", output, *SMALL, "--remote")
+    says(result, 0, "1 other file(s)", "5 rows")
+    frame = pd.read_parquet(output)
+    head = root if root.endswith("photos") else f"{root}photos"
+    relative = [os.path.relpath(name, photos) for name in names]
+    expected = [f"{head}/{name}::{tmp_path / 'all.zip'}" for name in relative]
+    assert frame.index.tolist() == expected
+    np.testing.assert_allclose(frame, features_of(names), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_behind_an_address_without_images(run, tmp_path):
+    pytest.importorskip("fsspec")
+    (tmp_path / "notes.txt").touch()
+    address = f"file://{tmp_path}"
+    arguments = ("extract", address, "-o", tmp_path / "f.npy", "--remote")
+    says(run(*arguments), 2, "no image in the folder 'file://", "only 1 other file(s)")
+
+
+def test_what_ends_like_an_image_is_not_asked_about(monkeypatch):
+    def asked(*args):
+        raise AssertionError("the file system was asked")
+
+    monkeypatch.setattr("skdeepfeat.images._folder.is_folder", asked)
+    for address in ("s3://b/1.JPG", "zip://1.png::all.zip"):
+        assert find_images(address, storage_options={}) == ([address], [])
 
 
 def test_help_shows_the_examples(run):
