@@ -21,6 +21,7 @@ from ._files import (
     digest_files,
     read_file,
     refuse_address,
+    working_folder,
 )
 from ._geometry import fit_to_network, sufficient_shape
 from ._on_device import EncodedJpeg
@@ -77,8 +78,9 @@ class ElementSource:
         """Return the images `rows` as a source that can be sent to another process."""
         rows = [int(row) for row in rows]
         part = ElementSource([self._elements[row] for row in rows], self._max_pixels)
-        part._remote = self._remote  # pickled, it is its options
         part._folder = self._base()
+        if self._remote is not None:  # pickled, it is its options
+            part._remote = self._remote.seen_from(part._folder)
         part._file_digests = {
             i: self._file_digests[row]
             for i, row in enumerate(rows)
@@ -87,7 +89,7 @@ class ElementSource:
         return part
 
     def _base(self):
-        return _working_folder() if self._folder is None else self._folder
+        return working_folder() if self._folder is None else self._folder
 
     def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
         """Return the content digest of each image, and what is wrong with the rest."""
@@ -228,13 +230,6 @@ def _path_text(path):
     if not text:
         raise BadImageError("the path is empty")
     return text
-
-
-def _working_folder():
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""  # deleted under us: relative paths find nothing, absolute ones do
 
 
 def _digest_encoded(data):

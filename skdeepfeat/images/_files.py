@@ -20,6 +20,7 @@ __all__ = [
     "home_hint",
     "read_file",
     "refuse_address",
+    "working_folder",
 ]
 
 
@@ -55,6 +56,14 @@ def absolute_path(path: str, folder: str) -> str:
     if path[:1] == os.sep or os.path.isabs(path):
         return path
     return os.path.join(folder, path)
+
+
+def working_folder() -> str:
+    """Return the working folder, empty if it is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""  # deleted under us: relative paths find nothing, absolute ones do
 
 
 def read_file(path: str) -> tuple[bytes, FileStat | None]:

@@ -5,7 +5,6 @@ addresses must not make a program reach for the network by itself.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from skdeepfeat._filestat import FileStat
 from skdeepfeat._fingerprint import digest_bytes
 from skdeepfeat._optional import import_optional
 
-from ._files import FileMemo
+from ._files import FileMemo, absolute_path, working_folder
 from ._remote_identity import Version, identify, is_settled
 from ._spool import Spool
 
@@ -67,6 +66,9 @@ class RemoteFiles:
 
     def __init__(self, storage_options: Mapping):
         self._options = storage_options
+        # Where relative paths in addresses begin; None is the working folder of the
+        # moment.
+        self._folder: str | None = None
         self._begin()
 
     def _begin(self):
@@ -76,11 +78,23 @@ class RemoteFiles:
 
     def __getstate__(self):
         # Connections, locks and files stay where they are; a worker opens its own.
-        return {"_options": self._options}
+        return {"_options": self._options, "_folder": self._folder}
 
     def __setstate__(self, state):
         vars(self).update(state)
         self._begin()
+
+    def seen_from(self, folder: str) -> "RemoteFiles":
+        """Return the same with a folder where relative paths begin, wherever it goes.
+
+        Parameters
+        ----------
+        folder : str
+        """
+        new = object.__new__(RemoteFiles)
+        vars(new).update(vars(self))  # what is open, and the spool, are shared
+        new._folder = folder
+        return new
 
     def read(self, address: str) -> bytes:
         """Return the content of a file, from the spool if it has just been digested.
@@ -173,12 +187,13 @@ class RemoteFiles:
 
     def _version(self, address, containers):
         place = self._place(address)
+        address = _absolute(address, self._folder)
         if _is_wrapped(address):
             return None  # what fsspec's caches hold may be older than what they say
         if place.is_archive:
             # Its members' times and checksums are whatever its maker wrote there.
-            container = _container(address)
-            if container is None:
+            container = address.partition("::")[2]
+            if not container:
                 return None
             with self._lock:
                 if container not in containers:
@@ -210,6 +225,7 @@ class RemoteFiles:
 
     def _download(self, address):
         place = self._place(address)
+        address = _absolute(address, self._folder)
         try:
             with place.lock:
                 if _is_wrapped(address):
@@ -229,6 +245,7 @@ class RemoteFiles:
         fsspec = import_optional(
             "fsspec", extra="remote", purpose=f"Reading {address!r}"
         )
+        address = _absolute(address, self._folder)
         with self._lock:
             try:
                 key = _place_key(fsspec, address)
@@ -299,12 +316,23 @@ def _is_wrapped(address):
     return "://" not in address.partition("::")[0]
 
 
-def _container(address):
-    """Return the address of the archive that a file is in, or None if not there."""
-    container = address.partition("::")[2]
-    if not container or "://" in container:
-        return container or None
-    return f"file://{os.path.abspath(container)}"
+def _absolute(address, folder):
+    """Return an address whose last link, if it is a local path, is an absolute one.
+
+    ``zip://1.jpg::../all.zip`` is another file for a worker in another folder.
+    """
+    import fsspec
+
+    before, chain, last = address.rpartition("::")
+    protocol, _, path = last.rpartition("://")
+    is_local = protocol in ("", "file", "local")
+    if not is_local or last in fsspec.available_protocols():
+        return address
+    if not path.startswith(("/", "~")):  # fsspec expands the home folder
+        path = absolute_path(path, working_folder() if folder is None else folder)
+    if "::" in path:  # fsspec would take what follows for another link
+        return address
+    return f"{before}{chain}{protocol or 'file'}://{path}"
 
 
 def _read(place, path):

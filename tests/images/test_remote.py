@@ -240,6 +240,35 @@ def test_a_missing_file_is_one_bad_image(place, contents):
     assert source.pixels(2).shape == (4, 5, 3)
 
 
+@pytest.mark.parametrize("start", ["zip://", "simplecache::zip://", "file://"])
+def test_relative_addresses_are_read_from_another_folder(
+    contents, tmp_path, monkeypatch, start
+):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    X = [f"{start}{name}::../all.zip" for name in contents]
+    if start == "file://":
+        X = [f"file://../{name}" for name in contents]
+    source = source_of([*X, X[0].replace("00.png", "no.png")])
+    digests, failures = source.digests()
+    assert digests == [*map(digest_bytes, contents.values()), None]
+    assert failures[N].origin == source.path(N) == X[0].replace("00.png", "no.png")
+    part = source.part(np.arange(N))
+    for each in (part, pickle.loads(pickle.dumps(part))):
+        monkeypatch.chdir(tmp_path / "here")
+        expected = [source.pixels(i) for i in range(N)]
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        for i in range(N):
+            np.testing.assert_array_equal(each.pixels(i), expected[i])
+        assert [each.path(i) for i in range(N)] == X
+
+
 def test_a_folder_is_no_image(place, contents):
     address, options = place
     if address.startswith("http"):
