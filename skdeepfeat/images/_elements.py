@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -91,12 +91,17 @@ class ElementSource:
     def _base(self):
         return working_folder() if self._folder is None else self._folder
 
-    def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
+    def digests(
+        self,
+        memo: FileMemo | None = None,
+        n_threads: int | None = None,
+        on_done: Callable[[int], object] | None = None,
+    ):
         """Return the content digest of each image, and what is wrong with the rest."""
         n_threads = resolve_threads(n_threads)
         paths, others = self._split()
         found: dict[int, bytes | BadImageError] = {}
-        found.update(self._digest_paths(paths, memo, n_threads))
+        found.update(self._digest_paths(paths, memo, n_threads, on_done))
         self._file_digests = {
             row: digest for row, digest in found.items() if isinstance(digest, bytes)
         }
@@ -180,7 +185,7 @@ class ElementSource:
                 others.append(row)
         return paths, others
 
-    def _digest_paths(self, paths, memo, n_threads):
+    def _digest_paths(self, paths, memo, n_threads, on_done):
         """Return {row: digest or BadImageError} of the rows that hold paths."""
         folder = self._base()
         found, files, addresses = {}, {}, {}
@@ -196,10 +201,10 @@ class ElementSource:
                 files[row] = absolute_path(path, folder)
             except BadImageError as error:
                 found[row] = error
-        digests = digest_files(list(files.values()), memo, n_threads)
+        digests = digest_files(list(files.values()), memo, n_threads, on_done)
         found.update(zip(files, digests, strict=True))
         if addresses:
-            digests = self._remote.digests(list(addresses.values()), memo)
+            digests = self._remote.digests(list(addresses.values()), memo, on_done)
             found.update(zip(addresses, digests, strict=True))
         return found
 

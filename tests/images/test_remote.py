@@ -464,6 +464,54 @@ def test_a_file_changed_between_digest_and_pixels(addresses, counted, memo, enco
         source.pixels(2)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_every_row_is_reported_once(addresses, counted, memo, known, tmp_path, encode):
+    path = tmp_path / "local.png"
+    path.write_bytes(encode(np.zeros((3, 3), np.uint8)))
+    X = [*addresses, addresses[0], path, path, "nosuch://a.png", "counted://no.png"]
+    if known:
+        source_of(X).digests(memo)
+    told = []
+    source_of(X).digests(memo, on_done=told.append)
+    assert sum(told) == len(X)
+
+
+def test_an_interrupted_run_has_remembered_what_it_downloaded(addresses, memo, counted):
+    told = []
+
+    def interrupt(n):
+        told.append(n)
+        if sum(told) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        source_of(addresses).digests(memo, on_done=interrupt)
+    assert len(memo.remembered) == 5
+    counted.forget()
+    source_of(addresses).digests(memo)
+    assert len(counted.reads) == N - 5
+
+
+def test_a_slow_file_keeps_none_from_being_remembered(
+    addresses, counted, memo, monkeypatch
+):
+    monkeypatch.setattr("skdeepfeat.images._files._SECONDS", 0.0)
+    released, original = threading.Event(), counted.cat_file
+
+    def cat_file(self, path, *args, **kwargs):
+        if path.endswith("00.png"):
+            assert released.wait(30)
+        return original(self, path, *args, **kwargs)
+
+    def release(n):
+        if len(memo.remembered) == N - 1:
+            released.set()
+
+    monkeypatch.setattr(counted, "cat_file", cat_file)
+    source_of(addresses).digests(memo, on_done=release)
+    assert released.is_set() and len(memo.remembered) == N
+
+
 def test_an_interruption_does_not_wait_for_all_downloads(counted, memo):
     X = [f"counted://many/{i}" for i in range(400)]
     for address in X:
