@@ -9,6 +9,7 @@ import time
 import click
 
 from .._address import is_address
+from .._atomic_file import write_atomically
 from ._inputs import collect_paths
 from ._options import (
     BatchSize,
@@ -254,11 +255,14 @@ def extract(
         **options,
     )
     _check_parameters(extractor, paths)
+    beside = _path_beside(output)
+    if beside is not None and not overwrite:
+        _refuse_other_paths(beside, paths)
     set_resume_hint(ctx, " Run the same command again: it goes on from there.")
     start = time.perf_counter()
     written = extractor.extract_to(paths, output, overwrite=overwrite)
-    if written.suffix != ".parquet":
-        _write_paths(f"{written}.images.csv", paths)
+    if beside is not None:
+        write_atomically(beside, _table_of(paths))
     if not quiet:
         n_features = len(extractor.get_feature_names_out())
         seconds = time.perf_counter() - start
@@ -297,13 +301,39 @@ def _check_parameters(extractor, paths):
         resolve_devices(extractor.device)
 
 
-def _write_paths(path, paths):
-    """Write a table of one column, under the name that Parquet files give it."""
-    from .._atomic_file import write_atomically
+def _path_beside(output):
+    """Return where the paths of the images go, or None: Parquet files hold them."""
+    output = output.rstrip("/")
+    if output.endswith(".parquet"):
+        return None
+    beside = f"{output}.images.csv"
+    if os.path.isdir(beside):
+        raise click.ClickException(
+            f"{beside!r} is a folder, where the table of paths must go: remove it, or "
+            "choose another --output."
+        )
+    return beside
 
+
+def _refuse_other_paths(beside, paths):
+    """Raise before anything is computed if the table of another output is there."""
+    try:
+        with open(beside, "rb") as file:
+            is_same = file.read() == _table_of(paths)
+    except FileNotFoundError:
+        return
+    if not is_same:
+        raise click.ClickException(
+            f"{beside!r} lists other images, or was not written by this command. Use "
+            "--overwrite to replace it, or choose another --output."
+        )
+
+
+def _table_of(paths):
+    """Return a table of one column, under the name that Parquet files give it."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["image"])
     rows.writerows([each] for each in paths)
     # File names need not be text; they come back from the same coding.
-    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return text.getvalue().encode("utf-8", "surrogateescape")

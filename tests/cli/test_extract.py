@@ -166,6 +166,22 @@ def test_an_output_that_is_there(run, photos, names, tmp_path):
     np.testing.assert_allclose(pd.read_parquet(output), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_table_of_paths_that_is_there(run, photos, names, tmp_path):
+    output, table = tmp_path / "f.npy", tmp_path / "f.npy.images.csv"
+    table.write_text("somebody else's")
+    arguments = ("extract", photos, "-o", output, *SMALL, "-q")
+    says(run(*arguments), 1, f"Error: '{table}' lists other images", "--overwrite")
+    assert table.read_text() == "somebody else's"
+    assert not output.exists()
+    says(run(*arguments, "--overwrite"), 0)
+    assert pd.read_csv(table)["image"].tolist() == names
+    says(run(*arguments), 0)
+    table.unlink()
+    table.mkdir()
+    for options in ([], ["--overwrite"]):
+        says(run(*arguments, *options), 1, f"Error: '{table}' is a folder")
+
+
 @pytest.fixture
 def broken(photos, names):
     pathlib.Path(names[1]).write_bytes(b"")
