@@ -23,7 +23,7 @@ from ._options import (
     debug_option,
     weights_option,
 )
-from ._output import log_to_stderr, say
+from ._output import give_bars_room, log_to_stderr, say
 from ._program import set_resume_hint, show_all_warnings, usage_errors
 
 __all__ = ["extract"]
@@ -240,6 +240,7 @@ def extract(
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
+    give_bars_room()
     storage_options = dict(storage_options) if remote or storage_options else None
     paths, n_skipped = collect_paths(images, from_file, column, root, storage_options)
     _refuse_addresses(paths, storage_options is not None)

@@ -101,9 +101,10 @@ def test_exit_codes(run_process, photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_progress_on_a_terminal(photos, tmp_path):
+@pytest.mark.parametrize("size", [(25, 80), (0, 0)])
+def test_progress_on_a_terminal(photos, tmp_path, size):
     outer, inner = pty.openpty()
-    termios.tcsetwinsize(inner, (25, 80))
+    termios.tcsetwinsize(inner, size)
     command = [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy"]
     process = subprocess.Popen([*command, "--image-size", "32"], stderr=inner)
     os.close(inner)
