@@ -66,7 +66,17 @@ class BadImageWarning(UserWarning):
 
 
 class CacheWarning(UserWarning):
-    """The feature cache could not be used as asked; results are still right."""
+    """The feature cache could not be used as asked; results are still right.
+
+    Attributes
+    ----------
+    cause : str or None
+        What keeps rows from being read or kept; None if it is about less than that.
+    """
+
+    def __init__(self, message="", cause=None):
+        super().__init__(message)
+        self.cause = cause
 
 
 class WeightsNotFoundError(OSError):

@@ -3,12 +3,14 @@
 import io
 import json
 import pickle
+import time
 import warnings
 
 import fsspec
 import joblib
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from networks import CountingNet, rows_counted
 from PIL import Image
 from sklearn.base import clone
@@ -70,6 +72,25 @@ def test_addresses_and_local_copies_share_rows(images, log, tmp_path):
     local = extractor(log, storage_options=None).fit_transform(paths)
     np.testing.assert_array_equal(remote, local)
     assert rows_counted(log) == N
+
+
+def test_progress_while_they_are_read(images, log, monkeypatch, capsys):
+    original = MemoryFileSystem.cat_file
+
+    def cat_file(*args, **kwargs):
+        time.sleep(0.15)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    monkeypatch.setattr("skdeepfeat.images._remote._AT_ONCE", 1)
+    extractor(log, verbose=0).fit_transform(list(images))
+    assert capsys.readouterr().err == ""
+    extractor(log, verbose=1, cache=None).fit_transform(list(images))
+    shown = capsys.readouterr().err
+    assert "reading: " in shown and f"/{N} [" in shown
+    local = extractor(log, verbose=1, cache=None).fit_transform
+    local(list(images.values()))
+    assert "reading" not in capsys.readouterr().err
 
 
 def test_they_are_read_only_when_asked(images, log):

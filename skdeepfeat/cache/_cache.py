@@ -5,6 +5,7 @@ import time
 
 import platformdirs
 
+from .._address import is_address
 from . import _audit
 from ._faults import Faults
 from ._fetch import fetch_rows
@@ -14,7 +15,7 @@ from ._null_store import NullStore
 from ._size import parse_size
 from ._store import Store
 
-__all__ = ["FeatureCache", "NoCache"]
+__all__ = ["FeatureCache", "NoCache", "refuse_no_directory"]
 
 DIRECTORY_VARIABLE = "SKDEEPFEAT_CACHE_DIR"
 
@@ -85,6 +86,31 @@ class _RowCache:
             files that have not changed.
         """
         return FileMemo(lambda: self._open_store(quiet=True))
+
+
+def refuse_no_directory(path, named):
+    """Raise ValueError for an empty path, and for an address.
+
+    Both would become folders where nobody looks: the working directory, and "s3:" in
+    it.
+
+    Parameters
+    ----------
+    path : str or path-like
+    named : str
+        What gave the path, as the error's first words.
+    """
+    text = os.fsdecode(path)
+    if not text:
+        raise ValueError(
+            f"{named} must not be empty: give a directory's path, or cache=None for no "
+            f"cache. Got {path!r} instead."
+        )
+    if is_address(text):
+        raise ValueError(
+            f"{named} is an address, not a directory's path: give a mapping, "
+            f"cache=fsspec.get_mapper({text!r}). Got {path!r} instead."
+        )
 
 
 class NoCache(_RowCache):
@@ -179,6 +205,8 @@ class FeatureCache(_RowCache):
                 "The 'path' parameter of FeatureCache must be the path of a directory "
                 f"or None for the default one. Got {path!r} instead."
             )
+        if path is not None:
+            refuse_no_directory(path, "The 'path' parameter of FeatureCache")
         parse_size(max_size)
         self.path = path
         self.max_size = max_size
@@ -187,10 +215,10 @@ class FeatureCache(_RowCache):
     def directory(self):
         """The directory that is used, as things stand now, absolute."""
         path = self.path
-        if path is None:
-            path = os.environ.get(DIRECTORY_VARIABLE) or platformdirs.user_cache_dir(
-                "skdeepfeat", appauthor=False
-            )
+        if path is None and (path := os.environ.get(DIRECTORY_VARIABLE)):
+            refuse_no_directory(path, f"The environment variable {DIRECTORY_VARIABLE}")
+        if not path:
+            path = platformdirs.user_cache_dir("skdeepfeat", appauthor=False)
         return os.path.abspath(os.path.expanduser(os.fspath(path)))
 
     def _open_store(self, quiet=False):

@@ -99,7 +99,7 @@ class Faults:
         if self._quiet:
             logger.debug(message)
         else:
-            self._warn("unusable", message)
+            self._warn("unusable", message, str(cause))
 
     def set_aside(self, path: str, aside: str, cause: object) -> None:
         """Say that a file was found damaged or foreign, and where it is now."""
@@ -128,10 +128,11 @@ class Faults:
             "again next time. Raise the limit: cache=FeatureCache(max_size=...).",
         )
 
-    def _warn(self, kind: str, message: str) -> None:
+    def _warn(self, kind: str, message: str, cause: str | None = None) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            warnings.warn(message, CacheWarning, stacklevel=_stacklevel() + 1)
+            warning = CacheWarning(message, cause)
+            warnings.warn(warning, stacklevel=_stacklevel() + 1)
 
 
 def _stacklevel() -> int:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import MutableMapping
 
-from ._cache import FeatureCache, NoCache, _RowCache
+from ._cache import FeatureCache, NoCache, _RowCache, refuse_no_directory
 from ._mapping_cache import MappingCache
 
 __all__ = ["open_cache"]
@@ -27,6 +27,8 @@ def open_cache(value):
     ------
     TypeError
         If it is none of these.
+    ValueError
+        If it is an empty path, or an address in place of a path.
     """
     if value is None:
         return NoCache()
@@ -35,6 +37,7 @@ def open_cache(value):
     if isinstance(value, str) and value == "default":
         return FeatureCache()
     if isinstance(value, (str, os.PathLike)):
+        refuse_no_directory(value, "The 'cache' parameter")
         return FeatureCache(value)
     if isinstance(value, MutableMapping):
         return MappingCache(value)

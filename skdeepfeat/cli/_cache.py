@@ -1,7 +1,9 @@
 """``skdeepfeat cache``: what is in it, is it sound, out with what is not wanted."""
 
+import contextlib
 import dataclasses
 import fnmatch
+import warnings
 
 import click
 
@@ -32,7 +34,9 @@ def cache():
 @debug_option
 def info(directory, namespace, as_json):
     """Show where the cache is, how large, and what it holds of which network."""
-    found = _open(directory).info()
+    store = _open(directory)
+    with _usable(store):
+        found = store.info()
     if namespace is not None:
         found = dataclasses.replace(found, namespaces=_matching(found, namespace))
     if as_json:
@@ -70,7 +74,8 @@ def check(directory, no_repair):
 def clear(directory, namespace, yes):
     """Remove rows, and give their space back to the disk."""
     store = _open(directory)
-    found = store.info()
+    with _usable(store):
+        found = store.info()
     wanted = found.namespaces if namespace is None else _matching(found, namespace)
     n_rows = sum(each.n_rows for each in wanted)
     if not yes and n_rows:
@@ -79,7 +84,8 @@ def clear(directory, namespace, yes):
         click.confirm(
             f"Remove {n_rows:,} rows from {found.path}?", abort=True, err=True
         )
-    removed = store.clear(namespace)
+    with _usable(store):
+        removed = store.clear(namespace)
     say(f"{removed:,} rows removed from {found.path}.")
 
 
@@ -87,6 +93,30 @@ def _open(directory):
     from .. import FeatureCache
 
     return FeatureCache(directory)
+
+
+@contextlib.contextmanager
+def _usable(store):
+    """Turn the warning that a cache cannot be used into an error.
+
+    An estimator is right without its rows; here they are all that was asked for.
+    """
+    causes, show = [], warnings.showwarning
+
+    def keep_or_show(message, *args, **kwargs):
+        cause = getattr(message, "cause", None)
+        if cause is None:
+            show(message, *args, **kwargs)
+        else:
+            causes.append(cause)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = keep_or_show
+        yield
+    if causes:
+        raise click.ClickException(
+            f"The cache in {store.directory} cannot be used: {causes[0]}."
+        )
 
 
 def _matching(found, pattern):

@@ -8,19 +8,22 @@ import time
 
 import click
 
-from ._inputs import collect_paths, is_address
+from .._address import is_address
+from .._atomic_file import write_atomically
+from ._inputs import collect_paths
 from ._options import (
     BatchSize,
     CacheSize,
     Devices,
     ImageSize,
+    Jobs,
     Layer,
     LayerList,
     StorageOption,
     debug_option,
     weights_option,
 )
-from ._output import log_to_stderr, say
+from ._output import give_bars_room, log_to_stderr, say
 from ._program import set_resume_hint, show_all_warnings, usage_errors
 
 __all__ = ["extract"]
@@ -42,6 +45,12 @@ def _check_output(ctx, param, value):
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):
         raise click.BadParameter(f"there is no folder {folder!r}.")
+    return value
+
+
+def _check_cache(ctx, param, value):
+    if not value or is_address(value):
+        raise click.BadParameter(f"{value!r} must be a folder, or none.")
     return value
 
 
@@ -71,7 +80,8 @@ def _check_output(ctx, param, value):
 @click.option(
     "--remote",
     is_flag=True,
-    help="Read addresses such as s3://bucket/1.jpg or zip://1.jpg::all.zip, by fsspec.",
+    help="Read addresses of images and folders such as s3://bucket/1.jpg or "
+    "zip://photos::all.zip, by fsspec.",
 )
 @click.option(
     "--storage-option",
@@ -79,8 +89,8 @@ def _check_output(ctx, param, value):
     type=StorageOption(),
     multiple=True,
     metavar="KEY=VALUE",
-    help="What the file system of --remote takes, such as anon=true; may be repeated. "
-    "Secrets are better left to its own variables and files.",
+    help="What the file system of addresses takes, such as anon=true; may be repeated, "
+    "and means --remote. Secrets are better left to its own variables and files.",
 )
 @click.option(
     "--model",
@@ -152,13 +162,14 @@ def _check_output(ctx, param, value):
 )
 @click.option(
     "--n-jobs",
-    type=int,
+    type=Jobs(),
     metavar="N",
     help="Processes that share out the work; rarely worth it, as one uses all cores.",
 )
 @click.option(
     "--cache",
     default="default",
+    callback=_check_cache,
     show_default=True,
     metavar="DIR|none",
     help="Where computed rows are kept for the next time.",
@@ -212,7 +223,7 @@ def extract(
     storage_options,
     **options,
 ):
-    r"""Write the features of images to a file, one row an image.
+    """Write the features of images to a file, one row an image.
 
     Rows are in the order of the arguments; folders are searched through, and their
     images sorted by path. A .parquet file has the path of every image beside its
@@ -226,11 +237,13 @@ def extract(
 
     An image that was computed before, whatever the command or script, comes from the
     cache. An interrupted run goes on where it stopped when it is started again.
-    """
+    """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    paths, n_skipped = collect_paths(images, from_file, column, root)
-    _refuse_addresses(paths, remote or storage_options)
+    give_bars_room()
+    storage_options = dict(storage_options) if remote or storage_options else None
+    paths, n_skipped = collect_paths(images, from_file, column, root, storage_options)
+    _refuse_addresses(paths, storage_options is not None)
     if verbose:
         log_to_stderr(ctx)
         show_all_warnings()
@@ -239,15 +252,18 @@ def extract(
     shows_progress = verbose or (not quiet and sys.stderr.isatty())
     extractor = _make_extractor(
         verbose=int(shows_progress),
-        storage_options=dict(storage_options) if remote or storage_options else None,
+        storage_options=storage_options,
         **options,
     )
     _check_parameters(extractor, paths)
+    beside = _path_beside(output)
+    if beside is not None and not overwrite:
+        _refuse_other_paths(beside, paths)
     set_resume_hint(ctx, " Run the same command again: it goes on from there.")
     start = time.perf_counter()
     written = extractor.extract_to(paths, output, overwrite=overwrite)
-    if written.suffix != ".parquet":
-        _write_paths(f"{written}.images.csv", paths)
+    if beside is not None:
+        write_atomically(beside, _table_of(paths))
     if not quiet:
         n_features = len(extractor.get_feature_names_out())
         seconds = time.perf_counter() - start
@@ -286,13 +302,39 @@ def _check_parameters(extractor, paths):
         resolve_devices(extractor.device)
 
 
-def _write_paths(path, paths):
-    """Write a table of one column, under the name that Parquet files give it."""
-    from .._atomic_file import write_atomically
+def _path_beside(output):
+    """Return where the paths of the images go, or None: Parquet files hold them."""
+    output = output.rstrip("/")
+    if output.endswith(".parquet"):
+        return None
+    beside = f"{output}.images.csv"
+    if os.path.isdir(beside):
+        raise click.ClickException(
+            f"{beside!r} is a folder, where the table of paths must go: remove it, or "
+            "choose another --output."
+        )
+    return beside
 
+
+def _refuse_other_paths(beside, paths):
+    """Raise before anything is computed if the table of another output is there."""
+    try:
+        with open(beside, "rb") as file:
+            is_same = file.read() == _table_of(paths)
+    except FileNotFoundError:
+        return
+    if not is_same:
+        raise click.ClickException(
+            f"{beside!r} lists other images, or was not written by this command. Use "
+            "--overwrite to replace it, or choose another --output."
+        )
+
+
+def _table_of(paths):
+    """Return a table of one column, under the name that Parquet files give it."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["image"])
     rows.writerows([each] for each in paths)
     # File names need not be text; they come back from the same coding.
-    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return text.getvalue().encode("utf-8", "surrogateescape")

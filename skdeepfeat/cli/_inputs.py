@@ -1,21 +1,20 @@
 """From what stands on the command line to the paths of images."""
 
 import os
-import re
 import sys
 
 import click
 
+from .._address import is_address
 from .._errors import did_you_mean
 
-__all__ = ["collect_paths", "is_address"]
+__all__ = ["collect_paths"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _TABLES = (".csv", ".tsv", ".parquet")
 _LISTS = (*_TABLES, ".txt")
 
 
-def collect_paths(inputs, from_file, column, root):
+def collect_paths(inputs, from_file, column, root, storage_options=None):
     """Return the paths of the images, in the order in which they were named.
 
     Parameters
@@ -28,6 +27,8 @@ def collect_paths(inputs, from_file, column, root):
         The column of a table that holds them.
     root : str or None
         Where relative paths of `from_file` begin; None is the working directory.
+    storage_options : dict or None, default=None
+        With these folders behind addresses are searched through, too.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def collect_paths(inputs, from_file, column, root):
         raise click.UsageError("Name images, folders, or a list with --from-file.")
     paths, n_skipped = [], 0
     for name in inputs:
-        found, skipped = _images_of(name)
+        found, skipped = _images_of(name, storage_options)
         paths += found
         n_skipped += len(skipped)
     if from_file is not None:
@@ -57,18 +58,13 @@ def collect_paths(inputs, from_file, column, root):
     return paths, n_skipped
 
 
-def is_address(path):
-    """Say whether a path is an address such as ``s3://bucket/1.jpg``."""
-    return _URL.match(path) is not None
-
-
-def _images_of(name):
-    if is_address(name):
+def _images_of(name, storage_options):
+    if is_address(name) and storage_options is None:
         return [name], []
-    if os.path.isdir(name):
+    if is_address(name) or os.path.isdir(name):
         from ..images import find_images
 
-        found, skipped = find_images(name)
+        found, skipped = find_images(name, storage_options=storage_options)
         if not found:
             raise click.UsageError(
                 f"There is no image in the folder {name!r}"

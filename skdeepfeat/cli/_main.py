@@ -17,6 +17,7 @@ Exit status:
     1  failed: a broken image, weights not found, out of memory, a damaged cache
     2  the command itself is wrong
   130  interrupted by Ctrl-C; the same command goes on from there
+  143  the same by SIGTERM
 """
 
 

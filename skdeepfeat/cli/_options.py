@@ -12,6 +12,7 @@ __all__ = [
     "CacheSize",
     "Devices",
     "ImageSize",
+    "Jobs",
     "Layer",
     "LayerList",
     "StorageOption",
@@ -73,6 +74,22 @@ class BatchSize(click.ParamType):
             return value
         if not value.isdecimal() or int(value) < 1:
             self.fail(f"{value!r} is neither a number above 0 nor auto.", param, ctx)
+        return int(value)
+
+
+class Jobs(click.ParamType):
+    """A number of processes; -1 is one a core."""
+
+    name = "number of processes"
+
+    def convert(self, value, param, ctx):
+        if not re.fullmatch(r"[+-]?\d+", value) or int(value) == 0:
+            self.fail(
+                f"{value!r} is no number of processes: above 0, or -1 for as many as "
+                "there are cores.",
+                param,
+                ctx,
+            )
         return int(value)
 
 

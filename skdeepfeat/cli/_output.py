@@ -2,11 +2,12 @@
 
 import json
 import logging
+import os
 import sys
 
 import click
 
-__all__ = ["log_to_stderr", "say", "write_json"]
+__all__ = ["give_bars_room", "log_to_stderr", "say", "write_json"]
 
 
 def say(text):
@@ -15,6 +16,16 @@ def say(text):
 
     with tqdm.external_write_mode(file=sys.stderr):
         click.echo(text, err=True)
+
+
+def give_bars_room():
+    """Have bars shown on a terminal that says it has no columns, as in containers.
+
+    To be called before tqdm is imported, which reads its defaults then.
+    """
+    if sys.stderr.isatty() and 0 in os.get_terminal_size(sys.stderr.fileno()):
+        os.environ.setdefault("TQDM_NCOLS", "80")
+        os.environ.setdefault("TQDM_NROWS", "24")
 
 
 def write_json(value):

@@ -9,6 +9,7 @@ import click
 
 from .._errors import BadImageError, BadImageWarning, CacheWarning
 from ._output import say
+from ._signals import INTERRUPTED, end_workers, sigterm_raises
 
 __all__ = [
     "Program",
@@ -17,8 +18,6 @@ __all__ = [
     "show_all_warnings",
     "usage_errors",
 ]
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 # Broken images that a warning lists, enough for a night's run and for a screen.
 _LISTED_FAILURES = 100
@@ -33,15 +32,17 @@ class Program(click.Group):
 
     def invoke(self, ctx):
         """Run the command; turn what it raises into a message and an exit code."""
-        with _own_warnings(everything=bool(ctx.meta.get(_DEBUG))):
+        with _own_warnings(everything=bool(ctx.meta.get(_DEBUG))), sigterm_raises():
             try:
                 return super().invoke(ctx)
-            except KeyboardInterrupt:
-                if ctx.meta.get(_DEBUG):
-                    say(traceback.format_exc())
-                say(f"Interrupted.{ctx.meta.get(_RESUME_HINT, '')}")
-                ctx.exit(INTERRUPTED)
-            except (click.ClickException, click.Abort, click.exceptions.Exit):
+            except KeyboardInterrupt as interruption:
+                _end_interrupted(ctx, interruption)
+            except click.Abort as abort:
+                # A prompt's Ctrl-C, which click does not tell from a "no".
+                if isinstance(abort.__context__, KeyboardInterrupt):
+                    _end_interrupted(ctx, abort.__context__)
+                raise
+            except (click.ClickException, click.exceptions.Exit):
                 raise
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
@@ -49,6 +50,14 @@ class Program(click.Group):
                 if ctx.meta.get(_DEBUG):
                     say(traceback.format_exc())
                 raise click.ClickException(_in_words(error, ctx)) from error
+
+
+def _end_interrupted(ctx, interruption):
+    if ctx.meta.get(_DEBUG):
+        say(traceback.format_exc())
+    say(f"Interrupted.{ctx.meta.get(_RESUME_HINT, '')}")
+    end_workers()
+    ctx.exit(getattr(interruption, "exit_code", INTERRUPTED))
 
 
 # How the ways out that errors name are spelled on the command line.

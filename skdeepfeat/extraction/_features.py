@@ -90,12 +90,24 @@ class Extraction:
             storage_options=settings.storage_options,
         )
         self._memo = cache.file_memo()
-        self.digests, failures = self.source.digests(self._memo)
+        self.digests, failures = self._read()
         if failures and settings.on_error == "raise":
             # Nothing has been computed yet, so nothing is lost by saying so at once.
             raise failures[min(failures)]
         self._failures = dict(failures)
         self.namespaces = self._namespaces(neck)
+
+    def _read(self):
+        """Return the digests of the source; show how far it is if that takes long."""
+        with tqdm(
+            total=len(self.source),
+            desc="reading",
+            unit="image",
+            delay=1,  # seconds: most of the time it is over before
+            leave=False,
+            disable=self.settings.verbose < 1,
+        ) as bar:
+            return self.source.digests(self._memo, on_done=bar.update)
 
     def __len__(self):
         return len(self.source)

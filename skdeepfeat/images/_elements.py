@@ -3,12 +3,13 @@
 import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
+from skdeepfeat._address import is_address
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_bytes, digest_pixels
 
@@ -18,9 +19,9 @@ from ._files import (
     FileMemo,
     absolute_path,
     digest_files,
-    is_address,
     read_file,
     refuse_address,
+    working_folder,
 )
 from ._geometry import fit_to_network, sufficient_shape
 from ._on_device import EncodedJpeg
@@ -77,8 +78,9 @@ class ElementSource:
         """Return the images `rows` as a source that can be sent to another process."""
         rows = [int(row) for row in rows]
         part = ElementSource([self._elements[row] for row in rows], self._max_pixels)
-        part._remote = self._remote  # pickled, it is its options
         part._folder = self._base()
+        if self._remote is not None:  # pickled, it is its options
+            part._remote = self._remote.seen_from(part._folder)
         part._file_digests = {
             i: self._file_digests[row]
             for i, row in enumerate(rows)
@@ -87,14 +89,19 @@ class ElementSource:
         return part
 
     def _base(self):
-        return _working_folder() if self._folder is None else self._folder
+        return working_folder() if self._folder is None else self._folder
 
-    def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
+    def digests(
+        self,
+        memo: FileMemo | None = None,
+        n_threads: int | None = None,
+        on_done: Callable[[int], object] | None = None,
+    ):
         """Return the content digest of each image, and what is wrong with the rest."""
         n_threads = resolve_threads(n_threads)
         paths, others = self._split()
         found: dict[int, bytes | BadImageError] = {}
-        found.update(self._digest_paths(paths, memo, n_threads))
+        found.update(self._digest_paths(paths, memo, n_threads, on_done))
         self._file_digests = {
             row: digest for row, digest in found.items() if isinstance(digest, bytes)
         }
@@ -178,7 +185,7 @@ class ElementSource:
                 others.append(row)
         return paths, others
 
-    def _digest_paths(self, paths, memo, n_threads):
+    def _digest_paths(self, paths, memo, n_threads, on_done):
         """Return {row: digest or BadImageError} of the rows that hold paths."""
         folder = self._base()
         found, files, addresses = {}, {}, {}
@@ -194,10 +201,10 @@ class ElementSource:
                 files[row] = absolute_path(path, folder)
             except BadImageError as error:
                 found[row] = error
-        digests = digest_files(list(files.values()), memo, n_threads)
+        digests = digest_files(list(files.values()), memo, n_threads, on_done)
         found.update(zip(files, digests, strict=True))
         if addresses:
-            digests = self._remote.digests(list(addresses.values()), memo)
+            digests = self._remote.digests(list(addresses.values()), memo, on_done)
             found.update(zip(addresses, digests, strict=True))
         return found
 
@@ -228,13 +235,6 @@ def _path_text(path):
     if not text:
         raise BadImageError("the path is empty")
     return text
-
-
-def _working_folder():
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""  # deleted under us: relative paths find nothing, absolute ones do
 
 
 def _digest_encoded(data):

@@ -2,25 +2,27 @@
 
 import errno
 import os
-import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from skdeepfeat._address import is_address
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._filestat import FileStat, is_settled
 from skdeepfeat._fingerprint import digest_bytes
 
 __all__ = [
     "FileMemo",
+    "Remembering",
     "absolute_path",
     "digest_files",
     "home_hint",
-    "is_address",
+    "ignore",
     "read_file",
     "refuse_address",
+    "working_folder",
 ]
 
 
@@ -36,16 +38,12 @@ class FileMemo(Protocol):
         ...
 
 
-# Files between two visits to the memo: what an interrupted run has to hash again, and
-# the most that wait in the pool.
+# Files between two visits to the memo at most, and the most that wait in the pool.
 _WINDOW = 4096
+# Between two visits in a window; less would wear out the disk for little.
+_SECONDS = 1.0
 _PER_TASK = 16
 
-# One protocol, or several as fsspec chains them: "simplecache::s3://bucket/a.jpg". A
-# single letter is a drive.
-_ADDRESS = re.compile(
-    r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://", re.ASCII
-)
 _KINDS = (
     (stat.S_ISDIR, "a folder (load_image_folder reads a folder per class)"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -61,6 +59,14 @@ def absolute_path(path: str, folder: str) -> str:
     if path[:1] == os.sep or os.path.isabs(path):
         return path
     return os.path.join(folder, path)
+
+
+def working_folder() -> str:
+    """Return the working folder, empty if it is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""  # deleted under us: relative paths find nothing, absolute ones do
 
 
 def read_file(path: str) -> tuple[bytes, FileStat | None]:
@@ -108,8 +114,47 @@ def read_file(path: str) -> tuple[bytes, FileStat | None]:
     return data, file if stood_still and is_settled(file, started) else None
 
 
+class Remembering:
+    """Hands digests to a memo: every second, and at the end, whatever ends it.
+
+    Parameters
+    ----------
+    memo : FileMemo or None
+    """
+
+    def __init__(self, memo: FileMemo | None):
+        self._memo = memo
+        self._known: list[tuple[FileStat, bytes]] = []
+        self._next = time.monotonic() + _SECONDS
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._flush()
+
+    def add(self, file: FileStat, digest: bytes) -> None:
+        """Have the digest of a file remembered, soon."""
+        self._known.append((file, digest))
+        if time.monotonic() >= self._next:
+            self._flush()
+
+    def _flush(self):
+        known, self._known = self._known, []
+        if known and self._memo is not None:
+            self._memo.remember(*map(list, zip(*known, strict=True)))
+        self._next = time.monotonic() + _SECONDS
+
+
+def ignore(n: int) -> None:
+    """Do nothing, where nobody wants to know how many files are done."""
+
+
 def digest_files(
-    paths: Sequence[str], memo: FileMemo | None, n_threads: int
+    paths: Sequence[str],
+    memo: FileMemo | None,
+    n_threads: int,
+    on_done: Callable[[int], object] | None = None,
 ) -> list[bytes | BadImageError]:
     """Return the content digest of each file, or why there is none.
 
@@ -121,6 +166,8 @@ def digest_files(
         Files that it knows, unchanged, are not read.
     n_threads : int
         How many files are read at the same time.
+    on_done : callable or None, default=None
+        Told how many further `paths` are done, from this thread.
 
     Returns
     -------
@@ -130,10 +177,13 @@ def digest_files(
     if memo is not None:
         _recall(results, memo)
     unknown = [path for path, result in results.items() if result is None]
+    on_done = on_done or ignore
+    # The other places where a file is named are done with its first.
+    on_done(len(paths) - len(unknown))
     if unknown:
         with ThreadPoolExecutor(n_threads, "skdeepfeat-hash") as pool:
             for start in range(0, len(unknown), _WINDOW):
-                _hash(unknown[start : start + _WINDOW], results, memo, pool)
+                _hash(unknown[start : start + _WINDOW], results, memo, pool, on_done)
     return [results[path] for path in paths]
 
 
@@ -157,17 +207,15 @@ def _recall(results, memo):
         results[file.path] = digest
 
 
-def _hash(paths, results, memo, pool):
+def _hash(paths, results, memo, pool, on_done):
     tasks = [paths[i : i + _PER_TASK] for i in range(0, len(paths), _PER_TASK)]
-    stats, digests = [], []
-    for task, answers in zip(tasks, pool.map(_digest_each, tasks), strict=True):
-        for path, (digest, file) in zip(task, answers, strict=True):
-            results[path] = digest
-            if file is not None:
-                stats.append(file)
-                digests.append(digest)
-    if memo is not None and stats:
-        memo.remember(stats, digests)
+    with Remembering(memo) as remembering:
+        for task, answers in zip(tasks, pool.map(_digest_each, tasks), strict=True):
+            for path, (digest, file) in zip(task, answers, strict=True):
+                results[path] = digest
+                if file is not None:
+                    remembering.add(file, digest)
+            on_done(len(task))
 
 
 def _digest_each(paths):
@@ -231,8 +279,3 @@ def refuse_address(path: str) -> None:
         "remote paths are not read unless asked for: give storage_options={} to have "
         "fsspec read it, or download the file first"
     )
-
-
-def is_address(path: str) -> bool:
-    """Return whether what should be a path is an address, with a protocol."""
-    return "://" in path and _ADDRESS.match(path) is not None

@@ -6,11 +6,12 @@ import numpy as np
 from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
+from skdeepfeat._address import is_address
 from skdeepfeat._errors import did_you_mean
 
 from ._decode import readable_formats
-from ._files import home_hint, is_address
-from ._remote_folder import list_below
+from ._files import home_hint
+from ._remote_folder import is_folder, list_below
 
 __all__ = ["find_images", "load_image_folder"]
 
@@ -128,7 +129,7 @@ def load_image_folder(
     )
 
 
-def find_images(folder, extensions=None):
+def find_images(folder, extensions=None, storage_options=None):
     """Return the images in a folder's whole tree, whatever its folders mean.
 
     As `load_image_folder`: hidden files and folders are passed over, links are
@@ -139,6 +140,9 @@ def find_images(folder, extensions=None):
     folder : str or os.PathLike
     extensions : list of str, default=None
         Endings of image files; None: all that Pillow can read here.
+    storage_options : mapping or None, default=None
+        With these fsspec lists a folder behind an address, and an address that is no
+        folder is returned as it is, as one image.
 
     Returns
     -------
@@ -152,9 +156,24 @@ def find_images(folder, extensions=None):
     OSError
         If a folder cannot be read.
     """
+    folder, endings = os.fsdecode(folder), _endings(extensions)
+    if storage_options is not None and is_address(folder):
+        return _images_behind(folder, endings, storage_options)
     skipped = []
-    paths = _images_below(os.fsdecode(folder), _endings(extensions), skipped)
+    paths = _images_below(folder, endings, skipped)
     return paths, sorted(skipped)
+
+
+def _images_behind(address, endings, storage_options):
+    # What ends like an image is none that a file system has to be asked about.
+    if _ending(address.partition("::")[0]) in endings or not is_folder(
+        address, storage_options
+    ):
+        return [address], []
+    tree = list_below(address, storage_options)
+    found = [name for parts, name in tree.items() if _ending(parts[-1]) in endings]
+    images = set(found)
+    return found, sorted(name for name in tree.values() if name not in images)
 
 
 def _endings(extensions):

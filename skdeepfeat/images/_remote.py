@@ -5,19 +5,17 @@ addresses must not make a program reach for the network by itself.
 """
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
 from skdeepfeat._errors import BadImageError, did_you_mean
-from skdeepfeat._filestat import FileStat
 from skdeepfeat._fingerprint import digest_bytes
 from skdeepfeat._optional import import_optional
 
-from ._files import FileMemo
+from ._files import FileMemo, Remembering, absolute_path, ignore, working_folder
 from ._remote_identity import Version, identify, is_settled
 from ._spool import Spool
 
@@ -67,6 +65,9 @@ class RemoteFiles:
 
     def __init__(self, storage_options: Mapping):
         self._options = storage_options
+        # Where relative paths in addresses begin; None is the working folder of the
+        # moment.
+        self._folder: str | None = None
         self._begin()
 
     def _begin(self):
@@ -76,11 +77,23 @@ class RemoteFiles:
 
     def __getstate__(self):
         # Connections, locks and files stay where they are; a worker opens its own.
-        return {"_options": self._options}
+        return {"_options": self._options, "_folder": self._folder}
 
     def __setstate__(self, state):
         vars(self).update(state)
         self._begin()
+
+    def seen_from(self, folder: str) -> "RemoteFiles":
+        """Return the same with a folder where relative paths begin, wherever it goes.
+
+        Parameters
+        ----------
+        folder : str
+        """
+        new = object.__new__(RemoteFiles)
+        vars(new).update(vars(self))  # what is open, and the spool, are shared
+        new._folder = folder
+        return new
 
     def read(self, address: str) -> bytes:
         """Return the content of a file, from the spool if it has just been digested.
@@ -105,7 +118,10 @@ class RemoteFiles:
         return self._download(address) if data is None else data
 
     def digests(
-        self, addresses: Sequence[str], memo: FileMemo | None
+        self,
+        addresses: Sequence[str],
+        memo: FileMemo | None,
+        on_done: Callable[[int], object] | None = None,
     ) -> list[bytes | BadImageError]:
         """Return the content digest of each file, or why there is none.
 
@@ -117,7 +133,10 @@ class RemoteFiles:
         addresses : sequence of str
             A file that is named twice is read once.
         memo : FileMemo or None
-            Files that it knows, in the same version, are not read.
+            Files that it knows, in the same version, are not read. It is told of the
+            others every second, so that little is lost when this is interrupted.
+        on_done : callable or None, default=None
+            Told how many further `addresses` are done, from this thread.
 
         Returns
         -------
@@ -126,15 +145,19 @@ class RemoteFiles:
         results: dict[str, bytes | BadImageError | None] = dict.fromkeys(addresses)
         self._refuse_unusable(results)
         unknown = [address for address, result in results.items() if result is None]
+        on_done = on_done or ignore
+        # The other places where a file is named are done with its first.
+        on_done(len(addresses) - len(unknown))
         if unknown:
+            containers: dict[str, Version | None] = {}
             with _pool() as pool:
-                versions = {}
-                if memo is not None:
-                    versions = self._recall(unknown, results, memo, pool)
-                unknown = [address for address in unknown if results[address] is None]
                 for start in range(0, len(unknown), _WINDOW):
-                    window = unknown[start : start + _WINDOW]
-                    self._digest(window, results, versions, memo, pool)
+                    window, versions = unknown[start : start + _WINDOW], {}
+                    if memo is not None:
+                        versions = self._recall(window, results, memo, pool, containers)
+                    left = [address for address in window if results[address] is None]
+                    on_done(len(window) - len(left))
+                    self._digest(left, results, versions, memo, pool, on_done)
         return [results[address] for address in addresses]
 
     def _refuse_unusable(self, results):
@@ -152,9 +175,8 @@ class RemoteFiles:
                     )
                 results[address] = error
 
-    def _recall(self, addresses, results, memo, pool):
+    def _recall(self, addresses, results, memo, pool, containers):
         """Fill in what the memo knows; return the versions of all that have one."""
-        containers: dict[str, Version | None] = {}
 
         def look(address):
             try:
@@ -173,12 +195,13 @@ class RemoteFiles:
 
     def _version(self, address, containers):
         place = self._place(address)
+        address = _absolute(address, self._folder)
         if _is_wrapped(address):
             return None  # what fsspec's caches hold may be older than what they say
         if place.is_archive:
             # Its members' times and checksums are whatever its maker wrote there.
-            container = _container(address)
-            if container is None:
+            container = address.partition("::")[2]
+            if not container:
                 return None
             with self._lock:
                 if container not in containers:
@@ -188,7 +211,7 @@ class RemoteFiles:
         with place.lock:
             return identify(place.fs, address, place.options)
 
-    def _digest(self, addresses, results, versions, memo, pool):
+    def _digest(self, addresses, results, versions, memo, pool, on_done):
         def digest(address):
             try:
                 data = self._download(address)
@@ -197,19 +220,20 @@ class RemoteFiles:
             self._spool.put(address, data)
             return digest_bytes(data)
 
-        stats: list[FileStat] = []
-        digests: list[bytes] = []
-        for address, result in zip(addresses, pool.map(digest, addresses), strict=True):
-            results[address] = result
-            version = versions.get(address)
-            if isinstance(result, bytes) and version and is_settled(version):
-                stats.append(version.stat)
-                digests.append(result)
-        if memo is not None and stats:
-            memo.remember(stats, digests)
+        futures = {pool.submit(digest, address): address for address in addresses}
+        with Remembering(memo) as remembering:
+            # As they come: a slow one keeps nothing from being remembered.
+            for future in as_completed(futures):
+                address, result = futures[future], future.result()
+                results[address] = result
+                version = versions.get(address)
+                if isinstance(result, bytes) and version and is_settled(version):
+                    remembering.add(version.stat, result)
+                on_done(1)
 
     def _download(self, address):
         place = self._place(address)
+        address = _absolute(address, self._folder)
         try:
             with place.lock:
                 if _is_wrapped(address):
@@ -229,6 +253,7 @@ class RemoteFiles:
         fsspec = import_optional(
             "fsspec", extra="remote", purpose=f"Reading {address!r}"
         )
+        address = _absolute(address, self._folder)
         with self._lock:
             try:
                 key = _place_key(fsspec, address)
@@ -299,12 +324,23 @@ def _is_wrapped(address):
     return "://" not in address.partition("::")[0]
 
 
-def _container(address):
-    """Return the address of the archive that a file is in, or None if not there."""
-    container = address.partition("::")[2]
-    if not container or "://" in container:
-        return container or None
-    return f"file://{os.path.abspath(container)}"
+def _absolute(address, folder):
+    """Return an address whose last link, if it is a local path, is an absolute one.
+
+    ``zip://1.jpg::../all.zip`` is another file for a worker in another folder.
+    """
+    import fsspec
+
+    before, chain, last = address.rpartition("::")
+    protocol, _, path = last.rpartition("://")
+    is_local = protocol in ("", "file", "local")
+    if not is_local or last in fsspec.available_protocols():
+        return address
+    if not path.startswith(("/", "~")):  # fsspec expands the home folder
+        path = absolute_path(path, working_folder() if folder is None else folder)
+    if "::" in path:  # fsspec would take what follows for another link
+        return address
+    return f"{before}{chain}{protocol or 'file'}://{path}"
 
 
 def _read(place, path):

@@ -6,7 +6,7 @@ from skdeepfeat._optional import import_optional
 
 from ._remote import fresh_options, in_words
 
-__all__ = ["list_below"]
+__all__ = ["is_folder", "list_below"]
 
 
 def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str]:
@@ -34,13 +34,16 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
     import_optional("fsspec", extra="remote", purpose=f"Reading {root!r}")
     from fsspec.core import url_to_fs
 
+    head, chain, tail = root.partition("::")
+    if "://" not in head:  # a cache of fsspec's, which has each file to itself
+        below = list_below(tail, storage_options)
+        return {parts: f"{head}::{address}" for parts, address in below.items()}
     try:
         fs, path = url_to_fs(root, **fresh_options(root, storage_options))
         names = fs.find(path)
     except Exception as error:
         # Each file system has errors of its own; see RemoteFiles.
         raise OSError(f"{root!r} cannot be listed: {in_words(error, root)}.") from error
-    head, chain, tail = root.partition("::")
     before = head if head.endswith("://") else f"{head.rstrip('/')}/"
     prefix = f"{path.rstrip('/')}/" if path.strip("/") else ""
     found = {}
@@ -50,3 +53,30 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
         if not any(part.startswith(".") for part in parts):
             found[parts] = f"{before}{inside}{chain}{tail}"
     return dict(sorted(found.items()))
+
+
+def is_folder(address: str, storage_options: Mapping) -> bool:
+    """Return whether an address leads to a folder; False where that is not to be had.
+
+    Parameters
+    ----------
+    address : str
+    storage_options : mapping
+        The file system's options.
+    """
+    import_optional("fsspec", extra="remote", purpose=f"Reading {address!r}")
+    from fsspec.core import url_to_fs
+
+    head, _, tail = address.partition("::")
+    if "://" not in head:
+        return is_folder(tail, storage_options)
+    if head.endswith("/"):
+        return True
+    if head.lower().startswith(("http:", "https:")):
+        return False  # it has pages, and would look for links in what may be an image
+    try:
+        fs, path = url_to_fs(address, **fresh_options(address, storage_options))
+        return fs.isdir(path)
+    except Exception:
+        # Reading it as an image says what is wrong, in words; see RemoteFiles.
+        return False

@@ -2,7 +2,7 @@
 
 import functools
 import numbers
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +31,12 @@ class ImageSource(Protocol):
         """Return the number of rows."""
         ...
 
-    def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
+    def digests(
+        self,
+        memo: FileMemo | None = None,
+        n_threads: int | None = None,
+        on_done: Callable[[int], object] | None = None,
+    ):
         """Return the content digest of every row.
 
         Parameters
@@ -40,6 +45,9 @@ class ImageSource(Protocol):
             Files that it knows are not read again.
         n_threads : int or None, default=None
             Threads that read and hash; None means as many as help.
+        on_done : callable or None, default=None
+            Told, from the calling thread, how many further rows that are files have
+            been looked at. What is in memory already takes too little time to tell.
 
         Returns
         -------

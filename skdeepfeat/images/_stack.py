@@ -1,6 +1,7 @@
 """Images of one size in one array or tensor, never copied as a whole."""
 
 import copy
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -74,7 +75,12 @@ class StackSource:
             part._images = self._images[rows]
         return part
 
-    def digests(self, memo: FileMemo | None = None, n_threads: int | None = None):
+    def digests(
+        self,
+        memo: FileMemo | None = None,
+        n_threads: int | None = None,
+        on_done: Callable[[int], object] | None = None,
+    ):
         """Return the content digest of each image; none of them can fail."""
         n_threads = resolve_threads(n_threads)
         starts = range(0, len(self), self._step)

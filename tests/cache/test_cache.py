@@ -70,6 +70,21 @@ def test_open_cache(directory):
             open_cache(wrong)
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/rows", "simplecache::memory://rows"])
+def test_addresses_and_empty_paths_are_no_directories(address, monkeypatch):
+    with pytest.raises(ValueError, match=r"'cache' parameter .*fsspec\.get_mapper"):
+        open_cache(address)
+    with pytest.raises(ValueError, match="'path' parameter of FeatureCache is an addr"):
+        FeatureCache(address)
+    with pytest.raises(ValueError, match="'cache' parameter must not be empty"):
+        open_cache("")
+    with pytest.raises(ValueError, match="'path' parameter .* must not be empty"):
+        FeatureCache("")
+    monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", address)
+    with pytest.raises(ValueError, match="variable SKDEEPFEAT_CACHE_DIR is an address"):
+        FeatureCache().info()
+
+
 def test_no_cache_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", str(tmp_path / "cache"))
     cache, nets = open_cache(None), Nets({"a": 3}, bad={2})

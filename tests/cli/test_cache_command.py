@@ -110,6 +110,28 @@ def test_clear_of_nothing_that_matches(run, cache):
     assert cache.info().n_rows == 5
 
 
+@pytest.mark.parametrize("command", ["clear --yes", "clear --yes --namespace *blocks*"])
+def test_clear_of_a_locked_cache(run, cache, monkeypatch, command):
+    monkeypatch.setattr(FeatureCache, "_timeout", 0.1)
+    arguments = ("cache", *command.split(), "--cache", cache.path)
+    with contextlib.closing(sqlite3.connect(cache.info().path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: The cache in ")
+    assert "another program keeps it locked" in result.stderr
+    assert "rows removed" not in result.stderr
+    assert cache.info().n_rows == 5
+
+
+@pytest.mark.parametrize("command", ["info", "info --json", "clear --yes"])
+def test_a_cache_that_cannot_be_opened(run, tmp_path, command):
+    os.mkdir(FeatureCache(tmp_path).info().path)
+    result = run("cache", *command.split(), "--cache", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"Error: The cache in {tmp_path} cannot be used: " in result.stderr
+
+
 @pytest.mark.parametrize("command", ["info", "check", "clear"])
 def test_a_cache_that_is_not_there(run, tmp_path, command):
     result = run("cache", command, "--cache", tmp_path / "no_such")

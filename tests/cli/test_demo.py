@@ -1,8 +1,12 @@
 """`skdeepfeat demo`: tests/test_examples.py runs it, here it lacks something."""
 
+import logging
 import sys
 
+import numpy as np
 import pytest
+
+from skdeepfeat import FeatureCache
 
 
 @pytest.mark.parametrize("package", ["skimage", "matplotlib"])
@@ -15,3 +19,20 @@ def test_without_the_extra(run, tmp_path, monkeypatch, package):
         "Install it with: pip install 'skdeepfeat[demo]'\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_every_image_goes_through_the_network_once(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("skimage")
+    pytest.importorskip("matplotlib")
+    from skdeepfeat.cli import _demo_search
+
+    one = {"logistic regression": _demo_search.CLASSIFIERS["logistic regression"]}
+    monkeypatch.setattr(_demo_search, "CLASSIFIERS", one)
+    X = np.random.default_rng(0).integers(0, 256, (20, 25, 25)).astype(np.uint8)
+    y = np.repeat(["face", "no face"], 10)
+    cache = FeatureCache(tmp_path / "cache")
+    with caplog.at_level(logging.INFO, "skdeepfeat"):
+        _demo_search.run_task("Faces", X, y, cache)
+    passes = [each.args[0] for each in caplog.records if "go through" in each.msg]
+    assert sum(passes) == len(X)
+    assert cache.info().n_rows == len(X) * len(_demo_search.LAYERS)

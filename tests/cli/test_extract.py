@@ -15,6 +15,7 @@ from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 from skdeepfeat.cli import _extract
 from skdeepfeat.cli._options import StorageOption
 from skdeepfeat.extraction._formats import FORMATS
+from skdeepfeat.images import find_images
 
 # What is tested here is not the features, so they may cost little.
 SMALL = ("--image-size", "32")
@@ -165,6 +166,22 @@ def test_an_output_that_is_there(run, photos, names, tmp_path):
     np.testing.assert_allclose(pd.read_parquet(output), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_table_of_paths_that_is_there(run, photos, names, tmp_path):
+    output, table = tmp_path / "f.npy", tmp_path / "f.npy.images.csv"
+    table.write_text("somebody else's")
+    arguments = ("extract", photos, "-o", output, *SMALL, "-q")
+    says(run(*arguments), 1, f"Error: '{table}' lists other images", "--overwrite")
+    assert table.read_text() == "somebody else's"
+    assert not output.exists()
+    says(run(*arguments, "--overwrite"), 0)
+    assert pd.read_csv(table)["image"].tolist() == names
+    says(run(*arguments), 0)
+    table.unlink()
+    table.mkdir()
+    for options in ([], ["--overwrite"]):
+        says(run(*arguments, *options), 1, f"Error: '{table}' is a folder")
+
+
 @pytest.fixture
 def broken(photos, names):
     pathlib.Path(names[1]).write_bytes(b"")
@@ -212,6 +229,11 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
         (["a.png", "-o", "f.npy", "--image-size", "12x"], "HEIGHTxWIDTH"),
         (["a.png", "-o", "f.npy", "--batch-size", "-1"], "number above 0 nor auto"),
         (["a.png", "-o", "f.npy", "--cache-size", "huge"], "'huge' is no size"),
+        (["a.png", "-o", "f.npy", "--cache", ""], "must be a folder, or none"),
+        (["a.png", "-o", "f.npy", "--cache", "s3://b/r"], "must be a folder, or none"),
+        (["simplecache::memory://1.jpg", "-o", "f.npy"], "with --remote"),
+        (["a.png", "-o", "f.npy", "--n-jobs", "0"], "'0' is no number of processes"),
+        (["a.png", "-o", "f.npy", "--n-jobs", "two"], "'two' is no number of proc"),
         (["a.png", "-o", "f.npy", "--pooling", "min"], "'min' is not one of"),
         (["a.png", "-o", "f.npy", "--model", "resnt50"], "Did you mean 'resnet50'"),
         (["a.png", "-o", "f.npy", "--layer", "layr4"], "The 'layer' parameter"),
@@ -287,6 +309,50 @@ def test_addresses(run, photos, names, tmp_path):
     frame = pd.read_parquet(output)
     assert frame.index.tolist() == [address, names[1]]
     np.testing.assert_allclose(frame, features_of(names[:2]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("root", ["zip://photos", "zip://", "simplecache::zip://"])
+def test_folders_behind_addresses(run, photos, names, tmp_path, root):
+    pytest.importorskip("fsspec")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in [*names, photos / "notes.txt"]:
+            archive.write(name, os.path.relpath(name, tmp_path))
+    address = f"{root}::{tmp_path / 'all.zip'}"
+    output = tmp_path / "f.parquet"
+    result = run("extract", address, "-o", output, *SMALL, "--remote")
+    says(result, 0, "1 other file(s)", "5 rows")
+    frame = pd.read_parquet(output)
+    head = root if root.endswith("photos") else f"{root}photos"
+    relative = [os.path.relpath(name, photos) for name in names]
+    expected = [f"{head}/{name}::{tmp_path / 'all.zip'}" for name in relative]
+    assert frame.index.tolist() == expected
+    np.testing.assert_allclose(frame, features_of(names), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_behind_an_address_without_images(run, tmp_path):
+    pytest.importorskip("fsspec")
+    (tmp_path / "notes.txt").touch()
+    address = f"file://{tmp_path}"
+    arguments = ("extract", address, "-o", tmp_path / "f.npy", "--remote")
+    says(run(*arguments), 2, "no image in the folder 'file://", "only 1 other file(s)")
+
+
+def test_what_ends_like_an_image_is_not_asked_about(monkeypatch):
+    def asked(*args):
+        raise AssertionError("the file system was asked")
+
+    monkeypatch.setattr("skdeepfeat.images._folder.is_folder", asked)
+    for address in ("s3://b/1.JPG", "zip://1.png::all.zip"):
+        assert find_images(address, storage_options={}) == ([address], [])
+
+
+def test_help_shows_the_examples(run):
+    shown = run("extract", "--help").stdout
+    assert "\\b" not in shown
+    lines = [line.strip() for line in shown.splitlines()]
+    assert "skdeepfeat extract photos/ -o features.parquet" in lines
+    last = "skdeepfeat extract --from-file train.csv --column path -o features.parquet"
+    assert last in lines
 
 
 def test_storage_options():

@@ -6,6 +6,7 @@ import pkgutil
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,9 +101,10 @@ def test_exit_codes(run_process, photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_progress_on_a_terminal(photos, tmp_path):
+@pytest.mark.parametrize("size", [(25, 80), (0, 0)])
+def test_progress_on_a_terminal(photos, tmp_path, size):
     outer, inner = pty.openpty()
-    termios.tcsetwinsize(inner, (25, 80))
+    termios.tcsetwinsize(inner, size)
     command = [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy"]
     process = subprocess.Popen([*command, "--image-size", "32"], stderr=inner)
     os.close(inner)
@@ -116,6 +118,52 @@ def test_progress_on_a_terminal(photos, tmp_path):
     assert process.wait() == 0
     assert b"0/5 [00:00<?" in shown  # how long it took, and what is left
     assert b"100%" in shown
+
+
+def group_of(number):
+    """Return the processes of a group that still run."""
+    listed = subprocess.run(
+        ["ps", "-e", "-o", "pgid=,pid=,stat="], capture_output=True, text=True
+    )
+    found = [line.split() for line in listed.stdout.splitlines()]
+    return [
+        pid for group, pid, stat in found if int(group) == number and stat[0] != "Z"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ps"), reason="asks ps")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_worker_survives(photos, tmp_path, number):
+    rng = np.random.default_rng(0)
+    for i in range(200):
+        pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{i:03d}.png")
+    cache = FeatureCache(tmp_path / "cache")
+    options = "--image-size 448 --batch-size 1 --runtime torch --n-jobs 2"
+    process = subprocess.Popen(
+        [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy", *options.split()]
+        + ["--cache", cache.path],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while cache.info().n_rows == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(group_of(process.pid)) > 2  # itself and two workers, at least
+    process.send_signal(number)  # to it alone, not to the group as a terminal does
+    _, shown = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, shown
+    assert shown.splitlines()[-1].startswith("Interrupted. Run the same command again")
+    deadline = time.monotonic() + 10
+    while group_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert group_of(process.pid) == []
+    assert cache.info().n_rows > 0
+    left = pathlib.Path("/dev/shm").glob(f"joblib_memmapping_folder_{process.pid}_*")
+    assert list(left) == []
 
 
 @pytest.mark.slow

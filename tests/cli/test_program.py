@@ -1,6 +1,7 @@
 """What becomes of errors, warnings and interruptions."""
 
 import logging
+import signal
 import warnings
 
 import click
@@ -113,6 +114,36 @@ def test_interrupted():
 
     assert outcome(action).stderr == "Interrupted. Run it again.\n"
     assert "Traceback" in outcome(action, "act", "--debug").stderr
+
+
+def test_terminated():
+    def action(ctx):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    result = outcome(action)
+    assert (result.exit_code, result.stderr) == (143, "Interrupted.\n")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_somebody_else_stays(request):
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert outcome(lambda ctx: signal.raise_signal(signal.SIGTERM)).exit_code == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_interrupted_at_a_prompt():
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    def action(ctx):
+        click.termui.visible_prompt_func = interrupt  # the runner puts it back
+        click.confirm("Remove?", abort=True, err=True)
+
+    result = outcome(action)
+    assert result.exit_code == 130
+    assert result.stderr.endswith("Interrupted.\n")
 
 
 def test_our_warnings_are_lines_and_others_are_not_shown():

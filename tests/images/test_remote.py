@@ -240,6 +240,35 @@ def test_a_missing_file_is_one_bad_image(place, contents):
     assert source.pixels(2).shape == (4, 5, 3)
 
 
+@pytest.mark.parametrize("start", ["zip://", "simplecache::zip://", "file://"])
+def test_relative_addresses_are_read_from_another_folder(
+    contents, tmp_path, monkeypatch, start
+):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    X = [f"{start}{name}::../all.zip" for name in contents]
+    if start == "file://":
+        X = [f"file://../{name}" for name in contents]
+    source = source_of([*X, X[0].replace("00.png", "no.png")])
+    digests, failures = source.digests()
+    assert digests == [*map(digest_bytes, contents.values()), None]
+    assert failures[N].origin == source.path(N) == X[0].replace("00.png", "no.png")
+    part = source.part(np.arange(N))
+    for each in (part, pickle.loads(pickle.dumps(part))):
+        monkeypatch.chdir(tmp_path / "here")
+        expected = [source.pixels(i) for i in range(N)]
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        for i in range(N):
+            np.testing.assert_array_equal(each.pixels(i), expected[i])
+        assert [each.path(i) for i in range(N)] == X
+
+
 def test_a_folder_is_no_image(place, contents):
     address, options = place
     if address.startswith("http"):
@@ -433,6 +462,54 @@ def test_a_file_changed_between_digest_and_pixels(addresses, counted, memo, enco
     counted().pipe_file(addresses[2], encode(np.zeros((9, 9), dtype=np.uint8)))
     with pytest.raises(BadImageError, match="changed while it was being read"):
         source.pixels(2)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_every_row_is_reported_once(addresses, counted, memo, known, tmp_path, encode):
+    path = tmp_path / "local.png"
+    path.write_bytes(encode(np.zeros((3, 3), np.uint8)))
+    X = [*addresses, addresses[0], path, path, "nosuch://a.png", "counted://no.png"]
+    if known:
+        source_of(X).digests(memo)
+    told = []
+    source_of(X).digests(memo, on_done=told.append)
+    assert sum(told) == len(X)
+
+
+def test_an_interrupted_run_has_remembered_what_it_downloaded(addresses, memo, counted):
+    told = []
+
+    def interrupt(n):
+        told.append(n)
+        if sum(told) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        source_of(addresses).digests(memo, on_done=interrupt)
+    assert len(memo.remembered) == 5
+    counted.forget()
+    source_of(addresses).digests(memo)
+    assert len(counted.reads) == N - 5
+
+
+def test_a_slow_file_keeps_none_from_being_remembered(
+    addresses, counted, memo, monkeypatch
+):
+    monkeypatch.setattr("skdeepfeat.images._files._SECONDS", 0.0)
+    released, original = threading.Event(), counted.cat_file
+
+    def cat_file(self, path, *args, **kwargs):
+        if path.endswith("00.png"):
+            assert released.wait(30)
+        return original(self, path, *args, **kwargs)
+
+    def release(n):
+        if len(memo.remembered) == N - 1:
+            released.set()
+
+    monkeypatch.setattr(counted, "cat_file", cat_file)
+    source_of(addresses).digests(memo, on_done=release)
+    assert released.is_set() and len(memo.remembered) == N
 
 
 def test_an_interruption_does_not_wait_for_all_downloads(counted, memo):
