@@ -141,7 +141,7 @@ def test_jpegs_decoded_by_the_gpu_give_nearly_the_same_rows(tmp_path, batches):
 
     def noted(files, device):
         found = decode(files, device)
-        decoded.extend(found or [])
+        decoded.extend(found)
         return found
 
     with pytest.MonkeyPatch.context() as patch:

@@ -113,14 +113,11 @@ def fit_on_device(images, preprocessing, device):
     fitted, failures = [None] * len(images), {}
     encoded = [i for i, one in enumerate(images) if isinstance(one, EncodedJpeg)]
     for part in _parts(encoded, images):
-        decoded = _decode([images[i].data for i in part], device)
-        for i, pixels in zip(part, decoded or [None] * len(part), strict=True):
-            if pixels is not None:
-                upright = _orient(pixels, images[i].orientation)
-                fitted[i] = _fit(upright, preprocessing)
-                continue
+        jpegs = [images[i] for i in part]
+        found = _decode_and_fit(jpegs, preprocessing, device)
+        for i, one in zip(part, found or [None] * len(part), strict=True):
             try:
-                fitted[i] = images[i].by_host()
+                fitted[i] = images[i].by_host() if one is None else one
             except BadImageError as error:
                 failures[i] = error
     good = []
@@ -153,26 +150,35 @@ def _parts(encoded, images):
         yield part
 
 
-def _decode(files, device):
-    """Return tensors (3, height, width) on the device; None if one of them fails.
+def _decode_and_fit(jpegs, preprocessing, device):
+    """Return tensors (height, width, 3) on the device; None if one of them fails.
 
-    The decoder does not say which.
+    The decoder does not say which, and the device's memory may not suffice.
     """
+    try:
+        decoded = _decode([one.data for one in jpegs], device)
+        return [
+            _fit(_orient(pixels, one.orientation), preprocessing)
+            for pixels, one in zip(decoded, jpegs, strict=True)
+        ]
+    except RuntimeError as error:
+        logger.info(
+            "%d JPEGs are decoded by Pillow: %s cannot (%s)",
+            len(jpegs),
+            device,
+            str(error).partition("\n")[0][:200],
+        )
+        return None
+
+
+def _decode(files, device):
+    """Return tensors (3, height, width) on the device."""
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg
 
     # A copy, because torch warns of memory that it could not write to.
     data = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
-    try:
-        return call_despite_warnings(decode_jpeg, data, ImageReadMode.RGB, device)
-    except RuntimeError as error:
-        logger.info(
-            "%d JPEGs are decoded by Pillow: %s cannot (%s)",
-            len(files),
-            device,
-            str(error).partition("\n")[0][:200],
-        )
-        return None
+    return call_despite_warnings(decode_jpeg, data, ImageReadMode.RGB, device)
 
 
 def _orient(pixels, orientation):
