@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from networks import NormNet
 
 from skdeepfeat.necks import _compiled, _openvino, _runtimes, _store, resolve_neck
 from skdeepfeat.necks._openvino import OpenVINONetwork
@@ -34,28 +34,14 @@ def is_compiled(run):
     return isinstance(run._network, OpenVINONetwork)
 
 
-class Small(nn.Module):
-    def __init__(self):
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.stem = nn.Conv2d(3, 8, 3, stride=2)
-            self.norm = nn.BatchNorm2d(8)
-            self.head = nn.Linear(8, 4)
-
-    def forward(self, images):
-        maps = torch.relu(self.norm(self.stem(images)))
-        return self.head(maps.mean((2, 3)))
-
-
-class Fickle(Small):
+class Fickle(NormNet):
     """Goes another way for another batch, which a trace cannot know."""
 
     def forward(self, images):
         return super().forward(images) * len(images)
 
 
-class Unknown(Small):
+class Unknown(NormNet):
     """Does something that OpenVINO has no operation for."""
 
     def forward(self, images):
@@ -99,7 +85,7 @@ def test_the_rows_are_those_of_torch(model, batch):
 
 
 def test_a_network_of_ones_own(batch):
-    neck = resolve_neck(Small(), layer=[None, "norm"], image_size=32)
+    neck = resolve_neck(NormNet(), layer=[None, "norm"], image_size=32)
     pixels = batch(4, 32)
     found = rows_of(neck, pixels, "openvino")
     for rows, expected in zip(found, rows_of(neck, pixels, "torch"), strict=True):
@@ -210,7 +196,7 @@ def test_a_network_of_ones_own_is_converted_again_only_after_a_change(
         return original(*args)
 
     monkeypatch.setattr(_openvino, "convert", noted)
-    network, pixels = Small(), batch(2, 32)
+    network, pixels = NormNet(), batch(2, 32)
 
     def rows():
         # As each batch of a FeatureMapper does it, or each shard of a worker.

@@ -160,3 +160,19 @@ class FailingNet(CountingNet):
         if x.device.type != "meta" and rows_counted(self.log) >= self.after:
             raise ZeroDivisionError("a mistake in forward")
         return super().forward(x)
+
+
+class NormNet(nn.Module):
+    """A convolution, a batch norm and a linear layer, always with the same weights."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.stem = nn.Conv2d(3, 8, 3, stride=2)
+            self.norm = nn.BatchNorm2d(8)
+            self.head = nn.Linear(8, 4)
+
+    def forward(self, images):
+        maps = torch.relu(self.norm(self.stem(images)))
+        return self.head(maps.mean((2, 3)))
