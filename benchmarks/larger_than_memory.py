@@ -6,6 +6,7 @@ neither their size nor the speed of the network matters here; the rows are the e
 network's own 1,280 floats. `transform`, which returns them all, stands beside it.
 
     python benchmarks/larger_than_memory.py [--n-images 2000 20000] [--formats ...]
+        [--runtime torch]
 """
 
 import argparse
@@ -34,6 +35,11 @@ def parse_arguments(argv=None):
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--device", default="auto")
+    # By itself, the extraction would take torch for few images and OpenVINO, with a
+    # hundred MB of its own, for many.
+    parser.add_argument(
+        "--runtime", choices=("torch", "openvino", "auto"), default="torch"
+    )
     parser.add_argument("--output", type=pathlib.Path, default="bench_output")
     return parser.parse_args(argv)
 
@@ -61,7 +67,11 @@ def extract(job):
     paths = sorted(map(str, pathlib.Path(job["images"]).rglob("*.jpg")))
     paths = paths[: job["n_images"]]
     extractor = PretrainedFeatureExtractor(
-        job["model"], image_size=IMAGE_SIZE, device=job["device"], cache=None
+        job["model"],
+        image_size=IMAGE_SIZE,
+        device=job["device"],
+        runtime=job["runtime"],
+        cache=None,
     )
     start = time.perf_counter()
     if job["format"] == "transform":
@@ -89,6 +99,7 @@ def measure(arguments):
                         "n_images": n_images,
                         "model": arguments.model,
                         "device": arguments.device,
+                        "runtime": arguments.runtime,
                     }
                     result = run_worker("larger_than_memory.py", job)
                 results.append({"format": form, "n_images": n_images, **result})
