@@ -1,7 +1,7 @@
 """A network compiled by torch.compile, on a GPU or a CPU.
 
 Only on request: compiling takes from 15 s to minutes, and on a CPU OpenVINO is faster
-and ready in two to four. CUDA graphs are left out: what they save is the launching of
+and ready in one to four. CUDA graphs are left out: what they save is the launching of
 kernels, which two feeders hide from each other at batches of 128 images, and torch
 keeps them for each thread apart. Neither has been measured on a GPU yet.
 """
