@@ -133,7 +133,7 @@ def write_results(folder, name, document, report):
     return path
 
 
-def run_worker(script, job, watch=None, python=sys.executable):
+def run_worker(script, job, watch=None, python=sys.executable, checkout=None):
     """Run one job in a fresh process and return its result.
 
     Parameters
@@ -147,6 +147,8 @@ def run_worker(script, job, watch=None, python=sys.executable):
         the result.
     python : path-like, default=sys.executable
         The interpreter, for contenders that do not go into one environment with us.
+    checkout : path-like, default=None
+        A folder from which the package is imported, not the installed one.
 
     Returns
     -------
@@ -169,6 +171,8 @@ def run_worker(script, job, watch=None, python=sys.executable):
             "HF_HUB_OFFLINE": "1",
             "SKDEEPFEAT_CACHE_DIR": str(pathlib.Path(folder, "cache")),
         }
+        if checkout is not None:
+            environment["PYTHONPATH"] = str(checkout)
         command = [str(python), str(HERE / script), str(job_file), str(result_file)]
         process = subprocess.Popen(command, env=environment)
         children_peak = 0 if watch else _watch_children(process)
