@@ -19,6 +19,7 @@ FLOORS = {
     "_device": 0,
     "_filestat": 0,
     "_atomic_file": 0,
+    "_plain_file": 0,
     "_random": 0,
     "_image_input": 0,
     "_targets": 0,

@@ -7,11 +7,14 @@ import json
 from sqlite3 import Connection
 
 from . import _memo, _rows
-from ._faults import StoreDamaged, StoreUnavailable, translated
+from ._faults import StoreDamaged, StoreUnavailable
 from ._size import format_size
 from ._store import Store
 
 __all__ = ["CacheInfo", "CheckReport", "NamespaceInfo", "clear", "describe", "examine"]
+
+# Bytes of the keys, labels and descriptions of all namespaces; one takes some hundred.
+_MAX_NAMESPACES = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,17 +158,16 @@ def describe(store: Store) -> CacheInfo:
 
 def _look(connection: Connection) -> tuple[tuple[NamespaceInfo, ...], int]:
     with _rows.transaction(connection):
-        ((n_files,),) = connection.execute("SELECT count(*) FROM files").fetchall()
+        n_files = _memo.count(connection, "files")
         totals = {
             number: rest
             for number, *rest in connection.execute(
-                "SELECT namespace, count(*), sum(bytes), max(used) "
+                "SELECT CAST(namespace AS INTEGER), count(*), "
+                "sum(CAST(bytes AS INTEGER)), max(CAST(used AS INTEGER)) "
                 "FROM rows JOIN used USING (id) GROUP BY namespace"
             )
         }
-        records = connection.execute(
-            "SELECT id, key, label, description FROM namespaces"
-        ).fetchall()
+        records = _namespaces(connection, "id, key, label, description")
         namespaces = [
             _namespace_info(connection, record, totals[record[0]])
             for record in records
@@ -174,6 +176,17 @@ def _look(connection: Connection) -> tuple[tuple[NamespaceInfo, ...], int]:
     oldest = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     namespaces.sort(key=lambda each: each.last_used or oldest, reverse=True)
     return tuple(namespaces), n_files
+
+
+def _namespaces(connection: Connection, columns: str) -> list[tuple]:
+    """Return columns of all namespaces, if they do not fill the memory."""
+    records, size = [], 0
+    for record in connection.execute(f"SELECT {columns} FROM namespaces"):
+        size += 100 + sum(len(value) for value in record if hasattr(value, "__len__"))
+        if size > _MAX_NAMESPACES:
+            raise StoreDamaged("there is no end to its namespaces")
+        records.append(record)
+    return records
 
 
 def _namespace_info(
@@ -217,7 +230,7 @@ def clear(store: Store, namespace: str | None) -> int:
     def remove(connection):
         with _rows.transaction(connection, "IMMEDIATE"):
             if namespace is None:
-                ((n_rows,),) = connection.execute("SELECT count(*) FROM rows")
+                n_rows = _memo.count(connection, "rows")
                 for table in ("rows", "used", "files", "namespaces"):
                     connection.execute(f"DELETE FROM {table}")
             else:
@@ -234,9 +247,7 @@ def clear(store: Store, namespace: str | None) -> int:
 def _matching(connection: Connection, pattern: str) -> list[int]:
     return [
         number
-        for number, key, label in connection.execute(
-            "SELECT id, key, label FROM namespaces"
-        ).fetchall()
+        for number, key, label in _namespaces(connection, "id, key, label")
         if pattern in (key, label) or fnmatch.fnmatchcase(str(label), pattern)
     ]
 
@@ -260,8 +271,8 @@ def examine(store: Store, repair: bool) -> CheckReport:
             return CheckReport(path)
         identity = handle.identity
         try:
-            with translated():
-                return _examine(handle.connection, path, repair)
+            with handle.use() as connection:
+                return _examine(connection, path, repair)
         finally:
             handle.close()
     except StoreDamaged as damage:
@@ -305,7 +316,7 @@ def _examine(connection: Connection, path: str, repair: bool) -> CheckReport:
 def _examine_rows(connection: Connection) -> tuple[int, list[int]]:
     seeds = {
         number: _rows.checksum_seed(str(key))
-        for number, key in connection.execute("SELECT id, key FROM namespaces")
+        for number, key in _namespaces(connection, "id, key")
     }
     n_rows, bad = 0, []
     # A row that is not in `used` would never be evicted.

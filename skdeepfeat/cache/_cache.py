@@ -3,21 +3,17 @@
 import os
 import time
 
-import platformdirs
-
-from .._address import is_address
 from . import _audit
 from ._faults import Faults
 from ._fetch import fetch_rows
 from ._limits import Limits
 from ._memo import FileMemo
 from ._null_store import NullStore
+from ._place import find_place, refuse_no_directory
 from ._size import parse_size
 from ._store import Store
 
-__all__ = ["FeatureCache", "NoCache", "refuse_no_directory"]
-
-DIRECTORY_VARIABLE = "SKDEEPFEAT_CACHE_DIR"
+__all__ = ["FeatureCache", "NoCache"]
 
 
 class _RowCache:
@@ -86,31 +82,6 @@ class _RowCache:
             files that have not changed.
         """
         return FileMemo(lambda: self._open_store(quiet=True))
-
-
-def refuse_no_directory(path, named):
-    """Raise ValueError for an empty path, and for an address.
-
-    Both would become folders where nobody looks: the working directory, and "s3:" in
-    it.
-
-    Parameters
-    ----------
-    path : str or path-like
-    named : str
-        What gave the path, as the error's first words.
-    """
-    text = os.fsdecode(path)
-    if not text:
-        raise ValueError(
-            f"{named} must not be empty: give a directory's path, or cache=None for no "
-            f"cache. Got {path!r} instead."
-        )
-    if is_address(text):
-        raise ValueError(
-            f"{named} is an address, not a directory's path: give a mapping, "
-            f"cache=fsspec.get_mapper({text!r}). Got {path!r} instead."
-        )
 
 
 class NoCache(_RowCache):
@@ -214,16 +185,15 @@ class FeatureCache(_RowCache):
     @property
     def directory(self):
         """The directory that is used, as things stand now, absolute."""
-        path = self.path
-        if path is None and (path := os.environ.get(DIRECTORY_VARIABLE)):
-            refuse_no_directory(path, f"The environment variable {DIRECTORY_VARIABLE}")
-        if not path:
-            path = platformdirs.user_cache_dir("skdeepfeat", appauthor=False)
-        return os.path.abspath(os.path.expanduser(os.fspath(path)))
+        return self.place().directory
+
+    def place(self):
+        """Return the `Place` that is used, as things are now."""
+        return find_place(self.path)
 
     def _open_store(self, quiet=False):
         return Store(
-            self.directory,
+            self.place(),
             Limits(parse_size(self.max_size)),
             timeout=self._timeout,
             clock=self._clock,

@@ -4,34 +4,25 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import secrets
 import sqlite3
-import threading
+import stat
 import time
+from collections.abc import Callable, Iterator
 
+from .._plain_file import is_plain, open_plain
+from . import _schema
+from ._bounds import Bounds
 from ._faults import StoreDamaged, StoreUnavailable, translated
 from ._lock import hold
+from ._place import Place
+from ._schema import APPLICATION_ID, FORMAT, PAGE_SIZE
 
-__all__ = ["PAGE_SIZE", "Database", "Handle"]
+__all__ = ["Database", "Handle"]
 
-# In the file's name too, so that two versions of this package with different
-# formats do not set each other's files aside.
-FORMAT = 1
-APPLICATION_ID = 0x736B6466  # "skdf"
-# Rows are several kilobytes: pages of 4 KiB read 1.7 times slower.
-PAGE_SIZE = 65536
-
-_SCHEMA = """
-CREATE TABLE namespaces (
-    id INTEGER PRIMARY KEY, key TEXT UNIQUE, label TEXT, description TEXT);
-CREATE TABLE rows (
-    id INTEGER PRIMARY KEY, namespace INTEGER, key BLOB, crc INTEGER, data BLOB);
-CREATE UNIQUE INDEX rows_by_key ON rows (namespace, key);
-CREATE TABLE used (id INTEGER PRIMARY KEY, used INTEGER, bytes INTEGER);
-CREATE TABLE files (
-    key BLOB PRIMARY KEY, digest BLOB, crc INTEGER, seen INTEGER
-) WITHOUT ROWID;
-"""
-
+# The first is never there, as the file has a write-ahead log. SQLite would take what it
+# finds in one for changes to undo, and for the name of a file to remove.
+_JOURNAL = "-journal"
 _COMPANIONS = ("-wal", "-shm")
 
 
@@ -44,6 +35,20 @@ class Handle:
     # Opened without locks and without write-ahead log, because the directory is
     # read-only. Another program may then change the file under our eyes.
     frozen: bool
+    bounds: Bounds
+    size: Callable[[], int]
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for the body of a ``with``, within bounds.
+
+        Raises
+        ------
+        StoreDamaged, StoreUnavailable
+            For the errors of SQLite.
+        """
+        with self.bounds.hold(self.size):
+            yield self.connection
 
     def close(self) -> None:
         """Close the connection, whatever state it is in."""
@@ -60,7 +65,7 @@ class Database:
 
     Parameters
     ----------
-    directory : str
+    place : Place
         Where the file and the locks are.
     timeout : float
         Seconds to wait for a lock on the file.
@@ -68,20 +73,23 @@ class Database:
         Pages that the write-ahead log may hold before they are moved to the file.
     """
 
-    def __init__(self, directory: str, timeout: float, wal_pages: int):
-        self.path = os.path.join(directory, f"features-v{FORMAT}.sqlite")
-        self.locks = os.path.join(directory, "locks")
+    def __init__(self, place: Place, timeout: float, wal_pages: int):
+        self.path = os.path.join(place.directory, f"features-v{FORMAT}.sqlite")
+        self.place = place
         self._timeout = timeout
         self._wal_pages = wal_pages
 
     def identity(self) -> tuple[int, int] | None:
         """Return (device, inode) of the file, or None where there is none."""
+        status = self._status()
+        return None if status is None else (status.st_dev, status.st_ino)
+
+    def _status(self) -> os.stat_result | None:
         with translated():
             try:
-                status = os.stat(self.path)
+                return os.lstat(self.path)
             except FileNotFoundError:
                 return None
-        return status.st_dev, status.st_ino
 
     def is_writable(self) -> bool:
         """Return whether the system lets us write to the file and beside it."""
@@ -105,7 +113,8 @@ class Database:
         return [
             os.path.join(directory, other)
             for other in sorted(names)
-            if other.startswith(f"{name}.damaged-") and not other.endswith(_COMPANIONS)
+            if other.startswith(f"{name}.damaged-")
+            and not other.endswith((_JOURNAL, *_COMPANIONS))
         ]
 
     def open(self, *, create: bool) -> Handle | None:
@@ -120,14 +129,18 @@ class Database:
         ------
         StoreDamaged, StoreUnavailable
         """
+        self.place.check()
+        self.place.tighten()
         for _ in range(10):
-            identity = self.identity()
-            if identity is None:
+            status = self._status()
+            if status is None:
                 if not create:
                     return None
                 self._create()
                 continue
+            identity = status.st_dev, status.st_ino
             try:
+                self._refuse_special(status)
                 handle = self._connect(identity)
             except StoreDamaged as damage:
                 damage.identity = identity
@@ -140,6 +153,17 @@ class Database:
                 handle.close()
         raise StoreUnavailable("other programs keep replacing it")
 
+    def _refuse_special(self, status: os.stat_result) -> None:
+        """Raise for what would hang, and for what leads to other files."""
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreDamaged("it is a link, a folder or a special file")
+        if os.path.lexists(self.path + _JOURNAL):
+            raise StoreDamaged("there is a journal beside it that is not of this cache")
+        for companion in _COMPANIONS:
+            path = self.path + companion
+            if os.path.lexists(path) and not is_plain(path):
+                raise StoreDamaged("its log is a link, a folder or a special file")
+
     def _connect(self, identity: tuple[int, int]) -> Handle | None:
         uri = pathlib.Path(self.path).absolute().as_uri()
         first_fault = None
@@ -149,6 +173,8 @@ class Database:
             try:
                 with translated():
                     connection = _connection(f"{uri}?{mode}", self._timeout)
+                bounds = Bounds(connection)
+                with bounds.hold():
                     _prepare(connection, self._wal_pages)
             except StoreUnavailable as fault:
                 if self.identity() is None:
@@ -157,22 +183,27 @@ class Database:
                     raise
                 first_fault = first_fault or fault
             else:
-                return Handle(connection, identity, frozen)
+                return Handle(connection, identity, frozen, bounds, self.size)
         raise first_fault
 
     def _create(self) -> None:
-        with hold(self.locks, ["file"], timeout=self._timeout), translated():
+        with hold(self.place, ["file"], timeout=self._timeout), translated():
             if self.identity() is not None:
                 return
-            for companion in _COMPANIONS:  # left by a file that somebody removed
+            # Left by a file that somebody removed.
+            for companion in (_JOURNAL, *_COMPANIONS):
                 pathlib.Path(self.path + companion).unlink(missing_ok=True)
             # Nobody sees a file that is not complete.
-            scratch = f"{self.path}.new-{os.getpid()}-{threading.get_ident()}"
+            scratch = f"{self.path}.new-{secrets.token_hex(8)}"
             try:
+                # Not left to SQLite, which gives new files the permissions 0644. The
+                # log has those of the file.
+                permissions = self.place.permissions
+                open_plain(scratch, "xb", permissions=permissions).close()
                 _build(scratch)
                 os.rename(scratch, self.path)
             finally:
-                for companion in ("", "-journal", *_COMPANIONS):
+                for companion in ("", _JOURNAL, *_COMPANIONS):
                     pathlib.Path(scratch + companion).unlink(missing_ok=True)
 
     def set_aside(self, identity: tuple[int, int] | None) -> str | None:
@@ -196,17 +227,17 @@ class Database:
         StoreUnavailable
             If it cannot be renamed.
         """
-        with hold(self.locks, ["file"], timeout=self._timeout), translated():
+        with hold(self.place, ["file"], timeout=self._timeout), translated():
             if self.identity() != identity:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
             aside, n = f"{self.path}.damaged-{stamp}", 1
-            while os.path.exists(aside):
+            while os.path.lexists(aside):
                 n += 1
                 aside = f"{self.path}.damaged-{stamp}-{n}"
             # The log first: a file without its log is merely older, a log beside a
             # new file would be replayed into it.
-            for companion in _COMPANIONS:
+            for companion in (_JOURNAL, *_COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self.path + companion, aside + companion)
             os.rename(self.path, aside)
@@ -249,10 +280,7 @@ def _prepare(connection: sqlite3.Connection, wal_pages: int) -> None:
             f"journal_size_limit = {wal_pages * PAGE_SIZE}",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        ((application,),) = connection.execute("PRAGMA application_id").fetchall()
-        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-        if (application, version) != (APPLICATION_ID, FORMAT):
-            raise StoreDamaged("it is not a feature cache, or one of another version")
+        _schema.check(connection)
     except BaseException:
         connection.close()
         raise
@@ -268,6 +296,6 @@ def _build(path: str) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.executescript(_SCHEMA)
+        _schema.build(connection)
     finally:
         connection.close()

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ._database import PAGE_SIZE
+from ._schema import PAGE_SIZE
 
 __all__ = ["Limits"]
 

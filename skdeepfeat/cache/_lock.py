@@ -5,12 +5,15 @@ import logging
 import multiprocessing
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from filelock import FileLock, Timeout
 
+from .._plain_file import open_plain
 from ._faults import StoreUnavailable, translated
+from ._place import Place
 
 __all__ = ["hold", "turn_of"]
 
@@ -50,7 +53,7 @@ def turn_of(place: str) -> str:
 
 @contextlib.contextmanager
 def hold(
-    directory: str,
+    place: Place,
     names: Iterable[str],
     *,
     timeout: float = -1,
@@ -65,7 +68,7 @@ def hold(
 
     Parameters
     ----------
-    directory : str
+    place : Place
         Where their files are; made if need be. The files stay: removing one that
         somebody waits for would give two owners.
     names : iterable of str
@@ -81,17 +84,23 @@ def hold(
     """
     with contextlib.ExitStack() as stack:
         with translated():
-            os.makedirs(directory, exist_ok=True)
+            place.make()
         for name in sorted(set(names)):
-            path = os.path.join(directory, f"{name}.lock")
-            stack.enter_context(_acquired(path, timeout, waiting_for))
+            path = os.path.join(place.locks, f"{name}.lock")
+            stack.enter_context(_acquired(path, place, timeout, waiting_for))
         yield
 
 
-def _acquired(path: str, timeout: float, waiting_for: str) -> AbstractContextManager:
-    lock = FileLock(path)
+def _acquired(
+    path: str, place: Place, timeout: float, waiting_for: str
+) -> AbstractContextManager:
     try:
         with translated():
+            # Made here, because older versions of filelock follow links, and do not
+            # follow the umask.
+            with open_plain(path, "ab", permissions=place.permissions) as file:
+                permissions = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            lock = FileLock(path, mode=permissions | 0o600)
             try:
                 return lock.acquire(timeout=0)
             except Timeout:

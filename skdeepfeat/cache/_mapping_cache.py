@@ -1,6 +1,5 @@
 """MappingCache: rows in a mapping, such as a bucket that a cluster shares."""
 
-import os
 from collections.abc import MutableMapping
 from numbers import Integral
 
@@ -80,7 +79,7 @@ class MappingCache(_RowCache):
             repr(self),
             Entries(self.mapping, self.n_threads),
             local.file_memo(),
-            os.path.join(local.directory, "locks"),
+            local.place(),
             MappingFaults(quiet),
         )
 

@@ -12,6 +12,7 @@ import os
 from contextlib import AbstractContextManager
 
 from .._filestat import FileStat
+from .._plain_file import open_plain
 from .._threads import others_wait
 from ._faults import Faults, StoreUnavailable
 from ._limits import Limits
@@ -26,6 +27,7 @@ from ._mapping_layout import (
 )
 from ._memo import FileMemo
 from ._namespace import Namespace
+from ._place import Place
 from ._sheet import Sheet
 
 __all__ = ["MappingFaults", "MappingStore", "in_words"]
@@ -69,8 +71,8 @@ class MappingStore:
     memo : FileMemo
         Where digests of files are remembered: not in the mapping, because paths and
         inodes are those of one machine.
-    locks : str
-        A directory of this machine for locks.
+    place : Place
+        A directory of this machine, for locks.
     faults : MappingFaults
     """
 
@@ -81,14 +83,14 @@ class MappingStore:
         path: str,
         entries: Entries,
         memo: FileMemo,
-        locks: str,
+        place: Place,
         faults: MappingFaults,
     ):
         self.path = path
         self.entries = entries
         self.faults = faults
         self._memo = memo
-        self._locks = locks
+        self._place = place
         self._unreadable = self._unwritable = False
         self._absent: set[str] = set()
         self._described: set[str] = set()
@@ -147,7 +149,7 @@ class MappingStore:
         stack = contextlib.ExitStack()
         label = "; ".join(namespace.label for namespace in namespaces)
         try:
-            turn = hold(self._locks, [turn_of(place)], waiting_for=label)
+            turn = hold(self._place, [turn_of(place)], waiting_for=label)
             stack.enter_context(turn)
         except StoreUnavailable as fault:
             logger.debug("The workers of this machine have no lock: %s", fault)
@@ -161,14 +163,15 @@ class MappingStore:
     def _last_turn(self):
         """Return what whoever computed last on this machine has left, or None."""
         try:
-            with open(os.path.join(self._locks, _TURN), "rb") as file:
+            with open_plain(os.path.join(self._place.locks, _TURN)) as file:
                 return file.read(16)
         except OSError:
             return None
 
     def _note_turn(self):
         try:
-            with open(os.path.join(self._locks, _TURN), "wb") as file:
+            path = os.path.join(self._place.locks, _TURN)
+            with open_plain(path, "wb", permissions=self._place.permissions) as file:
                 file.write(os.urandom(16))
         except OSError as error:
             logger.debug("Others may compute rows again: %s", error)

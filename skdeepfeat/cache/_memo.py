@@ -12,9 +12,11 @@ from sqlite3 import Connection
 
 from .._filestat import FileStat
 
-__all__ = ["FileMemo", "is_sound", "recall", "remember"]
+__all__ = ["FileMemo", "count", "is_sound", "recall", "remember"]
 
 _CHUNK = 500
+# A damaged file may claim values of any length, which are not to fill the memory.
+_SOUND = "length(digest) = 32 AND length(key) <= 65536"
 # Nanoseconds. A file can change again without its time stamp changing if that
 # happens within one tick of the file system's clock: at most 10 ms on Linux, 2 s
 # where times are kept in whole seconds.
@@ -89,7 +91,8 @@ def _look_up(connection: Connection, keys: list[bytes]) -> Iterator[Iterable]:
         # the time of seeking each.
         limit = 2 * len(chunk)
         neighbours = connection.execute(
-            "SELECT key, digest, crc FROM files WHERE key BETWEEN ? AND ? LIMIT ?",
+            "SELECT key, digest, crc FROM files "
+            f"WHERE key BETWEEN ? AND ? AND {_SOUND} LIMIT ?",
             (chunk[0], chunk[-1], limit + 1),
         ).fetchall()
         if len(neighbours) <= limit:
@@ -97,7 +100,8 @@ def _look_up(connection: Connection, keys: list[bytes]) -> Iterator[Iterable]:
             continue
         marks = ", ".join("?" * len(chunk))
         yield connection.execute(
-            f"SELECT key, digest, crc FROM files WHERE key IN ({marks})", chunk
+            f"SELECT key, digest, crc FROM files WHERE key IN ({marks}) AND {_SOUND}",
+            chunk,
         )
 
 
@@ -149,13 +153,21 @@ def remember(
             for key, digest in settled
         ),
     )
-    ((n_files,),) = connection.execute("SELECT count(*) FROM files").fetchall()
-    if n_files > limit:
+    if (n_files := count(connection, "files")) > limit:
         connection.execute(
             "DELETE FROM files WHERE key IN "
-            "(SELECT key FROM files ORDER BY seen, key LIMIT ?)",
+            "(SELECT key FROM files ORDER BY CAST(seen AS INTEGER), key LIMIT ?)",
             (n_files - int(0.9 * limit),),
         )
+
+
+def count(connection: Connection, table: str) -> int:
+    """Return the number of entries of a table.
+
+    SQLite counts all of ``count(*)`` in one step, which cannot be interrupted.
+    """
+    ((n_entries,),) = connection.execute(f"SELECT sum(1) FROM {table}").fetchall()
+    return n_entries or 0
 
 
 def _is_settled(stat: FileStat, now: float) -> bool:

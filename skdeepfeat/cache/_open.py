@@ -3,8 +3,9 @@
 import os
 from collections.abc import MutableMapping
 
-from ._cache import FeatureCache, NoCache, _RowCache, refuse_no_directory
+from ._cache import FeatureCache, NoCache, _RowCache
 from ._mapping_cache import MappingCache
+from ._place import refuse_no_directory
 
 __all__ = ["open_cache"]
 

@@ -12,9 +12,9 @@ import zlib
 from collections.abc import Collection, Iterator
 from sqlite3 import Connection, Cursor
 
-from ._database import PAGE_SIZE
 from ._faults import StoreDamaged
 from ._namespace import Namespace
+from ._schema import PAGE_SIZE
 
 __all__ = [
     "NO_FREE_ID",
@@ -103,7 +103,7 @@ def find_ids(
     if len(keys) > _CHUNK:
         limit = _SCAN_FACTOR * len(keys)
         every = connection.execute(
-            "SELECT key, id FROM rows WHERE namespace = ? LIMIT ?",
+            "SELECT key, id FROM rows WHERE namespace = ? AND length(key) = 32 LIMIT ?",
             (namespace, limit + 1),
         )
         found = dict(every)
@@ -261,7 +261,7 @@ def evict(connection: Connection, target: int, protected: set[int]) -> None:
     while (excess := live_bytes(connection) - target) > 0:
         oldest = connection.execute(
             "SELECT id, max(coalesce(CAST(bytes AS INTEGER), 0), 100) FROM used "
-            "ORDER BY used, id"
+            "ORDER BY CAST(used AS INTEGER), id"
         )
         candidates = (row for row in oldest if row[0] not in protected)
         ids = []

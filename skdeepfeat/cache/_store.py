@@ -16,10 +16,11 @@ from .._filestat import FileStat
 from .._threads import others_wait
 from . import _memo, _rows
 from ._database import Database
-from ._faults import Faults, StoreDamaged, StoreUnavailable, translated
+from ._faults import Faults, StoreDamaged, StoreUnavailable
 from ._limits import Limits
 from ._lock import hold, turn_of
 from ._namespace import Namespace
+from ._place import Place
 from ._sheet import Sheet
 from ._size import format_size
 
@@ -37,7 +38,8 @@ class Store:
 
     Parameters
     ----------
-    directory : str
+    place : Place
+        The directory.
     limits : Limits
     timeout : float
         Seconds to wait for somebody else's lock on the file.
@@ -48,7 +50,7 @@ class Store:
 
     def __init__(
         self,
-        directory: str,
+        place: Place,
         limits: Limits,
         *,
         timeout: float,
@@ -56,7 +58,7 @@ class Store:
         faults: Faults,
     ):
         self.limits = limits
-        self.database = Database(directory, timeout, limits.wal_pages)
+        self.database = Database(place, timeout, limits.wal_pages)
         self.faults = faults
         self._clock = clock
         self._handle = None
@@ -126,7 +128,7 @@ class Store:
             # First the turn: a network for which a pool has no time yet is not kept
             # from other scripts.
             for names in [turn_of(place)], works:
-                stack.enter_context(hold(self.database.locks, names, waiting_for=label))
+                stack.enter_context(hold(self.database.place, names, waiting_for=label))
         except StoreUnavailable as fault:
             stack.close()
             self.faults.unusable(self.database.path, fault)
@@ -239,8 +241,8 @@ class Store:
             try:
                 if not self._open(create=writing):
                     return default
-                with translated():
-                    return operation(self._handle.connection)
+                with self._handle.use() as connection:
+                    return operation(connection)
             except StoreDamaged as damage:
                 self._recover(damage)
             except StoreUnavailable as fault:
@@ -366,11 +368,11 @@ class Store:
         """Mark the rows that were read as used; where that cannot be, let it be."""
         now = int(self._clock())
         try:
-            with translated():
-                if self._open(create=False):
-                    before = now - USE_GRANULARITY
+            if self._open(create=False):
+                before = now - USE_GRANULARITY
+                with self._handle.use() as connection:
                     for ids in self._hits:
-                        _rows.touch(self._handle.connection, ids, now, before)
+                        _rows.touch(connection, ids, now, before)
         except (StoreDamaged, StoreUnavailable) as fault:
             logger.debug("Use of rows was not noted: %s", fault)
             self._close()

@@ -11,6 +11,7 @@ import pandas as pd
 from .._atomic_file import write_atomically
 from .._filestat import stat_file
 from .._optional import import_optional
+from .._plain_file import open_plain
 
 __all__ = ["FORMATS", "rows_at_once"]
 
@@ -84,7 +85,7 @@ class Parquet:
         n_rows, n_features = partial.shape
         size = _rows_in(_GROUP, n_features)
         with (
-            open(path, "wb") as file,
+            open_plain(path, "wb") as file,
             # Neither dictionaries nor statistics say anything of such numbers, and
             # they take more time than the rest. Of 5,000 x 1,280 real features, 26 MB,
             # snappy leaves 14 (many are zero), zstd 12 at half the speed.

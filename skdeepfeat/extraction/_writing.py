@@ -18,7 +18,7 @@ from ._partial import Partial, explain_full_disk, hold
 __all__ = ["check_destination", "write_features"]
 
 # Raised when an equal job would give other files.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def check_destination(path, overwrite):
@@ -150,7 +150,7 @@ def _folder_of(path):
 def _write(extraction, images, names, job, folder, destination, overwrite):
     """Write the file, with `folder` to oneself; return what could not be read."""
     path, file_format = destination
-    is_worth_keeping = Partial.job_in(folder) is not None
+    is_worth_keeping = os.path.lexists(folder / "rows.npy")
     try:
         # Whoever had the folder before may have written the file meanwhile.
         if path.exists() and not overwrite:
@@ -167,7 +167,7 @@ def _write(extraction, images, names, job, folder, destination, overwrite):
             finally:
                 is_worth_keeping = partial.done.any()
             failures = extraction.failures()
-            record = {"job": job, "failures": [_as_json(one) for one in failures]}
+            record = _sealed(job, [_as_json(one) for one in failures])
             with explain_full_disk(folder):
                 assembled = file_format.assemble(partial, names, images, record)
         with explain_full_disk(folder):
@@ -218,7 +218,7 @@ def _fetch(extraction, partial, wanted, bar):
     if left.any():
         left &= ~failed
         partial.write(wanted[left], values if left.all() else values[left])
-        # Not ticked off: next time they are looked at again, and listed again.
+        # Not noted as there: next time they are looked at again, and listed again.
         partial.place(wanted[failed], values[failed])
 
 
@@ -295,13 +295,20 @@ def _settle_for(path, file_format, job, settings):
     return failures
 
 
+def _sealed(job, failures):
+    """Return what is noted in a finished file: damage to it is noticed."""
+    record = {"job": job, "failures": failures}
+    return {**record, "checksum": digest_description(record)}
+
+
 def _is_record(record):
     """Return whether what stands in a file has the form that `_write` gave it."""
     if not isinstance(record, dict) or not isinstance(record.get("job"), dict):
         return False
     failures = record.get("failures")
+    sealed = _sealed(record["job"], failures)
     return isinstance(failures, list) and all(
-        isinstance(one, list) and len(one) == 3 for one in failures
+        record.get(key) == value for key, value in sealed.items()
     )
 
 

@@ -316,7 +316,7 @@ def test_what_is_no_half_of_ours_is_never_removed(log, paths, tmp_path, suffix, 
 
 
 @pytest.mark.parametrize(
-    "name", ["lock", "rows.npy", ".done.0123456789abcdef", ".job.json.0123456789abcdef"]
+    "name", ["lock", "rows.npy", "sums", ".job.json.0123456789abcdef"]
 )
 def test_what_a_kill_left_is_not_somebody_else_s(log, paths, tmp_path, name):
     folder = tmp_path / "features.npy.partial"

@@ -18,9 +18,9 @@ import pytest
 import zarr
 from networks import CountingNet, rows_counted
 
-from skdeepfeat import PretrainedFeatureExtractor
+from skdeepfeat import CacheWarning, PretrainedFeatureExtractor
 from skdeepfeat.extraction import _formats
-from skdeepfeat.extraction._partial import hold
+from skdeepfeat.extraction._partial import Partial, hold
 
 N = 60
 BATCH = 4
@@ -227,11 +227,12 @@ def test_a_finished_file_leaves_the_half_of_another_call(
     assert not any(name.endswith(".partial") for name in contents(tmp_path))
 
 
-@pytest.mark.parametrize("file", ["rows.npy", "done", "job.json"])
+@pytest.mark.parametrize("file", ["rows.npy", "sums", "job.json"])
 @pytest.mark.parametrize(
     "damage", ["cut short", "removed", "nonsense", "[1, 2]", '"abc"', "null"]
 )
-def test_a_damaged_half_is_begun_anew(extractor, X, tmp_path, file, damage):
+@pytest.mark.filterwarnings("ignore:.*are damaged:skdeepfeat.CacheWarning")
+def test_a_damaged_half_is_computed_again(extractor, X, tmp_path, file, damage):
     path = tmp_path / "features.npy"
     interrupted(extractor, X, path)
     damaged = tmp_path / "features.npy.partial" / file
@@ -243,6 +244,116 @@ def test_a_damaged_half_is_begun_anew(extractor, X, tmp_path, file, damage):
         damaged.write_text(damage)
     extractor.extract_to(X, path)
     np.testing.assert_allclose(read(path), extractor.transform(X), rtol=1e-5)
+
+
+def restored(folder, saved):
+    """Put the folder of an interrupted call back as it was."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(saved, folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*are damaged:skdeepfeat.CacheWarning")
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_flipped_bit_never_gives_a_wrong_row(extractor, X, tmp_path, suffix):
+    path = tmp_path / f"features{suffix}"
+    interrupted(extractor, X, path)
+    folder, saved = tmp_path / f"{path.name}.partial", tmp_path / "saved"
+    folder.rename(saved)
+    expected = extractor.transform(X)
+    rng = np.random.default_rng(0)
+    files = ["rows.npy", "sums", "job.json"]
+    n_flips = 8 if suffix == ".npy" else 3
+    for number in range(len(files) * n_flips):
+        restored(folder, saved)
+        data = bytearray((folder / files[number % 3]).read_bytes())
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        (folder / files[number % 3]).write_bytes(data)
+        extractor.extract_to(X, path, overwrite=True)
+        np.testing.assert_allclose(read(path), expected, rtol=1e-5)
+
+
+def test_a_note_without_its_row_counts_for_nothing(extractor, log, X, tmp_path):
+    path = tmp_path / "features.npy"
+    interrupted(extractor, X, path)
+    sums = tmp_path / "features.npy.partial" / "sums"
+    data = bytearray(sums.read_bytes())
+    data[8 * 40] = 1  # row 40 has not been computed
+    data[:8], data[8:16] = data[8:16], data[:8]  # rows 0 and 1 have
+    sums.write_bytes(data)
+    with pytest.warns(CacheWarning, match="3 of the 33 rows .* damaged"):
+        extractor.extract_to(X, path)
+    assert rows_counted(log) == N + 2
+    np.testing.assert_allclose(read(path), extractor.transform(X), rtol=1e-5)
+
+
+def test_a_damaged_header_costs_no_row(extractor, log, X, tmp_path):
+    path = tmp_path / "features.npy"
+    interrupted(extractor, X, path)
+    (tmp_path / "features.npy.partial" / "job.json").write_text("{")
+    extractor.extract_to(X, path)
+    assert rows_counted(log) == N
+
+
+@pytest.mark.parametrize("name", ["features.npy", "features.zarr"])
+def test_a_finished_file_with_damaged_notes_is_not_believed(
+    extractor, X, tmp_path, name
+):
+    path = extractor.extract_to(X, tmp_path / name)
+    notes = path / "zarr.json" if path.is_dir() else tmp_path / "features.npy.json"
+    data = notes.read_bytes()
+    assert data.count(b'"number of images": 60') >= 1
+    notes.write_bytes(
+        data.replace(b'"number of images": 60', b'"number of images": 61')
+    )
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        extractor.extract_to(X, path)
+
+
+@pytest.mark.parametrize("there", ["folder", "lock", "rows.npy", "sums", "job.json"])
+def test_links_are_never_followed(extractor, X, tmp_path, there):
+    path, elsewhere = tmp_path / "features.npy", tmp_path / "elsewhere"
+    folder = tmp_path / "features.npy.partial"
+    if there == "folder":
+        elsewhere.mkdir()
+        folder.symlink_to(elsewhere)
+    else:
+        elsewhere.write_bytes(b"precious")
+        folder.mkdir()
+        (folder / there).symlink_to(elsewhere)
+    with pytest.raises(FileExistsError, match="'path'"):
+        extractor.extract_to(X, path)
+    if there == "folder":
+        assert not list(elsewhere.iterdir())
+    else:
+        assert elsewhere.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["lock", "rows.npy"])
+def test_links_made_after_the_check_are_not_followed_either(tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"precious")
+    folder = tmp_path / "features.npy.partial"
+    folder.mkdir()
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(FileExistsError, match="followed"), hold(folder):
+        Partial(folder, {"network": "a"}, (3, 2))
+    assert elsewhere.read_bytes() == b"precious"
+
+
+def test_a_pipe_does_not_hang(extractor, X, tmp_path):
+    folder = tmp_path / "features.npy.partial"
+    folder.mkdir()
+    os.mkfifo(folder / "job.json")
+    with pytest.raises(FileExistsError, match="'path'"):
+        extractor.extract_to(X, tmp_path / "features.npy")
+    assert Partial.job_in(folder) is None
+
+
+def test_the_users_own_links_are_followed(extractor, X, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    extractor.extract_to(X, tmp_path / "link" / "features.npy")
+    assert contents(tmp_path / "disk") == ["features.npy", "features.npy.json"]
 
 
 SCRIPT = """

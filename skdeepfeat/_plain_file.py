@@ -1,0 +1,75 @@
+"""Opening files at names that others can foresee: plain files, and never through links.
+
+Whoever may write to a folder can put a link where a lock or a half-written file will
+be. Following it would write to, or empty, a file of the user's somewhere else. A named
+pipe there would make `open` wait forever.
+"""
+
+import errno
+import os
+import stat
+
+__all__ = ["is_plain", "open_plain"]
+
+# Systems without these flags have no links that a stranger can make.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666):
+    """Open a file as `open` does, but only a plain file at this very name.
+
+    Parameters
+    ----------
+    path : str or path-like
+    mode : str, default="rb"
+        As for `open`.
+    buffering : int, default=-1
+        As for `open`.
+    create : bool, default=False
+        Make the file if there is none, also where `mode` alone would not.
+    permissions : int, default=0o666
+        Those of a new file, less the umask.
+
+    Returns
+    -------
+    file object
+
+    Raises
+    ------
+    FileExistsError
+        If something else is there: a link, a folder, a pipe or a device.
+    """
+
+    def opener(name, flags):
+        flags |= _FLAGS | (os.O_CREAT if create else 0)
+        return os.open(name, flags, permissions)
+
+    if os.path.lexists(path) and not is_plain(path):
+        raise _refusal(path)
+    try:
+        file = open(path, mode, buffering=buffering, opener=opener)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _refusal(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _refusal(path)
+    return file
+
+
+def is_plain(path):
+    """Return whether there is a file at a path that is neither a link nor special."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _refusal(path):
+    return FileExistsError(
+        errno.EEXIST,
+        "A link, a folder or a special file is where a plain file belongs. It is not "
+        "followed and not replaced: remove it",
+        os.fspath(path),
+    )
