@@ -328,6 +328,9 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         ------
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The finite rows of other images are in the cache.
         WeightsNotFoundError
             The weights are neither on this machine nor to be downloaded.
         OutOfMemoryError
@@ -379,6 +382,9 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             X from this network.
         BadImageError
             With ``on_error="raise"``: an image cannot be read. What was computed stays.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read.
+            What was computed for other images stays.
         OSError
             The disk has no room. What was computed stays.
 
@@ -435,14 +441,14 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         return state
 
     def _extract(self, X):
-        outputs = extract_features(*self._inputs(X))
+        outputs, _ = extract_features(*self._inputs(X))
         return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
 
     def _extract_part(self, X, neck):
         """Return the features of some of very many images."""
         X, neck, cache, settings = self._inputs(X, neck)
         settings = replace(settings, n_images=sys.maxsize)
-        outputs = extract_features(X, neck, cache, settings)
+        outputs, _ = extract_features(X, neck, cache, settings)
         return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
 
     def _inputs(self, X, neck=None):

@@ -54,7 +54,8 @@ class FeatureMapper:
     A batch is a dict of arrays or lists, a pandas or polars data frame or a pyarrow
     table, and so is the result. Each row of features is a vector of float32.
 
-    `BadImageError.row` counts from the beginning of the batch.
+    `BadImageError.row` and `NonFiniteOutputError.rows` count from the beginning of
+    the batch.
 
     Examples
     --------
@@ -123,6 +124,8 @@ class FeatureMapper:
             If it is none of these, is a single row, or lacks the column.
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read.
         """
         columns = _columns_of(batch)
         if self.image_column not in columns:

@@ -194,11 +194,13 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         The new head, on the CPU.
     history_ : DataFrame
         One row for each epoch: phase ("head" or "body"), epoch, train_loss,
-        validation_loss, validation_score, learning_rate, seconds.
+        validation_loss, validation_score, learning_rate, seconds. `partial_fit`, and
+        `fit` with ``warm_start=True``, add their epochs to those before.
     n_epochs_ : int
-        Epochs of phase two.
+        Epochs of phase two, with those of the fits that this one went on from.
     best_epoch_, best_validation_score_ : int, float or None
-        With early stopping: the epoch whose weights were kept, and its score.
+        With early stopping: the epoch of phase two whose weights were kept, as
+        `history_` counts them, and its score. None after a fit without.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -351,8 +353,12 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
         TrainingDivergedError
-            The loss is no longer a number. The estimator is fitted nevertheless, with
-            the weights of the last good epoch.
+            The loss, or an output for the validation set, is no longer a finite number.
+            The estimator is fitted nevertheless, with the weights of the last good
+            epoch.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The estimator is then as it was.
         OutOfMemoryError
             Not even one image can be trained in the memory of the device.
         """
@@ -428,6 +434,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         -------
         targets : ndarray of float64, shape (n_samples,) or (n_samples, n_targets)
             With ``on_error="nan"``, NaN for images that could not be read.
+
+        Raises
+        ------
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read.
         """
         values = self._outputs(X) * self._y_scale + self._y_mean
         return values[:, 0] if self._y_ndim == 1 else values

@@ -166,7 +166,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
     fit = begin_fit(trial, *prepared, plan=plan)
     neck, rows, _ = fit.prepare_head()
     head = copy.deepcopy(fit.head)
-    _, data = fit.load(neck, rows)
+    _, data, _ = fit.load(neck, rows)
     losses = _losses_at(fit, neck, data, rates, _make_stop(len(rates)))
     if len(losses) < 2:
         raise TrainingDivergedError(

@@ -47,6 +47,10 @@ _BATCH_PIXELS = {"torch": 8 * 224 * 224, "openvino": 32 * 224 * 224}
 _BATCH_PIXELS_ACCELERATOR = 128 * 224 * 224
 
 
+# What batch normalization calls its buffers.
+_STATISTICS = ("running_mean", "running_var")
+
+
 @dataclass(frozen=True, eq=False)
 class Neck:
     """A network from the image to the wanted layers, as data until it is loaded.
@@ -254,6 +258,40 @@ class Neck:
                 ) from error
             logger.info("torch runs %s: %s cannot (%s)", self.spec.name, name, error)
             return None
+
+    def non_finite_weights(self):
+        """Return the names of the weights and buffers that are NaN or infinite.
+
+        Returns
+        -------
+        list of str
+
+        Raises
+        ------
+        WeightsNotFoundError, ValueError
+            As `loaded` does.
+        """
+        with self._borrowed(torch.device("cpu")) as network:
+            # Buffers may be infinite by design, as masks are.
+            weights = [
+                name
+                for name, tensor in network.named_parameters()
+                if not torch.isfinite(tensor).all()
+            ]
+            buffers = [
+                name
+                for name, tensor in network.named_buffers()
+                if torch.isnan(tensor).any()
+                or (name.endswith(_STATISTICS) and not torch.isfinite(tensor).all())
+            ]
+        return weights + buffers
+
+    def has_float16_weights(self):
+        """Return whether a user's network computes in float16 whatever is asked for."""
+        module = self.spec.module
+        return module is not None and any(
+            weight.dtype == torch.float16 for weight in module.parameters()
+        )
 
     def trainable(self):
         """Return the network up to the neck as a module with weights of its own.
