@@ -8,6 +8,7 @@ from PIL import Image
 
 from ._errors import did_you_mean
 from ._feature_extractor import PretrainedFeatureExtractor
+from ._forks import survives_fork
 
 __all__ = ["FeatureMapper"]
 
@@ -107,6 +108,7 @@ class FeatureMapper:
         self._extractor._validate_params()
         self._neck = None
 
+    @survives_fork
     def __call__(self, batch):
         """Return a batch with the features of its images.
 

@@ -19,6 +19,7 @@ from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS, free_device_memory, resolve_device
 from ._errors import NonFiniteOutputError, TrainingDivergedError
+from ._forks import survives_fork
 from ._handed_out import HandsOutParameters
 from ._image_input import tag_image_input, validate_images
 from ._onnx import export_network
@@ -183,6 +184,7 @@ class BaseFineTune(
 
     # -- Using
 
+    @survives_fork
     def transform(self, X):
         """Return the features of the tuned neck: what enters the head.
 
@@ -275,6 +277,7 @@ class BaseFineTune(
 
     # -- Keeping
 
+    @survives_fork
     def save(self, path):
         """Write the fitted estimator into one file, without code in it.
 
@@ -302,6 +305,7 @@ class BaseFineTune(
         save_estimator(path, self)
 
     @classmethod
+    @survives_fork
     def load(cls, path, *, model=None):
         """Return the estimator that `save` wrote; it predicts the same to the last bit.
 
@@ -324,6 +328,7 @@ class BaseFineTune(
         """
         return load_estimator(path, cls, model)
 
+    @survives_fork
     def to_onnx(self, path):
         """Write the fitted estimator as one ONNX file, which needs no Python to run.
 
@@ -367,9 +372,11 @@ class BaseFineTune(
         """Return what makes the result of raw outputs, its name, and notes on it."""
         raise NotImplementedError
 
+    @survives_fork
     def __getstate__(self):
         return pack_fitted(super().__getstate__())
 
+    @survives_fork
     def __setstate__(self, state):
         super().__setstate__(state)
         unpack_fitted(self)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import nn
 
 from ._fine_tune import BaseFineTune
+from ._forks import survives_fork
 from ._targets import Targets, checked_weights, checked_y, is_given
 from .training import CLASSIFICATION_LOSSES, has_probabilities
 
@@ -379,6 +380,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.random_state = random_state
         self.verbose = verbose
 
+    @survives_fork
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Fit a new head, then body and head together.
 
@@ -413,6 +415,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         reset = not self._continues()
         return self._fit(*self._prepare(X, y, sample_weight, X_val, y_val, reset=reset))
 
+    @survives_fork
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one epoch on a part of the data, with a constant learning rate.
 
@@ -514,6 +517,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return accuracy_score(targets.values, outputs.argmax(1))
         return accuracy_score(targets.values > 0.5, outputs > 0)
 
+    @survives_fork
     def decision_function(self, X):
         """Return the scores of the classes, before the softmax.
 
@@ -533,6 +537,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         return not self.multilabel_ and len(self.classes_) == 2
 
     @available_if(_estimates_probabilities)
+    @survives_fork
     def predict_proba(self, X):
         """Return the probability of each class.
 
@@ -556,6 +561,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         return outputs / outputs.sum(axis=1, keepdims=True)
 
     @available_if(_estimates_probabilities)
+    @survives_fork
     def predict_log_proba(self, X):
         """Return the logarithm of the probability of each class.
 
@@ -576,6 +582,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return -np.logaddexp(0, -outputs)
         return log_softmax(outputs, axis=1)
 
+    @survives_fork
     def predict(self, X):
         """Return the label with the highest score.
 

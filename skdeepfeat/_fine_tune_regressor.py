@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from ._fine_tune import BaseFineTune
+from ._forks import survives_fork
 from ._onnx import ScaleTargets
 from ._targets import Targets, checked_weights, checked_y, is_given
 from .training import REGRESSION_LOSSES
@@ -332,6 +333,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.random_state = random_state
         self.verbose = verbose
 
+    @survives_fork
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Fit a new head, then body and head together.
 
@@ -365,6 +367,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         reset = not self._continues()
         return self._fit(*self._prepare(X, y, sample_weight, X_val, y_val, reset=reset))
 
+    @survives_fork
     def partial_fit(self, X, y, sample_weight=None):
         """Train one epoch on a part of the data, with a constant learning rate.
 
@@ -423,6 +426,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     def _score_outputs(self, outputs, targets):
         return r2_score(targets.values, outputs) if len(outputs) > 1 else np.nan
 
+    @survives_fork
     def predict(self, X):
         """Return the targets.
 

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from torch import nn
 
 from ._errors import BadImageError, NonFiniteOutputError, TrainingDivergedError
+from ._forks import survives_fork
 from ._phases import begin_fit
 from ._trial import own_random_state, require_fine_tune
 from .extraction import load_pixels
@@ -78,6 +79,7 @@ class LearningCheck:
         return self.message
 
 
+@survives_fork
 @validate_params(
     {
         "n_samples": [Interval(numbers.Integral, 2, None, closed="left")],
@@ -252,7 +254,7 @@ def _quicken_statistics(body):
 
 
 def _score(trial, X, targets):
-    """Return the score on the images that can be read, NaN if outputs are not finite."""
+    """Return the score on the images that can be read, NaN if it is not a number."""
     try:
         outputs = trial._outputs(X)
     except NonFiniteOutputError:

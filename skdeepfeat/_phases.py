@@ -21,6 +21,7 @@ from torch import nn
 from ._device import free_device_memory, is_out_of_memory, resolve_device
 from ._errors import NonFiniteOutputError, TrainingDivergedError
 from ._fingerprint import digest_arrays
+from ._forks import undisturbed_by_forks
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 from .cache import open_cache
 from .extraction import extract_features, load_pixels
@@ -600,6 +601,7 @@ def _describe(value):
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
+@undisturbed_by_forks()
 def apply_head(head, features, device=None):
     """Return raw outputs as float64; rows of NaN stay such."""
     head.eval()
@@ -608,6 +610,7 @@ def apply_head(head, features, device=None):
         return head(rows.to(device) if device else rows).cpu().double().numpy()
 
 
+@undisturbed_by_forks()
 def _centre_outputs(model, images, size, n_at_once, device):
     """Return raw outputs of the centres of stored images as float64."""
     model.eval()

@@ -3,7 +3,6 @@
 import ctypes
 import json
 import logging
-import os
 import threading
 from collections import OrderedDict
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from .._device import compute_context, is_out_of_memory
+from .._forks import in_child, undisturbed_by_forks
 from ._agreement import TOLERANCE, largest_difference, random_pixels
 from ._copying import own_copy
 from ._run import run_truncated
@@ -82,7 +82,7 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
         n_threads,
     )
     # One at a time: two threads would compile the same network twice.
-    with _lock:
+    with undisturbed_by_forks(), _lock:
         compiled = _compiled.get(key)
         if compiled is None:
             try:
@@ -132,6 +132,7 @@ _compiled: OrderedDict[tuple, object] = OrderedDict()
 _lock = threading.Lock()
 
 
+@in_child
 def _abandon_compiled():
     """Begin anew in a forked process, without touching what is its parent's.
 
@@ -142,9 +143,6 @@ def _abandon_compiled():
     for one in _compiled.values():
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
     _compiled, _lock = OrderedDict(), threading.Lock()
-
-
-os.register_at_fork(after_in_child=_abandon_compiled)
 
 
 class PixelsToRows(nn.Module):

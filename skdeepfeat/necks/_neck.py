@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .._forks import released_after_fork, undisturbed_by_forks
 from . import _inductor, _openvino
 from ._compiled import CompilationError, compiled_network
 from ._copying import own_copy
@@ -77,7 +78,8 @@ class Neck:
     @functools.cached_property
     def probe(self) -> Probe:
         """What is known of the layers."""
-        return probe_spec(self.spec)
+        with undisturbed_by_forks():
+            return probe_spec(self.spec)
 
     @functools.cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -259,6 +261,7 @@ class Neck:
             logger.info("torch runs %s: %s cannot (%s)", self.spec.name, name, error)
             return None
 
+    @undisturbed_by_forks()
     def non_finite_weights(self):
         """Return the names of the weights and buffers that are NaN or infinite.
 
@@ -293,6 +296,7 @@ class Neck:
             weight.dtype == torch.float16 for weight in module.parameters()
         )
 
+    @undisturbed_by_forks()
     def trainable(self):
         """Return the network up to the neck as a module with weights of its own.
 
@@ -411,6 +415,11 @@ class Neck:
         if torch.device(device).type == "cpu":
             budget = _BATCH_PIXELS.get(runtime, _BATCH_PIXELS["torch"])
         return max(1, min(512, budget // (height * width)))
+
+
+for _cached in (Neck.probe, Neck.outputs):
+    if hasattr(_cached, "lock"):  # Python 3.11 and earlier
+        released_after_fork(_cached.lock)
 
 
 def resolve_neck(

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from .._device import PRECISIONS, free_device_memory, is_out_of_memory
 from .._errors import OutOfMemoryError, TrainingDivergedError
+from .._forks import undisturbed_by_forks
 from .._random import RandomStream
 from ._processes import Processes
 from ._schedules import learning_rate_factor
@@ -301,6 +302,7 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor * group["share"]
 
+    @undisturbed_by_forks()
     def _step(self, data, rows, rng, number):
         """Make one step; return its loss."""
         positions = np.arange(len(rows))[self.processes.share(len(rows))]
