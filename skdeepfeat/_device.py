@@ -6,6 +6,8 @@ import threading
 
 import torch
 
+from ._forks import released_after_fork
+
 __all__ = [
     "PRECISIONS",
     "compute_context",
@@ -155,7 +157,7 @@ class SharedSetting:
     def __init__(self, read, write):
         self._read = read
         self._write = write
-        self._changed = threading.Condition()
+        self._changed = released_after_fork(threading.Condition())
         self._value = None
         self._before = None
         self._n_users = 0

@@ -6,6 +6,7 @@ __all__ = [
     "BadImageError",
     "BadImageWarning",
     "CacheWarning",
+    "NonFiniteOutputError",
     "OutOfMemoryError",
     "TrainingDivergedError",
     "WeightsNotFoundError",
@@ -77,6 +78,47 @@ class CacheWarning(UserWarning):
     def __init__(self, message="", cause=None):
         super().__init__(message)
         self.cause = cause
+
+
+class NonFiniteOutputError(ValueError):
+    """A network returned NaN or infinite values for images that could be read.
+
+    It is raised whatever `on_error` is, which is about images that cannot be read.
+
+    Parameters
+    ----------
+    cause : str
+        What the values most likely come from, and the way out, as sentences.
+    rows : sequence of int
+        The rows of these images in X, counted from 0, in ascending order.
+    source : str, default="X"
+        The name of the parameter that holds the images.
+    """
+
+    def __init__(self, cause, rows, source="X"):
+        # All arguments go to `args`, as for `BadImageError`.
+        super().__init__(cause, tuple(rows), source)
+        self.cause = cause
+        self.rows = tuple(rows)
+        self.source = source
+
+    def at(self, rows, source="X"):
+        """Return the same error with other rows."""
+        return NonFiniteOutputError(self.cause, rows, source)
+
+    def __str__(self):
+        named = ", ".join(map(str, self.rows[:_N_NAMED]))
+        more = len(self.rows) - _N_NAMED
+        more = f" and {more} more" if more > 0 else ""
+        return (
+            f"The network returned NaN or infinite values for {len(self.rows)} "
+            f"image(s) of {self.source} that could be read (rows [{named}]{more}). "
+            f"{self.cause}"
+        )
+
+
+# How many rows an error names.
+_N_NAMED = 10
 
 
 class WeightsNotFoundError(OSError):

@@ -15,6 +15,7 @@ from torch.nn import Module
 from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS
+from ._forks import survives_fork
 from ._handed_out import HandsOutParameters
 from ._image_input import tag_image_input, validate_images
 from ._preprocessing import Preprocessing
@@ -287,6 +288,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @survives_fork
     def fit(self, X, y=None):
         """Check the parameters and the form of X; nothing is learned.
 
@@ -311,6 +313,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             neck.joined(self.cache_layers)
         return self
 
+    @survives_fork
     def transform(self, X):
         """Return the features of the images of X.
 
@@ -328,6 +331,9 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         ------
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The finite rows of other images are in the cache.
         WeightsNotFoundError
             The weights are neither on this machine nor to be downloaded.
         OutOfMemoryError
@@ -337,6 +343,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         X = validate_images(self, X, reset=False)
         return self._extract(X)
 
+    @survives_fork
     def extract_to(self, X, path, *, overwrite=False):
         """Write the features of X to a file, with little memory whatever its length.
 
@@ -379,6 +386,9 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             X from this network.
         BadImageError
             With ``on_error="raise"``: an image cannot be read. What was computed stays.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read.
+            What was computed for other images stays.
         OSError
             The disk has no room. What was computed stays.
 
@@ -400,6 +410,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         names = self.get_feature_names_out()
         return write_features(*self._inputs(X), names, destination, overwrite)
 
+    @survives_fork
     def get_feature_names_out(self, input_features=None):
         """Return a name for every feature, such as ``resnet50_layer3_avg_017``.
 
@@ -428,6 +439,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags
 
+    @survives_fork
     def __getstate__(self):
         state = super().__getstate__()
         if isinstance(self.model, Module):
@@ -435,14 +447,14 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         return state
 
     def _extract(self, X):
-        outputs = extract_features(*self._inputs(X))
+        outputs, _ = extract_features(*self._inputs(X))
         return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
 
     def _extract_part(self, X, neck):
         """Return the features of some of very many images."""
         X, neck, cache, settings = self._inputs(X, neck)
         settings = replace(settings, n_images=sys.maxsize)
-        outputs = extract_features(X, neck, cache, settings)
+        outputs, _ = extract_features(X, neck, cache, settings)
         return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
 
     def _inputs(self, X, neck=None):

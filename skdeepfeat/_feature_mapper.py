@@ -8,6 +8,7 @@ from PIL import Image
 
 from ._errors import did_you_mean
 from ._feature_extractor import PretrainedFeatureExtractor
+from ._forks import survives_fork
 
 __all__ = ["FeatureMapper"]
 
@@ -54,7 +55,8 @@ class FeatureMapper:
     A batch is a dict of arrays or lists, a pandas or polars data frame or a pyarrow
     table, and so is the result. Each row of features is a vector of float32.
 
-    `BadImageError.row` counts from the beginning of the batch.
+    `BadImageError.row` and `NonFiniteOutputError.rows` count from the beginning of
+    the batch.
 
     Examples
     --------
@@ -106,6 +108,7 @@ class FeatureMapper:
         self._extractor._validate_params()
         self._neck = None
 
+    @survives_fork
     def __call__(self, batch):
         """Return a batch with the features of its images.
 
@@ -123,6 +126,8 @@ class FeatureMapper:
             If it is none of these, is a single row, or lacks the column.
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read.
         """
         columns = _columns_of(batch)
         if self.image_column not in columns:

@@ -18,7 +18,8 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from ._device import PRECISIONS, free_device_memory, resolve_device
-from ._errors import TrainingDivergedError
+from ._errors import NonFiniteOutputError, TrainingDivergedError
+from ._forks import survives_fork
 from ._handed_out import HandsOutParameters
 from ._image_input import tag_image_input, validate_images
 from ._onnx import export_network
@@ -33,6 +34,7 @@ from .extraction import (
     extract_features,
     list_failures,
     load_pixels,
+    non_finite_error,
     warn_of,
 )
 from .necks import resolve_neck
@@ -182,6 +184,7 @@ class BaseFineTune(
 
     # -- Using
 
+    @survives_fork
     def transform(self, X):
         """Return the features of the tuned neck: what enters the head.
 
@@ -193,10 +196,16 @@ class BaseFineTune(
         -------
         features : ndarray of float32, shape (n_samples, n_features_out)
             Cached under the tuned weights' own digest.
+
+        Raises
+        ------
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is.
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        [features] = extract_features(
+        [features], _ = extract_features(
             X, self._fitted_neck(), open_cache(self.cache), self._settings()
         )
         return features
@@ -222,12 +231,15 @@ class BaseFineTune(
         )
         if of_all:
             _refuse(extraction.failures())
-        [features] = extraction.fetch(np.arange(len(extraction)))
+        rows = np.arange(len(extraction))
+        [features] = extraction.fetch(rows)
         if failures := extraction.failures():
             if of_all:
                 _refuse(failures)
             warn_of(failures)
-        return apply_head(self.head_, features)
+        return _checked_outputs(
+            self.head_, apply_head(self.head_, features), extraction.failed(rows)
+        )
 
     def _outputs_of_views(self, X, of_all):
         """Return the mean outputs of several views of each image."""
@@ -242,6 +254,8 @@ class BaseFineTune(
             warn_of(failures)
         device = resolve_device(self.device)
         outputs = np.zeros((len(pixels), _last_linear(self.head_).out_features))
+        failed, refused = np.zeros((2, len(pixels)), dtype=bool)
+        failed[[failure.row for failure in failures]] = True
         views = VIEWS[self.test_time_augmentation]
         n_at_once = neck.suggested_batch_size(device)
         with neck.loaded(device, self.precision) as run:
@@ -251,13 +265,19 @@ class BaseFineTune(
                     view = cut_view(part, size, place)
                     view = view[:, :, ::-1] if mirrored else view
                     [features] = run(np.ascontiguousarray(view))
-                    rows = apply_head(self.head_, features)
-                    outputs[start : start + n_at_once] += rows / len(views)
-        outputs[[failure.row for failure in failures]] = np.nan
-        return outputs
+                    rows = slice(start, start + len(view))
+                    refused[rows] |= ~np.isfinite(features).all(axis=1)
+                    outputs[rows] += apply_head(self.head_, features) / len(views)
+        # The pixels of images that could not be read are zero.
+        outputs[failed] = np.nan
+        if (refused & ~failed).any():
+            rows = np.flatnonzero(refused & ~failed).tolist()
+            raise non_finite_error(neck, self.precision, rows)
+        return _checked_outputs(self.head_, outputs, failed)
 
     # -- Keeping
 
+    @survives_fork
     def save(self, path):
         """Write the fitted estimator into one file, without code in it.
 
@@ -285,6 +305,7 @@ class BaseFineTune(
         save_estimator(path, self)
 
     @classmethod
+    @survives_fork
     def load(cls, path, *, model=None):
         """Return the estimator that `save` wrote; it predicts the same to the last bit.
 
@@ -307,6 +328,7 @@ class BaseFineTune(
         """
         return load_estimator(path, cls, model)
 
+    @survives_fork
     def to_onnx(self, path):
         """Write the fitted estimator as one ONNX file, which needs no Python to run.
 
@@ -328,8 +350,9 @@ class BaseFineTune(
         The input ``images`` is uint8 of shape (n, height, width, 3): RGB, already
         resized and cropped to the size that the network sees. Everything after that is
         in the file. The output, within 1e-4 of this estimator's own at
-        ``precision="float32"``, is ``probabilities`` as of `predict_proba`, or
-        ``targets`` as of a regressor's `predict`. The file's metadata has how images
+        ``precision="float32"``, is ``probabilities`` as of `predict_proba`;
+        ``decision_function`` as of that method, if `loss` estimates no probabilities;
+        or ``targets`` as of a regressor's `predict`. The file's metadata has how images
         are to be resized (``preprocessing``, as JSON), and a classifier's ``classes``.
         """
         check_is_fitted(self)
@@ -349,9 +372,11 @@ class BaseFineTune(
         """Return what makes the result of raw outputs, its name, and notes on it."""
         raise NotImplementedError
 
+    @survives_fork
     def __getstate__(self):
         return pack_fitted(super().__getstate__())
 
+    @survives_fork
     def __setstate__(self, state):
         super().__setstate__(state)
         unpack_fitted(self)
@@ -371,8 +396,25 @@ def _refuse(failures):
     more = ", ..." if len(rows) > 10 else ""
     raise ValueError(
         f"{len(rows)} image(s) could not be read, so they have no label (rows "
-        f"{str(rows[:10])[:-1]}{more}]). predict_proba gives rows of NaN for them:\n"
+        f"{str(rows[:10])[:-1]}{more}]). predict_proba (or decision_function) gives "
+        "rows of NaN for them:\n"
         f"{list_failures(failures)}"
+    )
+
+
+def _checked_outputs(head, outputs, failed):
+    """Return a head's outputs, which are finite but for images that failed."""
+    outputs[failed] = np.nan
+    refused = ~np.isfinite(outputs).all(axis=1) & ~failed
+    if not refused.any():
+        return outputs
+    sound = all(bool(torch.isfinite(weight).all()) for weight in head.parameters())
+    raise NonFiniteOutputError(
+        "The features are finite, and the cause is the head that was fitted to them: "
+        + ("its outputs overflow. " if sound else "its weights are NaN or infinite. ")
+        + "Fit it anew, with a smaller 'learning_rate' or without images whose "
+        "features are extremely large.",
+        np.flatnonzero(refused).tolist(),
     )
 
 

@@ -3,20 +3,44 @@
 import numbers
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 from torch import nn
 
 from ._fine_tune import BaseFineTune
+from ._forks import survives_fork
 from ._targets import Targets, checked_weights, checked_y, is_given
-from .training import CLASSIFICATION_LOSSES
+from .training import CLASSIFICATION_LOSSES, has_probabilities
 
 __all__ = ["FineTuneClassifier"]
+
+
+def _estimates_probabilities(estimator):
+    """Return True, or raise the AttributeError of a method that is not offered."""
+    if has_probabilities(estimator.loss):
+        return True
+    raise AttributeError(
+        f"probability estimates are not available for loss={estimator.loss!r}. Use "
+        "decision_function, or fit with loss='cross_entropy'."
+    )
+
+
+class _DecisionFunction(nn.Module):
+    """From raw outputs to what `decision_function` returns, for ONNX."""
+
+    def __init__(self, is_binary):
+        super().__init__()
+        self.is_binary = is_binary
+
+    def forward(self, outputs):
+        return outputs[:, 1] - outputs[:, 0] if self.is_binary else outputs
 
 
 class FineTuneClassifier(ClassifierMixin, BaseFineTune):
@@ -212,11 +236,13 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         The new head, on the CPU.
     history_ : DataFrame
         One row for each epoch: phase ("head" or "body"), epoch, train_loss,
-        validation_loss, validation_score, learning_rate, seconds.
+        validation_loss, validation_score, learning_rate, seconds. `partial_fit`, and
+        `fit` with ``warm_start=True``, add their epochs to those before.
     n_epochs_ : int
-        Epochs of phase two.
+        Epochs of phase two, with those of the fits that this one went on from.
     best_epoch_, best_validation_score_ : int, float or None
-        With early stopping: the epoch whose weights were kept, and its score.
+        With early stopping: the epoch of phase two whose weights were kept, as
+        `history_` counts them, and its score. None after a fit without.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -354,6 +380,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.random_state = random_state
         self.verbose = verbose
 
+    @survives_fork
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Fit a new head, then body and head together.
 
@@ -376,14 +403,19 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
         TrainingDivergedError
-            The loss is no longer a number. The estimator is fitted nevertheless, with
-            the weights of the last good epoch.
+            The loss, or an output for the validation set, is no longer a finite number.
+            The estimator is fitted nevertheless, with the weights of the last good
+            epoch.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The estimator is then as it was.
         OutOfMemoryError
             Not even one image can be trained in the memory of the device.
         """
         reset = not self._continues()
         return self._fit(*self._prepare(X, y, sample_weight, X_val, y_val, reset=reset))
 
+    @survives_fork
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one epoch on a part of the data, with a constant learning rate.
 
@@ -485,6 +517,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return accuracy_score(targets.values, outputs.argmax(1))
         return accuracy_score(targets.values > 0.5, outputs > 0)
 
+    @survives_fork
     def decision_function(self, X):
         """Return the scores of the classes, before the softmax.
 
@@ -498,12 +531,17 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             For two classes of shape (n_samples,): how much higher the second's is.
         """
         outputs = self._outputs(X)
-        if self.multilabel_ or outputs.shape[1] > 2:
-            return outputs
-        return outputs[:, 1] - outputs[:, 0]
+        return outputs[:, 1] - outputs[:, 0] if self._is_binary() else outputs
 
+    def _is_binary(self):
+        return not self.multilabel_ and len(self.classes_) == 2
+
+    @available_if(_estimates_probabilities)
+    @survives_fork
     def predict_proba(self, X):
         """Return the probability of each class.
+
+        Only with a `loss` whose outputs estimate probabilities, ``"cross_entropy"``.
 
         Parameters
         ----------
@@ -522,6 +560,29 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return outputs / outputs.sum(axis=1, keepdims=True)
 
+    @available_if(_estimates_probabilities)
+    @survives_fork
+    def predict_log_proba(self, X):
+        """Return the logarithm of the probability of each class.
+
+        Only with a `loss` whose outputs estimate probabilities, ``"cross_entropy"``.
+
+        Parameters
+        ----------
+        X : array-like of images
+
+        Returns
+        -------
+        log_probabilities : ndarray of float64, shape (n_samples, n_classes)
+            The logarithms of what `predict_proba` returns, also where that is rounded
+            to 0.
+        """
+        outputs = self._outputs(X)
+        if self.multilabel_:
+            return -np.logaddexp(0, -outputs)
+        return log_softmax(outputs, axis=1)
+
+    @survives_fork
     def predict(self, X):
         """Return the label with the highest score.
 
@@ -539,7 +600,10 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             With ``on_error="nan"``: images could not be read, and there is no label
             for "unknown". Missing files are seen before anything is computed, damaged
             ones when they are decoded; what was computed is then in the cache.
-            `predict_proba` gives rows of NaN.
+            `predict_proba` and `decision_function` give rows of NaN.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read.
+            No other method returns anything for it either.
         """
         outputs = self._outputs(X, of_all=True)
         if self.multilabel_:
@@ -547,8 +611,11 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         return self.classes_[outputs.argmax(axis=1)]
 
     def _onnx_result(self):
+        notes = {"classes": self.classes_.tolist()}
+        if not has_probabilities(self.loss):
+            return _DecisionFunction(self._is_binary()), "decision_function", notes
         finish = nn.Sigmoid() if self.multilabel_ else nn.Softmax(dim=1)
-        return finish, "probabilities", {"classes": self.classes_.tolist()}
+        return finish, "probabilities", notes
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

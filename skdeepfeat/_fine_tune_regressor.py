@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from ._fine_tune import BaseFineTune
+from ._forks import survives_fork
 from ._onnx import ScaleTargets
 from ._targets import Targets, checked_weights, checked_y, is_given
 from .training import REGRESSION_LOSSES
@@ -194,11 +195,13 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         The new head, on the CPU.
     history_ : DataFrame
         One row for each epoch: phase ("head" or "body"), epoch, train_loss,
-        validation_loss, validation_score, learning_rate, seconds.
+        validation_loss, validation_score, learning_rate, seconds. `partial_fit`, and
+        `fit` with ``warm_start=True``, add their epochs to those before.
     n_epochs_ : int
-        Epochs of phase two.
+        Epochs of phase two, with those of the fits that this one went on from.
     best_epoch_, best_validation_score_ : int, float or None
-        With early stopping: the epoch whose weights were kept, and its score.
+        With early stopping: the epoch of phase two whose weights were kept, as
+        `history_` counts them, and its score. None after a fit without.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -330,6 +333,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.random_state = random_state
         self.verbose = verbose
 
+    @survives_fork
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
         """Fit a new head, then body and head together.
 
@@ -351,14 +355,19 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         BadImageError
             With ``on_error="raise"``: an image cannot be read.
         TrainingDivergedError
-            The loss is no longer a number. The estimator is fitted nevertheless, with
-            the weights of the last good epoch.
+            The loss, or an output for the validation set, is no longer a finite number.
+            The estimator is fitted nevertheless, with the weights of the last good
+            epoch.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The estimator is then as it was.
         OutOfMemoryError
             Not even one image can be trained in the memory of the device.
         """
         reset = not self._continues()
         return self._fit(*self._prepare(X, y, sample_weight, X_val, y_val, reset=reset))
 
+    @survives_fork
     def partial_fit(self, X, y, sample_weight=None):
         """Train one epoch on a part of the data, with a constant learning rate.
 
@@ -417,6 +426,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     def _score_outputs(self, outputs, targets):
         return r2_score(targets.values, outputs) if len(outputs) > 1 else np.nan
 
+    @survives_fork
     def predict(self, X):
         """Return the targets.
 
@@ -428,6 +438,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         -------
         targets : ndarray of float64, shape (n_samples,) or (n_samples, n_targets)
             With ``on_error="nan"``, NaN for images that could not be read.
+
+        Raises
+        ------
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read.
         """
         values = self._outputs(X) * self._y_scale + self._y_mean
         return values[:, 0] if self._y_ndim == 1 else values

@@ -7,6 +7,7 @@ HTML, that a value is not to be shown.
 
 from collections.abc import MutableMapping
 
+from ._forks import survives_fork
 from .cache import MappingCache
 
 __all__ = ["HandsOutParameters", "StorageOptions"]
@@ -21,6 +22,11 @@ class StorageOptions(dict):
 
 class HandsOutParameters:
     """Estimators with the parameters `cache` and `storage_options`."""
+
+    @survives_fork
+    def __sklearn_clone__(self):
+        # It may copy a network.
+        return super().__sklearn_clone__()
 
     def get_params(self, deep=True):
         """Return the parameters of this estimator.

@@ -10,7 +10,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, validate_params
 from torch import nn
 
-from ._errors import BadImageError, TrainingDivergedError
+from ._errors import BadImageError, NonFiniteOutputError, TrainingDivergedError
+from ._forks import survives_fork
 from ._phases import begin_fit
 from ._trial import own_random_state, require_fine_tune
 from .extraction import load_pixels
@@ -78,6 +79,7 @@ class LearningCheck:
         return self.message
 
 
+@survives_fork
 @validate_params(
     {
         "n_samples": [Interval(numbers.Integral, 2, None, closed="left")],
@@ -116,6 +118,8 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     ------
     BadImageError
         With ``on_error="raise"``: one of the images cannot be read.
+    NonFiniteOutputError
+        The network returns NaN or infinite values for an image before any training.
 
     References
     ----------
@@ -149,6 +153,8 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
         score = _score(trial, X, prepared[1])
     except BadImageError as error:
         raise error.at(int(rows[error.row]), error.origin) from None
+    except NonFiniteOutputError as error:
+        raise error.at(sorted(rows[list(error.rows)].tolist())) from None
     can_learn = not diverged and score >= _ENOUGH[targets.task]
     words = _in_words(score, losses, len(rows), targets.task)
     if can_learn:
@@ -221,8 +227,8 @@ def _train(trial, prepared):
     neck, rows, _ = fit.prepare_head()
     records, diverged = fit.history, False
     if fit.tunes_body:
-        _, data = fit.load(neck, rows)
-        body, run = fit.training_run(neck, len(rows))
+        _, data, _ = fit.load(neck, rows)
+        body, run = fit.training_run(neck, len(data))
         fit.processes.copy_from_first(run.model)
         _quicken_statistics(body)
         try:
@@ -248,12 +254,14 @@ def _quicken_statistics(body):
 
 
 def _score(trial, X, targets):
-    """Return the score on the images that have finite outputs."""
-    outputs = trial._outputs(X)
-    good = np.isfinite(outputs).all(axis=1)
-    if not good.any():
+    """Return the score on the images that can be read, NaN if it is not a number."""
+    try:
+        outputs = trial._outputs(X)
+    except NonFiniteOutputError:
         return math.nan
-    return float(trial._score_outputs(outputs[good], targets.take(good)))
+    # With on_error="nan", images that could not be read have outputs of NaN.
+    read = ~np.isnan(outputs).all(axis=1)
+    return float(trial._score_outputs(outputs[read], targets.take(read)))
 
 
 def _in_words(score, losses, n_samples, task):

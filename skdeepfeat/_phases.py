@@ -19,7 +19,9 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ._device import free_device_memory, is_out_of_memory, resolve_device
+from ._errors import NonFiniteOutputError, TrainingDivergedError
 from ._fingerprint import digest_arrays
+from ._forks import undisturbed_by_forks
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 from .cache import open_cache
 from .extraction import extract_features, load_pixels
@@ -56,6 +58,11 @@ _HEAD_BATCH_SIZE = 64
 # without making a large one wait.
 _AUTO_STEPS = 1500
 _AUTO_EPOCHS = (8, 30)
+
+_NOTHING_TO_FIT = (
+    "No image of X could be read and has a sample weight above 0, so there is nothing "
+    "to fit."
+)
 
 # Parameters that a result does not depend on, so a checkpoint does not mind them.
 _NOT_PART_OF_A_RESULT = {
@@ -105,7 +112,9 @@ class _Fit:
     head, body : Module or None
         The result; `body` is None where it was left as it came.
     history : list of dict
-    n_epochs : int
+        Of this fit and of those that it goes on from.
+    n_epochs, n_earlier_epochs : int
+        Epochs of phase two, with those of earlier fits; and those alone.
     best_epoch, best_score : int, float or None
     """
 
@@ -124,14 +133,28 @@ class _Fit:
             read_checkpoint_header(self["checkpoint"]) if self["checkpoint"] else None
         )
         self.seed = self.processes.same_for_all(self._draw_seed())
-        self.head = self.body = self.best_epoch = self.best_score = None
-        self.history, self.n_epochs, self.interrupted = [], 0, False
+        self.head = self.body = None
+        self.interrupted = False
+        self._begin_history()
         self.loss = make_loss(
-            self["loss"], label_smoothing=self.parameters.get("label_smoothing", 0.0)
+            self["loss"],
+            targets.task,
+            label_smoothing=self.parameters.get("label_smoothing", 0.0),
         )
 
     def __getitem__(self, name):
         return self.parameters[name]
+
+    def _begin_history(self):
+        """Go on from the history of the fit that this one goes on from."""
+        est = self.estimator
+        self.history, self.n_epochs = [], 0
+        self.best_epoch = self.best_score = None
+        if self._continues():
+            self.history, self.n_epochs = est.history_.to_dict("records"), est.n_epochs_
+            self.best_epoch = est.best_epoch_
+            self.best_score = est.best_validation_score_
+        self.n_earlier_epochs = self.n_epochs
 
     def _draw_seed(self):
         if self.estimator.random_state is None and self.held is not None:
@@ -161,11 +184,10 @@ class _Fit:
             To train on; and for validation, or None.
         """
         neck, head = self._starting_point()
-        features = self._extract(neck, self.X)
-        good = ~np.isnan(features).all(axis=1)
+        features, failed = self._extract(neck, self.X)
         # A weight of zero takes a row out: it must not count in the statistics of a
         # standardisation or a batch normalisation either.
-        rows, held_out = self._split(np.flatnonzero(good & (self.weights > 0)))
+        rows, held_out = self._split(np.flatnonzero(~failed & (self.weights > 0)))
         if head is None:
             judge = self._features_to_judge(neck, features, held_out)
             head = self._fit_head(features[rows], rows, judge)
@@ -194,9 +216,11 @@ class _Fit:
         """Return (features, targets) of the validation rows, or None."""
         if self.validation is not None:
             X_val, targets = self.validation
-            features = self._extract(neck, X_val)
-            usable = ~np.isnan(features).all(axis=1)
-            return features[usable], targets.take(usable)
+            try:
+                features, failed = self._extract(neck, X_val)
+            except NonFiniteOutputError as error:
+                raise error.at(error.rows, "X_val") from None
+            return features[~failed], targets.take(~failed)
         if held_out is not None:
             return features[held_out], self.targets.take(held_out)
         return None
@@ -204,16 +228,13 @@ class _Fit:
     def _extract(self, neck, X):
         est = self.estimator
         cache = open_cache(est.cache)
-        [features] = extract_features(X, neck, cache, self.settings)
-        return features
+        [features], failed = extract_features(X, neck, cache, self.settings)
+        return features, failed
 
     def _split(self, rows):
         """Return the rows to train on, and those held out for validation or None."""
         if len(rows) == 0:
-            raise ValueError(
-                "No image of X could be read and has a sample weight above 0, so there "
-                "is nothing to fit."
-            )
+            raise ValueError(_NOTHING_TO_FIT)
         if not self["early_stopping"] or self.validation is not None:
             return rows, None
         single = self.targets.task == "single"
@@ -258,7 +279,12 @@ class _Fit:
                 )
             by_gradient = True
         if by_gradient:
-            self._train_head(head, standard, rows, judge)
+            try:
+                self._train_head(head, standard, rows, judge)
+            except TrainingDivergedError:
+                fold_standardisation(head, mean, scale)
+                self.head = head
+                raise
         else:
             weights = self._weights_of(rows).numpy().astype(np.float64)
             fit_linear_head(
@@ -321,13 +347,21 @@ class _Fit:
             def validate(model):
                 return self._judge(apply_head(model, judge[0], self.device), judge[1])
 
-        run.fit(data, validate)
-        self.history += run.history
-        self.interrupted = run.interrupted
-        head.cpu().eval()
+        try:
+            run.fit(data, validate)
+        finally:
+            self.history += run.history
+            self.interrupted = run.interrupted
+            head.cpu().eval()
 
     def _judge(self, outputs, targets):
         """Return (loss, score) of raw outputs."""
+        if not np.isfinite(outputs).all():
+            raise TrainingDivergedError(
+                "The network's outputs for the validation set were NaN or infinite. "
+                "The estimator has the weights of the last good epoch. Choose a "
+                f"smaller 'learning_rate' (now {self['learning_rate']:g})."
+            )
         loss = self.loss(torch.from_numpy(outputs).float(), targets.tensor())
         score = self.estimator._score_outputs(outputs, targets)
         return float(loss.mean()), float(score)
@@ -336,7 +370,9 @@ class _Fit:
 
     def _tune(self, neck, rows, held_out):
         try:
-            pixels, data = self.load(neck, rows)
+            pixels, data, failed = self.load(neck, rows)
+            if held_out is not None:
+                held_out = held_out[~failed[held_out]]
             validate = self._pixel_validation(pixels, held_out, neck)
         except KeyboardInterrupt:
             warnings.warn(
@@ -346,7 +382,7 @@ class _Fit:
                 stacklevel=2,
             )
             return
-        body, run = self.training_run(neck, len(rows), validate is not None)
+        body, run = self.training_run(neck, len(data), validate is not None)
         after_epoch = self._resume(run, data)
         n_before = len(self.history)
         try:
@@ -354,17 +390,41 @@ class _Fit:
         finally:
             self.body = body.network
             self.history = self.history[:n_before] + run.history
-            self.n_epochs, self.best_epoch = run.epoch, run.best_epoch
-            self.best_score = run.best_score if run.best_epoch else None
+            self.n_epochs = self.n_earlier_epochs + run.epoch
+            if run.epoch:
+                # Without early stopping the weights are those of the last epoch.
+                is_best = run.best_epoch is not None and self["early_stopping"]
+                best = self.n_earlier_epochs + (run.best_epoch or 0)
+                self.best_epoch = best if is_best else None
+                self.best_score = run.best_score if is_best else None
 
     def load(self, neck, rows):
-        """Return the pixels of all images, and the `PixelData` of some rows."""
-        pixels, _ = load_pixels(
+        """Return pixels, data, and which of the images could not be read.
+
+        Parameters
+        ----------
+        neck : Neck
+        rows : ndarray of int
+            Those that are trained on.
+
+        Returns
+        -------
+        pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        data : PixelData
+            Of `rows`, without those that can no longer be read.
+        failed : ndarray of bool, shape (n_images,)
+        """
+        pixels, failures = load_pixels(
             self.X,
             with_margin(neck.preprocessing),
             self.settings,
             MAX_BYTES_IN_MEMORY,
         )
+        failed = np.zeros(len(pixels), bool)
+        failed[[failure.row for failure in failures]] = True
+        rows = rows[~failed[rows]]
+        if len(rows) == 0:
+            raise ValueError(_NOTHING_TO_FIT)
         data = PixelData(
             pixels,
             self.targets.take(rows).tensor(),
@@ -372,7 +432,7 @@ class _Fit:
             Augmentation(self["augment"], neck.preprocessing.crop),
             rows,
         )
-        return pixels, data
+        return pixels, data, failed
 
     def training_run(self, neck, n, validated=False):
         """Return a body of its own and the `TrainingRun` of it with the head."""
@@ -423,6 +483,7 @@ class _Fit:
             mixup=self["mixup"],
             n_iter_no_change=self["n_iter_no_change"] if stops else None,
             seed=self.seed,
+            first_epoch=self.n_earlier_epochs,
             verbose=self.settings.verbose,
         )
 
@@ -478,6 +539,7 @@ class _Fit:
             return None
         header = {
             "seed": self.seed,
+            "first_epoch": self.n_earlier_epochs,
             "parameters": self._describe_parameters(),
             "network": _digest_weights(run.model.neck),
             "data": digest_arrays(
@@ -509,6 +571,8 @@ class _Fit:
         ]
         if held.get("network") != header["network"]:
             other.append("the network's weights")
+        if held.get("first_epoch") != header["first_epoch"]:
+            other.append("the number of epochs before it")
         if held["data"] != header["data"]:
             other.append("the images, targets or weights")
         if held["seed"] != header["seed"]:
@@ -537,6 +601,7 @@ def _describe(value):
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
+@undisturbed_by_forks()
 def apply_head(head, features, device=None):
     """Return raw outputs as float64; rows of NaN stay such."""
     head.eval()
@@ -545,6 +610,7 @@ def apply_head(head, features, device=None):
         return head(rows.to(device) if device else rows).cpu().double().numpy()
 
 
+@undisturbed_by_forks()
 def _centre_outputs(model, images, size, n_at_once, device):
     """Return raw outputs of the centres of stored images as float64."""
     model.eval()

@@ -5,11 +5,13 @@ import threading
 
 import torch
 
+from ._forks import released_after_fork, undisturbed_by_forks
+
 __all__ = ["RandomStream", "seeded"]
 
 # torch.nn.init and dropout draw from the one global generator, so two threads that
 # use it at the same time would draw from each other's seeds.
-_LOCK = threading.RLock()
+_LOCK = released_after_fork(threading.RLock())
 
 
 class RandomStream:
@@ -42,7 +44,8 @@ class RandomStream:
     @contextlib.contextmanager
     def drawing(self):
         """Let what is drawn inside come from this stream, from where it was left."""
-        with _LOCK, contextlib.ExitStack() as stack:
+        # torch's generators have locks of their own, too.
+        with undisturbed_by_forks(), _LOCK, contextlib.ExitStack() as stack:
             # MPS has one generator, and no device to name.
             if self._accelerator is not None and self._device.type != "mps":
                 stack.enter_context(self._accelerator.device(self._device))

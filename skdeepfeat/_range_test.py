@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from tqdm.auto import tqdm
 
 from ._errors import TrainingDivergedError
+from ._forks import survives_fork
 from ._phases import begin_fit
 from ._trial import own_random_state, require_fine_tune
 
@@ -49,6 +50,7 @@ class LearningRateRangeTest:
     suggestion: float
 
 
+@survives_fork
 @validate_params(
     {
         "min_learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
@@ -166,7 +168,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
     fit = begin_fit(trial, *prepared, plan=plan)
     neck, rows, _ = fit.prepare_head()
     head = copy.deepcopy(fit.head)
-    _, data = fit.load(neck, rows)
+    _, data, _ = fit.load(neck, rows)
     losses = _losses_at(fit, neck, data, rates, _make_stop(len(rates)))
     if len(losses) < 2:
         raise TrainingDivergedError(

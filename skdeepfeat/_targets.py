@@ -32,8 +32,14 @@ class Targets:
 
     def tensor(self):
         """Return the values as the losses want them."""
-        kind = torch.int64 if self.task == "single" else torch.float32
-        return torch.as_tensor(self.values).to(kind)
+        return torch.as_tensor(self.values).to(_TYPES[self.task])
+
+
+_TYPES = {
+    "single": torch.int64,
+    "multilabel": torch.float32,
+    "regression": torch.float32,
+}
 
 
 def checked_weights(sample_weight, y):

@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Iterator
 
+from ._forks import in_child, released_after_fork
+
 __all__ = ["all_cores", "others_wait"]
 
 # torch and joblib are imported where they are needed: the cache uses this file too,
@@ -16,9 +18,15 @@ __all__ = ["all_cores", "others_wait"]
 _FOLLOWED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _SET_WITH_THEM = ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-_guard = threading.Lock()
+_guard = released_after_fork(threading.Lock())
 _n_owners = 0  # how many `others_wait` there are, in all threads
 _mine = threading.local()
+
+
+@in_child
+def _forget_owners() -> None:
+    global _n_owners
+    _n_owners = 0  # those of the parent's threads
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ PACKAGE = pathlib.Path(skdeepfeat.__file__).parent
 
 # Rooms of one floor do not know each other; every room may use those of lower floors.
 FLOORS = {
+    "_forks": -1,
     "_address": 0,
     "_errors": 0,
     "_optional": 0,

@@ -39,8 +39,9 @@ class _RowCache:
             ``compute(indices)``, `indices` being an int array of positions in
             `keys`, returns an iterator of ``(indices, blocks)``: some of these
             positions and, for each of `namespaces` and then of ``also()``, an array of
-            shape (len(indices), n_features). Positions that it leaves out have failed.
-            Called once, and only if something is missing; closed in any case.
+            shape (len(indices), n_features), of finite values. Positions that it leaves
+            out have failed. Called once, and only if something is missing; closed in
+            any case.
         n_features : callable
             Returns the lengths of the namespaces' rows. Called only when neither
             stored nor computed rows tell.
@@ -48,7 +49,8 @@ class _RowCache:
             Returns namespaces of the same network, whose rows `compute` computes
             besides, to be found later. They are not read or returned, and are in memory
             only until they are stored; that they are missing is no reason to compute
-            anything. Called before `compute`, and not at all where nothing is kept.
+            anything. Rows that are not finite are not stored. Called before `compute`,
+            and not at all where nothing is kept.
         place : str, default=""
             Where `compute` works, such as a device. The threads of one process and
             the workers of one pool compute in turn in one place.
@@ -56,11 +58,13 @@ class _RowCache:
         Returns
         -------
         list of ndarray of float32, shape (len(keys), n_features)
-            One for each namespace. Rows that failed are NaN. A row computed with NaN
-            in it is returned as it is but not stored; infinite values are.
+            One for each namespace. Rows that failed, which `compute` knows, are filled
+            with NaN.
 
         Raises
         ------
+        ValueError
+            If `compute` yields rows of another shape, or values that are not finite.
         Exception
             What `compute` raises, unchanged; what it yielded before is stored.
 

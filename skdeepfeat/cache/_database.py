@@ -253,7 +253,13 @@ def _size_of(path: str) -> int:
 
 def _connection(uri: str, timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        uri, uri=True, timeout=timeout, isolation_level=None, cached_statements=32
+        uri,
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+        cached_statements=32,
+        # Before a fork, whichever thread forks closes it.
+        check_same_thread=False,
     )
     # Labels of a damaged file need not be UTF-8.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")

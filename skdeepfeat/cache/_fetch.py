@@ -141,21 +141,30 @@ class _Job:
                 f"compute must yield one array for each of {len(self._computed)} "
                 f"namespaces. Got {len(blocks)}."
             )
+        refused = []
         for k, block in enumerate(blocks):
             block = np.asarray(block, dtype="<f4")
             _check_block(block, len(indices), self._width(k), self._computed[k])
-            # Infinite values are what the network says. NaN marks a failure, so a row
-            # that has one is handed on but not taken for known next time.
-            sound = np.flatnonzero(~np.isnan(block).any(axis=1))
+            finite = np.flatnonzero(np.isfinite(block).all(axis=1))
             rows, buffers = self._pending[k]
-            rows.extend(indices[sound].tolist())
+            rows.extend(indices[finite].tolist())
             if k < len(self.sheets):
-                self.sheets[k].put(indices, block)
-                buffers.extend(map(self.sheets[k].stored_form, indices[sound].tolist()))
+                if len(finite) < len(block):
+                    refused.append(self._computed[k].label)
+                    block = block[finite]
+                self.sheets[k].put(indices[finite], block)
+                buffers.extend(
+                    map(self.sheets[k].stored_form, indices[finite].tolist())
+                )
             else:
                 self._also_widths[k - len(self.sheets)] = block.shape[1]
-                buffers.extend(block[sound])  # a copy: the block may be used again
+                buffers.extend(block[finite])  # a copy: the block may be used again
             self._pending_bytes += block.nbytes
+        if refused:
+            raise ValueError(
+                "compute must yield finite rows and leave out the positions that "
+                f"failed. It yielded NaN or infinite values for {refused[0]!r}."
+            )
 
     def _width(self, k: int) -> int | None:
         n_sheets = len(self.sheets)

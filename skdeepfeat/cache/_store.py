@@ -7,12 +7,14 @@ the answer that an empty store would give.
 import contextlib
 import logging
 import sqlite3
+import weakref
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from .._filestat import FileStat
+from .._forks import before_fork, undisturbed_by_forks
 from .._threads import others_wait
 from . import _memo, _rows
 from ._database import Database
@@ -67,6 +69,7 @@ class Store:
         self._hits = []
         self._written = []
         self._damaged = set()
+        _stores.add(self)
 
     def __enter__(self):
         return self
@@ -223,6 +226,7 @@ class Store:
 
     # -- Faults
 
+    @undisturbed_by_forks()
     def run(
         self,
         operation: Callable[[sqlite3.Connection], Any],
@@ -272,6 +276,7 @@ class Store:
             self._handle = self.database.open(create=create)
         return self._handle is not None
 
+    @undisturbed_by_forks()
     def _close(self) -> None:
         if self._handle is not None:
             self._handle.close()
@@ -364,6 +369,7 @@ class Store:
             _rows.evict(connection, int(0.9 * limit) - n_bytes, protected)
             return _rows.live_bytes(connection) + n_bytes <= limit
 
+    @undisturbed_by_forks()
     def _touch(self) -> None:
         """Mark the rows that were read as used; where that cannot be, let it be."""
         now = int(self._clock())
@@ -376,6 +382,21 @@ class Store:
         except (StoreDamaged, StoreUnavailable) as fault:
             logger.debug("Use of rows was not noted: %s", fault)
             self._close()
+
+
+# Those that may have a connection.
+_stores = weakref.WeakSet()
+
+
+@before_fork
+def _close_connections() -> None:
+    """Close all connections, which must not get into a forked child.
+
+    It would take locks of its parent's for its own. Stores connect again when they need
+    to.
+    """
+    for store in list(_stores):
+        store._close()
 
 
 def _find(

@@ -2,6 +2,7 @@
 
 from ._failures import list_failures, warn_of
 from ._features import Extraction, extract_features
+from ._finite import non_finite_error
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
 from ._writing import check_destination, write_features
@@ -13,6 +14,7 @@ __all__ = [
     "extract_features",
     "list_failures",
     "load_pixels",
+    "non_finite_error",
     "warn_of",
     "write_features",
 ]

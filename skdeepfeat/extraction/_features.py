@@ -19,6 +19,7 @@ from ..cache import Namespace
 from ..images import make_image_source
 from ._compute import compute_rows
 from ._failures import warn_of, with_duplicates
+from ._finite import FiniteRows, non_finite_error
 from ._shards import compute_in_shards, count_workers
 
 __all__ = ["Extraction", "extract_features"]
@@ -38,20 +39,25 @@ def extract_features(X, neck, cache, settings):
 
     Returns
     -------
-    list of ndarray of float32, shape (n_images, n_features of the output)
+    outputs : list of ndarray of float32, shape (n_images, n_features of the output)
         One array for each of the neck's outputs. Row i belongs to image i; with
-        ``on_error="nan"`` it is NaN where image i could not be read.
+        ``on_error="nan"`` it is filled with NaN where image i could not be read.
+    failed : ndarray of bool, shape (n_images,)
+        Which images could not be read.
 
     Raises
     ------
     BadImageError
         With ``on_error="raise"``, at the first image that cannot be read.
+    NonFiniteOutputError
+        As `Extraction.fetch` does.
     """
     extraction = Extraction(X, neck, cache, settings)
-    outputs = extraction.fetch(np.arange(len(extraction)))
+    rows = np.arange(len(extraction))
+    outputs = extraction.fetch(rows)
     if failures := extraction.failures():
         warn_of(failures)
-    return outputs
+    return outputs, extraction.failed(rows)
 
 
 class Extraction:
@@ -135,6 +141,8 @@ class Extraction:
         -------
         ndarray of bool
         """
+        if not self._failures:
+            return np.zeros(len(rows), bool)
         bad = {self.digests[row] for row in self._failures}
         return np.array([self.digests[row] in bad for row in rows.tolist()], bool)
 
@@ -153,11 +161,16 @@ class Extraction:
         Returns
         -------
         list of ndarray of float32, shape (len(rows), n_features of the output)
+            The rows of images that could not be read are filled with NaN; `failed`
+            tells which they are.
 
         Raises
         ------
         BadImageError
             With ``on_error="raise"``, at the first image that cannot be read.
+        NonFiniteOutputError
+            If the network returns NaN or infinite values for an image that can be read.
+            The finite rows of other images are then in the cache.
         """
         neck, n_wanted = self.neck, len(self.namespaces)
         # What runs the network must not depend on how much of X is left to compute, or
@@ -172,7 +185,7 @@ class Extraction:
             return self._namespaces(neck)[n_wanted:]
 
         def compute(positions):
-            refused = {}
+            refused, finite = {}, FiniteRows(n_wanted)
             logger.info(
                 "%d of %d images go through the neck", len(positions), len(self.source)
             )
@@ -187,16 +200,21 @@ class Extraction:
             ):
                 for done, outputs, bad in computed:
                     self._failures.update(bad)
-                    done = np.array(done, np.intp)
+                    bar.update(len(done) + len(bad))
+                    done, outputs = finite.keep(np.array(done, np.intp), outputs)
                     if on_computed is not None:
                         on_computed(done, outputs[:n_wanted], len(bad))
                     if len(done):
                         yield np.searchsorted(rows, done), outputs
-                    bar.update(len(done) + len(bad))
                     refused.update(bad)
+                    if finite.is_hopeless:
+                        break
             # Not at once: what was on its way behind a broken image is worth keeping.
             if refused and self.settings.on_error == "raise":
                 raise refused[min(refused)]
+            if finite.refused:
+                concerned = self._with_duplicates(finite.refused)
+                raise non_finite_error(neck, self.settings.precision, concerned)
 
         digests = [self.digests[row] for row in rows.tolist()]
         return self._cache.fetch(
@@ -207,6 +225,11 @@ class Extraction:
             also=None if self.settings.cache_layers is None else join_others,
             place=",".join(map(str, self._devices)),
         )
+
+    def _with_duplicates(self, rows):
+        """Return all rows that hold the same images as some rows."""
+        digests = {self.digests[row] for row in rows}
+        return [row for row, digest in enumerate(self.digests) if digest in digests]
 
     def _namespaces(self, neck):
         precision = self.settings.precision

@@ -26,6 +26,7 @@ from joblib.parallel import get_active_backend
 from .._device import resolve_device, resolve_devices
 from .._errors import BadImageError
 from .._fingerprint import digest_bytes
+from .._forks import released_after_fork
 from ._compute import compute_rows
 
 __all__ = ["compute_in_shards", "count_workers"]
@@ -314,7 +315,7 @@ class _Parcel:
 
 
 _opened: OrderedDict[bytes, Any] = OrderedDict()
-_opened_lock = threading.Lock()
+_opened_lock = released_after_fork(threading.Lock())
 
 
 def _received(content, key):

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from skdeepfeat._errors import BadImageError
+from skdeepfeat._forks import released_after_fork
 
 from ._canonical import canonical_pixels, value_fault
 from ._quiet import call_despite_warnings
@@ -48,7 +49,7 @@ _ON_THEIR_SIDE = (5, 6, 7, 8)
 
 # Pillow's lazy loading is not thread-safe, and one PIL image can stand in several
 # rows and several sources: the same object always gets the same lock.
-_LOCKS = tuple(threading.Lock() for _ in range(64))
+_LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 
 def decode_bytes(data, max_pixels) -> np.ndarray:

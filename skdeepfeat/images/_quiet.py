@@ -14,9 +14,11 @@ entry for a regular expression.
 import threading
 import warnings
 
+from .._forks import released_after_fork
+
 __all__ = ["call_despite_warnings"]
 
-_lock = threading.Lock()
+_lock = released_after_fork(threading.Lock())
 
 
 def call_despite_warnings(function, *arguments):

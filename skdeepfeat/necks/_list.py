@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from .._forks import survives_fork
 from ._examining import probe_spec, stages_of
 from ._names import make_spec
 
@@ -19,6 +20,7 @@ _COLUMNS = [
 ]
 
 
+@survives_fork
 def list_layers(model="efficientnet_lite0", *, weights="default", image_size=None):
     """List the layers of a network at which features can be taken.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .._forks import released_after_fork, undisturbed_by_forks
 from . import _inductor, _openvino
 from ._compiled import CompilationError, compiled_network
 from ._copying import own_copy
@@ -47,6 +48,10 @@ _BATCH_PIXELS = {"torch": 8 * 224 * 224, "openvino": 32 * 224 * 224}
 _BATCH_PIXELS_ACCELERATOR = 128 * 224 * 224
 
 
+# What batch normalization calls its buffers.
+_STATISTICS = ("running_mean", "running_var")
+
+
 @dataclass(frozen=True, eq=False)
 class Neck:
     """A network from the image to the wanted layers, as data until it is loaded.
@@ -73,7 +78,8 @@ class Neck:
     @functools.cached_property
     def probe(self) -> Probe:
         """What is known of the layers."""
-        return probe_spec(self.spec)
+        with undisturbed_by_forks():
+            return probe_spec(self.spec)
 
     @functools.cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -255,6 +261,42 @@ class Neck:
             logger.info("torch runs %s: %s cannot (%s)", self.spec.name, name, error)
             return None
 
+    @undisturbed_by_forks()
+    def non_finite_weights(self):
+        """Return the names of the weights and buffers that are NaN or infinite.
+
+        Returns
+        -------
+        list of str
+
+        Raises
+        ------
+        WeightsNotFoundError, ValueError
+            As `loaded` does.
+        """
+        with self._borrowed(torch.device("cpu")) as network:
+            # Buffers may be infinite by design, as masks are.
+            weights = [
+                name
+                for name, tensor in network.named_parameters()
+                if not torch.isfinite(tensor).all()
+            ]
+            buffers = [
+                name
+                for name, tensor in network.named_buffers()
+                if torch.isnan(tensor).any()
+                or (name.endswith(_STATISTICS) and not torch.isfinite(tensor).all())
+            ]
+        return weights + buffers
+
+    def has_float16_weights(self):
+        """Return whether a user's network computes in float16 whatever is asked for."""
+        module = self.spec.module
+        return module is not None and any(
+            weight.dtype == torch.float16 for weight in module.parameters()
+        )
+
+    @undisturbed_by_forks()
     def trainable(self):
         """Return the network up to the neck as a module with weights of its own.
 
@@ -373,6 +415,11 @@ class Neck:
         if torch.device(device).type == "cpu":
             budget = _BATCH_PIXELS.get(runtime, _BATCH_PIXELS["torch"])
         return max(1, min(512, budget // (height * width)))
+
+
+for _cached in (Neck.probe, Neck.outputs):
+    if hasattr(_cached, "lock"):  # Python 3.11 and earlier
+        released_after_fork(_cached.lock)
 
 
 def resolve_neck(

@@ -8,6 +8,7 @@ import torch
 
 from .._device import free_device_memory, is_out_of_memory
 from .._errors import OutOfMemoryError
+from .._forks import undisturbed_by_forks
 
 __all__ = ["Runner"]
 
@@ -61,7 +62,7 @@ class Runner:
             np.empty((len(batch), one.n_features), np.float32) for one in self._outputs
         ]
         start = 0
-        with self._lock:
+        with undisturbed_by_forks(), self._lock:
             while start < len(batch):
                 size = min(self._largest_fit or len(batch), len(batch) - start)
                 part, cause = self._try(batch[start : start + size])

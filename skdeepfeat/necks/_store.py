@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from .._device import free_device_memory
+from .._forks import in_child, released_after_fork, undisturbed_by_forks
 from .._random import seeded
 from ._copying import copy_network
 from ._offline import explain_downloads
@@ -39,7 +40,15 @@ class _Entry:
 
 
 _entries: OrderedDict[tuple, _Entry] = OrderedDict()
-_entries_lock = threading.Lock()
+_entries_lock = released_after_fork(threading.Lock())
+
+
+@in_child
+def _forget_borrowers():
+    """Keep the weights, which a child shares with its parent, and no borrower."""
+    for entry in _entries.values():
+        entry.lock = threading.Lock()
+        entry.on_device, entry.n_users = {}, {}
 
 
 @contextlib.contextmanager
@@ -64,7 +73,7 @@ def borrowed(spec, device):
             free_device_memory(device)
         return
     entry = _entry_of(spec)
-    with entry.lock:
+    with undisturbed_by_forks(), entry.lock:
         if entry.network is None:
             entry.network, entry.random_head = _load(spec)
         if device not in entry.on_device:

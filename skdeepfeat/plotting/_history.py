@@ -139,11 +139,12 @@ class FineTuneHistoryDisplay:
             # Above the names of the phases.
             ax.set_title(title, pad=18)
         handles = [*self.lines_]
-        if self.best_epoch is not None:
-            n_before = int((self.history["phase"] == "head").sum())
+        is_body = (self.history["phase"] == "body").to_numpy()
+        kept = is_body & (self.history["epoch"] == self.best_epoch).to_numpy()
+        if kept.any():
             handles.append(
                 ax.axvline(
-                    n_before + self.best_epoch,
+                    1 + int(kept.argmax()),
                     color="0.5",
                     linestyle="--",
                     linewidth=1,

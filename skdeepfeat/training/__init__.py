@@ -15,7 +15,12 @@ from ._data import FeatureData, PixelData
 from ._freezing import first_trained_stage
 from ._heads import fit_linear_head, fold_standardisation, make_head, standardisation
 from ._loop import LoopSettings, TrainingRun, copy_state, seed_of
-from ._losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, make_loss
+from ._losses import (
+    CLASSIFICATION_LOSSES,
+    REGRESSION_LOSSES,
+    has_probabilities,
+    make_loss,
+)
 from ._optimizers import OPTIMIZERS, make_optimizer
 from ._processes import Processes
 from ._schedules import SCHEDULES, learning_rate_factor
@@ -38,6 +43,7 @@ __all__ = [
     "first_trained_stage",
     "fit_linear_head",
     "fold_standardisation",
+    "has_probabilities",
     "learning_rate_factor",
     "load_checkpoint",
     "make_head",

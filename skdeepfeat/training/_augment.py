@@ -7,9 +7,15 @@ import torch
 from joblib import cpu_count
 from PIL import Image
 
+from ._registry import look_up
+
 __all__ = ["AUGMENTATIONS", "Augmentation", "crop_centre"]
 
-AUGMENTATIONS = ("none", "flip_crop", "trivial")
+# By name, whether a random operation comes first, and whether a random part is taken,
+# or the centre.
+_KINDS = {"none": (False, False), "flip_crop": (False, True), "trivial": (True, True)}
+
+AUGMENTATIONS = tuple(_KINDS)
 
 # Of random parts: the share of the image, and how far it may be stretched either way.
 _AREA = (0.5, 1.0)
@@ -34,10 +40,14 @@ class Augmentation:
     """
 
     def __init__(self, kind, size):
-        self.kind = kind
         self.size = size
-        self._transform = kind if callable(kind) else None
-        if kind == "trivial":
+        self._is_users = callable(kind)
+        if self._is_users:
+            self._transform = kind
+            return
+        operates, self._takes_part = look_up(_KINDS, kind, "augment")
+        self._transform = None
+        if operates:
             from torchvision.transforms import v2  # seconds, and seldom needed
 
             self._transform = _EachByItself(v2.TrivialAugmentWide())
@@ -64,10 +74,10 @@ class Augmentation:
         if self._transform is not None and len(pixels):
             images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             images = self._transform(images)
-            if self.kind != "trivial":
+            if self._is_users:
                 return self._cut(images, len(pixels))
             pixels = images.permute(0, 2, 3, 1).numpy()
-        if self.kind == "none":
+        if self._is_users or not self._takes_part:
             images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
             return crop_centre(images, self.size)
         if positions is None:

@@ -2,6 +2,8 @@
 
 import math
 
+from ._registry import look_up
+
 __all__ = ["first_trained_stage"]
 
 # Gradual un-freezing reaches the first stage when so much of the run is done.
@@ -25,12 +27,19 @@ def first_trained_stage(unfreeze, n_stages, epoch, n_epochs):
     int
         0 to `n_stages`; `n_stages` where the whole body is frozen.
     """
-    if unfreeze == "all":
-        return 0
-    if unfreeze == "none":
-        return n_stages
-    if unfreeze == "gradual":
-        n_until_all = max(1.0, _GRADUAL_SHARE * n_epochs)
-        # Divided last, so that what comes out even is not rounded up.
-        return max(0, n_stages - math.ceil((epoch + 1) * n_stages / n_until_all))
+    if isinstance(unfreeze, str):
+        return look_up(_BY_NAME, unfreeze, "unfreeze")(n_stages, epoch, n_epochs)
     return max(0, n_stages - unfreeze)
+
+
+def _gradual(n_stages, epoch, n_epochs):
+    n_until_all = max(1.0, _GRADUAL_SHARE * n_epochs)
+    # Divided last, so that what comes out even is not rounded up.
+    return max(0, n_stages - math.ceil((epoch + 1) * n_stages / n_until_all))
+
+
+_BY_NAME = {
+    "all": lambda n_stages, epoch, n_epochs: 0,
+    "none": lambda n_stages, epoch, n_epochs: n_stages,
+    "gradual": _gradual,
+}

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from .._device import PRECISIONS, free_device_memory, is_out_of_memory
 from .._errors import OutOfMemoryError, TrainingDivergedError
+from .._forks import undisturbed_by_forks
 from .._random import RandomStream
 from ._processes import Processes
 from ._schedules import learning_rate_factor
@@ -48,6 +49,9 @@ class LoopSettings:
     n_iter_no_change : int or None
         Epochs without a better validation score before the run ends; None: never.
     seed : int
+    first_epoch : int
+        How many epochs of earlier runs this one goes on from. The history counts on
+        from there, and no epoch draws the random numbers of an earlier one.
     verbose : int
     """
 
@@ -62,6 +66,7 @@ class LoopSettings:
     mixup: float = 0.0
     n_iter_no_change: int | None = None
     seed: int = 0
+    first_epoch: int = 0
     verbose: int = 0
 
 
@@ -95,11 +100,12 @@ class TrainingRun:
     Attributes
     ----------
     epoch : int
-        How many are done.
+        How many are done in this run.
     history : list of dict
         One for each epoch that is done.
     best_score : float
     best_epoch : int or None
+        Counted in this run, from 1.
     best_state : dict of str to Tensor or None
         The weights (averaged, if there is an average) of the best epoch, on the CPU.
     interrupted : bool
@@ -127,7 +133,8 @@ class TrainingRun:
         self.interrupted = False
         self.checkpoint_error = None
         self._stream = None
-        self._largest_fit = settings.batch_size
+        # A batch may be larger by one; see `_batches`.
+        self._largest_fit = settings.batch_size + 1
         enabled = settings.precision == "float16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=enabled)
 
@@ -206,7 +213,8 @@ class TrainingRun:
 
     def _begin_stream(self, epoch):
         # Processes draw what they drop by themselves, as their samples differ.
-        seed = seed_of(self.settings.seed, epoch, 1 + self.processes.rank)
+        number = self.settings.first_epoch + epoch
+        seed = seed_of(self.settings.seed, number, 1 + self.processes.rank)
         self._stream = RandomStream(seed, self.device)
 
     def _endless(self, n):
@@ -235,10 +243,10 @@ class TrainingRun:
         start = time.perf_counter()
         try:
             train_loss = self._run_epoch(data)
+            self._finish_epoch(train_loss, validate, time.perf_counter() - start)
         except TrainingDivergedError:
             self.load(good)
             raise
-        self._finish_epoch(train_loss, validate, time.perf_counter() - start)
 
     def _run_epoch(self, data):
         n = len(data)
@@ -258,7 +266,14 @@ class TrainingRun:
 
     def _has_finite_weights(self):
         weights = [p for g in self.optimizer.param_groups for p in g["params"]]
-        return all(bool(torch.isfinite(weight).all()) for weight in weights)
+        # Running statistics overflow before the loss does. Other buffers may be
+        # infinite by design, as masks are.
+        statistics = [
+            buffer
+            for name, buffer in self.model.named_buffers()
+            if name.endswith(("running_mean", "running_var"))
+        ]
+        return all(bool(torch.isfinite(one).all()) for one in [*weights, *statistics])
 
     def _average_buffers(self):
         """Let all processes have the same running statistics."""
@@ -269,10 +284,14 @@ class TrainingRun:
 
     def _batches(self, n, epoch):
         """Return the rows of each batch of an epoch, and the epoch's generator."""
-        rng = np.random.default_rng(seed_of(self.settings.seed, epoch))
-        n_steps = math.ceil(n / self.settings.batch_size)
-        # A few rows too many for full batches make all batches a bit smaller: a last
-        # batch of one would spoil batch normalisation.
+        number = self.settings.first_epoch + epoch
+        rng = np.random.default_rng(seed_of(self.settings.seed, number))
+        size = self.settings.batch_size
+        n_steps = math.ceil(n / size)
+        # A few rows too many for full batches make all batches a bit smaller, or one
+        # larger by one: a last batch of one would spoil batch normalization.
+        if size > 1:
+            n_steps = max(1, min(n_steps, n // 2))
         return np.array_split(rng.permutation(n), n_steps), rng
 
     def _set_rate(self, step, n_steps):
@@ -283,6 +302,7 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor * group["share"]
 
+    @undisturbed_by_forks()
     def _step(self, data, rows, rng, number):
         """Make one step; return its loss."""
         positions = np.arange(len(rows))[self.processes.share(len(rows))]
@@ -328,9 +348,23 @@ class TrainingRun:
                 value += float(loss.detach())
             return value, None
         except Exception as error:
+            if _has_no_variance(error):
+                self._refuse_small_batches(error)
             if not is_out_of_memory(error):
                 raise
             return None, str(error).partition("\n")[0][:200]
+
+    def _refuse_small_batches(self, error):
+        cause = f"Got {self.settings.batch_size}"
+        if self._largest_fit < self.settings.batch_size:
+            cause += ", of which the memory of the device holds 1 at once"
+        raise ValueError(
+            "The 'batch_size' parameter must be at least 2, with at least 2 images to "
+            "train on for each process, where batch normalization learns from batches "
+            "(freeze_batch_norm=False): this network has a batch normalization of maps "
+            f"of one pixel, and one value has no variance. {cause}. Choose a larger "
+            "'batch_size' or 'image_size', or freeze_batch_norm=True."
+        ) from error
 
     def _loss_of(self, inputs, targets, weights, mixing, part):
         """Return the weighted loss of a part of a batch."""
@@ -387,17 +421,22 @@ class TrainingRun:
 
     def _diverged(self, step, value):
         raise TrainingDivergedError(
-            f"The loss was {value} in epoch {self.epoch + 1}, step {step + 1} of the "
+            f"The loss was {value} in epoch {self._number}, step {step + 1} of the "
             f"{self.settings.phase}. The estimator has the weights of the last good "
             "epoch. Choose a smaller 'learning_rate' (now "
             f"{self.settings.learning_rate:g}) or 'max_grad_norm', and look for "
             "targets that are not finite."
         )
 
+    @property
+    def _number(self):
+        """The number of the current epoch in the history, counted from 1."""
+        return self.settings.first_epoch + self.epoch + 1
+
     def _finish_epoch(self, train_loss, validate, seconds):
         record = {
             "phase": self.settings.phase,
-            "epoch": self.epoch + 1,
+            "epoch": self._number,
             "train_loss": train_loss,
             "validation_loss": math.nan,
             "validation_score": math.nan,
@@ -412,9 +451,9 @@ class TrainingRun:
             if score > self.best_score:
                 self.best_score, self.best_epoch = score, self.epoch + 1
                 self.best_state = self.state()
+        logger.info("%s epoch %d: %s", record["phase"], self._number, _in_words(record))
         self.epoch += 1
         self.history.append(record)
-        logger.info("%s epoch %d: %s", record["phase"], self.epoch, _in_words(record))
 
     @contextlib.contextmanager
     def _as_average(self):
@@ -452,6 +491,12 @@ class TrainingRun:
             unit="epoch",
             disable=self.settings.verbose < 1 or self.processes.rank > 0,
         )
+
+
+def _has_no_variance(error):
+    """Whether torch refuses to normalize a batch that has one value per channel."""
+    text = "more than 1 value per channel"
+    return isinstance(error, ValueError) and text in str(error)
 
 
 def copy_state(model):

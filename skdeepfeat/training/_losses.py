@@ -1,15 +1,51 @@
 """Losses, one number a sample, so that samples can be weighted."""
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional as F
 
-__all__ = ["CLASSIFICATION_LOSSES", "REGRESSION_LOSSES", "make_loss"]
+from ._registry import look_up
 
-CLASSIFICATION_LOSSES = ("cross_entropy", "hinge")
-REGRESSION_LOSSES = ("squared_error", "absolute_error", "huber")
+__all__ = [
+    "CLASSIFICATION_LOSSES",
+    "LOSSES",
+    "REGRESSION_LOSSES",
+    "Loss",
+    "has_probabilities",
+    "make_loss",
+]
 
 
-def make_loss(name, *, label_smoothing=0.0):
+@dataclass(frozen=True)
+class Loss:
+    """What there is to know of a loss.
+
+    Attributes
+    ----------
+    functions : dict of str to callable
+        By task (``"single"``: one label out of several; ``"multilabel"``;
+        ``"regression"``), ``function(outputs, targets, label_smoothing)``, which
+        returns a tensor of shape (n_samples,). Outputs have the shape (n_samples,
+        n_outputs). Targets are class numbers (n_samples,) for one label, else floats of
+        the outputs' shape.
+    has_probabilities : bool
+        Whether a softmax of the outputs, or a sigmoid for several labels, estimates the
+        probabilities of the classes.
+    """
+
+    functions: dict[str, Callable]
+    has_probabilities: bool = False
+
+
+def has_probabilities(name):
+    """Return whether outputs trained with a loss estimate probabilities."""
+    return name in LOSSES and LOSSES[name].has_probabilities
+
+
+def make_loss(name, task, *, label_smoothing=0.0):
     """Return ``loss(outputs, targets) -> Tensor of shape (n_samples,)``.
 
     Parameters
@@ -19,6 +55,7 @@ def make_loss(name, *, label_smoothing=0.0):
         each of several), ``"hinge"`` (Crammer and Singer 2001: how far the largest
         other score comes within 1 of the right one; for several labels a binary hinge
         for each), ``"squared_error"``, ``"absolute_error"`` or ``"huber"``.
+    task : {"single", "multilabel", "regression"}
     label_smoothing : float, default=0.0
         The share of a target that is spread over all classes (Szegedy et al. 2016);
         cross-entropy only.
@@ -26,28 +63,16 @@ def make_loss(name, *, label_smoothing=0.0):
     Returns
     -------
     callable
-        Outputs have the shape (n_samples, n_outputs). Targets are class numbers
-        (n_samples,); for several labels or mixed classes, and for regression, floats
-        of the outputs' shape.
+        Takes outputs and targets as `Loss` describes them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such loss, or it is not for this task.
     """
-
-    def loss(outputs, targets):
-        if name in REGRESSION_LOSSES:
-            return _REGRESSION[name](outputs, targets, reduction="none").mean(1)
-        if targets.ndim == 1:
-            single = _softmax_cross_entropy if name == "cross_entropy" else _hinge
-            return single(outputs, targets, label_smoothing)
-        binary = _sigmoid_cross_entropy if name == "cross_entropy" else _binary_hinge
-        return binary(outputs, targets, label_smoothing).mean(1)
-
-    return loss
-
-
-_REGRESSION = {
-    "squared_error": F.mse_loss,
-    "absolute_error": F.l1_loss,
-    "huber": F.huber_loss,
-}
+    for_task = {key: one for key, one in LOSSES.items() if task in one.functions}
+    function = look_up(for_task, name, "loss").functions[task]
+    return functools.partial(function, label_smoothing=label_smoothing)
 
 
 def _softmax_cross_entropy(outputs, targets, label_smoothing):
@@ -56,16 +81,39 @@ def _softmax_cross_entropy(outputs, targets, label_smoothing):
     )
 
 
+def _sigmoid_cross_entropy(outputs, targets, label_smoothing):
+    targets = targets * (1 - label_smoothing) + label_smoothing / 2
+    each = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    return each.mean(1)
+
+
 def _hinge(outputs, targets, label_smoothing):
     right = outputs.gather(1, targets[:, None])
     others = outputs.scatter(1, targets[:, None], -torch.inf)
     return (1 + others.amax(1, keepdim=True) - right).clamp(min=0).squeeze(1)
 
 
-def _sigmoid_cross_entropy(outputs, targets, label_smoothing):
-    targets = targets * (1 - label_smoothing) + label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
-
-
 def _binary_hinge(outputs, targets, label_smoothing):
-    return (1 - (2 * targets - 1) * outputs).clamp(min=0)
+    return (1 - (2 * targets - 1) * outputs).clamp(min=0).mean(1)
+
+
+def _regression(function):
+    def loss(outputs, targets, label_smoothing):
+        return function(outputs, targets, reduction="none").mean(1)
+
+    return {"regression": loss}
+
+
+LOSSES = {
+    "cross_entropy": Loss(
+        {"single": _softmax_cross_entropy, "multilabel": _sigmoid_cross_entropy},
+        has_probabilities=True,
+    ),
+    "hinge": Loss({"single": _hinge, "multilabel": _binary_hinge}),
+    "squared_error": Loss(_regression(F.mse_loss)),
+    "absolute_error": Loss(_regression(F.l1_loss)),
+    "huber": Loss(_regression(F.huber_loss)),
+}
+
+CLASSIFICATION_LOSSES = tuple(k for k, v in LOSSES.items() if "single" in v.functions)
+REGRESSION_LOSSES = tuple(k for k, v in LOSSES.items() if "regression" in v.functions)

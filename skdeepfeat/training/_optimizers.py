@@ -2,9 +2,23 @@
 
 import torch
 
+from ._registry import look_up
+
 __all__ = ["OPTIMIZERS", "make_optimizer"]
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
+
+def _sgd(groups, lr, momentum):
+    nesterov = momentum > 0
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+_OPTIMIZERS = {
+    "adamw": lambda groups, lr, momentum: torch.optim.AdamW(groups, lr=lr),
+    "adam": lambda groups, lr, momentum: torch.optim.Adam(groups, lr=lr),
+    "sgd": _sgd,
+}
+
+OPTIMIZERS = tuple(_OPTIMIZERS)
 
 
 def make_optimizer(
@@ -38,6 +52,7 @@ def make_optimizer(
         Each of its groups has a ``"share"``, what a schedule's rate is multiplied
         with.
     """
+    make = look_up(_OPTIMIZERS, name, "optimizer")
     options = []
     exempt = {id(parameter) for parameter in undecayed}
     for depth, group in enumerate(reversed(groups)):
@@ -52,13 +67,7 @@ def make_optimizer(
                         "share": share,
                     }
                 )
-    if name == "sgd":
-        nesterov = momentum > 0
-        return torch.optim.SGD(
-            options, lr=learning_rate, momentum=momentum, nesterov=nesterov
-        )
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(options, lr=learning_rate)
+    return make(options, learning_rate, momentum)
 
 
 def _split(group, weight_decay, exempt):

@@ -2,6 +2,8 @@
 
 import math
 
+from ._registry import look_up
+
 __all__ = ["SCHEDULES", "learning_rate_factor"]
 
 # One-cycle (Smith and Topin, "Super-convergence", 2018) with the proportions of
@@ -66,9 +68,10 @@ def learning_rate_factor(schedule, step, n_steps, warmup=0.0):
     float
         In [0, 1].
     """
+    factor = look_up(_FACTORS, schedule, "schedule")
     if schedule == "one_cycle":
-        return _FACTORS[schedule](step / max(1, n_steps))
+        return factor(step / max(1, n_steps))
     n_warmup = round(warmup * n_steps)
     if step < n_warmup:
         return (step + 1) / n_warmup
-    return _FACTORS[schedule]((step - n_warmup) / max(1, n_steps - n_warmup))
+    return factor((step - n_warmup) / max(1, n_steps - n_warmup))

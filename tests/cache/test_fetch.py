@@ -120,9 +120,11 @@ def test_width_is_asked_for_when_every_row_failed(any_cache):
     assert np.isnan(output).all()
 
 
-def test_infinite_values_are_kept_and_nan_is_not(cache):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_refused_and_the_others_stored(cache, value):
+    """Failures are positions that compute leaves out, never values."""
     namespace, calls = [Namespace({}, "odd")], []
-    rows = np.array([[1, np.inf], [-np.inf, 2], [np.nan, 3]], np.float32)
+    rows = np.array([[1, 2], [3, value], [5, 6]], np.float32)
 
     def compute(indices):
         calls.append(indices.tolist())
@@ -130,9 +132,26 @@ def test_infinite_values_are_kept_and_nan_is_not(cache):
 
     keys = [key_of(i) for i in range(3)]
     for _ in range(2):
-        (output,) = cache.fetch(namespace, keys, compute, None)
-        np.testing.assert_array_equal(output, rows)
-    assert calls == [[0, 1, 2], [2]]
+        with pytest.raises(ValueError, match="'odd'"):
+            cache.fetch(namespace, keys, compute, None)
+    assert calls == [[0, 1, 2], [1]]
+    (output,) = cache.fetch(namespace, [keys[2], keys[0]], None, None)
+    np.testing.assert_array_equal(output, rows[[2, 0]])
+
+
+def test_what_is_computed_besides_is_stored_if_it_is_finite(cache):
+    wanted, other = Namespace({"n": 1}, "wanted"), Namespace({"n": 2}, "other")
+
+    def compute(indices):
+        yield indices, [np.ones((2, 3)), np.array([[1.0], [np.nan]])]
+
+    keys = [key_of(0), key_of(1)]
+    (rows,) = cache.fetch([wanted], keys, compute, None, also=lambda: [other])
+    np.testing.assert_array_equal(rows, np.ones((2, 3)))
+    assert {one.label: one.n_rows for one in cache.info().namespaces} == {
+        "wanted": 2,
+        "other": 1,
+    }
 
 
 def test_what_was_computed_before_an_error_is_stored(cache):

@@ -101,7 +101,7 @@ def make_run(model, *, loss=None, decay=0.0, optimizer="adamw", **settings):
         weight_decay=0.05,
     )
     average = WeightAverage(model, decay) if decay else None
-    loss = loss or make_loss("cross_entropy")
+    loss = loss or make_loss("cross_entropy", "single")
     return TrainingRun(
         model, made, loss, LoopSettings(**settings), CPU, average=average
     )

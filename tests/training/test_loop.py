@@ -453,8 +453,8 @@ def test_too_high_a_rate_diverges(make_features, make_run, weights_of):
     data.targets = data.inputs[:, :3] * 100
     head = nn.Linear(5, 3)
     run = make_run(
-        head, loss=make_loss("squared_error"), optimizer="sgd", learning_rate=1e10,
-        n_epochs=20,
+        head, loss=make_loss("squared_error", "regression"), optimizer="sgd",
+        learning_rate=1e10, n_epochs=20,
     )  # fmt: skip
     with pytest.raises(TrainingDivergedError, match="learning_rate"):
         run.fit(data)

@@ -15,7 +15,9 @@ def outputs_and_labels(seed, n_classes=4):
 
 
 def found(name, outputs, targets, **options):
-    result = make_loss(name, **options)(
+    task = "regression" if name in REGRESSION_LOSSES else "single"
+    task = "multilabel" if task == "single" and targets.ndim == 2 else task
+    result = make_loss(name, task, **options)(
         torch.from_numpy(outputs), torch.from_numpy(targets)
     )
     assert result.shape == (len(outputs),)
@@ -108,7 +110,8 @@ def test_regression(n_outputs):
 def test_gradient_is_that_of_small_differences(name, several):
     outputs, labels = outputs_and_labels(3)
     targets = np.eye(4)[labels] if several else labels
-    loss, targets = make_loss(name), torch.from_numpy(targets)
+    loss = make_loss(name, "multilabel" if several else "single")
+    targets = torch.from_numpy(targets)
     outputs = torch.from_numpy(outputs).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: loss(x, targets), outputs)
 

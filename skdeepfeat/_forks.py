@@ -1,0 +1,219 @@
+"""Living through a fork: what a child inherits works whatever its parent was doing.
+
+A fork copies one thread. The pools of OpenMP and others believe that their threads
+still exist, and wait for them for ever when the thread that used them before computes
+again. Locks that other threads held stay locked. And SQLite must not see a connection
+that the parent opened. So
+
+* `survives_fork` runs public functions in a new thread, which gets pools of its own, if
+  they are called in the one thread that a fork has left;
+* `released_after_fork` opens a lock in the child;
+* `undisturbed_by_forks` lets a fork wait until a piece of work of another thread is
+  done, so that no native library is copied while it holds a lock of its own.
+"""
+
+import contextlib
+import contextvars
+import ctypes
+import functools
+import os
+import sys
+import threading
+
+__all__ = [
+    "before_fork",
+    "in_child",
+    "released_after_fork",
+    "survives_fork",
+    "undisturbed_by_forks",
+]
+
+# Seconds that a fork waits for the work of other threads. A batch or a step takes less;
+# the limit keeps a fork from waiting for ever for work that waits for its own thread.
+_PATIENCE = 30.0
+
+# The thread that a fork has left in this process, which is a child.
+_forked_thread = None
+
+# Seconds that work waits for a fork that is waiting for other work, so that the fork
+# finds a moment of rest. It then begins, as the other work may need what it holds.
+_DEFERENCE = 1.0
+
+# How deep each thread is in `undisturbed_by_forks`, and how many forks are waiting.
+_depth_of = {}
+_n_waiting = 0
+_changed = threading.Condition()
+
+_before = []
+_in_child = []
+
+
+# -- Public functions
+
+
+def survives_fork(function):
+    """Return a function that also works in the thread that a fork has left.
+
+    There it runs in a thread of its own, and the caller waits for it. Anywhere else it
+    is called as it is.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if threading.get_ident() != _forked_thread:
+            return function(*args, **kwargs)
+        return _call_in_thread(functools.partial(function, *args, **kwargs))
+
+    return wrapper
+
+
+def _call_in_thread(call):
+    outcome, is_done = [], threading.Event()
+    with_settings = _carried_settings()
+
+    def work():
+        try:
+            with with_settings():
+                outcome.append((call(), None))
+        except BaseException as error:  # handed on, whatever it is
+            outcome.append((None, error))
+        finally:
+            is_done.set()
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(
+        target=context.run, args=[work], name="skdeepfeat-after-fork"
+    )
+    thread.start()
+    while not is_done.is_set():
+        try:
+            is_done.wait()
+        except BaseException as error:  # Ctrl-C, or what another signal raises
+            _raise_in(thread, type(error))
+    thread.join()
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
+
+
+def _carried_settings():
+    """Return a context manager: the settings that libraries keep for each thread."""
+    import joblib
+    import sklearn
+
+    config = sklearn.get_config()
+    # joblib has no function that returns what `parallel_config` has set.
+    kept = getattr(joblib.parallel, "_backend", None)
+    backend = getattr(kept, "config", None)
+
+    @contextlib.contextmanager
+    def carried():
+        if backend is not None:
+            kept.config = backend
+        with sklearn.config_context(**config):
+            yield
+
+    return carried
+
+
+def _raise_in(thread, kind):
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(kind)
+    )
+
+
+# -- What is done around a fork
+
+
+def released_after_fork(lock):
+    """Return a lock that is open in a forked child, whoever held it in the parent.
+
+    Parameters
+    ----------
+    lock : threading.Lock, threading.RLock or threading.Condition
+    """
+    in_child(lock._at_fork_reinit)
+    return lock
+
+
+def in_child(function):
+    """Have a function called in each forked child, before anything else runs there."""
+    _in_child.append(function)
+    return function
+
+
+def before_fork(function):
+    """Have a function called before each fork, unless other threads are still at work.
+
+    No other thread is inside of `undisturbed_by_forks` then.
+    """
+    _before.append(function)
+    return function
+
+
+@contextlib.contextmanager
+def undisturbed_by_forks():
+    """Let forks by other threads wait for the end of the body of a ``with``.
+
+    The body should take seconds at most.
+    """
+    me = threading.get_ident()
+    with _changed:
+        if me not in _depth_of:
+            _changed.wait_for(lambda: not _n_waiting, timeout=_DEFERENCE)
+        _depth_of[me] = _depth_of.get(me, 0) + 1
+    try:
+        yield
+    finally:
+        with _changed:
+            _depth_of[me] -= 1
+            if not _depth_of[me]:
+                del _depth_of[me]
+                _changed.notify_all()
+
+
+def _prepare():
+    global _n_waiting
+    # Held until the fork is done, so that no thread begins meanwhile.
+    _changed.acquire()
+    _n_waiting += 1
+    me = threading.get_ident()
+    if _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_PATIENCE):
+        for function in _before:
+            function()
+
+
+def _resume():
+    global _n_waiting
+    _n_waiting -= 1
+    _changed.notify_all()
+    _changed.release()
+
+
+def _begin_anew():
+    global _changed, _forked_thread, _n_waiting
+    _forked_thread = me = threading.get_ident()
+    _changed, _n_waiting = threading.Condition(), 0
+    for other in _depth_of.keys() - {me}:
+        del _depth_of[other]
+    _open_lock_of_tqdm()
+    for function in _in_child:
+        function()
+
+
+def _open_lock_of_tqdm():
+    """Open the lock that all progress bars share, if another thread held it."""
+    if "tqdm.std" not in sys.modules:
+        return
+    lock = sys.modules["tqdm.std"].TqdmDefaultWriteLock.th_lock
+    if lock.acquire(blocking=False):
+        lock.release()
+    else:
+        lock._at_fork_reinit()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(
+        before=_prepare, after_in_parent=_resume, after_in_child=_begin_anew
+    )

@@ -1,0 +1,33 @@
+"""Choices by name: an unknown name is an error, never the last of the known ones."""
+
+from .._errors import did_you_mean
+
+__all__ = ["look_up"]
+
+
+def look_up(choices, name, parameter):
+    """Return what a name stands for.
+
+    Parameters
+    ----------
+    choices : dict of str to object
+    name : str
+    parameter : str
+        The parameter that the name was given as.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ValueError
+        If there is no such choice.
+    """
+    if isinstance(name, str) and name in choices:
+        return choices[name]
+    hint = did_you_mean(name, choices) if isinstance(name, str) else ""
+    raise ValueError(
+        f"The {parameter!r} parameter must be one of {sorted(choices)}. Got "
+        f"{repr(name)[:80]} instead.{hint}"
+    )
