@@ -12,6 +12,7 @@ import zipfile
 import fsspec
 import numpy as np
 import pytest
+from child import drop_privileges, in_child
 from fsspec.implementations.memory import MemoryFileSystem
 from object_store import s3_options, s3_server  # noqa: F401
 
@@ -664,11 +665,14 @@ def test_no_credentials(s3_server, monkeypatch):  # noqa: F811
     assert "credentials" in cause and "storage_options={'anon': True}" in cause
 
 
-def test_a_file_without_permission(open_directory, request):
-    (open_directory / "a.png").write_bytes(b"content")
-    (open_directory / "a.png").chmod(0)
-    request.getfixturevalue("unprivileged")
-    assert "no permission" in failure_of(f"file://{open_directory}/a.png")
+def test_a_file_without_permission(tmp_path):
+    def read():
+        (tmp_path / "a.png").write_bytes(b"content")
+        (tmp_path / "a.png").chmod(0)
+        drop_privileges()
+        assert "no permission" in failure_of(f"file://{tmp_path}/a.png")
+
+    in_child(read)
 
 
 def test_hugging_face_without_a_connection():
