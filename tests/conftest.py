@@ -5,6 +5,11 @@ import pathlib
 import signal
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, however long one takes.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 # Before torch or a hub client is imported: no test reaches for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
