@@ -141,7 +141,7 @@ class TestSharedSetting:
             thread.start()
             assert not entered.wait(0.2)
             assert state["value"] == "one"
-        thread.join(10)
+        thread.join()
         assert entered.is_set() and state["value"] == "before"
 
     def test_many_threads_each_see_their_value(self, setting, state):

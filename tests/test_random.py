@@ -67,7 +67,7 @@ def test_threads_that_take_turns_have_their_own_numbers():
     def take_turns(seed):
         stream, found = RandomStream(seed), []
         for n in range(1, 6):
-            barrier.wait(timeout=60)
+            barrier.wait(timeout=120)
             with stream.drawing():
                 found.append(draw(n))
         return found

@@ -80,7 +80,7 @@ def seen_in_a_worker(chosen=0, n_threads=0, **environment):
         env={**kept, "LOKY_MAX_CPU_COUNT": "4", **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)

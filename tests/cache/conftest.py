@@ -1,4 +1,4 @@
-"""Caches in directories that every user may read."""
+"""Caches in new directories."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from skdeepfeat.cache import FeatureCache
 
 
 @pytest.fixture
-def directory(open_directory):
-    """Return where a cache may be made; some tests look at it as another user."""
-    return open_directory / "cache"
+def directory(tmp_path):
+    """Return where a cache may be made."""
+    return tmp_path / "cache"
 
 
 @pytest.fixture

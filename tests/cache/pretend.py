@@ -147,6 +147,6 @@ def start(script, *arguments, **options):
 
 def finish(process):
     """Wait for a process, and return what it printed."""
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return output

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+from child import drop_privileges, forbid_writing, in_child
 
 from skdeepfeat._errors import CacheWarning
 from skdeepfeat._filestat import FileStat
@@ -301,58 +302,71 @@ def test_the_path_is_a_file(directory):
     assert directory.read_text() == "not a directory"
 
 
-def test_a_directory_that_cannot_be_made(directory, unprivileged):
-    cache, nets = FeatureCache(directory / "deep" / "down"), Nets({"a": 3})
-    fetch_with_one_warning(cache, nets, range(5), "permission denied")
-    assert cache.clear() == 0
-    assert cache.info().n_rows == 0
+def test_a_directory_that_cannot_be_made(tmp_path):
+    def use():
+        forbid_writing(tmp_path)
+        cache, nets = FeatureCache(tmp_path / "deep" / "down"), Nets({"a": 3})
+        fetch_with_one_warning(cache, nets, range(5), "permission denied")
+        assert cache.clear() == 0
+        assert cache.info().n_rows == 0
+
+    in_child(use)
 
 
-def test_a_read_only_directory_still_serves_known_rows(directory, request):
-    cache, nets = FeatureCache(directory), Nets({"a": 3})
-    nets.check_fetch(cache, range(5))
-    request.getfixturevalue("unprivileged")
-    assert nets.check_fetch(cache, range(5)) == []
-    assert fetch_with_one_warning(cache, nets, range(8), "SKDEEPFEAT_CACHE_DIR") == [
-        5,
-        6,
-        7,
-    ]
-    assert cache.info().n_rows == 5
-    assert cache.check().ok
+def test_a_read_only_directory_still_serves_known_rows(directory):
+    def use():
+        cache, nets = FeatureCache(directory), Nets({"a": 3})
+        nets.check_fetch(cache, range(5))
+        forbid_writing(directory)
+        assert nets.check_fetch(cache, range(5)) == []
+        found = fetch_with_one_warning(cache, nets, range(8), "SKDEEPFEAT_CACHE_DIR")
+        assert found == [5, 6, 7]
+        assert cache.info().n_rows == 5
+        assert cache.check().ok
+
+    in_child(use)
 
 
-def test_a_read_only_directory_that_somebody_else_writes_to(directory, request):
-    cache, nets = FeatureCache(directory), Nets({"a": 3})
-    nets.check_fetch(cache, range(5))
-    with contextlib.closing(sqlite3.connect(file_of(cache))) as holder:
-        holder.execute("SELECT count(*) FROM rows").fetchall()
-        nets.check_fetch(cache, range(7))
-        request.getfixturevalue("unprivileged")
-        assert nets.check_fetch(cache, range(7)) == []
+def test_a_read_only_directory_that_somebody_else_writes_to(directory):
+    def use():
+        cache, nets = FeatureCache(directory), Nets({"a": 3})
+        nets.check_fetch(cache, range(5))
+        with contextlib.closing(sqlite3.connect(file_of(cache))) as holder:
+            holder.execute("SELECT count(*) FROM rows").fetchall()
+            nets.check_fetch(cache, range(7))
+            forbid_writing(directory)
+            assert nets.check_fetch(cache, range(7)) == []
+
+    in_child(use)
 
 
-def test_a_damaged_file_in_a_read_only_directory(directory, request):
-    cache, nets = FeatureCache(directory), Nets({"a": 3})
-    nets.check_fetch(cache, range(5))
-    cut_in_half(file_of(cache))
-    request.getfixturevalue("unprivileged")
-    fetch_with_one_warning(
-        cache, nets, range(5), "is read-only, and|cannot be set aside"
-    )
+def test_a_damaged_file_in_a_read_only_directory(directory):
+    def use():
+        cache, nets = FeatureCache(directory), Nets({"a": 3})
+        nets.check_fetch(cache, range(5))
+        cut_in_half(file_of(cache))
+        forbid_writing(directory)
+        fetch_with_one_warning(
+            cache, nets, range(5), "is read-only, and|cannot be set aside"
+        )
+
+    in_child(use)
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000], ids=["read-only", "unreadable"])
-def test_a_file_that_refuses(directory, request, mode):
-    cache, nets = FeatureCache(directory), Nets({"a": 3})
-    nets.check_fetch(cache, range(5))
-    for folder in (directory, directory / "locks"):
-        folder.chmod(0o777)
-    file_of(cache).chmod(mode)
-    request.getfixturevalue("unprivileged")
-    if mode:
-        assert nets.check_fetch(cache, range(5)) == []
-    fetch_with_one_warning(cache, nets, range(6), "is not used as asked")
+def test_a_file_that_refuses(directory, mode):
+    def use():
+        cache, nets = FeatureCache(directory), Nets({"a": 3})
+        nets.check_fetch(cache, range(5))
+        for folder in (directory, directory / "locks"):
+            folder.chmod(0o777)
+        file_of(cache).chmod(mode)
+        drop_privileges()
+        if mode:
+            assert nets.check_fetch(cache, range(5)) == []
+        fetch_with_one_warning(cache, nets, range(6), "is not used as asked")
+
+    in_child(use)
 
 
 def test_no_place_for_locks(cache):

@@ -346,7 +346,6 @@ steps = st.lists(
 
 @settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=steps, bad=st.sets(st.integers(0, 30), max_size=5))

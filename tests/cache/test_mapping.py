@@ -9,6 +9,7 @@ import fsspec
 import joblib
 import numpy as np
 import pytest
+from child import forbid_writing, in_child
 from object_store import s3_options, s3_server  # noqa: F401
 from sklearn.base import clone
 
@@ -272,14 +273,17 @@ def test_a_mapping_that_cannot_be_listed(counted):
     assert Nets({"a": 3}).check_fetch(cache, range(5)) == []
 
 
-def test_a_folder_that_is_read_only(open_directory, request):
-    mapping = fsspec.get_mapper(f"file://{open_directory}/rows")
-    nets, cache = Nets({"a": 3}), MappingCache(mapping)
-    nets.check_fetch(cache, range(5))
-    request.getfixturevalue("unprivileged")
-    assert nets.check_fetch(cache, range(5)) == []
-    found = fetch_with_one_warning(cache, nets, range(8), "PermissionError")
-    assert found == [5, 6, 7]
+def test_a_folder_that_is_read_only(tmp_path):
+    def use():
+        mapping = fsspec.get_mapper(f"file://{tmp_path}/rows")
+        nets, cache = Nets({"a": 3}), MappingCache(mapping)
+        nets.check_fetch(cache, range(5))
+        forbid_writing(tmp_path)
+        assert nets.check_fetch(cache, range(5)) == []
+        found = fetch_with_one_warning(cache, nets, range(8), "PermissionError")
+        assert found == [5, 6, 7]
+
+    in_child(use)
 
 
 def test_a_bucket_that_is_not_there(s3_options):  # noqa: F811

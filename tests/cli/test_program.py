@@ -6,6 +6,7 @@ import warnings
 
 import click
 import pytest
+from child import in_child
 from click.testing import CliRunner
 
 from skdeepfeat import (
@@ -121,16 +122,21 @@ def test_terminated():
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("not reached")
 
-    result = outcome(action)
-    assert (result.exit_code, result.stderr) == (143, "Interrupted.\n")
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    def terminate():
+        result = outcome(action)
+        assert (result.exit_code, result.stderr) == (143, "Interrupted.\n")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    in_child(terminate)
 
 
-def test_a_handler_of_somebody_else_stays(request):
-    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    assert outcome(lambda ctx: signal.raise_signal(signal.SIGTERM)).exit_code == 0
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+def test_a_handler_of_somebody_else_stays():
+    def terminate():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert outcome(lambda ctx: signal.raise_signal(signal.SIGTERM)).exit_code == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+    in_child(terminate)
 
 
 def test_interrupted_at_a_prompt():

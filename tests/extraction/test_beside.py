@@ -66,7 +66,7 @@ def test_a_worker_lives_in_one_thread_and_not_the_callers():
 
 def test_the_caller_works_while_the_worker_does():
     """Each is asleep when it holds a barrier that only both together can pass."""
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=120)
 
     def compute(i):
         if i > 0:  # the first one is computed before the caller has anything
@@ -82,7 +82,7 @@ def test_the_caller_works_while_the_worker_does():
 
 
 def test_several_workers_work_at_once():
-    barrier = threading.Barrier(3, timeout=10)
+    barrier = threading.Barrier(3, timeout=120)
     workers = [worker_of(lambda i: barrier.wait())] * 3
     assert len(list(compute_beside(numbers(12), workers))) == 12
 

@@ -67,7 +67,7 @@ def dask(module_patch):
 @pytest.fixture
 def all_workers(dask):
     """Wait until the workers that an earlier test has killed are there again."""
-    dask.wait_for_workers(2, timeout=60)
+    dask.wait_for_workers(2, timeout=240)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Features written to files: what they hold, and when they are written again."""
 
-import functools
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import zarr
+from child import forbid_writing, in_child
 from joblib import parallel_config
 from networks import CountingNet, rows_counted
 from PIL import Image
@@ -483,26 +483,22 @@ def test_an_address_is_no_place_to_write(log, paths, tmp_path, monkeypatch):
     assert contents(tmp_path) == []
 
 
-def test_a_folder_that_may_not_be_written_to(
-    log, paths, pixels, open_directory, request
-):
-    mine, theirs = open_directory / "features.npy", open_directory / "theirs.npy"
-    counting(log).extract_to(pixels, mine)
-    half = open_directory / "half" / "features.npy"
-    begun = half.parent / "features.npy.partial"
-    begun.mkdir(parents=True)
-    half.parent.chmod(0o777)
-    request.getfixturevalue("unprivileged")
-    if (
-        os.stat(begun).st_uid == os.geteuid()
-    ):  # not root's, which are closed as they are
-        for folder in (open_directory, begun):
-            folder.chmod(0o555)
-            request.addfinalizer(functools.partial(folder.chmod, 0o755))
-    for path, overwrite in [(theirs, False), (mine, True), (half, False)]:
-        with pytest.raises(PermissionError, match="'path' .*: choose another 'path'"):
-            # What cannot be read is not looked at.
-            counting(log).extract_to(["missing.png"], path, overwrite=overwrite)
+def test_a_folder_that_may_not_be_written_to(log, pixels, tmp_path):
+    mine, theirs = tmp_path / "features.npy", tmp_path / "theirs.npy"
+    half = tmp_path / "half" / "features.npy"
+
+    def extract():
+        counting(log).extract_to(pixels, mine)
+        begun = half.parent / "features.npy.partial"
+        begun.mkdir(parents=True)
+        forbid_writing(tmp_path)
+        for path, overwrite in [(theirs, False), (mine, True), (half, False)]:
+            message = "'path' .*: choose another 'path'"
+            with pytest.raises(PermissionError, match=message):
+                # What cannot be read is not looked at.
+                counting(log).extract_to(["missing.png"], path, overwrite=overwrite)
+
+    in_child(extract)
     # What is finished needs no permission.
     assert counting(log).extract_to(pixels, mine) == mine
 

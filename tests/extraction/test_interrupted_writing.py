@@ -3,7 +3,6 @@
 import errno
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from child import in_child, limit_files
 from networks import CountingNet, rows_counted
 
 from skdeepfeat import CacheWarning, PretrainedFeatureExtractor
@@ -513,31 +513,29 @@ def test_a_disk_that_fills_up(wide, log, X, small_disk, suffix):
     np.testing.assert_allclose(read(path), wide.transform(X), rtol=1e-5, atol=1e-5)
 
 
-@pytest.fixture
-def largest_file():
-    """Set how large a file may become, in bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def test_files_that_may_not_be_that_large(wide, log, X, tmp_path):
+    def extract():
+        limit_files(N * 1568)  # the header is too much
+        for suffix in FORMATS:
+            path = tmp_path / f"features{suffix}"
+            with pytest.raises(OSError, match="no room left .*File too large"):
+                wide.extract_to(X, path)
+            assert not any(name.startswith("features") for name in contents(tmp_path))
+            assert rows_counted(log) == 0
+
+    in_child(extract)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_files_that_may_not_be_that_large(wide, log, X, tmp_path, largest_file, suffix):
-    largest_file(N * 1568)  # the header is too much
-    path = tmp_path / f"features{suffix}"
-    with pytest.raises(OSError, match="no room left .*File too large"):
+def test_no_room_for_the_last_step(wide, log, X, tmp_path):
+    def extract():
+        # Random rows do not get smaller, and a Parquet file has a longer description.
+        path = tmp_path / "features.parquet"
+        limit_files(128 + N * 1568)
+        with pytest.raises(OSError, match="no room left .* kept there"):
+            wide.extract_to(X, path)
+        limit_files(None)
         wide.extract_to(X, path)
-    assert not any(name.startswith("features") for name in contents(tmp_path))
-    assert rows_counted(log) == 0
+        assert rows_counted(log) == N
+        assert read(path).shape == (N, 392)
 
-
-def test_no_room_for_the_last_step(wide, log, X, tmp_path, largest_file):
-    # Random rows do not get smaller, and a Parquet file has a longer description.
-    path = tmp_path / "features.parquet"
-    largest_file(128 + N * 1568)
-    with pytest.raises(OSError, match="no room left .* kept there"):
-        wide.extract_to(X, path)
-    largest_file(resource.RLIM_INFINITY)
-    wide.extract_to(X, path)
-    assert rows_counted(log) == N
-    assert read(path).shape == (N, 392)
+    in_child(extract)

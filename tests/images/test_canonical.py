@@ -130,7 +130,7 @@ AS_DTYPE = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(
     small_images(),
     small_images(),

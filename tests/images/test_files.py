@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from child import drop_privileges, in_child
 
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_bytes
@@ -240,12 +241,17 @@ class TestFaults:
             server.bind("socket.jpg")
             assert_fails("socket.jpg", "it is a socket")
 
-    def test_no_permission(self, open_directory, encode, rgb, request):
-        paths = [write(open_directory / f"{name}.png", encode(rgb)) for name in "ab"]
-        os.chmod(paths[0], 0)
-        request.getfixturevalue("unprivileged")
-        assert_fails(paths[0], "no permission")
-        assert make_image_source([paths[1]]).pixels(0).shape == rgb.shape
+    def test_no_permission(self, tmp_path, encode, rgb):
+        content = encode(rgb)
+
+        def read():
+            paths = [write(tmp_path / f"{name}.png", content) for name in "ab"]
+            os.chmod(paths[0], 0)
+            drop_privileges()
+            assert_fails(paths[0], "no permission")
+            assert make_image_source([paths[1]]).pixels(0).shape == rgb.shape
+
+        in_child(read)
 
     def test_link_to_itself(self, tmp_path):
         (tmp_path / "loop.jpg").symlink_to("loop.jpg")
@@ -302,15 +308,15 @@ class TestFaults:
 
     def test_a_deleted_working_folder(self, photos, tmp_path):
         folder = tmp_path / "gone"
-        folder.mkdir()
-        before = os.getcwd()
-        os.chdir(folder)
-        try:
+
+        def read():
+            folder.mkdir()
+            os.chdir(folder)
             folder.rmdir()
             source = make_image_source(["a.jpg", photos[0]])
             digests, failures = source.digests()
             assert list(failures) == [0]
             assert digests[1] is not None
             assert source.pixels(1).shape == (4, 5, 3)
-        finally:
-            os.chdir(before)
+
+        in_child(read)

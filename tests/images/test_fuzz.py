@@ -15,7 +15,6 @@ from skdeepfeat.images._decode import decode_bytes
 
 MAX_PIXELS = 10**5
 WILD = settings(
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -129,7 +128,7 @@ def test_every_truncation(format):
     assert isinstance(check(data), np.ndarray)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.one_of(

@@ -282,7 +282,7 @@ def test_nothing_is_reported_to_anybody(tmp_path):
         env={"HOME": str(tmp_path), "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[] [] []"
@@ -313,6 +313,6 @@ assert run("openvino") == (2, 512)
 def test_a_process_that_has_used_it_can_be_forked():
     """As Ray does when it starts, and multiprocessing by default on Linux."""
     run = subprocess.run(
-        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=240
     )
     assert run.returncode == 0, run.stderr

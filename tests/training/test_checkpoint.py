@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import resource
 import signal
 import stat
 import subprocess
@@ -13,6 +12,7 @@ import textwrap
 import pytest
 import safetensors.torch
 import torch
+from child import forbid_writing, in_child, limit_files
 
 from skdeepfeat.training import (
     load_checkpoint,
@@ -244,54 +244,49 @@ def test_another_network_is_refused_before_anything_is_changed(
 # -- Writing
 
 
-@pytest.fixture
-def full_disk():
-    """Let no file grow beyond 4096 bytes, which is an OSError as a full disk is."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def fill(n_bytes=4096):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-
-    yield fill
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_a_full_disk_is_one_warning_and_the_training_goes_on(
-    tmp_path, make_net, make_pixels, make_run, full_disk, weights_of, assert_same
+    tmp_path, make_net, make_pixels, make_run, weights_of, assert_same
 ):
     path = tmp_path / "run.ckpt"
-    net, plain = make_net(), make_net()
-    run = make_run(net, n_epochs=4)
-    good = []
 
-    def after_epoch(run):
-        if run.epoch == 2:
-            good.append(path.read_bytes())
-            full_disk()
-        save_checkpoint(path, run, {})
+    def train():
+        torch.set_num_threads(1)  # as the fixture of all tests here does
+        net, plain = make_net(), make_net()
+        run = make_run(net, n_epochs=4)
+        good = []
 
-    with pytest.warns(RuntimeWarning, match="run.ckpt.* after epoch 2: .*goes on") as w:
-        run.fit(make_pixels(22), after_epoch=after_epoch)
-    assert len(w) == 1
-    assert isinstance(run.checkpoint_error, OSError)
-    assert run.epoch == 4
-    # The last good one is still there, and no half of another.
-    assert path.read_bytes() == good[0]
-    assert os.listdir(tmp_path) == ["run.ckpt"]
-    make_run(plain, n_epochs=4).fit(make_pixels(22))
-    assert_same(weights_of(net), weights_of(plain))
+        def after_epoch(run):
+            if run.epoch == 2:
+                good.append(path.read_bytes())
+                limit_files(4096)
+            save_checkpoint(path, run, {})
+
+        message = "run.ckpt.* after epoch 2: .*goes on"
+        with pytest.warns(RuntimeWarning, match=message) as w:
+            run.fit(make_pixels(22), after_epoch=after_epoch)
+        assert len(w) == 1
+        assert isinstance(run.checkpoint_error, OSError)
+        assert run.epoch == 4
+        # The last good one is still there, and no half of another.
+        assert path.read_bytes() == good[0]
+        assert os.listdir(tmp_path) == ["run.ckpt"]
+        make_run(plain, n_epochs=4).fit(make_pixels(22))
+        assert_same(weights_of(net), weights_of(plain))
+
+    in_child(train)
 
 
-def test_a_disk_with_room_again_is_written_to(tmp_path, make_trained, full_disk):
-    path, run = tmp_path / "run.ckpt", make_trained()
-    full_disk()
-    with pytest.warns(RuntimeWarning):
-        save_checkpoint(path, run, {})
-    full_disk(resource.RLIM_INFINITY)
-    save_checkpoint(path, run, {"of": "this"})
-    assert read_checkpoint_header(path) == {"of": "this"}
+def test_a_disk_with_room_again_is_written_to(tmp_path, make_trained):
+    def train():
+        path, run = tmp_path / "run.ckpt", make_trained()
+        limit_files(4096)
+        with pytest.warns(RuntimeWarning):
+            save_checkpoint(path, run, {})
+        limit_files(None)
+        save_checkpoint(path, run, {"of": "this"})
+        assert read_checkpoint_header(path) == {"of": "this"}
+
+    in_child(train)
 
 
 def test_a_path_that_cannot_be(tmp_path, make_trained):
@@ -301,10 +296,14 @@ def test_a_path_that_cannot_be(tmp_path, make_trained):
     assert run.epoch == 2
 
 
-def test_a_folder_without_permission(open_directory, make_trained, unprivileged):
-    with pytest.warns(RuntimeWarning, match="Permission denied"):
-        run = make_trained(open_directory / "run.ckpt")
-    assert run.epoch == 2
+def test_a_folder_without_permission(tmp_path, make_trained):
+    def train():
+        forbid_writing(tmp_path)
+        with pytest.warns(RuntimeWarning, match="Permission denied"):
+            run = make_trained(tmp_path / "run.ckpt")
+        assert run.epoch == 2
+
+    in_child(train)
 
 
 def test_folders_are_made(tmp_path, make_trained):

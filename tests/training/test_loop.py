@@ -3,7 +3,6 @@
 import logging
 import math
 import random
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -88,8 +87,7 @@ class CallsEachBatch:
 
 
 def interrupt(inputs):
-    signal.raise_signal(signal.SIGINT)
-    return inputs
+    raise KeyboardInterrupt
 
 
 def spoil(inputs):
@@ -262,7 +260,7 @@ def test_fits_in_threads_go_side_by_side_and_do_not_mix(
             return outputs
 
         def meet(self, gradient):
-            self.barrier.wait(timeout=20)
+            self.barrier.wait(timeout=120)
 
     def train(net, seed):
         make_run(net, mixup=0.4, seed=seed).fit(make_pixels(22, "trivial"))
@@ -509,7 +507,7 @@ def test_interrupt_while_validating(
     make_run(wanted, decay=decay, n_epochs=1).fit(data)
 
     def validate(model):
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     run = make_run(net, decay=decay, n_epochs=1)
     with pytest.warns(RuntimeWarning, match="interrupted"):

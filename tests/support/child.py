@@ -1,0 +1,95 @@
+"""Functions that run in a child process, which may be harmed.
+
+Limits, signals and dropped privileges are never for pytest's own process: it could not
+write its report any more.
+"""
+
+import ctypes
+import os
+import pickle
+import resource
+import subprocess
+import sys
+
+import cloudpickle
+import pytest
+
+# What the function prints goes to stderr: stdout belongs to its result.
+MAIN = """
+import os, pickle, signal, sys, warnings
+stdout = os.dup(1)
+os.dup2(2, 1)
+# A shell lets what it starts with `&` ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+function, arguments = pickle.load(sys.stdin.buffer)
+warnings.simplefilter("error")
+with os.fdopen(stdout, "wb") as file:
+    pickle.dump(function(*arguments), file)
+"""
+
+
+def in_child(function, *arguments):
+    """Call a function in a child process.
+
+    Parameters
+    ----------
+    function : callable
+        May be nested. What is defined in test files is sent by value.
+    *arguments : object
+        Are pickled, as is everything that the function holds.
+
+    Returns
+    -------
+    object
+        What the function returns.
+    """
+    modules = [sys.modules[name] for name in sys.modules if name.startswith("tests.")]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        job = cloudpickle.dumps((function, arguments))
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+    child = subprocess.run(
+        [sys.executable, "-c", MAIN],
+        input=job,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    errors = child.stderr.decode(errors="replace")
+    if child.returncode != 0:
+        pytest.fail(
+            f"The child ended with {child.returncode}:\n{errors}", pytrace=False
+        )
+    return pickle.loads(child.stdout)
+
+
+def limit_files(n_bytes=None):
+    """Let no file of this process grow beyond so many bytes; None lifts the limit.
+
+    A write is then an OSError as on a full disk.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    soft = hard if n_bytes is None else n_bytes
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def drop_privileges():
+    """Give up root's right to read and write everything, for good.
+
+    The process stays root's, so that it can still import what only root may read. With
+    no capability it is an owner as any other, which file modes apply to.
+    """
+    if os.geteuid() == 0:
+        version_3, this_process = 0x20080522, 0
+        header = (ctypes.c_uint32 * 2)(version_3, this_process)
+        none = (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, none) == 0
+
+
+def forbid_writing(folder):
+    """Give up the right to change a folder and everything in it."""
+    drop_privileges()
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode & 0o555)
