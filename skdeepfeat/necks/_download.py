@@ -97,6 +97,10 @@ class UrlWeights(Weights):
             return path
         logger.info("downloading %s to %s", self.url, path)
         try:
+            if path.startswith("~"):  # it would become a folder of that name here
+                raise OSError(
+                    "there is no home directory for this user: set TORCH_HOME"
+                )
             os.makedirs(checkpoints_folder(), exist_ok=True)
             torch.hub.download_url_to_file(
                 self.url, path, self._sha256(), progress=False
@@ -183,7 +187,8 @@ class HubWeights(Weights):
             except EntryNotFoundError as error:
                 # Also raised offline, when nothing is known of the repository.
                 last_error = error
-            except (OSError, HfHubHTTPError, ValueError) as error:
+            except (OSError, HfHubHTTPError, ValueError, RuntimeError) as error:
+                # A RuntimeError: the user has no home directory to keep files in.
                 last_error = error
                 break
         raise hub_error(repo, self._candidates()[0], last_error) from last_error

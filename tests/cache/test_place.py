@@ -1,0 +1,117 @@
+"""Where the default cache is, and users without a home directory."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from skdeepfeat import CacheWarning
+from skdeepfeat.cache import FeatureCache
+from tests.cache.pretend import Nets
+
+HOMELESS = """
+import os, sys, warnings
+
+def getpwuid(uid):
+    raise KeyError("uid not found")
+
+try:
+    import pwd
+    pwd.getpwuid = getpwuid
+except ImportError:
+    pass
+warnings.simplefilter("ignore")
+import numpy as np
+import torch
+from click.testing import CliRunner
+from skdeepfeat import (
+    FeatureCache, FeatureMapper, FineTuneClassifier, PretrainedFeatureExtractor
+)
+from skdeepfeat.cli import main
+
+def warned(function):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        function()
+    print(*[w.category.__name__ for w in caught if w.category.__module__ != "builtins"])
+
+X = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3), dtype=np.uint8)
+net = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+    torch.nn.Linear(4, 2),
+)
+extractor = PretrainedFeatureExtractor(net, image_size=16)
+repr(FeatureCache()), FeatureCache().directory, hash(FeatureCache())
+assert FeatureCache().info().n_rows == 0
+warned(lambda: extractor.transform(X))
+warned(lambda: FineTuneClassifier(net, image_size=16, max_epochs=1).fit(X, [0, 1] * 2))
+warned(lambda: PretrainedFeatureExtractor(net, image_size=16, cache={}).transform(X))
+for command in ["info", "check"]:
+    print(CliRunner().invoke(main, ["cache", command]).exit_code)
+print(os.listdir())
+"""
+
+
+def test_no_home(tmp_path):
+    dropped = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "SKDEEPFEAT_CACHE_DIR")
+    environment = {key: os.environ[key] for key in os.environ if key not in dropped}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", HOMELESS],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "CacheWarning",
+        "CacheWarning",
+        "",
+        "1",
+        "1",
+        "[]",
+    ]
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "SKDEEPFEAT_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", [None, "~/features", "~"])
+def test_a_warning_and_no_cache(homeless, tmp_path, path):
+    cache = FeatureCache(path)
+    for _ in range(2):
+        with pytest.warns(CacheWarning, match="no home directory") as caught:
+            Nets({"a": 3}).check_fetch(cache, range(5))
+        assert len(caught) == 1
+    assert cache.check().problems
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_relative_folder_for_caches_is_not_used(homeless, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    with pytest.warns(CacheWarning):
+        Nets({"a": 3}).check_fetch(FeatureCache(), range(5))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a directory in use stays elsewhere")
+def test_no_working_directory(tmp_path):
+    script = """
+    import os, sys, warnings
+    os.rmdir(os.getcwd())
+    warnings.simplefilter("ignore")
+    from pretend import Nets
+    from skdeepfeat.cache import FeatureCache
+    Nets({"a": 3}).check_fetch(FeatureCache("relative"), range(5))
+    """
+    from tests.cache.pretend import finish, start
+
+    (tmp_path / "gone").mkdir()
+    finish(start(script, cwd=tmp_path / "gone"))
