@@ -66,14 +66,15 @@ def test_mapping_of_rows(old, images):
 
 
 def test_half_written_file(old, images):
-    """It is finished, or refused as something that is in the way."""
+    """It is finished, or refused by the name of what is to be removed."""
     extractor = older_versions.extractors()["module"].set_params(cache=None)
     path = old / "features.npy"
     try:
         extractor.extract_to(images, path)
     except FileExistsError as error:
-        assert "features.npy" in str(error)
-        extractor.extract_to(images, path, overwrite=True)
+        assert "features.npy.partial" in str(error)
+        shutil.rmtree(old / "features.npy.partial")
+        extractor.extract_to(images, path)
     assert_allclose(np.load(path), np.load(old / "module_rows.npy"), **CLOSE)
     assert not (old / "features.npy.partial").exists()
 
