@@ -35,9 +35,9 @@ class NetworkSpec:
         ``build() -> Module``, randomly initialised (or on the meta device, when called
         under it).
     install : callable
-        ``install(state_dict) -> (Module, tuple of str)``: a network with these
-        weights, and the modules of its head where that had to be left random because
-        the file has none or another one.
+        ``install(file) -> (Module, tuple of str)``: a network with the weights
+        of a `WeightsFile`, and the modules of its head where that had to be left
+        random because the file has none or another one.
     weights : Weights
     preprocessing : Preprocessing
         For the size that is asked for.

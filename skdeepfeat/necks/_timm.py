@@ -11,7 +11,7 @@ from timm.data import resolve_data_config
 
 from .._preprocessing import Preprocessing
 from ._download import HubWeights, UrlWeights, hub_error
-from ._install import shorten_mismatch, with_own_head
+from ._install import taken_for, with_own_head
 from ._messages import choice_error
 from ._spec import NetworkSpec
 
@@ -235,16 +235,13 @@ def _build(architecture, config, options, state_dict=None):
     return network
 
 
-def _install(build, state_dict):
+def _install(build, file):
     bare = build()
     head = bare.pretrained_cfg.get("classifier") or ()
     head = (head,) if isinstance(head, str) else tuple(head)
-    state_dict, kept = with_own_head(bare, state_dict, head)
-    try:
+    with taken_for(bare, file, head) as state_dict:
+        state_dict, kept = with_own_head(bare, state_dict, head)
         return build(state_dict=state_dict), kept
-    except (RuntimeError, KeyError, AttributeError) as error:
-        # KeyError and AttributeError: a filter did not find the tensor it renames.
-        raise ValueError(shorten_mismatch(bare, error)) from error
 
 
 def preprocessing_from_config(config):
