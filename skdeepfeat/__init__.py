@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from ._errors import (
+        BadFileError,
         BadImageError,
         BadImageWarning,
         CacheWarning,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from .necks import list_layers, list_models
 
 __all__ = [
+    "BadFileError",
     "BadImageError",
     "BadImageWarning",
     "CacheWarning",
@@ -57,6 +59,7 @@ __version__ = "0.1.0.dev0"
 # Names are imported when they are asked for first (PEP 562): torch takes seconds, which
 # neither `skdeepfeat --help` nor a worker that only looks into the cache has to spend.
 _HOMES = {
+    "BadFileError": "_errors",
     "BadImageError": "_errors",
     "BadImageWarning": "_errors",
     "CacheWarning": "_errors",

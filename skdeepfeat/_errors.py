@@ -3,6 +3,7 @@
 import difflib
 
 __all__ = [
+    "BadFileError",
     "BadImageError",
     "BadImageWarning",
     "CacheWarning",
@@ -12,6 +13,13 @@ __all__ = [
     "WeightsNotFoundError",
     "did_you_mean",
 ]
+
+
+class BadFileError(ValueError):
+    """A file of weights, a checkpoint or a saved estimator that cannot be used.
+
+    It is damaged or cut off, is something else, or was made to do harm.
+    """
 
 
 class BadImageError(ValueError):

@@ -16,7 +16,8 @@ import torch.hub
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from ._weights import Weights, check_sha256, file_key, read_state_dict
+from ._weights import Weights, check_sha256, file_key
+from ._weights_file import read_weights_file
 
 __all__ = [
     "DownloadError",
@@ -77,13 +78,13 @@ class UrlWeights(Weights):
         return ("url", self.url)
 
     def read(self):
-        """Return the state dict, downloaded first where it is not here."""
+        """Return what the file holds, downloaded first where it is not here."""
         path = self._fetch()
         if self._sha256():
             # torch.hub compares the hash of a fresh download only, and the rows made
             # with this file are kept under its name.
             check_sha256(path, self._sha256())
-        return read_state_dict(path)
+        return read_weights_file(path)
 
     def _sha256(self):
         if not self.sha256_in_name:
@@ -149,8 +150,8 @@ class HubWeights(Weights):
         return ("hub", self.repo, *(file_key(path) if path else ()))
 
     def read(self):
-        """Return the state dict, downloaded first where it is not here."""
-        return read_state_dict(self._fetch())
+        """Return what the file holds, downloaded first where it is not here."""
+        return read_weights_file(self._fetch())
 
     def _repo_and_revision(self):
         name, _, revision = self.repo.partition("@")

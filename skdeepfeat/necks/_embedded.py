@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import timm
 
-from ._install import install_state_dict
+from ._install import install_state_dict, taken_for
 from ._messages import choice_error
 from ._spec import NetworkSpec
 from ._timm import preprocessing_from_config
@@ -138,12 +138,14 @@ def _find_weights(name):
     return _PackagedWeights(path, package.sha256, name=name)
 
 
-def _install(architecture, state_dict):
+def _install(architecture, file):
     network = timm.create_model(architecture)
     own = network.state_dict()
-    if own.keys() != state_dict.keys() and _line_up(own, state_dict):
-        state_dict = dict(zip(own, state_dict.values(), strict=True))
-    return network, install_state_dict(network, state_dict, ("classifier",))
+    head = ("classifier",)
+    with taken_for(network, file, head) as state_dict:
+        if own.keys() != state_dict.keys() and _line_up(own, state_dict):
+            state_dict = dict(zip(own, state_dict.values(), strict=True))
+        return network, install_state_dict(network, state_dict, head)
 
 
 def _line_up(own, state_dict):

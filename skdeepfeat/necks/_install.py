@@ -1,9 +1,48 @@
-"""Putting a state dict into a network, strictly, but for a head of another size."""
+"""Putting a file's weights into a network, strictly, but for a head of another size."""
 
+import contextlib
 import re
 from collections import OrderedDict
 
-__all__ = ["install_state_dict", "shorten_mismatch", "with_own_head"]
+from ._matching import match_network
+
+__all__ = ["install_state_dict", "taken_for", "with_own_head"]
+
+
+@contextlib.contextmanager
+def taken_for(network, file, head):
+    """Take a network's tensors from a file, and explain why they cannot be put in.
+
+    Parameters
+    ----------
+    network : Module
+    file : WeightsFile
+    head : tuple of str
+        Names of the classifier's modules.
+
+    Yields
+    ------
+    OrderedDict of str to Tensor
+
+    Raises
+    ------
+    BadFileError
+        If a tensor cannot be read.
+    ValueError
+        If, in the ``with``, something does not match. It says what is nearest.
+    """
+    match = match_network(file, network.state_dict(), head)
+    state_dict = file.take(match.names)
+    if match.versions is not None:
+        state_dict._metadata = OrderedDict(match.versions)
+    try:
+        yield state_dict
+    except Exception as error:
+        # A RuntimeError of `load_state_dict`, or whatever timm's filters meet where
+        # the tensors are not those that they rename.
+        raise ValueError(
+            f"{_shorten_mismatch(network, error)} {match.nearest}"
+        ) from error
 
 
 def install_state_dict(network, state_dict, head):
@@ -24,7 +63,7 @@ def install_state_dict(network, state_dict, head):
 
     Raises
     ------
-    ValueError
+    RuntimeError
         If anything else does not match. It lists what.
     """
     versions = getattr(state_dict, "_metadata", None)
@@ -34,10 +73,7 @@ def install_state_dict(network, state_dict, head):
     counts = {k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}
     state_dict = OrderedDict({**counts, **state_dict})
     state_dict._metadata = own._metadata if versions is None else versions
-    try:
-        network.load_state_dict(state_dict, strict=True)
-    except RuntimeError as error:
-        raise ValueError(shorten_mismatch(network, error)) from error
+    network.load_state_dict(state_dict, strict=True)
     return kept
 
 
@@ -71,7 +107,7 @@ def with_own_head(network, state_dict, head):
     return merged, tuple(head)
 
 
-def shorten_mismatch(network, error):
+def _shorten_mismatch(network, error):
     """Return a message from the RuntimeError of `load_state_dict`, cut to readable."""
     lines = [line.strip() for line in str(error).splitlines()[1:]]
     shown = [re.sub(r"\s+", " ", line) for line in lines[:6]]

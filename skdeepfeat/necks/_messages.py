@@ -2,7 +2,7 @@
 
 from .._errors import did_you_mean
 
-__all__ = ["choice_error", "is_about"]
+__all__ = ["choice_error", "is_about", "shortened"]
 
 
 def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
@@ -31,8 +31,15 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     """
     hint = did_you_mean(got, candidates) if isinstance(got, str) else ""
     return error(
-        f"The {parameter!r} parameter must be {wanted}. Got {got!r} instead.{hint}"
+        f"The {parameter!r} parameter must be {wanted}. "
+        f"Got {shortened(got)} instead.{hint}"
     )
+
+
+def shortened(value, length=80):
+    """Return the text of a value, cut to a number of characters."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
 def is_about(error, parameter):

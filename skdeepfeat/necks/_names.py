@@ -1,6 +1,7 @@
 """From the `model` parameter to the record of a network."""
 
 import fnmatch
+import functools
 
 from torch import nn
 
@@ -15,7 +16,13 @@ _SOURCES = ("embedded", "torchvision", "timm")
 
 
 def make_spec(
-    model, weights, image_size, preprocessing, random_state, needs_weights=True
+    model,
+    weights,
+    image_size,
+    preprocessing,
+    random_state,
+    needs_weights=True,
+    hub_config=None,
 ):
     """Return the `NetworkSpec` that the parameters describe. Nothing is loaded.
 
@@ -28,6 +35,9 @@ def make_spec(
     random_state : int
     needs_weights : bool, default=True
         Whether a weights file must be there.
+    hub_config : dict, default=None
+        What is known of the repository that an ``"hf-hub:"`` name means, as a spec's
+        `hub_config`. It is not asked for again.
 
     Returns
     -------
@@ -51,6 +61,8 @@ def make_spec(
     weights = read_weights(weights, random_state, needs_weights)
     own = read_preprocessing(preprocessing, weights)
     make, name = _find(model)
+    if hub_config is not None and make is _timm.make_hub_spec:
+        make = functools.partial(make, hub_config=hub_config)
     with explain_downloads():
         return make(name, weights, size, own)
 

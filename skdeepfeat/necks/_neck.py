@@ -433,6 +433,7 @@ def resolve_neck(
     random_state=0,
     examine=True,
     needs_weights=True,
+    hub_config=None,
 ):
     """Return the neck that the parameters describe; no weights are loaded.
 
@@ -462,6 +463,9 @@ def resolve_neck(
     needs_weights : bool, default=True
         False where the weights of `Neck.with_network` will take the place of a weights
         file, which may then be gone.
+    hub_config : dict, default=None
+        A spec's `hub_config`, for a network of a hub repository that is not to be
+        asked for again.
 
     Returns
     -------
@@ -473,7 +477,13 @@ def resolve_neck(
         If a parameter is wrong; its name comes first.
     """
     spec = make_spec(
-        model, weights, image_size, preprocessing, random_state, needs_weights
+        model,
+        weights,
+        image_size,
+        preprocessing,
+        random_state,
+        needs_weights,
+        hub_config,
     )
     neck = Neck(spec, layer, pooling)
     if examine:

@@ -11,11 +11,13 @@ from .._preprocessing import Preprocessing
 from ._messages import choice_error
 from ._timm import preprocessing_from_config
 from ._torchvision import preprocessing_from_preset
-from ._weights import FILE_SUFFIXES, FileWeights, RandomWeights
+from ._weights import FileWeights, RandomWeights
 
 __all__ = ["read_image_size", "read_preprocessing", "read_weights"]
 
 _FIELDS = [field.name for field in dataclasses.fields(Preprocessing)]
+# Of names without a folder that mean files, whether they are there or not.
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 # What a timm configuration holds and ours does not.
 _TIMM_KEYS = {"input_size", "crop_pct"}
 
@@ -52,18 +54,21 @@ def read_weights(weights, random_state, needs_file=True):
     if isinstance(weights, os.PathLike):
         return _read_file(os.fspath(weights), needs_file)
     if isinstance(weights, str):
-        is_path = (
-            weights.endswith(FILE_SUFFIXES) or os.path.basename(weights) != weights
-        )
-        return _read_file(weights, needs_file) if is_path else weights
+        return _read_file(weights, needs_file) if _is_path(weights) else weights
     wanted = "'default', the name of weights, a file or None"
     raise choice_error("weights", wanted, weights, error=TypeError)
 
 
+def _is_path(text):
+    """Whether a str means a file. What kind of file, its content decides."""
+    return (
+        os.path.basename(text) != text
+        or text.lower().endswith(_FILE_ENDINGS)
+        or (text != "default" and os.path.isfile(text))
+    )
+
+
 def _read_file(path, needed):
-    if not path.endswith(FILE_SUFFIXES):
-        wanted = f"a file that ends in one of {', '.join(FILE_SUFFIXES)}"
-        raise choice_error("weights", wanted, path)
     if needed and not os.path.isfile(path):
         raise WeightsNotFoundError(
             "The 'weights' parameter must be a file that exists. There is no file "

@@ -35,9 +35,9 @@ class NetworkSpec:
         ``build() -> Module``, randomly initialised (or on the meta device, when called
         under it).
     install : callable
-        ``install(state_dict) -> (Module, tuple of str)``: a network with these
-        weights, and the modules of its head where that had to be left random because
-        the file has none or another one.
+        ``install(file) -> (Module, tuple of str)``: a network with the weights
+        of a `WeightsFile`, and the modules of its head where that had to be left
+        random because the file has none or another one.
     weights : Weights
     preprocessing : Preprocessing
         For the size that is asked for.
@@ -50,6 +50,8 @@ class NetworkSpec:
         The module whose input is the neck, where that is not the last linear layer.
     module : Module or None
         The user's own network.
+    hub_config : dict or None
+        What a hub repository says of the architecture.
     """
 
     name: str
@@ -63,6 +65,7 @@ class NetworkSpec:
     has_pre_logits: bool = False
     classifier: str | None = None
     module: nn.Module | None = None
+    hub_config: dict[str, Any] | None = None
 
     def on_cpu(self):
         """Return a spec of the same network; a user's own is copied to the CPU."""

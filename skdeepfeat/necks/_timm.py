@@ -1,17 +1,22 @@
 """timm's networks, by name or from the Hugging Face hub."""
 
 import copy
+import dataclasses
 import functools
+import json
 import logging
 import math
 
 import timm
 import timm.models
+import torch
 from timm.data import resolve_data_config
 
 from .._preprocessing import Preprocessing
-from ._download import HubWeights, UrlWeights, hub_error
-from ._install import shorten_mismatch, with_own_head
+from .._random import seeded
+from ._download import HubWeights, UrlWeights
+from ._hub_config import fetch_hub_config
+from ._install import taken_for, with_own_head
 from ._messages import choice_error
 from ._spec import NetworkSpec
 
@@ -24,6 +29,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_MAX_GROWTH = 8
 
 
 @functools.cache
@@ -83,7 +90,7 @@ def make_spec(name, weights, image_size, preprocessing):
     )
 
 
-def make_hub_spec(name, weights, image_size, preprocessing):
+def make_hub_spec(name, weights, image_size, preprocessing, hub_config=None):
     """Return the `NetworkSpec` of a timm network in a Hugging Face repository.
 
     Its small ``config.json`` says what network it is, so that file is read, and
@@ -95,12 +102,17 @@ def make_hub_spec(name, weights, image_size, preprocessing):
         ``owner/repository`` or ``owner/repository@revision``.
     weights, image_size, preprocessing
         As for `make_spec`; there are no tags.
+    hub_config : dict, default=None
+        That file's content where it is known, as `read_hub_config` returns it.
 
     Returns
     -------
     NetworkSpec
     """
-    config, architecture, model_args = _hub_config(name)
+    if hub_config is None:
+        hub_config = _hub_config(name)
+    architecture = hub_config["architecture"]
+    config, model_args = hub_config["pretrained_cfg"], hub_config["model_args"]
     if isinstance(weights, str):
         if weights != "default":
             raise choice_error(
@@ -108,33 +120,51 @@ def make_hub_spec(name, weights, image_size, preprocessing):
             )
         weights = HubWeights(name, config.get("hf_hub_filename"))
     short = name.partition("@")[0].rpartition("/")[2]
-    return _make(
+    spec = _make(
         name=f"hf-hub:{name}",
         model_name="".join(c if c.isalnum() else "_" for c in short),
         architecture=architecture,
         config=config,
-        model_args=model_args or {},
+        model_args=model_args,
         weights=weights,
         image_size=image_size,
         preprocessing=preprocessing,
     )
+    if model_args:
+        _refuse_larger(name, json.dumps(hub_config, sort_keys=True))
+    return dataclasses.replace(spec, hub_config=hub_config)
+
+
+_hub_config = functools.cache(fetch_hub_config)
 
 
 @functools.cache
-def _hub_config(name):
-    try:
-        config, architecture, args = timm.models.load_model_config_from_hf(name)
-    except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
-        # The hub's errors (offline, not found, gated, no connection) are OSErrors or
-        # ValueErrors, timm's own a RuntimeError; a config of another library lacks
-        # timm's keys.
-        if isinstance(error, KeyError):
-            raise ValueError(
-                f"The 'model' parameter must name a timm network on the hub; the "
-                f"config.json of {name!r} has no {error}."
+def _refuse_larger(name, hub_config):
+    """Refuse arguments that make much more of an architecture than timm does."""
+    described = json.loads(hub_config)
+    architecture, config = described["architecture"], described["pretrained_cfg"]
+    plain = {"num_classes": config.get("num_classes", 1000)}
+    sizes = []
+    for options in (plain, plain | described["model_args"]):
+        try:
+            with seeded(0), torch.device("meta"):
+                network = _build(architecture, config, options)
+        except Exception as error:  # timm checks few arguments
+            raise choice_error(
+                "model",
+                "a repository on the hub whose config.json timm can build (it said: "
+                f"{str(error)[:200]})",
+                f"hf-hub:{name}",
             ) from error
-        raise hub_error(name.partition("@")[0], "config.json", error) from error
-    return config, architecture, args
+        sizes.append(sum(parameter.numel() for parameter in network.parameters()))
+    if sizes[1] > _MAX_GROWTH * sizes[0]:
+        raise choice_error(
+            "model",
+            f"a repository whose config.json makes {architecture!r} at most "
+            f"{_MAX_GROWTH} times as large as timm does (it makes {sizes[1]:,} "
+            f"parameters of {sizes[0]:,})",
+            f"hf-hub:{name}",
+        )
 
 
 def _find_config(architecture, tag, weights):
@@ -235,16 +265,13 @@ def _build(architecture, config, options, state_dict=None):
     return network
 
 
-def _install(build, state_dict):
+def _install(build, file):
     bare = build()
     head = bare.pretrained_cfg.get("classifier") or ()
     head = (head,) if isinstance(head, str) else tuple(head)
-    state_dict, kept = with_own_head(bare, state_dict, head)
-    try:
+    with taken_for(bare, file, head) as state_dict:
+        state_dict, kept = with_own_head(bare, state_dict, head)
         return build(state_dict=state_dict), kept
-    except (RuntimeError, KeyError, AttributeError) as error:
-        # KeyError and AttributeError: a filter did not find the tensor it renames.
-        raise ValueError(shorten_mismatch(bare, error)) from error
 
 
 def preprocessing_from_config(config):

@@ -10,7 +10,7 @@ from torchvision.models import WeightsEnum
 
 from .._preprocessing import Preprocessing
 from ._download import UrlWeights
-from ._install import install_state_dict
+from ._install import install_state_dict, taken_for
 from ._messages import choice_error
 from ._spec import NetworkSpec
 from ._weights import RandomWeights
@@ -139,16 +139,17 @@ def _has_head(member):
     return member.meta.get("categories") is not None
 
 
-def _install(build, has_head, state_dict):
+def _install(build, has_head, file):
     network = build()
-    versions = getattr(state_dict, "_metadata", None)
-    renamed = OrderedDict(
-        (_OLD_DENSENET.sub(r"\1\2", key), tensor)
-        for key, tensor in state_dict.items()
-        if not key.startswith(_AUXILIARY)
-    )
-    renamed._metadata = versions
-    kept = install_state_dict(network, renamed, (_head(network),))
+    head = (_head(network),)
+    with taken_for(network, file, head) as state_dict:
+        renamed = OrderedDict(
+            (_OLD_DENSENET.sub(r"\1\2", key), tensor)
+            for key, tensor in state_dict.items()
+            if not key.startswith(_AUXILIARY)
+        )
+        renamed._metadata = getattr(state_dict, "_metadata", None)
+        kept = install_state_dict(network, renamed, head)
     return network, kept if has_head else ("classifier",)
 
 

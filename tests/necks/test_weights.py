@@ -1,19 +1,26 @@
 """Weights files of every kind, and what is wrong with them."""
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import re
+import warnings
+from collections import OrderedDict
 
 import numpy as np
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torchvision
+from torch import nn
 
 from skdeepfeat._errors import WeightsNotFoundError
 from skdeepfeat._fingerprint import digest_file
 from skdeepfeat.necks import resolve_neck
+from skdeepfeat.necks._matching import match_network
+from skdeepfeat.necks._weights_file import read_weights_file
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,6 +37,47 @@ def rows_of(path, pixels, model="shufflenet_v2_x0_5", layer="output"):
     neck = resolve_neck(model, weights=path, image_size=pixels.shape[1], layer=layer)
     with neck.loaded(CPU) as run:
         return run(pixels)[0]
+
+
+@dataclasses.dataclass
+class Settings:
+    """A class that the reader of the checkpoint may not have."""
+
+    rate: float = 0.1
+    kind: type = dict
+
+
+def of_lightning(state):
+    """A Lightning checkpoint of a class-weighted loss, with all that it brings."""
+    parameter = torch.nn.Parameter(torch.zeros(5))
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    return {
+        "state_dict": {
+            **prefixed(state, "model."),
+            "criterion.weight": torch.ones(3),
+        },
+        "optimizer_states": [optimizer.state_dict()],
+        "hyper_parameters": argparse.Namespace(lr=np.float64(0.1), out=pathlib.Path()),
+        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best": np.float32(0.5)}},
+        "settings": Settings(),
+        "epoch": np.int64(3),
+        "device": torch.device("cuda", 1),
+    }
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def other(state):
+    """The same names with other numbers."""
+    return {key: torch.full_like(value, 7) for key, value in state.items()}
+
+
+def without_head(state):
+    return {key: value for key, value in state.items() if not key.startswith("fc.")}
 
 
 WRAPPINGS = {
@@ -50,10 +98,62 @@ WRAPPINGS = {
 }
 
 
+# What else is found by the names of the network that lie under some prefix.
+PREFIXES = {
+    "lightning with more": of_lightning,
+    "backbone": lambda state: prefixed(state, "backbone."),
+    "net": lambda state: prefixed(state, "net."),
+    "deep": lambda state: {"a": {"b": [1, {"c": prefixed(state, "module.backbone.")}]}},
+    "under net": lambda state: {"net": state, "acc": 90.1, "epoch": 3},
+    "params": lambda state: {"params": prefixed(state, "network.")},
+    "averaged": lambda state: {
+        **prefixed(state, "module."),
+        "n_averaged": torch.ones(1),
+    },
+    "moco": lambda state: {
+        "state_dict": {
+            **prefixed(other(state), "module.encoder_k."),
+            **prefixed(state, "module.encoder_q."),
+            "module.queue": torch.zeros(9, 4),
+        }
+    },
+    "dino": lambda state: {
+        "student": prefixed(other(state), "module.backbone."),
+        "teacher": {**prefixed(state, "backbone."), "head.mlp.0.weight": torch.ones(2)},
+    },
+    "ema last": lambda state: {"params": other(state), "params_ema": state},
+    "a tuple": lambda state: (3, state),
+    "parameters": lambda state: {
+        k: torch.nn.Parameter(v) if v.is_floating_point() else v
+        for k, v in state.items()
+    },
+    "one more": lambda state: {**state, "loss.weight": torch.ones(4)},
+}
+
+
+@pytest.mark.parametrize("wrapping", PREFIXES)
+def test_prefixes(wrapping, tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        small = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), fc=nn.Linear(4, 2)
+            )
+        )
+    path = tmp_path / "weights"
+    torch.save(PREFIXES[wrapping](small.state_dict()), path)
+    file = read_weights_file(os.fspath(path))
+    found = file.take(match_network(file, small.state_dict(), ("fc",)).names)
+    small.load_state_dict(found)  # all of them, and no others
+    wanted = small.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+    assert not any((value == 7).all() for value in found.values())
+
+
 @pytest.mark.parametrize(
     ("wrapping", "suffix"),
     [(wrapping, ".pth") for wrapping in WRAPPINGS]
-    + [("bare", suffix) for suffix in (".pt", ".bin", ".ckpt")],
+    + [("bare", suffix) for suffix in (".PTH", ".pth.tar", "")],
 )
 def test_wrappings(
     wrapping, suffix, network, tmp_path, batch, normalised, assert_close
@@ -107,6 +207,89 @@ def test_pickled_code_is_refused(network, tmp_path, monkeypatch, batch):
     assert not (tmp_path / "pickle_was_run").exists()
 
 
+def test_files_of_other_kinds_of_torch(
+    network, tmp_path, batch, normalised, assert_close
+):
+    pixels, path = batch(2, 64), tmp_path / "weights"
+    with torch.no_grad():
+        wanted = network(normalised(pixels, MEAN, STD))
+    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
+    assert_close(rows_of(path, pixels), wanted)
+    torch.save(network, path)  # a whole module
+    assert_close(rows_of(path, pixels), wanted)
+    torch.save({"model": network}, path, _use_new_zipfile_serialization=False)
+    assert_close(rows_of(path, pixels), wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated
+        torch.jit.trace(network, torch.zeros(1, 3, 64, 64)).save(path)
+    assert_close(rows_of(path, pixels), wanted)
+    torch.save(network.to(memory_format=torch.channels_last).state_dict(), path)
+    assert_close(rows_of(path, pixels), wanted)
+    torch.save({k: v.double() for k, v in network.state_dict().items()}, path)
+    assert_close(rows_of(path, pixels), wanted)
+
+
+def test_the_content_of_a_safetensors_file_decides(network, saved, batch):
+    pixels = batch(2, 64)
+    path = saved(network)
+    one = rows_of(path, pixels)
+    renamed = path.rename(path.with_name("weights.pth"))
+    assert np.array_equal(one, rows_of(renamed, pixels))
+    prefixes = prefixed(network.state_dict(), "model.backbone.")
+    safetensors.torch.save_file({**prefixes, "x": torch.ones(1)}, renamed)
+    assert np.array_equal(one, rows_of(renamed, pixels))
+
+
+def test_a_file_in_this_folder_needs_no_ending(network, saved, batch, monkeypatch):
+    path = saved(network, "mine")
+    monkeypatch.chdir(path.parent)
+    assert np.array_equal(rows_of("mine", batch(2, 64)), rows_of(path, batch(2, 64)))
+
+
+def test_what_is_ignored_is_in_the_log(network, tmp_path, batch, caplog):
+    path = tmp_path / "w"
+    torch.save(of_lightning(network.state_dict()), path)
+    with caplog.at_level("INFO", "skdeepfeat"):
+        rows_of(path, batch(1, 64))
+    assert "tensors of" in caplog.text and "criterion" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["shufflenet_v2_x0_5", "timm/test_efficientnet"])
+def test_the_nearest_is_named(model, randomise, tmp_path, batch):
+    name = model.rpartition("/")[2]
+    own = (
+        timm.create_model(name) if "/" in model else torchvision.models.get_model(name)
+    )
+    state = own.state_dict()
+    first, second = sorted(k for k in state if k.endswith("weight"))[:2]
+    path = tmp_path / "w.pth"
+    broken = {k: v for k, v in state.items() if k != first}
+    broken[second] = torch.zeros(1, 2)
+    torch.save({"state_dict": prefixed(broken, "net.enc.")}, path)
+    with pytest.raises(ValueError, match="do not belong to this network") as error:
+        rows_of(path, batch(1, 64), model)
+    text = str(error.value)
+    assert "'state_dict.net.enc.'" in text and len(text) < 2500
+    assert re.search(r"\d+ of \d+ names match", text)
+    assert f"'{first}' is missing" in text
+    assert f"'{second}' has shape (1, 2) there" in text
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path, batch):
+    # All names and shapes of a ResNet-18 are in a ResNet-34.
+    path = tmp_path / "w.pth"
+    torch.save(torchvision.models.resnet34().state_dict(), path)
+    with pytest.raises(ValueError, match="do not belong .*Unexpected key"):
+        rows_of(path, batch(1, 64), "resnet18")
+
+
+def test_whole_numbers_are_not_taken_for_weights(network, tmp_path, batch):
+    path = tmp_path / "w.pth"
+    torch.save({k: v.to(torch.int8) for k, v in network.state_dict().items()}, path)
+    with pytest.raises(ValueError, match="torch.int8"):
+        rows_of(path, batch(1, 64))
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
 def test_damaged_files(damage, suffix, network, saved, batch):
@@ -121,7 +304,7 @@ def test_damaged_files(damage, suffix, network, saved, batch):
 def test_what_is_no_state_dict(tmp_path, batch):
     path = tmp_path / "list.pth"
     torch.save([torch.zeros(3)], path)
-    with pytest.raises(ValueError, match="must hold a state dict.*It holds list"):
+    with pytest.raises(ValueError, match="must hold a state dict.*It holds a list"):
         rows_of(path, batch(1, 64))
     torch.save({"weights": {"a": 1}}, path)
     with pytest.raises(ValueError, match=r"It holds a dict with \['weights'\]"):
@@ -146,8 +329,8 @@ def test_missing_files_and_suffixes(tmp_path):
         WeightsNotFoundError, match="'weights'.*no file '/no/where.pth'"
     ):
         resolve_neck("resnet18", weights="/no/where.pth")
-    with pytest.raises(ValueError, match="'weights'.*ends in one of .safetensors"):
-        resolve_neck("resnet18", weights=tmp_path / "weights.npz")
+    with pytest.raises(WeightsNotFoundError, match="'weights'.*no file.*weights'"):
+        resolve_neck("resnet18", weights=tmp_path / "weights")
     with pytest.raises(TypeError, match="'weights' .*Got 3 instead"):
         resolve_neck("resnet18", weights=3)
 
