@@ -10,6 +10,7 @@ import io
 import re
 import struct
 import threading
+from concurrent.futures import CancelledError
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -19,20 +20,45 @@ from skdeepfeat._errors import BadImageError
 from skdeepfeat._forks import released_after_fork
 
 from ._canonical import canonical_pixels, value_fault
-from ._quiet import call_despite_warnings
+from ._headers import check_header, is_sane_exif
+from ._limits import check_length, check_size, max_bytes, too_large
+from ._quiet import (
+    call_despite_warnings,
+    collect_messages,
+    collect_messages_of_libtiff,
+)
 
 __all__ = [
+    "READ_FORMATS",
     "REFUSED_FORMATS",
     "decode_bytes",
     "decode_pil",
-    "decode_reduced",
     "jpeg_for_device",
     "readable_formats",
 ]
 
-# EPS is a program: Pillow has Ghostscript run it. The others are recognised only, and
-# what decodes them is whatever handler somebody has registered.
-REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+# Pillow's own formats, after a look at what their decoders open, run and allocate:
+# what these take is told by the size in their headers, or `check_header` looks.
+READ_FORMATS = frozenset(
+    "AVIF BMP CUR DCX DDS DIB FITS FLI FTEX GBR GIF ICNS ICO IM IMT JPEG JPEG2000 "
+    "MCIDAS MPO MSP PCD PCX PIXAR PNG PPM PSD QOI SGI SPIDER SUN TGA TIFF WEBP XBM XPM "
+    "XVTHUMB".split()
+)
+# EPS is a program: Pillow has Ghostscript run it. IPTC, FPX, MIC and BLP files hold
+# files of other formats, which their decoders open whatever they are. The others are
+# recognized only, and what decodes them is whatever handler somebody has registered.
+REFUSED_FORMATS = frozenset(
+    {"EPS", "IPTC", "FPX", "MIC", "BLP", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+)
+
+# Pixels that are converted at a time.
+_STRIP = 2**20
+
+# Bytes for each pixel while it is decoded, the decoder's own planes and Pillow's.
+_DECODING = {"WEBP": 20, "AVIF": 16, "JPEG2000": 24}
+_DECODING_OTHERS = 8
+# What a JPEG of several scans keeps of its coefficients.
+_COEFFICIENTS = 6
 
 # How to see the image as the camera's holder did, by the EXIF standard's numbers.
 _ORIENT = {
@@ -45,14 +71,12 @@ _ORIENT = {
     8: lambda a: np.rot90(a),
 }
 
-_ON_THEIR_SIDE = (5, 6, 7, 8)
-
 # Pillow's lazy loading is not thread-safe, and one PIL image can stand in several
 # rows and several sources: the same object always gets the same lock.
 _LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 
-def decode_bytes(data, max_pixels) -> np.ndarray:
+def decode_bytes(data, max_pixels, share=None) -> np.ndarray:
     """Return the pixels of an encoded image (its first frame).
 
     Parameters
@@ -61,6 +85,8 @@ def decode_bytes(data, max_pixels) -> np.ndarray:
         The content of an image file.
     max_pixels : int or None
         More than these are refused on the header's word, before decoding.
+    share : Share, default=None
+        Takes the bytes of memory that it needs, before it does.
 
     Returns
     -------
@@ -71,34 +97,11 @@ def decode_bytes(data, max_pixels) -> np.ndarray:
     BadImageError
         If it is no image, damaged, too large, or of values that mean nothing.
     """
-    return decode_reduced(data, max_pixels, None)[0]
-
-
-def decode_reduced(data, max_pixels, enough) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the pixels of an encoded image, no more of them than is useful.
-
-    The decoder of a JPEG can reduce it to an eighth, a quarter or half of its sides
-    and saves most of its work so: 25 ms for a photo of 12 megapixels that takes 71 ms.
-
-    Parameters
-    ----------
-    data, max_pixels
-        As for `decode_bytes`, whose errors are raised.
-    enough : callable or None
-        ``enough((height, width)) -> (height, width)``: for an image of this shape, the
-        one from which on it is as good as the whole. None: nothing is reduced.
-
-    Returns
-    -------
-    pixels : ndarray of uint8, shape (H, W) or (H, W, 3)
-    shape : tuple of (int, int)
-        (height, width) of the whole image.
-    """
     if not len(data):
         raise BadImageError("it is empty (0 bytes)")
-    in_words = functools.partial(_bytes_in_words, data)
-    with _faults_in_words(max_pixels, in_words):
-        return call_despite_warnings(_decode, data, max_pixels, enough)
+    with _faults_in_words(max_pixels, functools.partial(_bytes_in_words, data)):
+        check_length(len(data), max_bytes(max_pixels))
+        return call_despite_warnings(_decode, bytes(data), max_pixels, share)
 
 
 def jpeg_for_device(data, max_pixels):
@@ -125,30 +128,47 @@ def jpeg_for_device(data, max_pixels):
         return call_despite_warnings(_describe_jpeg, data, max_pixels)
 
 
-def decode_pil(image, max_pixels) -> np.ndarray:
+def decode_pil(image, max_pixels, share=None) -> np.ndarray:
     """Return the pixels of a user's PIL image, which stays as it is.
 
     Its current frame is taken. Parameters, result and errors are those of
     `decode_bytes`.
     """
     with _faults_in_words(max_pixels, _pil_in_words):
-        return call_despite_warnings(_convert, image, max_pixels)
+        return call_despite_warnings(_convert, image, max_pixels, share)
 
 
-def _decode(data, max_pixels, enough):
-    with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
-        _check_size(image.size, max_pixels)
-        whole = None
-        if enough is not None and isinstance(image, JpegImageFile):
-            whole = _reduce(image, enough)
+def _decode(data, max_pixels, share):
+    with _opened(data, max_pixels) as image:
+        if share is not None:
+            share.take(_cost(image))
         image.load()
-        pixels = _canonical(image, _orientation(image))
-        return pixels, whole or pixels.shape[:2]
+        return _canonical(image, _orientation(image))
+
+
+@contextlib.contextmanager
+def _opened(data, max_pixels):
+    """Open an encoded image of a format that is read, and of an admissible size."""
+    check_header(data, max_pixels)
+    with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+        check_size(image.size, max_pixels)
+        if image.format == "TIFF":
+            collect_messages_of_libtiff()
+        elif any(tile[0] == "fits_gzip" for tile in getattr(image, "tile", ())):
+            raise BadImageError("compressed FITS files are not read")
+        yield image
+
+
+def _cost(image):
+    """Return how many bytes decoding and conversion take at most."""
+    n_bytes = _DECODING.get(image.format, _DECODING_OTHERS)
+    if image.info.get("progressive"):
+        n_bytes += _COEFFICIENTS
+    return n_bytes * image.width * image.height
 
 
 def _describe_jpeg(data, max_pixels):
-    with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
-        _check_size(image.size, max_pixels)
+    with _opened(data, max_pixels) as image:
         if not isinstance(image, JpegImageFile) or image.mode not in ("L", "RGB"):
             return None
         # Stored as red, green and blue, by either way to say so.
@@ -159,30 +179,35 @@ def _describe_jpeg(data, max_pixels):
         return image.size[::-1], orientation if orientation in _ORIENT else 1
 
 
-def _reduce(image, enough):
-    """Have a JPEG decoded no larger than need be; return its whole shape, upright."""
-    width, height = image.size
-    is_turned = _is_turned(image)
-    whole = (width, height) if is_turned else (height, width)
-    sufficient = enough(whole)
-    image.draft(None, sufficient if is_turned else sufficient[::-1])
-    return whole
-
-
-def _convert(image, max_pixels):
-    _check_size(image.size, max_pixels)
+def _convert(image, max_pixels, share):
+    check_size(image.size, max_pixels)
+    if share is not None:
+        share.take(2 * _cost(image))
     with _LOCKS[id(image) // 64 % len(_LOCKS)]:
+        if image.format == "TIFF":
+            collect_messages_of_libtiff()
         image.load()
         orientation = _orientation(image)
-        # Pillow's conversion of palettes writes to the image that it converts.
+        # Its owner may change it meanwhile, and Pillow's conversion of palettes writes
+        # to the image that it converts.
         image = image.copy()
     return _canonical(image, orientation)
 
 
 def readable_formats():
-    """Return the names of the formats that are read, in Pillow's own order."""
+    """Return the names of the formats that are read, in the order they are tried.
+
+    Those of other packages than Pillow are read once the user has registered them.
+    """
     _import_plugins()
-    return [name for name in Image.ID if name not in REFUSED_FORMATS]
+    return [name for name in Image.ID if _is_read(name)]
+
+
+def _is_read(name):
+    if name in REFUSED_FORMATS:
+        return False
+    is_pillows = Image.OPEN[name][0].__module__.startswith("PIL.")
+    return name in READ_FORMATS or not is_pillows
 
 
 @functools.cache
@@ -190,21 +215,6 @@ def _import_plugins():
     # In this order Image.open tries them, too: the common ones first.
     Image.preinit()
     Image.init()
-
-
-def _check_size(size, max_pixels):
-    width, height = size
-    if width <= 0 or height <= 0:
-        raise BadImageError("it has no pixels")
-    if max_pixels is not None and width * height > max_pixels:
-        raise BadImageError(_too_large(f"{width} x {height} pixels", max_pixels))
-
-
-def _too_large(claim, max_pixels):
-    return (
-        f"it claims {claim}, more than max_pixels={max_pixels} allows: a broken file, "
-        "a decompression bomb, or max_pixels must be raised"
-    )
 
 
 def _orientation(image):
@@ -215,13 +225,10 @@ def _orientation(image):
     return _ORIENT.get(_exif_orientation(image))
 
 
-def _is_turned(image):
-    """Return whether an image lies on its side until it is turned upright."""
-    return _exif_orientation(image) in _ON_THEIR_SIDE
-
-
 def _exif_orientation(image):
     try:
+        if not is_sane_exif(image.info.get("exif") or b""):
+            return None
         return image.getexif().get(ExifTags.Base.Orientation)
     except Warning:
         raise
@@ -231,12 +238,53 @@ def _exif_orientation(image):
 
 
 def _canonical(image, orient):
-    values = _values(image)
-    fault = value_fault(values.dtype, lambda: (values.min(), values.max()), "image")
+    fault = _value_fault(image)
     if fault:
         raise BadImageError(fault)
-    pixels = canonical_pixels(values, has_channels=values.ndim == 3)
+    strips = map(_canonical_strip, _strips(image))
+    pixels = next(strips)
+    if len(pixels) < image.height:
+        first, n_done = pixels, len(pixels)
+        pixels = np.empty((image.height, *first.shape[1:]), np.uint8)
+        pixels[:n_done] = first
+        for strip in strips:
+            pixels[n_done : n_done + len(strip)] = strip
+            n_done += len(strip)
     return pixels if orient is None else np.ascontiguousarray(orient(pixels))
+
+
+def _strips(image):
+    """Yield an image in parts: its conversion takes several times its own memory."""
+    n_rows = max(1, _STRIP // image.width)
+    if image.height <= n_rows:
+        yield image
+        return
+    for top in range(0, image.height, n_rows):
+        yield image.crop((0, top, image.width, min(top + n_rows, image.height)))
+
+
+def _canonical_strip(strip):
+    values = _values(strip)
+    return canonical_pixels(values, has_channels=values.ndim == 3)
+
+
+def _value_fault(image):
+    """Return what is wrong with the values of an image, or None."""
+    if image.mode not in ("I", "F"):
+        return None  # their modes have a known white
+    ranges = [(strip.min(), strip.max()) for strip in map(np.asarray, _strips(image))]
+    # np.min, unlike min, lets a NaN of any strip through.
+    low, high = np.min([one[0] for one in ranges]), np.max([one[1] for one in ranges])
+    if image.mode == "I":
+        # Pillow's mode for 16-bit files in many formats; 32-bit ones have no known
+        # white.
+        if low < 0 or high > 65535:
+            return (
+                "32-bit integer pixels are read as 16-bit ones, 0 to 65535. "
+                f"Got values from {low} to {high}"
+            )
+        return None
+    return value_fault(np.dtype(np.float32), lambda: (low, high), "image")
 
 
 def _values(image):
@@ -256,19 +304,8 @@ def _values(image):
     if mode == "1":
         values = values.astype(np.uint8) * np.uint8(255)
     elif mode == "I":
-        values = _sixteen_bits(values)
+        values = values.astype(np.uint16)
     return _transparent_to_white(values, image.info.get("transparency"))
-
-
-def _sixteen_bits(values):
-    # Pillow's mode for 16-bit files in many formats; 32-bit ones have no known white.
-    low, high = values.min(), values.max()
-    if low < 0 or high > 65535:
-        raise BadImageError(
-            "32-bit integer pixels are read as 16-bit ones, 0 to 65535. "
-            f"Got values from {low} to {high}"
-        )
-    return values.astype(np.uint16)
 
 
 def _transparent_to_white(values, colour):
@@ -289,18 +326,23 @@ def _transparent_to_white(values, colour):
 @contextlib.contextmanager
 def _faults_in_words(max_pixels, in_words):
     """Turn what Pillow raises into a BadImageError that says what is wrong."""
-    try:
-        yield
-    except BadImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise BadImageError(_bomb(error, max_pixels)) from error
-    except MemoryError as error:
-        raise BadImageError("there is not enough memory to decode it") from error
-    except Exception as error:
-        # On a corrupt stream Pillow's plugins raise SyntaxError, struct.error,
-        # ValueError, KeyError, OverflowError, zlib.error ... there is no common base.
-        raise BadImageError(in_words(error)) from error
+    with collect_messages() as messages:
+        try:
+            yield
+        except BadImageError:
+            raise
+        except CancelledError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise BadImageError(_bomb(error, max_pixels)) from error
+        except MemoryError as error:
+            raise BadImageError("there is not enough memory to decode it") from error
+        except Exception as error:
+            # On a corrupt stream Pillow's plugins raise SyntaxError, struct.error,
+            # ValueError, KeyError, OverflowError, zlib.error ... there is no common
+            # base.
+            said = f" {'; '.join(messages)}" if messages else ""
+            raise BadImageError(f"{in_words(error)}{said}") from error
 
 
 def _bomb(error, max_pixels):
@@ -308,7 +350,7 @@ def _bomb(error, max_pixels):
     n_pixels = int(found.group(1)) if found else None
     claim = f"{n_pixels} pixels" if found else "too many pixels"
     if max_pixels is not None and (n_pixels is None or n_pixels > max_pixels):
-        return _too_large(claim, max_pixels)
+        return too_large(claim, max_pixels)
     limit = Image.MAX_IMAGE_PIXELS
     return (
         f"it claims {claim}, more than twice PIL.Image.MAX_IMAGE_PIXELS={limit}: a "

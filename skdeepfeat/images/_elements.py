@@ -14,7 +14,7 @@ from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_bytes, digest_pixels
 
 from ._canonical import CHANNELS, canonical_image
-from ._decode import decode_pil, decode_reduced, jpeg_for_device
+from ._decode import decode_bytes, decode_pil, jpeg_for_device
 from ._files import (
     FileMemo,
     absolute_path,
@@ -23,7 +23,7 @@ from ._files import (
     refuse_address,
     working_folder,
 )
-from ._geometry import fit_to_network, sufficient_shape
+from ._geometry import fit_to_network
 from ._on_device import EncodedJpeg
 from ._remote import RemoteFiles
 from ._tensors import is_tensor, tensor_to_array
@@ -117,13 +117,15 @@ class ElementSource:
 
     def pixels(self, i):
         """Return the canonical pixels of image `i`."""
-        return self._pixels(i)[0]
+        with self._naming(i):
+            data = self._encoded(i)
+            if data is not None:
+                return decode_bytes(data, self._max_pixels)
+            return _pixels_of_object(self._elements[i], self._max_pixels)
 
     def fitted(self, i, preprocessing):
         """Return image `i`, resized and cropped."""
-        enough = functools.partial(sufficient_shape, preprocessing=preprocessing)
-        pixels, shape = self._pixels(i, enough)
-        return fit_to_network(pixels, preprocessing, shape)
+        return fit_to_network(self.pixels(i), preprocessing)
 
     def for_device(self, i, preprocessing):
         """Return image `i` as a JPEG that a device can decode and fit, or fitted."""
@@ -136,14 +138,6 @@ class ElementSource:
             if jpeg.suits(preprocessing):
                 return jpeg
         return self.fitted(i, preprocessing)
-
-    def _pixels(self, i, enough=None):
-        with self._naming(i):
-            data = self._encoded(i)
-            if data is not None:
-                return decode_reduced(data, self._max_pixels, enough)
-            pixels = _pixels_of_object(self._elements[i], self._max_pixels)
-            return pixels, pixels.shape[:2]
 
     @contextlib.contextmanager
     def _naming(self, i):

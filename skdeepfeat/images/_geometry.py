@@ -12,12 +12,10 @@ from PIL import Image
 from skdeepfeat._preprocessing import Preprocessing
 
 __all__ = [
-    "SUFFICIENT",
     "fit_to_network",
     "is_resized_by_torch",
     "resize_in_torch",
     "resized_shape",
-    "sufficient_shape",
     "window_of",
 ]
 
@@ -30,34 +28,8 @@ _MAX_RESIZED = 2**24
 # antialiasing.
 _RESIZED_BY_TORCH = ("bilinear", "bicubic")
 
-# A decoder may reduce an image to this many times the size that it is resized to. On
-# photos of 12 megapixels, features of the installed network then differ by 0.02 of
-# their length, less than after saving the photo once more at quality 85; with 2 by
-# 0.03. benchmarks/decoding.py prints the table.
-SUFFICIENT = 4
 
-
-def sufficient_shape(shape, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return from which (height, width) on an image is as good as the whole of it.
-
-    Parameters
-    ----------
-    shape : tuple of (int, int)
-        Height and width of the whole image, pixels.
-    preprocessing : Preprocessing
-
-    Returns
-    -------
-    tuple of (int, int)
-        May be more than `shape`.
-    """
-    height, width = resized_shape(shape, preprocessing)
-    return SUFFICIENT * height, SUFFICIENT * width
-
-
-def fit_to_network(
-    pixels: np.ndarray, preprocessing: Preprocessing, shape=None
-) -> np.ndarray:
+def fit_to_network(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Resize one image, then crop or pad it.
 
     Parameters
@@ -68,15 +40,12 @@ def fit_to_network(
         `resize` with a crop that is not square is the length of the side that
         belongs to the crop's shorter one, and the image is scaled to cover the crop
         (to lie within it, for ``crop_mode="border"``), as timm does.
-    shape : tuple of (int, int), default=None
-        Height and width of the whole image, where a decoder has reduced it; by default
-        those of `pixels`.
 
     Returns
     -------
     ndarray of uint8, shape (crop_height, crop_width, 3), in C order and writable
     """
-    size = resized_shape(shape or pixels.shape[:2], preprocessing)
+    size = resized_shape(pixels.shape[:2], preprocessing)
     top, height = window_of(size[0], preprocessing.crop[0])
     left, width = window_of(size[1], preprocessing.crop[1])
     window = (top, left, height, width)

@@ -1,24 +1,66 @@
-"""Pillow's stray warnings must not fail a good image.
+"""What Pillow and libtiff say of an image belongs to that image, not on the terminal.
 
 Pillow's plugins warn about a corrupt EXIF block, an odd TIFF tag, a size near its own
-limit. Where users have warnings turned into errors, such a warning is an exception
-out of the middle of a decoder. Only then it is called again, with warnings ignored.
+limit; libtiff writes its errors to the terminal. Neither names the file. Both can be
+told where to put their messages, but only for the whole process. So the functions that
+do it here collect what the calling thread has asked to be collected, and hand on
+everything else to where it went before.
 
+Where users have warnings turned into errors, a warning is an exception out of the
+middle of a decoder. Only then the decoder is called again, with warnings ignored.
 `warnings.catch_warnings` is not used from the start, because it swaps the filter list
 of the whole process: threads that enter and leave it crosswise leave the wrong list
-behind for good. A filter of our own in that list, which knows the decoding threads,
-was tried and rejected: scikit-learn copies the list into its workers, and takes every
-entry for a regular expression.
+behind for good.
 """
 
+import contextlib
+import ctypes
+import functools
+import pathlib
+import sys
 import threading
 import warnings
 
+import PIL
+
 from .._forks import released_after_fork
 
-__all__ = ["call_despite_warnings"]
+__all__ = ["call_despite_warnings", "collect_messages", "collect_messages_of_libtiff"]
 
 _lock = released_after_fork(threading.Lock())
+_MESSAGE_LENGTH = 200  # characters of one message
+_MOST_MESSAGES = 10  # of one image: a damaged TIFF has one for each strip
+
+
+class _Collected(threading.local):
+    messages: list | None = None
+
+    def add(self, message):
+        if len(self.messages) < _MOST_MESSAGES:
+            self.messages.append(" ".join(message.split())[:_MESSAGE_LENGTH])
+
+
+_collected = _Collected()
+
+
+@contextlib.contextmanager
+def collect_messages():
+    """Collect what Pillow says in this thread, instead of having it shown.
+
+    Yields
+    ------
+    list of str
+        Filled as messages come. Inside of another one it is the other's.
+    """
+    if _collected.messages is not None:
+        yield _collected.messages
+        return
+    _hook_warnings()
+    _collected.messages = []
+    try:
+        yield _collected.messages
+    finally:
+        _collected.messages = None
 
 
 def call_despite_warnings(function, *arguments):
@@ -43,3 +85,76 @@ def call_despite_warnings(function, *arguments):
         with _lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(*arguments)
+
+
+def _hook_warnings():
+    # Looked at each time, because users and catch_warnings set it, too.
+    before = warnings.showwarning
+    if getattr(before, "collects", False):
+        return
+
+    @functools.wraps(before)
+    def showwarning(message, *args, **kwargs):
+        if _collected.messages is None:
+            return before(message, *args, **kwargs)
+        _collected.add(str(message))
+
+    showwarning.collects = True
+    warnings.showwarning = showwarning
+
+
+@functools.cache
+def collect_messages_of_libtiff():
+    """Have libtiff's messages collected from now on, where Pillow's copy is found."""
+    for path in _paths_of_libtiff():
+        with contextlib.suppress(OSError, AttributeError):
+            _hooked.append(_hook_libtiff(ctypes.CDLL(str(path))))
+
+
+_hooked: list = []  # what C calls must not be collected
+_HANDLER = ctypes.CFUNCTYPE(
+    None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p
+)  # TIFFErrorHandler(module, format, va_list)
+
+
+def _paths_of_libtiff():
+    """Return where the libtiff is that Pillow has loaded, if it is a file."""
+    package = pathlib.Path(PIL.__file__).parent
+    if sys.platform == "darwin":
+        return list(package.glob(".dylibs/libtiff*.dylib"))
+    if sys.platform != "linux":
+        return []  # in Pillow's wheels for Windows it is no file of its own
+    found = set()
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
+            path = pathlib.Path(line[line.find("/") :])
+            if path.name.startswith("libtiff"):
+                found.add(path)
+    bundled = {path for path in found if "pillow.libs" in path.parts}
+    return sorted(bundled or found)
+
+
+def _hook_libtiff(library):
+    library.TIFFSetErrorHandler.restype = ctypes.c_void_p
+    library.TIFFSetErrorHandler.argtypes = [_HANDLER]
+    vsnprintf = ctypes.CDLL(None).vsnprintf
+    vsnprintf.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+        ctypes.c_void_p,
+    ]
+
+    @_HANDLER
+    def handle(module, text, arguments):
+        if _collected.messages is None:
+            if before:
+                before(module, text, arguments)
+            return
+        buffer = ctypes.create_string_buffer(_MESSAGE_LENGTH)
+        vsnprintf(buffer, len(buffer), text, arguments)
+        _collected.add(buffer.value.decode("utf-8", "replace"))
+
+    address = library.TIFFSetErrorHandler(handle)
+    before = _HANDLER(address) if address else None
+    return handle

@@ -80,9 +80,6 @@ class ImageSource(Protocol):
     def fitted(self, i: int, preprocessing: Preprocessing) -> np.ndarray:
         """Return one image as a network wants to see it.
 
-        Large JPEGs are decoded at the reduced scale that their decoder offers, where
-        that is at least four times the size to which they are resized.
-
         Parameters
         ----------
         i : int

@@ -9,17 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import skimage.data
 from PIL import ExifTags, Image, ImageOps
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdeepfeat._errors import BadImageError
-from skdeepfeat._preprocessing import Preprocessing
-from skdeepfeat.images import fit_to_network, make_image_source
 from skdeepfeat.images._decode import (
     decode_bytes,
     decode_pil,
-    decode_reduced,
     readable_formats,
 )
 
@@ -438,76 +434,3 @@ class TestWarnings:
         decode_bytes(with_corrupt_exif(rgb, encode), MAX_PIXELS)
         delayed_calls = [delayed(len)("ab") for _ in range(2)]
         assert Parallel(n_jobs=1)(delayed_calls) == [2, 2]
-
-
-class TestReducedScale:
-    """Large JPEGs, decoded no larger than is useful."""
-
-    @pytest.fixture
-    def photo(self):
-        return Image.fromarray(skimage.data.astronaut()).crop((0, 0, 512, 400))
-
-    def turned(self, photo, orientation):
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = orientation
-        buffer = io.BytesIO()
-        photo.save(buffer, "JPEG", quality=95, exif=exif)
-        return buffer.getvalue()
-
-    @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_pixels_are_nearly_those_of_the_whole(self, orientation, photo):
-        data = self.turned(photo, orientation)
-        whole = decode_bytes(data, MAX_PIXELS)
-        shape = whole.shape[:2]
-        asked = []
-
-        def enough(shape):
-            asked.append(shape)
-            return (shape[0] // 4, shape[1] // 4)
-
-        reduced, found = decode_reduced(data, MAX_PIXELS, enough)
-        assert asked == [shape] and found == shape
-        assert reduced.shape == (shape[0] // 4, shape[1] // 4, 3)
-        # As a plain average over 4 x 4 pixels gives it.
-        blocks = whole.reshape(reduced.shape[0], 4, reduced.shape[1], 4, 3)
-        assert np.abs(blocks.mean((1, 3)) - reduced).mean() < 2
-
-    @pytest.mark.parametrize(
-        ("factor", "scale"), [(0.12, 8), (0.2, 4), (0.3, 2), (0.6, 1), (1.5, 1)]
-    )
-    def test_it_is_never_smaller_than_enough(self, factor, scale, photo):
-        def enough(shape):
-            return tuple(int(factor * side) for side in shape)
-
-        data = self.turned(photo, 1)
-        reduced, shape = decode_reduced(data, MAX_PIXELS, enough)
-        assert shape == (400, 512)
-        assert reduced.shape == (400 // scale, 512 // scale, 3)
-
-    def test_other_formats_and_small_images_are_as_they_were(self, photo, encode):
-        for data in (encode(photo), encode(photo, "JPEG")):
-            everything = decode_bytes(data, MAX_PIXELS)
-            reduced, shape = decode_reduced(data, MAX_PIXELS, lambda shape: shape)
-            np.testing.assert_array_equal(reduced, everything)
-            assert shape == everything.shape[:2]
-
-    @pytest.mark.parametrize("side", [12, 24, 40])
-    @pytest.mark.parametrize("orientation", [1, 6])
-    @pytest.mark.parametrize("size", [(512, 400), (511, 397), (300, 410)])
-    def test_a_source_fits_reduced_images(self, size, orientation, side, photo):
-        data = self.turned(photo.resize(size), orientation)
-        for crop, resize in [((side, side), side + 4), ((side, 2 * side), side)]:
-            preprocessing = Preprocessing(resize, crop, "bicubic")
-            source = make_image_source([data])
-            fitted = source.fitted(0, preprocessing)
-            whole = fit_to_network(source.pixels(0), preprocessing)
-            assert fitted.shape == whole.shape == (*crop, 3)
-            # 1 to 2 % of the range on this sharp image, of which a crop shows a part.
-            assert np.abs(fitted.astype(float) - whole).mean() < 4
-
-    def test_a_broken_one_is_named_as_ever(self, photo):
-        data = self.turned(photo, 1)
-        source = make_image_source([data[: len(data) // 2]])
-        with pytest.raises(BadImageError, match="truncated") as caught:
-            source.fitted(0, Preprocessing(16, (16, 16)))
-        assert caught.value.row == 0

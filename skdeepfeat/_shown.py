@@ -1,0 +1,60 @@
+"""How values of any size and kind are shown in messages."""
+
+import reprlib
+
+__all__ = ["shown", "shown_path"]
+
+_LENGTH = 80  # characters
+# Longer than nearly all paths: to find a file one needs the whole of its path.
+_PATH_LENGTH = 255
+
+
+def _make_repr():
+    # As much of each container as could fit, so that nothing short is abridged.
+    maker = reprlib.Repr()
+    maker.maxlevel = 4
+    for name in ("list", "tuple", "dict", "set", "frozenset", "deque", "array"):
+        setattr(maker, f"max{name}", _LENGTH // 2)
+    maker.maxstring = maker.maxlong = maker.maxother = 2 * _LENGTH
+    return maker
+
+
+_repr = _make_repr().repr
+
+
+def shown(value, length=_LENGTH) -> str:
+    """Return the `repr` of a value on one line, cut to some number of characters.
+
+    Parameters
+    ----------
+    value : object
+        Of any size: what does not fit is not formatted where that can be told.
+    length : int, default=80
+        In characters.
+
+    Returns
+    -------
+    str
+    """
+    if isinstance(value, (str, bytes)) and len(value) > length:
+        # Their beginning says what they are; reprlib keeps the end as well.
+        text = repr(value[:length])
+    else:
+        text = " ".join(_repr(value).split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def shown_path(path: str) -> str:
+    """Return a path as it is, if it can be one and can be printed, else `shown`.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+    """
+    if len(path) <= _PATH_LENGTH and path.isprintable():
+        return path
+    return shown(path) if len(path) > _PATH_LENGTH else repr(path)
