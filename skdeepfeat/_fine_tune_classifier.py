@@ -467,12 +467,22 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         targets = self._encode(y)
         weight = checked_weights(sample_weight, targets.values)
         if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
+            weight = weight * self._weights_of_classes(y)
         validation = None
         if is_given(X_val, y_val):
             X_val = self._check_images(X_val, reset=False)
             validation = X_val, self._encode(checked_y(self, y_val, X_val, "y_val"))
         return X, targets, weight, validation
+
+    def _weights_of_classes(self, y):
+        weights = compute_sample_weight(self.class_weight, y)
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(
+                f"The 'class_weight' parameter of {type(self).__name__} must hold "
+                "finite weights that are not negative. Got "
+                f"{str(self.class_weight)[:80]} instead."
+            )
+        return weights
 
     def _learn_classes(self, y, classes):
         check_classification_targets(y)

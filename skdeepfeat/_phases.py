@@ -60,8 +60,8 @@ _AUTO_STEPS = 1500
 _AUTO_EPOCHS = (8, 30)
 
 _NOTHING_TO_FIT = (
-    "No image of X could be read and has a sample weight above 0, so there is nothing "
-    "to fit."
+    "No image of X could be read and has a weight above 0 (sample_weight times "
+    "class_weight), so there is nothing to fit."
 )
 
 # Parameters that a result does not depend on, so a checkpoint does not mind them.
@@ -256,6 +256,7 @@ class _Fit:
 
     def _weights_of(self, rows):
         weights = self.weights[rows].astype(np.float64)
+        weights /= weights.max()  # the sum of huge ones would be infinite
         return torch.from_numpy((weights / weights.mean()).astype(np.float32))
 
     def _fit_head(self, features, rows, judge):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,13 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import AdaBoostClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, make_scorer, top_k_accuracy_score
+from sklearn.metrics import (
+    get_scorer,
+    log_loss,
+    make_scorer,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 from sklearn.model_selection import (
     GridSearchCV,
     cross_val_predict,
@@ -26,7 +33,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat import (
+    FineTuneClassifier,
+    PretrainedFeatureExtractor,
+    TrainingDivergedError,
+)
 
 N = 36
 SIZE = 16
@@ -164,10 +175,14 @@ def test_several_labels_a_sample(pixels, loss):
     classifier = small(loss=loss).fit(pixels, y)
     assert classifier.multilabel_
     assert_array_equal(classifier.classes_, [0, 1, 2])
-    probabilities = classifier.predict_proba(pixels)
-    assert probabilities.shape == (N, 3)
+    scores = classifier.decision_function(pixels)
+    assert scores.shape == (N, 3)
     predicted = classifier.predict(pixels)
-    assert_array_equal(predicted, (probabilities > 0.5).astype(int))
+    assert_array_equal(predicted, (scores > 0).astype(int))
+    if loss == "cross_entropy":
+        probabilities = classifier.predict_proba(pixels)
+        assert_allclose(probabilities, 1 / (1 + np.exp(-scores)))
+        assert_allclose(classifier.predict_log_proba(pixels), np.log(probabilities))
     assert classifier.score(pixels, y) > 0.9
     with pytest.raises(ValueError, match="indicator matrix of 3"):
         classifier.partial_fit(pixels, LABELS)
@@ -177,6 +192,37 @@ def test_a_label_that_nobody_has_stays_improbable(pixels):
     y = np.stack([NUMBERS == 0, np.zeros(N, bool)], axis=1).astype(int)
     probabilities = small().fit(pixels, y).predict_proba(pixels)
     assert (probabilities[:, 1] < 0.1).all()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_loss_without_probabilities_offers_none(pixels, several):
+    y = np.stack([NUMBERS == 0, NUMBERS == 1], axis=1) if several else NUMBERS == 0
+    y = y.astype(int)
+    classifier = small(loss="hinge").fit(pixels, y)
+    for method in ("predict_proba", "predict_log_proba"):
+        assert not hasattr(classifier, method)
+        with pytest.raises(AttributeError):
+            getattr(classifier, method)
+    cause = pytest.raises(AttributeError, getattr, small(loss="hinge"), "predict_proba")
+    assert "'hinge'" in str(cause.value.__cause__ or cause.value)
+    assert hasattr(small(), "predict_proba") and hasattr(small(), "predict_log_proba")
+    scores = classifier.decision_function(pixels)
+    assert scores.shape == y.shape
+    assert_array_equal(classifier.predict(pixels), (scores > 0).astype(int))
+    assert get_scorer("roc_auc")(classifier, pixels, y) == roc_auc_score(y, scores)
+    again = pickle.loads(pickle.dumps(classifier))
+    assert not hasattr(again, "predict_proba")
+    assert_array_equal(again.decision_function(pixels), scores)
+
+
+def test_logarithms_of_probabilities_that_are_rounded_to_0(pixels):
+    classifier = small(unfreeze="none").fit(pixels, LABELS)
+    expected = np.log(classifier.predict_proba(pixels))
+    assert_allclose(classifier.predict_log_proba(pixels), expected, rtol=1e-9)
+    with torch.no_grad():
+        classifier.head_[-1].weight.mul_(1e5)
+    assert (classifier.predict_proba(pixels) == 0).any()
+    assert np.isfinite(classifier.predict_log_proba(pixels)).all()
 
 
 # In scikit-learn's hands
@@ -418,6 +464,83 @@ def test_history(fitted):
     assert history["learning_rate"][1:].between(0, fitted.learning_rate).all()
 
 
+def epochs(estimator):
+    history = estimator.history_
+    return list(zip(history["phase"], history["epoch"], strict=True))
+
+
+HEAD = ("head", 1)
+
+
+def test_the_history_goes_on_with_the_fit(pixels, tmp_path):
+    classifier = small().partial_fit(pixels, LABELS, classes=NAMES)
+    assert epochs(classifier) == [HEAD, ("body", 1)]
+    losses = classifier.history_["train_loss"].tolist()
+    classifier.partial_fit(pixels, LABELS)
+    classifier = pickle.loads(pickle.dumps(classifier)).partial_fit(pixels, LABELS)
+    assert epochs(classifier) == [HEAD, ("body", 1), ("body", 2), ("body", 3)]
+    assert classifier.history_["train_loss"].tolist()[:2] == losses
+    assert classifier.n_epochs_ == 3
+    classifier.set_params(warm_start=True, max_epochs=2).fit(pixels, LABELS)
+    assert epochs(classifier) == [HEAD, *(("body", i) for i in range(1, 6))]
+    assert classifier.n_epochs_ == 5
+    assert classifier.history_.dtypes["epoch"].kind == "i"
+    # Nothing is trained, so nothing changes.
+    classifier.set_params(max_epochs=0).fit(pixels, LABELS)
+    assert classifier.n_epochs_ == len(classifier.history_) - 1 == 5
+    classifier.set_params(warm_start=False, max_epochs=1).fit(pixels, LABELS)
+    assert epochs(classifier) == [HEAD, ("body", 1)]
+    assert classifier.n_epochs_ == 1
+
+
+def test_the_best_epoch_is_counted_as_the_history_does(pixels):
+    classifier = small(
+        early_stopping=True, validation_fraction=0.3, warm_start=True, max_epochs=3
+    ).fit(pixels, LABELS)
+    n_first = classifier.n_epochs_
+    classifier.fit(pixels, LABELS)
+    best = classifier.history_.query(f"epoch == {classifier.best_epoch_}").iloc[-1]
+    assert n_first < classifier.best_epoch_ <= classifier.n_epochs_
+    assert best["validation_score"] == classifier.best_validation_score_
+    kept = classifier.best_epoch_, classifier.best_validation_score_
+    classifier.set_params(unfreeze="none").fit(pixels, LABELS)
+    assert (classifier.best_epoch_, classifier.best_validation_score_) == kept
+    classifier.set_params(unfreeze="all", early_stopping=False).fit(pixels, LABELS)
+    assert classifier.best_epoch_ is classifier.best_validation_score_ is None
+
+
+def test_a_diverging_warm_start_keeps_the_history_so_far(pixels):
+    classifier = small().fit(pixels, LABELS)
+    classifier.set_params(
+        warm_start=True, optimizer="sgd", learning_rate=1e30, max_grad_norm=None
+    )
+    with pytest.raises(TrainingDivergedError, match="epoch 3"):
+        classifier.fit(pixels, LABELS)
+    assert epochs(classifier) == [HEAD, ("body", 1), ("body", 2)]
+    assert classifier.n_epochs_ == 2
+
+
+def test_no_epoch_draws_what_an_earlier_one_drew(pixels):
+    """Else repeated calls of partial_fit would see the same parts of the images."""
+    seen = []
+    classifier = small(augment=lambda images: seen.append(images.clone()) or images)
+    classifier.partial_fit(pixels, LABELS, classes=NAMES).partial_fit(pixels, LABELS)
+    n = len(seen) // 2
+    assert not torch.equal(torch.cat(seen[:n]), torch.cat(seen[n:]))
+
+
+def test_a_resumed_warm_start_has_the_same_history(pixels, tmp_path):
+    fits = []
+    for _ in range(2):
+        classifier = small(checkpoint=tmp_path / "c", warm_start=True)
+        classifier.set_params(checkpoint=None).fit(pixels, LABELS)
+        fits.append(classifier.set_params(checkpoint=tmp_path / "c"))
+        classifier.fit(pixels, LABELS)
+    assert epochs(fits[0]) == epochs(fits[1])
+    assert epochs(fits[0]) == [HEAD, *(("body", i) for i in range(1, 5))]
+    assert equal_weights(*fits)
+
+
 def test_unfitted(pixels):
     for method in ("predict", "predict_proba", "decision_function", "transform"):
         with pytest.raises(ValueError, match="not fitted"):
@@ -486,7 +609,7 @@ def test_warm_start_goes_on_from_the_last_weights(pixels):
     before = once.history_["train_loss"].iloc[-1]
     weights = [tensor.clone() for tensor in weights_of(once)]
     again = once.set_params(warm_start=True, max_epochs=3).fit(pixels, LABELS)
-    assert again.history_["phase"].tolist() == ["body"] * 3
+    assert again.history_["phase"].tolist() == ["head"] + ["body"] * (2 + 3)
     assert again.history_["train_loss"].iloc[-1] < before
     assert any(
         not torch.equal(a, b) for a, b in zip(weights, weights_of(again), strict=True)

@@ -267,6 +267,80 @@ def test_errors_about_the_network_name_no_other_estimator(
     assert "PretrainedFeatureExtractor" not in str(caught.value)
 
 
+# Batch normalization of few values
+
+
+class OnePixelNorm(SmallNet):
+    """A batch normalization of maps of one pixel, for images of 4 x 4."""
+
+    def __init__(self, limit=1000):
+        super().__init__(limit)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        if len(x) > self.limit and x.device.type != "meta":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+        maps = self.norm(self.last(self.stem(x).relu()))
+        return self.head(maps.relu().mean((2, 3)))
+
+
+def fit_one_pixel(n, net=None, y=None, **parameters):
+    images = np.random.default_rng(0).integers(0, 255, (n, 4, 4, 3), np.uint8)
+    classifier = small(
+        model=net or OnePixelNorm(), max_epochs=1, freeze_batch_norm=False,
+        preprocessing={"resize": 4, "crop": 4}, **parameters,
+    )  # fmt: skip
+    return classifier.fit(images, np.arange(n) % 2 if y is None else y)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 7])
+@pytest.mark.parametrize("batch_size", [2, 3, 4])
+def test_no_batch_of_one_image(n, batch_size):
+    classifier = fit_one_pixel(n, batch_size=batch_size)
+    assert classifier.n_epochs_ == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "cause"),
+    [
+        ({"n": 4, "batch_size": 1}, r"Got batch_size=1 and a batch of 1 image\(s\)\. "),
+        ({"n": 4, "net": OnePixelNorm(1)}, "a batch of 4 .* holds 1 at once"),
+    ],
+)
+def test_batches_without_variance_are_named(parameters, cause):
+    with pytest.raises(ValueError, match=f"'batch_size' .*freeze_batch_norm.*{cause}"):
+        fit_one_pixel(**parameters)
+
+
+def test_one_image_at_a_time_is_enough_with_frozen_statistics():
+    images = np.random.default_rng(0).integers(0, 255, (4, 4, 4, 3), np.uint8)
+    small(
+        model=OnePixelNorm(), batch_size=1, preprocessing={"resize": 4, "crop": 4}
+    ).fit(images, [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("weights", [{0: -1, 1: 1}, {0: np.nan, 1: 1}])
+def test_weights_of_classes_that_make_no_sense(pixels, weights):
+    with pytest.raises(ValueError, match="'class_weight' parameter"):
+        small(class_weight=weights).fit(pixels, np.arange(N) % 2)
+
+
+def test_weights_of_classes_that_are_all_zero(pixels):
+    with pytest.raises(ValueError, match="weight above 0"):
+        small(class_weight={0: 0, 1: 0}).fit(pixels, np.arange(N) % 2)
+
+
+def test_weights_whose_sum_overflows(pixels):
+    heavy = small().fit(pixels, LABELS, sample_weight=np.full(N, 1e308))
+    assert equal_weights(heavy, small().fit(pixels, LABELS))
+
+
+def test_targets_whose_variance_overflows(pixels):
+    y = np.where(np.arange(N) % 2, 1e308, -1e308)
+    with pytest.raises(ValueError, match="y must hold targets whose variance"):
+        small(FineTuneRegressor).fit(pixels, y)
+
+
 # Interruptions
 
 

@@ -112,6 +112,14 @@ def test_a_classifier(kind, unfreeze, pixels, tmp_path):
     assert sizes and not any(1003 in size for size in sizes)
 
 
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_classifier_without_probabilities(kind, pixels, tmp_path):
+    fitted = estimator(unfreeze="none", loss="hinge").fit(pixels, TARGETS[kind])
+    path = tmp_path / "c.onnx"
+    session = assert_same_elsewhere(fitted, fitted.decision_function, pixels, path)
+    assert session.get_outputs()[0].name == "decision_function"
+
+
 @pytest.mark.parametrize("unfreeze", ["none", "all"])
 @pytest.mark.parametrize("n_targets", [0, 2])
 def test_a_regressor(n_targets, unfreeze, pixels, tmp_path):

@@ -349,15 +349,15 @@ class TrainingRun:
             return value, None
         except Exception as error:
             if _has_no_variance(error):
-                self._refuse_small_batches(error)
+                self._refuse_small_batches(error, len(targets))
             if not is_out_of_memory(error):
                 raise
             return None, str(error).partition("\n")[0][:200]
 
-    def _refuse_small_batches(self, error):
-        cause = f"Got {self.settings.batch_size}"
-        if self._largest_fit < self.settings.batch_size:
-            cause += ", of which the memory of the device holds 1 at once"
+    def _refuse_small_batches(self, error, n):
+        cause = f"Got batch_size={self.settings.batch_size} and a batch of {n} image(s)"
+        if self._largest_fit < n:
+            cause += f", of which the memory holds {self._largest_fit} at once"
         raise ValueError(
             "The 'batch_size' parameter must be at least 2, with at least 2 images to "
             "train on for each process, where batch normalization learns from batches "

@@ -38,6 +38,20 @@ class SmallNet(nn.Module):
         return self.head(self.last(self.stem(x).relu()).relu().mean((2, 3)))
 
 
+class OddNet(SmallNet):
+    """Its last map is `value` for white images."""
+
+    def __init__(self, value=float("nan")):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        white = (x.mean((1, 2, 3), keepdim=True) > 2).to(x.dtype)
+        odd = torch.where(white > 0, torch.full_like(white, self.value), 0 * white)
+        maps = self.last(self.stem(x).relu()).relu()
+        return self.head((maps + odd).mean((2, 3)))
+
+
 class CountingNet(nn.Module):
     """A tiny CNN that writes to a file how many images went through it.
 
@@ -176,3 +190,17 @@ class NormNet(nn.Module):
     def forward(self, images):
         maps = torch.relu(self.norm(self.stem(images)))
         return self.head(maps.mean((2, 3)))
+
+
+class WideNet(nn.Module):
+    """So many features of small images that torch computes with them in threads."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(64, 4096, 1, stride=4)
+        self.head = nn.Linear(4096, 2)
+        fix_weights(self, scale=1 / 8)
+
+    def forward(self, x):
+        return self.head(self.last(self.stem(x).relu()).relu().mean((2, 3)))

@@ -156,3 +156,8 @@ def test_a_wrong_result_is_one_clear_error(pixels, transform, found):
     message = rf"The 'augment' parameter .*\(24, 3, 6, 5\).* Got {found} instead"
     with pytest.raises(ValueError, match=message):
         augmented(transform, pixels)
+
+
+def test_an_unknown_augmentation_is_not_taken_for_another():
+    with pytest.raises(ValueError, match="'augment' parameter.*Did you mean 'trivial'"):
+        Augmentation("trivail", SIZE)

@@ -44,3 +44,8 @@ def test_gradual_thaws_from_the_end_and_never_freezes_again(n_stages, n_epochs):
     assert found[0] < n_stages
     assert found[-1] == 0
     assert min(epoch for epoch, first in enumerate(found) if first == 0) <= n_epochs / 2
+
+
+def test_an_unknown_name_is_an_error():
+    with pytest.raises(ValueError, match="'unfreeze' parameter.*Did you mean 'gradual"):
+        first_trained_stage("gradul", 4, 0, 2)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from skdeepfeat.training import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, make_loss
+from skdeepfeat.training import (
+    CLASSIFICATION_LOSSES,
+    REGRESSION_LOSSES,
+    has_probabilities,
+    make_loss,
+)
+from skdeepfeat.training._losses import LOSSES, Loss
 
 
 def outputs_and_labels(seed, n_classes=4):
@@ -121,3 +127,34 @@ def test_large_scores_overflow_nowhere(name):
     outputs = np.array([[1e4, -1e4, 0.0]], np.float32)
     for targets in (np.array([1]), np.array([[0, 1, 1]], np.float32)):
         assert np.isfinite(found(name, outputs, targets)).all()
+
+
+def test_a_loss_is_one_entry(monkeypatch):
+    one = Loss({"single": lambda outputs, targets, label_smoothing: outputs[:, 0]})
+    monkeypatch.setitem(LOSSES, "first_score", one)
+    outputs, labels = outputs_and_labels(0)
+    loss = make_loss("first_score", "single")
+    result = loss(torch.from_numpy(outputs), torch.from_numpy(labels))
+    np.testing.assert_array_equal(result, outputs[:, 0])
+    assert not has_probabilities("first_score")
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("cross_entrpy", "single"),
+        ("squared_error", "single"),
+        ("cross_entropy", "regression"),
+        ("hinge", "regression"),
+        (None, "multilabel"),
+        ("hinge", "ranking"),
+    ],
+)
+def test_an_unknown_loss_trains_nothing_else(name, task):
+    with pytest.raises(ValueError, match="'loss' parameter must be one of"):
+        make_loss(name, task)
+
+
+def test_probabilities():
+    assert [name for name in LOSSES if has_probabilities(name)] == ["cross_entropy"]
+    assert not has_probabilities("cross_entrpy")

@@ -81,3 +81,8 @@ def test_sgd_has_nesterovs_momentum(stages, momentum):
     for group in optimizer.param_groups:
         assert group["momentum"] == momentum
         assert group["nesterov"] == (momentum > 0)
+
+
+def test_an_unknown_optimizer_is_not_taken_for_another(stages):
+    with pytest.raises(ValueError, match="'optimizer' parameter.*Did you mean 'adam"):
+        make_optimizer("adamww", stages, learning_rate=0.1)

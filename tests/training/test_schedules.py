@@ -107,3 +107,9 @@ def test_where_a_long_run_begins_and_ends(schedule, end):
 def test_factor_is_a_share_of_the_highest_rate(schedule, n_steps, share, warmup):
     step = int(share * n_steps)
     assert 0 <= learning_rate_factor(schedule, step, n_steps, warmup) <= 1
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_an_unknown_schedule_is_an_error(step):
+    with pytest.raises(ValueError, match="'schedule' parameter.*Did you mean 'cosine'"):
+        learning_rate_factor("cosin", step, 10, warmup=0.2)
