@@ -1,7 +1,6 @@
 """A folder per class, read as scikit-learn's `load_files` reads texts."""
 
 import os
-import warnings
 
 import numpy as np
 from PIL import Image
@@ -44,8 +43,8 @@ def load_image_folder(
     depth. Links are followed, once. Endings may be in upper case. What systems and
     programs leave behind is passed over: hidden files and folders, whose names begin
     with a dot (``.DS_Store``, ``._a.jpg``, ``.ipynb_checkpoints``), ``__MACOSX``,
-    ``@eaDir``, ``#recycle``, ``$RECYCLE.BIN``, ``System Volume Information``,
-    ``lost+found``, ``Thumbs.db`` and ``desktop.ini``.
+    ``@eaDir``, ``#recycle``, ``$RECYCLE.BIN``, ``System Volume Information`` and
+    ``lost+found``.
 
     Parameters
     ----------
@@ -94,12 +93,9 @@ def load_image_folder(
     OSError
         If it is an address that cannot be listed.
     ValueError
-        If it holds no class folders, or no image at all.
-
-    Warns
-    -----
-    UserWarning
-        If a folder holds no image, and `categories` does not name it.
+        If it holds no class folders, or no image at all. Also if a folder has no image
+        and `categories` is None: with and without it, the classes would have other
+        numbers.
 
     Examples
     --------
@@ -124,7 +120,7 @@ def load_image_folder(
             found = _images_below(os.path.join(root, name), endings, skipped)
         paths += found
         target += [label] * len(found)
-    _check_any(root, names, target, skipped, is_chosen=categories is not None)
+    _check_any(root, names, target, skipped, may_be_empty=categories is not None)
     data = np.array(paths, dtype=object)
     target = np.array(target, dtype=np.intp)
     if shuffle:
@@ -201,8 +197,8 @@ def _endings(extensions):
 def _remote_tree(root, storage_options):
     if storage_options is None:
         raise ValueError(
-            f"root is an address, {shown(root)}, and these are not read unless asked for: "
-            "give storage_options={} to have fsspec list it."
+            f"root is an address, {shown(root)}, and these are not read unless asked "
+            "for: give storage_options={} to have fsspec list it."
         )
     return list_below(root, storage_options)
 
@@ -298,22 +294,15 @@ def _sorted_entries(folder):
     return sorted(visible, key=lambda entry: entry.name)
 
 
-def _check_any(root, names, target, skipped, *, is_chosen):
+def _check_any(root, names, target, skipped, *, may_be_empty):
     filled = {names[label] for label in target}
     empty = [name for name in names if name not in filled]
-    endings = sorted({_ending(path) or "no ending" for path in skipped})
-    seen = f" {len(skipped)} files were passed over ({', '.join(endings[:8])})."
-    seen = seen if skipped else ""
-    if not filled:
+    if not filled or (empty and not may_be_empty):
+        endings = sorted({_ending(path) or "no ending" for path in skipped})
+        seen = f" {len(skipped)} files were passed over ({', '.join(endings[:8])})."
+        listed = ", ".join(map(shown, empty[:8])) + (" ..." if len(empty) > 8 else "")
         raise ValueError(
-            f"root must hold folders with images. There is none in {shown(root)}.{seen}"
-        )
-    if empty and not is_chosen:
-        warnings.warn(
-            f"{len(empty)} folders in {shown(root)} hold no image: "
-            f"{', '.join(map(shown, empty[:8]))}{' ...' if len(empty) > 8 else ''}. "
-            "They keep their numbers as classes; categories=[...] names those to read."
-            f"{seen}",
-            UserWarning,
-            stacklevel=3,
+            "Every class folder must hold an image: remove the others, or name the "
+            "classes with categories=[...], which may be empty if one is not. "
+            f"Without any in {shown(root)}: {listed}.{seen if skipped else ''}"
         )

@@ -11,9 +11,6 @@ _NAMES = frozenset(
         "$recycle.bin",
         "system volume information",
         "lost+found",
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
         "__pycache__",
     }
 )
