@@ -16,6 +16,7 @@ from blake3 import blake3
 __all__ = [
     "DIGEST_SIZE",
     "digest_bytes",
+    "digest_chunks",
     "digest_description",
     "digest_file",
     "digest_module",
@@ -31,6 +32,15 @@ _PIXELS = "skdeepfeat 2026-11-21 canonical pixels v1"
 def digest_bytes(data):
     """Return the 32-byte digest of a file's content."""
     return blake3(data).digest()
+
+
+def digest_chunks(chunks):
+    """Return the `digest_bytes` of what comes in pieces, and how many bytes it had."""
+    hasher, n_bytes = blake3(), 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        n_bytes += len(chunk)
+    return hasher.digest(), n_bytes
 
 
 def digest_file(path):

@@ -26,6 +26,7 @@ FLOORS = {
     "_targets": 0,
     "_views": 0,
     "_threads": 0,
+    "_shown": 0,
     "images": 1,
     "necks": 1,
     "cache": 2,

@@ -9,7 +9,7 @@ __all__ = ["compute_beside"]
 _POLL = 0.1
 
 
-def compute_beside(items, workers):
+def compute_beside(items, workers, on_stop=None):
     """Yield what workers make of items, as they finish.
 
     Each worker runs in a thread of its own and takes the next item when it is done
@@ -24,6 +24,9 @@ def compute_beside(items, workers):
         Each returns a context whose value is ``compute(item) -> result``; it is
         entered and left in the worker's thread. With one worker, results come in the
         order of the items.
+    on_stop : callable, default=None
+        Called at the end, before the workers are waited for: has `items` end at once,
+        whatever it is waiting for.
 
     Yields
     ------
@@ -81,6 +84,8 @@ def compute_beside(items, workers):
             yield result
     finally:
         stopped.set()
+        if on_stop is not None:
+            on_stop()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()

@@ -13,7 +13,7 @@ import numpy as np
 from .._threads import all_cores
 from ..images import check_jpeg_decoder, fit_on_device
 from ._beside import compute_beside
-from ._decoding import decode_ahead
+from ._decoding import decode_ahead, decoding_threads
 
 __all__ = ["compute_rows"]
 
@@ -69,17 +69,21 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
         for device in devices
         for _ in range(_N_FEEDERS.get(device.type, 1))
     ]
-    decoded = decode_ahead(
-        source,
-        indices,
-        neck.preprocessing,
-        batch_size,
-        n_consumers=len(workers),
-        found_bad=found_bad,
-        for_device=settings.jpeg_decoder == "device",
-    )
-    with contextlib.closing(compute_beside(decoded, workers)) as computed:
-        yield from computed
+    with decoding_threads() as pool:
+        decoded = decode_ahead(
+            pool,
+            source,
+            indices,
+            neck.preprocessing,
+            batch_size,
+            n_consumers=len(workers),
+            found_bad=found_bad,
+            for_device=settings.jpeg_decoder == "device",
+        )
+        # Ctrl-C waits for the network's batch, but for no image.
+        computed = compute_beside(decoded, workers, on_stop=pool.abandon)
+        with contextlib.closing(computed):
+            yield from computed
 
 
 @contextlib.contextmanager

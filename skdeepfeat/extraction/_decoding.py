@@ -1,21 +1,30 @@
 """Images decoded in threads, ahead of whoever wants them."""
 
-import functools
+import math
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 
 from .._errors import BadImageError
+from ..images import ByteBudget, ThreadPool
 
-__all__ = ["decode_ahead"]
+__all__ = ["decode_ahead", "decoding_threads"]
 
 # How many batches the decoding threads may be ahead of one network: one that is
 # waiting while another is being filled. More only costs memory.
 _BATCHES_AHEAD = 2
 
 
+def decoding_threads():
+    """Return a `ThreadPool` for `decode_ahead`.
+
+    Decoders release the GIL, and no process is forked after a GPU has been touched.
+    """
+    return ThreadPool(joblib.cpu_count(), "skdeepfeat-decode")
+
+
 def decode_ahead(
+    pool,
     source,
     indices,
     preprocessing,
@@ -26,11 +35,13 @@ def decode_ahead(
 ):
     """Yield (rows, images, failures) a batch, decoding the next ones meanwhile.
 
-    Threads do the decoding: Pillow releases the GIL, and no process is forked after
-    a GPU has been touched. The queue is bounded, so memory does not grow with X.
+    What is in memory at a time is bounded in images and in bytes (`ByteBudget`), so it
+    does not grow with X.
 
     Parameters
     ----------
+    pool : ThreadPool
+        Once it is abandoned, the next batch is a CancelledError.
     source : images.ImageSource
     indices : ndarray of int
         Which of its images.
@@ -45,38 +56,47 @@ def decode_ahead(
     for_device : bool, default=False
         Whether JPEGs are left encoded for `images.fit_on_device`.
     """
-    n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size
-
-    load = functools.partial(
-        source.for_device if for_device else source.fitted, preprocessing=preprocessing
-    )
-
-    n_threads = joblib.cpu_count()
+    n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size + joblib.cpu_count()
+    load = source.for_device if for_device else source.fitted
+    budget = ByteBudget()
+    n_ahead = min(n_ahead, budget.total // (3 * math.prod(preprocessing.crop)) + 1)
     remaining = iter(indices.tolist())
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="skdeepfeat-decode") as pool:
-        pending = deque()
+    pending = deque()
 
-        def top_up():
-            while len(pending) < n_ahead + n_threads:
-                row = next(remaining, None)
-                if row is None:
-                    return
-                pending.append((row, pool.submit(load, row)))
+    def top_up():
+        # Encoded ones are of any size.
+        if for_device and sum(map(_n_encoded, pending)) > budget.total:
+            return
+        while len(pending) < n_ahead:
+            row = next(remaining, None)
+            if row is None:
+                return
+            pending.append((row, pool.submit(load, row, preprocessing, budget)))
 
-        try:
-            top_up()
-            while pending and not (found_bad and found_bad.is_set()):
-                rows, images, bad = [], [], {}
-                while pending and len(rows) < batch_size:
-                    row, future = pending.popleft()
-                    try:
-                        images.append(future.result())
-                        rows.append(row)
-                    except BadImageError as error:
-                        bad[row] = error
-                    top_up()
-                if bad and found_bad:
-                    found_bad.set()
-                yield rows, images, bad
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    try:
+        top_up()
+        while pending and not (found_bad and found_bad.is_set()):
+            rows, images, bad = [], [], {}
+            while pending and len(rows) < batch_size:
+                row, future = pending.popleft()
+                try:
+                    images.append(future.result())
+                    rows.append(row)
+                except BadImageError as error:
+                    bad[row] = error
+                top_up()
+            if bad and found_bad:
+                found_bad.set()
+            yield rows, images, bad
+    finally:
+        budget.close()
+        for _, future in pending:
+            future.cancel()
+
+
+def _n_encoded(waiting):
+    """Return the bytes of a JPEG that waits for the device."""
+    _, future = waiting
+    if not future.done() or future.exception() is not None:
+        return 0
+    return len(getattr(future.result(), "data", ()))

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..images import make_image_source
-from ._decoding import decode_ahead
+from ._decoding import decode_ahead, decoding_threads
 
 __all__ = ["load_pixels"]
 
@@ -16,7 +16,7 @@ __all__ = ["load_pixels"]
 _DECODED_AT_ONCE = 64
 
 
-def load_pixels(X, preprocessing, settings, max_bytes):
+def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     """Decode and resize every image of X once, for training.
 
     Parameters
@@ -28,6 +28,9 @@ def load_pixels(X, preprocessing, settings, max_bytes):
     max_bytes : int
         Larger results are memory-mapped: they live in a temporary file, which is gone
         when the last reference to the array is.
+    digests : list of bytes or None, default=None
+        Those that the images of X had before. An image that has another one now is one
+        that cannot be read.
 
     Returns
     -------
@@ -47,6 +50,8 @@ def load_pixels(X, preprocessing, settings, max_bytes):
         max_pixels=settings.max_pixels,
         storage_options=settings.storage_options,
     )
+    if digests is not None:
+        source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
     pixels = _room_for(shape, max_bytes)
     failures = {}
@@ -58,7 +63,10 @@ def load_pixels(X, preprocessing, settings, max_bytes):
             unit="image",
             disable=settings.verbose < 1,
         ) as bar,
-        closing(decode_ahead(source, rows, preprocessing, _DECODED_AT_ONCE)) as decoded,
+        decoding_threads() as pool,
+        closing(
+            decode_ahead(pool, source, rows, preprocessing, _DECODED_AT_ONCE)
+        ) as decoded,
     ):
         for good, images, bad in decoded:
             if bad and settings.on_error == "raise":

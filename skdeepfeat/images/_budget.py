@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import joblib
 
-__all__ = ["ByteBudget", "Share"]
+__all__ = ["ByteBudget", "Share", "share_of"]
 
 # Bytes. A photo of 12 megapixels takes 84 MB while it is decoded; more cores decode
 # more of them at once.
@@ -82,6 +82,11 @@ class ByteBudget:
             self._n_active -= share.held > 0
             share.held = 0
             self._changed.notify_all()
+
+
+def share_of(budget: ByteBudget | None):
+    """Return a context that lends a share of a budget, or None where there is none."""
+    return contextlib.nullcontext() if budget is None else budget.share()
 
 
 class Share:

@@ -31,6 +31,7 @@ from ._quiet import (
 __all__ = [
     "READ_FORMATS",
     "REFUSED_FORMATS",
+    "check_large_file",
     "decode_bytes",
     "decode_pil",
     "jpeg_for_device",
@@ -126,6 +127,32 @@ def jpeg_for_device(data, max_pixels):
         return None
     with _faults_in_words(max_pixels, functools.partial(_bytes_in_words, data)):
         return call_despite_warnings(_describe_jpeg, data, max_pixels)
+
+
+# Their headers are not enough to open them.
+_READ_WHOLE = ("WEBP", "AVIF", "ICO", "ICNS", "CUR")
+
+
+def check_large_file(file, max_pixels):
+    """Raise BadImageError if the header of an open file says that it is not read.
+
+    Parameters
+    ----------
+    file : binary file
+    max_pixels : int or None
+    """
+    start = file.read(32)
+    file.seek(0)
+    formats = [name for name in readable_formats() if name not in _READ_WHOLE]
+    with _faults_in_words(max_pixels, functools.partial(_bytes_in_words, start)):
+        if any(_accepts(name, start[:16]) for name in _READ_WHOLE):
+            return
+        call_despite_warnings(_look_at, file, formats, max_pixels)
+
+
+def _look_at(file, formats, max_pixels):
+    image = Image.open(file, formats=formats)  # closing it would close the file
+    check_size(image.size, max_pixels)
 
 
 def decode_pil(image, max_pixels, share=None) -> np.ndarray:

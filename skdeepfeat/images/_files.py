@@ -1,17 +1,23 @@
 """Image files: their bytes, their content digests, and what keeps them from us."""
 
+import contextlib
 import errno
+import functools
 import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from skdeepfeat._address import is_address
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._filestat import FileStat, is_settled
-from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._fingerprint import digest_chunks
+
+from ._budget import Share
+from ._cells import read_until
+from ._limits import check_length
+from ._threads import ThreadPool
 
 __all__ = [
     "FileMemo",
@@ -44,6 +50,10 @@ _WINDOW = 4096
 _SECONDS = 1.0
 _PER_TASK = 16
 
+_CHUNK = 2**20  # bytes that are hashed at a time
+# Bytes of a file from which on its header is looked at before the rest is read.
+_LARGE = 2**25
+
 _KINDS = (
     (stat.S_ISDIR, "a folder (load_image_folder reads a folder per class)"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -69,49 +79,90 @@ def working_folder() -> str:
         return ""  # deleted under us: relative paths find nothing, absolute ones do
 
 
-def read_file(path: str) -> tuple[bytes, FileStat | None]:
+def read_file(path: str, limit: int | None = None, share: Share | None = None) -> bytes:
     """Return a file's content.
 
     Parameters
     ----------
     path : str
         Absolute.
+    limit : int or None, default=None
+        How many bytes it may have; None for any number.
+    share : Share or None, default=None
+        Takes the bytes of memory for it.
 
     Returns
     -------
-    data : bytes
+    bytes
         Not empty.
-    stat : FileStat or None
-        The file as it stood while it was read; None if it changed meanwhile or so
-        shortly before that a change to come might not show.
 
     Raises
     ------
     BadImageError
         If it cannot be read. Pipes and devices are refused, not waited for.
     """
+    with _opened(path, limit) as (file, status):
+        if share is not None:
+            share.take(status.st_size)
+        data = read_until(file, limit, status.st_size)
+    if not data:
+        raise BadImageError("it is empty (0 bytes)")
+    return data
+
+
+def _digest_file(path, limit, look):
+    """Return the digest of a file's content, and the file as it stood meanwhile.
+
+    The latter is None if it changed meanwhile or so shortly before that a change to
+    come might not show.
+    """
+    started = time.time_ns()
+    with _opened(path, limit) as (file, before):
+        if before.st_size >= _LARGE and look is not None:
+            look(file)
+            file.seek(0)
+        digest, n_bytes = digest_chunks(_chunks(file, limit))
+        after = os.fstat(file.fileno())
+    if not n_bytes:
+        raise BadImageError("it is empty (0 bytes)")
+    found = _file_stat(path, after)
+    stood_still = found == _file_stat(path, before)
+    return digest, found if stood_still and is_settled(found, started) else None
+
+
+def _chunks(file, limit):
+    n_bytes = 0
+    while chunk := file.read(_CHUNK):
+        n_bytes += len(chunk)
+        check_length(n_bytes, limit)  # it may grow while it is read
+        yield chunk
+
+
+@contextlib.contextmanager
+def _opened(path, limit):
+    """Open a regular file of at most `limit` bytes; have what fails be said in words.
+
+    Yields
+    ------
+    file : binary file without a buffer
+    status : os.stat_result
+    """
     # Looked at before it is opened, because opening a device may already act on it;
     # and not waited for, in case it turns into a pipe in between.
-    _stat_regular(path)
+    check_length(_stat_regular(path).st_size, limit)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    started = time.time_ns()
+    status = None
     try:
         with open(os.open(path, flags), "rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
-            _refuse_irregular(before)
-            data = file.readall()
-            after = os.fstat(file.fileno())
+            status = os.fstat(file.fileno())
+            _refuse_irregular(status)
+            yield file, status
     except OSError as error:
         raise BadImageError(_in_words(error, path)) from error
     except MemoryError as error:
         raise BadImageError(
-            f"there is not enough memory to read its {before.st_size} bytes"
+            f"there is not enough memory to read its {status.st_size} bytes"
         ) from error
-    if not data:
-        raise BadImageError("it is empty (0 bytes)")
-    file = _file_stat(path, after)
-    stood_still = file == _file_stat(path, before)
-    return data, file if stood_still and is_settled(file, started) else None
 
 
 class Remembering:
@@ -155,6 +206,8 @@ def digest_files(
     memo: FileMemo | None,
     n_threads: int,
     on_done: Callable[[int], object] | None = None,
+    limit: int | None = None,
+    look: Callable[[BinaryIO], object] | None = None,
 ) -> list[bytes | BadImageError]:
     """Return the content digest of each file, or why there is none.
 
@@ -168,6 +221,11 @@ def digest_files(
         How many files are read at the same time.
     on_done : callable or None, default=None
         Told how many further `paths` are done, from this thread.
+    limit : int or None, default=None
+        How many bytes a file may have; None for any number.
+    look : callable or None, default=None
+        Called with a large file, open, before it is read; raises BadImageError if it
+        should not be.
 
     Returns
     -------
@@ -181,9 +239,11 @@ def digest_files(
     # The other places where a file is named are done with its first.
     on_done(len(paths) - len(unknown))
     if unknown:
-        with ThreadPoolExecutor(n_threads, "skdeepfeat-hash") as pool:
+        digest = functools.partial(_digest_each, limit=limit, look=look)
+        with ThreadPool(n_threads, "skdeepfeat-hash") as pool:
             for start in range(0, len(unknown), _WINDOW):
-                _hash(unknown[start : start + _WINDOW], results, memo, pool, on_done)
+                window = unknown[start : start + _WINDOW]
+                _hash(window, results, memo, pool, digest, on_done)
     return [results[path] for path in paths]
 
 
@@ -207,23 +267,22 @@ def _recall(results, memo):
         results[file.path] = digest
 
 
-def _hash(paths, results, memo, pool, on_done):
+def _hash(paths, results, memo, pool, digest, on_done):
     tasks = [paths[i : i + _PER_TASK] for i in range(0, len(paths), _PER_TASK)]
     with Remembering(memo) as remembering:
-        for task, answers in zip(tasks, pool.map(_digest_each, tasks), strict=True):
-            for path, (digest, file) in zip(task, answers, strict=True):
-                results[path] = digest
+        for task, answers in zip(tasks, pool.map(digest, tasks), strict=True):
+            for path, (result, file) in zip(task, answers, strict=True):
+                results[path] = result
                 if file is not None:
-                    remembering.add(file, digest)
+                    remembering.add(file, result)
             on_done(len(task))
 
 
-def _digest_each(paths):
+def _digest_each(paths, limit, look):
     answers = []
     for path in paths:
         try:
-            data, file = read_file(path)
-            answers.append((digest_bytes(data), file))
+            answers.append(_digest_file(path, limit, look))
         except BadImageError as error:
             answers.append((error, None))
     return answers

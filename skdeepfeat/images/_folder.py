@@ -8,9 +8,11 @@ from sklearn.utils import Bunch, check_random_state
 
 from skdeepfeat._address import is_address
 from skdeepfeat._errors import did_you_mean
+from skdeepfeat._shown import shown
 
 from ._decode import readable_formats
 from ._files import home_hint
+from ._leftovers import is_left_over
 from ._remote_folder import is_folder, list_below
 
 __all__ = ["find_images", "load_image_folder"]
@@ -37,8 +39,12 @@ def load_image_folder(
             dog/
                 3.jpg
 
-    The images themselves are not read. Hidden files and folders (whose names begin
-    with a dot) are passed over, links are followed.
+    The images themselves are not read. A class may have folders of its own, at any
+    depth. Links are followed, once. Endings may be in upper case. What systems and
+    programs leave behind is passed over: hidden files and folders, whose names begin
+    with a dot (``.DS_Store``, ``._a.jpg``, ``.ipynb_checkpoints``), ``__MACOSX``,
+    ``@eaDir``, ``#recycle``, ``$RECYCLE.BIN``, ``System Volume Information`` and
+    ``lost+found``.
 
     Parameters
     ----------
@@ -87,7 +93,9 @@ def load_image_folder(
     OSError
         If it is an address that cannot be listed.
     ValueError
-        If it holds no class folders, a folder without any image, or no image at all.
+        If it holds no class folders, or no image at all. Also if a folder has no image
+        and `categories` is None: with and without it, the classes would have other
+        numbers.
 
     Examples
     --------
@@ -132,8 +140,8 @@ def load_image_folder(
 def find_images(folder, extensions=None, storage_options=None):
     """Return the images in a folder's whole tree, whatever its folders mean.
 
-    As `load_image_folder`: hidden files and folders are passed over, links are
-    followed, no image is read.
+    As `load_image_folder`: what systems leave behind is passed over, links are followed
+    once, no image is read.
 
     Parameters
     ----------
@@ -189,8 +197,8 @@ def _endings(extensions):
 def _remote_tree(root, storage_options):
     if storage_options is None:
         raise ValueError(
-            f"root is an address, {root!r}, and these are not read unless asked for: "
-            "give storage_options={} to have fsspec list it."
+            f"root is an address, {shown(root)}, and these are not read unless asked "
+            "for: give storage_options={} to have fsspec list it."
         )
     return list_below(root, storage_options)
 
@@ -201,7 +209,7 @@ def _remote_folders(root, tree):
     if not folders:
         raise ValueError(
             "root must hold one folder per class, with the images in them. "
-            f"Got {len(tree)} files and no folder in {root!r}."
+            f"Got {len(tree)} files and no folder in {shown(root)}."
         )
     return folders
 
@@ -222,19 +230,19 @@ def _class_folders(root):
         entries = _sorted_entries(root)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"root must be a folder of class folders: there is no {root!r}"
+            f"root must be a folder of class folders: there is no {shown(root)}"
             f"{home_hint(root)}."
         ) from error
     except NotADirectoryError as error:
         raise NotADirectoryError(
-            f"root must be a folder of class folders. Got the file {root!r}."
+            f"root must be a folder of class folders. Got the file {shown(root)}."
         ) from error
     folders = [entry.name for entry in entries if entry.is_dir()]
     files = [entry.path for entry in entries if not entry.is_dir()]
     if not folders:
         raise ValueError(
             "root must hold one folder per class, with the images in them. "
-            f"Got {len(files)} files and no folder in {root!r}."
+            f"Got {len(files)} files and no folder in {shown(root)}."
         )
     return folders, files
 
@@ -244,16 +252,16 @@ def _chosen(folders, categories, root):
         return folders
     if isinstance(categories, str):
         raise ValueError(
-            f"categories must be a list of folder names. Got {categories!r}."
+            f"categories must be a list of folder names. Got {shown(categories)}."
         )
     for name in categories:
         if name not in folders:
             raise ValueError(
-                f"categories must name folders in {root!r}. Got {name!r}."
+                f"categories must name folders in {shown(root)}. Got {shown(name)}."
                 f"{did_you_mean(str(name), folders)}"
             )
     if len(set(categories)) < len(categories):
-        raise ValueError(f"categories must not repeat a name. Got {categories!r}.")
+        raise ValueError(f"categories must not repeat a name. Got {shown(categories)}.")
     return list(categories)
 
 
@@ -282,7 +290,7 @@ def _ending(name):
 
 def _sorted_entries(folder):
     with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
+        visible = [entry for entry in entries if not is_left_over(entry.name)]
     return sorted(visible, key=lambda entry: entry.name)
 
 
@@ -292,9 +300,9 @@ def _check_any(root, names, target, skipped, *, may_be_empty):
     if not filled or (empty and not may_be_empty):
         endings = sorted({_ending(path) or "no ending" for path in skipped})
         seen = f" {len(skipped)} files were passed over ({', '.join(endings[:8])})."
+        listed = ", ".join(map(shown, empty[:8])) + (" ..." if len(empty) > 8 else "")
         raise ValueError(
             "Every class folder must hold an image: remove the others, or name the "
             "classes with categories=[...], which may be empty if one is not. "
-            f"Without any in {root!r}: {', '.join(map(repr, empty))}."
-            f"{seen if skipped else ''}"
+            f"Without any in {shown(root)}: {listed}.{seen if skipped else ''}"
         )

@@ -5,9 +5,10 @@ addresses must not make a program reach for the network by itself.
 """
 
 import contextlib
+import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +16,20 @@ from skdeepfeat._errors import BadImageError, did_you_mean
 from skdeepfeat._fingerprint import digest_bytes
 from skdeepfeat._optional import import_optional
 
+from ._cells import read_until
 from ._files import FileMemo, Remembering, absolute_path, ignore, working_folder
+from ._limits import check_length
 from ._remote_identity import Version, identify, is_settled
 from ._spool import Spool
+from ._threads import ThreadPool
 
 __all__ = ["RemoteFiles", "RemotePlace", "fresh_options", "in_words", "open_place"]
 
 # Downloads at the same time: they wait for the network, not for a core. It is also
 # the number of files whose bytes are in memory.
 _AT_ONCE = 32
+# Bytes. Of larger files one is in memory at a time.
+_LARGE = 2**25
 # Files between two visits to the memo, as for local ones.
 _WINDOW = 1024
 
@@ -61,10 +67,13 @@ class RemoteFiles:
     storage_options : mapping
         The file system's options. They go to the one protocol that X uses, or, under
         its name, to one of several: ``{"s3": {"anon": True}}``.
+    limit : int or None, default=None
+        How many bytes a file may have; None for any number.
     """
 
-    def __init__(self, storage_options: Mapping):
+    def __init__(self, storage_options: Mapping, limit: int | None = None):
         self._options = storage_options
+        self._limit = limit
         # Where relative paths in addresses begin; None is the working folder of the
         # moment.
         self._folder: str | None = None
@@ -72,12 +81,14 @@ class RemoteFiles:
 
     def _begin(self):
         self._lock = threading.RLock()
+        self._large = threading.Lock()
         self._places: dict[tuple, RemotePlace | BadImageError] = {}
         self._spool = Spool()
 
     def __getstate__(self):
         # Connections, locks and files stay where they are; a worker opens its own.
-        return {"_options": self._options, "_folder": self._folder}
+        names = ("_options", "_limit", "_folder")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state):
         vars(self).update(state)
@@ -115,7 +126,10 @@ class RemoteFiles:
             Without fsspec.
         """
         data = self._spool.get(address)
-        return self._download(address) if data is None else data
+        if data is None:
+            with contextlib.ExitStack() as held:
+                data = self._download(address, held)
+        return data
 
     def digests(
         self,
@@ -150,7 +164,7 @@ class RemoteFiles:
         on_done(len(addresses) - len(unknown))
         if unknown:
             containers: dict[str, Version | None] = {}
-            with _pool() as pool:
+            with ThreadPool(_AT_ONCE, "skdeepfeat-download") as pool:
                 for start in range(0, len(unknown), _WINDOW):
                     window, versions = unknown[start : start + _WINDOW], {}
                     if memo is not None:
@@ -213,12 +227,13 @@ class RemoteFiles:
 
     def _digest(self, addresses, results, versions, memo, pool, on_done):
         def digest(address):
-            try:
-                data = self._download(address)
-            except BadImageError as error:
-                return error
-            self._spool.put(address, data)
-            return digest_bytes(data)
+            with contextlib.ExitStack() as held:
+                try:
+                    data = self._download(address, held)
+                except BadImageError as error:
+                    return error
+                self._spool.put(address, data)
+                return digest_bytes(data)
 
         futures = {pool.submit(digest, address): address for address in addresses}
         with Remembering(memo) as remembering:
@@ -231,15 +246,24 @@ class RemoteFiles:
                     remembering.add(version.stat, result)
                 on_done(1)
 
-    def _download(self, address):
+    def _download(self, address, held):
+        """Return the content of a file; `held` is left when it is not needed any more.
+
+        Only then another large one is read.
+        """
         place = self._place(address)
         address = _absolute(address, self._folder)
         try:
             with place.lock:
                 if _is_wrapped(address):
-                    data = _read_wrapped(address, self._options)
+                    fs, path = _open_wrapped(address, self._options)
                 else:
-                    data = _read(place, address.partition("::")[0])
+                    fs, path = place.fs, address.partition("::")[0]
+                    if place.is_archive and fs.isdir(path):
+                        raise IsADirectoryError(path)
+                data = _read(fs, path, self._limit, functools.partial(self._wait, held))
+        except BadImageError:
+            raise
         except Exception as error:
             # Each file system brings the errors of its own library (botocore,
             # aiohttp, zipfile ...): there is no common base.
@@ -247,6 +271,9 @@ class RemoteFiles:
         if not data:
             raise BadImageError("it is empty (0 bytes)")
         return bytes(data)
+
+    def _wait(self, held):
+        held.enter_context(self._large)
 
     def _place(self, address):
         """Return the `RemotePlace` of an address; raise what is wrong with it."""
@@ -343,21 +370,63 @@ def _absolute(address, folder):
     return f"{before}{chain}{protocol or 'file'}://{path}"
 
 
-def _read(place, path):
-    if place.is_archive and place.fs.isdir(path):
-        raise IsADirectoryError(path)
-    return place.fs.cat_file(path)
+def _read(fs, path, limit, on_large):
+    """Return the content of a file that has at most `limit` bytes."""
+    from fsspec import AbstractFileSystem
+    from fsspec.archive import AbstractArchiveFileSystem
+
+    # In a stream: what a server or an archive says of the length may be wrong, and
+    # what is compressed may become anything.
+    is_opened = type(fs).cat_file is AbstractFileSystem.cat_file and not fs.async_impl
+    if is_opened or isinstance(fs, AbstractArchiveFileSystem):
+        with fs.open(path, "rb") as file:
+            return _read_in_parts(file, limit, on_large)
+    if "http" in fs.protocol:
+        # With any size it does not ask for the size first.
+        with fs.open(path, "rb", block_size=0, size=1) as file:
+            return _read_in_parts(file, limit, on_large)
+    data = _read_range(fs, path, limit)
+    check_length(len(data), limit)
+    if len(data) >= _LARGE:
+        on_large()
+    return data
 
 
-def _read_wrapped(address, options):
-    """Read a file through one of fsspec's caches, which are file systems of their own.
+def _read_range(fs, path, limit):
+    if limit is None:
+        return fs.cat_file(path)
+    try:
+        return fs.cat_file(path, start=0, end=limit + 1)
+    except Exception:
+        # Stores refuse a range of what is empty.
+        with contextlib.suppress(Exception):
+            if fs.info(path).get("size") == 0:
+                return b""
+        raise
+
+
+def _read_in_parts(file, limit, on_large):
+    start = file.read(_LARGE)
+    while start and len(start) < _LARGE:
+        more = file.read(_LARGE - len(start))
+        if not more:
+            return start
+        start += more
+    if not start:
+        return start
+    on_large()
+    left = None if limit is None else limit - len(start)
+    return start + read_until(file, left)
+
+
+def _open_wrapped(address, options):
+    """Return the file system and path of a file in one of fsspec's caches.
 
     They are made for one address each, so fsspec keeps them, not we.
     """
     from fsspec.core import url_to_fs
 
-    fs, path = url_to_fs(address, **_copied(options))
-    return fs.cat_file(path)
+    return url_to_fs(address, **_copied(options))
 
 
 def _place_key(fsspec, address):
@@ -366,16 +435,6 @@ def _place_key(fsspec, address):
     # Some addresses name the host, the user or the repository.
     options = fsspec.get_filesystem_class(protocol)._get_kwargs_from_urls(head)
     return protocol, tail, repr(sorted(options.items()))
-
-
-@contextlib.contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(_AT_ONCE, "skdeepfeat-download")
-    try:
-        yield pool
-    finally:
-        # Ctrl-C is not to wait for a thousand downloads.
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 # -- What can go wrong

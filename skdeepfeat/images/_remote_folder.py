@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from skdeepfeat._optional import import_optional
 
+from ._leftovers import is_left_over
 from ._remote import fresh_options, in_words
 
 __all__ = ["is_folder", "list_below"]
@@ -12,7 +13,7 @@ __all__ = ["is_folder", "list_below"]
 def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str]:
     """Return the addresses of all files in a tree, under their path as parts.
 
-    Hidden files and folders, whose names begin with a dot, are passed over.
+    What systems leave behind (`is_left_over`) is passed over.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
     for name in names:
         inside = name.lstrip("/") if not prefix else name.removeprefix(prefix)
         parts = tuple(inside.split("/"))
-        if not any(part.startswith(".") for part in parts):
+        if not any(map(is_left_over, parts)):
             found[parts] = f"{before}{inside}{chain}{tail}"
     return dict(sorted(found.items()))
 

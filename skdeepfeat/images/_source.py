@@ -11,10 +11,13 @@ from PIL import Image
 
 from skdeepfeat._preprocessing import Preprocessing
 
+from ._budget import ByteBudget
 from ._canonical import CHANNELS
+from ._cells import is_open_file
 from ._containers import is_frame, list_from, rows_of_frame, single_column
 from ._elements import ElementSource, is_missing, is_number
 from ._files import FileMemo
+from ._limits import max_jpeg_scans
 from ._stack import StackSource
 from ._tensors import is_tensor
 
@@ -77,7 +80,9 @@ class ImageSource(Protocol):
         """
         ...
 
-    def fitted(self, i: int, preprocessing: Preprocessing) -> np.ndarray:
+    def fitted(
+        self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
+    ) -> np.ndarray:
         """Return one image as a network wants to see it.
 
         Parameters
@@ -85,6 +90,8 @@ class ImageSource(Protocol):
         i : int
         preprocessing : Preprocessing
             Its geometry is applied.
+        budget : ByteBudget or None, default=None
+            Waited for until there is memory for it.
 
         Returns
         -------
@@ -97,7 +104,9 @@ class ImageSource(Protocol):
         """
         ...
 
-    def for_device(self, i: int, preprocessing: Preprocessing):
+    def for_device(
+        self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
+    ):
         """Return one image so that a device can do the decoding, where it can.
 
         Parameters and errors are those of `fitted`.
@@ -106,6 +115,17 @@ class ImageSource(Protocol):
         -------
         EncodedJpeg or ndarray
             What `fit_on_device` takes; what is no JPEG comes as from `fitted`.
+        """
+        ...
+
+    def expect(self, digests: Sequence[bytes | None]) -> None:
+        """Have images whose content is no longer what it was be bad images.
+
+        Parameters
+        ----------
+        digests : sequence of bytes or None
+            What `digests` of another source of the same X returned. This source's own
+            are expected from then on, too.
         """
         ...
 
@@ -165,6 +185,7 @@ def make_image_source(
     image_shape = _checked_shape(image_shape)
     _check_max_pixels(max_pixels)
     _check_storage_options(storage_options)
+    max_jpeg_scans()  # raises if the environment has no number
     _refuse_non_collections(X)
     listed = functools.partial(
         ElementSource, max_pixels=max_pixels, storage_options=storage_options
@@ -233,6 +254,8 @@ def _refuse_non_collections(X):
         advice = "X is a single path: use [X] (load_image_folder reads a folder)"
     elif isinstance(X, (bytes, bytearray, memoryview, np.bytes_)):
         advice = "X is a single encoded image: use [X]"
+    elif is_open_file(X):
+        advice = "X is a single open file: use [X]"
     elif isinstance(X, Image.Image):
         advice = "X is a single PIL image: use [X]"
     elif scipy.sparse.issparse(X) or _is_sparse_tensor(X):
@@ -240,7 +263,7 @@ def _refuse_non_collections(X):
     elif isinstance(X, np.ma.MaskedArray):
         advice = "X is masked: use X.filled(0), or the value that the gaps should have"
     elif isinstance(X, Mapping):
-        advice = "X is a mapping: use list(X.values())"
+        advice = "X is a mapping: use list(X.values()), or [X] if it is one image"
     elif isinstance(X, Set):
         advice = "X is a set, which has no order of rows: use sorted(X)"
     elif isinstance(X, Iterator):

@@ -2,17 +2,19 @@
 
 import copy
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_pixels
 
+from ._budget import ByteBudget, share_of
 from ._canonical import canonical_pixels, value_fault
+from ._elements import CHANGED
 from ._files import FileMemo
 from ._geometry import fit_to_network
 from ._tensors import is_tensor, tensor_to_array
-from ._threads import resolve_threads
+from ._threads import ThreadPool, resolve_threads
 
 __all__ = ["StackSource"]
 
@@ -38,6 +40,7 @@ class StackSource:
 
     def __init__(self, images):
         self._images = images
+        self._expected: list[bytes | None] | None = None
         self._has_channels = images.ndim == 4
         n_values = int(np.prod(images.shape[1:]))
         self._step = max(1, _BLOCK // max(1, n_values))
@@ -73,7 +76,13 @@ class StackSource:
             part._images = self._images[rows[0] : rows[0] + len(rows)]
         else:
             part._images = self._images[rows]
+        if self._expected is not None:
+            part._expected = [self._expected[row] for row in rows]
         return part
+
+    def expect(self, digests):
+        """Have images whose content has another digest than before be bad images."""
+        self._expected = list(digests)
 
     def digests(
         self,
@@ -85,23 +94,34 @@ class StackSource:
         n_threads = resolve_threads(n_threads)
         starts = range(0, len(self), self._step)
         if n_threads == 1 or len(starts) <= 1:
-            blocks = map(self._digest_block, starts)
-            return [digest for block in blocks for digest in block], {}
-        with ThreadPoolExecutor(n_threads, "skdeepfeat-hash") as pool:
-            blocks = list(pool.map(self._digest_block, starts))
-        return [digest for block in blocks for digest in block], {}
+            blocks = list(map(self._digest_block, starts))
+        else:
+            with ThreadPool(n_threads, "skdeepfeat-hash") as pool:
+                blocks = list(pool.map(self._digest_block, starts))
+        digests = [digest for block in blocks for digest in block]
+        self.expect(digests)
+        return digests, {}
 
     def pixels(self, i):
-        """Return the canonical pixels of image `i`."""
-        return self._canonical(i, i + 1)[0]
+        """Return the canonical pixels of image `i`, a copy."""
+        # One that nobody can change once its digest has been looked at.
+        image = np.array(self._take(i, i + 1))
+        pixels = canonical_pixels(image, has_channels=self._has_channels)[0]
+        expected = None if self._expected is None else self._expected[i]
+        if expected is not None and digest_pixels(pixels) != expected:
+            raise BadImageError(CHANGED, i, self.describe(i))
+        return pixels
 
-    def fitted(self, i, preprocessing):
+    def fitted(self, i, preprocessing, budget: ByteBudget | None = None):
         """Return image `i`, resized and cropped."""
-        return fit_to_network(self.pixels(i), preprocessing)
+        with share_of(budget) as share:
+            if share is not None:
+                share.take(2 * self._images[i].nbytes)
+            return fit_to_network(self.pixels(i), preprocessing)
 
-    def for_device(self, i, preprocessing):
+    def for_device(self, i, preprocessing, budget: ByteBudget | None = None):
         """Return image `i`, resized and cropped: there is nothing to decode."""
-        return self.fitted(i, preprocessing)
+        return self.fitted(i, preprocessing, budget)
 
     def _take(self, start, stop):
         block = self._images[start:stop]

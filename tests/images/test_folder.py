@@ -64,6 +64,38 @@ def test_paths_targets_and_names(root, as_path):
     assert [path.split("/")[0] for path in below(root, bunch.data)] == names.tolist()
 
 
+LEFT_BEHIND = [
+    "__MACOSX/cat/._1.jpg",
+    "__MACOSX/cat/1.jpg",
+    "cat/__MACOSX/1.jpg",
+    "cat/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+    "@eaDir/a.jpg",
+    "#recycle/a.jpg",
+    "$RECYCLE.BIN/a.png",
+    "System Volume Information/a.txt",
+    "lost+found/a.png",
+    ".ipynb_checkpoints/a.png",
+    "cat/._1.jpg",
+    "cat/.DS_Store",
+    ".DS_Store",
+]
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+@pytest.mark.parametrize("place", ["local", "zip"])
+def test_what_systems_leave_behind_is_no_class(root, name, place, request):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((root / "dog/a.jpg").read_bytes())
+    if place == "zip":
+        bunch = load_image_folder(in_a_zip(root, request), storage_options={})
+    else:
+        bunch = load_image_folder(root)
+    assert bunch.target_names == ["cat", "dog"]
+    assert bunch.target.tolist() == [0, 0, 0, 1, 1]
+    assert not any(name in path for path in bunch.skipped)
+
+
 def test_it_is_an_x_and_a_y(root):
     X, y = load_image_folder(root, return_X_y=True)
     assert make_image_source(X).digests()[1] == {}

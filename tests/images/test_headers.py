@@ -1,0 +1,358 @@
+"""Files that are made to cost much more than they are: told by their headers."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skdeepfeat._errors import BadImageError
+from skdeepfeat.images import make_image_source
+from skdeepfeat.images._decode import (
+    READ_FORMATS,
+    REFUSED_FORMATS,
+    decode_bytes,
+    readable_formats,
+)
+from skdeepfeat.images._headers import is_sane_exif
+
+MAX_PIXELS = 10**5
+
+
+def refusal(data, max_pixels=MAX_PIXELS):
+    with pytest.raises(BadImageError) as caught:
+        decode_bytes(data, max_pixels)
+    return caught.value.cause
+
+
+# -- Which formats are read
+
+
+def test_every_format_of_pillow_is_decided_on():
+    readable_formats()  # has Pillow import its plugins
+    known = {
+        name
+        for name, (factory, _) in Image.OPEN.items()
+        if factory.__module__.startswith("PIL.")
+    }
+    assert known <= READ_FORMATS | REFUSED_FORMATS
+    assert not READ_FORMATS & REFUSED_FORMATS
+
+
+def test_formats_of_other_packages_are_read_once_registered(monkeypatch, encode, rgb):
+    class Other(Image.Image):
+        __module__ = "other"
+
+    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN, "OTHER": (Other, None)})
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "OTHER"])
+    assert "OTHER" in readable_formats()
+
+
+def iptc(content):
+    """Return an IPTC file that holds another file."""
+
+    def field(record, number, data):
+        return bytes([0x1C, record, number]) + struct.pack(">H", len(data)) + data
+
+    return b"".join(
+        [
+            field(3, 20, struct.pack(">H", 8)),
+            field(3, 30, struct.pack(">H", 8)),
+            field(3, 60, b"\1\0"),
+            field(3, 120, b"\5"),
+            field(8, 10, content),
+        ]
+    )
+
+
+POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 8 8
+%%EndComments
+showpage
+"""
+
+
+@pytest.mark.parametrize("content", [POSTSCRIPT, b"\xff\xd8\xff", b"P5 8 8 255 "])
+def test_a_file_in_an_iptc_file_is_not_opened(content, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert "IPTC" in refusal(iptc(content)) or "not an image" in refusal(iptc(content))
+
+
+def test_postscript_is_not_run(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert "EPS files are not read" in refusal(POSTSCRIPT)
+
+
+def test_blp_files_hold_jpegs(rgb, encode):
+    data = encode(Image.fromarray(rgb).convert("P"), "BLP")
+    assert "BLP files are not read" in refusal(data)
+
+
+# -- Sizes that are not in the first header
+
+
+def bomb(side=2000):
+    """Return a PNG of more pixels than are allowed, and few bytes."""
+    buffer = io.BytesIO()
+    Image.new("1", (side, side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def icon(content, bits=32):
+    """Return an ICO file that says it holds 16 x 16 pixels."""
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, bits, len(content), 22)
+    return b"\0\0\1\0\1\0" + entry + content
+
+
+def test_an_icon_of_many_pixels():
+    assert "2000 x 2000 pixels" in refusal(icon(bomb()))
+    header = struct.pack("<IiiHHIIiiII", 40, 2000, 4000, 1, 32, 0, 0, 0, 0, 0, 0)
+    assert "2000 x 2000 pixels" in refusal(icon(header + bytes(100)))
+
+
+def test_an_icon_of_many_pixels_behind_a_small_header():
+    data = bomb()
+    small = struct.pack(">II5B", 16, 16, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + small
+    chunk += struct.pack(">I", zlib.crc32(b"IHDR" + small))
+    assert "2000 x 2000" in refusal(icon(data[:8] + chunk + data[8:]))
+
+
+@pytest.mark.parametrize("name", [b"ic07", b"ic10", b"icp4"])
+def test_an_apple_icon_of_many_pixels(name):
+    content = bomb()
+    block = name + struct.pack(">I", len(content) + 8) + content
+    data = b"icns" + struct.pack(">I", len(block) + 8) + block
+    assert "2000 x 2000 pixels" in refusal(data)
+
+
+@pytest.mark.parametrize("format", ["ICO", "ICNS"])
+def test_ordinary_icons_are_read(format, encode):
+    image = Image.new("RGBA", (64, 64), (200, 90, 30, 255))
+    pixels = decode_bytes(encode(image, format), 2 * 10**6)
+    assert (pixels == (200, 90, 30)).all()
+
+
+def tiff(tags, order="<", big=False):
+    """Return a TIFF of a table of tags {number: (type, count, value)} alone."""
+    mark = b"II" if order == "<" else b"MM"
+    if big:
+        start = mark + struct.pack(f"{order}HHHQ", 43, 8, 0, 16)
+        start += struct.pack(f"{order}Q", len(tags))
+        form = f"{order}HHQ"
+    else:
+        start = mark + struct.pack(f"{order}HLH", 42, 8, len(tags))
+        form = f"{order}HHL"
+    entries = []
+    for tag, (kind, count, value) in sorted(tags.items()):
+        entries.append(struct.pack(form, tag, kind, count))
+        field = struct.pack(order + ("H" if kind == 3 else "L"), value)
+        entries.append(field.ljust(8 if big else 4, b"\0"))
+    return start + b"".join(entries) + bytes(8)
+
+
+TILED = {
+    256: (4, 1, 64),
+    257: (4, 1, 64),
+    258: (3, 1, 8),
+    259: (3, 1, 8),  # deflate
+    262: (3, 1, 1),
+    277: (3, 1, 1),
+    322: (4, 1, 30000),
+    323: (4, 1, 30000),
+    324: (4, 1, 8),
+    325: (4, 1, 8),
+}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tile_of_many_pixels(order, big):
+    assert "tile of it claims 30000 x 30000" in refusal(tiff(TILED, order, big))
+
+
+def test_tags_that_name_the_same_data_again_and_again():
+    data = bytes(2**20)
+    tags = {tag: (1, 2**20, 1000) for tag in range(40000, 40040)}
+    assert "its tags claim" in refusal(tiff(tags) + data)
+    assert not is_sane_exif(b"Exif\0\0" + tiff(tags) + data)
+    assert is_sane_exif(b"Exif\0\0" + tiff({274: (3, 1, 6)}))
+    assert is_sane_exif(b"")
+
+
+def test_a_canvas_of_many_pixels(rgb, encode):
+    size = (16383 - 1).to_bytes(3, "little") * 2
+    chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size
+    data = b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+    assert "16383 x 16383 pixels" in refusal(data)
+    for lossless in (False, True):
+        decoded = decode_bytes(encode(rgb, "WEBP", lossless=lossless), MAX_PIXELS)
+        assert decoded.shape == rgb.shape
+        whole = encode(rgb, "WEBP", lossless=lossless)
+        assert "17 x 13 pixels" in refusal(whole, 100)
+
+
+def test_another_size_inside_of_a_jpeg_2000(rgb, encode):
+    data = bytearray(encode(rgb, "JPEG2000"))
+    start = data.index(b"\xff\x4f\xff\x51")
+    struct.pack_into(">LL", data, start + 8, 60000, 60000)
+    assert "60000 x 60000 pixels" in refusal(bytes(data))
+
+
+def test_many_tiles_in_a_jpeg_2000(encode):
+    data = bytearray(encode(np.zeros((200, 200), np.uint8), "JPEG2000"))
+    start = data.index(b"\xff\x4f\xff\x51")
+    struct.pack_into(">LL", data, start + 24, 1, 1)
+    assert "40000 tiles" in refusal(bytes(data))
+
+
+def test_compressed_fits_files(encode):
+    cards = {
+        "SIMPLE": "T",
+        "BITPIX": "8",
+        "NAXIS": "0",
+        "END": "",
+        "XTENSION": "'BINTABLE'",
+        "BITPIX ": "8",
+        "NAXIS ": "2",
+        "NAXIS1": "8",
+        "NAXIS2": "8",
+        "ZIMAGE": "T",
+        "ZCMPTYPE": "'GZIP_1  '",
+        "ZBITPIX": "8",
+        "ZNAXIS": "2",
+        "ZNAXIS1": "8",
+        "ZNAXIS2": "8",
+        "END ": "",
+    }
+    parts, part = [], b""
+    for name, value in cards.items():
+        equals = "= " if value else "  "
+        part += f"{name.strip():8}{equals}{value:70}".encode()
+        if name.strip() == "END":
+            parts.append(part.ljust(2880))
+            part = b""
+    assert "FITS" in refusal(b"".join(parts) + bytes(2880))
+
+
+# -- Scans
+
+
+def with_scans(n_scans, side=64):
+    """Return a progressive JPEG of many scans, which refine nothing."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    starts = [i for i in range(len(data)) if data[i : i + 2] == b"\xff\xda"]
+    last = data[starts[-1] : -2]
+    return data[:-2] + last * (n_scans - len(starts)) + data[-2:]
+
+
+def test_a_jpeg_of_many_scans():
+    assert "more than 100 scans" in refusal(with_scans(1500))
+    assert "SKDEEPFEAT_MAX_JPEG_SCANS" in refusal(with_scans(101))
+    assert decode_bytes(with_scans(100), MAX_PIXELS).shape == (64, 64)
+
+
+def test_more_scans_on_request(monkeypatch):
+    monkeypatch.setenv("SKDEEPFEAT_MAX_JPEG_SCANS", "200")
+    assert decode_bytes(with_scans(150), MAX_PIXELS).shape == (64, 64)
+    assert "more than 200 scans" in refusal(with_scans(201))
+    for wrong in ("none", "0", "-1", "1.5"):
+        monkeypatch.setenv("SKDEEPFEAT_MAX_JPEG_SCANS", wrong)
+        with pytest.raises(ValueError, match="SKDEEPFEAT_MAX_JPEG_SCANS"):
+            make_image_source(["a.jpg"])
+
+
+def test_markers_that_begin_no_scan(encode, rgb):
+    plain = encode(rgb, "JPEG")
+    decoded = decode_bytes(plain, MAX_PIXELS)
+    markers = b"\xff\xda" * 1000
+    comment = b"\xff\xfe" + struct.pack(">H", len(markers) + 2) + markers
+    for data in (
+        plain[:2] + comment + plain[2:],  # as in a thumbnail
+        plain + markers,  # as in a film that follows a photo
+    ):
+        np.testing.assert_array_equal(decode_bytes(data, MAX_PIXELS), decoded)
+
+
+def test_scans_are_counted_for_a_device_too():
+    source = make_image_source([with_scans(300)])
+    from skdeepfeat._preprocessing import Preprocessing
+
+    with pytest.raises(BadImageError, match="more than 100 scans"):
+        source.for_device(0, Preprocessing(32, (32, 32)))
+
+
+# -- Bytes
+
+MEASURED = """
+import resource, sys
+import numpy as np
+from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat.images import make_image_source
+source = make_image_source([sys.argv[1]])
+source.fitted(0, Preprocessing(32, (32, 32)))
+small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+source = make_image_source([sys.argv[2]])
+source.fitted(0, Preprocessing(32, (32, 32)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small)
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16"])
+def test_conversion_takes_little_more_than_the_image(mode, tmp_path):
+    side = 3000
+    for name, length in (("small", 8), ("large", side)):
+        image = Image.new("RGBA" if mode == "P" else mode, (length, length))
+        if mode == "P":
+            image = image.quantize(4)
+        image.save(tmp_path / f"{name}.png")
+    command = [sys.executable, "-c", MEASURED]
+    paths = [str(tmp_path / "small.png"), str(tmp_path / "large.png")]
+    done = subprocess.run([*command, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # Kilobytes. Pillow's 4 bytes a pixel, our 3, and as many again in torch's resize.
+    assert int(done.stdout) * 1024 < 12 * side * side
+
+
+LIMITED = """
+import resource, sys
+from skdeepfeat.images import make_image_source
+resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+source = make_image_source(sys.argv[1:])
+digests, failures = source.digests()
+print(*[error.cause for error in failures.values()], sep="\\n")
+"""
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    paths = []
+    for name, size in (("a.png", 3 * 2**30), ("b.png", 2**29)):
+        with open(tmp_path / name, "wb") as file:
+            file.write(bomb(20000)[:200])
+            file.truncate(size)  # takes no room on the disk
+        paths.append(str(tmp_path / name))
+    command = [sys.executable, "-c", LIMITED, *paths]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    huge, large = done.stdout.splitlines()
+    assert "bytes" in huge and "max_pixels" in huge
+    assert "20000 x 20000 pixels" in large or "claims 400000000 pixels" in large
+
+
+def test_more_bytes_than_pixels_may_have(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(bomb(100))
+    with open(path, "r+b") as file:
+        file.truncate(2**26 + 8 * MAX_PIXELS + 1)
+    source = make_image_source([str(path)], max_pixels=MAX_PIXELS)
+    _, failures = source.digests()
+    assert f"more than {2**26 + 8 * MAX_PIXELS} bytes" in failures[0].cause
+    with pytest.raises(BadImageError, match="max_pixels must be raised"):
+        source.pixels(0)
