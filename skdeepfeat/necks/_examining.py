@@ -13,7 +13,7 @@ from ._messages import choice_error, is_about
 from ._probe import Probe, probe_network
 from ._stages import find_stages
 
-__all__ = ["probe_spec", "stages_of"]
+__all__ = ["build_meta", "probe_spec", "stages_of"]
 
 
 def probe_spec(spec, size=None):
@@ -42,7 +42,7 @@ def _probe(spec, size):
     build = functools.partial
     try:
         return probe_network(
-            [build(_build_meta, spec, True), build(_build_meta, spec, False)],
+            [build(build_meta, spec, True), build(build_meta, spec, False)],
             build(_build_real, spec),
             size,
             spec.has_pre_logits,
@@ -57,7 +57,8 @@ def _probe(spec, size):
         ) from error
 
 
-def _build_meta(spec, keep_numbers):
+def build_meta(spec, keep_numbers=True):
+    """Return a network without numbers; `keep_numbers` reads them on the CPU."""
     if spec.module is not None:
         return copy_network(spec.module, torch.device("meta"))
     with contextlib.ExitStack() as stack:
