@@ -189,7 +189,8 @@ def _read(path):
         if name not in progress or not is_such(progress[name]):
             raise BadFileError(
                 f"The 'checkpoint' file {os.fspath(path)!r} is damaged: its {name!r} "
-                f"is {shortened(progress.get(name))}. Delete it, or choose another path."
+                f"is {shortened(progress.get(name))}. Delete it, or choose another "
+                "path."
             )
     return progress, tensors
 
