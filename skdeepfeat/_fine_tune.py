@@ -141,6 +141,7 @@ class BaseFineTune(
         self.best_epoch_ = fit.best_epoch
         self.best_validation_score_ = fit.best_score
         self._n_features_out = fit.neck.n_features()[0]
+        self._hub_config = fit.neck.spec.hub_config
         free_device_memory(fit.device)
 
     def _validate_params(self):
@@ -164,6 +165,8 @@ class BaseFineTune(
             preprocessing=self.preprocessing,
             random_state=0,
             needs_weights=needs_weights,
+            # What a loaded file says, so that loading opens no connection.
+            hub_config=getattr(self, "_hub_config", None),
         )
 
     def _settings(self, verbose=None):
@@ -294,12 +297,13 @@ class BaseFineTune(
         Raises
         ------
         ValueError
-            If a parameter is code or a handle: a transform as `augment`, a
-            `FeatureCache`, a random generator.
+            If a parameter is code or a handle: a transform as `augment`, a random
+            generator.
 
         Notes
         -----
-        Metadata requests (``set_fit_request``) are not saved.
+        Metadata requests (``set_fit_request``), attributes that no fit sets, and the
+        parameters `cache`, `checkpoint` and `storage_options` are not saved.
         """
         check_is_fitted(self)
         save_estimator(path, self)
@@ -308,6 +312,9 @@ class BaseFineTune(
     @survives_fork
     def load(cls, path, *, model=None):
         """Return the estimator that `save` wrote; it predicts the same to the last bit.
+
+        No connection is opened and no code of the file is run. `cache`, `checkpoint`
+        and `storage_options` have their defaults, and `max_pixels` is at most its own.
 
         Parameters
         ----------
@@ -322,9 +329,11 @@ class BaseFineTune(
 
         Raises
         ------
-        ValueError
+        BadFileError
             If the file is damaged, something else, from a newer version of this
-            package or of another estimator, or if `model` is not what it needs.
+            package or of another estimator.
+        ValueError
+            If `model` is not what the file needs.
         """
         return load_estimator(path, cls, model)
 

@@ -157,9 +157,10 @@ class _Fit:
         self.n_earlier_epochs = self.n_epochs
 
     def _draw_seed(self):
-        if self.estimator.random_state is None and self.held is not None:
+        seed = None if self.held is None else self.held.get("seed")
+        if self.estimator.random_state is None and type(seed) is int:
             # What is to be continued went by this one.
-            return self.held["seed"]
+            return seed % 2**31
         draw = check_random_state(self.estimator.random_state)
         return int(draw.randint(2**31 - 1))
 
@@ -565,18 +566,21 @@ class _Fit:
         }
 
     def _refuse_other(self, path, held, header):
+        parameters = held.get("parameters")
+        if not isinstance(parameters, dict):
+            parameters = {}
         other = [
             repr(name)
             for name, value in header["parameters"].items()
-            if held["parameters"].get(name) != value
+            if parameters.get(name) != value
         ]
         if held.get("network") != header["network"]:
             other.append("the network's weights")
         if held.get("first_epoch") != header["first_epoch"]:
             other.append("the number of epochs before it")
-        if held["data"] != header["data"]:
+        if held.get("data") != header["data"]:
             other.append("the images, targets or weights")
-        if held["seed"] != header["seed"]:
+        if held.get("seed") != header["seed"]:
             other.append("'random_state'")
         if other:
             raise ValueError(

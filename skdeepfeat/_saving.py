@@ -8,25 +8,34 @@ Pickles hold the networks in the same form, so they carry no class of torchvisio
 timm that another version may lack, and skops, which knows no tensors, takes them too.
 """
 
+import contextlib
 import copy
 import dataclasses
 import importlib.metadata
 import json
 import os
 import pathlib
+import re
 
 import numpy as np
 import pandas as pd
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 from torchvision.models import WeightsEnum, get_weight
 
 from ._atomic_file import write_atomically
-from ._fingerprint import digest_arrays, digest_bytes
+from ._errors import BadFileError, WeightsNotFoundError, shortened
 from ._preprocessing import Preprocessing
 from ._random import seeded
+from ._saved_values import (
+    ATTRIBUTES,
+    NOT_SAVED,
+    check_attributes,
+    check_estimator,
+    check_outputs,
+    check_parameters,
+)
+from ._tensor_file import dump_tensors, parse_tensors
 
 __all__ = [
     "load_estimator",
@@ -39,11 +48,10 @@ __all__ = [
 # A file of a higher format is refused, one of a lower read as it was meant.
 _FORMAT = 1
 
-# Fitted attributes that are no plain values.
-_NETWORKS = ("head_", "body_")
+_MAX_ARRAY_BYTES = 256 * 2**20
 
-# scikit-learn's routing requests are objects of its own; they concern the next fit.
-_NOT_SAVED = ("_metadata_request",)
+# Of the columns of `history_`; text is `object` up to pandas 2, and `str` from 3 on.
+_FRAME_TYPES = {one: one for one in ("bool", "float64", "int64", "object", "str")}
 
 # The layers that a head consists of, and what each is built from.
 _HEAD_LAYERS = {
@@ -51,10 +59,6 @@ _HEAD_LAYERS = {
     "Linear": (nn.Linear, ("in_features", "out_features")),
     "ReLU": (nn.ReLU, ()),
 }
-
-
-class _Unreadable(Exception):
-    """Why some bytes are no estimator, in words that go behind a colon."""
 
 
 # -- Estimators
@@ -75,14 +79,8 @@ def save_estimator(path, estimator):
         If a parameter is code or a handle, which no file without code can hold.
     """
     parameters = estimator.get_params(deep=False)
-    # There may be a password in it; and who loads a file has to say for himself that
-    # addresses are to be read.
-    parameters["storage_options"] = None
-    attributes = {
-        name: value
-        for name, value in vars(estimator).items()
-        if name not in (*parameters, *_NETWORKS, *_NOT_SAVED)
-    }
+    parameters = {k: v for k, v in parameters.items() if k not in NOT_SAVED}
+    attributes = {k: v for k, v in vars(estimator).items() if k in ATTRIBUTES}
     header = {
         "class": type(estimator).__name__,
         "parameters": {k: _encode_parameter(k, v) for k, v in parameters.items()},
@@ -98,7 +96,7 @@ def save_estimator(path, estimator):
 
 
 def load_estimator(path, cls, model=None):
-    """Read what `save_estimator` wrote.
+    """Read what `save_estimator` wrote. No connection is opened for it.
 
     Parameters
     ----------
@@ -114,56 +112,69 @@ def load_estimator(path, cls, model=None):
 
     Raises
     ------
-    ValueError
+    BadFileError
         If the file is damaged, something else, of a newer version or another class, or
-        if `model` is missing, superfluous or another network.
+        says what no fit would.
+    ValueError
+        If `model` is missing, superfluous or another network.
     """
     content = pathlib.Path(path).read_bytes()
-    try:
+    with _explained(f"The file {os.fspath(path)!r}"):
         header, tensors = _parse(content)
         if header["class"] != cls.__name__:
-            raise _Unreadable(
-                f"it holds a {header['class']}. Use {header['class']}.load instead."
-            )
-        given = _network_of_user(header["parameters"]["model"], model, tensors)
+            name = f"{header['class']!s:.80}"
+            raise BadFileError(f"it holds a {name}. Use {name}.load instead.")
         described = dict(header["parameters"])
+        of_user = described.get("model")
+    given = _checked_model(of_user, model)
+    with _explained(f"The file {os.fspath(path)!r}"):
         if given is not None:
-            del described["model"]
-        parameters = _decode_named(described)
+            described["model"] = None
+        parameters = check_parameters(cls, _decode_named(described))
         if given is not None:
-            parameters["model"] = given
-        unknown = sorted(parameters.keys() - set(cls._get_param_names()))
-        if unknown:
-            raise _Unreadable(f"{cls.__name__} has no parameters {unknown}.")
+            network = copy.deepcopy(given)
+            _fill(network, _with_prefix(tensors, "model"))
+            parameters["model"] = network
         estimator = cls(**parameters)
-        vars(estimator).update(_decode_named(header["attributes"]))
+        check_estimator(estimator)
+        attributes = _decode_named(header["attributes"])
+        vars(estimator).update(check_attributes(estimator, attributes))
         _restore_networks(estimator, header, tensors)
-    except _Unreadable as error:
-        raise ValueError(
-            f"The file {os.fspath(path)!r} cannot be loaded: {error}"
-        ) from error
+        check_outputs(estimator)
     return estimator
 
 
-def _network_of_user(described, model, tensors):
-    """Return a copy of the user's network with the saved weights, or None."""
+@contextlib.contextmanager
+def _explained(what):
+    """Turn whatever goes wrong with a file into one error."""
+    try:
+        yield
+    except (WeightsNotFoundError, ImportError, MemoryError):
+        raise  # what the network needs is not on this machine
+    except Exception as error:
+        words = str(error)
+        if not isinstance(error, ValueError):
+            words = f"it is damaged ({type(error).__name__}: {words[:200]})."
+        raise BadFileError(f"{what} cannot be loaded: {words[:500]}") from error
+
+
+def _checked_model(described, model):
+    """Return the user's network, or None where the file names one."""
     if not (isinstance(described, dict) and "module" in described):
         if model is not None:
             raise ValueError(
                 "The 'model' parameter of load must be None: the file names its "
-                f"network, {described!r}. Got {type(model).__name__} instead."
+                f"network, {shortened(described)}. Got {type(model).__name__} instead."
             )
         return None
     if not isinstance(model, nn.Module):
         got = None if model is None else type(model).__name__
         raise ValueError(
-            f"The 'model' parameter of load must be a {described['module']}, as the "
-            "file was saved with a network of your own: it holds the weights, not the "
-            f"code. Got {got} instead."
+            f"The 'model' parameter of load must be a {described['module']!s:.80}, as "
+            "the file was saved with a network of your own: it holds the weights, not "
+            f"the code. Got {got} instead."
         )
-    network = copy.deepcopy(model)
-    _fill(network, _with_prefix(tensors, "model"))
-    return network
+    return model
 
 
 # -- Pickles
@@ -201,13 +212,10 @@ def unpack_fitted(estimator):
     content = vars(estimator).pop("_fitted", None)
     if content is None:
         return
-    try:
+    with _explained(f"The pickled {type(estimator).__name__}"):
         header, tensors = _parse(content)
         estimator.history_ = _decode(header["history"])
         _restore_networks(estimator, header, tensors)
-    except _Unreadable as error:
-        name = type(estimator).__name__
-        raise ValueError(f"The pickled {name} cannot be loaded: {error}") from error
 
 
 def module_on_cpu(module):
@@ -236,17 +244,29 @@ def _describe_head(head):
 
 def _restore_networks(estimator, header, tensors):
     """Set `head_` and `body_`."""
-    with seeded(0):
-        head = nn.Sequential(
-            *(_HEAD_LAYERS[kind][0](**sizes) for kind, sizes in header["head"])
-        )
+    head = nn.Sequential(*map(_head_layer, header["head"]))
     estimator.head_ = _at_rest(_fill(head, _with_prefix(tensors, "head")))
     estimator.body_ = None
-    if header["has_body"]:
+    if header["has_body"] is True:
         # Not `neck.trainable`, which would want the pretrained weights first.
+        neck = estimator._resolve_neck(needs_weights=False)
+        content = _with_prefix(tensors, "body")
+        # A file of some bytes may name a network of any size.
+        if (empty := neck.empty_network()) is not None:
+            _check_tensors(empty, content)
         with seeded(0):
-            body = estimator._resolve_neck(needs_weights=False).spec.build()
-        estimator.body_ = _at_rest(_fill(body, _with_prefix(tensors, "body")))
+            body = neck.spec.build()
+        estimator.body_ = _at_rest(_fill(body, content))
+
+
+def _head_layer(described):
+    """Return a layer without numbers: those in the file decide how much memory."""
+    kind, sizes = described
+    make, names = _HEAD_LAYERS[kind]
+    if sizes.keys() != set(names):
+        raise BadFileError(f"its head has a {kind} of {shortened(sorted(sizes))}.")
+    with torch.device("meta"):
+        return make(**sizes)
 
 
 def _at_rest(network):
@@ -260,21 +280,7 @@ def _with_prefix(tensors, prefix):
 
 def _fill(network, tensors):
     """Replace the parameters and buffers of a network by those of the same names."""
-    own = _named_tensors(network)
-    differing = sorted(
-        name
-        for name in own.keys() | tensors.keys()
-        if name not in own
-        or name not in tensors
-        or own[name].shape != tensors[name].shape
-    )
-    if differing:
-        raise _Unreadable(
-            f"its tensors are not those of this {type(network).__name__}; "
-            f"{len(differing)} are missing or differ in shape, the first is "
-            f"{differing[0]!r}. Load it with the same 'model' and the same versions of "
-            "torchvision and timm."
-        )
+    own = _check_tensors(network, tensors)
     replaced = {}
     for name, old in own.items():
         new = tensors[name]
@@ -287,6 +293,27 @@ def _fill(network, tensors):
         # Not through the tables of parameters: recurrent layers keep lists beside them.
         setattr(network.get_submodule(owner), last, new)
     return network
+
+
+def _check_tensors(network, tensors):
+    """Return a network's own tensors, if the others are like them."""
+    own = _named_tensors(network)
+    differing = sorted(
+        name
+        for name in own.keys() | tensors.keys()
+        if name not in own
+        or name not in tensors
+        or own[name].shape != tensors[name].shape
+        or own[name].is_floating_point() != tensors[name].is_floating_point()
+    )
+    if differing:
+        raise BadFileError(
+            f"its tensors are not those of this {type(network).__name__}; "
+            f"{len(differing)} are missing or differ in shape, the first is "
+            f"{shortened(differing[0])}. Load it with the same 'model' and the same "
+            "versions of torchvision and timm."
+        )
+    return own
 
 
 def _named_tensors(network):
@@ -322,29 +349,18 @@ def _dump(header, networks):
             "channels_last": channels_last,
         }
     )
-    metadata = {"skdeepfeat": text, "digest": _digest(text, tensors)}
-    return safetensors.torch.save(tensors, metadata)
+    return dump_tensors(tensors, text)
 
 
 def _parse(content):
     """Return the header and the tensors of `_dump`."""
-    foreign = "it is damaged, or was not written by skdeepfeat"
-    try:
-        tensors = safetensors.torch.load(content)
-        # The library gives the header of files only: eight bytes of length, then JSON.
-        end = 8 + int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8:end])["__metadata__"]
-        text, digest = metadata["skdeepfeat"], metadata["digest"]
-        header = json.loads(text)
-        newest = header["format"]
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _Unreadable(f"{foreign} ({type(error).__name__}: {error}).") from error
-    if digest != _digest(text, tensors):
-        raise _Unreadable(f"{foreign} (its checksum differs).")
-    if newest > _FORMAT:
-        raise _Unreadable(
-            f"it was written by the newer skdeepfeat {header.get('version')} (format "
-            f"{newest}). Update skdeepfeat."
+    text, tensors = parse_tensors(content)
+    header = json.loads(text)
+    newest = header["format"]
+    if type(newest) is not int or newest > _FORMAT:
+        raise BadFileError(
+            f"it was written by the newer skdeepfeat {header.get('version')!s:.80} "
+            f"(format {shortened(newest)}). Update skdeepfeat."
         )
     for name in header["channels_last"]:
         there = torch.empty_like(tensors[name], memory_format=torch.channels_last)
@@ -363,17 +379,6 @@ def _is_channels_last(tensor):
         tensor, device="meta", memory_format=torch.contiguous_format
     ).stride()
     return tensor.stride() == like != plain
-
-
-def _digest(text, tensors):
-    """Return the digest of a header and of tensors, whose order does not matter."""
-    names = sorted(tensors)
-    # As bytes, because numpy knows no bfloat16.
-    arrays = [tensors[name].reshape(-1).view(torch.uint8).numpy() for name in names]
-    shapes = [f"{name}{tensors[name].dtype}{[*tensors[name].shape]}" for name in names]
-    return digest_bytes(
-        "\n".join([text, *shapes, digest_arrays(*arrays)]).encode()
-    ).hex()
 
 
 # -- Values
@@ -423,17 +428,23 @@ def _decode(value):
         return value
     [(name, content)] = value.items()
     if name not in _CODECS:
-        raise _Unreadable(f"it holds a value of the unknown type {name!r}.")
+        raise BadFileError(f"it holds a value of the unknown type {shortened(name)}.")
     return _CODECS[name][2](content)
 
 
 def _decode_named(values):
-    try:
-        return {name: _decode(value) for name, value in values.items()}
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise _Unreadable(
-            f"it holds a value that cannot be read ({type(error).__name__}: {error})."
-        ) from error
+    found = {}
+    for name, value in values.items():
+        try:
+            found[name] = _decode(value)
+        except BadFileError:
+            raise
+        except Exception as error:
+            raise BadFileError(
+                f"its {shortened(name)} cannot be read ({type(error).__name__}: "
+                f"{str(error)[:200]})."
+            ) from error
+    return found
 
 
 def _encode_all(values):
@@ -459,11 +470,19 @@ def _encode_array(array):
 
 def _decode_array(content):
     dtype, shape, values = content
-    array = np.empty(len(values), dtype)
+    array = np.empty(len(values), _checked_dtype(dtype, len(values)))
     for i, value in enumerate(values):
         # One by one: an element that is a sequence is no axis.
         array[i] = _decode(value)
     return array.reshape(shape)
+
+
+def _checked_dtype(text, n):
+    """Return a dtype that a value can have, and that fills no memory."""
+    dtype = np.dtype(text) if re.fullmatch(r"[<>|=]?([biufU]\d+|O)", text) else None
+    if dtype is None or dtype.itemsize * n > _MAX_ARRAY_BYTES:
+        raise BadFileError(f"it holds {n} values of type {shortened(text)}.")
+    return dtype
 
 
 def _encode_frame(frame):
@@ -476,7 +495,7 @@ def _encode_frame(frame):
 def _decode_frame(content):
     return pd.DataFrame(
         {
-            name: pd.Series(_decode_all(values), dtype=dtype)
+            name: pd.Series(_decode_all(values), dtype=_FRAME_TYPES[dtype])
             for name, dtype, values in content
         }
     )

@@ -9,14 +9,15 @@ from torch.overrides import TorchFunctionMode
 
 from .._random import seeded
 from ._copying import copy_network
-from ._messages import choice_error, is_about
+from ._diagnosis import check_module, explain_failure
+from ._messages import is_about
 from ._probe import Probe, probe_network
 from ._stages import find_stages
 
-__all__ = ["probe_spec", "stages_of"]
+__all__ = ["build_meta", "probe_spec", "stages_of"]
 
 
-def probe_spec(spec, size=None):
+def probe_spec(spec, size=None, explains=True):
     """Return the `Probe` of a network at its own or another size, remembered by name.
 
     Parameters
@@ -24,25 +25,29 @@ def probe_spec(spec, size=None):
     spec : NetworkSpec
     size : tuple of (int, int), default=None
         By default that of its preprocessing.
+    explains : bool, default=True
+        Whether to try out what is wrong where it fails.
     """
     size = size or spec.preprocessing.crop
     if spec.module is not None:
-        return _probe(spec, size)
+        return _probe(spec, size, explains)
     key = (json.dumps(spec.architecture, sort_keys=True), size)
     if key not in _probes:
         # Threads may do this twice; the results are equal.
-        _probes[key] = _probe(spec, size)
+        _probes[key] = _probe(spec, size, explains)
     return _probes[key]
 
 
 _probes: dict[tuple, Probe] = {}
 
 
-def _probe(spec, size):
+def _probe(spec, size, explains):
+    if spec.module is not None:
+        check_module(spec.module)
     build = functools.partial
     try:
         return probe_network(
-            [build(_build_meta, spec, True), build(_build_meta, spec, False)],
+            [build(build_meta, spec, True), build(build_meta, spec, False)],
             build(_build_real, spec),
             size,
             spec.has_pre_logits,
@@ -51,13 +56,19 @@ def _probe(spec, size):
     except Exception as error:  # networks are anybody's code
         if is_about(error, "model"):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise choice_error(
-            "image_size", f"one that {spec.name!r} can take (it said: {first})", size
+        if not explains:
+            raise ValueError(str(error)) from error
+        raise explain_failure(
+            spec.name,
+            size,
+            error,
+            [build(build_meta, spec), build(_build_real, spec)],
+            spec.native_size if spec.module is None else None,
         ) from error
 
 
-def _build_meta(spec, keep_numbers):
+def build_meta(spec, keep_numbers=True):
+    """Return a network without numbers; `keep_numbers` reads them on the CPU."""
     if spec.module is not None:
         return copy_network(spec.module, torch.device("meta"))
     with contextlib.ExitStack() as stack:
@@ -108,7 +119,7 @@ def stages_of(spec):
     size, wanted = spec.native_size, spec.preprocessing.crop
     if "img_size" not in spec.architecture:
         try:
-            return find_stages(probe_spec(spec, size), size)
+            return find_stages(probe_spec(spec, size, size == wanted), size)
         except ValueError:
             if size == wanted:
                 raise

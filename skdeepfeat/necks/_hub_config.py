@@ -14,9 +14,8 @@ import huggingface_hub
 import timm
 from huggingface_hub.errors import HfHubHTTPError
 
-from .._errors import BadFileError
+from .._errors import BadFileError, shortened
 from ._download import hub_error
-from ._messages import shortened
 
 __all__ = ["fetch_hub_config", "read_hub_config"]
 
@@ -96,8 +95,8 @@ def read_hub_config(found, repository):
     Returns
     -------
     dict
-        ``architecture`` (str), ``pretrained_cfg`` and ``model_args`` (dict). Reading
-        it again gives the same.
+        ``repository`` and ``architecture`` (str), ``pretrained_cfg`` and
+        ``model_args`` (dict). Reading it again gives the same.
 
     Raises
     ------
@@ -144,6 +143,7 @@ def read_hub_config(found, repository):
     if not _is_input_size(config.get("input_size", (3, 1, 1))):
         refuse("model_args.img_size", arguments.get("img_size"), "a size in pixels")
     return {
+        "repository": repository,
         "architecture": architecture,
         "pretrained_cfg": config,
         "model_args": arguments,

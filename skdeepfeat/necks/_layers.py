@@ -68,6 +68,13 @@ def resolve_outputs(
     found = [_find(one, probe, stages, model, parameter) for one in wanted]
     seen = set()
     for one in found:
+        if one is probe.neck and not one.is_offered:
+            wanted = (
+                "a network that returns one row of floating-point numbers for each "
+                "image of a batch of shape (n, 3, height, width), which this one does "
+                "not; or choose a 'layer' of it that does"
+            )
+            raise choice_error("model", wanted, model)
         if not one.is_offered:
             wanted = f"a layer of {model!r} with one row of numbers for each image"
             raise choice_error(parameter, wanted, one.name)

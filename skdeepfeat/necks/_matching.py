@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ._messages import shortened
+from .._errors import shortened
 
 __all__ = ["Match", "match_network"]
 

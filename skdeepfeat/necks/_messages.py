@@ -1,6 +1,6 @@
 """The one form in which this room says what is wrong with a parameter."""
 
-from .._errors import did_you_mean
+from .._errors import did_you_mean, shortened
 
 __all__ = ["choice_error", "is_about", "shortened"]
 
@@ -34,12 +34,6 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
         f"The {parameter!r} parameter must be {wanted}. "
         f"Got {shortened(got)} instead.{hint}"
     )
-
-
-def shortened(value, length=80):
-    """Return the text of a value, cut to a number of characters."""
-    text = repr(value)
-    return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
 def is_about(error, parameter):

@@ -12,7 +12,7 @@ from . import _inductor, _openvino
 from ._compiled import CompilationError, compiled_network
 from ._copying import own_copy
 from ._eager import EagerNetwork
-from ._examining import probe_spec, stages_of
+from ._examining import build_meta, probe_spec, stages_of
 from ._layers import Output, resolve_outputs
 from ._messages import choice_error
 from ._names import make_spec
@@ -259,6 +259,20 @@ class Neck:
                     "runtime='torch', or 'auto', which does so by itself."
                 ) from error
             logger.info("torch runs %s: %s cannot (%s)", self.spec.name, name, error)
+            return None
+
+    def empty_network(self):
+        """Return the network with tensors that have a shape but take no memory.
+
+        Returns
+        -------
+        Module or None
+            None if it cannot be built so.
+        """
+        try:
+            return build_meta(self.spec)
+        except Exception as error:  # networks are anybody's code
+            logger.debug("%s needs numbers to be built: %s", self.spec.name, error)
             return None
 
     @undisturbed_by_forks()

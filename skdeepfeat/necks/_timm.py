@@ -109,7 +109,7 @@ def make_hub_spec(name, weights, image_size, preprocessing, hub_config=None):
     -------
     NetworkSpec
     """
-    if hub_config is None:
+    if hub_config is None or hub_config["repository"] != name:
         hub_config = _hub_config(name)
     architecture = hub_config["architecture"]
     config, model_args = hub_config["pretrained_cfg"], hub_config["model_args"]

@@ -17,9 +17,8 @@ from typing import Any
 import safetensors
 import torch
 
-from .._errors import BadFileError, WeightsNotFoundError
+from .._errors import BadFileError, WeightsNotFoundError, shortened
 from ._inert_pickle import Object, PickledDict, TensorRecord, read_pickle
-from ._messages import shortened
 
 __all__ = ["WeightsFile", "read_weights_file"]
 

@@ -2,17 +2,21 @@
 
 import json
 import os
+import pathlib
+import re
 import warnings
 
-import safetensors
-import safetensors.torch
 import torch
 
 from .._atomic_file import write_atomically
+from .._errors import BadFileError, shortened
+from .._tensor_file import dump_tensors, parse_tensors
 
 __all__ = ["load_checkpoint", "read_checkpoint_header", "save_checkpoint"]
 
-_FORMAT = "skdeepfeat-checkpoint-1"
+_FORMAT = "skdeepfeat-checkpoint-2"
+
+_MAX_EPOCHS = 10**6
 
 
 def save_checkpoint(path, run, header):
@@ -35,9 +39,9 @@ def save_checkpoint(path, run, header):
         If the file cannot be written.
     """
     tensors, progress = _describe(run)
-    content = {"skdeepfeat": json.dumps(progress | {"header": header})}
+    text = json.dumps(progress | {"header": header})
     try:
-        write_atomically(path, safetensors.torch.save(tensors, content))
+        write_atomically(path, dump_tensors(tensors, text))
     except OSError as error:
         if run.checkpoint_error is None:
             warnings.warn(
@@ -81,11 +85,11 @@ def read_checkpoint_header(path):
 
     Raises
     ------
-    ValueError
+    BadFileError
         If the file is damaged or something else.
     """
-    progress = _read_progress(path)
-    return None if progress is None else progress["header"]
+    found = _read(path)
+    return None if found is None else found[0]["header"]
 
 
 def load_checkpoint(path, run):
@@ -99,29 +103,27 @@ def load_checkpoint(path, run):
 
     Raises
     ------
+    BadFileError
+        If the file is damaged or something else.
     ValueError
-        If the file is damaged, something else, or a checkpoint of another network. The
-        run is then as it was.
+        If it is a checkpoint of another network. The run is as it was in both cases.
     """
-    progress = _read_progress(path)
-    tensors = safetensors.torch.load_file(path)
-    _refuse_other_network(path, tensors, run)
+    found = _read(path)
+    if found is None:
+        raise FileNotFoundError(f"There is no 'checkpoint' file {os.fspath(path)!r}.")
+    progress, tensors = found
+    states = _states_of(path, progress, tensors, run)
     with torch.no_grad():
         for name, tensor in _tensors_of(run.model).items():
             tensor.copy_(tensors[f"model.{name}"])
     if run.average is not None:
         for name, tensor in run.average.tensors.items():
             tensor.copy_(tensors[f"average.{name}"])
-        run.average.n_updates = progress["n_average"]
+        run.average.n_updates = progress["n_average"] or 0
     best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
     run.best_state = best or None
-    state = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
     whole = run.optimizer.state_dict()
-    whole["state"] = state
+    whole["state"] = states
     run.optimizer.load_state_dict(whole)
     run.epoch = progress["epoch"]
     run.history = progress["history"]
@@ -129,44 +131,100 @@ def load_checkpoint(path, run):
     run.scaler.load_state_dict(progress["scale"])
 
 
-def _refuse_other_network(path, tensors, run):
-    wanted = {f"model.{k}": v.shape for k, v in _tensors_of(run.model).items()}
+def _states_of(path, progress, tensors, run):
+    """Return the optimizer's states, if all tensors are like the run's own."""
+    own = _tensors_of(run.model)
+    wanted = {f"model.{name}": tensor.shape for name, tensor in own.items()}
     if run.average is not None:
         wanted |= {f"average.{k}": v.shape for k, v in run.average.tensors.items()}
-    held = {
-        k: v.shape for k, v in tensors.items() if k.startswith(("model.", "average."))
-    }
+    if any(name.startswith("best.") for name in tensors):
+        wanted |= {f"best.{k}": v.shape for k, v in own.items()}
+    shapes = [p.shape for group in run.optimizer.param_groups for p in group["params"]]
+    states = {}
+    for name, tensor in tensors.items():
+        found = re.fullmatch(r"optimizer\.(\d{1,9})\.(\w+)", name)
+        if found and int(found[1]) < len(shapes):
+            # A count of steps, or what is kept for each number of a parameter.
+            like = shapes[int(found[1])]
+            wanted[name] = tensor.shape if tensor.ndim == 0 else like
+            states.setdefault(int(found[1]), {})[found[2]] = tensor
+    held = {name: tensor.shape for name, tensor in tensors.items()}
+    if progress["scale"].keys() != run.scaler.state_dict().keys():
+        held["precision"] = None
     if held != wanted:
         names = sorted(dict(held.items() ^ wanted.items()))
         raise ValueError(
             f"The 'checkpoint' file {os.fspath(path)!r} belongs to another network: "
-            f"{names[0]!r} and {len(names) - 1} more of its tensors are not like this "
-            "one's. Delete it to begin anew, or choose another path."
+            f"{shortened(names[0])} and {len(names) - 1} more of its tensors are not "
+            "like this one's. Delete it to begin anew, or choose another path."
         )
+    return states
 
 
 def _tensors_of(model):
     return dict([*model.named_parameters(), *model.named_buffers()])
 
 
-def _read_progress(path):
+def _read(path):
+    """Return what `_describe` described, or None without a file."""
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("skdeepfeat", "no such entry")
+        text, tensors = parse_tensors(pathlib.Path(path).read_bytes())
         progress = json.loads(text)
     except FileNotFoundError:
         return None
-    except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise ValueError(
+    except Exception as error:  # of any bytes
+        raise BadFileError(
             f"The 'checkpoint' file {os.fspath(path)!r} is damaged, cannot be read or "
-            f"is no checkpoint of this package ({error}). Delete it, or choose another "
-            "path."
+            f"is no checkpoint of this package ({str(error)[:200]}). Delete it, or "
+            "choose another path."
         ) from error
     held = progress.get("format") if isinstance(progress, dict) else None
     if held != _FORMAT:
-        raise ValueError(
+        raise BadFileError(
             f"The 'checkpoint' file {os.fspath(path)!r} was written by another version "
-            f"of this package (format {held!r}). Delete it, or "
+            f"of this package (format {shortened(held)}). Delete it, or "
             "choose another path."
         )
-    return progress
+    for name, is_such in _PROGRESS.items():
+        if name not in progress or not is_such(progress[name]):
+            raise BadFileError(
+                f"The 'checkpoint' file {os.fspath(path)!r} is damaged: its {name!r} "
+                f"is {shortened(progress.get(name))}. Delete it, or choose another "
+                "path."
+            )
+    return progress, tensors
+
+
+def _is_count(value):
+    return type(value) is int and 0 <= value <= _MAX_EPOCHS
+
+
+def _is_number(value):
+    return type(value) in (int, float)
+
+
+def _is_history(value):
+    return isinstance(value, list) and all(
+        isinstance(record, dict)
+        and record.keys() >= {"phase", "epoch"}
+        and all(isinstance(one, str) or _is_number(one) for one in record.values())
+        for record in value
+    )
+
+
+def _is_scale(value):
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and _is_number(one) for name, one in value.items()
+    )
+
+
+# What a checkpoint says beside its tensors, and whether a value is such.
+_PROGRESS = {
+    "epoch": _is_count,
+    "history": _is_history,
+    "best_score": lambda value: value is None or _is_number(value),
+    "best_epoch": lambda value: value is None or _is_count(value),
+    "n_average": lambda value: value is None or (type(value) is int and value >= 0),
+    "scale": _is_scale,
+    "header": lambda value: isinstance(value, dict),
+}

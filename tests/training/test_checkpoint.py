@@ -9,11 +9,14 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from child import forbid_writing, in_child, limit_files
 
+from skdeepfeat._errors import BadFileError
+from skdeepfeat._tensor_file import dump_tensors, parse_tensors
 from skdeepfeat.training import (
     load_checkpoint,
     read_checkpoint_header,
@@ -217,11 +220,85 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, make_trained, name):
         read_checkpoint_header(path)
 
 
+def damages(content, n, seed=0):
+    """Yield `n` damaged forms: flipped bits, cuts and bytes that were put in."""
+    generator = np.random.default_rng(seed)
+    for number in range(n):
+        place = int(generator.integers(len(content)))
+        damaged = bytearray(content)
+        if number % 3 == 0:
+            damaged[place] ^= 1 << place % 8
+        elif number % 3 == 1:
+            del damaged[place:]
+        else:
+            damaged[place:place] = b"[" * (place % 9 + 1)
+        yield bytes(damaged)
+
+
+def test_damage_anywhere_is_one_error(tmp_path, make_trained):
+    path = tmp_path / "run.ckpt"
+    make_trained(path)
+    for content in damages(path.read_bytes(), 90):
+        path.write_bytes(content)
+        with pytest.raises(BadFileError, match="The 'checkpoint' file .*run.ckpt"):
+            read_checkpoint_header(path)
+
+
+CHANGES = {
+    "epoch": -1,
+    "history": [1],
+    "best_score": "high",
+    "best_epoch": 2.5,
+    "n_average": True,
+    "scale": [],
+    "header": None,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_no_run_writes_is_refused(tmp_path, make_trained, name):
+    """The checksum is right, as whoever makes a file to do harm sees to it."""
+    path = tmp_path / "run.ckpt"
+    make_trained(path)
+    text, tensors = parse_tensors(path.read_bytes())
+    progress = json.loads(text)
+    for change in ({**progress, name: CHANGES[name]}, progress):
+        if change is progress:
+            del progress[name]
+        path.write_bytes(dump_tensors(tensors, json.dumps(change)))
+        with pytest.raises(BadFileError, match=f"damaged: its '{name}' is"):
+            read_checkpoint_header(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.update({"optimizer.0.exp_avg": torch.zeros(1, 2)}),
+        lambda tensors: tensors.update({"optimizer.99.step": torch.zeros(())}),
+        lambda tensors: tensors.update({"optimizer.x.y.z": torch.zeros(2)}),
+        lambda tensors: tensors.update({"stray": torch.zeros(2)}),
+        lambda tensors: tensors.pop(next(k for k in tensors if k.startswith("best."))),
+    ],
+)
+def test_other_tensors_change_nothing(
+    tmp_path, make_net, make_run, make_trained, weights_of, assert_same, change
+):
+    path = tmp_path / "run.ckpt"
+    make_trained(path)
+    text, tensors = parse_tensors(path.read_bytes())
+    change(tensors)
+    path.write_bytes(dump_tensors(tensors, text))
+    run = make_run(make_net(batch_norm=True, seed=1), decay=0.8)
+    before = weights_of(run.model)
+    with pytest.raises(ValueError, match="The 'checkpoint' file .*another network"):
+        load_checkpoint(path, run)
+    assert_same(weights_of(run.model), before)
+
+
 @pytest.mark.parametrize("progress", [{"format": "skdeepfeat-checkpoint-99"}, [1], {}])
 def test_another_version_is_refused(tmp_path, progress):
     path = tmp_path / "run.ckpt"
-    words = {"skdeepfeat": json.dumps(progress)}
-    safetensors.torch.save_file({"weight": torch.zeros(3)}, path, words)
+    path.write_bytes(dump_tensors({"weight": torch.zeros(3)}, json.dumps(progress)))
     with pytest.raises(ValueError, match="written by another version"):
         read_checkpoint_header(path)
 
