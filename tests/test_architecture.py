@@ -12,6 +12,7 @@ PACKAGE = pathlib.Path(skdeepfeat.__file__).parent
 # Rooms of one floor do not know each other; every room may use those of lower floors.
 FLOORS = {
     "_address": 0,
+    "_printable": -1,
     "_errors": 0,
     "_optional": 0,
     "_preprocessing": 0,

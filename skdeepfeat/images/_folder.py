@@ -8,6 +8,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from skdeepfeat._address import is_address
 from skdeepfeat._errors import did_you_mean
+from skdeepfeat._printable import redacted
 
 from ._decode import readable_formats
 from ._files import home_hint
@@ -189,7 +190,8 @@ def _endings(extensions):
 def _remote_tree(root, storage_options):
     if storage_options is None:
         raise ValueError(
-            f"root is an address, {root!r}, and these are not read unless asked for: "
+            f"root is an address, {redacted(root)!r}, and these are not read unless "
+            "asked for: "
             "give storage_options={} to have fsspec list it."
         )
     return list_below(root, storage_options)
@@ -201,7 +203,7 @@ def _remote_folders(root, tree):
     if not folders:
         raise ValueError(
             "root must hold one folder per class, with the images in them. "
-            f"Got {len(tree)} files and no folder in {root!r}."
+            f"Got {len(tree)} files and no folder in {redacted(root)!r}."
         )
     return folders
 
@@ -222,7 +224,7 @@ def _class_folders(root):
         entries = _sorted_entries(root)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"root must be a folder of class folders: there is no {root!r}"
+            f"root must be a folder of class folders: there is no {redacted(root)!r}"
             f"{home_hint(root)}."
         ) from error
     except NotADirectoryError as error:
@@ -234,7 +236,7 @@ def _class_folders(root):
     if not folders:
         raise ValueError(
             "root must hold one folder per class, with the images in them. "
-            f"Got {len(files)} files and no folder in {root!r}."
+            f"Got {len(files)} files and no folder in {redacted(root)!r}."
         )
     return folders, files
 
@@ -249,7 +251,7 @@ def _chosen(folders, categories, root):
     for name in categories:
         if name not in folders:
             raise ValueError(
-                f"categories must name folders in {root!r}. Got {name!r}."
+                f"categories must name folders in {redacted(root)!r}. Got {name!r}."
                 f"{did_you_mean(str(name), folders)}"
             )
     if len(set(categories)) < len(categories):
@@ -295,6 +297,6 @@ def _check_any(root, names, target, skipped, *, may_be_empty):
         raise ValueError(
             "Every class folder must hold an image: remove the others, or name the "
             "classes with categories=[...], which may be empty if one is not. "
-            f"Without any in {root!r}: {', '.join(map(repr, empty))}."
+            f"Without any in {redacted(root)!r}: {', '.join(map(repr, empty))}."
             f"{seen if skipped else ''}"
         )

@@ -143,7 +143,8 @@ def _abandon_compiled():
     _compiled, _lock = OrderedDict(), threading.Lock()
 
 
-os.register_at_fork(after_in_child=_abandon_compiled)
+if hasattr(os, "register_at_fork"):  # not where processes cannot be forked
+    os.register_at_fork(after_in_child=_abandon_compiled)
 
 
 class PixelsToRows(nn.Module):
