@@ -170,7 +170,7 @@ def _look(connection: Connection) -> tuple[tuple[NamespaceInfo, ...], int]:
             number: rest
             for number, *rest in connection.execute(
                 "SELECT CAST(namespace AS INTEGER), count(*), "
-                "sum(CAST(bytes AS INTEGER)), max(CAST(used AS INTEGER)) "
+                "total(CAST(bytes AS INTEGER)), max(CAST(used AS INTEGER)) "
                 "FROM rows JOIN used USING (id) GROUP BY namespace"
             )
         }
@@ -217,9 +217,11 @@ def _namespace_info(
 
 def _parsed(description: object) -> dict:
     try:
-        return json.loads(description)
-    except (TypeError, ValueError):  # damaged; nothing but this summary reads it
-        return {}
+        parsed = json.loads(description)
+    except (TypeError, ValueError, RecursionError):
+        parsed = None
+    # Damaged, or a stranger's; nothing but this summary reads it.
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _as_time(seconds: object) -> datetime.datetime | None:

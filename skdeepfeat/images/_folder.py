@@ -265,9 +265,11 @@ def _images_below(folder, endings, skipped):
     while waiting:
         folder = waiting.pop()
         status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
+        # Some file systems, mostly on Windows, do not number their files.
+        identity = (status.st_dev, status.st_ino or os.path.realpath(folder))
+        if identity in seen:
             continue  # a link to a folder above: around it we go no second time
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         for entry in _sorted_entries(folder):
             if entry.is_dir():
                 waiting.append(entry.path)
