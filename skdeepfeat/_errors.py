@@ -2,6 +2,8 @@
 
 import difflib
 
+from ._printable import printable, redacted
+
 __all__ = [
     "BadFileError",
     "BadImageError",
@@ -33,10 +35,14 @@ class BadImageError(ValueError):
     row : int or None, default=None
         Its row in X, counted from 0.
     origin : str or None, default=None
-        The path of its file, or what kind of object it was.
+        The path of its file, or what kind of object it was. Passwords and the values of
+        queries in addresses are hidden.
     """
 
     def __init__(self, cause, row=None, origin=None):
+        # Origins may be addresses with passwords, and causes may repeat them.
+        cause = redacted(cause)
+        origin = redacted(origin) if isinstance(origin, str) else origin
         # All arguments go to `args`, so that the error survives the pickling that
         # brings it back from a joblib worker.
         super().__init__(cause, row, origin)
@@ -50,8 +56,9 @@ class BadImageError(ValueError):
 
     def __str__(self):
         place = [f"row {self.row}"] if self.row is not None else []
-        place += [self.origin] if self.origin else []
-        return f"{', '.join(place)}: {self.cause}" if place else self.cause
+        place += [printable(self.origin)] if self.origin else []
+        cause = printable(self.cause)
+        return f"{', '.join(place)}: {cause}" if place else cause
 
 
 class BadImageWarning(UserWarning):

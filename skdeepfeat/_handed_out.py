@@ -5,7 +5,7 @@ where it is a step of a pipeline. There is no other place to say, once for text 
 HTML, that a value is not to be shown.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from ._forks import survives_fork
 from .cache import MappingCache
@@ -18,6 +18,18 @@ class StorageOptions(dict):
 
     def __repr__(self):
         return f"{{{', '.join(f'{name!r}: <hidden>' for name in self)}}}"
+
+    __str__ = __repr__
+
+
+class _NoOptions:
+    """What was given as `storage_options` and is no mapping: refused, and not shown."""
+
+    def __init__(self, value):
+        self._kind = type(value).__name__
+
+    def __repr__(self):
+        return f"<hidden {self._kind}>"
 
 
 class HandsOutParameters:
@@ -45,8 +57,9 @@ class HandsOutParameters:
         """
         params = super().get_params(deep=deep)
         options, cache = params.get("storage_options"), params.get("cache")
-        if type(options) is dict:
-            params["storage_options"] = StorageOptions(options)
+        if not isinstance(options, (StorageOptions, _NoOptions, type(None))):
+            kind = StorageOptions if isinstance(options, Mapping) else _NoOptions
+            params["storage_options"] = kind(options)
         if isinstance(cache, MutableMapping):
             params["cache"] = MappingCache(cache)
         return params

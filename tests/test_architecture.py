@@ -13,6 +13,7 @@ PACKAGE = pathlib.Path(skdeepfeat.__file__).parent
 FLOORS = {
     "_forks": -1,
     "_address": 0,
+    "_printable": -1,
     "_errors": 0,
     "_optional": 0,
     "_preprocessing": 0,

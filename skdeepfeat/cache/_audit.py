@@ -6,6 +6,7 @@ import fnmatch
 import json
 from sqlite3 import Connection
 
+from .._printable import printable, redacted
 from . import _memo, _rows
 from ._faults import StoreDamaged, StoreUnavailable
 from ._size import format_size
@@ -50,8 +51,8 @@ class NamespaceInfo:
         used = self.last_used.astimezone() if self.last_used else None
         when = f", last used {used:%Y-%m-%d %H:%M}" if used else ""
         return (
-            f"{self.label}: {self.n_rows:,} rows x {self.n_features} features, "
-            f"{format_size(self.bytes)}{when}"
+            f"{printable(self.label)}: {self.n_rows:,} rows x {self.n_features} "
+            f"features, {format_size(self.bytes)}{when}"
         )
 
 
@@ -89,11 +90,12 @@ class CacheInfo:
         if self.path is None:
             return "no cache"
         lines = [
-            f"{self.path}: {format_size(self.size)} of {format_size(self.max_size)}, "
-            f"{self.n_rows:,} rows, {self.n_files:,} files remembered"
+            f"{_shown(self.path)}: {format_size(self.size)} of "
+            f"{format_size(self.max_size)}, {self.n_rows:,} rows, "
+            f"{self.n_files:,} files remembered"
         ]
         lines += [f"  {namespace}" for namespace in self.namespaces]
-        lines += [f"  set aside: {path}" for path in self.set_aside]
+        lines += [f"  set aside: {_shown(path)}" for path in self.set_aside]
         return "\n".join(lines)
 
 
@@ -134,12 +136,17 @@ class CheckReport:
     def __str__(self):
         verdict = "sound" if self.ok else "repaired" if self.repaired else "damaged"
         lines = [
-            f"{self.path}: {verdict}; {self.n_damaged:,} of {self.n_rows:,} rows and "
-            f"{self.n_damaged_files:,} of {self.n_files:,} files' digests damaged"
+            f"{_shown(self.path)}: {verdict}; {self.n_damaged:,} of {self.n_rows:,} "
+            f"rows and {self.n_damaged_files:,} of {self.n_files:,} files' digests "
+            "damaged"
         ]
-        lines += [f"  {problem}" for problem in self.problems]
-        lines += [f"  set aside as {self.set_aside}"] if self.set_aside else []
+        lines += [f"  {_shown(problem)}" for problem in self.problems]
+        lines += [f"  set aside as {_shown(self.set_aside)}"] if self.set_aside else []
         return "\n".join(lines)
+
+
+def _shown(text: object) -> str:
+    return redacted(printable(text))
 
 
 def describe(store: Store) -> CacheInfo:
@@ -163,7 +170,7 @@ def _look(connection: Connection) -> tuple[tuple[NamespaceInfo, ...], int]:
             number: rest
             for number, *rest in connection.execute(
                 "SELECT CAST(namespace AS INTEGER), count(*), "
-                "sum(CAST(bytes AS INTEGER)), max(CAST(used AS INTEGER)) "
+                "total(CAST(bytes AS INTEGER)), max(CAST(used AS INTEGER)) "
                 "FROM rows JOIN used USING (id) GROUP BY namespace"
             )
         }
@@ -210,9 +217,11 @@ def _namespace_info(
 
 def _parsed(description: object) -> dict:
     try:
-        return json.loads(description)
-    except (TypeError, ValueError):  # damaged; nothing but this summary reads it
-        return {}
+        parsed = json.loads(description)
+    except (TypeError, ValueError, RecursionError):
+        parsed = None
+    # Damaged, or a stranger's; nothing but this summary reads it.
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _as_time(seconds: object) -> datetime.datetime | None:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 
 from .._errors import CacheWarning
+from .._printable import printable, redacted
 
 __all__ = ["Faults", "StoreDamaged", "StoreUnavailable", "translated"]
 
@@ -131,7 +132,7 @@ class Faults:
     def _warn(self, kind: str, message: str, cause: str | None = None) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            warning = CacheWarning(message, cause)
+            warning = CacheWarning(redacted(printable(message)), cause)
             warnings.warn(warning, stacklevel=_stacklevel() + 1)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import MutableMapping
 from numbers import Integral
 
+from .._printable import redacted
 from . import _mapping_audit
 from ._cache import FeatureCache, _RowCache
 from ._mapping_access import Entries
@@ -151,6 +152,6 @@ class MappingCache(_RowCache):
 
     def __repr__(self):
         root = getattr(self.mapping, "root", None)
-        place = f" at {root!r}" if isinstance(root, str) else ""
+        place = f" at {redacted(root)!r}" if isinstance(root, str) else ""
         threads = f", n_threads={self.n_threads}" if self.n_threads != 1 else ""
         return f"MappingCache(<{type(self.mapping).__name__}{place}>{threads})"

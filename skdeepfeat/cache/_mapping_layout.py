@@ -88,5 +88,6 @@ def read_description(value: object) -> tuple[str, dict]:
     try:
         record = json.loads(bytes(value))
         return str(record["label"]), dict(record["description"])
-    except (KeyError, TypeError, ValueError):  # damaged; only summaries read it
+    # Damaged, or a stranger's; only summaries read it.
+    except (KeyError, TypeError, ValueError, RecursionError):
         return "", {}

@@ -8,6 +8,7 @@ import stat
 import platformdirs
 
 from .._address import is_address
+from .._printable import redacted
 from ._faults import StoreUnavailable
 
 __all__ = ["DIRECTORY_VARIABLE", "Place", "find_place", "refuse_no_directory"]
@@ -130,5 +131,5 @@ def refuse_no_directory(path, named):
     if is_address(text):
         raise ValueError(
             f"{named} is an address, not a directory's path: give a mapping, "
-            f"cache=fsspec.get_mapper({text!r}). Got {path!r} instead."
+            f"cache=fsspec.get_mapper({redacted(text)!r})."
         )

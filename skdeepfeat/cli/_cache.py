@@ -8,7 +8,7 @@ import warnings
 import click
 
 from ._options import debug_option, json_option
-from ._output import say, write_json
+from ._output import echo, say, shown, write_json
 
 __all__ = ["cache"]
 
@@ -42,7 +42,7 @@ def info(directory, namespace, as_json):
     if as_json:
         write_json(_as_json(found))
     else:
-        click.echo(found)
+        echo(found)
 
 
 @cache.command
@@ -56,7 +56,7 @@ def check(directory, no_repair):
     status is 1.
     """
     report = _open(directory).check(repair=not no_repair)
-    click.echo(report)
+    echo(report)
     if not report.ok:
         click.get_current_context().exit(1)
 
@@ -82,7 +82,7 @@ def clear(directory, namespace, yes):
         for each in wanted:
             say(f"  {each}")
         click.confirm(
-            f"Remove {n_rows:,} rows from {found.path}?", abort=True, err=True
+            shown(f"Remove {n_rows:,} rows from {found.path}?"), abort=True, err=True
         )
     with _usable(store):
         removed = store.clear(namespace)

@@ -10,6 +10,7 @@ import click
 
 from .._address import is_address
 from .._atomic_file import write_atomically
+from .._printable import printable
 from ._inputs import collect_paths
 from ._options import (
     BatchSize,
@@ -268,7 +269,7 @@ def extract(
         n_features = len(extractor.get_feature_names_out())
         seconds = time.perf_counter() - start
         say(
-            f"{written}: {len(paths):,} rows x {n_features:,} features in "
+            f"{printable(written)}: {len(paths):,} rows x {n_features:,} features in "
             f"{seconds:.1f} s."
         )
 

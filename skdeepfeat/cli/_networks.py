@@ -4,8 +4,9 @@ import json
 
 import click
 
+from .._printable import printable
 from ._options import ImageSize, debug_option, json_option, weights_option
-from ._output import write_json
+from ._output import echo, write_json
 from ._program import usage_errors
 
 __all__ = ["layers", "models"]
@@ -37,7 +38,8 @@ def models(pattern, source, tags, as_json):
     if as_json:
         write_json(names)
     else:
-        click.echo("\n".join(names))
+        for name in names:
+            echo(name)
 
 
 @click.command
@@ -72,7 +74,8 @@ def layers(model, weights, image_size, stages, as_json):
     if as_json:
         write_json(json.loads(frame.to_json(orient="records", double_precision=6)))
     else:
-        click.echo(_as_table(frame))
+        for line in _as_table(frame):
+            echo(line)
 
 
 def _as_table(frame):
@@ -90,6 +93,7 @@ def _as_table(frame):
             "cumulative_cost": "until here",
         }
     )
+    table = table.map(printable)
     texts = [table.columns.tolist(), *table.to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     left = {"name", "kind", "shape", "layout"}
@@ -100,4 +104,4 @@ def _as_table(frame):
             for cell, width, name in zip(row, widths, texts[0], strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return lines

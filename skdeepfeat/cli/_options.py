@@ -135,7 +135,8 @@ class StorageOption(click.ParamType):
     def convert(self, value, param, ctx):
         key, equals, text = value.partition("=")
         if not (key and equals):
-            self.fail(f"{value!r} must be KEY=VALUE, such as anon=true.", param, ctx)
+            # Not shown: it may be a password.
+            self.fail("it must be KEY=VALUE, such as anon=true.", param, ctx)
         try:
             return key, json.loads(text)
         except ValueError:

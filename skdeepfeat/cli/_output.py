@@ -7,7 +7,37 @@ import sys
 
 import click
 
-__all__ = ["give_bars_room", "log_to_stderr", "say", "write_json"]
+from .._printable import printable_lines, redacted
+
+__all__ = [
+    "echo",
+    "give_bars_room",
+    "log_to_stderr",
+    "say",
+    "show_any_character",
+    "shown",
+    "write_json",
+]
+
+
+def shown(text):
+    """Return text as it may be shown: it may hold names and errors from anywhere."""
+    return redacted(printable_lines(text))
+
+
+def echo(text):
+    """Write a result for people to stdout."""
+    click.echo(shown(text))
+
+
+def show_any_character():
+    """Have streams write an escape for a character that their encoding lacks.
+
+    As consoles of Windows do, and files that their output is sent to.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text):
@@ -15,7 +45,7 @@ def say(text):
     from tqdm import tqdm
 
     with tqdm.external_write_mode(file=sys.stderr):
-        click.echo(text, err=True)
+        click.echo(shown(text), err=True)
 
 
 def give_bars_room():
@@ -30,7 +60,8 @@ def give_bars_room():
 
 def write_json(value):
     """Write a value to stdout for another program to read."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    # Only ASCII, so that any stream can carry it and names that are not text come back.
+    click.echo(json.dumps(value, indent=2))
 
 
 def log_to_stderr(ctx):

@@ -2,13 +2,15 @@
 
 import contextlib
 import errno
+import os
 import traceback
 import warnings
 
 import click
 
 from .._errors import BadImageError, BadImageWarning, CacheWarning
-from ._output import say
+from .._printable import printable
+from ._output import say, show_any_character, shown
 from ._signals import INTERRUPTED, end_workers, sigterm_raises
 
 __all__ = [
@@ -30,11 +32,22 @@ _RESUME_HINT = f"{__name__}.resume_hint"
 class Program(click.Group):
     """A group of commands that end in one line in place of a traceback."""
 
+    def main(self, *args, **kwargs):
+        """Run the program."""
+        show_any_character()
+        return super().main(*args, **kwargs)
+
+    def parse_args(self, ctx, args):
+        """Read the arguments before the command."""
+        with _shown_as_may_be():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx):
         """Run the command; turn what it raises into a message and an exit code."""
         with _own_warnings(everything=bool(ctx.meta.get(_DEBUG))), sigterm_raises():
             try:
-                return super().invoke(ctx)
+                with _shown_as_may_be():
+                    return super().invoke(ctx)
             except KeyboardInterrupt as interruption:
                 _end_interrupted(ctx, interruption)
             except click.Abort as abort:
@@ -49,7 +62,20 @@ class Program(click.Group):
                     raise  # `| head` has read enough; click ends quietly
                 if ctx.meta.get(_DEBUG):
                     say(traceback.format_exc())
-                raise click.ClickException(_in_words(error, ctx)) from error
+                raise click.ClickException(shown(_in_words(error, ctx))) from error
+
+
+@contextlib.contextmanager
+def _shown_as_may_be():
+    """Take from click's errors what is not to reach a terminal."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = shown(error.message)
+        for name in ("option_name", "ui_filename"):
+            if isinstance(getattr(error, name, None), str):
+                setattr(error, name, shown(getattr(error, name)))
+        raise
 
 
 def _end_interrupted(ctx, interruption):
@@ -69,6 +95,7 @@ def _in_words(error, ctx):
     text = str(error)
     if isinstance(error, OSError) and error.strerror:  # without "[Errno 2]"
         name = f": {error.filename}" if error.filename is not None else ""
+        name = printable(os.fsdecode(name))
         text = f"{error.strerror}{name}"
     text = text.strip()
     for in_python, here in _SPELLED_HERE.items():

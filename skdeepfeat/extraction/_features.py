@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from .._device import resolve_devices
 from .._filestat import is_settled, stat_file
 from .._fingerprint import digest_description, digest_file
+from .._printable import printable
 from ..cache import Namespace
 from ..images import make_image_source
 from ._compute import compute_rows
@@ -192,7 +193,7 @@ class Extraction:
             with (
                 tqdm(
                     total=len(positions),
-                    desc=self.neck.model_name,
+                    desc=printable(self.neck.model_name),
                     unit="image",
                     disable=self.settings.verbose < 1 or on_computed is not None,
                 ) as bar,

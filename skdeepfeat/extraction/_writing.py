@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from .._errors import BadImageError
 from .._fingerprint import digest_description, digest_strings
+from .._printable import printable, redacted
 from ._failures import warn_of
 from ._features import Extraction
 from ._formats import FORMATS, rows_at_once
@@ -61,7 +62,7 @@ def check_destination(path, overwrite):
     if "://" in os.fspath(given):
         raise ValueError(
             "The 'path' parameter must lie on a disk of this machine: write the file "
-            f"there and upload it. Got {os.fspath(given)!r} instead."
+            f"there and upload it. Got {redacted(os.fspath(given))!r} instead."
         )
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
@@ -187,7 +188,7 @@ def _fill(extraction, partial):
     with tqdm(
         total=n_rows,
         initial=int(partial.done.sum()),
-        desc=extraction.neck.model_name,
+        desc=printable(extraction.neck.model_name),
         unit="image",
         disable=extraction.settings.verbose < 1,
     ) as bar:

@@ -8,6 +8,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from skdeepfeat._address import is_address
 from skdeepfeat._errors import did_you_mean
+from skdeepfeat._printable import redacted
 from skdeepfeat._shown import shown
 
 from ._decode import readable_formats
@@ -194,10 +195,14 @@ def _endings(extensions):
     return {f".{ending.lower().removeprefix('.')}" for ending in extensions}
 
 
+def _named(root):
+    return shown(redacted(root))
+
+
 def _remote_tree(root, storage_options):
     if storage_options is None:
         raise ValueError(
-            f"root is an address, {shown(root)}, and these are not read unless asked "
+            f"root is an address, {_named(root)}, and these are not read unless asked "
             "for: give storage_options={} to have fsspec list it."
         )
     return list_below(root, storage_options)
@@ -209,7 +214,7 @@ def _remote_folders(root, tree):
     if not folders:
         raise ValueError(
             "root must hold one folder per class, with the images in them. "
-            f"Got {len(tree)} files and no folder in {shown(root)}."
+            f"Got {len(tree)} files and no folder in {_named(root)}."
         )
     return folders
 
@@ -230,7 +235,7 @@ def _class_folders(root):
         entries = _sorted_entries(root)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"root must be a folder of class folders: there is no {shown(root)}"
+            f"root must be a folder of class folders: there is no {_named(root)}"
             f"{home_hint(root)}."
         ) from error
     except NotADirectoryError as error:
@@ -242,7 +247,7 @@ def _class_folders(root):
     if not folders:
         raise ValueError(
             "root must hold one folder per class, with the images in them. "
-            f"Got {len(files)} files and no folder in {shown(root)}."
+            f"Got {len(files)} files and no folder in {_named(root)}."
         )
     return folders, files
 
@@ -257,7 +262,7 @@ def _chosen(folders, categories, root):
     for name in categories:
         if name not in folders:
             raise ValueError(
-                f"categories must name folders in {shown(root)}. Got {shown(name)}."
+                f"categories must name folders in {_named(root)}. Got {shown(name)}."
                 f"{did_you_mean(str(name), folders)}"
             )
     if len(set(categories)) < len(categories):
@@ -271,9 +276,11 @@ def _images_below(folder, endings, skipped):
     while waiting:
         folder = waiting.pop()
         status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
+        # Some file systems, mostly on Windows, do not number their files.
+        identity = (status.st_dev, status.st_ino or os.path.realpath(folder))
+        if identity in seen:
             continue  # a link to a folder above: around it we go no second time
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         for entry in _sorted_entries(folder):
             if entry.is_dir():
                 waiting.append(entry.path)
@@ -304,5 +311,5 @@ def _check_any(root, names, target, skipped, *, may_be_empty):
         raise ValueError(
             "Every class folder must hold an image: remove the others, or name the "
             "classes with categories=[...], which may be empty if one is not. "
-            f"Without any in {shown(root)}: {listed}.{seen if skipped else ''}"
+            f"Without any in {_named(root)}: {listed}.{seen if skipped else ''}"
         )

@@ -15,6 +15,7 @@ from typing import Any
 from skdeepfeat._errors import BadImageError, did_you_mean
 from skdeepfeat._fingerprint import digest_bytes
 from skdeepfeat._optional import import_optional
+from skdeepfeat._printable import redacted
 
 from ._cells import read_until
 from ._files import FileMemo, Remembering, absolute_path, ignore, working_folder
@@ -267,7 +268,8 @@ class RemoteFiles:
         except Exception as error:
             # Each file system brings the errors of its own library (botocore,
             # aiohttp, zipfile ...): there is no common base.
-            raise BadImageError(in_words(error, address)) from error
+            text = redacted(in_words(error, address), self._options)
+            raise BadImageError(text) from without_secrets(error, self._options)
         if not data:
             raise BadImageError("it is empty (0 bytes)")
         return bytes(data)
@@ -277,9 +279,7 @@ class RemoteFiles:
 
     def _place(self, address):
         """Return the `RemotePlace` of an address; raise what is wrong with it."""
-        fsspec = import_optional(
-            "fsspec", extra="remote", purpose=f"Reading {address!r}"
-        )
+        fsspec = import_optional("fsspec", extra="remote", purpose="Reading addresses")
         address = _absolute(address, self._folder)
         with self._lock:
             try:
@@ -292,7 +292,8 @@ class RemoteFiles:
                 raise
             except Exception as error:
                 key = _protocols(address)[0], address.partition("::")[2]
-                self._places.setdefault(key, _unusable(fsspec, error, address))
+                fault = _unusable(fsspec, error, address, self._options)
+                self._places.setdefault(key, fault)
             found = self._places[key]
         if isinstance(found, BadImageError):
             raise BadImageError(found.cause) from found.__cause__
@@ -440,7 +441,13 @@ def _place_key(fsspec, address):
 # -- What can go wrong
 
 
-def _unusable(fsspec, error, address):
+def without_secrets(error: Exception, options: Mapping) -> Exception | None:
+    """Return an error as the cause of another, None if its text shows secrets."""
+    text = str(error)
+    return error if redacted(text, options) == text else None
+
+
+def _unusable(fsspec, error, address, options):
     """Return what is wrong with a whole file system."""
     protocol = address.partition("://")[0].rpartition("::")[2]
     text = _text(error)
@@ -460,13 +467,10 @@ def _unusable(fsspec, error, address):
             "the options of its file system in fsspec"
         )
     else:
-        return _caused(BadImageError(in_words(error, address)), error)
-    return _caused(BadImageError(cause), error)
-
-
-def _caused(new, error):
-    new.__cause__ = error
-    return new
+        cause = in_words(error, address)
+    fault = BadImageError(redacted(cause, options))
+    fault.__cause__ = without_secrets(error, options)
+    return fault
 
 
 def in_words(error: Exception, address: str) -> str:
@@ -509,4 +513,4 @@ def _anonymous(address):
 
 
 def _text(error):
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return redacted(" ".join(str(error).split()))[:300] or type(error).__name__

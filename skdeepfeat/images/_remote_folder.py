@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from skdeepfeat._optional import import_optional
+from skdeepfeat._printable import redacted
 
 from ._leftovers import is_left_over
-from ._remote import fresh_options, in_words
+from ._remote import fresh_options, in_words, without_secrets
 
 __all__ = ["is_folder", "list_below"]
 
@@ -32,7 +33,7 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
     OSError
         If it cannot be listed.
     """
-    import_optional("fsspec", extra="remote", purpose=f"Reading {root!r}")
+    import_optional("fsspec", extra="remote", purpose="Reading addresses")
     from fsspec.core import url_to_fs
 
     head, chain, tail = root.partition("::")
@@ -44,7 +45,9 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
         names = fs.find(path)
     except Exception as error:
         # Each file system has errors of its own; see RemoteFiles.
-        raise OSError(f"{root!r} cannot be listed: {in_words(error, root)}.") from error
+        text = f"{root!r} cannot be listed: {in_words(error, root)}."
+        cause = without_secrets(error, storage_options)
+        raise OSError(redacted(text, storage_options)) from cause
     before = head if head.endswith("://") else f"{head.rstrip('/')}/"
     prefix = f"{path.rstrip('/')}/" if path.strip("/") else ""
     found = {}
@@ -65,7 +68,7 @@ def is_folder(address: str, storage_options: Mapping) -> bool:
     storage_options : mapping
         The file system's options.
     """
-    import_optional("fsspec", extra="remote", purpose=f"Reading {address!r}")
+    import_optional("fsspec", extra="remote", purpose="Reading addresses")
     from fsspec.core import url_to_fs
 
     head, _, tail = address.partition("::")

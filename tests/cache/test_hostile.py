@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from skdeepfeat import CacheWarning
-from skdeepfeat.cache import FeatureCache, _bounds
+from skdeepfeat.cache import FeatureCache, MappingCache, _bounds
 from skdeepfeat.cache._bounds import Bounds
 from skdeepfeat.cache._faults import StoreDamaged
 from skdeepfeat.cache._schema import PAGE_SIZE
@@ -188,6 +188,33 @@ def test_labels_that_fill_the_memory(cache, path, monkeypatch):
     change(path, "UPDATE namespaces SET label = printf('%.2000c', 'x')")
     with pytest.warns(CacheWarning, match="set aside"):
         cache.info()
+
+
+@pytest.mark.parametrize("description", ["[" * 99_999, "[1]", "null", "\xff", "{"])
+def test_descriptions_that_cannot_be_read(cache, path, description):
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE namespaces SET description = ?", (description,))
+    connection.execute("UPDATE used SET bytes = 9223372036854775807")
+    connection.close()
+    [namespace] = cache.info().namespaces
+    assert (namespace.description, namespace.n_rows) == ({}, len(IMAGES))
+
+
+@pytest.mark.parametrize("value", [b"", b"skdf", b"\0" * 999, None, 7, "text", [b"x"]])
+def test_a_mapping_with_anything_in_it(value):
+    nets, mapping = Nets({"a": 3}), {}
+    cache = MappingCache(mapping)
+    nets.fetch(cache, IMAGES)
+    for name in list(mapping)[::2]:
+        mapping[name] = value
+    mapping["\x1b/../x"] = b"of others"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        nets.check_fetch(cache, IMAGES)
+        assert cache.info().n_rows == len(IMAGES)
+        cache.check()
+    assert nets.check_fetch(cache, IMAGES) == []
+    assert mapping["\x1b/../x"] == b"of others"
 
 
 def test_a_query_without_end_is_ended(monkeypatch):

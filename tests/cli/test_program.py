@@ -197,4 +197,4 @@ def test_streams():
 
     result = outcome(action)
     assert result.stderr == "for people\n"
-    assert result.stdout == '{\n  "é": [\n    1\n  ]\n}\n'
+    assert result.stdout == '{\n  "\\u00e9": [\n    1\n  ]\n}\n'

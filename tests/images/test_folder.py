@@ -268,3 +268,21 @@ def test_remote_folders_that_cannot_be_read(root, request):
         load_image_folder("nosuch://a", storage_options={})
     with pytest.raises(ValueError, match="Did you mean 'dog'"):
         load_image_folder(address, categories=["dgo"], storage_options={})
+
+
+def test_folders_that_have_no_numbers(tmp_path, monkeypatch):
+    for name in ("a/x/1.png", "a/y/2.png", "b/3.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    expected = load_image_folder(tmp_path).data
+    stat = os.stat
+
+    def without_number(*args, **kwargs):
+        fields = list(stat(*args, **kwargs))
+        fields[1] = 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "stat", without_number)
+    assert len(expected) == 3
+    assert load_image_folder(tmp_path).data == expected
