@@ -28,6 +28,8 @@ from torch import nn
 
 from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N = 36
 SIZE = 16
 NAMES = np.array(["red", "green", "blue"])

@@ -31,6 +31,8 @@ from skdeepfeat import (
 from skdeepfeat._random import seeded
 from skdeepfeat._saving import _decode, _digest, _encode
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N = 12
 GEOMETRY = Preprocessing(resize=20, crop=(16, 16), interpolation="bicubic")
 
@@ -120,8 +122,7 @@ def test_a_classifier_comes_back_with_labels_of_any_type(kind, pixels, tmp_path)
     same_history(again, fitted)
 
 
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
-@pytest.mark.parametrize("hidden", [(), (5, 3)])
+@pytest.mark.parametrize(("unfreeze", "hidden"), [("none", (5, 3)), ("all", ())])
 def test_every_attribute_and_parameter_comes_back(unfreeze, hidden, pixels, tmp_path):
     frame = pd.DataFrame({"picture": list(pixels)})
     fitted = embedded(

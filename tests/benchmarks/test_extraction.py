@@ -77,6 +77,7 @@ def test_limits_sweeps_and_growth_are_measured(quick_run):
         assert one["warm"] > 0 and one["cold"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["device_decoding", "from_memory"])
 def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
     """What `make bench` only does with `--device cuda`, on the CPU."""
