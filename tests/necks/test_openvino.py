@@ -13,8 +13,6 @@ from networks import NormNet
 from skdeepfeat.necks import _compiled, _openvino, _runtimes, _store, resolve_neck
 from skdeepfeat.necks._openvino import OpenVINONetwork
 
-pytestmark = pytest.mark.native
-
 CPU = torch.device("cpu")
 
 
