@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
-import skops.io
 import torch
 import torchvision
 from networks import fix_weights
@@ -477,6 +476,8 @@ def round_trips(estimator, tmp_path, with_skops):
     yield "joblib", joblib.load(tmp_path / "e.joblib")
     yield "deepcopy", copy.deepcopy(estimator)
     if with_skops:
+        import skops.io
+
         data = skops.io.dumps(estimator)
         trusted = skops.io.get_untrusted_types(data=data)
         assert all(name.startswith("skdeepfeat.") for name in trusted)

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from benchmarks import _common
-from benchmarks._plots import plot_sweep
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -115,6 +114,8 @@ def test_the_limits_say_what_is_reached(monkeypatch):
 
 
 def test_the_plots_show_every_runtime(tmp_path):
+    from benchmarks._plots import plot_sweep
+
     results = [
         {"image_size": size, "batch_size": batch, "runtime": runtime, "images_per_s": 9}
         for runtime in ("torch", "openvino")
