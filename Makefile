@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# CI runs everything that needs no GPU: make test MARKS="not gpu"
+# CI runs everything that needs no GPU, and measures what it covers:
+# make test MARKS="not gpu" PYTEST_ARGS=--cov
 MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
 
@@ -19,16 +20,6 @@ help:
 	@echo "make bench-tuning the same for fine-tuning; needs CIFAR-10 as a file"
 	@echo "make clean        remove the virtual environments and outputs"
 
-# Three processes, because one for everything has crashed twice, 20 minutes after Ray, Dask
-# and OpenVINO had started threads of their own in it, while networks were being trained.
-# 5 is pytest's "no tests".
-TRAINING = tests/training $(wildcard tests/test_fine_tune*.py)
-define run_tests
-$(1)/python -m pytest -m "($(MARKS)) and native" $(PYTEST_ARGS) || test $$? -eq 5
-$(1)/python -m pytest -m "($(MARKS)) and not native" $(or $(PYTEST_ARGS),$(TRAINING))
-$(if $(PYTEST_ARGS),,$(1)/python -m pytest -m "($(MARKS)) and not native" $(TRAINING:%=--ignore=%))
-endef
-
 # torch and torchvision come from one index in one command: a '+cpu' build of the one
 # beside the registry's build of the other fails at import.
 $(VENV)/.stamp-%: pyproject.toml
@@ -40,7 +31,7 @@ demo: $(VENV)/.stamp-demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.stamp-test
-	$(call run_tests,$(BIN))
+	$(BIN)/python -m pytest -m "$(MARKS)" $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
@@ -49,7 +40,7 @@ test-lowest:
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c .ci/lowest.txt -e '.[test]'
-	$(call run_tests,.venv-lowest/bin)
+	.venv-lowest/bin/python -m pytest -m "$(MARKS)" $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-lint
 	$(BIN)/ruff check .

@@ -41,6 +41,21 @@ def control_c():
 
 
 @pytest.fixture
+def one_thread():
+    """Let torch use one thread: tiny networks gain nothing from more.
+
+    On a busy machine, threads that wait for each other at every small step take most
+    of the time.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def shared_data():
     """Return the folder of real images that stands beside a developer's checkout."""
     if not SHARED_DATA.is_dir():

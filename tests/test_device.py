@@ -63,24 +63,34 @@ def test_freeing_the_cpu_is_harmless():
 class TestTF32:
     """float32 is float32 on a GPU, by whichever interface of torch the user chose."""
 
-    # torch allows only one of its two interfaces in a process: hence processes.
+    # torch allows only one of its two interfaces in a process: hence processes, which
+    # are forked, as importing torch takes seconds.
     SCRIPT = """
+import os, sys
 import torch
 from skdeepfeat._device import compute_context
 
-{chosen}
-places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-before = [place.fp32_precision for place in places]
-for precision, wanted in [("float32", "ieee"), ("tf32", "tf32"), ("float32", "ieee")]:
-    with compute_context(torch.device("cuda"), precision):
-        assert [place.fp32_precision for place in places] == [wanted, wanted]
-    assert [place.fp32_precision for place in places] == before
-{chosen}
+def check(chosen):
+    exec(chosen)
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [place.fp32_precision for place in places]
+    turns = [("float32", "ieee"), ("tf32", "tf32"), ("float32", "ieee")]
+    for precision, wanted in turns:
+        with compute_context(torch.device("cuda"), precision):
+            assert [place.fp32_precision for place in places] == [wanted, wanted]
+        assert [place.fp32_precision for place in places] == before
+    exec(chosen)
+
+for chosen in sys.argv[1:]:
+    if os.fork() == 0:
+        check(chosen)
+        sys.exit()
+    _, status = os.wait()
+    assert status == 0, chosen
 """
 
-    @pytest.mark.parametrize(
-        "chosen",
-        [
+    def test_the_setting_holds_for_a_while(self):
+        chosen = [
             "pass",
             "torch.backends.fp32_precision = 'tf32'",
             "torch.backends.cudnn.fp32_precision = 'tf32'",
@@ -88,12 +98,9 @@ for precision, wanted in [("float32", "ieee"), ("tf32", "tf32"), ("float32", "ie
             "torch.backends.cuda.matmul.allow_tf32 = True",
             "torch.backends.cudnn.allow_tf32 = False",
             "torch.set_float32_matmul_precision('high')",
-        ],
-    )
-    def test_the_setting_holds_for_a_while(self, chosen):
-        script = self.SCRIPT.format(chosen=chosen)
+        ]
         run = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True
+            [sys.executable, "-c", self.SCRIPT, *chosen], capture_output=True, text=True
         )
         assert run.returncode == 0, run.stderr
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import skops.io
 import timm
 import torch
 from networks import CountingNet, LimitedMemoryNet, rows_counted
@@ -465,6 +464,8 @@ def round_trips(extractor, tmp_path):
     yield "pickle", pickle.loads(pickle.dumps(extractor))
     joblib.dump(extractor, tmp_path / "e.joblib")
     yield "joblib", joblib.load(tmp_path / "e.joblib")
+    import skops.io
+
     data = skops.io.dumps(extractor)
     trusted = skops.io.get_untrusted_types(data=data)
     assert all(name.startswith("skdeepfeat.") for name in trusted)

@@ -1,27 +1,25 @@
-"""scikit-learn's own checks of the two fine-tuning estimators, run for real.
+"""scikit-learn's own checks, run on the two real fine-tuning estimators.
 
 Most checks skip themselves for an estimator whose input is images. So they run on
-flat rows, the one form of images that is also a table of numbers. The checks bring
-tables of any width and any values; the subclasses below say that each row is an image
-one pixel high and bring its values into [0, 1]. Everything else is the estimators',
-with a tiny network and few epochs.
+flat rows, the one form of images that is also a table of numbers, with a tiny network
+and few epochs.
 """
-
-import dataclasses
 
 import numpy as np
 import pytest
 from networks import fix_weights
 from numpy.testing import assert_allclose
-from scipy.special import expit
 from sklearn.utils.estimator_checks import (
     check_estimator,
     check_estimators_overwrite_params,
     parametrize_with_checks,
 )
+from tables import tables_are_images  # noqa: F401
 from torch import nn
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
+
+pytestmark = pytest.mark.usefixtures("tables_are_images", "one_thread")
 
 # Every check that cannot apply, with its reason.
 EXPECTED_FAILURES = {
@@ -62,26 +60,6 @@ class TinyNet(nn.Module):
         return self.head(self.body(self.stem(x).relu()).relu().flatten(1))
 
 
-class OfAnyTable:
-    """Rows of any width are images one pixel high; values are squashed into [0, 1]."""
-
-    def _check_images(self, X, *, reset):
-        X = super()._check_images(X, reset=reset)
-        return expit(X.astype(np.float64))
-
-    def _settings(self, verbose=None):
-        shape = (1, self.n_features_in_)
-        return dataclasses.replace(super()._settings(verbose), image_shape=shape)
-
-
-class TableClassifier(OfAnyTable, FineTuneClassifier):
-    pass
-
-
-class TableRegressor(OfAnyTable, FineTuneRegressor):
-    pass
-
-
 PARAMETERS = {
     "model": TinyNet(),
     "image_shape": (1, 1),
@@ -95,21 +73,21 @@ PARAMETERS = {
 
 
 @parametrize_with_checks(
-    [TableClassifier(**PARAMETERS), TableRegressor(**PARAMETERS)],
+    [FineTuneClassifier(**PARAMETERS), FineTuneRegressor(**PARAMETERS)],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])
+@pytest.mark.parametrize("kind", [FineTuneClassifier, FineTuneRegressor])
 def test_parameters_stay_as_they_are(kind):
     named = {"model": "efficientnet_lite0", "preprocessing": None, "image_size": 32}
     estimator = kind(**{**PARAMETERS, **named, "max_epochs": 1})
     check_estimators_overwrite_params(kind.__name__, estimator)
 
 
-@pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])
+@pytest.mark.parametrize("kind", [FineTuneClassifier, FineTuneRegressor])
 def test_outputs_do_not_depend_on_the_batch(kind):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(20, 3)), np.arange(20) % 3

@@ -15,6 +15,8 @@ from torch import nn
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 from skdeepfeat.extraction import ExtractionSettings, load_pixels
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N = 12
 SIZE = 32
 

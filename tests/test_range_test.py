@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor, TrainingDivergedError
 from skdeepfeat._range_test import _make_stop, _suggest, learning_rate_range_test
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N, SIZE = 24, 12
 LABELS = np.array(["red", "green", "blue"])[np.arange(N) % 3]
 
@@ -101,8 +103,10 @@ def assert_same(a, b):
         assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("random_state", [None, 3, "instance", "numpy's own"])
-@pytest.mark.parametrize("condition", ["new", "fitted", "warm"])
+@pytest.mark.parametrize(
+    ("condition", "random_state"),
+    [("new", None), ("fitted", 3), ("warm", "instance"), ("fitted", "numpy's own")],
+)
 def test_leaves_no_trace(pixels, condition, random_state):
     if random_state == "instance":
         random_state = np.random.RandomState(5)

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
-import skops.io
 import timm
 import torch
 import torchvision
@@ -37,6 +36,8 @@ from skdeepfeat._random import seeded
 from skdeepfeat._saving import _decode, _encode
 from skdeepfeat._tensor_file import dump_tensors
 from skdeepfeat.necks import _timm
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 N = 12
 GEOMETRY = Preprocessing(resize=20, crop=(16, 16), interpolation="bicubic")
@@ -127,8 +128,7 @@ def test_a_classifier_comes_back_with_labels_of_any_type(kind, pixels, tmp_path)
     same_history(again, fitted)
 
 
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
-@pytest.mark.parametrize("hidden", [(), (5, 3)])
+@pytest.mark.parametrize(("unfreeze", "hidden"), [("none", (5, 3)), ("all", ())])
 def test_every_attribute_and_parameter_comes_back(unfreeze, hidden, pixels, tmp_path):
     frame = pd.DataFrame({"picture": list(pixels)})
     fitted = embedded(
@@ -653,6 +653,8 @@ def round_trips(estimator, tmp_path, with_skops):
     yield "joblib", joblib.load(tmp_path / "e.joblib")
     yield "deepcopy", copy.deepcopy(estimator)
     if with_skops:
+        import skops.io
+
         data = skops.io.dumps(estimator)
         trusted = skops.io.get_untrusted_types(data=data)
         assert all(name.startswith("skdeepfeat.") for name in trusted)

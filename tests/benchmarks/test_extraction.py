@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from benchmarks import _common
-from benchmarks._plots import plot_sweep
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -77,6 +76,7 @@ def test_limits_sweeps_and_growth_are_measured(quick_run):
         assert one["warm"] > 0 and one["cold"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["device_decoding", "from_memory"])
 def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
     """What `make bench` only does with `--device cuda`, on the CPU."""
@@ -114,6 +114,8 @@ def test_the_limits_say_what_is_reached(monkeypatch):
 
 
 def test_the_plots_show_every_runtime(tmp_path):
+    from benchmarks._plots import plot_sweep
+
     results = [
         {"image_size": size, "batch_size": batch, "runtime": runtime, "images_per_s": 9}
         for runtime in ("torch", "openvino")

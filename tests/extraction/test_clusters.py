@@ -22,7 +22,7 @@ from skdeepfeat import (
 )
 from skdeepfeat.extraction import _shards
 
-pytestmark = [pytest.mark.slow, pytest.mark.native]
+pytestmark = pytest.mark.slow
 
 N = 64
 SUPPORT = os.path.dirname(sys.modules["networks"].__file__)

@@ -183,7 +183,6 @@ def test_tf32_is_float32_on_a_cpu(images):
     np.testing.assert_array_equal(features("tf32"), features("float32"))
 
 
-@pytest.mark.native
 class TestRuntime:
     """What runs the network changes no row beyond 1e-4, and no cache's name for it."""
 

@@ -28,7 +28,10 @@ def reference(i, normalised, pixels):
     return network.eval(), normalised(pixels, (0.5,) * 3, (0.5,) * 3)
 
 
-@pytest.mark.parametrize("i", [0, 1, 2])
+@pytest.mark.parametrize(
+    "i",
+    [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))],
+)
 def test_equals_timms_network_with_the_files_tensors(
     i, batch, normalised, assert_close
 ):

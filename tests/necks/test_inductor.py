@@ -9,7 +9,7 @@ from skdeepfeat.necks import _compiled, resolve_neck
 from skdeepfeat.necks._inductor import CompiledNetwork
 
 # Each compiles a network, which takes a C++ compiler 10 s and more.
-pytestmark = [pytest.mark.native, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 

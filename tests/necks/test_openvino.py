@@ -13,8 +13,6 @@ from networks import NormNet
 from skdeepfeat.necks import _compiled, _openvino, _runtimes, _store, resolve_neck
 from skdeepfeat.necks._openvino import OpenVINONetwork
 
-pytestmark = pytest.mark.native
-
 CPU = torch.device("cpu")
 
 
@@ -68,7 +66,16 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("model", NETWORKS)
+@pytest.mark.parametrize(
+    "model",
+    [
+        "efficientnet_lite0",
+        "test_vit",
+        pytest.param("resnet18", marks=pytest.mark.slow),
+        pytest.param("timm/test_convnext", marks=pytest.mark.slow),
+        pytest.param("torchvision/mobilenet_v3_small", marks=pytest.mark.slow),
+    ],
+)
 def test_the_rows_are_those_of_torch(model, batch):
     neck = resolve_neck(model, **NETWORKS[model])
     pixels = batch(5, *neck.preprocessing.crop)
@@ -275,6 +282,7 @@ print(events[before:seen], reporters, list(pathlib.Path.home().iterdir()))
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_reported_to_anybody(tmp_path):
     """OpenVINO comes with usage telemetry: it is never even set up."""
     result = subprocess.run(

@@ -114,7 +114,7 @@ def test_what_lies_behind_the_wanted_layer_does_not_run(batch):
 def test_a_row_does_not_depend_on_its_neighbours(model, batch):
     weights = "default" if model == "efficientnet_lite0" else None
     layers = [None, -1, 0]
-    size = None if model == "test_vit" else 128
+    size = None if model == "test_vit" else 64
     neck = resolve_neck(model, weights=weights, layer=layers, image_size=size)
     pixels = batch(7, *neck.preprocessing.crop)
     with neck.loaded(CPU) as run:

@@ -37,7 +37,11 @@ SEEDED = {
 }
 
 LONG = {
+    "convnext_tiny",
     "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "inception_v3",
     "maxvit_t",
     "swin_v2_t",
     "vgg11_bn",
