@@ -1,4 +1,4 @@
-"""What `get_params` hands out: nothing that shows a password or copies a cache.
+"""What `get_params` and `clone` hand out: no passwords, no copies of caches or locks.
 
 scikit-learn shows, clones and compares an estimator by what `get_params` returns, also
 where it is a step of a pipeline. There is no other place to say, once for text and
@@ -7,7 +7,10 @@ HTML, that a value is not to be shown.
 
 from collections.abc import MutableMapping
 
+from torch import nn
+
 from .cache import MappingCache
+from .necks import copy_module
 
 __all__ = ["HandsOutParameters", "StorageOptions"]
 
@@ -20,7 +23,20 @@ class StorageOptions(dict):
 
 
 class HandsOutParameters:
-    """Estimators with the parameters `cache` and `storage_options`."""
+    """Estimators with the parameters `model`, `cache` and `storage_options`."""
+
+    def __sklearn_clone__(self):
+        try:
+            return super().__sklearn_clone__()
+        except Exception:  # deepcopy raises what it likes
+            if not isinstance(self.model, nn.Module):
+                raise
+        # The module holds what deepcopy refuses, such as a lock, which copies share.
+        model = copy_module(self.model)
+        without = object.__new__(type(self))
+        vars(without).update({**vars(self), "model": "none"})
+        cloned = super(HandsOutParameters, without).__sklearn_clone__()
+        return cloned.set_params(model=model)
 
     def get_params(self, deep=True):
         """Return the parameters of this estimator.

@@ -4,10 +4,19 @@ Names, architectures, weights and their preprocessing; truncation; pooling; runn
 batch. This room knows nothing of files of images, nor of what is done with the rows.
 """
 
+from ._copying import copy_module
 from ._list import list_layers
 from ._names import list_models
 from ._neck import Neck, resolve_neck
 from ._pooling import POOLINGS
 from ._runtimes import RUNTIMES
 
-__all__ = ["POOLINGS", "RUNTIMES", "Neck", "list_layers", "list_models", "resolve_neck"]
+__all__ = [
+    "POOLINGS",
+    "RUNTIMES",
+    "Neck",
+    "copy_module",
+    "list_layers",
+    "list_models",
+    "resolve_neck",
+]

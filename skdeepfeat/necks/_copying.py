@@ -115,6 +115,8 @@ def _at_rest(network):
 
 
 def _placed(tensor, device, memory_format, owned):
+    if nn.parameter.is_lazy(tensor):
+        return copy.deepcopy(tensor)  # it gets its values in place, when it is run
     try:
         # `to` returns the tensor itself where there is nothing to do.
         moved = tensor.detach().to(device or tensor.device, memory_format=memory_format)
@@ -124,7 +126,7 @@ def _placed(tensor, device, memory_format, owned):
         if is_shared and owned:
             moved = moved.clone(memory_format=torch.preserve_format)
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
-        # Sparse tensors have no memory format, lazy ones no memory.
+        # Sparse tensors have no memory format.
         return _cloned(tensor) if owned else tensor
     if is_shared and not owned:
         return tensor

@@ -5,15 +5,13 @@ the change is: in a helper, a constant, a hook or the environment. Code that com
 same is the same network, whatever locks, loggers and addresses it holds.
 """
 
-import contextlib
-import random
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from blake3 import blake3
 
-from .._random import seeded
+from .._random import random_states_kept
 from ._probe_images import VERSION, probe_images
 
 __all__ = ["Fingerprint", "digest_tensors", "fingerprint_of", "is_below_float32"]
@@ -114,7 +112,7 @@ def fingerprint_of(neck, device):
     tolerance = _TOLERANCE
     if is_below_float32(neck.spec.module):
         tolerance = _TOLERANCE_BELOW_FLOAT32
-    with _random_states_kept(device), neck.loaded(device, n_images=0) as run:
+    with random_states_kept(device), neck.loaded(device, n_images=0) as run:
         rows = tuple(run(images))
         again = run(images[_REPEATED])
     pairs = [(two, one[_REPEATED]) for one, two in zip(rows, again, strict=True)]
@@ -211,15 +209,3 @@ def _agree(found, wanted, tolerance):
         close = np.abs(found - wanted) <= tolerance * scale
     same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     return bool(np.all(close | same))
-
-
-@contextlib.contextmanager
-def _random_states_kept(device):
-    """Leave the random numbers that the user draws next as they were."""
-    state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with seeded(0, device):
-            yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)

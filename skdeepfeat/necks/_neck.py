@@ -280,7 +280,9 @@ class Neck:
                     self.preprocessing,
                     device,
                     precision,
-                    is_worth_folding(precision, self.preprocessing.crop, n_images),
+                    is_worth_folding(
+                        device, precision, self.preprocessing.crop, n_images
+                    ),
                 )
             run = Runner(compute, self.outputs, device)
             del compute  # the runner alone holds it, and lets go of it below

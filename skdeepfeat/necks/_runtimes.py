@@ -82,20 +82,23 @@ def choose_runtime(runtime, device, precision, crop, n_images):
     return "openvino" if pays else "torch"
 
 
-def is_worth_folding(precision, crop, n_images):
+def is_worth_folding(device, precision, crop, n_images):
     """Return whether batch norms should be folded into convolutions in torch.
 
     By the number of pixels; always below float32, for the reason given above.
 
     Parameters
     ----------
+    device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
     crop : tuple of (int, int)
         Height and width of the images, pixels.
     n_images : int or None
         None is as many as pay.
     """
-    return precision != "float32" or _has_pixels(n_images, crop, _WORTH_FOLDING)
+    # A CPU has no TF32.
+    is_exact = precision == "float32" or (precision == "tf32" and device.type == "cpu")
+    return not is_exact or _has_pixels(n_images, crop, _WORTH_FOLDING)
 
 
 def _has_pixels(n_images, crop, n_pixels):
