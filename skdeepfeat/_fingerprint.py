@@ -1,25 +1,22 @@
-"""Content digests: of bytes, of pixels, of a description, of a network.
+"""Content digests: of bytes, of pixels, of arrays, of a description.
 
 BLAKE3 is used because it hashes at memory speed and, unlike a checksum, a chosen
 collision cannot plant a row in somebody's cache (https://github.com/BLAKE3-team).
 """
 
-import dataclasses
-import enum
 import functools
 import json
-import types
 
 import numpy as np
 from blake3 import blake3
 
 __all__ = [
     "DIGEST_SIZE",
+    "digest_arrays",
     "digest_bytes",
     "digest_chunks",
     "digest_description",
     "digest_file",
-    "digest_module",
     "digest_pixels",
     "digest_strings",
 ]
@@ -120,129 +117,3 @@ def digest_description(description):
     """Return the hexadecimal digest of a dict of JSON types, whatever its order."""
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return blake3(canonical.encode()).hexdigest()
-
-
-def digest_module(module):
-    """Return the hexadecimal digest of a user's network: weights, structure and code.
-
-    Two networks with the same weights can compute different things: a changed
-    `forward`, another activation, a different scale kept as a plain attribute. All
-    of these count; where the parameters live (device) and the training flag do not.
-    The code counts as bytecode, not as source text, because a class sent to a joblib
-    worker arrives without its source.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    str
-    """
-    hasher = blake3()
-    for name, child in module.named_modules():
-        hasher.update(f"\n{name}:".encode())
-        _update(hasher, type(child), set())
-        attributes = {k: v for k, v in vars(child).items() if k not in _NOT_CONTENT}
-        _update(hasher, attributes, set())
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    for name, tensor in tensors:
-        hasher.update(f"\n{name}".encode())
-        _update(hasher, tensor, set())
-    return hasher.hexdigest()
-
-
-# Kept by torch.nn.Module itself: the three tables are walked on their own.
-_NOT_CONTENT = {"_parameters", "_buffers", "_modules", "training"}
-_OWN_LIBRARIES = ("torch", "torchvision", "timm")
-
-
-def _update(hasher, value, seen):
-    """Feed `value` to `hasher` by its content, never by its address or pickle."""
-    hasher.update(f"<{type(value).__qualname__}>".encode())
-    if value is None or isinstance(value, (bool, int, float, complex, str)):
-        hasher.update(repr(value).encode())
-    elif isinstance(value, (bytes, bytearray)):
-        hasher.update(value)
-    elif isinstance(value, np.ndarray) and value.dtype != object:
-        hasher.update(f"{value.dtype.str}{value.shape}".encode())
-        hasher.update(np.ascontiguousarray(value).tobytes())
-    elif hasattr(value, "detach") and hasattr(value, "untyped_storage"):
-        _update_tensor(hasher, value)
-    elif id(value) in seen:
-        hasher.update(b"<seen>")
-    else:
-        _update_compound(hasher, value, seen | {id(value)})
-
-
-def _update_tensor(hasher, tensor):
-    tensor = tensor.detach().cpu().contiguous()
-    hasher.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    # Through uint8, because numpy knows no bfloat16.
-    hasher.update(tensor.reshape(-1).view(dtype=_uint8()).numpy().tobytes())
-
-
-def _uint8():
-    import torch  # ground floor: imported only where a tensor has already come in
-
-    return torch.uint8
-
-
-def _update_compound(hasher, value, seen):
-    if isinstance(value, dict):
-        for key in value:
-            _update(hasher, key, seen)
-            _update(hasher, value[key], seen)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _update(hasher, item, seen)
-    elif isinstance(value, (set, frozenset)):
-        # Sets of strings iterate in another order in every process.
-        parts = []
-        for item in value:
-            part = blake3()
-            _update(part, item, seen)
-            parts.append(part.digest())
-        hasher.update(b"".join(sorted(parts)))
-    elif isinstance(value, enum.Enum):
-        hasher.update(f"{type(value).__qualname__}.{value.name}".encode())
-    elif isinstance(value, types.CodeType):
-        hasher.update(value.co_code)
-        _update(hasher, (value.co_names, value.co_consts), seen)
-    elif isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        _update(
-            hasher, (value.__code__, value.__defaults__, value.__kwdefaults__), seen
-        )
-        _update(hasher, cells, seen)
-    elif isinstance(value, types.MethodType):
-        _update(hasher, (value.__func__, value.__self__), seen)
-    elif isinstance(value, functools.partial):
-        _update(hasher, (value.func, value.args, value.keywords), seen)
-    elif isinstance(value, type):
-        _update_class(hasher, value, seen)
-    elif dataclasses.is_dataclass(value) or hasattr(value, "__dict__"):
-        _update(hasher, type(value), seen)
-        _update(hasher, dict(vars(value)), seen)
-    else:
-        # torch.dtype, torch.device, built-in functions: their text says it all.
-        hasher.update(str(getattr(value, "__qualname__", value)).encode())
-
-
-def _update_class(hasher, cls, seen):
-    hasher.update(f"{cls.__qualname__}".encode())
-    for base in cls.__mro__:
-        library = (base.__module__ or "").partition(".")[0]
-        if library in _OWN_LIBRARIES or base is object:
-            hasher.update(f"{library}.{base.__qualname__}".encode())
-            continue
-        for name in sorted(vars(base)):
-            member = vars(base)[name]
-            if isinstance(member, (staticmethod, classmethod)):
-                member = member.__func__
-            if isinstance(member, property):
-                member = member.fget
-            if isinstance(member, (types.FunctionType, int, float, str, tuple)):
-                if name not in {"__module__", "__doc__", "__firstlineno__"}:
-                    hasher.update(name.encode())
-                    _update(hasher, member, seen)

@@ -1,4 +1,4 @@
-"""What `get_params` hands out: nothing that shows a password or copies a cache.
+"""What `get_params` and `clone` hand out: no passwords, no copies of caches or locks.
 
 scikit-learn shows, clones and compares an estimator by what `get_params` returns, also
 where it is a step of a pipeline. There is no other place to say, once for text and
@@ -7,8 +7,11 @@ HTML, that a value is not to be shown.
 
 from collections.abc import Mapping, MutableMapping
 
+from torch import nn
+
 from ._forks import survives_fork
 from .cache import MappingCache
+from .necks import copy_module
 
 __all__ = ["HandsOutParameters", "StorageOptions"]
 
@@ -33,12 +36,21 @@ class _NoOptions:
 
 
 class HandsOutParameters:
-    """Estimators with the parameters `cache` and `storage_options`."""
+    """Estimators with the parameters `model`, `cache` and `storage_options`."""
 
-    @survives_fork
+    @survives_fork  # it may copy a network
     def __sklearn_clone__(self):
-        # It may copy a network.
-        return super().__sklearn_clone__()
+        try:
+            return super().__sklearn_clone__()
+        except Exception:  # deepcopy raises what it likes
+            if not isinstance(self.model, nn.Module):
+                raise
+        # The module holds what deepcopy refuses, such as a lock, which copies share.
+        model = copy_module(self.model)
+        without = object.__new__(type(self))
+        vars(without).update({**vars(self), "model": "none"})
+        cloned = super(HandsOutParameters, without).__sklearn_clone__()
+        return cloned.set_params(model=model)
 
     def get_params(self, deep=True):
         """Return the parameters of this estimator.

@@ -1,13 +1,15 @@
 """Random numbers that leave torch's global generators as they were."""
 
 import contextlib
+import random
 import threading
 
+import numpy as np
 import torch
 
 from ._forks import released_after_fork, undisturbed_by_forks
 
-__all__ = ["RandomStream", "seeded"]
+__all__ = ["RandomStream", "random_states_kept", "seeded"]
 
 # torch.nn.init and dropout draw from the one global generator, so two threads that
 # use it at the same time would draw from each other's seeds.
@@ -91,3 +93,21 @@ def seeded(seed: int, device: torch.device | None = None):
         As for `RandomStream`.
     """
     return RandomStream(seed, device).drawing()
+
+
+@contextlib.contextmanager
+def random_states_kept(device: torch.device | None = None):
+    """Leave what the user draws next as it was: of torch, NumPy and `random`.
+
+    Parameters
+    ----------
+    device
+        As for `RandomStream`.
+    """
+    state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with seeded(0, device):
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)

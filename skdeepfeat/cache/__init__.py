@@ -10,6 +10,7 @@ from ._mapping_cache import MappingCache
 from ._memo import FileMemo
 from ._namespace import Namespace
 from ._open import open_cache
+from ._variants import warn_of_unstable
 
 __all__ = [
     "CacheInfo",
@@ -21,4 +22,5 @@ __all__ = [
     "NamespaceInfo",
     "NoCache",
     "open_cache",
+    "warn_of_unstable",
 ]

@@ -7,7 +7,7 @@ import json
 from sqlite3 import Connection
 
 from .._printable import printable, redacted
-from . import _memo, _rows
+from . import _memo, _rows, _variants
 from ._faults import StoreDamaged, StoreUnavailable
 from ._size import format_size
 from ._store import Store
@@ -111,6 +111,8 @@ class CheckReport:
         Rows, and digests of files, that were examined.
     n_damaged, n_damaged_files : int
         How many of them do not fit their checksums. They are never used.
+    n_variants, n_damaged_variants : int
+        The same of the probe rows by which users' own networks are recognized.
     problems : tuple of str
         What is wrong with the file as a whole.
     repaired : bool
@@ -127,11 +129,14 @@ class CheckReport:
     problems: tuple[str, ...] = ()
     repaired: bool = False
     set_aside: str | None = None
+    n_variants: int = 0
+    n_damaged_variants: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether nothing was found wrong."""
-        return not (self.problems or self.n_damaged or self.n_damaged_files)
+        n_damaged = self.n_damaged + self.n_damaged_files + self.n_damaged_variants
+        return not (self.problems or n_damaged)
 
     def __str__(self):
         verdict = "sound" if self.ok else "repaired" if self.repaired else "damaged"
@@ -140,6 +145,11 @@ class CheckReport:
             f"rows and {self.n_damaged_files:,} of {self.n_files:,} files' digests "
             "damaged"
         ]
+        if self.n_damaged_variants:
+            lines += [
+                f"  {self.n_damaged_variants:,} of {self.n_variants:,} networks' probe "
+                "rows damaged"
+            ]
         lines += [f"  {_shown(problem)}" for problem in self.problems]
         lines += [f"  set aside as {_shown(self.set_aside)}"] if self.set_aside else []
         return "\n".join(lines)
@@ -240,7 +250,7 @@ def clear(store: Store, namespace: str | None) -> int:
         with _rows.transaction(connection, "IMMEDIATE"):
             if namespace is None:
                 n_rows = _memo.count(connection, "rows")
-                for table in ("rows", "used", "files", "namespaces"):
+                for table in ("rows", "used", "files", "namespaces", "variants"):
                     connection.execute(f"DELETE FROM {table}")
             else:
                 n_rows = sum(
@@ -267,6 +277,10 @@ def _remove_namespace(connection: Connection, number: int) -> int:
         (number,),
     )
     removed = connection.execute("DELETE FROM rows WHERE namespace = ?", (number,))
+    connection.execute(
+        "DELETE FROM variants WHERE key IN (SELECT key FROM namespaces WHERE id = ?)",
+        (number,),
+    )
     connection.execute("DELETE FROM namespaces WHERE id = ?", (number,))
     return removed.rowcount
 
@@ -306,11 +320,16 @@ def _examine(connection: Connection, path: str, repair: bool) -> CheckReport:
     with _rows.transaction(connection):
         n_rows, bad_rows = _examine_rows(connection)
         n_files, bad_files = _examine_files(connection)
-    if repair and (bad_rows or bad_files):
+        n_variants, bad_variants = _variants.examine(connection)
+    is_repaired = bool(repair and (bad_rows or bad_files or bad_variants))
+    if is_repaired:
         with _rows.transaction(connection, "IMMEDIATE"):
             _rows.delete_ids(connection, bad_rows)
             connection.executemany(
                 "DELETE FROM files WHERE key = ?", ((key,) for key in bad_files)
+            )
+            connection.executemany(
+                "DELETE FROM variants WHERE id = ?", zip(bad_variants)
             )
     return CheckReport(
         path,
@@ -318,7 +337,9 @@ def _examine(connection: Connection, path: str, repair: bool) -> CheckReport:
         n_files,
         len(bad_rows),
         len(bad_files),
-        repaired=bool(repair and (bad_rows or bad_files)),
+        repaired=is_repaired,
+        n_variants=n_variants,
+        n_damaged_variants=len(bad_variants),
     )
 
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-from . import _audit
+from . import _audit, _variants
 from ._faults import Faults
 from ._fetch import fetch_rows
 from ._limits import Limits
@@ -18,6 +18,9 @@ __all__ = ["FeatureCache", "NoCache"]
 
 class _RowCache:
     """What every cache does, with whatever store it does it."""
+
+    # False where nothing is kept, so that no identity has to be found out.
+    keeps_rows = True
 
     def fetch(self, namespaces, keys, compute, n_features, *, also=None, place=""):
         """Return the rows of images, computing those that are not known.
@@ -76,6 +79,31 @@ class _RowCache:
         with self._open_store() as store:
             return fetch_rows(store, namespaces, keys, compute, n_features, also, place)
 
+    def recognize(self, namespaces, probe_rows, agree):
+        """Return the variants of namespaces that give these rows for fixed inputs.
+
+        It is for networks that no description identifies. Whoever gets the variant of
+        an earlier call may use its rows; what no earlier call has seen is a new one.
+
+        Parameters
+        ----------
+        namespaces : sequence of Namespace
+        probe_rows : sequence of ndarray of float32, shape (n_inputs, n_features)
+            For each namespace, the rows of inputs that are the same at each call.
+        agree : callable
+            ``agree(rows, known rows) -> bool``, whether they come from one network.
+
+        Returns
+        -------
+        list of Namespace
+        """
+        # What is wrong with the store is said by the fetch that follows.
+        with self._open_store(quiet=True) as store:
+            return [
+                _variants.recognize(store, namespace, rows, agree)
+                for namespace, rows in zip(namespaces, probe_rows, strict=True)
+            ]
+
     def file_memo(self):
         """Return what is remembered about files.
 
@@ -90,6 +118,8 @@ class _RowCache:
 
 class NoCache(_RowCache):
     """The cache of ``cache=None``: computes each distinct row, keeps nothing."""
+
+    keeps_rows = False
 
     def fetch(self, namespaces, keys, compute, n_features, *, also=None, place=""):
         """Return the rows of images; see `FeatureCache.fetch`."""

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from .._errors import CacheWarning
 from .._printable import printable, redacted
 
-__all__ = ["Faults", "StoreDamaged", "StoreUnavailable", "translated"]
+__all__ = [
+    "Faults",
+    "StoreDamaged",
+    "StoreUnavailable",
+    "caller_stacklevel",
+    "translated",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -133,10 +139,10 @@ class Faults:
         if kind not in self._said:
             self._said.add(kind)
             warning = CacheWarning(redacted(printable(message)), cause)
-            warnings.warn(warning, stacklevel=_stacklevel() + 1)
+            warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
 
 
-def _stacklevel() -> int:
+def caller_stacklevel() -> int:
     """Return the stacklevel, seen from the caller, of the code that called us in."""
     level = found = 1
     frame = sys._getframe(1)

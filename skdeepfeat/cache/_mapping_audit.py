@@ -3,6 +3,7 @@
 import fnmatch
 from collections import defaultdict
 
+from . import _variants
 from ._audit import CacheInfo, CheckReport, NamespaceInfo
 from ._mapping_layout import (
     description_name,
@@ -10,6 +11,7 @@ from ._mapping_layout import (
     read_description,
     row_name,
     unpack_row,
+    variants_name,
 )
 from ._mapping_store import MappingStore, in_words
 
@@ -75,7 +77,7 @@ def clear(store: MappingStore, namespace: str | None) -> int:
                 continue
             n_rows += len(keys)
             names += [row_name(key, each) for each in keys]
-            names.append(description_name(key))
+            names += [description_name(key), variants_name(key)]
         present = set(store.entries.names())
         store.entries.delete([name for name in names if name in present])
         return n_rows
@@ -95,7 +97,7 @@ def _matches(store, namespace_key, pattern):
 
 def examine(store: MappingStore, repair: bool) -> CheckReport:
     """Return the `CheckReport` of a store; see `MappingCache.check`."""
-    n_rows, damaged = 0, []
+    n_rows, n_variants, damaged, bad_variants = 0, 0, [], []
     try:
         for namespace_key, keys in _contents(store).items():
             names = {row_name(namespace_key, key): key for key in keys}
@@ -106,11 +108,24 @@ def examine(store: MappingStore, repair: bool) -> CheckReport:
                     for name, value in found.items()
                     if unpack_row(namespace_key, names[name], value) is None
                 ]
+            for found in store.entries.get([variants_name(namespace_key)]):
+                n_variants += len(found)
+                bad_variants += [
+                    name
+                    for name, value in found.items()
+                    if _variants.unpack(namespace_key, value) is None
+                ]
         if repair:
-            store.entries.delete(damaged)
+            store.entries.delete([*damaged, *bad_variants])
     except Exception as error:
         problem = f"it cannot be examined: {in_words(error)}"
         return CheckReport(store.path, n_rows, 0, len(damaged), problems=(problem,))
     return CheckReport(
-        store.path, n_rows, 0, len(damaged), repaired=bool(repair and damaged)
+        store.path,
+        n_rows,
+        0,
+        len(damaged),
+        repaired=bool(repair and (damaged or bad_variants)),
+        n_variants=n_variants,
+        n_damaged_variants=len(bad_variants),
     )

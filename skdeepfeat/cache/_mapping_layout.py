@@ -2,6 +2,7 @@
 
     skdeepfeat-v1/<namespace>/<image>           one row
     skdeepfeat-v1/<namespace>/namespace.json    label and description, for people
+    skdeepfeat-v1/<namespace>/variants          see `_variants`: names and probe rows
 
 `namespace` and `image` are the hexadecimal digests of 64 characters that identify a
 neck and an image's content. A row is four bytes ``skdf``, its checksum (CRC-32, four
@@ -27,13 +28,16 @@ __all__ = [
     "read_description",
     "row_name",
     "unpack_row",
+    "variants_name",
 ]
 
 PREFIX = "skdeepfeat-v1"
 
 _MAGIC = b"skdf"
 _HEADER = struct.Struct("<4sI")
-_NAME = re.compile(rf"{PREFIX}/([0-9a-f]{{64}})/(?:([0-9a-f]{{64}})|namespace\.json)")
+_NAME = re.compile(
+    rf"{PREFIX}/([0-9a-f]{{64}})/(?:([0-9a-f]{{64}})|namespace\.json|variants)"
+)
 
 
 def row_name(namespace_key: str, key: bytes) -> str:
@@ -46,10 +50,15 @@ def description_name(namespace_key: str) -> str:
     return f"{PREFIX}/{namespace_key}/namespace.json"
 
 
+def variants_name(namespace_key: str) -> str:
+    """Return the name of the entry that holds the variants of a namespace."""
+    return f"{PREFIX}/{namespace_key}/variants"
+
+
 def parse_name(name: object) -> tuple[str, bytes | None] | None:
     """Return (namespace, key) of an entry, None for an entry that is not ours.
 
-    The key of a namespace's description is None.
+    The key of a namespace's description and variants is None.
     """
     found = _NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:

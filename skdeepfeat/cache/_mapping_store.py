@@ -9,11 +9,13 @@ does not fit.
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from .._filestat import FileStat
 from .._plain_file import open_plain
 from .._threads import others_wait
+from . import _variants
 from ._faults import Faults, StoreUnavailable
 from ._limits import Limits
 from ._lock import hold, turn_of
@@ -24,6 +26,7 @@ from ._mapping_layout import (
     pack_row,
     row_name,
     unpack_row,
+    variants_name,
 )
 from ._memo import FileMemo
 from ._namespace import Namespace
@@ -204,6 +207,32 @@ class MappingStore:
 
     def n_features(self, namespace: Namespace) -> int | None:
         """Return None: a row would have to be found first, and the network knows."""
+
+    def settle_variant(
+        self,
+        namespace: Namespace,
+        name: str,
+        data: bytes,
+        fits: Callable[[bytes], bool],
+    ) -> str:
+        """Return the name of the first variant that fits; see `Store.settle_variant`.
+
+        Of two machines that store a new one at the same moment, one is forgotten, and
+        what it has computed is computed again.
+        """
+        entry = variants_name(namespace.key)
+        known = []
+        for found in self._get([entry]):
+            known = _variants.unpack(namespace.key, found.get(entry, b"")) or []
+        chosen = _variants.choose(known, fits)
+        if chosen is None and not (self._unreadable or self._unwritable):
+            packed = _variants.pack(namespace.key, [*known, (name, data)])
+            try:
+                self.entries.set({entry: packed})
+            except Exception as error:
+                self._unwritable = True
+                self.faults.unusable(self.path, in_words(error))
+        return chosen or name
 
     def finish(self) -> None:
         """Do nothing."""

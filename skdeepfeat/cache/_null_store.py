@@ -35,6 +35,10 @@ class NullStore:
     def n_features(self, namespace):
         """Return None: not known."""
 
+    def settle_variant(self, namespace, name, data, fits):
+        """Return the name of a new variant."""
+        return name
+
     def finish(self):
         """Do nothing."""
 

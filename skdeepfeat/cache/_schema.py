@@ -15,7 +15,7 @@ __all__ = ["APPLICATION_ID", "FORMAT", "PAGE_SIZE", "build", "check"]
 
 # In the file's name too, so that two versions of this package with different
 # formats do not set each other's files aside. It must change with the statements.
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x736B6466  # "skdf"
 # Rows are several kilobytes: pages of 4 KiB read 1.7 times slower.
 PAGE_SIZE = 65536
@@ -26,6 +26,10 @@ _STATEMENTS = (
     """CREATE TABLE rows (
     id INTEGER PRIMARY KEY, namespace INTEGER, key BLOB, crc INTEGER, data BLOB)""",
     "CREATE UNIQUE INDEX rows_by_key ON rows (namespace, key)",
+    """CREATE TABLE variants (
+    id INTEGER PRIMARY KEY, namespace TEXT, name TEXT, key TEXT, crc INTEGER,
+    seen INTEGER, data BLOB)""",
+    "CREATE INDEX variants_by_namespace ON variants (namespace)",
     "CREATE TABLE used (id INTEGER PRIMARY KEY, used INTEGER, bytes INTEGER)",
     """CREATE TABLE files (
     key BLOB PRIMARY KEY, digest BLOB, crc INTEGER, seen INTEGER

@@ -16,7 +16,7 @@ from typing import Any
 from .._filestat import FileStat
 from .._forks import before_fork, undisturbed_by_forks
 from .._threads import others_wait
-from . import _memo, _rows
+from . import _memo, _rows, _variants
 from ._database import Database
 from ._faults import Faults, StoreDamaged, StoreUnavailable
 from ._limits import Limits
@@ -195,6 +195,42 @@ class Store:
 
         return self.run(look)
 
+    def settle_variant(
+        self,
+        namespace: Namespace,
+        name: str,
+        data: bytes,
+        fits: Callable[[bytes], bool],
+    ) -> str:
+        """Return the name of the first variant of a namespace that fits.
+
+        Where none does, the one of this name is stored. Of several processes that
+        find none at the same time, one stores its own and the others find that.
+
+        Parameters
+        ----------
+        namespace : Namespace
+        name : str
+        data : bytes
+            The probe rows of that variant, little-endian float32.
+        fits : callable
+            ``fits(probe rows of a variant) -> bool``.
+        """
+
+        def look(connection):
+            return _variants.choose(_variants.recall(connection, namespace), fits)
+
+        def settle(connection):
+            if not self._make_room(connection, _rows.footprint(len(data))):
+                return name
+            with _rows.transaction(connection, "IMMEDIATE"):
+                if (found := look(connection)) is None:
+                    now = int(self._clock())
+                    _variants.keep(connection, namespace, name, data, now)
+            return found or name
+
+        return self.run(look) or self.run(settle, default=name, writing=True)
+
     def finish(self) -> None:
         """Note what was used, and see to the size of the file."""
         limit = self.limits.file_bytes
@@ -367,6 +403,7 @@ class Store:
         protected = set().union(*self._hits, *self._written)
         with _rows.transaction(connection, "IMMEDIATE"):
             _rows.evict(connection, int(0.9 * limit) - n_bytes, protected)
+            _variants.delete_unused(connection, int(self._clock()))
             return _rows.live_bytes(connection) + n_bytes <= limit
 
     @undisturbed_by_forks()

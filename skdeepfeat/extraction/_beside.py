@@ -1,9 +1,10 @@
 """Work that goes on in threads while its results are being used."""
 
+import contextlib
 import queue
 import threading
 
-__all__ = ["compute_beside"]
+__all__ = ["compute_beside", "run_beside"]
 
 # Seconds between two looks at whether somebody still wants a result.
 _POLL = 0.1
@@ -93,3 +94,14 @@ def compute_beside(items, workers, on_stop=None):
 
 
 _END = object()
+
+
+def run_beside(function):
+    """Return what a function returns, called in a thread of its own.
+
+    torch starts threads for whoever calls it, which do not survive in a process that
+    the caller forks. Those of a thread that has ended do no harm there.
+    """
+    worker = contextlib.nullcontext(lambda item: function())
+    [result] = compute_beside((None for _ in range(1)), [lambda: worker])
+    return result

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._threads import all_cores
 from ..images import check_jpeg_decoder, fit_on_device
+from ._arithmetic import check_device_type
 from ._beside import compute_beside
 from ._decoding import decode_ahead, decoding_threads
 
@@ -48,6 +49,7 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
         ``on_error="raise"``, no more batches are begun after the first.
     """
     n_images = len(indices) if n_images is None else n_images
+    check_device_type(devices, settings)
     for device in devices:
         check_jpeg_decoder(settings.jpeg_decoder, device)
     batch_size = settings.batch_size

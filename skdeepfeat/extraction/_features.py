@@ -8,16 +8,21 @@ batch by batch. docs/architecture.md draws the whole way.
 import functools
 import logging
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from .._device import resolve_devices
 from .._filestat import is_settled, stat_file
 from .._fingerprint import digest_description, digest_file
 from .._printable import printable
-from ..cache import Namespace
+from .._threads import all_cores
+from ..cache import Namespace, NoCache, warn_of_unstable
 from ..images import make_image_source
+from ._arithmetic import describe_arithmetic, settle_arithmetic
+from ._beside import run_beside
 from ._compute import compute_rows
 from ._failures import warn_of, with_duplicates
 from ._finite import FiniteRows, non_finite_error
@@ -85,11 +90,12 @@ class Extraction:
 
     def __init__(self, X, neck, cache, settings):
         self.neck = neck
-        self.settings = settings
         self._cache = cache
         self._is_local = count_workers(settings.n_jobs) == 1
         # Workers may have devices that this machine lacks.
         self._devices = resolve_devices(settings.device) if self._is_local else []
+        self._may_be_torch = settings.runtime == "auto"
+        self.settings = settle_arithmetic(neck, self._devices, settings)
         self.source = make_image_source(
             X,
             image_shape=settings.image_shape,
@@ -102,7 +108,58 @@ class Extraction:
             # Nothing has been computed yet, so nothing is lost by saying so at once.
             raise failures[min(failures)]
         self._failures = dict(failures)
-        self.namespaces = self._namespaces(neck)
+        if neck.is_own and cache.keeps_rows:
+            self.identify()
+        else:
+            self.namespaces = self._namespaces(neck)
+
+    def identify(self):
+        """Find out what a user's own network is; compute with a private copy of it.
+
+        Rows of a network that cannot be recognized are not cached.
+        """
+        if self.neck.is_own and self.neck.fingerprint is None:
+            self.neck = self._beside(self.neck.identified)
+            if not self.neck.fingerprint.is_stable and self._cache.keeps_rows:
+                warn_of_unstable(self.neck.spec.name)
+                self._cache = NoCache()
+        self.namespaces = self._namespaces(self.neck)
+
+    def describe_network(self):
+        """Return what the rows depend on besides the images, as JSON types.
+
+        Of two jobs with the same network, `noted` makes these equal.
+        """
+        self.identify()
+        fingerprint = self.neck.fingerprint
+        keys = [namespace.key for namespace in self._described(self.neck)]
+        if fingerprint is None or not fingerprint.is_stable:
+            return {"network": keys}
+        return {"network": keys, "probe": fingerprint.summary()}
+
+    def as_noted(self, job, noted):
+        """Return a job with the words of an earlier one where both mean the same.
+
+        Parameters
+        ----------
+        job : dict
+            With what `describe_network` returns.
+        noted : dict or None
+        """
+        fingerprint, probe = self.neck.fingerprint, (noted or {}).get("probe")
+        if "probe" in job and fingerprint.agrees_with_summary(probe):
+            return {**job, "probe": probe}
+        return job
+
+    def _beside(self, function):
+        """Return ``function(device)``, with a device that this machine has."""
+        device = self._devices[0] if self._devices else torch.device("cpu")
+
+        def call():
+            with all_cores(device):
+                return function(device)
+
+        return run_beside(call)
 
     def _read(self):
         """Return the digests of the source; show how far it is if that takes long."""
@@ -173,6 +230,15 @@ class Extraction:
             If the network returns NaN or infinite values for an image that can be read.
             The finite rows of other images are then in the cache.
         """
+        try:
+            return self._fetch(rows, on_computed)
+        except _NotByOpenVINO:
+            # Nothing has been computed yet, and torch's rows are other rows.
+            self.settings = replace(self.settings, runtime="torch")
+            self.namespaces = self._namespaces(self.neck)
+            return self._fetch(rows, on_computed)
+
+    def _fetch(self, rows, on_computed):
         neck, n_wanted = self.neck, len(self.namespaces)
         # What runs the network must not depend on how much of X is left to compute, or
         # a resumed job would not be the same to the last bit.
@@ -182,11 +248,14 @@ class Extraction:
 
         def join_others():
             nonlocal neck
-            neck = self.neck.joined(self.settings.cache_layers)
+            neck = self._beside(
+                functools.partial(self.neck.joined, self.settings.cache_layers)
+            )
             return self._namespaces(neck)[n_wanted:]
 
         def compute(positions):
             refused, finite = {}, FiniteRows(n_wanted)
+            self._check_runtime(neck)
             logger.info(
                 "%d of %d images go through the neck", len(positions), len(self.source)
             )
@@ -232,12 +301,33 @@ class Extraction:
         digests = {self.digests[row] for row in rows}
         return [row for row, digest in enumerate(self.digests) if digest in digests]
 
+    def _check_runtime(self, neck):
+        """Raise `_NotByOpenVINO` if that was chosen by rule and cannot run a neck."""
+        settings = self.settings
+        if not self._may_be_torch or settings.device_type is None:
+            return
+        if settings.runtime == "openvino" and not self._beside(
+            lambda device: neck.can_compile("openvino", device, settings.precision)
+        ):
+            raise _NotByOpenVINO
+
     def _namespaces(self, neck):
+        namespaces = self._described(neck)
+        found = neck.fingerprint
+        if found is None or not self._cache.keeps_rows:
+            return namespaces
+        return self._cache.recognize(namespaces, found.rows, found.agrees)
+
+    def _described(self, neck):
+        """Return the namespaces of a neck, of which a user's may have variants."""
         precision = self.settings.precision
         descriptions = neck.descriptions(
             precision, functools.partial(_digest_weights, memo=self._memo)
         )
         labels = [f"{label}, {precision}" for label in neck.labels()]
+        arithmetic, in_words = describe_arithmetic(self.settings)
+        descriptions = [{**one, **arithmetic} for one in descriptions]
+        labels = [f"{label}{in_words}" for label in labels]
         if self.settings.jpeg_decoder != "pillow":
             # Other pixels. Rows of Pillow's are named as they were before.
             decoder = {"jpeg_decoder": self.settings.jpeg_decoder}
@@ -254,6 +344,10 @@ class Extraction:
                 self.source, rows, neck, self._devices, self.settings, n_images
             )
         return compute_in_shards(self.source, rows, neck, self.settings, n_images)
+
+
+class _NotByOpenVINO(Exception):
+    """OpenVINO was chosen by rule, and cannot run the network."""
 
 
 def _work_of(description):

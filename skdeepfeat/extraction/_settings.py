@@ -7,7 +7,9 @@ __all__ = ["ExtractionSettings"]
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """How to read X and run the network; the rows hardly depend on it.
+    """How to read X and run the network.
+
+    Below float32, rows depend on what computes them: see `settle_arithmetic`.
 
     Attributes
     ----------
@@ -29,6 +31,8 @@ class ExtractionSettings:
         Workers among which images are shared out; None asks `joblib.parallel_config`.
     n_images : int or None
         How many images there are in all, where X is only a part of them.
+    device_type : str or None
+        The only kind of device that may compute, such as ``"cuda"``; None is any.
     verbose : int
         Above 0, a progress bar counts the images that go through the network.
     """
@@ -45,4 +49,5 @@ class ExtractionSettings:
     cache_layers: str | list | tuple | None = None
     n_jobs: int | None = 1
     n_images: int | None = None
+    device_type: str | None = None
     verbose: int = 0

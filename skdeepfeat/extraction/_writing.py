@@ -122,7 +122,7 @@ def write_features(X, neck, cache, settings, names, destination, overwrite):
     folder = _folder_of(path)
     failures = None
     if path.exists() and not overwrite and not folder.exists():
-        failures = _settle_for(path, file_format, job, settings)
+        failures = _settle_for(path, file_format, job, extraction)
     if failures is None:
         with hold(folder):
             failures = _write(
@@ -151,11 +151,12 @@ def _folder_of(path):
 def _write(extraction, images, names, job, folder, destination, overwrite):
     """Write the file, with `folder` to oneself; return what could not be read."""
     path, file_format = destination
+    job = extraction.as_noted(job, Partial.job_in(folder))
     is_worth_keeping = os.path.lexists(folder / "rows.npy")
     try:
         # Whoever had the folder before may have written the file meanwhile.
         if path.exists() and not overwrite:
-            failures = _settle_for(path, file_format, job, extraction.settings)
+            failures = _settle_for(path, file_format, job, extraction)
             # What is left of this job is done with; a half of another one is not ours.
             is_worth_keeping = Partial.job_in(folder) not in (None, job)
             return failures
@@ -264,7 +265,7 @@ def _describe(extraction, images, names):
     """Return all that the file depends on, as JSON types."""
     return {
         "format": _FORMAT,
-        "network": [namespace.key for namespace in extraction.namespaces],
+        **extraction.describe_network(),
         "feature names": digest_description({"names": list(names)}),
         "images": digest_strings(digest or b"" for digest in extraction.digests),
         "paths": digest_strings((path or "").encode() for path in images or ()),
@@ -278,20 +279,21 @@ def _differences(other, job):
     return f"it differs in: {', '.join(differing)}"
 
 
-def _settle_for(path, file_format, job, settings):
+def _settle_for(path, file_format, job, extraction):
     """Return the failures noted in a finished file; raise if it is another job's."""
     record = file_format.read_record(path)
     if not _is_record(record):
         raise _exists(
             path, "was not written by extract_to, or was changed since; it stays"
         )
+    job = extraction.as_noted(job, record["job"])
     if record["job"] != job:
         raise _exists(
             path,
             f"holds the features of another call ({_differences(record['job'], job)})",
         )
     failures = [BadImageError(*one) for one in record["failures"]]
-    if failures and settings.on_error == "raise":
+    if failures and extraction.settings.on_error == "raise":
         raise failures[0]
     return failures
 

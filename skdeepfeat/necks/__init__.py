@@ -4,6 +4,7 @@ Names, architectures, weights and their preprocessing; truncation; pooling; runn
 batch. This room knows nothing of files of images, nor of what is done with the rows.
 """
 
+from ._copying import copy_module
 from ._hub_config import read_hub_config
 from ._list import list_layers
 from ._names import list_models
@@ -15,6 +16,7 @@ __all__ = [
     "POOLINGS",
     "RUNTIMES",
     "Neck",
+    "copy_module",
     "list_layers",
     "list_models",
     "read_hub_config",

@@ -41,7 +41,9 @@ class CompilationError(Exception):
     """A network cannot be run in another form; the message says why."""
 
 
-def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
+def compiled_network(
+    compiler, spec, outputs, probe, device, precision, borrow, fingerprint=None
+):
     """Return a compiled network, the two used last without delay.
 
     Parameters
@@ -59,6 +61,8 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
     borrow : callable
         Returns a context that lends the network in torch, on the device. Called only
         to compile it.
+    fingerprint : Fingerprint, default=None
+        Of a user's own network, by which a compiled form of it is found again.
 
     Returns
     -------
@@ -70,11 +74,13 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
     CompilationError
         If the compiler cannot convert or correctly run the network.
     """
+    if fingerprint is not None and not fingerprint.is_stable:
+        raise CompilationError("its rows differ from one pass to the next")
     n_threads = torch.get_num_threads()
     key = (
         compiler.__name__,
         json.dumps(spec.architecture, sort_keys=True),
-        spec.weights.store_key(),
+        spec.weights.store_key() if fingerprint is None else fingerprint.tensors,
         spec.preprocessing,
         tuple((one.layer, one.pooling) for one in outputs),
         device,
@@ -83,8 +89,11 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
     )
     # One at a time: two threads would compile the same network twice.
     with undisturbed_by_forks(), _lock:
-        compiled = _compiled.get(key)
+        compiled, of_which = _compiled.get(key, (None, None))
+        if of_which is not None and not of_which.same_as(fingerprint):
+            compiled = None  # its code has changed
         if compiled is None:
+            of_which = fingerprint
             try:
                 with borrow() as network:
                     if spec.module is not None:
@@ -106,7 +115,7 @@ def compiled_network(compiler, spec, outputs, probe, device, precision, borrow):
                 # Kept as well, without what its traceback holds: the next call would
                 # only find the same again.
                 compiled = CompilationError(str(error))
-        _keep(key, compiled, device)
+        _keep(key, (compiled, of_which), device)
     if isinstance(compiled, CompilationError):
         raise CompilationError(str(compiled))
     return compiler.network(compiled, device, precision)
@@ -140,7 +149,7 @@ def _abandon_compiled():
     which are not there, when a compiled network is destroyed: it never is.
     """
     global _compiled, _lock
-    for one in _compiled.values():
+    for one, _ in _compiled.values():
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
     _compiled, _lock = OrderedDict(), threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Copies of a network that share its weights, or hold them on another device."""
+"""Copies of a network that share its weights, own them, or hold them elsewhere."""
 
 import copy
 import itertools
@@ -6,10 +6,16 @@ import itertools
 import torch
 from torch import nn
 
-__all__ = ["copy_network", "own_copy"]
+__all__ = ["copy_module", "copy_network", "own_copy"]
+
+# Attempts to copy a module, each of which finds another kind of attribute that cannot
+# be copied. Locks, open files and packages are the common ones.
+_N_ATTEMPTS = 50
 
 
-def copy_network(network, device=None, memory_format=torch.preserve_format):
+def copy_network(
+    network, device=None, memory_format=torch.preserve_format, *, owned=False
+):
     """Return a copy with its own modules, flags and hooks, and the same weights.
 
     On the same device the copy shares the parameters and buffers, so it costs no
@@ -23,56 +29,106 @@ def copy_network(network, device=None, memory_format=torch.preserve_format):
         Where the copy's parameters and buffers are to be. By default where they are.
     memory_format : torch.memory_format, default=torch.preserve_format
         How they are to be stored there. By default as they are.
+    owned : bool, default=False
+        Whether the copy has parameters and buffers that nobody shares.
 
     Returns
     -------
     Module
-        In evaluation mode.
+        In evaluation mode. What cannot be copied, such as a lock, is shared.
 
     Raises
     ------
     TypeError
-        If the module holds something that cannot be deep-copied, which scikit-learn's
-        ``clone`` needs, too.
+        If the module itself or one inside it refuses to be copied.
     """
     memo = {}
     for tensor in itertools.chain(network.parameters(), network.buffers()):
-        memo[id(tensor)] = _placed(tensor, device, memory_format)
+        # What two modules have in common, as tied weights are, they keep in common.
+        memo[id(tensor)] = _placed(tensor, device, memory_format, owned)
     for module in network.modules():
         for value in vars(module).values():
             # Results kept as attributes belong to a graph, which deepcopy refuses.
             if isinstance(value, torch.Tensor) and not value.is_leaf:
-                moved = _placed(value.detach(), device, memory_format)
+                moved = _placed(value.detach(), device, memory_format, owned)
                 memo.setdefault(id(value), moved)
-    try:
-        return copy.deepcopy(network, memo).eval()
-    except Exception as error:  # __deepcopy__ and __reduce__ are anybody's code
-        raise TypeError(
-            "The 'model' parameter must be a module that copy.deepcopy can copy, as "
-            f"scikit-learn's clone does. {type(network).__name__} cannot be: {error}"
-        ) from error
+    return _at_rest(copy_module(network, memo))
 
 
-def own_copy(network):
+def own_copy(network, device=None):
     """Return a copy whose parameters and buffers nobody shares, where they are."""
-    copied = copy_network(network)
-    # What two modules have in common, as tied weights are, they keep in common.
-    fresh = {}
-    for module in copied.modules():
-        for table in (module._parameters, module._buffers):
-            for name, tensor in table.items():
-                if tensor is None:
-                    continue
-                if id(tensor) not in fresh:
-                    fresh[id(tensor)] = _cloned(tensor)
-                table[name] = fresh[id(tensor)]
-    return copied
+    return copy_network(network, device, owned=True)
 
 
-def _placed(tensor, device, memory_format):
-    # `to` returns the tensor itself where there is nothing to do.
-    moved = tensor.detach().to(device or tensor.device, memory_format=memory_format)
-    if moved.data_ptr() == tensor.data_ptr() and moved.device == tensor.device:
+def copy_module(network, memo=None):
+    """Return a deep copy of a module that shares what cannot be copied.
+
+    Parameters
+    ----------
+    network : Module
+    memo : dict, default=None
+        As that of `copy.deepcopy`: what takes the place of which object.
+
+    Raises
+    ------
+    TypeError
+        If the module itself or one inside it refuses to be copied.
+    """
+    shared = dict(memo or {})
+    for _ in range(_N_ATTEMPTS):
+        try:
+            return copy.deepcopy(network, dict(shared))
+        except Exception as error:  # __deepcopy__ and __reduce__ are anybody's code
+            cause, culprit = error, _refuser(error)
+        if culprit is None or isinstance(culprit, nn.Module) or id(culprit) in shared:
+            break
+        shared[id(culprit)] = culprit
+        # Others of its kind, of which every layer may have one.
+        for module in network.modules():
+            for value in vars(module).values():
+                if type(value) is type(culprit):
+                    shared.setdefault(id(value), value)
+    raise TypeError(
+        "The 'model' parameter must be a module that copy.deepcopy can copy. "
+        f"{type(network).__name__} cannot be: {str(cause)[:200]}"
+    ) from cause
+
+
+def _refuser(error):
+    """Return the object that `copy.deepcopy` was at when it raised, or None."""
+    found, traceback = None, error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code is copy.deepcopy.__code__:
+            found = frame.f_locals.get("x")
+        traceback = traceback.tb_next
+    return found
+
+
+def _at_rest(network):
+    try:
+        return network.eval()
+    except Exception:  # torch.export's modules have no modes, and raise
+        for module in network.modules():
+            module.training = False
+        return network
+
+
+def _placed(tensor, device, memory_format, owned):
+    if nn.parameter.is_lazy(tensor):
+        return copy.deepcopy(tensor)  # it gets its values in place, when it is run
+    try:
+        # `to` returns the tensor itself where there is nothing to do.
+        moved = tensor.detach().to(device or tensor.device, memory_format=memory_format)
+        is_shared = moved.device == tensor.device and (
+            moved.is_meta or moved.data_ptr() == tensor.data_ptr()
+        )
+        if is_shared and owned:
+            moved = moved.clone(memory_format=torch.preserve_format)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        # Sparse tensors have no memory format.
+        return _cloned(tensor) if owned else tensor
+    if is_shared and not owned:
         return tensor
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(moved, requires_grad=tensor.requires_grad)
@@ -80,7 +136,9 @@ def _placed(tensor, device, memory_format):
 
 
 def _cloned(tensor):
-    clone = tensor.detach().clone(memory_format=torch.preserve_format)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(clone, tensor.requires_grad)
-    return clone
+    for clone in (lambda: tensor.detach().clone(), lambda: copy.deepcopy(tensor)):
+        try:
+            return clone()
+        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+            continue
+    return tensor

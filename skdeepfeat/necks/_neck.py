@@ -13,6 +13,7 @@ from ._compiled import CompilationError, compiled_network
 from ._copying import own_copy
 from ._eager import EagerNetwork
 from ._examining import build_meta, probe_spec, stages_of
+from ._identity import Fingerprint, fingerprint_of, is_below_float32
 from ._layers import Output, resolve_outputs
 from ._messages import choice_error
 from ._names import make_spec
@@ -23,7 +24,6 @@ from ._runtimes import choose_runtime, is_worth_folding
 from ._spec import NetworkSpec
 from ._store import borrowed
 from ._trainable import TrainableNeck
-from ._weights import ModuleWeights
 
 __all__ = ["Neck", "resolve_neck"]
 
@@ -38,6 +38,9 @@ _COMPILERS = {
 # Raised when the rows of an unchanged network change for a reason of ours, such as
 # another arithmetic in a pooling: older cached rows are then left aside.
 _FORMAT = 2
+
+# What is found at first use and stays the same for a copy of the network.
+_EXAMINED = ("probe", "outputs")
 
 # Pixels that are run at once. torch on a CPU asks the system for each map, and the C
 # library gives back at once what is larger than 32 MB, so that the system fills it with
@@ -61,11 +64,14 @@ class Neck:
     spec : NetworkSpec
     layer, pooling
         As they were asked for.
+    fingerprint : Fingerprint or None
+        What a user's own network is known by; see `identified`.
     """
 
     spec: NetworkSpec
     layer: str | int | list | tuple | None
     pooling: str
+    fingerprint: Fingerprint | None = None
 
     def __getstate__(self):
         # It is pickled to be sent to another process, whose machine may lack the
@@ -143,6 +149,60 @@ class Neck:
             for one in self.outputs
         ]
 
+    @property
+    def is_own(self):
+        """Whether the network is a user's module, which nothing but itself identifies.
+
+        A fine-tuned network is one, too.
+        """
+        return self.spec.module is not None
+
+    def identified(self, device):
+        """Return a neck of a private copy of the user's network, and its fingerprint.
+
+        What is checked is then what is used, also if the user trains the network in
+        another thread meanwhile.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to run it on a few fixed images.
+
+        Returns
+        -------
+        Neck
+
+        Raises
+        ------
+        Exception
+            What the network raises.
+        """
+        copied = Neck(self.spec.snapshot(), self.layer, self.pooling)
+        known = {name: vars(self)[name] for name in _EXAMINED if name in vars(self)}
+        # The modules are the same, so they need not be examined again.
+        vars(copied).update(known)
+        return copied._with_fingerprint(device)
+
+    def _with_fingerprint(self, device):
+        neck = replace(self, fingerprint=fingerprint_of(self, device))
+        vars(neck).update(probe=self.probe, outputs=self.outputs)
+        return neck
+
+    def computes_exactly(self, precision):
+        """Return whether rows are the same to 1e-4, whatever computes them.
+
+        Parameters
+        ----------
+        precision : {"float32", "tf32", "bfloat16", "float16"}
+
+        Returns
+        -------
+        bool
+            False below float32, also where it is the module's own weights that are.
+        """
+        low = self.is_own and is_below_float32(self.spec.module)
+        return precision == "float32" and not low
+
     def descriptions(self, precision, digest_file):
         """Return for each output what its rows depend on, beside the image.
 
@@ -156,7 +216,8 @@ class Neck:
         -------
         list of dict of JSON types
             Equal where the features are equal: a layer asked for alone, in a list or
-            by its stage's number has one description.
+            by its stage's number has one description. Of a user's own network, the
+            rows of its fingerprint are to be compared as well.
 
         Raises
         ------
@@ -164,8 +225,11 @@ class Neck:
             For weights that only their file's content identifies, if that file is
             neither here nor to be downloaded.
         """
-        with explain_downloads():
-            identity = self.spec.weights.identity(digest_file)
+        if self.is_own:
+            identity = self.fingerprint and self.fingerprint.describe()
+        else:
+            with explain_downloads():
+                identity = self.spec.weights.identity(digest_file)
         return [
             {
                 "format": _FORMAT,
@@ -222,7 +286,9 @@ class Neck:
                     self.preprocessing,
                     device,
                     precision,
-                    is_worth_folding(self.preprocessing.crop, n_images),
+                    is_worth_folding(
+                        device, precision, self.preprocessing.crop, n_images
+                    ),
                 )
             run = Runner(compute, self.outputs, device)
             del compute  # the runner alone holds it, and lets go of it below
@@ -242,6 +308,10 @@ class Neck:
     def _compiled(self, runtime, device, precision, is_wanted):
         """Return the network in a compiled form, or None where it has to be torch's."""
         compiler, name = _COMPILERS[runtime]
+        fingerprint = self.fingerprint
+        if self.is_own and fingerprint is None:
+            # What was compiled before may be another network by now.
+            fingerprint = fingerprint_of(self, device)
         try:
             return compiled_network(
                 compiler,
@@ -251,6 +321,7 @@ class Neck:
                 device,
                 precision,
                 functools.partial(self._borrowed, device),
+                fingerprint,
             )
         except CompilationError as error:
             if is_wanted:
@@ -260,6 +331,23 @@ class Neck:
                 ) from error
             logger.info("torch runs %s: %s cannot (%s)", self.spec.name, name, error)
             return None
+
+    def can_compile(self, runtime, device, precision):
+        """Return whether a runtime can run the network, which it then does at once.
+
+        Parameters
+        ----------
+        runtime : {"compile", "openvino"}
+        device : torch.device
+        precision : {"float32", "tf32", "bfloat16", "float16"}
+
+        Returns
+        -------
+        bool
+        """
+        return (
+            self._compiled(runtime, torch.device(device), precision, False) is not None
+        )
 
     def empty_network(self):
         """Return the network with tensors that have a shape but take no memory.
@@ -342,13 +430,12 @@ class Neck:
         -------
         Neck
         """
-        spec = replace(self.spec, module=network, weights=ModuleWeights(network))
-        neck = Neck(spec, self.layer, self.pooling)
+        neck = Neck(self.spec.with_module(network), self.layer, self.pooling)
         # The modules are the same, so they need not be examined again.
         vars(neck).update(probe=self.probe, outputs=self.outputs)
         return neck
 
-    def joined(self, layers):
+    def joined(self, layers, device=None):
         """Return a neck with other layers' outputs behind this one's.
 
         Parameters
@@ -356,6 +443,8 @@ class Neck:
         layers : list of str and int, or "stages"
             What the `cache_layers` parameter of an estimator says; ``"stages"`` is
             all stages and the neck. Those that this neck has already are left out.
+        device : torch.device, default=None
+            Where to run it for its fingerprint, if this neck has one.
 
         Returns
         -------
@@ -384,7 +473,9 @@ class Neck:
         neck = Neck(self.spec, [one.layer for one in outputs], self.pooling)
         # Examining a user's network takes time, and it is the same.
         vars(neck).update(probe=self.probe, outputs=outputs)
-        return neck
+        if self.fingerprint is None:
+            return neck
+        return neck._with_fingerprint(device)
 
     def _refuse_random_head(self, head):
         for one in self.outputs:

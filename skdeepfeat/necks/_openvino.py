@@ -5,6 +5,7 @@ against 16.7 in torch with the channels last, 22.6 with torch.compile and 24.9 i
 Runtime; the installed network 164 against 57.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -13,7 +14,7 @@ import warnings
 import numpy as np
 import torch
 
-__all__ = ["convert", "is_installed", "network"]
+__all__ = ["computes_bfloat16", "convert", "is_installed", "network"]
 
 _ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -21,6 +22,13 @@ _ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 def is_installed():
     """Return whether the extra ``[openvino]`` is there, without importing it."""
     return importlib.util.find_spec("openvino") is not None
+
+
+@functools.cache
+def computes_bfloat16():
+    """Return whether this processor computes in bfloat16, and not in float32 for it."""
+    core = _import_openvino().Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def convert(module, pixels, device, precision, n_threads):
@@ -55,7 +63,7 @@ def convert(module, pixels, device, precision, n_threads):
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, *pixels.shape[1:]])
-    return openvino.Core().compile_model(
+    compiled = openvino.Core().compile_model(
         model,
         "CPU",
         {
@@ -65,6 +73,10 @@ def convert(module, pixels, device, precision, n_threads):
             "INFERENCE_NUM_THREADS": n_threads,
         },
     )
+    found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if found != _ELEMENT_TYPES[precision]:
+        raise ValueError(f"it would compute in {found} instead of {precision}")
+    return compiled
 
 
 def network(compiled, device, precision):

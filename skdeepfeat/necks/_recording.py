@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -70,7 +71,8 @@ class Recorder:
     def __enter__(self):
         self._handles = []
         for name, module in self.network.named_modules():
-            if name:
+            # Nothing can be hooked to scripted modules: their output is all there is.
+            if name and not isinstance(module, torch.jit.ScriptModule):
                 self._hook(name, module)
         return self
 

@@ -1,6 +1,6 @@
 """What runs a network: torch itself, or a form that another library compiled."""
 
-from ._openvino import is_installed
+from ._openvino import computes_bfloat16, is_installed
 
 __all__ = ["RUNTIMES", "choose_runtime", "is_worth_folding"]
 
@@ -21,7 +21,9 @@ _PRECISIONS = ("float32", "bfloat16")
 def choose_runtime(runtime, device, precision, crop, n_images):
     """Return what is to run a network.
 
-    By rule and not by measuring, so that the same call gives the same numbers.
+    By rule and not by measuring, so that the same call gives the same numbers. Below
+    float32, where runtimes differ by percents, the number of images does not count
+    either: an image has the same row whatever it is computed together with.
 
     Parameters
     ----------
@@ -61,28 +63,42 @@ def choose_runtime(runtime, device, precision, crop, n_images):
                 "runtime='openvino' needs the package 'openvino', which is not "
                 "installed. Install it with: pip install 'skdeepfeat[openvino]'"
             )
+        if precision == "bfloat16" and not computes_bfloat16():
+            raise ValueError(
+                "The 'runtime' parameter can be 'openvino' with precision 'bfloat16' "
+                "only on processors that compute in bfloat16, which this one does not. "
+                "Got 'openvino': use precision='float32', which is as fast here, or "
+                "runtime='torch'."
+            )
         return runtime
     if runtime == "compile":
         return runtime
     if runtime == "torch" or device.type != "cpu" or precision not in _PRECISIONS:
         return "torch"
-    pays = _has_pixels(n_images, crop, _WORTH_CONVERTING)
-    return "openvino" if pays and is_installed() else "torch"
+    if precision == "bfloat16":
+        pays = is_installed() and computes_bfloat16()
+    else:
+        pays = _has_pixels(n_images, crop, _WORTH_CONVERTING) and is_installed()
+    return "openvino" if pays else "torch"
 
 
-def is_worth_folding(crop, n_images):
+def is_worth_folding(device, precision, crop, n_images):
     """Return whether batch norms should be folded into convolutions in torch.
 
-    By the number of pixels, for the reason given above.
+    By the number of pixels; always below float32, for the reason given above.
 
     Parameters
     ----------
+    device : torch.device
+    precision : {"float32", "tf32", "bfloat16", "float16"}
     crop : tuple of (int, int)
         Height and width of the images, pixels.
     n_images : int or None
         None is as many as pay.
     """
-    return _has_pixels(n_images, crop, _WORTH_FOLDING)
+    # A CPU has no TF32.
+    is_exact = precision == "float32" or (precision == "tf32" and device.type == "cpu")
+    return not is_exact or _has_pixels(n_images, crop, _WORTH_FOLDING)
 
 
 def _has_pixels(n_images, crop, n_pixels):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .._preprocessing import Preprocessing
-from ._copying import copy_network
+from ._copying import copy_network, own_copy
 from ._weights import ModuleWeights, Weights
 
 __all__ = ["NetworkSpec"]
@@ -71,6 +71,16 @@ class NetworkSpec:
         """Return a spec of the same network; a user's own is copied to the CPU."""
         if self.module is None:
             return self
-        module = copy_network(self.module, torch.device("cpu"))
+        return self.with_module(copy_network(self.module, torch.device("cpu")))
+
+    def snapshot(self):
+        """Return a spec of the user's network as it is now, which nobody else changes.
+
+        On the CPU, wherever the network is.
+        """
+        return self.with_module(own_copy(self.module, torch.device("cpu")))
+
+    def with_module(self, module):
+        """Return a spec of the same architecture with another module."""
         build = functools.partial(copy_network, module)
         return replace(self, module=module, build=build, weights=ModuleWeights(module))

@@ -15,7 +15,6 @@ import torchvision
 from torch import nn
 
 from .._errors import BadFileError, WeightsNotFoundError
-from .._fingerprint import digest_module
 from ._weights_file import WeightsFile, read_weights_file
 
 __all__ = [
@@ -86,19 +85,15 @@ class RandomWeights(Weights):
 
 @dataclass(frozen=True, eq=False)
 class ModuleWeights(Weights):
-    """The weights that a user's module came with."""
+    """The weights that a user's module came with.
+
+    They have no identity of their own: what the module computes with them is what
+    counts, which a `Fingerprint` says.
+    """
 
     module: nn.Module
     label: str = "its own"
     needs_reading: ClassVar[bool] = False
-
-    def identity(self, digest_file):
-        """Return the digest of the module's parameters, buffers, structure and code."""
-        return {"module": digest_module(self.module)}
-
-    def store_key(self):
-        """Return the same digest: a module can be changed at any time."""
-        return ("module", digest_module(self.module))
 
 
 @dataclass(frozen=True)

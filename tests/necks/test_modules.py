@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from skdeepfeat._fingerprint import digest_file, digest_module
+from skdeepfeat._fingerprint import digest_file
 from skdeepfeat.necks import list_layers, resolve_neck
+from skdeepfeat.necks._identity import digest_tensors
 
 CPU = torch.device("cpu")
 CALLS = []
@@ -55,7 +56,7 @@ def state_of(network):
             (list(m._forward_hooks), list(m._forward_pre_hooks))
             for m in network.modules()
         ],
-        digest_module(network),
+        digest_tensors(network),
     )
 
 
@@ -152,7 +153,7 @@ def test_nothing_keeps_the_module_alive(batch):
 
 def test_descriptions_follow_the_weights(tiny):
     def described(network):
-        neck = resolve_neck(network, image_size=32)
+        neck = resolve_neck(network, image_size=32).identified(CPU)
         return neck.descriptions("float32", digest_file)
 
     first = described(tiny)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import torch
@@ -16,6 +17,16 @@ def fix_weights(*modules, scale=1.0, seed=0):
             for parameter in module.parameters():
                 drawn = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(drawn * scale)
+
+
+def is_probe():
+    """Say whether the caller is run to find out what network it is."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "fingerprint_of":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class SmallNet(nn.Module):
@@ -74,7 +85,7 @@ class CountingNet(nn.Module):
         return self.conv(x).mean((2, 3))
 
     def _count(self, x):
-        if type(x) is torch.Tensor and x.device.type != "meta":
+        if type(x) is torch.Tensor and x.device.type != "meta" and not is_probe():
             descriptor = os.open(self.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
             os.write(descriptor, f"{len(x)} {os.getpid()}\n".encode())
             os.close(descriptor)
@@ -112,7 +123,7 @@ class AloneNet(CountingNet):
     """Notes besides how many other processes run one at the moment, and its threads."""
 
     def _count(self, x):
-        if type(x) is torch.Tensor and x.device.type != "meta":
+        if type(x) is torch.Tensor and x.device.type != "meta" and not is_probe():
             folder, me = f"{self.log}.running", str(os.getpid())
             os.makedirs(folder, exist_ok=True)
             open(os.path.join(folder, me), "w").close()
@@ -171,7 +182,8 @@ class FailingNet(CountingNet):
         self.after = after
 
     def forward(self, x):
-        if x.device.type != "meta" and rows_counted(self.log) >= self.after:
+        is_real = x.device.type != "meta" and not is_probe()
+        if is_real and rows_counted(self.log) >= self.after:
             raise ZeroDivisionError("a mistake in forward")
         return super().forward(x)
 
