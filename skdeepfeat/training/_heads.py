@@ -21,7 +21,7 @@ _LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 6))
 # Strengths are compared from so many rows per class on. Of the folds, only as many are
 # used as hold out enough rows for a clear decision.
-_MIN_ROWS_PER_CLASS = 8
+_MIN_ROWS_PER_CLASS = 16
 _N_FOLDS = 5
 _ENOUGH_HELD_OUT = 500
 # The mean variance of all features counts as much as that of so many rows.
