@@ -86,7 +86,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Read a pickle that holds a NumPy array and can do nothing else."""
 
     def find_class(self, module, name):
-        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
+        if module.endswith("core.multiarray") and name == "_reconstruct":
             return np._core.multiarray._reconstruct
         if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
             return getattr(np, name)
