@@ -5,21 +5,27 @@ import warnings
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import log_loss
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 from .._random import seeded
 
 __all__ = ["fit_linear_head", "fold_standardisation", "make_head", "standardisation"]
 
-# Strengths that are tried on a fifth of the rows; inverse, as scikit-learn has them,
-# and for standardised features.
-_LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 1e-1)
+# Inverse strengths as scikit-learn has them, from strong to weak, for features that
+# have the variance 1 on average. The weakest is taken where there are too few rows.
+_LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 6))
-_HELD_OUT = 0.2
+# Strengths are compared from so many rows per class on. Of the folds, only as many are
+# used as hold out enough rows for a clear decision.
+_MIN_ROWS_PER_CLASS = 16
+_N_FOLDS = 5
+_ENOUGH_HELD_OUT = 500
+# The mean variance of all features counts as much as that of so many rows.
+_PRIOR_ROWS = 1000
 _FLOAT32_NOISE = 1e-6
 # What a label that no sample, or every one, has in training is scored with.
 _CERTAIN = 5.0
@@ -52,12 +58,30 @@ def make_head(n_features, n_outputs, hidden_layer_sizes=(), dropout=0.0, seed=0)
 
 
 def standardisation(features):
-    """Return mean and scale of each feature; a constant one has the scale 1."""
+    """Return mean and scale of each feature, with nearly one scale for few rows.
+
+    The scale is the root of a weighted mean of the feature's own variance, with the
+    weight n_samples, and of the mean variance of all features, with the weight
+    `_PRIOR_ROWS`. With a handful of images, a scale of its own for each feature makes
+    most of the features that happen to vary least; with thousands it is slightly better
+    than one for all (benchmarks/README.md).
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n_samples, n_features)
+
+    Returns
+    -------
+    mean, scale : ndarray of float32, shape (n_features,)
+        The scale is 1 if all features are constant.
+    """
     mean = features.mean(axis=0, dtype=np.float64)
-    scale = features.std(axis=0, dtype=np.float64)
-    # What float32 sums leave of a constant is no signal to be made large.
-    noise = _FLOAT32_NOISE * np.maximum(np.abs(mean), scale.max(initial=0))
-    scale[scale <= noise] = 1.0
+    variance = features.var(axis=0, dtype=np.float64)
+    # What float32 sums leave of a constant is not a signal to be enlarged.
+    variance[variance <= (_FLOAT32_NOISE * mean) ** 2] = 0.0
+    common = variance.mean() if variance.any() else 1.0
+    own = len(features) / (len(features) + _PRIOR_ROWS)
+    scale = np.sqrt(own * variance + (1 - own) * common)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
@@ -87,9 +111,12 @@ def fit_linear_head(head, features, targets, weights, *, task, seed):
     targets : ndarray
         Class numbers (n_samples,), or floats (n_samples, n_outputs).
     weights : ndarray of float, shape (n_samples,)
+        Rows with the weight 0 are left out.
     task : {"single", "multilabel", "regression"}
     seed : int
     """
+    used = weights > 0
+    features, targets, weights = features[used], targets[used], weights[used]
     if task == "single":
         n_classes = head[-1].out_features
         coef, intercept = _multiclass(features, targets, weights, n_classes, seed)
@@ -133,44 +160,86 @@ def _binary(features, labels, weights, seed):
 
 
 def _logistic(features, labels, weights, seed):
-    """Return (coef, intercept), the strength chosen by log loss on held-out rows."""
+    """Return (coef, intercept), the strength chosen by cross-validation."""
     strength = _choose_strength(features, labels, weights, seed)
-    model = _fit_logistic(features, labels, weights, strength)
+    [model] = _fit_models(strength, [_new_model()], [(features, labels, weights)])
     return model.coef_, model.intercept_
 
 
 def _choose_strength(features, labels, weights, seed):
-    counts = np.unique(labels, return_counts=True)[1]
-    n_held_out = round(_HELD_OUT * len(labels))
-    if counts.min() < 2 or n_held_out < len(counts):
-        return _LOGISTIC_C[2]
-    rows, held_out = train_test_split(
-        np.arange(len(labels)), test_size=n_held_out, stratify=labels, random_state=seed
-    )
-    losses = []
+    """Return the weakest strength that is not clearly worse than the best one.
+
+    The log loss of held-out rows decides, and the standard error of its difference what
+    is clear. With too few rows, none of the strengths is clearly better.
+    """
+    if len(labels) < _MIN_ROWS_PER_CLASS * len(np.unique(labels)):
+        return _LOGISTIC_C[-1]
+    folds = list(_folds(labels, seed))
+    parts = [(features[rows], labels[rows], weights[rows]) for rows, _ in folds]
+    models = [_new_model() for _ in folds]
+    held_out = np.concatenate([rows for _, rows in folds])
+    chosen, best = _LOGISTIC_C[-1], None
     for strength in _LOGISTIC_C:
-        model = _fit_logistic(features[rows], labels[rows], weights[rows], strength)
-        # In float64 and exact: rounded float32 rows do not quite sum to one.
-        probabilities = model.predict_proba(features[held_out]).astype(np.float64)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        mass = weights[held_out] if weights[held_out].sum() > 0 else None
-        losses.append(
-            log_loss(
-                labels[held_out],
-                probabilities,
-                sample_weight=mass,
-                labels=model.classes_,
-            )
+        _fit_models(strength, models, parts)
+        losses = np.concatenate(
+            [
+                _log_losses(model, features[rows], labels[rows])
+                for model, (_, rows) in zip(models, folds, strict=True)
+            ]
         )
-        if losses[-1] > min(losses):
-            # From weak to strong weights the loss falls, then rises.
+        if best is not None and _is_worse(losses, best, weights[held_out]):
+            # From strong to weak, the loss falls and then rises.
             break
-    return _LOGISTIC_C[int(np.argmin(losses))]
+        chosen = strength
+        if best is None or np.average(losses - best, weights=weights[held_out]) < 0:
+            best = losses
+    return chosen
 
 
-def _fit_logistic(features, labels, weights, strength):
+def _folds(labels, seed):
+    """Yield (rows to fit, rows to score), until enough rows have been scored."""
+    n_scored = 0
+    splits = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class with fewer rows than there are folds is not in each of them.
+        warnings.simplefilter("ignore", UserWarning)
+        for rows, held_out in splits.split(labels, labels):
+            # What cannot be learned from these rows does not tell strengths apart.
+            held_out = held_out[np.isin(labels[held_out], labels[rows])]
+            if len(np.unique(labels[rows])) > 1 and len(held_out):
+                yield rows, held_out
+                n_scored += len(held_out)
+            if n_scored >= _ENOUGH_HELD_OUT:
+                return
+
+
+def _log_losses(model, features, labels):
+    """Return the log loss of each row."""
+    scores = model.decision_function(features).astype(np.float64)
+    if scores.ndim == 1:
+        return np.logaddexp(0, np.where(labels == model.classes_[1], -scores, scores))
+    column = np.searchsorted(model.classes_, labels)
+    return logsumexp(scores, axis=1) - scores[np.arange(len(labels)), column]
+
+
+def _is_worse(losses, best, weights):
+    """Whether losses are higher by more than one standard error of the difference."""
+    excess = losses - best
+    mean = np.average(excess, weights=weights)
+    variance = np.average((excess - mean) ** 2, weights=weights)
+    return mean > np.sqrt(variance * np.sum(weights**2)) / np.sum(weights)
+
+
+def _new_model():
+    # Each strength begins at the solution for the one before it.
+    return LogisticRegression(max_iter=300, warm_start=True)
+
+
+def _fit_models(strength, models, parts):
     with warnings.catch_warnings():
         # A start need not be the optimum.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=300)
-        return model.fit(features, labels, sample_weight=weights)
+        for model, (features, labels, weights) in zip(models, parts, strict=True):
+            model.set_params(C=strength)
+            model.fit(features, labels, sample_weight=weights)
+    return models

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
 from torch import nn
 
 from skdeepfeat.training import _heads as heads
@@ -65,39 +66,50 @@ def test_the_seed_decides_and_nothing_else_is_touched():
 # -- Standardisation
 
 
-def test_standardisation():
+def spread_features(n):
     rng = np.random.default_rng(0)
-    features = (rng.normal(size=(50, 4)) * [1e-3, 1, 30, 5] + [0, 1e2, -4, 7]).astype(
-        np.float32
-    )
+    features = rng.normal(size=(n, 4)) * [1e-3, 1, 30, 5] + [0, 1e2, -4, 7]
+    return features.astype(np.float32)
+
+
+def test_standardisation():
+    features = spread_features(50)
     mean, scale = standardisation(features)
     assert mean.dtype == scale.dtype == np.float32
     standard = (features - mean) / scale
     np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(standard.std(axis=0), 1, rtol=1e-4)
+    variance = features.var(axis=0)
+    wanted = (50 * variance + heads._PRIOR_ROWS * variance.mean()) / (
+        50 + heads._PRIOR_ROWS
+    )
+    np.testing.assert_allclose(scale, np.sqrt(wanted), rtol=1e-4)
 
 
-def test_a_constant_feature_has_the_scale_one():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(50, 4)).astype(np.float32)
-    features[:, 1] = 0.0
-    features[:, 2] = 0.1
-    features[:, 3] = 1e3 + 1e-4 * features[:, 3]  # float32's rounding, no signal
+def test_few_rows_leave_features_their_proportions():
+    scale = standardisation(spread_features(4))[1]
+    assert scale.max() / scale.min() < 1.01
+
+
+def test_many_rows_bring_features_to_their_own_scale(monkeypatch):
+    monkeypatch.setattr(heads, "_PRIOR_ROWS", 1e-9)
+    features = spread_features(500)
+    mean, scale = standardisation(features)
+    np.testing.assert_allclose(((features - mean) / scale).std(axis=0), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e3])
+def test_only_constants(value):
+    features = np.full((50, 2), value, np.float32)
+    features[::2] *= 1 + 1e-7  # float32's rounding is not a signal
     scale = standardisation(features)[1]
-    assert scale[1:].tolist() == [1.0, 1.0, 1.0]
-    assert scale[0] != 1.0
+    assert (0.9 < scale).all() and (scale <= 1).all()
 
 
-def test_only_constants():
-    assert standardisation(np.zeros((3, 2), np.float32))[1].tolist() == [1.0, 1.0]
-
-
-def test_a_large_feature_does_not_hide_a_small_one():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(50, 2)).astype(np.float32)
-    features[:, 0] += 1e4
-    features[:, 1] *= 1e-3
-    assert standardisation(features)[1][1] == pytest.approx(1e-3, rel=0.3)
+def test_a_constant_feature_is_not_enlarged():
+    features = spread_features(5000)
+    features[:, 0] = 1e3 + 1e-4 * features[:, 0]
+    mean, scale = standardisation(features)
+    assert np.abs((features - mean) / scale)[:, 0].max() < 1e-3
 
 
 @pytest.mark.parametrize(("sizes", "dropout"), [((), 0.0), ((8,), 0.0), ((8, 4), 0.5)])
@@ -201,6 +213,86 @@ def test_ridge_is_scikit_learns(monkeypatch, n_targets):
     oracle = Ridge(10.0).fit(features, targets, weights)
     wanted = oracle.predict(features).reshape(120, n_targets)
     np.testing.assert_allclose(outputs_of(head, features), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("informative", ["all", "wide"])
+@pytest.mark.parametrize("n_per_class", [2, 4])
+def test_few_rows_are_learned_from_as_by_scikit_learn(n_per_class, informative):
+    """Features that differ by 100 in variance, many more of them than rows."""
+    margins = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        spread = np.geomspace(0.1, 1, 1000)  # standard deviations
+        shift = spread * (1 if informative == "all" else spread**2) / 6
+
+        def rows(n, rng=rng, spread=spread, shift=shift):
+            labels = np.arange(n) % 2
+            noise = rng.normal(size=(n, 1000)) * spread
+            return (noise + np.outer(labels, shift)).astype(np.float32), labels
+
+        features, labels = rows(2 * n_per_class)
+        test_features, test_labels = rows(1000)
+        mean, scale = standardisation(features)
+        head = make_head(1000, 2)
+        fit_linear_head(
+            head,
+            (features - mean) / scale,
+            labels,
+            np.ones(len(labels)),
+            task="single",
+            seed=seed,
+        )
+        fold_standardisation(head, mean, scale)
+        found = outputs_of(head, test_features).argmax(1)
+        oracle = LogisticRegression().fit(features, labels)
+        margins.append(
+            (found == test_labels).mean() - oracle.score(test_features, test_labels)
+        )
+    assert np.mean(margins) > -0.005
+
+
+def strength_of(labels, features, weights=None, seed=0):
+    weights = np.ones(len(labels)) if weights is None else weights
+    return heads._choose_strength(features, labels, weights, seed)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_the_weakest_penalty_where_strengths_cannot_be_compared(n_classes):
+    rng = np.random.default_rng(0)
+    n = heads._MIN_ROWS_PER_CLASS * n_classes - 1
+    labels = rng.permutation(np.arange(n) % n_classes)
+    features = rng.normal(size=(n, 20)).astype(np.float32)
+    assert strength_of(labels, features) == heads._LOGISTIC_C[-1]
+    features = rng.normal(size=(20 * n, 20)).astype(np.float32)
+    assert strength_of(np.tile(labels, 20), features) < heads._LOGISTIC_C[-1]
+
+
+@pytest.mark.parametrize("n_of_rare", [1, 2, 4])
+def test_a_rare_class_is_no_obstacle(n_of_rare):
+    """It may be missing in the rows of a fold, or be the only other one."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 5)).astype(np.float32)
+    for n_classes in (2, 3):
+        labels = np.arange(40) % (n_classes - 1)
+        labels[:n_of_rare] = n_classes - 1
+        assert strength_of(labels, features) in heads._LOGISTIC_C
+
+
+def test_many_rows_are_scored_in_one_fold_only():
+    labels = np.arange(2500) % 2
+    assert len(list(heads._folds(labels, 0))) == 1
+    assert len(list(heads._folds(labels[:1000], 0))) == 3
+    assert len(list(heads._folds(labels[:40], 0))) == heads._N_FOLDS
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_log_losses_are_scikit_learns(n_classes):
+    features, labels = features_and_labels(n_classes)
+    weights = np.random.default_rng(1).uniform(0.2, 3, len(labels))
+    model = LogisticRegression().fit(features, labels)
+    losses = heads._log_losses(model, features, labels)
+    wanted = log_loss(labels, model.predict_proba(features), sample_weight=weights)
+    assert np.average(losses, weights=weights) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_noise_asks_for_a_stronger_penalty_than_signal():
