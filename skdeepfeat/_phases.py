@@ -7,6 +7,7 @@ the whole way.
 
 import copy
 import dataclasses
+import functools
 import os
 import re
 import time
@@ -126,6 +127,7 @@ class _Fit:
         self.seed = self.processes.same_for_all(self._draw_seed())
         self.head = self.body = self.best_epoch = self.best_score = None
         self.history, self.n_epochs, self.interrupted = [], 0, False
+        self._digests = {}  # by the id of X: both phases see the same images
         self.loss = make_loss(
             self["loss"], label_smoothing=self.parameters.get("label_smoothing", 0.0)
         )
@@ -204,7 +206,8 @@ class _Fit:
     def _extract(self, neck, X):
         est = self.estimator
         cache = open_cache(est.cache)
-        [features] = extract_features(X, neck, cache, self.settings)
+        keep = functools.partial(self._digests.__setitem__, id(X))
+        [features] = extract_features(X, neck, cache, self.settings, on_read=keep)
         return features
 
     def _split(self, rows):
@@ -364,6 +367,7 @@ class _Fit:
             with_margin(neck.preprocessing),
             self.settings,
             MAX_BYTES_IN_MEMORY,
+            self._digests.get(id(self.X)),
         )
         data = PixelData(
             pixels,
@@ -440,7 +444,11 @@ class _Fit:
         if self.validation is not None:
             X_val, targets = self.validation
             images, failures = load_pixels(
-                X_val, neck.preprocessing, self.settings, MAX_BYTES_IN_MEMORY
+                X_val,
+                neck.preprocessing,
+                self.settings,
+                MAX_BYTES_IN_MEMORY,
+                self._digests.get(id(X_val)),
             )
             bad = {failure.row for failure in failures}
             usable = [row for row in range(len(images)) if row not in bad]

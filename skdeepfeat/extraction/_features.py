@@ -26,7 +26,7 @@ __all__ = ["Extraction", "extract_features"]
 logger = logging.getLogger(__name__)
 
 
-def extract_features(X, neck, cache, settings):
+def extract_features(X, neck, cache, settings, on_read=None):
     """Return the features of every image of X, computing only what is not known.
 
     Parameters
@@ -35,6 +35,8 @@ def extract_features(X, neck, cache, settings):
     neck : necks.Neck
     cache : cache.FeatureCache or its no-op form
     settings : ExtractionSettings
+    on_read : callable, default=None
+        Told the digests of the images, as `load_pixels` takes them.
 
     Returns
     -------
@@ -48,6 +50,8 @@ def extract_features(X, neck, cache, settings):
         With ``on_error="raise"``, at the first image that cannot be read.
     """
     extraction = Extraction(X, neck, cache, settings)
+    if on_read is not None:
+        on_read(extraction.digests)
     outputs = extraction.fetch(np.arange(len(extraction)))
     if failures := extraction.failures():
         warn_of(failures)

@@ -7,7 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
+from skdeepfeat import (
+    FeatureCache,
+    FineTuneClassifier,
+    PretrainedFeatureExtractor,
+    _phases,
+)
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._preprocessing import Preprocessing
 from skdeepfeat.images import make_image_source
@@ -148,3 +153,17 @@ def test_the_cache_is_not_poisoned(kind, tmp_path, encode, monkeypatch):
     again = extractor.fit_transform(X)
     plain = PretrainedFeatureExtractor(image_size=32, cache=None).fit_transform(X)
     np.testing.assert_allclose(again, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_both_phases_of_fine_tuning_see_the_same_images(monkeypatch):
+    X, y = list(frames()), [0, 1, 0, 1]
+    load = _phases.load_pixels
+
+    def change_and_load(*args, **kwargs):
+        X[2][:] = 255 - X[2]
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(_phases, "load_pixels", change_and_load)
+    classifier = FineTuneClassifier(image_size=32, max_epochs=1, cache=None)
+    with pytest.raises(BadImageError, match="row 2.*changed while it was being read"):
+        classifier.fit(X, y)
