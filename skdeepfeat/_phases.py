@@ -7,6 +7,7 @@ the whole way.
 
 import copy
 import dataclasses
+import functools
 import os
 import re
 import time
@@ -136,6 +137,7 @@ class _Fit:
         self.head = self.body = None
         self.interrupted = False
         self._begin_history()
+        self._digests = {}  # by the id of X: both phases see the same images
         self.loss = make_loss(
             self["loss"],
             targets.task,
@@ -229,7 +231,10 @@ class _Fit:
     def _extract(self, neck, X):
         est = self.estimator
         cache = open_cache(est.cache)
-        [features], failed = extract_features(X, neck, cache, self.settings)
+        keep = functools.partial(self._digests.__setitem__, id(X))
+        [features], failed = extract_features(
+            X, neck, cache, self.settings, on_read=keep
+        )
         return features, failed
 
     def _split(self, rows):
@@ -421,6 +426,7 @@ class _Fit:
             with_margin(neck.preprocessing),
             self.settings,
             MAX_BYTES_IN_MEMORY,
+            self._digests.get(id(self.X)),
         )
         failed = np.zeros(len(pixels), bool)
         failed[[failure.row for failure in failures]] = True
@@ -503,7 +509,11 @@ class _Fit:
         if self.validation is not None:
             X_val, targets = self.validation
             images, failures = load_pixels(
-                X_val, neck.preprocessing, self.settings, MAX_BYTES_IN_MEMORY
+                X_val,
+                neck.preprocessing,
+                self.settings,
+                MAX_BYTES_IN_MEMORY,
+                self._digests.get(id(X_val)),
             )
             bad = {failure.row for failure in failures}
             usable = [row for row in range(len(images)) if row not in bad]

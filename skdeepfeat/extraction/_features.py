@@ -33,7 +33,7 @@ __all__ = ["Extraction", "extract_features"]
 logger = logging.getLogger(__name__)
 
 
-def extract_features(X, neck, cache, settings):
+def extract_features(X, neck, cache, settings, on_read=None):
     """Return the features of every image of X, computing only what is not known.
 
     Parameters
@@ -42,6 +42,8 @@ def extract_features(X, neck, cache, settings):
     neck : necks.Neck
     cache : cache.FeatureCache or its no-op form
     settings : ExtractionSettings
+    on_read : callable, default=None
+        Told the digests of the images, as `load_pixels` takes them.
 
     Returns
     -------
@@ -59,6 +61,8 @@ def extract_features(X, neck, cache, settings):
         As `Extraction.fetch` does.
     """
     extraction = Extraction(X, neck, cache, settings)
+    if on_read is not None:
+        on_read(extraction.digests)
     rows = np.arange(len(extraction))
     outputs = extraction.fetch(rows)
     if failures := extraction.failures():

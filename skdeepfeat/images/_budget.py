@@ -58,6 +58,7 @@ class ByteBudget:
             # a part each would wait for each other.
             self._n_active -= share.held > 0
             self._waiting.append(ticket)
+            self._changed.notify_all()
             try:
                 self._changed.wait_for(lambda: self._is_next(ticket, n_bytes))
                 if self._is_closed:

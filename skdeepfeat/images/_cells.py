@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Mapping
 
 from skdeepfeat._errors import BadImageError
+from skdeepfeat._forks import released_after_fork
 from skdeepfeat._shown import shown, shown_path
 
 from ._limits import check_length
@@ -53,7 +54,7 @@ _AS_TEXT = "the file is open as text: open it with mode 'rb'"
 
 # The position of an open file belongs to whoever reads it, and one file can be in
 # several rows: the same object always gets the same lock.
-_LOCKS = tuple(threading.Lock() for _ in range(64))
+_LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 
 class Unreadable:

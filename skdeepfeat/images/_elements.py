@@ -119,6 +119,8 @@ class ElementSource:
             element = unwrapped(element)
             if is_open_file(element):
                 return read_open_file(element, max_bytes(self._max_pixels))
+            if isinstance(element, memoryview):  # which cannot be pickled
+                return bytes(element)
         except BadImageError as error:
             return Unreadable(error.cause)
         return element

@@ -1,0 +1,255 @@
+"""Encoded images in other wrappings share their rows with files of the same content."""
+
+import base64
+import io
+import pickle
+import tempfile
+import threading
+import urllib.parse
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from skdeepfeat import PretrainedFeatureExtractor
+from skdeepfeat._errors import BadImageError
+from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat.images import make_image_source
+
+
+@pytest.fixture
+def data(rgb, encode):
+    return encode(rgb, "JPEG")
+
+
+@pytest.fixture
+def path(tmp_path, data):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    return str(path)
+
+
+def text_of(data):
+    return base64.b64encode(data).decode()
+
+
+WRAPPINGS = {
+    "base64": text_of,
+    "base64 in lines": lambda data: base64.encodebytes(data).decode(),
+    "data URI": lambda data: f"data:image/jpeg;base64,{text_of(data)}",
+    "data URI without a type": lambda data: f"data:;base64,{text_of(data)}",
+    "data URI without padding": lambda data: "DATA:image/jpeg;BASE64,"
+    + text_of(data).rstrip("="),
+    "data URI in percents": lambda data: "data:image/jpeg,"
+    + urllib.parse.quote_from_bytes(data),
+    "quoted data URI": lambda data: "data:image/jpeg;base64,"
+    + urllib.parse.quote(text_of(data), safe=""),
+    "dict": lambda data: {"bytes": data, "path": None},
+    "dict with a name": lambda data: {"bytes": data, "path": "elsewhere/a.jpg"},
+    "dict of bytes alone": lambda data: {"bytes": data},
+    "BytesIO": io.BytesIO,
+}
+
+
+def one(element, **options):
+    """Return the source, digest and failure of one image among others."""
+    good = np.zeros((2, 2), np.uint8)
+    source = make_image_source([good, element, good], **options)
+    digests, failures = source.digests()
+    assert set(failures) <= {1}
+    return source, digests[1], failures.get(1)
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_wrapped_images_share_the_row_of_the_file(wrapping, data, path):
+    source, digest, failure = one(WRAPPINGS[wrapping](data))
+    assert failure is None
+    assert digest == digest_bytes(data)
+    expected = make_image_source([path]).pixels(0)
+    np.testing.assert_array_equal(source.pixels(1), expected)
+    part = pickle.loads(pickle.dumps(source.part(np.array([1]))))
+    np.testing.assert_array_equal(part.pixels(0), expected)
+
+
+@pytest.mark.parametrize("element", [{"bytes": None, "path": "P"}, {"path": "P"}])
+def test_the_path_in_a_dict(element, data, path):
+    source, digest, _ = one({**element, "path": path})
+    assert digest == digest_bytes(data)
+    assert source.path(1) == source.describe(1) == path
+    assert source.pixels(1).shape == (13, 17, 3)
+
+
+def test_columns_of_hugging_face(data, path):
+    cells = [{"bytes": data, "path": "a.jpg"}, {"bytes": None, "path": path}]
+    for X in (
+        cells,
+        pd.Series(cells),
+        pd.DataFrame({"image": cells}),
+        pl.Series(cells),
+        pl.DataFrame({"image": cells}),
+        np.array(cells, dtype=object),
+    ):
+        digests, failures = make_image_source(X).digests()
+        assert (digests, failures) == ([digest_bytes(data)] * 2, {})
+
+
+# -- A text is a path, or an image
+
+
+def test_a_file_goes_before_base64(tmp_path, data, encode, gray, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = text_of(encode(gray[:2, :2], "BMP"))[:40].replace("/", "A")
+    (tmp_path / name).write_bytes(data)
+    assert one(name)[1] == digest_bytes(data)
+
+
+def test_a_data_uri_is_never_a_path(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data:,abc").write_bytes(data)
+    source, digest, _ = one("data:,abc")
+    assert digest == digest_bytes(b"abc")
+    with pytest.raises(BadImageError, match="not an image"):
+        source.pixels(1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:-3],  # no whole number of bytes
+        lambda text: f"{text[:-8]}****{text[-4:]}",
+        lambda text: text_of(b"no image at all, but a text of some length"),
+        lambda text: text[:20],
+    ],
+)
+def test_what_is_not_base64_is_a_missing_file(change, data):
+    text = change(text_of(data))
+    _, digest, failure = one(text)
+    assert digest is None
+    assert failure.cause == "there is no such file"
+    assert failure.origin.strip("'").startswith(text[:20])
+    assert len(str(failure)) < 300
+
+
+@pytest.mark.parametrize("text", ["A" * 3_000_000, "/9j/" + "*" * 3_000_000])
+def test_a_long_text_is_not_shown(text):
+    source, _, failure = one(text)
+    assert len(str(failure)) < 300
+    assert "neither the path of a file nor an image in base64" in failure.cause
+    assert source.path(1) is None
+    with pytest.raises(BadImageError) as caught:
+        source.pixels(1)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("element", "words"),
+    [
+        ("data:image/png", "no comma"),
+        ("data:image/png;base64,!!!!", "base64 of the data URI is damaged"),
+        ("data:image/png;base64,", "empty (0 bytes)"),
+        ({"file": b"", 1: 2}, "Got the keys ['file', 1]"),
+        ({"bytes": [1, 2]}, "Got list"),
+        ({"bytes": None, "path": None}, "missing value"),
+        ({"bytes": b""}, "empty (0 bytes)"),
+        ({"bytes": None, "path": "no.jpg"}, "there is no such file"),
+    ],
+)
+def test_what_is_wrong_with_a_wrapping(element, words):
+    source, digest, failure = one(element)
+    assert digest is None
+    assert words in failure.cause
+    with pytest.raises(BadImageError) as caught:
+        source.pixels(1)
+    assert words in caught.value.cause
+
+
+def test_large_texts_are_refused_before_they_are_decoded():
+    text = "data:image/png;base64," + "A" * (4 * 2**25)
+    _, _, failure = one(text, max_pixels=1)
+    assert "max_pixels must be raised" in failure.cause
+
+
+# -- Open files
+
+
+def test_the_position_of_an_open_file_stays(path, data):
+    with open(path, "rb") as file:
+        buffer = io.BytesIO(data)
+        file.seek(7), buffer.seek(0, io.SEEK_END)
+        source = make_image_source([file, buffer, buffer])
+        for _ in range(2):
+            assert source.digests() == ([digest_bytes(data)] * 3, {})
+            assert source.pixels(0).shape == source.pixels(1).shape == (13, 17, 3)
+        assert (file.tell(), buffer.tell()) == (7, len(data))
+        assert source.describe(0) == f"open file {path}"
+        part = pickle.loads(pickle.dumps(source.part(np.array([0, 2]))))
+    assert part.digests()[0] == [digest_bytes(data)] * 2
+
+
+def test_one_open_file_in_many_rows_and_threads(data):
+    source = make_image_source([io.BytesIO(data)] * 64)
+    digests, _ = source.digests(n_threads=8)
+    assert set(digests) == {digest_bytes(data)}
+    with ThreadPoolExecutor(8) as pool:
+        shapes = set(pool.map(lambda i: source.pixels(i).shape, range(64)))
+    assert shapes == {(13, 17, 3)}
+
+
+@pytest.mark.parametrize(
+    "make", [tempfile.TemporaryFile, tempfile.SpooledTemporaryFile]
+)
+def test_temporary_files(make, data):
+    with make() as file:
+        file.write(data)
+        assert one(file)[1] == digest_bytes(data)
+
+
+def test_a_file_in_an_archive(tmp_path, data):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jpg", data)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive, archive.open("a.jpg") as file:
+        assert one(file)[1] == digest_bytes(data)
+
+
+class Stream(io.RawIOBase):
+    def readable(self):
+        return True
+
+
+def test_files_that_cannot_be_read(path):
+    with open(path, "rb") as closed:
+        pass
+    assert "it is closed" in one(closed)[2].cause or "closed" in one(closed)[2].cause
+    with open(path, encoding="latin-1") as file:
+        assert "mode 'rb'" in one(file)[2].cause
+    assert "use its read()" in one(Stream())[2].cause
+    source, _, _ = one(closed)
+    part = pickle.loads(pickle.dumps(source.part(np.array([1]))))
+    with pytest.raises(BadImageError, match="closed"):
+        part.pixels(0)
+
+
+def test_a_file_that_changes_meanwhile(data):
+    buffer = io.BytesIO(data)
+    source, _, _ = one(buffer)
+    buffer.getbuffer()[-30:] = bytes(30)
+    with pytest.raises(BadImageError, match="changed while it was being read"):
+        source.pixels(1)
+
+
+def test_a_single_open_file_is_no_collection(data):
+    with pytest.raises(TypeError, match=r"single open file: use \[X\]"):
+        make_image_source(io.BytesIO(data))
+    with pytest.raises(TypeError, match=r"\[X\] if it is one image"):
+        make_image_source({"bytes": data, "path": None})
+
+
+def test_the_extractor_takes_them_all(data, path):
+    X = [path, *(wrap(data) for wrap in WRAPPINGS.values())]
+    rows = PretrainedFeatureExtractor(image_size=32).fit_transform(X)
+    assert rows.shape[0] == len(X)
+    assert (rows == rows[0]).all()
+    assert threading.active_count() < 100

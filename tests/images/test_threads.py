@@ -1,0 +1,118 @@
+"""Threads that nobody waits for, and the bytes that they share."""
+
+import contextlib
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+
+from skdeepfeat.images import ByteBudget, ThreadPool
+from skdeepfeat.images._budget import share_of
+
+TIMEOUT = 60  # seconds, for what never takes so long
+
+
+class TestThreadPool:
+    def test_results_come_in_order(self):
+        with ThreadPool(4, "test") as pool:
+            assert list(pool.map(lambda i: i * i, range(100))) == [
+                i * i for i in range(100)
+            ]
+
+    def test_errors_are_those_of_the_function(self):
+        with ThreadPool(2, "test") as pool:
+            future = pool.submit(lambda: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                future.result(TIMEOUT)
+            assert pool.submit(len, "ab").result(TIMEOUT) == 2
+
+    def test_abandoned_work_is_not_waited_for(self):
+        begun, released, done = (threading.Event() for _ in range(3))
+
+        def work():
+            begun.set()
+            released.wait(TIMEOUT)
+            done.set()
+
+        with ThreadPool(1, "test") as pool:
+            running, waiting = pool.submit(work), pool.submit(work)
+            assert begun.wait(TIMEOUT)
+        assert not done.is_set()
+        for future in (running, waiting):
+            with pytest.raises(CancelledError):
+                future.result(TIMEOUT)
+        with pytest.raises(CancelledError):
+            pool.submit(work)
+        released.set()
+        assert done.wait(TIMEOUT)
+
+    def test_its_threads_keep_no_process_alive(self):
+        with ThreadPool(1, "test") as pool:
+            assert pool.submit(lambda: threading.current_thread().daemon).result(
+                TIMEOUT
+            )
+
+
+class TestByteBudget:
+    def test_bytes_in_use_are_bounded(self):
+        budget, guard = ByteBudget(100), threading.Lock()
+        used, most = [0], [0]
+
+        def work(n_bytes):
+            with budget.share() as share:
+                share.take(n_bytes)
+                with guard:
+                    used[0] += n_bytes
+                    most[0] = max(most[0], used[0])
+                threading.Event().wait(0.001)
+                with guard:
+                    used[0] -= n_bytes
+
+        with ThreadPool(8, "test") as pool:
+            list(pool.map(work, [30, 60, 10, 45] * 20))
+        assert 60 < most[0] <= 100
+
+    def test_more_than_all_of_it_goes_alone(self):
+        budget, alone = ByteBudget(100), []
+
+        def work(n_bytes):
+            with budget.share() as share:
+                share.take(n_bytes)
+                alone.append(budget._used == n_bytes or n_bytes <= 100)
+
+        with ThreadPool(4, "test") as pool:
+            list(pool.map(work, [500, 20, 30, 500] * 10))
+        assert len(alone) == 40 and all(alone)
+
+    def test_those_that_wait_for_more_do_not_block_each_other(self):
+        budget, barrier = ByteBudget(100), threading.Barrier(3)
+
+        def work(_):
+            with budget.share() as share:
+                share.take(30)
+                barrier.wait(TIMEOUT)
+                share.take(80)
+
+        with ThreadPool(3, "test") as pool:
+            list(pool.map(work, range(3)))
+        assert budget._used == 0
+
+    def test_closed_while_waited_for(self):
+        budget, ended = ByteBudget(100), threading.Event()
+
+        def wait():
+            with contextlib.suppress(CancelledError), budget.share() as share:
+                share.take(60)
+            ended.set()
+
+        with budget.share() as share:
+            share.take(60)
+            thread = threading.Thread(target=wait)
+            thread.start()
+            budget.close()
+            assert ended.wait(TIMEOUT)
+            thread.join()
+
+    def test_without_a_budget(self):
+        with share_of(None) as share:
+            assert share is None
