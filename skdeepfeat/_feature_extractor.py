@@ -74,7 +74,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         ``"gem"`` is the generalised mean with p = 3 (Radenović et al. 2019 [3]_),
         ``"mean"`` averages the patch tokens, ``"flatten"`` keeps every position.
 
-    image_size : int, tuple of (int, int) or None, default=None
+    image_size : int, pair of int or None, default=None
         Input size in pixels, (height, width) or the side of a square, in place of
         the one that the weights were trained with. All other preprocessing stays
         that of the weights.
@@ -83,12 +83,13 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         (height, width) or (height, width, channels) of the images that the rows of a
         2-D X hold flattened. None: X is not flat.
 
-    preprocessing : Preprocessing, dict or None, default=None
+    preprocessing : Preprocessing, dict, transform or None, default=None
         For a network of your own and for weights from a file: how images are
-        prepared (the fields of `skdeepfeat.Preprocessing`). None takes what the
-        network carries, else ImageNet's: shorter side 256, centre 224, bilinear,
-        ImageNet's mean and standard deviation. It is an error with named weights,
-        which bring their own.
+        prepared (the fields of `skdeepfeat.Preprocessing`, a configuration of timm,
+        torchvision's ``weights.transforms()``, or a ``Compose`` of Resize, CenterCrop,
+        ToTensor and Normalize). None takes what the network carries, else ImageNet's:
+        shorter side 256, centre 224, bilinear, ImageNet's mean and standard
+        deviation. Named weights bring their own, and another one is an error.
 
     batch_size : int or "auto", default="auto"
         How many images run at once. When the memory of the device does not suffice,
@@ -218,9 +219,13 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         "weights": [str, os.PathLike, WeightsEnum, None],
         "layer": [str, numbers.Integral, list, tuple, None],
         "pooling": [StrOptions(set(POOLINGS))],
-        "image_size": [Interval(numbers.Integral, 1, None, closed="left"), tuple, None],
+        "image_size": [
+            Interval(numbers.Integral, 1, None, closed="left"),
+            "array-like",
+            None,
+        ],
         "image_shape": [tuple, list, None],
-        "preprocessing": [Preprocessing, dict, None],
+        "preprocessing": [Preprocessing, dict, callable, None],
         "batch_size": [
             Interval(numbers.Integral, 1, None, closed="left"),
             StrOptions({"auto"}),

@@ -54,9 +54,13 @@ class BaseFineTune(
     _parameter_constraints: dict = {
         "model": [str, nn.Module],
         "weights": [str, os.PathLike, WeightsEnum, None],
-        "image_size": [Interval(numbers.Integral, 1, None, closed="left"), tuple, None],
+        "image_size": [
+            Interval(numbers.Integral, 1, None, closed="left"),
+            "array-like",
+            None,
+        ],
         "image_shape": [tuple, list, None],
-        "preprocessing": [Preprocessing, dict, None],
+        "preprocessing": [Preprocessing, dict, callable, None],
         "hidden_layer_sizes": ["array-like"],
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "head_epochs": [Interval(numbers.Integral, 0, None, closed="left")],

@@ -34,7 +34,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     weights : str, path-like, torchvision weights or None, default="default"
         As for `PretrainedFeatureExtractor`.
 
-    image_size : int, tuple of (int, int) or None, default=None
+    image_size : int, pair of int or None, default=None
         Input size in pixels, in place of the one that the weights were trained with.
         A smaller one trains faster by the square of the ratio.
 
@@ -42,8 +42,9 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         (height, width) or (height, width, channels) of the images that the rows of a
         2-D X hold flattened. None: X is not flat.
 
-    preprocessing : Preprocessing, dict or None, default=None
-        For a network of your own and for weights from a file.
+    preprocessing : Preprocessing, dict, transform or None, default=None
+        For a network of your own and for weights from a file, as in
+        `PretrainedFeatureExtractor`.
 
     hidden_layer_sizes : array-like of int, default=()
         Units of hidden layers (ReLU) between the neck and the last layer of the new

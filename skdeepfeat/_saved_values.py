@@ -14,8 +14,7 @@ from sklearn.base import is_classifier
 from torch import nn
 
 from ._errors import BadFileError, shortened
-from ._preprocessing import Preprocessing
-from .necks import read_hub_config
+from .necks import read_hub_config, read_preprocessing
 
 __all__ = [
     "ATTRIBUTES",
@@ -61,8 +60,8 @@ def check_estimator(estimator):
     if not re.fullmatch(_DEVICES, str(estimator.device)):
         raise _wrong("the parameter 'device'", estimator.device)
     sides = [estimator.image_size]
-    if isinstance(estimator.preprocessing, Preprocessing):
-        sides += [estimator.preprocessing.crop, estimator.preprocessing.resize]
+    if (geometry := read_preprocessing(estimator.preprocessing)) is not None:
+        sides += [geometry.crop, geometry.resize]
     for size in sides:
         if not _are_sides(size):
             raise _wrong("a size of the images", size)
@@ -72,7 +71,7 @@ def check_estimator(estimator):
 
 
 def _are_sides(size):
-    sides = size if isinstance(size, (tuple, list)) else [size]
+    sides = size if isinstance(size, (tuple, list, np.ndarray)) else [size]
     return size is None or all(_is_int(side, 1, _MAX_SIDE) for side in sides)
 
 

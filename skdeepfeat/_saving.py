@@ -36,6 +36,7 @@ from ._saved_values import (
     check_parameters,
 )
 from ._tensor_file import dump_tensors, parse_tensors
+from .necks import read_preprocessing
 
 __all__ = [
     "load_estimator",
@@ -387,6 +388,8 @@ def _is_channels_last(tensor):
 def _encode_parameter(name, value):
     if name == "model" and isinstance(value, nn.Module):
         return {"module": type(value).__name__}
+    if name == "preprocessing" and callable(value):
+        value = read_preprocessing(value)
     try:
         return _encode(value)
     except TypeError as error:

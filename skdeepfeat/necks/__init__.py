@@ -9,6 +9,7 @@ from ._hub_config import read_hub_config
 from ._list import list_layers
 from ._names import list_models
 from ._neck import Neck, resolve_neck
+from ._parameters import read_preprocessing
 from ._pooling import POOLINGS
 from ._runtimes import RUNTIMES
 
@@ -20,5 +21,6 @@ __all__ = [
     "list_layers",
     "list_models",
     "read_hub_config",
+    "read_preprocessing",
     "resolve_neck",
 ]

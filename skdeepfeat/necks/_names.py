@@ -9,6 +9,7 @@ from . import _embedded, _module, _timm, _torchvision
 from ._messages import choice_error
 from ._offline import explain_downloads
 from ._parameters import read_image_size, read_preprocessing, read_weights
+from ._weights import FileWeights, RandomWeights
 
 __all__ = ["list_models", "make_spec"]
 
@@ -31,7 +32,7 @@ def make_spec(
     model : str or Module
     weights : str, PathLike, WeightsEnum or None
     image_size : int, pair of ints or None
-    preprocessing : Preprocessing, dict, torchvision preset or None
+    preprocessing : Preprocessing, dict, transform or None
     random_state : int
     needs_weights : bool, default=True
         Whether a weights file must be there.
@@ -53,18 +54,29 @@ def make_spec(
     """
     size = read_image_size(image_size)
     if isinstance(model, nn.Module):
-        own = read_preprocessing(preprocessing, None)
+        own = read_preprocessing(preprocessing)
         return _module.make_spec(model, weights, size, own)
     if not isinstance(model, str):
         wanted = "a name that list_models shows, or a torch.nn.Module"
         raise choice_error("model", wanted, model, error=TypeError)
     weights = read_weights(weights, random_state, needs_weights)
-    own = read_preprocessing(preprocessing, weights)
+    own = read_preprocessing(preprocessing)
+    is_named = not isinstance(weights, (FileWeights, RandomWeights))
     make, name = _find(model)
     if hub_config is not None and make is _timm.make_hub_spec:
         make = functools.partial(make, hub_config=hub_config)
     with explain_downloads():
-        return make(name, weights, size, own)
+        spec = make(name, weights, size, None if is_named else own)
+    if is_named and own is not None:
+        wanted = own.with_crop(size) if size else own
+        if wanted != spec.preprocessing:
+            raise choice_error(
+                "preprocessing",
+                "None with named weights, which bring theirs ('image_size' changes the "
+                "size)",
+                preprocessing,
+            )
+    return spec
 
 
 def _find(model):

@@ -558,7 +558,7 @@ def resolve_neck(
         token where there is one, and averages the patches' tokens where not.
     image_size : int, (int, int) or None, default=None
         Pixels, instead of the weights' own size.
-    preprocessing : Preprocessing, dict, torchvision preset or None, default=None
+    preprocessing : Preprocessing, dict, transform or None, default=None
         For modules, weights files and random weights.
     random_state : int, default=0
         The seed for ``weights=None``.

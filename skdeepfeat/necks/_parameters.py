@@ -4,13 +4,14 @@ import dataclasses
 import numbers
 import os
 
+import numpy as np
 from torchvision.models import WeightsEnum
 
 from .._errors import WeightsNotFoundError, did_you_mean
 from .._preprocessing import Preprocessing
 from ._messages import choice_error
 from ._timm import preprocessing_from_config
-from ._torchvision import preprocessing_from_preset
+from ._transforms import is_transform, preprocessing_from_transform
 from ._weights import FileWeights, RandomWeights
 
 __all__ = ["read_image_size", "read_preprocessing", "read_weights"]
@@ -91,7 +92,8 @@ def read_image_size(image_size):
     """
     if image_size is None:
         return None
-    pair = image_size if isinstance(image_size, (tuple, list)) else [image_size] * 2
+    is_pair = isinstance(image_size, (tuple, list, np.ndarray))
+    pair = list(image_size) if is_pair else [image_size] * 2
     wanted = "a number of pixels, (height, width) or None"
     if len(pair) != 2:
         raise choice_error("image_size", wanted, image_size)
@@ -103,15 +105,13 @@ def read_image_size(image_size):
     return int(pair[0]), int(pair[1])
 
 
-def read_preprocessing(preprocessing, weights):
+def read_preprocessing(preprocessing):
     """Return the `preprocessing` parameter as a `Preprocessing`, or None.
 
     Parameters
     ----------
-    preprocessing : None, Preprocessing, dict or torchvision preset
+    preprocessing : None, Preprocessing, dict or transform
         A dict holds fields of `Preprocessing`, or timm's keys.
-    weights : str, WeightsEnum, FileWeights or RandomWeights or None
-        None for a module, which may have any.
 
     Returns
     -------
@@ -119,22 +119,15 @@ def read_preprocessing(preprocessing, weights):
     """
     if preprocessing is None:
         return None
-    if weights is not None and not isinstance(weights, (FileWeights, RandomWeights)):
-        raise choice_error(
-            "preprocessing",
-            "None with named weights, which bring theirs ('image_size' changes the "
-            "size)",
-            preprocessing,
-        )
     if isinstance(preprocessing, Preprocessing):
         return preprocessing
-    if hasattr(preprocessing, "crop_size") and hasattr(preprocessing, "resize_size"):
-        return preprocessing_from_preset(preprocessing)
+    if is_transform(preprocessing):
+        return preprocessing_from_transform(preprocessing)
     if not isinstance(preprocessing, dict):
         raise choice_error(
             "preprocessing",
-            f"None, a dict with {', '.join(_FIELDS)}, a timm configuration or "
-            "torchvision's weights.transforms()",
+            f"None, a dict with {', '.join(_FIELDS)}, a timm configuration, "
+            "torchvision's weights.transforms() or a Compose of transforms",
             preprocessing,
             error=TypeError,
         )

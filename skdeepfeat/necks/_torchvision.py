@@ -8,14 +8,14 @@ import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from .._preprocessing import Preprocessing
 from ._download import UrlWeights
 from ._install import install_state_dict, taken_for
 from ._messages import choice_error
 from ._spec import NetworkSpec
+from ._transforms import preprocessing_from_transform
 from ._weights import RandomWeights
 
-__all__ = ["list_names", "make_spec", "names_of_files", "preprocessing_from_preset"]
+__all__ = ["list_names", "make_spec", "names_of_files"]
 
 # These two are built with a head for training and with the weights' own input scaling
 # (torchvision sets `transform_input` whenever it loads weights into them).
@@ -68,7 +68,7 @@ def make_spec(name, weights, image_size, preprocessing):
     if isinstance(weights, (str, WeightsEnum)):
         member = _find_member(name, weights)
         weights = UrlWeights(member.url, member.name, sha256_in_name=True)
-    own = preprocessing or preprocessing_from_preset(member.transforms())
+    own = preprocessing or preprocessing_from_transform(member.transforms())
     wanted = own.with_crop(image_size) if image_size else own
     options = _builder_options(name, member, weights, wanted.crop)
     is_random = isinstance(weights, RandomWeights)
@@ -157,26 +157,3 @@ def _head(network):
     """Return the name of the classifier: the last linear layer, or SqueezeNet's."""
     names = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
     return names[-1] if names else "classifier.1"
-
-
-def preprocessing_from_preset(preset):
-    """Return the `Preprocessing` that a torchvision preset for classification does.
-
-    Parameters
-    ----------
-    preset : torchvision.transforms._presets.ImageClassification
-        What ``weights.transforms()`` returns.
-
-    Returns
-    -------
-    Preprocessing
-    """
-    crop = tuple(preset.crop_size) * (2 if len(preset.crop_size) == 1 else 1)
-    resize = tuple(preset.resize_size)
-    return Preprocessing(
-        resize=resize[0] if len(resize) == 1 else resize,
-        crop=crop,
-        interpolation=preset.interpolation.value,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-    )

@@ -3,11 +3,18 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
+from PIL import Image
+from sklearn.base import clone
+from torch import nn
+from torchvision import transforms as v1
+from torchvision.transforms import _presets, v2
 
+from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
 from skdeepfeat._preprocessing import Preprocessing
 from skdeepfeat.necks import resolve_neck
 from skdeepfeat.necks._timm import preprocessing_from_config
@@ -116,6 +123,117 @@ def test_forms_of_the_parameter(given):
 def test_forms_it_does_not_have(given, error, pattern):
     with pytest.raises(error, match=pattern):
         resolve_neck("resnet18", weights=None, preprocessing=given)
+
+
+MEAN, STD = (0.1, 0.2, 0.3), (0.3, 0.4, 0.5)
+V1 = [v1.Resize(40), v1.CenterCrop(32), v1.ToTensor(), v1.Normalize(MEAN, STD)]
+TRANSFORMS = {
+    "preset": _presets.ImageClassification(
+        crop_size=32, resize_size=40, mean=MEAN, std=STD
+    ),
+    "v1": v1.Compose(V1),
+    "nested": v1.Compose([v1.Compose(V1[:2]), nn.Identity(), *V1[2:]]),
+    "bicubic": v1.Compose([v1.Resize([40, 48], v1.InterpolationMode.BICUBIC), *V1[1:]]),
+    "squash": v1.Compose([v1.Resize((32, 36)), *V1[2:]]),
+    "small": v1.Compose([v1.Resize(20), *V1[1:]]),
+    "not normalised": v1.Compose(V1[:3]),
+    "v2": v2.Compose(
+        [
+            v2.RGB(), v2.Resize(40), v2.CenterCrop((32, 32)), v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD),
+        ]
+    ),
+    "255": v2.Compose(
+        [
+            *V1[:2], v2.PILToTensor(), v2.ToDtype(torch.float32),
+            v2.Normalize([m * 255 for m in MEAN], [s * 255 for s in STD]),
+        ]
+    ),
+    **{
+        f"timm {mode}": timm.data.create_transform(
+            32, crop_mode=mode, crop_pct=0.9, mean=MEAN, std=STD
+        )
+        for mode in ("center", "squash", "border")
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_are_read_exactly(name):
+    """The pixels that a network sees are those of the transform itself."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((70, 50))
+    extractor = PretrainedFeatureExtractor(
+        nn.Conv2d(3, 4, 1),
+        preprocessing=TRANSFORMS[name],
+        cache=None,
+        device="cpu",
+        runtime="torch",
+        layer="output",
+        pooling="flatten",
+    )
+    network = extractor.model
+    wanted = network(TRANSFORMS[name](image)[None]).flatten(1).detach().numpy()
+    found = clone(extractor).fit_transform([image])
+    # One level of 255, as resizing is torch's.
+    np.testing.assert_allclose(found, wanted, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("transform", "pattern"),
+    [
+        (
+            v1.Compose([*V1[:2], v1.RandomHorizontalFlip(), *V1[2:]]),
+            "RandomHorizontalF",
+        ),
+        (v1.Compose([v1.RandomResizedCrop(32), *V1[2:]]), "RandomResizedCrop"),
+        (v1.Compose([*V1[:2], v1.Grayscale(3), *V1[2:]]), "Grayscale"),
+        (v1.Compose([*V1[:3], v1.Lambda(abs), V1[3]]), "Lambda"),
+        (v1.Compose([V1[1], V1[0], *V1[2:]]), "CenterCrop"),
+        (v1.Compose([V1[0], *V1[2:]]), "one size"),
+        (v1.Compose(V1[1:]), "CenterCrop"),
+        (v1.Compose(V1[:2]), "numbers from 0 to 1"),
+        (v1.Compose([*V1, V1[3]]), "Normalize"),
+        (v1.Compose([*V1[:3], v1.Normalize([0.5] * 4, [0.5] * 4)]), "Normalize"),
+        (v1.Compose([v1.Resize(40, max_size=60), *V1[1:]]), "Resize"),
+        (v1.Compose([V1[2], v1.Resize(40, antialias=False), V1[1]]), "Resize"),
+        (v1.Compose([abs]), "abs"),
+        (v1.Compose([]), "one size"),
+        (timm.data.create_transform(32, is_training=True), "Random"),
+    ],
+)
+def test_transforms_that_cannot_be_expressed(transform, pattern):
+    with pytest.raises(ValueError, match=f"'preprocessing' .*{pattern}") as error:
+        resolve_neck(nn.Conv2d(3, 4, 3), preprocessing=transform)
+    assert len(str(error.value)) < 500
+
+
+def test_other_presets_are_refused():
+    video = _presets.VideoClassification(crop_size=(32, 32), resize_size=(40,))
+    for other in (video, _presets.SemanticSegmentation(resize_size=32)):
+        with pytest.raises(TypeError, match="'preprocessing' .*Compose"):
+            resolve_neck(nn.Conv2d(3, 4, 3), preprocessing=other)
+
+
+def test_named_weights_take_their_own():
+    weights = torchvision.models.ResNet18_Weights.DEFAULT
+    plain = resolve_neck("resnet18", image_size=64).preprocessing
+    given = resolve_neck(
+        "resnet18", weights=weights, preprocessing=weights.transforms(), image_size=64
+    )
+    assert given.preprocessing == plain
+    with pytest.raises(ValueError, match="'preprocessing' .*None with named weights"):
+        resolve_neck("resnet18", preprocessing=GIVEN)
+
+
+@pytest.mark.parametrize("size", [[32, 40], (32, 40), np.array([32, 40])])
+def test_pairs_of_any_kind(size):
+    extractor = PretrainedFeatureExtractor(image_size=size, cache=None, device="cpu")
+    assert extractor.fit(["x"]).get_feature_names_out().shape == (1280,)
+    assert clone(extractor)._resolve_neck().preprocessing.crop == (32, 40)
+    classifier = FineTuneClassifier(image_size=size)
+    classifier._validate_params()
+    assert classifier._resolve_neck().preprocessing.crop == (32, 40)
 
 
 def test_a_modules_own_configuration_is_used():
