@@ -406,17 +406,17 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         """Learn number and scale of the targets: those of any scale learn alike."""
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        self._y_ndim = y.ndim
         rows = y.reshape(len(y), -1)[weight > 0]
         with np.errstate(over="ignore", invalid="ignore"):
-            self._y_mean, scale = rows.mean(axis=0), rows.std(axis=0)
+            mean, scale = rows.mean(axis=0), rows.std(axis=0)
         if not np.isfinite(scale).all():
             raise ValueError(
                 "y must hold targets whose variance is a finite float64. Got values "
                 f"from {rows.min():g} to {rows.max():g}. Divide y by a constant."
             )
         # What is left of equal targets is rounding.
-        constant = scale <= 10 * np.finfo(float).eps * np.abs(self._y_mean)
+        constant = scale <= 10 * np.finfo(float).eps * np.abs(mean)
+        self._y_ndim, self._y_mean = y.ndim, mean
         self._y_scale = np.where(constant, 1.0, scale)
 
     def _encode(self, y):
