@@ -168,7 +168,8 @@ class FeatureCache(_RowCache):
     path : str or path-like, default=None
         A directory, made at first use. None is the environment variable
         ``SKDEEPFEAT_CACHE_DIR`` or else the platform's user cache directory, looked
-        up at each use. It should be on a local disk: SQLite's write-ahead log
+        up at each use. The platform's directory is readable for the user only; others
+        follow the umask. It should be on a local disk: SQLite's write-ahead log
         needs memory shared by all who use the file, which network file systems (NFS,
         SMB) do not give to several machines.
     max_size : int, str or None, default="10 GB"

@@ -81,7 +81,7 @@ class MappingCache(_RowCache):
             Entries(self.mapping, self.n_threads),
             local.file_memo(),
             local.place(),
-            MappingFaults(quiet),
+            MappingFaults(quiet, self.mapping),
         )
 
     def info(self):

@@ -9,11 +9,12 @@ does not fit.
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 
 from .._filestat import FileStat
 from .._plain_file import open_plain
+from .._printable import redacted
 from .._threads import others_wait
 from . import _variants
 from ._faults import Faults, StoreUnavailable
@@ -42,7 +43,22 @@ _TURN = "last-turn"
 
 
 class MappingFaults(Faults):
-    """What is said of a mapping; see `Faults`."""
+    """What is said of a mapping; see `Faults`.
+
+    Parameters
+    ----------
+    quiet : bool
+    mapping : MutableMapping
+        The values of its file system's options are not shown.
+    """
+
+    def __init__(self, quiet: bool, mapping: MutableMapping):
+        super().__init__(quiet)
+        file_system = getattr(mapping, "fs", None)
+        self._secrets = getattr(file_system, "storage_options", {})
+
+    def _warn(self, kind: str, message: str, cause: str | None = None) -> None:
+        super()._warn(kind, redacted(message, self._secrets), cause)
 
     def unusable(self, path: str, cause: object) -> None:
         """Say that rows can not be read or kept."""

@@ -309,9 +309,9 @@ def _path_beside(output):
     if output.endswith(".parquet"):
         return None
     beside = f"{output}.images.csv"
-    if os.path.isdir(beside):
+    if os.path.exists(beside) and not os.path.isfile(beside):
         raise click.ClickException(
-            f"{beside!r} is a folder, where the table of paths must go: remove it, or "
+            f"{beside!r} is no file, where the table of paths must go: remove it, or "
             "choose another --output."
         )
     return beside

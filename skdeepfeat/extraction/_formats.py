@@ -58,14 +58,15 @@ class Parquet:
 
     def is_in_the_way(self, path):
         """Return whether what is there, if anything, is not to be replaced."""
-        return path.is_dir()
+        return path.exists() and not path.is_file()
 
     def read_record(self, path):
         """Return what `assemble` noted in a file, None if it is not one of ours."""
         try:
             metadata = self._parquet.read_schema(path).metadata or {}
             return json.loads(metadata[_KEY.encode()])
-        except (OSError, ValueError, KeyError):  # ArrowInvalid is a ValueError
+        # ArrowInvalid is a ValueError.
+        except (OSError, ValueError, KeyError, RecursionError):
             return None
 
     def assemble(self, partial, names, images, record):
@@ -140,8 +141,9 @@ class Npy:
     def is_in_the_way(self, path):
         """Return whether what is there, if anything, is not to be replaced."""
         notes = _notes(path)
-        return path.is_dir() or (
-            notes.exists() and not isinstance(_read_notes(notes).get("job"), dict)
+        return (path.exists() and not path.is_file()) or (
+            os.path.lexists(notes)
+            and not isinstance(_read_notes(notes).get("job"), dict)
         )
 
     def read_record(self, path):
@@ -241,8 +243,9 @@ def _notes(path):
 
 def _read_notes(path):
     try:
-        notes = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with open_plain(path) as file:
+            notes = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) else {}
 

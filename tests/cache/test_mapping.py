@@ -458,3 +458,20 @@ def test_digests_of_files_stay_on_this_machine(mapping):
     assert MappingCache({}).file_memo().lookup([stat]) == [key_of(0)]
     assert FeatureCache().file_memo().lookup([stat]) == [key_of(0)]
     assert not [name for name in mapping if name]
+
+
+def test_the_options_of_a_file_system_are_not_shown():
+    class FileSystem:
+        storage_options = {"client_kwargs": {"key": "HUSH-HUSH"}}
+
+    class Refusing(dict):
+        fs, root = FileSystem(), "https://me:HUSH-HUSH@host/rows?sig=HUSH-HUSH"
+
+        def __getitem__(self, name):
+            raise OSError("HUSH-HUSH may not read \x1b[31m")
+
+    cache = MappingCache(Refusing())
+    with pytest.warns(CacheWarning) as caught:
+        Nets({"a": 3}).check_fetch(cache, range(3))
+    shown = repr(cache) + "".join(str(each.message) for each in caught)
+    assert "HUSH" not in shown and "\x1b" not in shown

@@ -349,6 +349,13 @@ def test_a_pipe_does_not_hang(extractor, X, tmp_path):
     assert Partial.job_in(folder) is None
 
 
+@pytest.mark.parametrize("name", ["features.npy", "features.npy.json", "f.parquet"])
+def test_pipes_in_the_place_of_files_do_not_hang(extractor, X, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FileExistsError):
+        extractor.extract_to(X, tmp_path / name.removesuffix(".json"))
+
+
 def test_the_users_own_links_are_followed(extractor, X, tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
