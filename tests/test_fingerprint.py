@@ -1,7 +1,6 @@
 """Digests: equal exactly where the content is equal, in every process."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 

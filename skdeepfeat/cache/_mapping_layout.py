@@ -35,7 +35,9 @@ PREFIX = "skdeepfeat-v1"
 
 _MAGIC = b"skdf"
 _HEADER = struct.Struct("<4sI")
-_NAME = re.compile(rf"{PREFIX}/([0-9a-f]{{64}})/(?:([0-9a-f]{{64}})|namespace\.json|variants)")
+_NAME = re.compile(
+    rf"{PREFIX}/([0-9a-f]{{64}})/(?:([0-9a-f]{{64}})|namespace\.json|variants)"
+)
 
 
 def row_name(namespace_key: str, key: bytes) -> str:

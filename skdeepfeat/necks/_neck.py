@@ -339,7 +339,9 @@ class Neck:
         -------
         bool
         """
-        return self._compiled(runtime, torch.device(device), precision, False) is not None
+        return (
+            self._compiled(runtime, torch.device(device), precision, False) is not None
+        )
 
     def trainable(self):
         """Return the network up to the neck as a module with weights of its own.

@@ -72,7 +72,9 @@ def _texture(height, width):
     total = np.zeros((height, width, 3), np.int64)
     weight, n = 128, 2
     while weight >= 4:
-        total += weight * _smooth(_noise(f"octave {n}", (n + 1, n + 1, 3)), height, width)
+        total += weight * _smooth(
+            _noise(f"octave {n}", (n + 1, n + 1, 3)), height, width
+        )
         weight, n = weight // 2, 2 * n
     total //= 256
     y, x = np.mgrid[:height, :width]

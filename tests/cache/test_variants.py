@@ -5,8 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from skdeepfeat.cache import FeatureCache, MappingCache, Namespace, NoCache
-from skdeepfeat.cache import _variants
+from skdeepfeat.cache import FeatureCache, MappingCache, Namespace, NoCache, _variants
 from skdeepfeat.cache._store import Store
 
 PLACE = Namespace({"net": "own"}, "own, neck, float32")

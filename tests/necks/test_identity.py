@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from blake3 import blake3
-from tests.support.networks import fix_weights
 from torch import nn
 
 from skdeepfeat.necks import _identity, resolve_neck
 from skdeepfeat.necks._identity import digest_tensors
 from skdeepfeat.necks._probe_images import probe_images
+from tests.support.networks import fix_weights
 
 CPU = torch.device("cpu")
 HELPERS = types.SimpleNamespace(scale=lambda x: x * 1.0)
@@ -184,9 +184,9 @@ class NoTensors(nn.Module):
 
 class NaNOnFlatImages(nn.Module):
     def forward(self, x):
-        return (x / (x.std((2, 3), keepdim=True) > 0.1)).mean((2, 3)) * torch.nan_to_num(
-            x.amax((2, 3)), nan=0.0
-        )
+        return (x / (x.std((2, 3), keepdim=True) > 0.1)).mean(
+            (2, 3)
+        ) * torch.nan_to_num(x.amax((2, 3)), nan=0.0)
 
 
 def exported():
