@@ -157,7 +157,7 @@ def with_odd_buffers():
         "sparse": torch.eye(3).to_sparse(),
         "csr": torch.eye(3).to_sparse_csr(),
         "complex": torch.ones(2, dtype=torch.complex64).conj(),
-        "bfloat16": torch.ones(2, dtype=torch.bfloat16),
+        "low": torch.ones(2, dtype=torch.bfloat16),
         "empty": torch.empty(0),
         "scalar": torch.tensor(1),
         "meta": torch.empty(2, device="meta"),
