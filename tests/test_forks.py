@@ -58,10 +58,12 @@ def new():
 
 
 def in_child(work):
+    # Its own thread would not be in the child.
+    faulthandler.cancel_dump_traceback_later()
     child = os.fork()
     if not child:
         # A safety net: whatever hangs says where.
-        faulthandler.dump_traceback_later(100, exit=True)
+        faulthandler.dump_traceback_later(300, exit=True)
         status = 1
         with contextlib.suppress(BaseException):
             try:

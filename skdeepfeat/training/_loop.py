@@ -133,6 +133,8 @@ class TrainingRun:
         self.interrupted = False
         self.checkpoint_error = None
         self._stream = None
+        # The weights before the last epoch, until a step has proven those after it.
+        self._earlier = None
         # A batch may be larger by one; see `_batches`.
         self._largest_fit = settings.batch_size + 1
         enabled = settings.precision == "float16" and device.type == "cuda"
@@ -245,8 +247,14 @@ class TrainingRun:
             train_loss = self._run_epoch(data)
             self._finish_epoch(train_loss, validate, time.perf_counter() - start)
         except TrainingDivergedError:
+            if self._earlier is not None and validate is None:
+                good = self._earlier
+                self.epoch -= 1
+                self.history.pop()
             self.load(good)
             raise
+        # The weights that an epoch leaves are proven by the loss of the next step.
+        self._earlier = good
 
     def _run_epoch(self, data):
         n = len(data)
@@ -258,6 +266,7 @@ class TrainingRun:
         for step, rows in enumerate(batches):
             self._set_rate(self.epoch * n_steps + step, n_steps)
             total += self._step(data, rows, rng, step) * len(rows)
+            self._earlier = None
         if not self._has_finite_weights():
             # A finite loss can have a gradient that is not, as sqrt has at 0.
             self._diverged(n_steps - 1, "a number, but the weights were not")
