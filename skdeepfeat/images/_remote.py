@@ -15,6 +15,7 @@ from typing import Any
 from skdeepfeat._errors import BadImageError, did_you_mean
 from skdeepfeat._fingerprint import digest_bytes
 from skdeepfeat._optional import import_optional
+from skdeepfeat._shown import shown, shown_path
 
 from ._cells import read_until
 from ._files import FileMemo, Remembering, absolute_path, ignore, working_folder
@@ -185,7 +186,7 @@ class RemoteFiles:
                 if named != address:
                     error = BadImageError(
                         f"its file system cannot be used, for the reason given for "
-                        f"{named}"
+                        f"{shown_path(named)}"
                     )
                 results[address] = error
 
@@ -278,7 +279,7 @@ class RemoteFiles:
     def _place(self, address):
         """Return the `RemotePlace` of an address; raise what is wrong with it."""
         fsspec = import_optional(
-            "fsspec", extra="remote", purpose=f"Reading {address!r}"
+            "fsspec", extra="remote", purpose=f"Reading {shown(address)}"
         )
         address = _absolute(address, self._folder)
         with self._lock:
