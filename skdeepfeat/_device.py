@@ -55,7 +55,7 @@ def resolve_device(device):
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"The 'device' parameter must be 'auto' or the name of a torch device. "
-            f"Got {device!r} instead. Usable here: {', '.join(usable)}."
+            f"Got {device!r:.80} instead. Usable here: {', '.join(usable)}."
         ) from error
     if resolved.type not in usable or _index_is_beyond(resolved):
         raise ValueError(
@@ -88,7 +88,7 @@ def resolve_devices(devices):
     if not resolved or len(set(resolved)) < len(resolved):
         raise ValueError(
             "The 'device' parameter must be a device or a list of different ones, at "
-            f"least one. Got {devices!r} instead."
+            f"least one. Got {devices!r:.80} instead."
         )
     return resolved
 

@@ -14,7 +14,6 @@ __all__ = [
     "TrainingDivergedError",
     "WeightsNotFoundError",
     "did_you_mean",
-    "shortened",
 ]
 
 
@@ -173,9 +172,3 @@ def did_you_mean(name, candidates, n=3):
     if not near:
         return ""
     return f" Did you mean {' or '.join(repr(by_folded[key]) for key in near)}?"
-
-
-def shortened(value, length=80):
-    """Return the text of a value, cut to a number of characters."""
-    text = repr(value)
-    return text if len(text) <= length else f"{text[: length - 4]} ..."

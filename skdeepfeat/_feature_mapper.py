@@ -9,6 +9,7 @@ from PIL import Image
 from ._errors import did_you_mean
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._forks import survives_fork
+from ._shown import shown
 
 __all__ = ["FeatureMapper"]
 
@@ -94,12 +95,12 @@ class FeatureMapper:
             if not isinstance(value, str):
                 raise TypeError(
                     f"The {name!r} parameter of FeatureMapper must be a str. "
-                    f"Got {value!r} instead."
+                    f"Got {shown(value)} instead."
                 )
         if not isinstance(keep_columns, (bool, np.bool_)):
             raise TypeError(
                 "The 'keep_columns' parameter of FeatureMapper must be a bool. "
-                f"Got {keep_columns!r} instead."
+                f"Got {shown(keep_columns)} instead."
             )
         self.image_column = image_column
         self.feature_column = feature_column
@@ -134,14 +135,15 @@ class FeatureMapper:
             hint = did_you_mean(self.image_column, columns)
             raise ValueError(
                 "The 'image_column' parameter of FeatureMapper must be one of the "
-                f"columns {columns}. Got {self.image_column!r} instead.{hint}"
+                f"columns {columns}. Got {shown(self.image_column)} instead.{hint}"
             )
         column = batch[self.image_column]
         # Letter by letter or byte by byte it could be taken for a column.
         if column is None or isinstance(column, _ONE_IMAGE):
             raise TypeError(
                 f"FeatureMapper takes batches, not single rows: {_WAY_OUT}. Got one "
-                f"{type(column).__name__} in place of the column {self.image_column!r}."
+                f"{type(column).__name__} in place of the column "
+                f"{shown(self.image_column)}."
             )
         images = _images_of(column)
         return _with_column(
@@ -162,7 +164,7 @@ class FeatureMapper:
 
     def __repr__(self):
         return (
-            f"FeatureMapper({self.image_column!r}, {self.feature_column!r}, "
+            f"FeatureMapper({shown(self.image_column)}, {self.feature_column!r}, "
             f"{self._extractor!r})"
         )
 

@@ -26,6 +26,7 @@ from ._onnx import export_network
 from ._phases import apply_head, begin_fit
 from ._preprocessing import Preprocessing
 from ._saving import load_estimator, pack_fitted, save_estimator, unpack_fitted
+from ._shown import shown
 from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
 from .cache import FeatureCache, MappingCache, open_cache
 from .extraction import (
@@ -155,7 +156,7 @@ class BaseFineTune(
             raise ValueError(
                 f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must "
                 "hold integers from 1 on, one for each hidden layer. Got "
-                f"{sizes!r} instead."
+                f"{shown(sizes)} instead."
             )
 
     def _check_images(self, X, *, reset):

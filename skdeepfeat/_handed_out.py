@@ -7,9 +7,11 @@ HTML, that a value is not to be shown.
 
 from collections.abc import Mapping, MutableMapping
 
+from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
 from ._forks import survives_fork
+from ._shown import shown
 from .cache import MappingCache
 from .necks import copy_module
 
@@ -75,3 +77,22 @@ class HandsOutParameters:
         if isinstance(cache, MutableMapping):
             params["cache"] = MappingCache(cache)
         return params
+
+    def _validate_params(self):
+        """Check the parameters as scikit-learn does, but do not show all of a value."""
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            raise InvalidParameterError(_with_short_value(str(error), self)) from None
+
+
+def _with_short_value(text, estimator):
+    """Return the message about a parameter with its value cut, or left out."""
+    wanted, got, _ = text.partition(" Got ")
+    name = wanted.removeprefix("The '").partition("'")[0]
+    if not got or not hasattr(estimator, name):
+        return text
+    value = getattr(estimator, name)
+    if name == "storage_options":  # there may be a password among its values
+        return f"{wanted} Got an object of type {type(value).__name__} instead."
+    return f"{wanted} Got {shown(value)} instead."

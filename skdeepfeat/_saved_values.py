@@ -13,7 +13,8 @@ import pandas as pd
 from sklearn.base import is_classifier
 from torch import nn
 
-from ._errors import BadFileError, shortened
+from ._errors import BadFileError
+from ._shown import shown
 from .necks import read_hub_config, read_preprocessing
 
 __all__ = [
@@ -41,7 +42,7 @@ def check_parameters(cls, parameters):
     """
     unknown = sorted(parameters.keys() - set(cls._get_param_names()))
     if unknown:
-        raise BadFileError(f"{cls.__name__} has no parameters {shortened(unknown)}.")
+        raise BadFileError(f"{cls.__name__} has no parameters {shown(unknown)}.")
     taken = {k: v for k, v in parameters.items() if k not in NOT_SAVED}
     default = cls().max_pixels
     if taken.get("max_pixels") is None or taken["max_pixels"] > default:
@@ -84,7 +85,7 @@ def check_attributes(estimator, attributes):
     """
     for name, value in attributes.items():
         if name not in ATTRIBUTES:
-            raise BadFileError(f"it has {shortened(name)}, which no fit sets.")
+            raise BadFileError(f"it has {shown(name)}, which no fit sets.")
         if not ATTRIBUTES[name](value):
             raise _wrong(f"the attribute {name!r}", value)
     needed = {"n_features_in_", "history_", "n_epochs_", "_n_features_out"}
@@ -102,7 +103,7 @@ def check_attributes(estimator, attributes):
     known = config is not None and model.partition(":")[2] == config.get("repository")
     if re.match("hf[-_]hub:", model) and not known:
         raise BadFileError(
-            f"it names {shortened(model)} without saying what that network is, and "
+            f"it names {shown(model)} without saying what that network is, and "
             "loading opens no connection."
         )
     return found
@@ -127,7 +128,7 @@ def check_outputs(estimator):
 
 
 def _wrong(what, value):
-    return BadFileError(f"it has {what} {shortened(value)}, which no fit gives.")
+    return BadFileError(f"it has {what} {shown(value)}, which no fit gives.")
 
 
 def _is_int(value, low, high):

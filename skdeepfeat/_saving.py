@@ -24,7 +24,7 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_weight
 
 from ._atomic_file import write_atomically
-from ._errors import BadFileError, WeightsNotFoundError, shortened
+from ._errors import BadFileError, WeightsNotFoundError
 from ._preprocessing import Preprocessing
 from ._random import seeded
 from ._saved_values import (
@@ -35,6 +35,7 @@ from ._saved_values import (
     check_outputs,
     check_parameters,
 )
+from ._shown import shown
 from ._tensor_file import dump_tensors, parse_tensors
 from .necks import read_preprocessing
 
@@ -165,7 +166,7 @@ def _checked_model(described, model):
         if model is not None:
             raise ValueError(
                 "The 'model' parameter of load must be None: the file names its "
-                f"network, {shortened(described)}. Got {type(model).__name__} instead."
+                f"network, {shown(described)}. Got {type(model).__name__} instead."
             )
         return None
     if not isinstance(model, nn.Module):
@@ -265,7 +266,7 @@ def _head_layer(described):
     kind, sizes = described
     make, names = _HEAD_LAYERS[kind]
     if sizes.keys() != set(names):
-        raise BadFileError(f"its head has a {kind} of {shortened(sorted(sizes))}.")
+        raise BadFileError(f"its head has a {kind} of {shown(sorted(sizes))}.")
     with torch.device("meta"):
         return make(**sizes)
 
@@ -311,7 +312,7 @@ def _check_tensors(network, tensors):
         raise BadFileError(
             f"its tensors are not those of this {type(network).__name__}; "
             f"{len(differing)} are missing or differ in shape, the first is "
-            f"{shortened(differing[0])}. Load it with the same 'model' and the same "
+            f"{shown(differing[0])}. Load it with the same 'model' and the same "
             "versions of torchvision and timm."
         )
     return own
@@ -361,7 +362,7 @@ def _parse(content):
     if type(newest) is not int or newest > _FORMAT:
         raise BadFileError(
             f"it was written by the newer skdeepfeat {header.get('version')!s:.80} "
-            f"(format {shortened(newest)}). Update skdeepfeat."
+            f"(format {shown(newest)}). Update skdeepfeat."
         )
     for name in header["channels_last"]:
         there = torch.empty_like(tensors[name], memory_format=torch.channels_last)
@@ -431,7 +432,7 @@ def _decode(value):
         return value
     [(name, content)] = value.items()
     if name not in _CODECS:
-        raise BadFileError(f"it holds a value of the unknown type {shortened(name)}.")
+        raise BadFileError(f"it holds a value of the unknown type {shown(name)}.")
     return _CODECS[name][2](content)
 
 
@@ -444,7 +445,7 @@ def _decode_named(values):
             raise
         except Exception as error:
             raise BadFileError(
-                f"its {shortened(name)} cannot be read ({type(error).__name__}: "
+                f"its {shown(name)} cannot be read ({type(error).__name__}: "
                 f"{str(error)[:200]})."
             ) from error
     return found
@@ -484,7 +485,7 @@ def _checked_dtype(text, n):
     """Return a dtype that a value can have, and that fills no memory."""
     dtype = np.dtype(text) if re.fullmatch(r"[<>|=]?([biufU]\d+|O)", text) else None
     if dtype is None or dtype.itemsize * n > _MAX_ARRAY_BYTES:
-        raise BadFileError(f"it holds {n} values of type {shortened(text)}.")
+        raise BadFileError(f"it holds {n} values of type {shown(text)}.")
     return dtype
 
 

@@ -18,7 +18,8 @@ def is_frame(X) -> bool:
 def single_column(X):
     """Return the one column of a frame, or raise ValueError."""
     if X.shape[1] != 1:
-        names = [str(name) for name in getattr(X, "column_names", X.columns)][:5]
+        columns = list(getattr(X, "column_names", X.columns))[:5]
+        names = [str(name)[:80] for name in columns]
         raise ValueError(
             "A frame X must have one column, that of the images: use X[['path']], a "
             "ColumnTransformer that chooses it, or image_shape=(H, W, C) if columns "

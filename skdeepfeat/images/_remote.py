@@ -16,6 +16,7 @@ from skdeepfeat._errors import BadImageError, did_you_mean
 from skdeepfeat._fingerprint import digest_bytes
 from skdeepfeat._optional import import_optional
 from skdeepfeat._printable import redacted
+from skdeepfeat._shown import shown_path
 
 from ._cells import read_until
 from ._files import FileMemo, Remembering, absolute_path, ignore, working_folder
@@ -186,7 +187,7 @@ class RemoteFiles:
                 if named != address:
                     error = BadImageError(
                         f"its file system cannot be used, for the reason given for "
-                        f"{named}"
+                        f"{shown_path(named)}"
                     )
                 results[address] = error
 

@@ -10,6 +10,7 @@ import scipy.sparse
 from PIL import Image
 
 from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat._shown import shown
 
 from ._budget import ByteBudget
 from ._canonical import CHANNELS
@@ -213,7 +214,8 @@ def _checked_shape(image_shape):
         return None
     fault = (
         "The 'image_shape' parameter must be None, (H, W) or (H, W, C) with sides in "
-        f"pixels of at least 1 and 1, 2, 3 or 4 channels. Got {image_shape!r} instead."
+        "pixels of at least 1 and 1, 2, 3 or 4 channels. "
+        f"Got {shown(image_shape)} instead."
     )
     if not isinstance(image_shape, (tuple, list)) or len(image_shape) not in (2, 3):
         raise ValueError(fault)
@@ -230,7 +232,7 @@ def _check_max_pixels(max_pixels):
     if not is_int or isinstance(max_pixels, bool) or max_pixels < 1:
         raise ValueError(
             "The 'max_pixels' parameter must be None or an int of at least 1. "
-            f"Got {max_pixels!r} instead."
+            f"Got {shown(max_pixels)} instead."
         )
 
 
@@ -311,7 +313,7 @@ def _refuse_numbers(elements):
         raise TypeError(
             "X must be a collection of images, but it is a sequence of numbers: choose "
             "the column that holds the paths, or give 2-D rows and image_shape=(H, W, "
-            f"C). Got {len(elements)} values, first {present[0]!r}."
+            f"C). Got {len(elements)} values, first {shown(present[0])}."
         )
 
 
@@ -361,7 +363,7 @@ def _from_objects(X, image_shape, listed):
         except (TypeError, ValueError) as error:
             raise TypeError(
                 "With image_shape, X must hold numbers only: drop the other columns. "
-                f"Got: {error}."
+                f"Got: {shown(str(error))}."
             ) from error
         return StackSource(_unflattened(rows, image_shape))
     advice = "use X.astype(np.uint8), or a list of arrays"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
-from .._errors import shortened
+from .._shown import shown
 from ._messages import choice_error
 
 __all__ = ["check_module", "explain_failure"]
@@ -200,7 +200,7 @@ def _what_is_wrong(network, error):
     if "input_ids" in names or (embeds and "Long, Int" in str(error)):
         return f"{base}. This one takes token ids, so it is a network of text"
     if len(needed) > 1:
-        shown = shortened(", ".join(needed))
+        shown = shown(", ".join(needed))
         return (
             f"{base} and nothing else. The forward of this one also needs others of "
             f"{shown}: pass the part that computes features of images, or a module "

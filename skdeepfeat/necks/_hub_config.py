@@ -14,7 +14,8 @@ import huggingface_hub
 import timm
 from huggingface_hub.errors import HfHubHTTPError
 
-from .._errors import BadFileError, shortened
+from .._errors import BadFileError
+from .._shown import shown
 from ._download import hub_error
 
 __all__ = ["fetch_hub_config", "read_hub_config"]
@@ -106,7 +107,7 @@ def read_hub_config(found, repository):
 
     def refuse(key, value, wanted):
         raise _error(
-            repository, f"must have {wanted} as {key!r}, but has {shortened(value)}"
+            repository, f"must have {wanted} as {key!r}, but has {shown(value)}"
         )
 
     if not isinstance(found, dict):

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from .._errors import shortened
+from .._shown import shown
 
 __all__ = ["Match", "match_network"]
 
@@ -184,7 +184,7 @@ def _describe(file, prefix, own, body, found):
         first = next(iter(file.tensors))
         return (
             f"None of the network's {len(body)} names is in the file, whose first is "
-            f"{shortened(first)}."
+            f"{shown(first)}."
         )
     lacking, differing = [], []
     for name in sorted(body):
@@ -198,6 +198,6 @@ def _describe(file, prefix, own, body, found):
             )
     examples = "".join(f"; {one}" for one in [*lacking[:1], *differing[:1]])
     return (
-        f"Nearest in the file is the prefix {shortened(prefix)}: {found[prefix]} of "
+        f"Nearest in the file is the prefix {shown(prefix)}: {found[prefix]} of "
         f"{len(body)} names match{examples}."
     )

@@ -1,8 +1,12 @@
 """The one form in which this room says what is wrong with a parameter."""
 
-from .._errors import did_you_mean, shortened
+from .._errors import did_you_mean
+from .._shown import shown
 
-__all__ = ["choice_error", "is_about", "shortened"]
+__all__ = ["choice_error", "is_about"]
+
+
+_LONGEST_NAME = 200  # characters
 
 
 def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
@@ -29,10 +33,10 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     Exception
         To be raised.
     """
-    hint = did_you_mean(got, candidates) if isinstance(got, str) else ""
+    is_name = isinstance(got, str) and len(got) < _LONGEST_NAME
+    hint = did_you_mean(got, candidates) if is_name else ""
     return error(
-        f"The {parameter!r} parameter must be {wanted}. "
-        f"Got {shortened(got)} instead.{hint}"
+        f"The {parameter!r} parameter must be {wanted}. Got {shown(got)} instead.{hint}"
     )
 
 

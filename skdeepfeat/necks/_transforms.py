@@ -8,8 +8,8 @@ from torch import nn
 from torchvision import transforms as v1
 from torchvision.transforms import _presets, v2
 
-from .._errors import shortened
 from .._preprocessing import Preprocessing
+from .._shown import shown
 from ._messages import choice_error
 
 __all__ = ["is_transform", "preprocessing_from_transform"]
@@ -72,7 +72,7 @@ def preprocessing_from_transform(transform):
         except (AttributeError, TypeError, ValueError):  # values of any kind
             done = False
         if not done:
-            raise _refused(transform, f"its step {shortened(step)} is none of these")
+            raise _refused(transform, f"its step {shown(step)} is none of these")
     if steps.crop is None and isinstance(steps.resize, tuple):
         steps.crop = steps.resize
     if steps.resize is None or steps.crop is None:

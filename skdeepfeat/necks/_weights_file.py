@@ -17,7 +17,8 @@ from typing import Any
 import safetensors
 import torch
 
-from .._errors import BadFileError, WeightsNotFoundError, shortened
+from .._errors import BadFileError, WeightsNotFoundError
+from .._shown import shown
 from ._inert_pickle import Object, PickledDict, TensorRecord, read_pickle
 
 __all__ = ["WeightsFile", "read_weights_file"]
@@ -132,7 +133,7 @@ def read_weights_file(path):
 
 def _shown(content):
     if isinstance(content, dict):
-        return f"a dict with {shortened(sorted(map(str, content))[:5])}"
+        return f"a dict with {shown(sorted(map(str, content))[:5])}"
     if isinstance(content, Object):
         return f"a {content.kind}"
     return f"a {type(content).__name__}"
@@ -220,7 +221,7 @@ def _list_safetensors(path):
         dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
         if dtype is None:
             raise BadFileError(
-                f"holds {name!r} in the unknown type {shortened(entry['dtype'])}"
+                f"holds {name!r} in the unknown type {shown(entry['dtype'])}"
             )
         if not all(type(n) is int and n >= 0 for n in (start, end, *shape)) or (
             end - start != math.prod(shape) * dtype.itemsize or end > size - 8 - length

@@ -9,7 +9,8 @@ import warnings
 import torch
 
 from .._atomic_file import write_atomically
-from .._errors import BadFileError, shortened
+from .._errors import BadFileError
+from .._shown import shown
 from .._tensor_file import dump_tensors, parse_tensors
 
 __all__ = ["load_checkpoint", "read_checkpoint_header", "save_checkpoint"]
@@ -155,7 +156,7 @@ def _states_of(path, progress, tensors, run):
         names = sorted(dict(held.items() ^ wanted.items()))
         raise ValueError(
             f"The 'checkpoint' file {os.fspath(path)!r} belongs to another network: "
-            f"{shortened(names[0])} and {len(names) - 1} more of its tensors are not "
+            f"{shown(names[0])} and {len(names) - 1} more of its tensors are not "
             "like this one's. Delete it to begin anew, or choose another path."
         )
     return states
@@ -182,14 +183,14 @@ def _read(path):
     if held != _FORMAT:
         raise BadFileError(
             f"The 'checkpoint' file {os.fspath(path)!r} was written by another version "
-            f"of this package (format {shortened(held)}). Delete it, or "
+            f"of this package (format {shown(held)}). Delete it, or "
             "choose another path."
         )
     for name, is_such in _PROGRESS.items():
         if name not in progress or not is_such(progress[name]):
             raise BadFileError(
                 f"The 'checkpoint' file {os.fspath(path)!r} is damaged: its {name!r} "
-                f"is {shortened(progress.get(name))}. Delete it, or choose another "
+                f"is {shown(progress.get(name))}. Delete it, or choose another "
                 "path."
             )
     return progress, tensors
