@@ -200,10 +200,10 @@ def _what_is_wrong(network, error):
     if "input_ids" in names or (embeds and "Long, Int" in str(error)):
         return f"{base}. This one takes token ids, so it is a network of text"
     if len(needed) > 1:
-        shown = shown(", ".join(needed))
+        arguments = shown(", ".join(needed))
         return (
             f"{base} and nothing else. The forward of this one also needs others of "
-            f"{shown}: pass the part that computes features of images, or a module "
+            f"{arguments}: pass the part that computes features of images, or a module "
             "whose forward(images) calls it"
         )
     dimensions = {type(one).__name__ for one in _convolutions(network)[:1]}

@@ -111,7 +111,7 @@ class EagerNetwork:
         try:
             with self._transfer.stream():
                 folded = fold_batch_norms(
-                    self.network, run, kept={one.layer for one in self._outputs}
+                    self.network, run, kept={one.module for one in self._outputs}
                 )
                 if folded is None:
                     return None

@@ -12,9 +12,9 @@ from ._copying import copy_network
 from ._diagnosis import check_module, explain_failure
 from ._messages import is_about
 from ._probe import Probe, probe_network
-from ._stages import find_stages
+from ._stages import find_last_map, find_stages
 
-__all__ = ["build_meta", "probe_spec", "stages_of"]
+__all__ = ["build_meta", "last_map_of", "probe_spec", "stages_of"]
 
 
 def probe_spec(spec, size=None, explains=True):
@@ -100,6 +100,22 @@ def _build_real(spec):
         return copy_network(spec.module, torch.device("cpu"))
     with seeded(0):
         return spec.build()
+
+
+def last_map_of(spec):
+    """Return the name of the last layer with a map or tokens, or None.
+
+    It is looked for at the size the weights were made for, as a small image's last map
+    may be of one position.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    """
+    try:
+        return find_last_map(probe_spec(spec, spec.native_size, explains=False))
+    except ValueError:
+        return find_last_map(probe_spec(spec))
 
 
 def stages_of(spec):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ._layer import Layer
 from ._messages import choice_error
+from ._own_pool import SWAPPED_POOLINGS
 from ._pooling import POOLINGS, can_pool, n_pooled, resolve_pooling
 from ._probe import Probe
 
@@ -23,17 +24,26 @@ class Output:
         None where the layer's vectors are taken as they are.
     n_features : int
     source : Layer
-        What the probe knows of it.
+        What the probe knows of what is pooled: of another module than `layer` where
+        the neck is made of the network's last map.
+    swaps_pool : bool
+        Whether the neck is what the network computes with this pooling as its own.
     """
 
     layer: str
     pooling: str | None
     n_features: int
     source: Layer
+    swaps_pool: bool = False
+
+    @property
+    def module(self):
+        """The name of the module whose output is pooled, if it is one's."""
+        return self.source.name
 
 
 def resolve_outputs(
-    layer, pooling, probe: Probe, stages, model, parameter="layer"
+    layer, pooling, probe: Probe, stages, model, parameter="layer", last_map=None
 ) -> tuple[Output, ...]:
     """Return one record for each wanted layer, in the user's order.
 
@@ -48,6 +58,9 @@ def resolve_outputs(
         The network's name, for messages.
     parameter : str, default="layer"
         The name of the parameter that `layer` comes from, for messages.
+    last_map : callable, default=None
+        Returns the name of the last layer with a map or tokens, or None; called where
+        a neck that is a vector is to be pooled otherwise.
 
     Returns
     -------
@@ -82,12 +95,37 @@ def resolve_outputs(
             wanted = f"a list without repetitions ({one.name!r} is in it twice)"
             raise choice_error(parameter, wanted, layer)
         seen.add(one.name)
-    _check_pooling_does_something(pooling, found, probe, model)
     outputs = []
     for one in found:
-        how = resolve_pooling(pooling, one)
-        outputs.append(Output(one.name, how, n_pooled(one, how), one))
+        output = None
+        if one is probe.neck and one.layout == "vector" and last_map is not None:
+            output = _pooled_neck(pooling, probe, last_map)
+        if output is None:
+            how = resolve_pooling(pooling, one)
+            output = Output(one.name, how, n_pooled(one, how), one)
+        outputs.append(output)
+    _check_pooling_does_something(pooling, outputs, probe, model)
     return tuple(outputs)
+
+
+def _pooled_neck(pooling, probe, last_map):
+    """Return the neck with another pooling than the network's own, or None.
+
+    Of timm's networks it is what they compute with that pooling as their own, with the
+    layers between it and the classifier. Of others it is the last map, or the tokens.
+    """
+    if pooling in ("auto", "flatten") or (name := last_map()) is None:
+        return None
+    last = probe.layers[name]
+    # Maps are averaged by the network itself.
+    if not can_pool(last, pooling) or (
+        last.layout != "NLC" and pooling in ("avg", "mean", "cls")
+    ):
+        return None
+    how = resolve_pooling(pooling, last)
+    if how in SWAPPED_POOLINGS.get(probe.own_pool, ()):
+        return Output("neck", how, n_pooled(probe.neck, None), probe.neck, True)
+    return Output("neck", how, n_pooled(last, how), last)
 
 
 def _find(wanted, probe, stages, model, parameter):
@@ -126,14 +164,14 @@ def _find(wanted, probe, stages, model, parameter):
     )
 
 
-def _check_pooling_does_something(pooling, found, probe, model):
+def _check_pooling_does_something(pooling, outputs, probe, model):
     """Refuse a pooling that no wanted layer can undergo: it would do nothing."""
     if pooling not in ("max", "gem", "cls"):
         return
-    if any(one.layout != "vector" for one in found):
+    if any(one.pooling is not None for one in outputs):
         return
     candidates = [one.name for one in probe.layers.values() if _offers(one, pooling)]
-    names = ", ".join(repr(one.name) for one in found)
+    names = ", ".join(repr(one.layer) for one in outputs)
     if not candidates:
         what = "class token" if pooling == "cls" else "map or tokens to pool"
         wanted = f"'auto' for {model!r}, which has no {what}"

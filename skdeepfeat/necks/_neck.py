@@ -12,7 +12,7 @@ from . import _inductor, _openvino
 from ._compiled import CompilationError, compiled_network
 from ._copying import own_copy
 from ._eager import EagerNetwork
-from ._examining import build_meta, probe_spec, stages_of
+from ._examining import build_meta, last_map_of, probe_spec, stages_of
 from ._identity import Fingerprint, fingerprint_of, is_below_float32
 from ._layers import Output, resolve_outputs
 from ._messages import choice_error
@@ -100,6 +100,7 @@ class Neck:
             self.probe,
             functools.partial(stages_of, self.spec),
             self.spec.name,
+            last_map=functools.partial(last_map_of, self.spec),
         )
 
     @property
@@ -467,6 +468,7 @@ class Neck:
             stages,
             self.spec.name,
             "cache_layers",
+            last_map=functools.partial(last_map_of, self.spec),
         )
         known = {one.layer for one in self.outputs}
         outputs = (*self.outputs, *(one for one in more if one.layer not in known))
@@ -479,7 +481,7 @@ class Neck:
 
     def _refuse_random_head(self, head):
         for one in self.outputs:
-            place = one.layer
+            place = one.module
             if place == "neck" and self.probe.neck_module not in (None, *head):
                 place = self.probe.neck_module
             inside = any(f"{place}.".startswith(f"{module}.") for module in head)

@@ -13,6 +13,7 @@ import torch
 
 from ._layer import Layer, first_tensor
 from ._layouts import TokenLayout
+from ._own_pool import find_own_pool
 from ._recording import Recorder
 
 __all__ = ["Probe", "probe_network"]
@@ -41,6 +42,8 @@ class Probe:
         Floating-point operations for one image.
     declared_stages : tuple of str
         The layers that end its stages as timm's ``feature_info`` has them, if at all.
+    own_pool : str or None
+        How the pooling in front of timm's classifier can be exchanged, if it can.
     """
 
     layers: dict[str, Layer]
@@ -50,6 +53,7 @@ class Probe:
     has_pre_logits: bool
     total_cost: int
     declared_stages: tuple[str, ...]
+    own_pool: str | None = None
 
 
 def probe_network(builds, build_real, size, has_pre_logits, classifier=None):
@@ -121,6 +125,7 @@ def _probe(network, image, split, classifier):
         has_pre_logits=pre_logits is not None,
         total_cost=total,
         declared_stages=_declared_stages(network) if split else (),
+        own_pool=find_own_pool(network) if split else None,
     )
 
 

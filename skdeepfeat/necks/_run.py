@@ -3,6 +3,7 @@
 import torch
 
 from ._layer import first_tensor
+from ._own_pool import swapped_pool
 from ._pooling import pool
 
 __all__ = ["run_truncated"]
@@ -51,15 +52,16 @@ def run_truncated(network, images, outputs, probe):
 
 def _forward(network, images, catcher, probe):
     """Call the network; what hooks cannot see is caught here."""
-    if "neck" in catcher.wanted and probe.has_pre_logits:
+    if catcher.has_neck and probe.has_pre_logits:
         features = network.forward_features(images)
-        catcher.take("neck", network.forward_head(features, pre_logits=True))
+        with swapped_pool(network, catcher.own_pooling):
+            catcher.take("neck", network.forward_head(features, pre_logits=True))
         if catcher.is_complete():
             return
         result = network.forward_head(features)
     else:
         result = network(images)
-        if probe.neck_module is None:
+        if catcher.has_neck and probe.neck_module is None:
             catcher.take("neck", result)
     catcher.take("output", result)
 
@@ -70,21 +72,27 @@ class _Catcher:
     def __init__(self, outputs, probe):
         self.wanted = {one.layer: one for one in outputs}
         self.rows = {}
-        self._neck_module = probe.neck_module
+        neck = self.wanted.get("neck")
+        self.has_neck = neck is not None and neck.module == "neck"
+        self.own_pooling = neck.pooling if neck and neck.swaps_pool else None
+        self._neck_module = probe.neck_module if self.has_neck else None
         self._handles = []
         self._calls = 0
         last = max(outputs, key=lambda one: one.source.order)
         self._last = last.layer if self._is_hooked(last.layer) else None
 
     def _is_hooked(self, name):
-        return name != "output" and (name != "neck" or self._neck_module is not None)
+        if name == "neck" and self.has_neck:
+            return self._neck_module is not None
+        return name != "output"
 
     def attach(self, network):
         for name in filter(self._is_hooked, self.wanted):
+            before = name == "neck" and self.has_neck
             module = network.get_submodule(
-                self._neck_module if name == "neck" else name
+                self._neck_module if before else self.wanted[name].module
             )
-            if name == "neck":
+            if before:
                 handle = module.register_forward_pre_hook(
                     self._input_hook(name), with_kwargs=True
                 )
@@ -118,7 +126,8 @@ class _Catcher:
         """Pool at once: the map itself is then free to be given up or overwritten."""
         if name in self.wanted:
             one = self.wanted[name]
-            self.rows[name] = pool(first_tensor(value), one.source, one.pooling)
+            how = None if one.swaps_pool else one.pooling
+            self.rows[name] = pool(first_tensor(value), one.source, how)
 
     def is_complete(self):
         return self.rows.keys() >= self.wanted.keys()

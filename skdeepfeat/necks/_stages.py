@@ -10,7 +10,7 @@ from collections import defaultdict
 from ._layer import Layer
 from ._probe import Probe
 
-__all__ = ["find_stages"]
+__all__ = ["find_last_map", "find_stages"]
 
 # These bring any map to a fixed size, whatever stage it is from.
 _RESIZERS = ("AdaptiveAvgPool2d", "AdaptiveMaxPool2d")
@@ -47,6 +47,23 @@ def find_stages(probe: Probe, size) -> tuple[str, ...]:
     return tuple(last_of_scale[scale] for scale in sorted(last_of_scale))
 
 
+def find_last_map(probe: Probe):
+    """Return the name of the last layer before the neck with a map or tokens, or None.
+
+    A map of one position is what a pooling left. Of layers inside of each other it is
+    the outermost.
+    """
+    found = [
+        layer
+        for layer in probe.layers.values()
+        if layer.order < probe.neck.order
+        and layer.is_offered
+        and layer.kind not in _RESIZERS
+        and _n_positions(layer) > 1
+    ]
+    return max(found, key=lambda layer: layer.order).name if found else None
+
+
 def _is_offered(probe, name):
     return name in probe.layers and probe.layers[name].is_offered
 
@@ -58,17 +75,19 @@ def _scale(layer: Layer, size):
     """
     if not layer.is_offered or layer.kind in _RESIZERS:
         return None
-    if layer.layout == "NCHW":
-        n_positions = layer.shape[1] * layer.shape[2]
-    elif layer.layout == "NHWC":
-        n_positions = layer.shape[0] * layer.shape[1]
-    elif layer.layout == "NLC":
-        n_positions = layer.shape[0] - layer.n_prefix_tokens
-    else:
-        return None
+    n_positions = _n_positions(layer)
     if n_positions <= 1:
         return None
     return round(math.log2(size[0] * size[1] / n_positions) / 2)
+
+
+def _n_positions(layer):
+    """Return how many places of the image a layer tells apart."""
+    if layer.layout == "NCHW":
+        return layer.shape[1] * layer.shape[2]
+    if layer.layout == "NHWC":
+        return layer.shape[0] * layer.shape[1]
+    return layer.shape[0] - layer.n_prefix_tokens if layer.layout == "NLC" else 0
 
 
 def _units(parent, children, size, scale):
