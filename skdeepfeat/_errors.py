@@ -41,7 +41,8 @@ class BadImageError(ValueError):
     def __init__(self, cause, row=None, origin=None):
         # Origins may be addresses with passwords, and causes may repeat them.
         cause = redacted(cause)
-        origin = redacted(origin) if isinstance(origin, str) else origin
+        if isinstance(origin, str) and "://" in origin:
+            origin = redacted(origin)
         # All arguments go to `args`, so that the error survives the pickling that
         # brings it back from a joblib worker.
         super().__init__(cause, row, origin)

@@ -34,7 +34,8 @@ def test_control_characters_are_escaped():
 )
 def test_secrets_of_addresses(text, secrets):
     assert not any(secret in redacted(text) for secret in secrets)
-    error = pickle.loads(pickle.dumps(BadImageError(text, 3, text)))
+    origin = text if "://" in text else None
+    error = pickle.loads(pickle.dumps(BadImageError(text, 3, origin)))
     for shown in (str(error), repr(error), str(error.args)):
         assert not any(secret in shown for secret in secrets)
 
@@ -52,6 +53,10 @@ def test_secrets_of_addresses(text, secrets):
 )
 def test_what_is_no_secret_is_shown(text):
     assert redacted(text) == text
+
+
+def test_the_path_of_a_file_stays_as_it_is():
+    assert BadImageError("no image", 0, "a/token=x.jpg").origin == "a/token=x.jpg"
 
 
 def test_values_of_options_are_hidden_wherever_they_are():

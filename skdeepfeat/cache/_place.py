@@ -54,8 +54,15 @@ class Place:
             raise StoreUnavailable(self.fault)
 
     def make(self) -> None:
-        """Make the directory and that of the locks; raises OSError."""
+        """Make the directory and that of the locks.
+
+        Raises
+        ------
+        OSError, StoreUnavailable
+        """
         self.check()
+        if os.path.islink(self.locks):  # files would be made somewhere else
+            raise StoreUnavailable(f"{self.locks} is a link, which is not followed")
         mode = 0o700 if self.is_private else 0o777
         for directory in (self.directory, self.locks):
             if not os.path.isdir(directory):

@@ -141,9 +141,10 @@ def read_ids(connection: Connection, ids: list[int]) -> Iterator[Cursor]:
         if chunk[-1] - chunk[0] < 1.5 * len(chunk):
             # Rows that were stored together are mostly wanted together: walking
             # past a few others is cheaper than seeking each.
+            # There is a limit, as the pages of a damaged file may lead in circles.
             yield connection.execute(
-                "SELECT id, crc, data FROM rows WHERE id BETWEEN ? AND ?",
-                (chunk[0], chunk[-1]),
+                "SELECT id, crc, data FROM rows WHERE id BETWEEN ? AND ? LIMIT ?",
+                (chunk[0], chunk[-1], chunk[-1] - chunk[0] + 1),
             )
         else:
             marks = ", ".join("?" * len(chunk))

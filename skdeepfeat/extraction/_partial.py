@@ -67,7 +67,7 @@ def hold(folder):
                 _refuse_foreign(folder)
                 # Open as long as the lock is taken, so that its inode is nobody else's.
                 seen = stack.enter_context(open_plain(path, "ab"))
-                stack.enter_context(_acquired(path))
+                stack.enter_context(_acquired(path, os.fstat(seen.fileno()).st_mode))
                 current = os.path.samestat(os.fstat(seen.fileno()), os.lstat(path))
             except FileNotFoundError:
                 continue  # the one who had it removed the folder
@@ -99,8 +99,9 @@ def _refuse_foreign(folder):
         )
 
 
-def _acquired(path):
-    lock = FileLock(path)
+def _acquired(path, mode):
+    # With the permissions it has: some versions of filelock would change them.
+    lock = FileLock(path, mode=stat.S_IMODE(mode) | 0o600)
     try:
         return lock.acquire(timeout=0)
     except Timeout:

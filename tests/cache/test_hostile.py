@@ -137,6 +137,16 @@ def test_locks_that_lead_elsewhere(cache, path, tmp_path):
     assert elsewhere.read_bytes() == b"precious"
 
 
+@posix
+def test_a_folder_of_locks_that_leads_elsewhere(cache, tmp_path):
+    os.makedirs(cache.directory)
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", cache.directory + "/locks")
+    with pytest.warns(CacheWarning, match="link"):
+        Nets({"a": 3}).check_fetch(cache, IMAGES)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def interior_page(child, n_cells=1000):
     """Return a page of a table's tree: all of its entries lead to one child."""
     cells = [struct.pack(">IB", child, 1) for _ in range(n_cells)]
