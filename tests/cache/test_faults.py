@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -12,7 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
-from child import drop_privileges, forbid_writing, in_child
+from child import drop_privileges, forbid_writing, in_child, limit_files
 
 from skdeepfeat._errors import CacheWarning
 from skdeepfeat._filestat import FileStat
@@ -397,11 +396,10 @@ FULL_DISK = """
 
 def test_a_limit_on_the_size_of_files(directory):
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
+        limit_files(20_000_000)
 
-    stored, message = finish(start(FULL_DISK, directory, preexec_fn=limit)).split(
-        " ", 1
-    )
+    script = start(FULL_DISK, directory, preexec_fn=limit)
+    stored, message = finish(script).split(" ", 1)
     assert "is not used as asked" in message
     cache, nets = FeatureCache(directory), Nets({"a": 2000}, batch_size=50)
     assert cache.check().ok

@@ -1,0 +1,37 @@
+"""The tests leave their own process alone, and none measures time."""
+
+import ast
+import pathlib
+
+TESTS = pathlib.Path(__file__).parent
+# Names of calls, with what to write instead.
+REFUSED = {
+    **dict.fromkeys(
+        ["setrlimit", "seteuid", "setuid", "umask", "fork", "_exit"],
+        "harm a child: child.in_child, child.limit_files, child.drop_privileges",
+    ),
+    **dict.fromkeys(
+        ["setitimer", "alarm"], "raise KeyboardInterrupt in a counted call"
+    ),
+    **dict.fromkeys(["perf_counter", "process_time"], "count steps"),
+}
+
+
+def calls(path):
+    """Return the names of the functions that a file calls, and the line of each."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = getattr(function, "attr", getattr(function, "id", None))
+            yield name, node.lineno
+
+
+def test_faults_are_made_to_children_and_steps_are_counted():
+    faults = [
+        f"{path}:{line} calls {name}: {REFUSED[name]}"
+        for path in sorted(TESTS.rglob("*.py"))
+        if path.name != "child.py"
+        for name, line in calls(path)
+        if name in REFUSED
+    ]
+    assert not faults, "\n".join(faults)
