@@ -30,7 +30,6 @@ def labels(cache):
     return sorted(one.label for one in cache.info().namespaces)
 
 
-@pytest.mark.native
 @pytest.mark.parametrize("runtime", ["auto", "torch"])
 def test_the_number_of_images_does_not_count(runtime, images, tmp_path):
     rows = {}
@@ -46,7 +45,6 @@ def test_the_number_of_images_does_not_count(runtime, images, tmp_path):
         assert difference <= 5e-3 * np.linalg.norm(rows[1])
 
 
-@pytest.mark.native
 def test_runtimes_have_rows_of_their_own(images, tmp_path):
     cache = FeatureCache(tmp_path)
     for runtime in ("auto", "torch", "auto"):
@@ -63,7 +61,6 @@ def _can_openvino():
     return _openvino.is_installed() and _openvino.computes_bfloat16()
 
 
-@pytest.mark.native
 def test_a_network_that_openvino_cannot_run_is_torchs(images, tmp_path):
     pytest.importorskip("openvino")
 
