@@ -1,8 +1,8 @@
 """What identifies a user's own network: its tensors, and what it makes of fixed images.
 
 Its code is not looked at. Code that computes something else gives other rows, wherever
-the change is: in a helper, a constant, a hook or the environment. Code that computes the
-same is the same network, whatever locks, loggers and addresses it holds.
+the change is: in a helper, a constant, a hook or the environment. Code that computes
+the same is the same network, whatever locks, loggers and addresses it holds.
 """
 
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ from skdeepfeat.cache import FeatureCache
 from skdeepfeat.extraction import ExtractionSettings
 from skdeepfeat.extraction._arithmetic import check_device_type, settle_arithmetic
 from skdeepfeat.necks import _openvino, _runtimes, resolve_neck
-from tests.support.networks import NormNet
+from networks import NormNet
 
 CPU = torch.device("cpu")
 BELOW = ["tf32", "bfloat16", "float16"]
