@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from networks import CountingNet, SmallNet, fix_weights, rows_counted
 from sklearn.base import clone
 from torch import nn
 
@@ -22,7 +23,6 @@ from skdeepfeat import (
 )
 from skdeepfeat.cache import FeatureCache
 from skdeepfeat.extraction import _features
-from networks import CountingNet, SmallNet, fix_weights, rows_counted
 
 
 def scale(x):
