@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from networks import CountingNet, SmallNet, fix_weights, rows_counted
 from sklearn.base import clone
 from torch import nn
 
@@ -22,7 +23,6 @@ from skdeepfeat import (
 )
 from skdeepfeat.cache import FeatureCache
 from skdeepfeat.extraction import _features
-from tests.support.networks import CountingNet, SmallNet, fix_weights, rows_counted
 
 
 def scale(x):
@@ -69,7 +69,7 @@ import numpy as np
 import torch
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat.cache import FeatureCache
-from support.networks import CountingNet
+from networks import CountingNet
 
 def make():
     import torch, numpy
@@ -94,7 +94,7 @@ print(cache.info().n_rows)
 
 def test_rows_are_found_again_in_another_process(tmp_path):
     here = pathlib.Path(__file__).parent
-    search = [str(here.parent), str(here), os.environ.get("PYTHONPATH", "")]
+    search = [str(here.parent), str(here / "support"), os.environ.get("PYTHONPATH", "")]
     for _ in range(2):
         run = subprocess.run(
             [sys.executable, "-c", SCRIPT, str(tmp_path)],

@@ -122,11 +122,10 @@ class Extraction:
 
         Rows of a network that cannot be recognized are not cached.
         """
-        if self.neck.is_own and self.neck.fingerprint is None:
-            self.neck = self._beside(self.neck.identified)
-            if not self.neck.fingerprint.is_stable and self._cache.keeps_rows:
-                warn_of_unstable(self.neck.spec.name)
-                self._cache = NoCache()
+        self.neck = self._beside(self.neck.identified)
+        if not self.neck.fingerprint.is_stable and self._cache.keeps_rows:
+            warn_of_unstable(self.neck.spec.name)
+            self._cache = NoCache()
         self.namespaces = self._namespaces(self.neck)
 
     def describe_network(self):
@@ -134,7 +133,8 @@ class Extraction:
 
         Of two jobs with the same network, `noted` makes these equal.
         """
-        self.identify()
+        if self.neck.is_own and self.neck.fingerprint is None:
+            self.identify()
         fingerprint = self.neck.fingerprint
         keys = [namespace.key for namespace in self._described(self.neck)]
         if fingerprint is None or not fingerprint.is_stable:

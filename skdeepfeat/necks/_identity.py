@@ -30,8 +30,6 @@ _N_SUMS = 32
 # Run a second time: the texture and the noise.
 _REPEATED = slice(0, 2)
 
-_BELOW_FLOAT32 = (torch.bfloat16, torch.float16)
-
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
@@ -127,7 +125,10 @@ def fingerprint_of(neck, device):
 
 def is_below_float32(module):
     """Return whether a module has parameters that are less precise than float32."""
-    return any(one.dtype in _BELOW_FLOAT32 for one in module.parameters())
+    return any(
+        one.is_floating_point() and one.element_size() < 4
+        for one in module.parameters()
+    )
 
 
 def digest_tensors(module):

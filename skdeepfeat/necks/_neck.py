@@ -39,9 +39,6 @@ _COMPILERS = {
 # another arithmetic in a pooling: older cached rows are then left aside.
 _FORMAT = 2
 
-# What is found at first use and stays the same for a copy of the network.
-_EXAMINED = ("probe", "outputs")
-
 # Pixels that are run at once. torch on a CPU asks the system for each map, and the C
 # library gives back at once what is larger than 32 MB, so that the system fills it with
 # zeros again and again. At 8 images of 224 x 224 most maps stay below, which is faster
@@ -179,9 +176,8 @@ class Neck:
             What the network raises.
         """
         copied = Neck(self.spec.snapshot(), self.layer, self.pooling)
-        known = {name: vars(self)[name] for name in _EXAMINED if name in vars(self)}
         # The modules are the same, so they need not be examined again.
-        vars(copied).update(known)
+        vars(copied).update(probe=self.probe, outputs=self.outputs)
         return copied._with_fingerprint(device)
 
     def _with_fingerprint(self, device):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import NormNet
 from torch import nn
 
 from skdeepfeat import FeatureMapper, PretrainedFeatureExtractor
@@ -10,7 +11,6 @@ from skdeepfeat.cache import FeatureCache
 from skdeepfeat.extraction import ExtractionSettings
 from skdeepfeat.extraction._arithmetic import check_device_type, settle_arithmetic
 from skdeepfeat.necks import _openvino, _runtimes, resolve_neck
-from tests.support.networks import NormNet
 
 CPU = torch.device("cpu")
 BELOW = ["tf32", "bfloat16", "float16"]

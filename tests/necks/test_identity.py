@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from blake3 import blake3
+from networks import fix_weights
 from torch import nn
 
 from skdeepfeat.necks import _identity, resolve_neck
 from skdeepfeat.necks._identity import digest_tensors
 from skdeepfeat.necks._probe_images import probe_images
-from tests.support.networks import fix_weights
 
 CPU = torch.device("cpu")
 HELPERS = types.SimpleNamespace(scale=lambda x: x * 1.0)
