@@ -27,7 +27,7 @@ from tests.cache.test_fetch import (  # noqa: F401
     test_duplicates_are_computed_once_and_gathered,
     test_duplicates_of_a_known_row,
     test_failed_rows_are_nan_and_tried_again,
-    test_infinite_values_are_kept_and_nan_is_not,
+    test_rows_that_are_not_finite_are_refused_and_the_others_stored,
     test_reused_buffers_of_a_network_do_no_harm,
     test_rows_wider_than_a_page,
     test_the_same_namespace_twice,
