@@ -7,7 +7,12 @@ import warnings
 
 import click
 
-from .._errors import BadImageError, BadImageWarning, CacheWarning
+from .._errors import (
+    BadImageError,
+    BadImageWarning,
+    CacheWarning,
+    NonFiniteOutputError,
+)
 from ._output import say
 from ._signals import INTERRUPTED, end_workers, sigterm_raises
 
@@ -122,7 +127,7 @@ def usage_errors():
     """Turn what a parameter's value raises into an error of the command line."""
     try:
         yield
-    except BadImageError:
+    except (BadImageError, NonFiniteOutputError):
         raise
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
