@@ -28,6 +28,9 @@ __all__ = [
     "undisturbed_by_forks",
 ]
 
+# Not on Windows.
+_HAS_FORKS = hasattr(os, "register_at_fork")
+
 # Seconds that a fork waits for the work of other threads. A batch or a step takes less;
 # the limit keeps a fork from waiting for ever for work that waits for its own thread.
 _PATIENCE = 30.0
@@ -133,7 +136,8 @@ def released_after_fork(lock):
     ----------
     lock : threading.Lock, threading.RLock or threading.Condition
     """
-    in_child(lock._at_fork_reinit)
+    if _HAS_FORKS:  # elsewhere locks lack the method
+        in_child(lock._at_fork_reinit)
     return lock
 
 
@@ -213,7 +217,7 @@ def _open_lock_of_tqdm():
         lock._at_fork_reinit()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if _HAS_FORKS:
     os.register_at_fork(
         before=_prepare, after_in_parent=_resume, after_in_child=_begin_anew
     )

@@ -8,7 +8,12 @@ import warnings
 
 import click
 
-from .._errors import BadImageError, BadImageWarning, CacheWarning
+from .._errors import (
+    BadImageError,
+    BadImageWarning,
+    CacheWarning,
+    NonFiniteOutputError,
+)
 from .._printable import printable
 from ._output import say, show_any_character, shown
 from ._signals import INTERRUPTED, end_workers, sigterm_raises
@@ -149,7 +154,7 @@ def usage_errors():
     """Turn what a parameter's value raises into an error of the command line."""
     try:
         yield
-    except BadImageError:
+    except (BadImageError, NonFiniteOutputError):
         raise
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
