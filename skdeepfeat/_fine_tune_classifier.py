@@ -86,10 +86,11 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     head_init : {"auto", "logistic", "random"}, default="auto"
         How phase one fits the head. ``"logistic"`` takes scikit-learn's
-        `LogisticRegression` on the features, its strength chosen on a fifth of them
-        (linear probing, then fine-tuning; Kumar et al. 2022 [1]_). ``"random"`` draws
-        the head and trains it by gradient for `head_epochs`. ``"auto"`` is the first
-        for a linear head, the second for one with hidden layers.
+        `LogisticRegression` on the features (linear probing, then fine-tuning; Kumar
+        et al. 2022 [1]_). Its strength is chosen by cross-validation from 16 images per
+        class on; with fewer, it is scikit-learn's default. ``"random"`` draws the head
+        and trains it by gradient for `head_epochs`. ``"auto"`` is the first for a
+        linear head, the second for one with hidden layers.
 
     head_epochs : int, default=20
         Epochs of phase one where it trains by gradient. They run on cached features

@@ -251,6 +251,32 @@ def test_few_rows_are_learned_from_as_by_scikit_learn(n_per_class, informative):
     assert np.mean(margins) > -0.005
 
 
+def test_few_rows_do_not_blow_up_what_hardly_varies_in_them():
+    """A feature may be silent in a handful of rows and speak in others."""
+    errors = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        speaks = rng.random((308, 200)) < 0.3
+        features = np.where(speaks, rng.gamma(2, size=speaks.shape), 0.0)
+        features += 1e-4 * rng.random(features.shape)
+        targets = features[:, :100].sum(axis=1) - features[:, 100:].sum(axis=1)
+        features, targets = features.astype(np.float32), targets[:, None]
+        mean, scale = standardisation(features[:8])
+        head = make_head(200, 1)
+        fit_linear_head(
+            head,
+            (features[:8] - mean) / scale,
+            targets[:8],
+            np.ones(8),
+            task="regression",
+            seed=0,
+        )
+        fold_standardisation(head, mean, scale)
+        error = ((outputs_of(head, features[8:]) - targets[8:]) ** 2).mean()
+        errors.append(error / targets[8:].var())
+    assert np.mean(errors) < 1.3
+
+
 def strength_of(labels, features, weights=None, seed=0):
     weights = np.ones(len(labels)) if weights is None else weights
     return heads._choose_strength(features, labels, weights, seed)
