@@ -13,6 +13,7 @@ from skdeepfeat._shown import shown, shown_path
 from ._limits import check_length
 
 __all__ = [
+    "DATA_SCHEMES",
     "Unreadable",
     "decode_base64",
     "decode_data_uri",
@@ -24,7 +25,7 @@ __all__ = [
     "unwrapped",
 ]
 
-_DATA = frozenset({"data:", "DATA:", "Data:"})
+DATA_SCHEMES = frozenset({"data:", "DATA:", "Data:"})
 _CHUNK = 2**20  # bytes
 
 # What the files begin with that a text without a name may hold. Shorter texts than
@@ -101,7 +102,7 @@ def unwrapped(element):
 
 def is_data_uri(text: str) -> bool:
     """Return whether a text is a ``data:`` URI, which is never taken for a path."""
-    return text[:5] in _DATA
+    return text[:5] in DATA_SCHEMES
 
 
 def decode_data_uri(text: str, limit: int | None) -> bytes:
