@@ -209,7 +209,7 @@ def _is_seekable(file):
     return hasattr(file, "seek") and hasattr(file, "tell")
 
 
-def read_until(file, limit: int | None, expected: int = 0) -> bytes:
+def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) -> bytes:
     """Return the rest of a file, but no more than may be.
 
     Parameters
@@ -219,6 +219,8 @@ def read_until(file, limit: int | None, expected: int = 0) -> bytes:
         In bytes.
     expected : int, default=0
         How many bytes there probably are.
+    n_before : int, default=0
+        How many were read before, and count.
 
     Raises
     ------
@@ -231,7 +233,7 @@ def read_until(file, limit: int | None, expected: int = 0) -> bytes:
         raise BadImageError(_AS_TEXT)
     if not data:
         return b""
-    parts, n_bytes = [data], len(data)
+    parts, n_bytes = [data], n_before + len(data)
     while True:
         check_length(n_bytes, limit)
         data = file.read(_CHUNK)
