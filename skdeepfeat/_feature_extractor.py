@@ -141,7 +141,8 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
 
     max_pixels : int or None, default=89478485
         Images with more pixels are refused unread, as a decompression bomb may be
-        behind them. The default is Pillow's own limit; to read larger ones, raise
+        behind them, and so are files of more than 8 bytes for each of these and 64 MiB.
+        The default is Pillow's own limit; to read larger ones, raise
         `PIL.Image.MAX_IMAGE_PIXELS` as well.
 
     storage_options : dict or None, default=None
@@ -180,7 +181,8 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
     Notes
     -----
     X may be a list, tuple, object array, pandas or polars Series, one-column frame or
-    (n, 1) array of file paths, encoded bytes, PIL images or arrays; an array of shape
+    (n, 1) array of file paths, encoded bytes, base64 texts, ``data:`` URIs, dicts
+    ``{"bytes": ..., "path": ...}``, open files, PIL images or arrays; an array of shape
     (n, H, W) or (n, H, W, C); a torch tensor (n, C, H, W); or flat rows, together
     with `image_shape`. Float images are in [0, 1].
 

@@ -14,6 +14,7 @@ from skdeepfeat._shown import shown, shown_path
 from ._limits import check_length
 
 __all__ = [
+    "DATA_SCHEMES",
     "Unreadable",
     "decode_base64",
     "decode_data_uri",
@@ -25,7 +26,7 @@ __all__ = [
     "unwrapped",
 ]
 
-_DATA = frozenset({"data:", "DATA:", "Data:"})
+DATA_SCHEMES = frozenset({"data:", "DATA:", "Data:"})
 _CHUNK = 2**20  # bytes
 
 # What the files begin with that a text without a name may hold. Shorter texts than
@@ -102,7 +103,7 @@ def unwrapped(element):
 
 def is_data_uri(text: str) -> bool:
     """Return whether a text is a ``data:`` URI, which is never taken for a path."""
-    return text[:5] in _DATA
+    return text[:5] in DATA_SCHEMES
 
 
 def decode_data_uri(text: str, limit: int | None) -> bytes:
@@ -209,7 +210,7 @@ def _is_seekable(file):
     return hasattr(file, "seek") and hasattr(file, "tell")
 
 
-def read_until(file, limit: int | None, expected: int = 0) -> bytes:
+def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) -> bytes:
     """Return the rest of a file, but no more than may be.
 
     Parameters
@@ -219,6 +220,8 @@ def read_until(file, limit: int | None, expected: int = 0) -> bytes:
         In bytes.
     expected : int, default=0
         How many bytes there probably are.
+    n_before : int, default=0
+        How many were read before, and count.
 
     Raises
     ------
@@ -231,7 +234,7 @@ def read_until(file, limit: int | None, expected: int = 0) -> bytes:
         raise BadImageError(_AS_TEXT)
     if not data:
         return b""
-    parts, n_bytes = [data], len(data)
+    parts, n_bytes = [data], n_before + len(data)
     while True:
         check_length(n_bytes, limit)
         data = file.read(_CHUNK)

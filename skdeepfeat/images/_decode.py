@@ -227,7 +227,12 @@ def readable_formats():
     Those of other packages than Pillow are read once the user has registered them.
     """
     _import_plugins()
-    return [name for name in Image.ID if _is_read(name)]
+    return _readable(tuple(Image.ID))
+
+
+@functools.lru_cache(maxsize=4)
+def _readable(names):
+    return [name for name in names if _is_read(name)]
 
 
 def _is_read(name):

@@ -417,8 +417,7 @@ def _read_in_parts(file, limit, on_large):
     if not start:
         return start
     on_large()
-    left = None if limit is None else limit - len(start)
-    return start + read_until(file, left)
+    return start + read_until(file, limit, n_before=len(start))
 
 
 def _open_wrapped(address, options):

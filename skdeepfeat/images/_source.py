@@ -160,8 +160,9 @@ def make_image_source(
     ----------
     X : collection of n images
         A list, tuple, object array, Series, one-column frame or (n, 1) array of paths
-        (str or os.PathLike), encoded images (bytes), PIL images, arrays (H, W[, C])
-        and tensors ([C, ]H, W), mixed as they come; an array (n, H, W[, C]); a tensor
+        (str or os.PathLike), encoded images (bytes, base64 texts, ``data:`` URIs, dicts
+        ``{"bytes": ..., "path": ...}``, open files), PIL images, arrays (H, W[, C]) and
+        tensors ([C, ]H, W), mixed as they come; an array (n, H, W[, C]); a tensor
         (n, [C, ]H, W); or, with `image_shape`, flat rows (n, H * W [* C]). Values are
         uint8, bool, uint16 (65535 is white) or floats in [0, 1].
     image_shape : tuple (H, W) or (H, W, C), default=None

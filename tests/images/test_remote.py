@@ -735,3 +735,15 @@ def test_a_pickled_part_opens_its_own_connections(addresses, contents, counted):
     part = pickle.loads(pickle.dumps(source.part([7, 2])))
     assert part.digests()[0] == [digests[7], digests[2]]
     np.testing.assert_array_equal(part.pixels(1), source.pixels(2))
+
+
+def test_a_member_of_an_archive_that_becomes_large(tmp_path):
+    """70 kB become 70 MB, whatever the archive says."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(70 * 10**6))
+    source = make_image_source(
+        [f"zip://a.png::{path}"], max_pixels=1, storage_options={}
+    )
+    _, failures = source.digests()
+    assert f"more than {2**26 + 8} bytes" in failures[0].cause
