@@ -73,6 +73,8 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         the class token of a token network that has one, else the mean of its tokens.
         ``"gem"`` is the generalised mean with p = 3 (Radenović et al. 2019 [3]_),
         ``"mean"`` averages the patch tokens, ``"flatten"`` keeps every position.
+        For the neck, ``"max"`` and ``"gem"`` take the place of the network's own
+        pooling, as timm's ``global_pool`` does.
 
     image_size : int, pair of int or None, default=None
         Input size in pixels, (height, width) or the side of a square, in place of

@@ -106,7 +106,7 @@ def test_several_layers_stand_side_by_side(pixels):
     together = small(layer=layers, pooling="max", cache=None).transform(pixels)
     apart = [
         small(layer=layer, pooling=pooling, cache=None).transform(pixels)
-        for layer, pooling in [("blocks.3", "max"), ("neck", "auto"), (1, "max")]
+        for layer, pooling in [("blocks.3", "max"), ("neck", "max"), (1, "max")]
     ]
     assert_allclose(together, np.hstack(apart), rtol=1e-5, atol=1e-6)
 
@@ -506,7 +506,7 @@ def test_html_and_text_repr():
         ({"layer": []}, "'layer'"),
         ({"pooling": "average"}, "'pooling'"),
         ({"pooling": "cls", "layer": 2}, "class token"),
-        ({"pooling": "max"}, "'pooling'.*neck"),
+        ({"pooling": "max", "layer": "output"}, "'pooling'.*output"),
         ({"weights": "IMAGENET"}, "'weights'"),
         ({"image_size": 0}, "'image_size'"),
         ({"batch_size": 0}, "'batch_size'"),

@@ -60,8 +60,13 @@ def make_spec(
         wanted = "a name that list_models shows, or a torch.nn.Module"
         raise choice_error("model", wanted, model, error=TypeError)
     weights = read_weights(weights, random_state, needs_weights)
-    own = read_preprocessing(preprocessing)
     is_named = not isinstance(weights, (FileWeights, RandomWeights))
+    try:
+        own = read_preprocessing(preprocessing)
+    except (TypeError, ValueError) as error:
+        if not is_named:
+            raise
+        raise _not_with_names(preprocessing) from error
     make, name = _find(model)
     if hub_config is not None and make is _timm.make_hub_spec:
         make = functools.partial(make, hub_config=hub_config)
@@ -70,13 +75,16 @@ def make_spec(
     if is_named and own is not None:
         wanted = own.with_crop(size) if size else own
         if wanted != spec.preprocessing:
-            raise choice_error(
-                "preprocessing",
-                "None with named weights, which bring theirs ('image_size' changes the "
-                "size)",
-                preprocessing,
-            )
+            raise _not_with_names(preprocessing)
     return spec
+
+
+def _not_with_names(preprocessing):
+    return choice_error(
+        "preprocessing",
+        "None with named weights, which bring theirs ('image_size' changes the size)",
+        preprocessing,
+    )
 
 
 def _find(model):
