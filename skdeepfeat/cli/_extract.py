@@ -311,8 +311,8 @@ def _path_beside(output):
     beside = f"{output}.images.csv"
     if os.path.exists(beside) and not os.path.isfile(beside):
         raise click.ClickException(
-            f"{beside!r} is no file, where the table of paths must go: remove it, or "
-            "choose another --output."
+            f"{beside!r} is a folder or a special file, where the table of paths must "
+            "go: remove it, or choose another --output."
         )
     return beside
 
