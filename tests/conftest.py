@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import shutil
 import signal
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -61,3 +63,27 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip("the real images of ../shared/data are not on this machine")
     return SHARED_DATA
+
+
+def open_to_all(folder):
+    """Say whether every user may pass through `folder` and all that hold it."""
+    folder = pathlib.Path(folder).resolve()
+    return folder.is_dir() and all(
+        place.stat().st_mode & 0o005 == 0o005 for place in [folder, *folder.parents]
+    )
+
+
+@pytest.fixture
+def open_directory():
+    """Return a new directory that every user can reach.
+
+    pytest's own, and a ``TMPDIR`` made by ``mktemp -d``, are closed to all but one.
+    """
+    places = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
+    place = next(filter(open_to_all, places), None)
+    if place is None:
+        pytest.skip(f"no directory that every user can reach among {places}")
+    path = pathlib.Path(tempfile.mkdtemp(prefix="skdeepfeat-test-", dir=place))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)

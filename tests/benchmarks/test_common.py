@@ -1,8 +1,6 @@
 """The benchmarks' measuring instruments, against quantities that are known."""
 
-import subprocess
-import sys
-import time
+import types
 
 import psutil
 import pytest
@@ -96,15 +94,20 @@ def test_spread_says_median_and_extremes():
     assert _common.spread([3.14], 2) == "3.14"
 
 
-def test_the_work_of_others_is_seen():
-    code = "import time; end = time.time() + 3\nwhile time.time() < end: pass"
+def test_the_work_of_others_is_seen(monkeypatch):
+    clock = types.SimpleNamespace(perf_counter=iter([5.0, 7.0]).__next__)
+    monkeypatch.setattr(_common, "time", clock)
+    monkeypatch.setattr(_common, "_busy_seconds", iter([10.0, 14.0]).__next__)
+    monkeypatch.setattr(_common, "_own_seconds", iter([1.0, 2.0]).__next__)
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
     machine = {}
-    stranger = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        with _common.watch_others(machine):
-            time.sleep(2)
-    finally:
-        stranger.wait()
-    # A child that has not been waited for yet counts as another's. It may have to
-    # share its CPU with the rest of a busy machine, which counts as well.
-    assert 0.5 / psutil.cpu_count() < machine["cpu_share_of_others"] <= 1
+    with _common.watch_others(machine):
+        pass
+    # Of 2 seconds of 2 CPUs, 4 were busy, 1 of them with this process.
+    assert machine["cpu_share_of_others"] == 0.75
+
+
+def test_seconds_are_those_of_the_machine_and_of_this_process():
+    busy, own = _common._busy_seconds(), _common._own_seconds()
+    assert busy > 0 and own > 0
+    assert _common._busy_seconds() >= busy and _common._own_seconds() >= own

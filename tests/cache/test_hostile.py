@@ -14,9 +14,10 @@ from skdeepfeat import CacheWarning
 from skdeepfeat.cache import FeatureCache, MappingCache, _bounds
 from skdeepfeat.cache._bounds import Bounds
 from skdeepfeat.cache._faults import StoreDamaged
-from skdeepfeat.cache._schema import PAGE_SIZE
+from skdeepfeat.cache._schema import FORMAT, PAGE_SIZE
 from tests.cache.pretend import Nets, finish, start
 
+FILE = f"features-v{FORMAT}.sqlite"
 IMAGES = list(range(12))
 ENDLESS = "WITH RECURSIVE c(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c) "
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX systems")
@@ -309,7 +310,7 @@ def default_place(tmp_path, monkeypatch):
 @pytest.mark.parametrize("umask", ["022", "0"])
 def test_the_default_cache_is_the_users_own(default_place, umask):
     modes = modes_after_filling(umask)
-    assert {"features-v1.sqlite-wal", "features-v1.sqlite-shm"} <= set(modes)
+    assert {f"{FILE}-wal", f"{FILE}-shm"} <= set(modes)
     folders = {".", "locks", "locks/."}
     assert {mode for name, mode in modes.items() if name in folders} == {"0o700"}
     assert {m for name, m in modes.items() if name not in folders} == {"0o600"}
@@ -318,7 +319,7 @@ def test_the_default_cache_is_the_users_own(default_place, umask):
 @posix
 def test_a_default_cache_that_was_open_is_closed(default_place):
     modes_after_filling("022")
-    (default_place / "features-v1.sqlite").write_bytes(b"damaged")
+    (default_place / FILE).write_bytes(b"damaged")
     for root, _, files in os.walk(default_place):
         os.chmod(root, 0o755)
         for name in files:
@@ -333,7 +334,7 @@ def test_a_named_cache_follows_the_umask(open_directory):
     os.chmod(open_directory, 0o777)
     path = open_directory / "shared"
     modes = modes_after_filling("002", path)
-    assert {"features-v1.sqlite-wal", "features-v1.sqlite-shm"} <= set(modes)
+    assert {f"{FILE}-wal", f"{FILE}-shm"} <= set(modes)
     assert set(modes.values()) == {"0o775", "0o664"}
 
 

@@ -179,7 +179,7 @@ def test_a_table_of_paths_that_is_there(run, photos, names, tmp_path):
     table.unlink()
     table.mkdir()
     for options in ([], ["--overwrite"]):
-        says(run(*arguments, *options), 1, f"Error: '{table}' is a folder")
+        says(run(*arguments, *options), 1, f"Error: '{table}' is a folder or")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from child import drop_privileges, in_child
 from torch import nn
 
 from skdeepfeat._errors import WeightsNotFoundError
@@ -339,15 +340,14 @@ def test_unreadable_file(network, saved, batch):
     path = saved(network)
     neck = resolve_neck("shufflenet_v2_x0_5", weights=path, image_size=64)
     path.chmod(0)
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
+
+    def load():
+        drop_privileges()
         with pytest.raises(WeightsNotFoundError, match=f"{path} cannot be read"):
             with neck.loaded(CPU):
                 pass
-    finally:
-        os.seteuid(before)
+
+    in_child(load)
 
 
 @pytest.mark.parametrize("model", ["shufflenet_v2_x0_5", "timm/test_efficientnet"])
