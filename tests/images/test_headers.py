@@ -305,13 +305,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small)
 """
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16"])
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
 def test_conversion_takes_little_more_than_the_image(mode, tmp_path):
     side = 3000
     for name, length in (("small", 8), ("large", side)):
-        image = Image.new("RGBA" if mode == "P" else mode, (length, length))
-        if mode == "P":
-            image = image.quantize(4)
+        image = Image.new(mode, (length, length))
         image.save(tmp_path / f"{name}.png")
     command = [sys.executable, "-c", MEASURED]
     paths = [str(tmp_path / "small.png"), str(tmp_path / "large.png")]
