@@ -103,21 +103,24 @@ class StackSource:
         return digests, {}
 
     def pixels(self, i):
-        """Return the canonical pixels of image `i`, a copy."""
-        # One that nobody can change once its digest has been looked at.
-        image = np.array(self._take(i, i + 1))
-        pixels = canonical_pixels(image, has_channels=self._has_channels)[0]
-        expected = None if self._expected is None else self._expected[i]
-        if expected is not None and digest_pixels(pixels) != expected:
-            raise BadImageError(CHANGED, i, self.describe(i))
-        return pixels
+        """Return the canonical pixels of image `i`, a view of X if that will do."""
+        return self._checked(i, self._take(i, i + 1))
 
     def fitted(self, i, preprocessing, budget: ByteBudget | None = None):
         """Return image `i`, resized and cropped."""
         with share_of(budget) as share:
             if share is not None:
                 share.take(2 * self._images[i].nbytes)
-            return fit_to_network(self.pixels(i), preprocessing)
+            # A copy: nobody can change it once its digest has been looked at.
+            image = np.array(self._take(i, i + 1))
+            return fit_to_network(self._checked(i, image), preprocessing)
+
+    def _checked(self, i, image):
+        pixels = canonical_pixels(image, has_channels=self._has_channels)[0]
+        expected = None if self._expected is None else self._expected[i]
+        if expected is not None and digest_pixels(pixels) != expected:
+            raise BadImageError(CHANGED, i, self.describe(i))
+        return pixels
 
     def for_device(self, i, preprocessing, budget: ByteBudget | None = None):
         """Return image `i`, resized and cropped: there is nothing to decode."""

@@ -15,7 +15,7 @@ from skdeepfeat import (
 )
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._preprocessing import Preprocessing
-from skdeepfeat.images import make_image_source
+from skdeepfeat.images import _elements, _stack, make_image_source
 
 N = 4
 CROP = Preprocessing(8, (8, 8))
@@ -109,14 +109,34 @@ def test_a_changed_image_is_a_bad_image(kind, tmp_path, encode):
         part.pixels(1)
 
 
-@pytest.mark.parametrize("kind", ["stack", "list of arrays", "RGB", "bytearray"])
-def test_pixels_are_a_copy(kind, tmp_path, encode):
+@pytest.mark.parametrize(
+    ("kind", "module", "digest"),
+    [
+        ("stack", _stack, "digest_pixels"),
+        ("memory map", _stack, "digest_pixels"),
+        ("tensor", _stack, "digest_pixels"),
+        ("list of arrays", _elements, "digest_pixels"),
+        ("list of tensors", _elements, "digest_pixels"),
+        ("RGB", _elements, "digest_pixels"),
+        ("bytearray", _elements, "digest_bytes"),
+    ],
+)
+def test_a_change_after_the_check_is_not_seen(
+    kind, module, digest, tmp_path, encode, monkeypatch
+):
     X, change = make(kind, tmp_path, encode)
     source = make_image_source(X)
-    pixels = source.pixels(2)
-    before = pixels.copy()
-    change()
-    np.testing.assert_array_equal(pixels, before)
+    source.digests()
+    expected = source.fitted(2, CROP)
+    original = getattr(module, digest)
+
+    def check_and_change(content):
+        result = original(content)
+        change()
+        return result
+
+    monkeypatch.setattr(module, digest, check_and_change)
+    np.testing.assert_array_equal(source.fitted(2, CROP), expected)
 
 
 def test_digests_of_another_source_can_be_expected(tmp_path, encode):
