@@ -114,13 +114,11 @@ def _pooled_neck(pooling, probe, last_map):
     Of timm's networks it is what they compute with that pooling as their own, with the
     layers between it and the classifier. Of others it is the last map, or the tokens.
     """
-    if pooling in ("auto", "flatten") or (name := last_map()) is None:
+    # Under the others a vector stays what it is.
+    if pooling not in ("max", "gem", "cls") or (name := last_map()) is None:
         return None
     last = probe.layers[name]
-    # Maps are averaged by the network itself.
-    if not can_pool(last, pooling) or (
-        last.layout != "NLC" and pooling in ("avg", "mean", "cls")
-    ):
+    if not can_pool(last, pooling):
         return None
     how = resolve_pooling(pooling, last)
     if how in SWAPPED_POOLINGS.get(probe.own_pool, ()):

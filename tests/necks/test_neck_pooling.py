@@ -88,7 +88,7 @@ def test_torchvisions_last_map(name, last, pooling, batch, assert_close):
     assert_close(found, pooled(maps, pooling))
 
 
-@pytest.mark.parametrize("pooling", ["max", "gem", "mean", "avg", "cls"])
+@pytest.mark.parametrize("pooling", ["max", "gem", "cls"])
 def test_tokens_of_a_transformer(pooling, batch, assert_close):
     pixels = batch(1, 224)
     network = small_transformer()
