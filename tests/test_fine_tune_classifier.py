@@ -643,8 +643,8 @@ def test_partial_fit(pixels):
     assert classifier.n_epochs_ == 1
     assert classifier.predict_proba(pixels).shape == (N, 3)
     blue = NUMBERS == 2
-    classifier.set_params(learning_rate=3e-2)
-    for _ in range(8):
+    classifier.set_params(learning_rate=1e-2)
+    for _ in range(15):
         classifier.partial_fit(pixels[blue], LABELS[blue])
     assert (classifier.predict(pixels[blue]) == "blue").mean() > 0.5
     with pytest.raises(ValueError, match="grey"):

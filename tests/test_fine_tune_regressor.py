@@ -75,7 +75,7 @@ def test_many_targets(pixels, brightness, container):
     y = brightness * [1, 1000]
     regressor = small().fit(pixels, container(y))
     assert regressor.predict(pixels).shape == (N, 2)
-    assert regressor.score(pixels, y) > 0.9
+    assert regressor.score(pixels, y) > 0.85
     with pytest.raises(ValueError, match="y has 1 target.*fitted with 2"):
         regressor.partial_fit(pixels, y[:, 0])
 
