@@ -172,15 +172,16 @@ def _checked(found):
     return Preprocessing(**values)
 
 
-def _field_error(name, wanted, value):
-    return choice_error("preprocessing", f"given with {wanted} as {name!r}", value)
+def _field_error(name, wanted, value, error=ValueError):
+    what = f"given with {wanted} as {name!r}"
+    return choice_error("preprocessing", what, value, error=error)
 
 
 def _as_size(name, value, wanted):
     try:
         return read_image_size(value)
     except (TypeError, ValueError) as error:
-        raise _field_error(name, wanted, value) from error
+        raise _field_error(name, wanted, value, type(error)) from error
 
 
 def _as_resize(name, value, wanted):

@@ -259,7 +259,9 @@ def test_each_field_is_checked(name, value):
     fields = {"resize": 32, "crop": (32, 32), name: value}
     given = [fields, Preprocessing(**fields)]
     for preprocessing in given:
-        with pytest.raises(ValueError, match=f"^The 'preprocessing' .* as '{name}'"):
+        with pytest.raises(
+            (TypeError, ValueError), match=f"^The 'preprocessing' .* as '{name}'"
+        ):
             resolve_neck(nn.Conv2d(3, 4, 3), preprocessing=preprocessing)
 
 
