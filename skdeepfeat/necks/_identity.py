@@ -126,7 +126,7 @@ def fingerprint_of(neck, device):
 def is_below_float32(module):
     """Return whether a module has parameters that are less precise than float32."""
     return any(
-        one.is_floating_point() and one.element_size() < 4
+        one.is_floating_point() and one.dtype.itemsize < 4
         for one in module.parameters()
     )
 

@@ -305,6 +305,8 @@ def _call(kind, args):
             return args[0] if args else None
         if name == "_rebuild_from_type_v2":
             return _call(args[0], args[2])
+        if args and not isinstance(args[0], Storage):
+            return Object(kind, args)  # what pickle.dump makes of a tensor
         if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             storage, offset, shape, stride = args[:4]
             return _checked(storage, storage.dtype, offset, shape, stride)

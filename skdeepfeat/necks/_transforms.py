@@ -12,13 +12,13 @@ from .._preprocessing import Preprocessing
 from .._shown import shown
 from ._messages import choice_error
 
-__all__ = ["is_transform", "preprocessing_from_transform"]
+__all__ = ["INTERPOLATIONS", "is_transform", "preprocessing_from_transform"]
 
 _COMPOSED = (v1.Compose, v2.Compose, nn.Sequential)
 _TO_TENSOR = (
     v1.PILToTensor, v2.PILToTensor, v2.ToImage, timm_transforms.MaybePILToTensor,
 )  # fmt: skip
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 _TO_FLOAT = (v1.ToTensor, timm_transforms.MaybeToTensor)
 # What the pixels are already, or what changes nothing.
 _NOTHING = (v2.RGB, v2.ToPureTensor, nn.Identity)
@@ -188,7 +188,7 @@ def _read_resize(step, steps):
     steps.resize = size
     # Pillow's images are always resized with antialiasing, tensors if asked for.
     smooth = not steps.is_tensor or step.antialias or steps.interpolation == "nearest"
-    known = steps.interpolation in _INTERPOLATIONS
+    known = steps.interpolation in INTERPOLATIONS
     whole = size is not None and step.max_size is None
     return first and known and whole and bool(smooth)
 

@@ -26,6 +26,7 @@ __all__ = ["WeightsFile", "read_weights_file"]
 _MAX_PICKLE_BYTES = 256 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
 _MAX_DEPTH = 64  # of modules in modules; each adds two
+_CONTAINERS = (dict, list, tuple, Object)
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 # What people have in place of a weights file, by how it begins.
@@ -122,7 +123,8 @@ def read_weights_file(path):
     with _reading(path):
         content = _READERS[_kind_of(path)][0](path)
         file = WeightsFile(path)
-        _flatten(content, file)
+        if isinstance(content, _CONTAINERS):
+            _flatten(content, file)
     if not file.tensors:
         raise BadFileError(
             f"The weights file {path} must hold a state dict (names and tensors). It "
@@ -136,6 +138,8 @@ def _shown(content):
         return f"a dict with {shown(sorted(map(str, content))[:5])}"
     if isinstance(content, Object):
         return f"a {content.kind}"
+    if isinstance(content, TensorRecord):
+        return "one tensor without a name"
     return f"a {type(content).__name__}"
 
 
@@ -356,7 +360,7 @@ def _flatten(content, file):
                 file.sizes[path] += 1
             elif isinstance(inner, Object) and "_rebuild_" in str(inner.kind):
                 file.others[f"{path}{name}"] = _kind_of_tensor(inner)
-            elif isinstance(inner, (dict, list, tuple, Object)):
+            elif isinstance(inner, _CONTAINERS):
                 queue.append((f"{path}{name}." if name else path, inner, depth + 1))
 
 

@@ -16,7 +16,7 @@ from networks import fix_weights
 from torch import nn
 
 from skdeepfeat.necks import _identity, resolve_neck
-from skdeepfeat.necks._identity import digest_tensors
+from skdeepfeat.necks._identity import digest_tensors, is_below_float32
 from skdeepfeat.necks._probe_images import probe_images
 
 CPU = torch.device("cpu")
@@ -330,3 +330,7 @@ def test_where_and_how_tensors_lie_does_not_count():
     network.to(memory_format=torch.channels_last).train().requires_grad_(False)
     assert digest_tensors(network) == before
     assert digest_tensors(network.double()) != before
+
+
+def test_lazy_parameters_have_a_precision():
+    assert not is_below_float32(nn.Sequential(nn.LazyConv2d(4, 3)))
