@@ -132,8 +132,8 @@ def jpeg_for_device(data, max_pixels):
         return call_despite_warnings(_describe_jpeg, data, max_pixels)
 
 
-# Their headers are not enough to open them.
-_READ_WHOLE = ("WEBP", "AVIF", "ICO", "ICNS", "CUR")
+# Their headers are not enough to open them, or are looked at by `check_header` first.
+_READ_WHOLE = ("JPEG", "TIFF", "WEBP", "AVIF", "ICO", "ICNS", "CUR")
 
 
 def check_large_file(file, max_pixels):

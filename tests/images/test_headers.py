@@ -15,6 +15,7 @@ from skdeepfeat.images import make_image_source
 from skdeepfeat.images._decode import (
     READ_FORMATS,
     REFUSED_FORMATS,
+    check_large_file,
     decode_bytes,
     readable_formats,
 )
@@ -401,3 +402,12 @@ def test_what_pillow_logs_of_a_tiff_is_in_the_error_only(caplog):
     entries += [(262, 3, 1, 1), (277, 3, 1, 65535)]
     assert refusal(classic_tiff(*entries))
     assert not caplog.records
+
+
+def test_a_large_tiff_is_not_opened_before_its_header_is_checked(monkeypatch):
+    def opened(*_, **__):
+        raise AssertionError("it is opened")
+
+    readable_formats()
+    monkeypatch.setattr(Image, "open", opened)
+    check_large_file(io.BytesIO(classic_tiff((700, 5, 100_000, 8))), MAX_PIXELS)
