@@ -16,6 +16,7 @@ behind for good.
 import contextlib
 import ctypes
 import functools
+import logging
 import pathlib
 import sys
 import threading
@@ -56,6 +57,7 @@ def collect_messages():
         yield _collected.messages
         return
     _hook_warnings()
+    _hook_logging()
     _collected.messages = []
     try:
         yield _collected.messages
@@ -85,6 +87,20 @@ def call_despite_warnings(function, *arguments):
         with _lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(*arguments)
+
+
+@functools.cache
+def _hook_logging():
+    # Without a handler of the user's, logging writes errors to the terminal.
+    logging.getLogger("PIL.TiffImagePlugin").addFilter(_collect_record)
+
+
+def _collect_record(record):
+    """Return whether a record is logged: it is not if it is collected."""
+    if _collected.messages is None or record.levelno < logging.WARNING:
+        return True
+    _collected.add(record.getMessage())
+    return False
 
 
 def _hook_warnings():
