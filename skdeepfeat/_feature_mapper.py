@@ -142,7 +142,7 @@ class FeatureMapper:
         if column is None or isinstance(column, _ONE_IMAGE):
             raise TypeError(
                 f"FeatureMapper takes batches, not single rows: {_WAY_OUT}. Got one "
-                f"{type(column).__name__} in place of the column "
+                f"{type(column).__name__} instead of the column "
                 f"{shown(self.image_column)}."
             )
         images = _images_of(column)

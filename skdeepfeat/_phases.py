@@ -61,8 +61,8 @@ _AUTO_STEPS = 1500
 _AUTO_EPOCHS = (8, 30)
 
 _NOTHING_TO_FIT = (
-    "No image of X could be read and has a weight above 0 (sample_weight times "
-    "class_weight), so there is nothing to fit."
+    "There is nothing to fit: each image of X cannot be read or has a weight of 0 "
+    "(sample_weight times class_weight)."
 )
 
 # Parameters that a result does not depend on, so a checkpoint does not mind them.
@@ -595,7 +595,7 @@ class _Fit:
         if other:
             raise ValueError(
                 f"The 'checkpoint' file {os.fspath(path)!r} belongs to another fit, "
-                f"with other values of {', '.join(other)}. Delete it to begin anew, or "
+                f"with other values of {', '.join(other)}. Delete it to start over, or "
                 "choose another path."
             )
 

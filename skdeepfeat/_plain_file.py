@@ -69,7 +69,7 @@ def is_plain(path):
 def _refusal(path):
     return FileExistsError(
         errno.EEXIST,
-        "A link, a folder or a special file is where a plain file belongs. It is not "
-        "followed and not replaced: remove it",
+        "A plain file belongs here, but there is a link, a folder or a special file. "
+        "It is neither followed nor replaced: remove it",
         os.fspath(path),
     )

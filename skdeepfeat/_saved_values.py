@@ -103,8 +103,8 @@ def check_attributes(estimator, attributes):
     known = config is not None and model.partition(":")[2] == config.get("repository")
     if re.match("hf[-_]hub:", model) and not known:
         raise BadFileError(
-            f"it names {shown(model)} without saying what that network is, and "
-            "loading opens no connection."
+            f"it names {shown(model)} but does not describe the network, and loading "
+            "opens no connection."
         )
     return found
 

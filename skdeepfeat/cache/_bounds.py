@@ -84,4 +84,6 @@ class Bounds:
             if self._intervals >= 0:
                 # Raised just before or behind the `try` of `_look`, if it is not here.
                 raise (interruption or KeyboardInterrupt()) from None
-            raise StoreDamaged("there is no end to what is in it") from fault
+            raise StoreDamaged(
+                "a query on it did not end within its limit of steps"
+            ) from fault

@@ -95,10 +95,10 @@ def warn_of_unstable(name):
         Of the network.
     """
     warning = CacheWarning(
-        f"The features of {name!r} are not cached: it answered differently when it "
-        "was run twice on the same images, as with dropout, random numbers or "
-        "statistics of the batch in its forward. Each call computes them anew. "
-        "cache=None does so without this warning."
+        f"The features of {name!r} are not cached: it answered differently when it was "
+        "run twice on the same images, as with dropout, random numbers or statistics "
+        "of the batch in its forward. Each call computes them again. Set cache=None to "
+        "avoid this warning."
     )
     warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
 

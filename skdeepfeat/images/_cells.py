@@ -84,8 +84,8 @@ def unwrapped(element):
         return element
     if "bytes" not in element and "path" not in element:
         raise BadImageError(
-            "a dict must have the key 'bytes' or 'path', as Hugging Face datasets have "
-            f"it. Got the keys {shown(list(element))}"
+            "a dict must have the key 'bytes' or 'path', as in Hugging Face datasets. "
+            f"Got the keys {shown(list(element))}"
         )
     data = element.get("bytes")
     if data is None:
@@ -116,7 +116,7 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
     """
     head, comma, content = text[5:].partition(",")
     if not comma:
-        raise BadImageError("the data URI has no comma, behind which its data would be")
+        raise BadImageError("the data URI has no comma before its data")
     is_base64 = head.rstrip().lower().endswith(";base64")
     check_length(len(content) * 3 // 4 if is_base64 else len(content) // 3, limit)
     data = urllib.parse.unquote_to_bytes(content)
@@ -186,8 +186,8 @@ def read_open_file(file, limit: int | None) -> bytes:
                 raise BadImageError(_AS_TEXT)
             if not _is_seekable(file):
                 raise BadImageError(
-                    "the file can be read only once, and an image may be read again: "
-                    "use its read()"
+                    "the file can be read only once, but an image may have to be read "
+                    "again: pass the bytes that its read() returns"
                 )
             position = file.tell()
             file.seek(0)

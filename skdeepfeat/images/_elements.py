@@ -55,8 +55,7 @@ _LONGEST_PATH = 4096
 
 # Its row would be stored under the digest of what it was before.
 CHANGED = (
-    "it was changed while it was being read: its content is no longer that of a moment "
-    "ago"
+    "it was changed while it was being read: its content differs from a moment ago"
 )
 
 

@@ -335,6 +335,6 @@ def refuse_address(path: str) -> None:
             "storage_options={} to have fsspec read it"
         )
     raise BadImageError(
-        "remote paths are not read unless asked for: give storage_options={} to have "
-        "fsspec read it, or download the file first"
+        "remote paths are read only on request: pass storage_options={} to have fsspec "
+        "read it, or download the file first"
     )

@@ -61,8 +61,9 @@ def _check_jpeg(data, max_pixels):
     # are counted first because that is fast.
     if _count_starts_of_scans(data) > limit and _has_more_scans(data, limit):
         raise BadImageError(
-            f"it has more than {limit} scans: a file that is made to take long, or the "
-            "environment variable SKDEEPFEAT_MAX_JPEG_SCANS must be raised"
+            f"it has more than {limit} scans, as in files that are made to decode "
+            "slowly; to read it, raise the environment variable "
+            "SKDEEPFEAT_MAX_JPEG_SCANS"
         )
 
 

@@ -317,7 +317,7 @@ def _call(kind, args):
 def _dtype_of(name):
     found = getattr(torch, name.name) if name.module == "torch" else None
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"{name} is not a type of numbers")
+        raise ValueError(f"{name} is not a numeric type")
     return found
 
 
@@ -334,7 +334,7 @@ def _checked(storage, dtype, offset, shape, stride):
     if not whole or (
         n_elements and max(n_elements, last + 1) * dtype.itemsize > n_bytes
     ):
-        raise ValueError(f"a tensor of shape {shape} lies outside of its storage")
+        raise ValueError(f"a tensor of shape {shape} exceeds its storage")
     return TensorRecord(storage, dtype, offset, shape, stride)
 
 

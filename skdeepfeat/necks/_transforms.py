@@ -76,7 +76,7 @@ def preprocessing_from_transform(transform):
     if steps.crop is None and isinstance(steps.resize, tuple):
         steps.crop = steps.resize
     if steps.resize is None or steps.crop is None:
-        raise _refused(transform, "it does not bring every image to one size")
+        raise _refused(transform, "it does not give every image the same size")
     if steps.scale is None:
         raise _refused(transform, "it does not scale the pixels to numbers from 0 to 1")
     return Preprocessing(

@@ -171,7 +171,7 @@ class _reading:
         # The readers and their libraries meet bytes that mean anything.
         raise BadFileError(
             f"The weights file {self.path} is damaged, truncated or not a weights file "
-            f"({_first_line(error)}). Delete it and fetch it again."
+            f"({_first_line(error)}). Delete it and download it again."
         ) from error
 
 
@@ -193,11 +193,11 @@ def _kind_of(path):
         return "safetensors"
     for beginning, what in _OTHER_KINDS.items():
         if start.startswith(beginning):
-            raise BadFileError(f"is damaged or {what}. Delete it and fetch it again")
+            raise BadFileError(f"is damaged or {what}. Delete it and download it again")
     if start[257:262] == b"ustar":
         raise BadFileError(
             "is a tar archive. Unpack it; if torch older than 0.2 wrote it, load it "
-            "there and save it anew"
+            "there and save it again"
         )
     if start[:1] == b"\x80":
         return "legacy"
@@ -290,7 +290,7 @@ def _take_zip(path, records):
 def _view(content, record):
     wanted = record.storage.n_elements * record.storage.dtype.itemsize
     if len(content) < wanted:
-        raise ValueError(f"the numbers of {record.storage.key!r} are cut off")
+        raise ValueError(f"the values of {record.storage.key!r} are truncated")
     if not wanted:
         return torch.empty(record.shape, dtype=record.dtype)
     count = wanted // record.dtype.itemsize
@@ -328,7 +328,7 @@ def _take_legacy(path, records):
         for storage in _read_legacy(file)[1]:
             n_bytes = int.from_bytes(file.read(8), "little") * storage.dtype.itemsize
             if n_bytes > size:
-                raise ValueError(f"the numbers of {storage.key!r} are cut off")
+                raise ValueError(f"the values of {storage.key!r} are truncated")
             if storage.key in contents:
                 contents[storage.key] = bytearray(file.read(n_bytes))
             else:

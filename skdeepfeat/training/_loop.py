@@ -366,7 +366,7 @@ class TrainingRun:
     def _refuse_small_batches(self, error, n):
         cause = f"Got batch_size={self.settings.batch_size} and a batch of {n} image(s)"
         if self._largest_fit < n:
-            cause += f", of which the memory holds {self._largest_fit} at once"
+            cause += f", only {self._largest_fit} of which fit in memory"
         raise ValueError(
             "The 'batch_size' parameter must be at least 2, with at least 2 images to "
             "train on for each process, where batch normalization learns from batches "

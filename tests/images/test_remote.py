@@ -572,7 +572,7 @@ def test_without_storage_options_nothing_is_opened(address, counted, monkeypatch
     source = make_image_source([address])
     _, failures = source.digests()
     assert "give storage_options={} to have fsspec read it" in failures[0].cause
-    with pytest.raises(BadImageError, match="unless asked for"):
+    with pytest.raises(BadImageError, match="only on request"):
         source.pixels(0)
 
 
