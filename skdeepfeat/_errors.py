@@ -20,7 +20,7 @@ __all__ = [
 class BadFileError(ValueError):
     """A file of weights, a checkpoint or a saved estimator that cannot be used.
 
-    It is damaged or cut off, is something else, or was made to do harm.
+    It is damaged, truncated, malicious, or a file of another kind.
     """
 
 
@@ -159,7 +159,7 @@ def did_you_mean(name, candidates, n=3):
     candidates : iterable of str
         What there is.
     n : int, default=3
-        How many to name at the most.
+        How many to name at most.
 
     Returns
     -------

@@ -73,11 +73,11 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         the class token of a token network that has one, else the mean of its tokens.
         ``"gem"`` is the generalised mean with p = 3 (Radenović et al. 2019 [3]_),
         ``"mean"`` averages the patch tokens, ``"flatten"`` keeps every position.
-        For the neck, ``"max"`` and ``"gem"`` take the place of the network's own
+        For the neck, ``"max"`` and ``"gem"`` replace the network's own
         pooling, as timm's ``global_pool`` does.
 
     image_size : int, pair of int or None, default=None
-        Input size in pixels, (height, width) or the side of a square, in place of
+        Input size in pixels, (height, width) or the side of a square, instead of
         the one that the weights were trained with. All other preprocessing stays
         that of the weights.
 
@@ -90,7 +90,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         prepared (the fields of `skdeepfeat.Preprocessing`, a configuration of timm,
         torchvision's ``weights.transforms()``, or a ``Compose`` of Resize, CenterCrop,
         ToTensor and Normalize). None takes what the network carries, else ImageNet's:
-        shorter side 256, centre 224, bilinear, ImageNet's mean and standard
+        shorter side 256, center 224, bilinear, ImageNet's mean and standard
         deviation. Named weights bring their own, and another one is an error.
 
     batch_size : int or "auto", default="auto"
@@ -118,7 +118,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
     jpeg_decoder : {"pillow", "device"}, default="pillow"
         What decodes and resizes JPEG files and bytes. ``"device"`` is a CUDA device
         (nvJPEG, through torchvision), for fast GPUs beside few cores. Its pixels are
-        others, so its rows are kept apart in the cache. What it cannot decode, and all
+        others, so its rows are cached separately. What it cannot decode, and all
         other formats, Pillow does.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
@@ -128,9 +128,9 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         be shared by a cluster (see `MappingCache`); None keeps nothing.
 
     cache_layers : "stages", list of str and int, or None, default=None
-        Layers whose rows are computed besides, in the same pass, whenever an image has
+        Layers whose rows are also computed, in the same pass, whenever an image has
         to be computed, and kept in the cache: the candidates for `layer` in a
-        search, which then costs one pass for all of them in place of one for each.
+        search, which then costs one pass for all of them instead of one for each.
         ``"stages"`` means every stage and the neck. `pooling` applies to all. What
         `transform` returns is `layer` alone. The network runs up to the last of them,
         and their rows take their room in the cache. With ``cache=None``, which keeps
@@ -188,7 +188,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
     (n, H, W) or (n, H, W, C); a torch tensor (n, C, H, W); or flat rows, together
     with `image_shape`. Float images are in [0, 1].
 
-    The same image gives the same row whatever its batch, order and neighbours,
+    The same image gives the same row whatever its batch, order and neighbors,
     within a relative 1e-5 in float32 on one device.
 
     References

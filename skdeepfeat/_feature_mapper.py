@@ -13,7 +13,7 @@ from ._shown import shown
 
 __all__ = ["FeatureMapper"]
 
-_WAY_OUT = "use datasets' map with batched=True, Ray's map_batches in place of map"
+_WAY_OUT = "use datasets' map with batched=True, Ray's map_batches instead of map"
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Image.Image)
 
 
@@ -31,7 +31,7 @@ class FeatureMapper:
         what Hugging Face keeps of an image, ``{"bytes": ..., "path": ...}``.
 
     feature_column : str, default="features"
-        The column that is added. It takes the place of one of that name.
+        The column that is added. It replaces one of that name.
 
     keep_columns : bool, default=True
         Whether the other columns are returned as well. ``datasets.Dataset.map`` keeps

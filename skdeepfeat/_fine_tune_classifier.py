@@ -48,7 +48,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     `fit` goes through the two phases of transfer learning. Phase one leaves the body
     of the network as it is, in evaluation mode, and fits a new head on its features,
-    which come from the cache. Phase two un-freezes the body and trains both at a low
+    which come from the cache. Phase two unfreezes the body and trains both at a low
     rate, on random crops and mirror images, and keeps a moving average of the weights.
 
     The defaults were chosen on held-out training images of CIFAR-10 (`benchmarks/`).
@@ -59,13 +59,13 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         The network whose body is used, as for `PretrainedFeatureExtractor`:
         ``"efficientnet_lite0"`` is installed with this package, other bare names mean
         torchvision where it has them, else timm. A network of your own is copied and
-        left as it was; its last linear layer is taken for the old head.
+        left as it was; its last linear layer counts as the old head.
 
     weights : str, path-like, torchvision weights or None, default="default"
         As for `PretrainedFeatureExtractor`.
 
     image_size : int, pair of int or None, default=None
-        Input size in pixels, in place of the one that the weights were trained with.
+        Input size in pixels, instead of the one that the weights were trained with.
         A smaller one trains faster by the square of the ratio.
 
     image_shape : tuple of (int, int) or (int, int, int), or None, default=None
@@ -103,7 +103,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         stages (see `skdeepfeat.list_layers`).
 
     freeze_batch_norm : bool, default=True
-        Whether batch normalisations of the body keep the statistics that they came with
+        Whether batch normalizations of the body keep the statistics that they came with
         while their stage is trained; their scale and shift learn in any case. The head
         was fitted to features under these statistics, and those of a batch would throw
         them over: on CIFAR-10 the first epoch then ends below the head alone.
@@ -126,7 +126,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Each stage learns so many times as fast as what stands behind it.
 
     weight_decay : float, default=0.05
-        Of weights; not of biases, normalisations, and a transformer's class token and
+        Of weights; not of biases, normalizations, and a transformer's class token and
         embeddings of positions.
 
     momentum : float, default=0.9
@@ -165,8 +165,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         network's own preprocessing cuts off. ``"flip_crop"`` resizes a random part,
         half to all of the image, and mirrors every other one; ``"trivial"`` also
         applies one random operation to each (TrivialAugment [4]_); ``"none"`` takes the
-        centre. A torchvision v2 transform is called with whole batches, uint8 tensors
-        of shape (n_images, 3, height, width), and its result cut to the centre.
+        center. A torchvision v2 transform is called with whole batches, uint8 tensors
+        of shape (n_images, 3, height, width), and its result cut to the center.
 
     mixup : float, default=0.0
         Parameter of the Beta distribution by which pairs of images are mixed (Zhang et
@@ -174,7 +174,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     test_time_augmentation : {"none", "flip", "flip_crop"}, default="none"
         Predict the mean over an image and its mirror image, or over ten views: the
-        centre and the four corners, each also mirrored.
+        center and the four corners, each also mirrored.
 
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the images, or take the validation set given
@@ -203,7 +203,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     checkpoint : path-like or None, default=None
         A file that is written after each epoch of phase two. Where there is one, the
         same call goes on from it and ends with the weights of a run that was never
-        interrupted. It stays after the fit; delete it to begin anew.
+        interrupted. It stays after the fit; delete it to start over.
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`; or leave
@@ -421,7 +421,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one epoch on a part of the data, with a constant learning rate.
 
-        The first call starts the head from this part. The optimiser starts anew in each
+        The first call starts the head from this part. The optimizer starts anew in each
         call.
 
         Parameters

@@ -1,7 +1,7 @@
 """The two phases of one fit.
 
 Phase one leaves the body as it is and fits a new head on cached features. Phase two
-un-freezes the body and trains it together with the head. docs/architecture.md draws
+unfreezes the body and trains it together with the head. docs/architecture.md draws
 the whole way.
 """
 
@@ -189,7 +189,7 @@ class _Fit:
         neck, head = self._starting_point()
         features, failed = self._extract(neck, self.X)
         # A weight of zero takes a row out: it must not count in the statistics of a
-        # standardisation or a batch normalisation either.
+        # standardisation or a batch normalization either.
         rows, held_out = self._split(np.flatnonzero(~failed & (self.weights > 0)))
         if head is None:
             judge = self._features_to_judge(neck, features, held_out)

@@ -128,7 +128,7 @@ def keep(
     data: bytes,
     now: int,
 ) -> None:
-    """Store a variant, in place of a damaged one or beyond the limit of the oldest."""
+    """Store a variant, instead of a damaged one or beyond the limit of the oldest."""
     found = connection.execute(
         "SELECT id, name, crc, data FROM variants WHERE namespace = ? ORDER BY id",
         (namespace.key,),

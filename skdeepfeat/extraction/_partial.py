@@ -303,7 +303,7 @@ class Partial:
     def place(self, rows, values):
         """Fill in rows without noting it: they will be asked for again."""
         values = np.ascontiguousarray(values, dtype="<f4")
-        # One write for each run of neighbours.
+        # One write for each run of neighbors.
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         with explain_full_disk(self.folder):
             for run, block in zip(

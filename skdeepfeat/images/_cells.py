@@ -59,7 +59,7 @@ _LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 
 class Unreadable:
-    """What a worker gets in place of an open file that could not be read.
+    """What a worker gets instead of an open file that could not be read.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ def load_image_folder(
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If `root` is no folder.
+        If `root` is not a folder.
     OSError
         If it is an address that cannot be listed.
     ValueError

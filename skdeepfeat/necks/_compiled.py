@@ -155,7 +155,7 @@ def _abandon_compiled():
 
 
 class PixelsToRows(nn.Module):
-    """From decoded pixels to rows, so that the normalisation is compiled, too.
+    """From decoded pixels to rows, so that the normalization is compiled, too.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _MAX_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
 _MAX_DEPTH = 64  # of modules in modules; each adds two
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-# What people have in place of a weights file, by how it begins.
+# What people have instead of a weights file, by how it begins.
 _OTHER_KINDS = {
     b"version https://git-lfs": "is a pointer of Git LFS; run `git lfs pull`",
     b"<": "is a web page or XML, not weights; download the file itself",

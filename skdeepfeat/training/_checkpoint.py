@@ -100,7 +100,7 @@ def load_checkpoint(path, run):
     ----------
     path : path-like
     run : TrainingRun
-        New, with the same model, optimiser and settings.
+        New, with the same model, optimizer and settings.
 
     Raises
     ------

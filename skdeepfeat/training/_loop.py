@@ -76,7 +76,7 @@ def seed_of(*numbers):
 
 
 class TrainingRun:
-    """A model, its optimiser and how far they are.
+    """A model, its optimizer and how far they are.
 
     All randomness of an epoch comes from the seed and the epoch's number, so a run that
     is continued ends where one that was never interrupted does.
@@ -183,7 +183,7 @@ class TrainingRun:
             self.load(self.state())
 
     def sweep(self, data, learning_rates, stop):
-        """Make one step at each of several learning rates, in place of a schedule.
+        """Make one step at each of several learning rates, instead of a schedule.
 
         Parameters
         ----------
