@@ -99,12 +99,13 @@ class CacheWarning(UserWarning):
 class NonFiniteOutputError(ValueError):
     """A network returned NaN or infinite values for images that could be read.
 
-    It is raised whatever `on_error` is, which is about images that cannot be read.
+    It is raised whatever `on_error` is, because `on_error` applies only to images that
+    cannot be read.
 
     Parameters
     ----------
     cause : str
-        What the values most likely come from, and the way out, as sentences.
+        The likely cause and how to fix it, as sentences.
     rows : sequence of int
         The rows of these images in X, counted from 0, in ascending order.
     source : str, default="X"

@@ -318,8 +318,9 @@ class BaseFineTune(
     def load(cls, path, *, model=None):
         """Return the estimator that `save` wrote; it predicts the same to the last bit.
 
-        No connection is opened and no code of the file is run. `cache`, `checkpoint`
-        and `storage_options` have their defaults, and `max_pixels` is at most its own.
+        Loading opens no connection and runs no code from the file. `cache`,
+        `checkpoint` and `storage_options` have their defaults, and `max_pixels` is at
+        most its default.
 
         Parameters
         ----------

@@ -66,10 +66,10 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         and cost next to nothing.
 
     unfreeze : {"all", "gradual", "none"} or int, default="all"
-        What phase two trains beside the head: the whole body; the stages one by one
-        from the last to the first during the first half of the epochs (Howard and
-        Ruder 2018 [2]_); nothing, so that there is no phase two; or the last so many
-        stages (see `skdeepfeat.list_layers`).
+        What phase two trains in addition to the head: the whole body; the stages one by
+        one from the last to the first during the first half of the epochs (Howard and
+        Ruder 2018 [2]_); nothing, so that there is no phase two; or the last k stages,
+        all if there are fewer (see `skdeepfeat.list_layers`).
 
     freeze_batch_norm : bool, default=True
         Whether batch normalizations of the body keep the statistics that they came with
@@ -78,8 +78,8 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         them over: on CIFAR-10 the first epoch then ends below the head alone.
 
     max_epochs : int or "auto", default="auto"
-        Epochs of phase two. ``"auto"`` is as many as make about 1,500 steps, but at
-        least 8 and at most 30.
+        Epochs of phase two. ``"auto"`` chooses as many as make about 1,500 steps, but
+        at least 8 and at most 30.
 
     batch_size : int, default=32
         Images in a step, over all devices. When the memory of a device does not
@@ -92,7 +92,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         The highest rate of the head in phase two.
 
     layer_decay : float, default=0.8
-        Each stage learns so many times as fast as what stands behind it.
+        Factor on the learning rate from each stage to the one before it.
 
     weight_decay : float, default=0.05
         Of weights; not of biases, normalizations, and a transformer's class token and
@@ -199,10 +199,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         validation_loss, validation_score, learning_rate, seconds. `partial_fit`, and
         `fit` with ``warm_start=True``, add their epochs to those before.
     n_epochs_ : int
-        Epochs of phase two, with those of the fits that this one went on from.
+        Number of epochs of phase two, including those of earlier fits that this one
+        continued.
     best_epoch_, best_validation_score_ : int, float or None
-        With early stopping: the epoch of phase two whose weights were kept, as
-        `history_` counts them, and its score. None after a fit without.
+        The epoch of phase two, as counted in `history_`, whose weights were kept, and
+        its score. None without early stopping.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -357,11 +358,10 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
             With ``on_error="raise"``: an image cannot be read.
         TrainingDivergedError
             The loss, or an output for the validation set, is no longer a finite number.
-            The estimator is fitted nevertheless, with the weights of the last good
-            epoch.
+            The estimator is still fitted, with the weights of the last good epoch.
         NonFiniteOutputError
             The network returns NaN or infinite values for an image that can be read,
-            whatever `on_error` is. The estimator is then as it was.
+            whatever `on_error` is. The estimator is not changed.
         OutOfMemoryError
             Not even one image can be trained in the memory of the device.
         """
