@@ -1,15 +1,15 @@
-"""Living through a fork: what a child inherits works whatever its parent was doing.
+"""Support for forks: estimators work in a child whatever its parent was doing.
 
-A fork copies one thread. The pools of OpenMP and others believe that their threads
-still exist, and wait for them for ever when the thread that used them before computes
-again. Locks that other threads held stay locked. And SQLite must not see a connection
-that the parent opened. So
+A fork copies one thread. Pools such as OpenMP's do not notice that their threads are
+gone, and wait for them forever when the thread that used them before computes again.
+Locks that other threads held stay locked. SQLite must not use a connection that the
+parent opened. Therefore
 
-* `survives_fork` runs public functions in a new thread, which gets pools of its own, if
-  they are called in the one thread that a fork has left;
+* `survives_fork` runs public functions in a new thread, which gets its own pools, if
+  they are called in the only thread that is left after a fork;
 * `released_after_fork` opens a lock in the child;
-* `undisturbed_by_forks` lets a fork wait until a piece of work of another thread is
-  done, so that no native library is copied while it holds a lock of its own.
+* `undisturbed_by_forks` makes a fork wait until a piece of work of another thread is
+  done, so that no native library is copied while it holds an internal lock.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
-"""Text from outside, made fit to be shown: no control characters, and no secrets.
+"""Text from outside, made safe to show: no control characters and no secrets.
 
-File names, labels and the texts of errors may hold escape sequences, which move the
-cursor, rename the window or hide what was printed, and newlines, which make one
-message look like two. Addresses may hold passwords and signatures, and others read
-what is logged. Imports nothing heavy: the command line needs it at once.
+File names, labels and error texts may hold escape sequences, which move the cursor,
+rename the window or hide what was printed, and newlines, which make one message look
+like two. Addresses may hold passwords and signatures, and other people read logs. This
+module imports nothing heavy, because the command line needs it at once.
 """
 
 import re

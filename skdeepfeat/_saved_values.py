@@ -1,7 +1,7 @@
-"""What a saved estimator may say: the parameters and attributes of a fit, no others.
+"""What a saved estimator may contain: the parameters and attributes of a fit only.
 
-The file may be a stranger's. Where rows are kept, what addresses are read and how large
-an image may be is decided by who loads it.
+The file may come from a stranger. Whoever loads it decides where rows are kept, which
+addresses are read and how large an image may be.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Bounds on what SQLite may do with a file, which may come from a stranger.
+"""Limits on what SQLite may do with a file, which may come from a stranger.
 
-Its pages may lead in circles, so that a query never ends, and SQLite does not look at
-Ctrl-C while it runs.
+A file's pages may form a cycle, so that a query never ends, and SQLite does not react
+to Ctrl-C while it runs.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The directory of a cache: where it is, and who may look into it."""
+"""The directory of a cache: where it is, and who may read it."""
 
 import contextlib
 import dataclasses

@@ -1,8 +1,8 @@
-"""Variants of a namespace: what one description has been found to compute.
+"""Variants of a namespace: the different results of networks with one description.
 
-A user's own network is not known by its description alone. Beside it, the rows of a
-few fixed inputs are kept, its probe rows. A network whose probe rows agree with those
-of a variant is that variant, and any other is a new one.
+A description does not identify a user's own network. So its rows for a few fixed
+inputs, the probe rows, are stored as well. A network whose probe rows match those of a
+variant is that variant; any other is a new one.
 """
 
 import sqlite3

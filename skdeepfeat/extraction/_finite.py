@@ -1,7 +1,7 @@
-"""What is done about rows that a network computed as NaN or infinite values.
+"""Handling of rows that a network computed as NaN or infinite values.
 
-Such a row is not the mark of an image that could not be read: failures are carried
-beside the rows. It is never stored or returned, and always an error.
+Such a row does not mark an image that could not be read: failures are returned next to
+the rows. It is never stored or returned, and always an error.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""How many bytes of images are in memory while threads decode them."""
+"""The number of bytes of images that decoding threads hold in memory."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""Encoded images in other wrappings: base64, dicts of Hugging Face, open files."""
+"""Encoded images in wrappings: base64, dicts of Hugging Face datasets, open files."""
 
 import base64
 import io

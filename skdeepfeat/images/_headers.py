@@ -1,9 +1,9 @@
-"""What the header of a file claims, checked before a decoder takes memory for it.
+"""What the header of a file claims, checked before a decoder allocates memory for it.
 
-`Image.open` reads most headers and no more, and what it found is checked then. Here is
-what it would be too late for: icons are decoded as they are opened, WebP files get
-their canvas, and the tiles of a TIFF and the scans of a JPEG are not looked at by
-Pillow at all.
+`Image.open` reads most headers and no more, so their sizes are checked after it. This
+module checks what must be checked before: icons are decoded while they are opened, WebP
+files get their canvas, and Pillow does not check the tiles of a TIFF or the scans of a
+JPEG at all.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""What an image may cost: pixels, bytes, scans. Files from strangers are data."""
+"""Limits on what an image may cost: pixels, bytes, scans."""
 
 import os
 

@@ -1,7 +1,7 @@
 """What is wrong with a network that cannot be examined, and what to pass instead.
 
-A size is blamed only where another one works, and the channels only where another
-number of them does: both are tried.
+The error names the size or the number of channels only if another one works; both are
+tried.
 """
 
 import inspect

@@ -1,9 +1,8 @@
-"""Following a pickle as data: nothing in it is imported, called or unpickled.
+"""Parsing a pickle as data: nothing in it is imported, called or unpickled.
 
-pickletools decodes the instructions; they are followed here on a stack of its own. A
-class or function is only its name, and an object only a name with the data that it
-would be made of. That is all that is needed to find the tensors, whatever classes of
-other packages lie beside them.
+pickletools decodes the instructions, which are followed here on a separate stack. A
+class or function is only its name, and an object only a name with its data. That is
+enough to find the tensors, whatever classes of other packages are in the file.
 """
 
 import pickletools

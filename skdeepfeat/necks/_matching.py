@@ -1,4 +1,4 @@
-"""Finding a network's tensors in a weights file, under whatever they were saved."""
+"""Finding a network's tensors in a weights file, under any prefix or key."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Reading transforms for images as a `Preprocessing`, exactly or not at all."""
+"""Converting image transforms to a `Preprocessing`, exactly or not at all."""
 
 import dataclasses
 

@@ -1,8 +1,8 @@
-"""Weights files of every kind, read as data.
+"""Weights files of all formats, read as data.
 
-The content decides what a file is, not its ending. Each kind is checked before a tensor
-is read, and tensors are read only when they are taken: the states of an optimizer,
-which training scripts keep beside the weights, stay on the disk.
+The content decides the format, not the extension. The structure is checked before a
+tensor is read, and tensors are read only when they are used: the state of an optimizer,
+which training scripts save with the weights, is never read.
 """
 
 import json
