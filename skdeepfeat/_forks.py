@@ -32,14 +32,14 @@ __all__ = [
 _HAS_FORKS = hasattr(os, "register_at_fork")
 
 # Seconds that a fork waits for the work of other threads. A batch or a step takes less;
-# the limit keeps a fork from waiting for ever for work that waits for its own thread.
+# the limit keeps a fork from waiting forever for work that waits for its own thread.
 _PATIENCE = 30.0
 
 # The thread that a fork has left in this process, which is a child.
 _forked_thread = None
 
 # Seconds that work waits for a fork that is waiting for other work, so that the fork
-# finds a moment of rest. It then begins, as the other work may need what it holds.
+# finds a moment without work. Then it begins: the other work may need what it holds.
 _DEFERENCE = 1.0
 
 # How deep each thread is in `undisturbed_by_forks`, and how many forks are waiting.

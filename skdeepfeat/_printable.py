@@ -11,14 +11,14 @@ from collections.abc import Mapping
 
 __all__ = ["printable", "printable_lines", "redacted"]
 
-# C0 and C1 controls and DEL; what turns the direction of text around; separators of
-# lines and paragraphs; halves of surrogate pairs, from names that are not UTF-8.
+# C0 and C1 controls and DEL; controls of text direction; separators of lines and
+# paragraphs; lone surrogates, from names that are not UTF-8.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
 _HIDDEN = "<hidden>"
-# What stands before the host of an address. In abfs://container@account it is not
+# What precedes the host of an address. In abfs://container@account it is not
 # secret: there it has no colon.
 _USER = re.compile(
     r"(?<=://)[^/?#\s'\"@]*:[^/?#\s'\"]*(?=@)|(?:(?<=ttp://)|(?<=tps://))[^/?#\s'\"@]+(?=@)",

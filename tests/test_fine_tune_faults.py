@@ -192,7 +192,7 @@ def test_nothing_but_broken_images(tmp_path):
     missing = [tmp_path / f"{i}.png" for i in range(4)]
     with (
         pytest.warns(BadImageWarning),
-        pytest.raises(ValueError, match="No image of X could be read"),
+        pytest.raises(ValueError, match="There is nothing to fit"),
     ):
         small(on_error="nan").fit(missing, [0, 1, 0, 1])
 

@@ -14,7 +14,7 @@ from ._faults import StoreDamaged
 __all__ = ["APPLICATION_ID", "FORMAT", "PAGE_SIZE", "build", "check"]
 
 # In the file's name too, so that two versions of this package with different
-# formats do not set each other's files aside. It must change with the statements.
+# formats do not quarantine each other's files. It must change with the statements.
 FORMAT = 2
 APPLICATION_ID = 0x736B6466  # "skdf"
 # Rows are several kilobytes: pages of 4 KiB read 1.7 times slower.

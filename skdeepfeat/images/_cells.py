@@ -29,8 +29,8 @@ __all__ = [
 DATA_SCHEMES = frozenset({"data:", "DATA:", "Data:"})
 _CHUNK = 2**20  # bytes
 
-# What the files begin with that a text without a name may hold. Shorter texts than
-# this many characters are no images.
+# The first bytes of files that a text without a name may hold. Texts with fewer than
+# this many characters are not images.
 _SIGNATURES = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",

@@ -27,7 +27,7 @@ _SMALLEST_SCALE = 1e-3
 # For each image, in what a job notes of a network.
 _N_SUMS = 32
 
-# Run a second time: the texture and the noise.
+# Indices of the images that run twice: the texture and the noise.
 _REPEATED = slice(0, 2)
 
 

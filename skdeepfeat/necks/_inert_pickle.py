@@ -38,7 +38,7 @@ _STORAGES = {
     "UntypedStorage": torch.uint8,
 }
 
-# They would not be run, but no weights need them: who put them there meant harm.
+# They would not be run, but no weights need them, so the file is malicious.
 _HARMFUL_MODULES = {
     "code", "commands", "ctypes", "http", "importlib", "multiprocessing", "nt", "os",
     "pickle", "posix", "pty", "requests", "runpy", "shutil", "signal", "socket",

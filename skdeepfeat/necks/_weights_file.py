@@ -168,7 +168,7 @@ class _reading:
             return
         if isinstance(error, BadFileError):
             raise BadFileError(f"The weights file {self.path} {error}.") from error
-        # The readers and their libraries meet bytes that mean anything.
+        # On arbitrary bytes, the readers and their libraries raise errors of any kind.
         raise BadFileError(
             f"The weights file {self.path} is damaged, truncated or not a weights file "
             f"({_first_line(error)}). Delete it and download it again."
