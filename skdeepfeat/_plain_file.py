@@ -1,8 +1,8 @@
-"""Opening files at names that others can foresee: plain files, and never through links.
+"""Opening files whose names others can predict: plain files only, never through links.
 
-Whoever may write to a folder can put a link where a lock or a half-written file will
-be. Following it would write to, or empty, a file of the user's somewhere else. A named
-pipe there would make `open` wait forever.
+Anyone who may write to a folder can put a link where a lock or a partial file will be.
+Following it would write to, or empty, another file of the user's. A named pipe there
+would make `open` wait forever.
 """
 
 import errno
@@ -69,7 +69,7 @@ def is_plain(path):
 def _refusal(path):
     return FileExistsError(
         errno.EEXIST,
-        "A link, a folder or a special file is where a plain file belongs. It is not "
-        "followed and not replaced: remove it",
+        "A plain file belongs here, but there is a link, a folder or a special file. "
+        "It is neither followed nor replaced: remove it",
         os.fspath(path),
     )

@@ -344,7 +344,7 @@ def test_weights_are_checked(pixels):
     for weight, message in [
         (np.ones(N - 1), "sample_weight"),
         (-np.ones(N), "Negative values"),
-        (np.zeros(N), "non-zero|weight above 0"),
+        (np.zeros(N), "non-zero|a weight of 0"),
         (np.full(N, np.nan), "NaN"),
     ]:
         with pytest.raises(ValueError, match=message):

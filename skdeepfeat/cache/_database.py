@@ -1,4 +1,4 @@
-"""The SQLite file: made whole, opened for one call, set aside when it is damaged."""
+"""The SQLite file: made whole, opened for one call, quarantined when it is damaged."""
 
 import contextlib
 import dataclasses
@@ -104,7 +104,7 @@ class Database:
         return sum(_size_of(self.path + companion) for companion in ("", *_COMPANIONS))
 
     def aside(self) -> list[str]:
-        """Return the paths of damaged files that were set aside, oldest first."""
+        """Return the paths of quarantined damaged files, oldest first."""
         directory, name = os.path.split(self.path)
         try:
             names = os.listdir(directory)
@@ -158,7 +158,7 @@ class Database:
         if not stat.S_ISREG(status.st_mode):
             raise StoreDamaged("it is a link, a folder or a special file")
         if os.path.lexists(self.path + _JOURNAL):
-            raise StoreDamaged("there is a journal beside it that is not of this cache")
+            raise StoreDamaged("the journal next to it belongs to another file")
         for companion in _COMPANIONS:
             path = self.path + companion
             if os.path.lexists(path) and not is_plain(path):

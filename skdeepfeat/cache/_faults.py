@@ -112,7 +112,7 @@ class Faults:
         """Say that a file was found damaged or foreign, and where it is now."""
         self._warn(
             "set aside",
-            f"The feature cache {path} cannot be read: {cause}. It was set aside as "
+            f"The feature cache {path} cannot be read: {cause}. It was quarantined as "
             f"{aside} and a new one begun; its rows will be computed again. Delete the "
             "old file if nothing in it matters to you.",
         )
@@ -122,7 +122,7 @@ class Faults:
         self._warn(
             "damaged rows",
             f"{n_rows} rows of the feature cache {path} are damaged (their checksums "
-            "do not fit). They are computed again and replaced. If this comes back, "
+            "do not match). They are computed again and replaced. If this comes back, "
             "the disk may be failing; FeatureCache.check() examines the whole file.",
         )
 

@@ -74,7 +74,7 @@ class MappingFaults(Faults):
         self._warn(
             "damaged rows",
             f"{n_rows} rows of the feature cache {path} are damaged (their checksums "
-            "do not fit). They are computed again and replaced. MappingCache.check() "
+            "do not match). They are computed again and replaced. MappingCache.check() "
             "examines all of them.",
         )
 

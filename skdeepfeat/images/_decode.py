@@ -99,7 +99,7 @@ def decode_bytes(data, max_pixels, share=None) -> np.ndarray:
     Raises
     ------
     BadImageError
-        If it is no image, damaged, too large, or of values that mean nothing.
+        If it is not an image, damaged, too large, or has invalid values.
     """
     if not len(data):
         raise BadImageError("it is empty (0 bytes)")

@@ -1,9 +1,9 @@
-"""What the header of a file claims, checked before a decoder takes memory for it.
+"""What the header of a file claims, checked before a decoder allocates memory for it.
 
-`Image.open` reads most headers and no more, and what it found is checked then. Here is
-what it would be too late for: icons are decoded as they are opened, WebP files get
-their canvas, and the tiles of a TIFF and the scans of a JPEG are not looked at by
-Pillow at all.
+`Image.open` reads most headers and no more, so their sizes are checked after it. This
+module checks what must be checked before: icons are decoded while they are opened, WebP
+files get their canvas, and Pillow does not check the tiles of a TIFF or the scans of a
+JPEG at all.
 """
 
 import io
@@ -68,8 +68,9 @@ def _check_jpeg(data, max_pixels):
     # are counted first because that is fast.
     if _count_starts_of_scans(data) > limit and _has_more_scans(data, limit):
         raise BadImageError(
-            f"it has more than {limit} scans: a file that is made to take long, or the "
-            "environment variable SKDEEPFEAT_MAX_JPEG_SCANS must be raised"
+            f"it has more than {limit} scans, as in files that are made to decode "
+            "slowly; to read it, raise the environment variable "
+            "SKDEEPFEAT_MAX_JPEG_SCANS"
         )
 
 

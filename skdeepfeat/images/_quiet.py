@@ -1,16 +1,15 @@
-"""What Pillow and libtiff say of an image belongs to that image, not on the terminal.
+"""Messages of Pillow and libtiff, attached to the image that they are about.
 
 Pillow's plugins warn about a corrupt EXIF block, an odd TIFF tag, a size near its own
 limit; libtiff writes its errors to the terminal. Neither names the file. Both can be
-told where to put their messages, but only for the whole process. So the functions that
-do it here collect what the calling thread has asked to be collected, and hand on
-everything else to where it went before.
+redirected, but only for the whole process. So the hooks here collect messages for
+threads that ask for them, and pass on all others to where they went before.
 
-Where users have warnings turned into errors, a warning is an exception out of the
-middle of a decoder. Only then the decoder is called again, with warnings ignored.
+If users turn warnings into errors, a warning becomes an exception in the middle of a
+decoder. Only then is the decoder called again, with warnings ignored.
 `warnings.catch_warnings` is not used from the start, because it swaps the filter list
-of the whole process: threads that enter and leave it crosswise leave the wrong list
-behind for good.
+of the whole process: threads that enter and leave it out of order leave the wrong list
+behind.
 """
 
 import contextlib

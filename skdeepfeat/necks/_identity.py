@@ -1,8 +1,8 @@
-"""What identifies a user's own network: its tensors, and what it makes of fixed images.
+"""What identifies a user's own network: its tensors and its output for fixed images.
 
-Its code is not looked at. Code that computes something else gives other rows, wherever
-the change is: in a helper, a constant, a hook or the environment. Code that computes
-the same is the same network, whatever locks, loggers and addresses it holds.
+Its code is not examined. A change that matters changes the output, wherever it is made:
+in a helper, a constant, a hook or the environment. Networks with the same output are
+the same network, whatever locks, loggers and addresses they hold.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _SMALLEST_SCALE = 1e-3
 # For each image, in what a job notes of a network.
 _N_SUMS = 32
 
-# Run a second time: the texture and the noise.
+# Indices of the images that run twice: the texture and the noise.
 _REPEATED = slice(0, 2)
 
 

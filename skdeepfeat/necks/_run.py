@@ -24,7 +24,7 @@ def run_truncated(network, images, outputs, probe):
     network : Module
         In evaluation mode. Its hooks are the same afterwards.
     images : Tensor, shape (batch, 3, height, width)
-        Normalised.
+        Normalized.
     outputs : sequence of Output
     probe : Probe
 

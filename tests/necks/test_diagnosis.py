@@ -125,7 +125,7 @@ CASES = {
     "unbound": (Split, "takes 4"),
     "clip": (Clip, r"pass model\.vision_model"),
     "text": (Text, "takes token ids"),
-    "two inputs": (Two, "also needs others of 'image, mask'"),
+    "two inputs": (Two, "forward of this one takes 'image, mask'"),
     "mistake": (Mistaken, "no attribute 'convolution'"),
     "device": (Elsewhere, "register_buffer"),
     "types": (Mixed, r"model\.float\(\)"),

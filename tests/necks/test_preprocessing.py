@@ -190,7 +190,7 @@ def test_transforms_are_read_exactly(name):
         (v1.Compose([*V1[:2], v1.Grayscale(3), *V1[2:]]), "Grayscale"),
         (v1.Compose([*V1[:3], v1.Lambda(abs), V1[3]]), "Lambda"),
         (v1.Compose([V1[1], V1[0], *V1[2:]]), "CenterCrop"),
-        (v1.Compose([V1[0], *V1[2:]]), "one size"),
+        (v1.Compose([V1[0], *V1[2:]]), "the same size"),
         (v1.Compose(V1[1:]), "CenterCrop"),
         (v1.Compose(V1[:2]), "numbers from 0 to 1"),
         (v1.Compose([*V1, V1[3]]), "Normalize"),
@@ -198,7 +198,7 @@ def test_transforms_are_read_exactly(name):
         (v1.Compose([v1.Resize(40, max_size=60), *V1[1:]]), "Resize"),
         (v1.Compose([V1[2], v1.Resize(40, antialias=False), V1[1]]), "Resize"),
         (v1.Compose([abs]), "abs"),
-        (v1.Compose([]), "one size"),
+        (v1.Compose([]), "the same size"),
         (timm.data.create_transform(32, is_training=True), "Random"),
     ],
 )
