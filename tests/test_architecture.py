@@ -26,6 +26,7 @@ FLOORS = {
     "_views": 0,
     "_threads": 0,
     "_shown": 0,
+    "_stacklevel": 0,
     "_tensor_file": 1,
     "images": 1,
     "necks": 1,

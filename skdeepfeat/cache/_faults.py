@@ -2,26 +2,22 @@
 
 import contextlib
 import logging
-import os
 import sqlite3
-import sys
 import warnings
 from collections.abc import Iterator
 
 from .._errors import CacheWarning
 from .._printable import printable, redacted
+from .._stacklevel import caller_stacklevel
 
 __all__ = [
     "Faults",
     "StoreDamaged",
     "StoreUnavailable",
-    "caller_stacklevel",
     "translated",
 ]
 
 logger = logging.getLogger(__name__)
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class StoreDamaged(Exception):
@@ -140,15 +136,3 @@ class Faults:
             self._said.add(kind)
             warning = CacheWarning(redacted(printable(message)), cause)
             warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
-
-
-def caller_stacklevel() -> int:
-    """Return the stacklevel, seen from the caller, of the code that called us in."""
-    level = found = 1
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(_PACKAGE):
-            found = level
-        frame = frame.f_back
-        level += 1
-    return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._errors import CacheWarning
 from .._fingerprint import digest_arrays
-from ._faults import caller_stacklevel
+from .._stacklevel import caller_stacklevel
 from ._namespace import Namespace
 
 __all__ = [

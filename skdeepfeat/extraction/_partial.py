@@ -21,6 +21,7 @@ from .._atomic_file import write_atomically
 from .._errors import CacheWarning
 from .._fingerprint import digest_description
 from .._plain_file import open_plain
+from .._stacklevel import caller_stacklevel
 
 __all__ = ["Partial", "explain_full_disk", "hold"]
 
@@ -266,7 +267,7 @@ class Partial:
                     f"call left in {os.fspath(self.folder)!r} are damaged (their "
                     "checksums do not match). They are computed again."
                 ),
-                stacklevel=6,
+                stacklevel=caller_stacklevel() + 1,
             )
 
     def _sums_of(self, rows, values):

@@ -45,14 +45,6 @@ def check_module(module):
     ValueError
     """
     name = type(module).__name__
-    if any(isinstance(one, torch.jit.ScriptModule) for one in module.modules()):
-        raise choice_error(
-            "model",
-            "a module of Python: the layers of one that was traced or scripted cannot "
-            "be looked into. Pass the module that was given to torch.jit, or its "
-            "weights as 'weights' with the name of its architecture as 'model'",
-            name,
-        )
     tensors = [*module.parameters(), *module.buffers()]
     if any(isinstance(one, UninitializedTensorMixin) for one in tensors):
         raise choice_error(
@@ -61,7 +53,7 @@ def check_module(module):
             "model(torch.zeros(2, 3, 224, 224)) before",
             name,
         )
-    if any(one.device.type == "meta" for one in tensors):
+    if any(one.device.type == "meta" for one in module.parameters()):
         raise choice_error(
             "model",
             "a module with weights. Some of this one are on the meta device, which "

@@ -118,8 +118,7 @@ def fingerprint_of(neck, device):
         tensors,
         rows,
         tolerance,
-        not _has_lazy_parameters(neck.spec.module)
-        and all(_agree(*pair, tolerance) for pair in pairs),
+        all(_agree(*pair, tolerance) for pair in pairs),
     )
 
 
@@ -177,15 +176,6 @@ def _plain_parts(tensor):
     if tensor.numel():
         return [tensor.resolve_conj().resolve_neg()]
     return []
-
-
-def _has_lazy_parameters(module):
-    # They are drawn at random when the network runs first, so each copy has its own.
-    return any(
-        torch.nn.parameter.is_lazy(one)
-        for table in (module.parameters(), module.buffers())
-        for one in table
-    )
 
 
 def _sums(rows):

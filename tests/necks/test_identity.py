@@ -262,12 +262,6 @@ def test_rows_that_are_never_the_same_are_noticed(forward, monkeypatch):
     assert states[2] == random.getstate()
 
 
-def test_lazy_parameters_are_nothing_to_know_a_network_by():
-    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
-    assert not fingerprint(network).is_stable
-    assert nn.parameter.is_lazy(network[1].weight)
-
-
 def test_only_the_wanted_layers_count():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     before = fingerprint(network, layer="0")
