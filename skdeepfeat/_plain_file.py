@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-__all__ = ["is_plain", "open_plain"]
+__all__ = ["is_special", "open_plain"]
 
 # Systems without these flags have no links that a stranger can make.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -44,7 +44,7 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
         flags |= _FLAGS | (os.O_CREAT if create else 0)
         return os.open(name, flags, permissions)
 
-    if os.path.lexists(path) and not is_plain(path):
+    if is_special(path):
         raise _refusal(path)
     try:
         file = open(path, mode, buffering=buffering, opener=opener)
@@ -58,10 +58,13 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
     return file
 
 
-def is_plain(path):
-    """Return whether there is a file at a path that is neither a link nor special."""
+def is_special(path):
+    """Return whether something other than a plain file is at a path.
+
+    It is looked at once: files may come and go meanwhile.
+    """
     try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
+        return not stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
 

@@ -306,7 +306,7 @@ def test_no_batch_of_one_image(n, batch_size):
     ("parameters", "cause"),
     [
         ({"n": 4, "batch_size": 1}, r"Got batch_size=1 and a batch of 1 image\(s\)\. "),
-        ({"n": 4, "net": OnePixelNorm(1)}, "a batch of 4 .* holds 1 at once"),
+        ({"n": 4, "net": OnePixelNorm(1)}, "a batch of 4 .* only 1 of which fit"),
     ],
 )
 def test_batches_without_variance_are_named(parameters, cause):

@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from .._plain_file import is_plain, open_plain
+from .._plain_file import is_special, open_plain
 from . import _schema
 from ._bounds import Bounds
 from ._faults import StoreDamaged, StoreUnavailable, translated
@@ -160,8 +160,7 @@ class Database:
         if os.path.lexists(self.path + _JOURNAL):
             raise StoreDamaged("the journal next to it belongs to another file")
         for companion in _COMPANIONS:
-            path = self.path + companion
-            if os.path.lexists(path) and not is_plain(path):
+            if is_special(self.path + companion):
                 raise StoreDamaged("its log is a link, a folder or a special file")
 
     def _connect(self, identity: tuple[int, int]) -> Handle | None:

@@ -62,6 +62,9 @@ class MappingFaults(Faults):
 
     def unusable(self, path: str, cause: object) -> None:
         """Say that rows can not be read or kept."""
+        if self._quiet:
+            logger.debug("The feature cache %s is not used as asked: %s", path, cause)
+            return
         self._warn(
             "unusable",
             f"The feature cache {path} is not used as asked: {cause}. Results are "

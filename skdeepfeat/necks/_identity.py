@@ -140,7 +140,8 @@ def digest_tensors(module):
     ----------
     module : Module
     """
-    hasher = blake3(max_threads=blake3.AUTO)
+    # In this thread: the threads of a pool would be missing after a fork.
+    hasher = blake3()
     tables = module.named_parameters(), module.named_buffers()
     for name, tensor in (pair for table in tables for pair in table):
         _update(hasher, name, tensor)
