@@ -184,8 +184,13 @@ def _prepare():
     _n_waiting += 1
     me = threading.get_ident()
     if _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_PATIENCE):
+        # What is called here must not wait for this fork: while it waits, others begin.
+        _depth_of[me] = _depth_of.get(me, 0) + 1
         for function in _before:
             function()
+        _depth_of[me] -= 1
+        if not _depth_of[me]:
+            del _depth_of[me]
 
 
 def _resume():

@@ -119,6 +119,9 @@ np.testing.assert_allclose(np.concatenate(rows), expected, rtol=1e-4)
 """
 
 AT_WORK = """
+import skdeepfeat
+# A connection that gets into a child damages the file, which only a warning says.
+warnings.simplefilter("error", skdeepfeat.CacheWarning)
 stopped = threading.Event()
 n_rounds = [0, 0, 0]
 
