@@ -91,15 +91,19 @@ def from_memory(job):
 
 def decoding_alone(job):
     """Decode, resize and crop the files as the extraction does, for nobody."""
-    from skdeepfeat.extraction._decoding import decode_ahead
+    from skdeepfeat.extraction._decoding import decode_ahead, decoding_threads
     from skdeepfeat.images import make_image_source
 
     neck = _resolve(job)
     source = make_image_source(job["paths"])
     indices = np.arange(len(source))
     start = time.perf_counter()
-    decoded = decode_ahead(source, indices, neck.preprocessing, 32)
-    with contextlib.closing(decoded):
+    with (
+        decoding_threads() as pool,
+        contextlib.closing(
+            decode_ahead(pool, source, indices, neck.preprocessing, 32)
+        ) as decoded,
+    ):
         for _, images, _ in decoded:
             np.stack(images)
     return {"images_per_s": len(source) / (time.perf_counter() - start)}
@@ -108,22 +112,24 @@ def decoding_alone(job):
 def device_decoding(job):
     """Have the device decode, resize and crop the files, for nobody."""
     from skdeepfeat._device import resolve_device
-    from skdeepfeat.extraction._decoding import decode_ahead
+    from skdeepfeat.extraction._decoding import decode_ahead, decoding_threads
     from skdeepfeat.images import fit_on_device, make_image_source
 
     neck, device = _resolve(job), resolve_device(job["device"])
 
     def decode(paths):
-        read = decode_ahead(
-            make_image_source(paths),
-            np.arange(len(paths)),
-            neck.preprocessing,
-            _N_DECODED_AT_ONCE,
-            for_device=True,
-        )
-        with contextlib.closing(read):
-            for _, images, _ in read:
-                fit_on_device(images, neck.preprocessing, device)
+        with decoding_threads() as pool:
+            read = decode_ahead(
+                pool,
+                make_image_source(paths),
+                np.arange(len(paths)),
+                neck.preprocessing,
+                _N_DECODED_AT_ONCE,
+                for_device=True,
+            )
+            with contextlib.closing(read):
+                for _, images, _ in read:
+                    fit_on_device(images, neck.preprocessing, device)
 
     decode(job["paths"][:_N_DECODED_AT_ONCE])  # sets up the decoder
     start = time.perf_counter()
