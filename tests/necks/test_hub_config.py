@@ -97,7 +97,8 @@ def test_only_what_is_listed_is_used(repository):
     assert again == found
     old = {**CONFIG, **CONFIG["pretrained_cfg"]}
     del old["pretrained_cfg"]
-    assert fetch_hub_config(repository(old)) == found
+    name = repository(old)
+    assert fetch_hub_config(name) == {**found, "repository": name}
 
 
 @pytest.mark.parametrize(
