@@ -384,7 +384,7 @@ class Note(logging.Handler):
 
 class Net(CountingNet):
     def forward(self, x):
-        if faults and x.device.type != "meta":
+        if faults and x.device.type != "meta" and not is_probe():
             if faults[0] == "wait":
                 while not os.path.exists(seen):
                     time.sleep(0.01)
