@@ -20,7 +20,7 @@ __all__ = [
 class BadFileError(ValueError):
     """A file of weights, a checkpoint or a saved estimator that cannot be used.
 
-    It is damaged or cut off, is something else, or was made to do harm.
+    It is damaged, truncated, malicious, or a file of another kind.
     """
 
 
@@ -99,12 +99,13 @@ class CacheWarning(UserWarning):
 class NonFiniteOutputError(ValueError):
     """A network returned NaN or infinite values for images that could be read.
 
-    It is raised whatever `on_error` is, which is about images that cannot be read.
+    It is raised whatever `on_error` is, because `on_error` applies only to images that
+    cannot be read.
 
     Parameters
     ----------
     cause : str
-        What the values most likely come from, and the way out, as sentences.
+        The likely cause and how to fix it, as sentences.
     rows : sequence of int
         The rows of these images in X, counted from 0, in ascending order.
     source : str, default="X"
@@ -159,7 +160,7 @@ def did_you_mean(name, candidates, n=3):
     candidates : iterable of str
         What there is.
     n : int, default=3
-        How many to name at the most.
+        How many to name at most.
 
     Returns
     -------

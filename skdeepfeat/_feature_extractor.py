@@ -62,40 +62,41 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         without unpickling code. Ignored for a network of your own.
 
     layer : str, int, list of these, or None, default=None
-        What to take: None (or ``"neck"``) is what enters the last linear layer. A
-        name from `skdeepfeat.list_layers` is that module's output, an integer counts
-        the stages as timm does (0 is the stem, -1 the last one), ``"output"`` is what
-        the whole network returns. Several layers come from one pass and stand side
-        by side. What lies behind the last wanted layer does not run.
+        Which output to return: None (or ``"neck"``) is what enters the last linear
+        layer. A name from `skdeepfeat.list_layers` is that module's output, an integer
+        counts the stages as timm does (0 is the stem, -1 the last one), ``"output"`` is
+        what the whole network returns. Several layers are computed in one pass and
+        concatenated. Layers after the last requested one do not run.
 
     pooling : {"auto", "avg", "max", "gem", "flatten", "cls", "mean"}, default="auto"
         How the map of a layer becomes a row. ``"auto"`` averages feature maps, takes
         the class token of a token network that has one, else the mean of its tokens.
-        ``"gem"`` is the generalised mean with p = 3 (Radenović et al. 2019 [3]_),
-        ``"mean"`` averages the patch tokens, ``"flatten"`` keeps every position.
-        For the neck, ``"max"`` and ``"gem"`` take the place of the network's own
-        pooling, as timm's ``global_pool`` does.
+        ``"gem"`` is the generalized mean with p = 3 (Radenović et al. 2019 [3]_),
+        ``"mean"`` averages the patch tokens, ``"flatten"`` keeps every position. For
+        the neck, ``"max"`` and ``"gem"`` replace the network's own pooling, as timm's
+        ``global_pool`` does.
 
     image_size : int, pair of int or None, default=None
-        Input size in pixels, (height, width) or the side of a square, in place of
-        the one that the weights were trained with. All other preprocessing stays
-        that of the weights.
+        Input size in pixels, (height, width) or the side of a square, instead of the
+        one that the weights were trained with. All other preprocessing is that of the
+        weights.
 
     image_shape : tuple of (int, int) or (int, int, int), or None, default=None
         (height, width) or (height, width, channels) of the images that the rows of a
         2-D X hold flattened. None: X is not flat.
 
     preprocessing : Preprocessing, dict, transform or None, default=None
-        For a network of your own and for weights from a file: how images are
-        prepared (the fields of `skdeepfeat.Preprocessing`, a configuration of timm,
+        For a network of your own and for weights from a file: how images are prepared
+        (the fields of `skdeepfeat.Preprocessing`, a configuration of timm,
         torchvision's ``weights.transforms()``, or a ``Compose`` of Resize, CenterCrop,
-        ToTensor and Normalize). None takes what the network carries, else ImageNet's:
-        shorter side 256, centre 224, bilinear, ImageNet's mean and standard
-        deviation. Named weights bring their own, and another one is an error.
+        ToTensor and Normalize). None takes the network's own configuration if it has
+        one, else ImageNet's: shorter side 256, center 224, bilinear, ImageNet's mean
+        and standard deviation. Named weights have their own; giving another one is an
+        error.
 
     batch_size : int or "auto", default="auto"
-        How many images run at once. When the memory of the device does not suffice,
-        the batch is halved and the work goes on.
+        How many images run at once. If the device runs out of memory, the batch is
+        halved and the work continues.
 
     device : str, torch.device or list of these, default="auto"
         ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
@@ -108,33 +109,34 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
 
     runtime : {"auto", "torch", "compile", "openvino"}, default="auto"
         What runs the network. ``"auto"`` takes OpenVINO on a CPU if it is installed
-        (extra ``[openvino]``), the images are so many that its conversion of some
-        seconds pays, and it finds torch's numbers to a relative 1e-4, else torch; the
-        log of this package says why not. ``"compile"`` is torch.compile, for many
-        images on a GPU: it takes up to minutes at first, and its network stays in the
-        device's memory. In float32, rows do not depend on the runtime beyond that
-        1e-4; in the lower precisions, by no more than they differ from float32.
+        (extra ``[openvino]``), there are enough images to pay for the conversion of
+        some seconds, and its rows match torch's to a relative 1e-4. Otherwise it takes
+        torch; the log of this package says why. ``"compile"`` is torch.compile, for
+        many images on a GPU: it takes up to minutes at first, and its network stays in
+        the device's memory. In float32, rows do not depend on the runtime beyond that
+        1e-4. In the lower precisions they do, and the cache keeps those of each runtime
+        separately.
 
     jpeg_decoder : {"pillow", "device"}, default="pillow"
         What decodes and resizes JPEG files and bytes. ``"device"`` is a CUDA device
-        (nvJPEG, through torchvision), for fast GPUs beside few cores. Its pixels are
-        others, so its rows are kept apart in the cache. What it cannot decode, and all
-        other formats, Pillow does.
+        (nvJPEG, through torchvision), for fast GPUs with few CPU cores. Its pixels
+        differ, so its rows are cached separately. Pillow decodes all other formats and
+        what the device cannot decode.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
         Where rows are kept. ``"default"`` is the user's cache directory of the
-        platform, or what the environment variable ``SKDEEPFEAT_CACHE_DIR`` says; a
-        mapping of str to bytes, such as ``fsspec.get_mapper("s3://bucket/rows")``, can
-        be shared by a cluster (see `MappingCache`); None keeps nothing.
+        platform, or the directory in the environment variable ``SKDEEPFEAT_CACHE_DIR``;
+        a mapping of str to bytes, such as ``fsspec.get_mapper("s3://bucket/rows")``,
+        can be shared by a cluster (see `MappingCache`); None keeps nothing.
 
     cache_layers : "stages", list of str and int, or None, default=None
-        Layers whose rows are computed besides, in the same pass, whenever an image has
-        to be computed, and kept in the cache: the candidates for `layer` in a
-        search, which then costs one pass for all of them in place of one for each.
-        ``"stages"`` means every stage and the neck. `pooling` applies to all. What
-        `transform` returns is `layer` alone. The network runs up to the last of them,
-        and their rows take their room in the cache. With ``cache=None``, which keeps
-        nothing, only `layer` is computed.
+        Layers whose rows are also computed, in the same pass, whenever an image has to
+        be computed, and kept in the cache: the candidates for `layer` in a search,
+        which then costs one pass for all of them instead of one for each. ``"stages"``
+        means every stage and the neck. `pooling` applies to all. `transform` returns
+        `layer` alone. The network runs up to the last of them, and their rows take
+        space in the cache. With ``cache=None``, which keeps nothing, only `layer` is
+        computed.
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError` that
@@ -188,7 +190,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
     (n, H, W) or (n, H, W, C); a torch tensor (n, C, H, W); or flat rows, together
     with `image_shape`. Float images are in [0, 1].
 
-    The same image gives the same row whatever its batch, order and neighbours,
+    The same image gives the same row whatever its batch, order and neighbors,
     within a relative 1e-5 in float32 on one device.
 
     References

@@ -13,7 +13,7 @@ from ._shown import shown
 
 __all__ = ["FeatureMapper"]
 
-_WAY_OUT = "use datasets' map with batched=True, Ray's map_batches in place of map"
+_WAY_OUT = "use datasets' map with batched=True, Ray's map_batches instead of map"
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Image.Image)
 
 
@@ -31,7 +31,7 @@ class FeatureMapper:
         what Hugging Face keeps of an image, ``{"bytes": ..., "path": ...}``.
 
     feature_column : str, default="features"
-        The column that is added. It takes the place of one of that name.
+        The column that is added. It replaces one of that name.
 
     keep_columns : bool, default=True
         Whether the other columns are returned as well. ``datasets.Dataset.map`` keeps
@@ -142,7 +142,7 @@ class FeatureMapper:
         if column is None or isinstance(column, _ONE_IMAGE):
             raise TypeError(
                 f"FeatureMapper takes batches, not single rows: {_WAY_OUT}. Got one "
-                f"{type(column).__name__} in place of the column "
+                f"{type(column).__name__} instead of the column "
                 f"{shown(self.image_column)}."
             )
         images = _images_of(column)

@@ -155,7 +155,7 @@ class BaseFineTune(
         if not all(isinstance(n, numbers.Integral) and n >= 1 for n in sizes):
             raise ValueError(
                 f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must "
-                "hold integers from 1 on, one for each hidden layer. Got "
+                "hold integers of at least 1, one for each hidden layer. Got "
                 f"{shown(sizes)} instead."
             )
 
@@ -318,8 +318,9 @@ class BaseFineTune(
     def load(cls, path, *, model=None):
         """Return the estimator that `save` wrote; it predicts the same to the last bit.
 
-        No connection is opened and no code of the file is run. `cache`, `checkpoint`
-        and `storage_options` have their defaults, and `max_pixels` is at most its own.
+        Loading opens no connection and runs no code from the file. `cache`,
+        `checkpoint` and `storage_options` have their defaults, and `max_pixels` is at
+        most its default.
 
         Parameters
         ----------
@@ -426,7 +427,7 @@ def _checked_outputs(head, outputs, failed):
     raise NonFiniteOutputError(
         "The features are finite, and the cause is the head that was fitted to them: "
         + ("its outputs overflow. " if sound else "its weights are NaN or infinite. ")
-        + "Fit it anew, with a smaller 'learning_rate' or without images whose "
+        + "Fit it again with a smaller 'learning_rate' or without images whose "
         "features are extremely large.",
         np.flatnonzero(refused).tolist(),
     )

@@ -48,7 +48,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     `fit` goes through the two phases of transfer learning. Phase one leaves the body
     of the network as it is, in evaluation mode, and fits a new head on its features,
-    which come from the cache. Phase two un-freezes the body and trains both at a low
+    which come from the cache. Phase two unfreezes the body and trains both at a low
     rate, on random crops and mirror images, and keeps a moving average of the weights.
 
     The defaults were chosen on held-out training images of CIFAR-10 (`benchmarks/`).
@@ -59,13 +59,13 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         The network whose body is used, as for `PretrainedFeatureExtractor`:
         ``"efficientnet_lite0"`` is installed with this package, other bare names mean
         torchvision where it has them, else timm. A network of your own is copied and
-        left as it was; its last linear layer is taken for the old head.
+        left as it was; its last linear layer counts as the old head.
 
     weights : str, path-like, torchvision weights or None, default="default"
         As for `PretrainedFeatureExtractor`.
 
     image_size : int, pair of int or None, default=None
-        Input size in pixels, in place of the one that the weights were trained with.
+        Input size in pixels, instead of the one that the weights were trained with.
         A smaller one trains faster by the square of the ratio.
 
     image_shape : tuple of (int, int) or (int, int, int), or None, default=None
@@ -86,31 +86,31 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     head_init : {"auto", "logistic", "random"}, default="auto"
         How phase one fits the head. ``"logistic"`` takes scikit-learn's
-        `LogisticRegression` on the features (linear probing, then fine-tuning; Kumar
-        et al. 2022 [1]_). Its strength is chosen by cross-validation from 16 images per
-        class on; with fewer, it is scikit-learn's default. ``"random"`` draws the head
-        and trains it by gradient for `head_epochs`. ``"auto"`` is the first for a
-        linear head, the second for one with hidden layers.
+        `LogisticRegression` on the features (linear probing, then fine-tuning; Kumar et
+        al. 2022 [1]_). With at least 16 images per class, its strength is chosen by
+        cross-validation; with fewer, it is scikit-learn's default. ``"random"`` draws
+        the head and trains it by gradient for `head_epochs`. ``"auto"`` is the first
+        for a linear head, the second for one with hidden layers.
 
     head_epochs : int, default=20
         Epochs of phase one where it trains by gradient. They run on cached features
         and cost next to nothing.
 
     unfreeze : {"all", "gradual", "none"} or int, default="all"
-        What phase two trains beside the head: the whole body; the stages one by one
-        from the last to the first during the first half of the epochs (Howard and
-        Ruder 2018 [2]_); nothing, so that there is no phase two; or the last so many
-        stages (see `skdeepfeat.list_layers`).
+        What phase two trains in addition to the head: the whole body; the stages one by
+        one from the last to the first during the first half of the epochs (Howard and
+        Ruder 2018 [2]_); nothing, so that there is no phase two; or the last k stages,
+        all if there are fewer (see `skdeepfeat.list_layers`).
 
     freeze_batch_norm : bool, default=True
-        Whether batch normalisations of the body keep the statistics that they came with
-        while their stage is trained; their scale and shift learn in any case. The head
-        was fitted to features under these statistics, and those of a batch would throw
-        them over: on CIFAR-10 the first epoch then ends below the head alone.
+        Whether batch normalizations of the body keep their pretrained statistics while
+        their stage is trained; their scale and shift are trained in any case. The head
+        was fitted to features that use these statistics. With the statistics of each
+        batch, the first epoch on CIFAR-10 ends below the head alone.
 
     max_epochs : int or "auto", default="auto"
-        Epochs of phase two. ``"auto"`` is as many as make about 1,500 steps, but at
-        least 8 and at most 30.
+        Epochs of phase two. ``"auto"`` chooses as many as make about 1,500 steps, but
+        at least 8 and at most 30.
 
     batch_size : int, default=32
         Images in a step, over all devices. When the memory of a device does not
@@ -123,10 +123,10 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         The highest rate of the head in phase two.
 
     layer_decay : float, default=0.8
-        Each stage learns so many times as fast as what stands behind it.
+        Factor on the learning rate from each stage to the one before it.
 
     weight_decay : float, default=0.05
-        Of weights; not of biases, normalisations, and a transformer's class token and
+        Of weights; not of biases, normalizations, and a transformer's class token and
         embeddings of positions.
 
     momentum : float, default=0.9
@@ -165,8 +165,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         network's own preprocessing cuts off. ``"flip_crop"`` resizes a random part,
         half to all of the image, and mirrors every other one; ``"trivial"`` also
         applies one random operation to each (TrivialAugment [4]_); ``"none"`` takes the
-        centre. A torchvision v2 transform is called with whole batches, uint8 tensors
-        of shape (n_images, 3, height, width), and its result cut to the centre.
+        center. A torchvision v2 transform is called with whole batches, uint8 tensors
+        of shape (n_images, 3, height, width), and its result cut to the center.
 
     mixup : float, default=0.0
         Parameter of the Beta distribution by which pairs of images are mixed (Zhang et
@@ -174,7 +174,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     test_time_augmentation : {"none", "flip", "flip_crop"}, default="none"
         Predict the mean over an image and its mirror image, or over ten views: the
-        centre and the four corners, each also mirrored.
+        center and the four corners, each also mirrored.
 
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the images, or take the validation set given
@@ -203,7 +203,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     checkpoint : path-like or None, default=None
         A file that is written after each epoch of phase two. Where there is one, the
         same call goes on from it and ends with the weights of a run that was never
-        interrupted. It stays after the fit; delete it to begin anew.
+        interrupted. It stays after the fit; delete it to start over.
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`; or leave
@@ -241,10 +241,11 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         validation_loss, validation_score, learning_rate, seconds. `partial_fit`, and
         `fit` with ``warm_start=True``, add their epochs to those before.
     n_epochs_ : int
-        Epochs of phase two, with those of the fits that this one went on from.
+        Number of epochs of phase two, including those of earlier fits that this one
+        continued.
     best_epoch_, best_validation_score_ : int, float or None
-        With early stopping: the epoch of phase two whose weights were kept, as
-        `history_` counts them, and its score. None after a fit without.
+        The epoch of phase two, as counted in `history_`, whose weights were kept, and
+        its score. None without early stopping.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -406,11 +407,10 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             With ``on_error="raise"``: an image cannot be read.
         TrainingDivergedError
             The loss, or an output for the validation set, is no longer a finite number.
-            The estimator is fitted nevertheless, with the weights of the last good
-            epoch.
+            The estimator is still fitted, with the weights of the last good epoch.
         NonFiniteOutputError
             The network returns NaN or infinite values for an image that can be read,
-            whatever `on_error` is. The estimator is then as it was.
+            whatever `on_error` is. The estimator is not changed.
         OutOfMemoryError
             Not even one image can be trained in the memory of the device.
         """
@@ -421,7 +421,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one epoch on a part of the data, with a constant learning rate.
 
-        The first call starts the head from this part. The optimiser starts anew in each
+        The first call starts the head from this part. The optimizer starts anew in each
         call.
 
         Parameters
@@ -586,8 +586,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Returns
         -------
         log_probabilities : ndarray of float64, shape (n_samples, n_classes)
-            The logarithms of what `predict_proba` returns, also where that is rounded
-            to 0.
+            The logarithms of the probabilities, finite even where `predict_proba`
+            returns 0.
         """
         outputs = self._outputs(X)
         if self.multilabel_:

@@ -20,7 +20,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
 
     `fit` goes through the two phases of transfer learning. Phase one leaves the body
     of the network as it is, in evaluation mode, and fits a new head on its features,
-    which come from the cache. Phase two un-freezes the body and trains both at a low
+    which come from the cache. Phase two unfreezes the body and trains both at a low
     rate, on random crops and mirror images, and keeps a moving average of the weights.
 
     Parameters
@@ -29,13 +29,13 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         The network whose body is used, as for `PretrainedFeatureExtractor`:
         ``"efficientnet_lite0"`` is installed with this package, other bare names mean
         torchvision where it has them, else timm. A network of your own is copied and
-        left as it was; its last linear layer is taken for the old head.
+        left as it was; its last linear layer counts as the old head.
 
     weights : str, path-like, torchvision weights or None, default="default"
         As for `PretrainedFeatureExtractor`.
 
     image_size : int, pair of int or None, default=None
-        Input size in pixels, in place of the one that the weights were trained with.
+        Input size in pixels, instead of the one that the weights were trained with.
         A smaller one trains faster by the square of the ratio.
 
     image_shape : tuple of (int, int) or (int, int, int), or None, default=None
@@ -66,20 +66,20 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         and cost next to nothing.
 
     unfreeze : {"all", "gradual", "none"} or int, default="all"
-        What phase two trains beside the head: the whole body; the stages one by one
-        from the last to the first during the first half of the epochs (Howard and
-        Ruder 2018 [2]_); nothing, so that there is no phase two; or the last so many
-        stages (see `skdeepfeat.list_layers`).
+        What phase two trains in addition to the head: the whole body; the stages one by
+        one from the last to the first during the first half of the epochs (Howard and
+        Ruder 2018 [2]_); nothing, so that there is no phase two; or the last k stages,
+        all if there are fewer (see `skdeepfeat.list_layers`).
 
     freeze_batch_norm : bool, default=True
-        Whether batch normalisations of the body keep the statistics that they came with
+        Whether batch normalizations of the body keep the statistics that they came with
         while their stage is trained; their scale and shift learn in any case. The head
         was fitted to features under these statistics, and those of a batch would throw
         them over: on CIFAR-10 the first epoch then ends below the head alone.
 
     max_epochs : int or "auto", default="auto"
-        Epochs of phase two. ``"auto"`` is as many as make about 1,500 steps, but at
-        least 8 and at most 30.
+        Epochs of phase two. ``"auto"`` chooses as many as make about 1,500 steps, but
+        at least 8 and at most 30.
 
     batch_size : int, default=32
         Images in a step, over all devices. When the memory of a device does not
@@ -92,10 +92,10 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         The highest rate of the head in phase two.
 
     layer_decay : float, default=0.8
-        Each stage learns so many times as fast as what stands behind it.
+        Factor on the learning rate from each stage to the one before it.
 
     weight_decay : float, default=0.05
-        Of weights; not of biases, normalisations, and a transformer's class token and
+        Of weights; not of biases, normalizations, and a transformer's class token and
         embeddings of positions.
 
     momentum : float, default=0.9
@@ -127,8 +127,8 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         network's own preprocessing cuts off. ``"flip_crop"`` resizes a random part,
         half to all of the image, and mirrors every other one; ``"trivial"`` also
         applies one random operation to each (TrivialAugment [4]_); ``"none"`` takes the
-        centre. A torchvision v2 transform is called with whole batches, uint8 tensors
-        of shape (n_images, 3, height, width), and its result cut to the centre.
+        center. A torchvision v2 transform is called with whole batches, uint8 tensors
+        of shape (n_images, 3, height, width), and its result cut to the center.
 
     mixup : float, default=0.0
         Parameter of the Beta distribution by which pairs of images are mixed (Zhang et
@@ -136,7 +136,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
 
     test_time_augmentation : {"none", "flip", "flip_crop"}, default="none"
         Predict the mean over an image and its mirror image, or over ten views: the
-        centre and the four corners, each also mirrored.
+        center and the four corners, each also mirrored.
 
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the images, or take the validation set given
@@ -165,7 +165,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     checkpoint : path-like or None, default=None
         A file that is written after each epoch of phase two. Where there is one, the
         same call goes on from it and ends with the weights of a run that was never
-        interrupted. It stays after the fit; delete it to begin anew.
+        interrupted. It stays after the fit; delete it to start over.
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`; or leave
@@ -199,10 +199,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         validation_loss, validation_score, learning_rate, seconds. `partial_fit`, and
         `fit` with ``warm_start=True``, add their epochs to those before.
     n_epochs_ : int
-        Epochs of phase two, with those of the fits that this one went on from.
+        Number of epochs of phase two, including those of earlier fits that this one
+        continued.
     best_epoch_, best_validation_score_ : int, float or None
-        With early stopping: the epoch of phase two whose weights were kept, as
-        `history_` counts them, and its score. None after a fit without.
+        The epoch of phase two, as counted in `history_`, whose weights were kept, and
+        its score. None without early stopping.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
@@ -357,11 +358,10 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
             With ``on_error="raise"``: an image cannot be read.
         TrainingDivergedError
             The loss, or an output for the validation set, is no longer a finite number.
-            The estimator is fitted nevertheless, with the weights of the last good
-            epoch.
+            The estimator is still fitted, with the weights of the last good epoch.
         NonFiniteOutputError
             The network returns NaN or infinite values for an image that can be read,
-            whatever `on_error` is. The estimator is then as it was.
+            whatever `on_error` is. The estimator is not changed.
         OutOfMemoryError
             Not even one image can be trained in the memory of the device.
         """
@@ -373,7 +373,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         """Train one epoch on a part of the data, with a constant learning rate.
 
         The first call starts the head from this part, which also decides the scale of
-        the targets. The optimiser starts anew in each call.
+        the targets. The optimizer starts anew in each call.
 
         Parameters
         ----------

@@ -1,15 +1,15 @@
-"""Living through a fork: what a child inherits works whatever its parent was doing.
+"""Support for forks: estimators work in a child whatever its parent was doing.
 
-A fork copies one thread. The pools of OpenMP and others believe that their threads
-still exist, and wait for them for ever when the thread that used them before computes
-again. Locks that other threads held stay locked. And SQLite must not see a connection
-that the parent opened. So
+A fork copies one thread. Pools such as OpenMP's do not notice that their threads are
+gone, and wait for them forever when the thread that used them before computes again.
+Locks that other threads held stay locked. SQLite must not use a connection that the
+parent opened. Therefore
 
-* `survives_fork` runs public functions in a new thread, which gets pools of its own, if
-  they are called in the one thread that a fork has left;
+* `survives_fork` runs public functions in a new thread, which gets its own pools, if
+  they are called in the only thread that is left after a fork;
 * `released_after_fork` opens a lock in the child;
-* `undisturbed_by_forks` lets a fork wait until a piece of work of another thread is
-  done, so that no native library is copied while it holds a lock of its own.
+* `undisturbed_by_forks` makes a fork wait until a piece of work of another thread is
+  done, so that no native library is copied while it holds an internal lock.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ __all__ = [
 _HAS_FORKS = hasattr(os, "register_at_fork")
 
 # Seconds that a fork waits for the work of other threads. A batch or a step takes less;
-# the limit keeps a fork from waiting for ever for work that waits for its own thread.
+# the limit keeps a fork from waiting forever for work that waits for its own thread.
 _PATIENCE = 30.0
 
 # The thread that a fork has left in this process, which is a child.
 _forked_thread = None
 
 # Seconds that work waits for a fork that is waiting for other work, so that the fork
-# finds a moment of rest. It then begins, as the other work may need what it holds.
+# finds a moment without work. Then it begins: the other work may need what it holds.
 _DEFERENCE = 1.0
 
 # How deep each thread is in `undisturbed_by_forks`, and how many forks are waiting.

@@ -71,7 +71,8 @@ class HandsOutParameters:
         """
         params = super().get_params(deep=deep)
         options, cache = params.get("storage_options"), params.get("cache")
-        if not isinstance(options, (StorageOptions, _NoOptions, type(None))):
+        # Numbers are refused later and are not secrets.
+        if not isinstance(options, (StorageOptions, _NoOptions, float, type(None))):
             kind = StorageOptions if isinstance(options, Mapping) else _NoOptions
             params["storage_options"] = kind(options)
         if isinstance(cache, MutableMapping):

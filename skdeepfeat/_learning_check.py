@@ -27,8 +27,8 @@ _ROSE = 1.5
 _HARDLY_FELL = 0.5
 _SOLVED = 0.1
 
-# Of the running statistics of batch normalisation: 1e-6 of the past is left after 60
-# steps, in place of 2e-3 with the usual 0.1.
+# Of the running statistics of batch normalization: 1e-6 of the past is left after 60
+# steps, instead of 2e-3 with the usual 0.1.
 _MOMENTUM = 0.2
 
 # Whatever keeps a network from learning by heart.
@@ -95,7 +95,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     clone of the estimator is trained without augmentation, dropout, weight decay, label
     smoothing, mixup, averaging and early stopping, from a random head and with a
     constant learning rate. What is left as it is: network, weights, image size, hidden
-    layers, `unfreeze`, `freeze_batch_norm`, optimiser, learning rate, loss and batch
+    layers, `unfreeze`, `freeze_batch_norm`, optimizer, learning rate, loss and batch
     size.
 
     Parameters
@@ -241,7 +241,7 @@ def _train(trial, prepared):
 
 
 def _quicken_statistics(body):
-    """Let the running statistics of batch normalisation follow within the epochs.
+    """Let the running statistics of batch normalization follow within the epochs.
 
     The check makes few steps, and images unlike those that the network has seen may
     have variances a thousandth of theirs. Slow statistics say nothing of whether the
@@ -314,7 +314,7 @@ def _reason(trial, losses, diverged):
     if losses[-1] < _SOLVED:
         return (
             "The loss fell, but only in training mode; in use, where batch "
-            "normalisation goes by its running statistics, the network gives other "
+            "normalization goes by its running statistics, the network gives other "
             f"results. A smaller {rate} or a larger 'batch_size' (now "
             f"{trial.batch_size}) brings the two together."
         )

@@ -1,7 +1,7 @@
 """The two phases of one fit.
 
 Phase one leaves the body as it is and fits a new head on cached features. Phase two
-un-freezes the body and trains it together with the head. docs/architecture.md draws
+unfreezes the body and trains it together with the head. docs/architecture.md draws
 the whole way.
 """
 
@@ -61,8 +61,8 @@ _AUTO_STEPS = 1500
 _AUTO_EPOCHS = (8, 30)
 
 _NOTHING_TO_FIT = (
-    "No image of X could be read and has a weight above 0 (sample_weight times "
-    "class_weight), so there is nothing to fit."
+    "There is nothing to fit: each image of X cannot be read or has a weight of 0 "
+    "(sample_weight times class_weight)."
 )
 
 # Parameters that a result does not depend on, so a checkpoint does not mind them.
@@ -189,7 +189,7 @@ class _Fit:
         neck, head = self._starting_point()
         features, failed = self._extract(neck, self.X)
         # A weight of zero takes a row out: it must not count in the statistics of a
-        # standardisation or a batch normalisation either.
+        # standardisation or a batch normalization either.
         rows, held_out = self._split(np.flatnonzero(~failed & (self.weights > 0)))
         if head is None:
             judge = self._features_to_judge(neck, features, held_out)
@@ -595,7 +595,7 @@ class _Fit:
         if other:
             raise ValueError(
                 f"The 'checkpoint' file {os.fspath(path)!r} belongs to another fit, "
-                f"with other values of {', '.join(other)}. Delete it to begin anew, or "
+                f"with other values of {', '.join(other)}. Delete it to start over, or "
                 "choose another path."
             )
 

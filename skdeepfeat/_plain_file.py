@@ -1,15 +1,15 @@
-"""Opening files at names that others can foresee: plain files, and never through links.
+"""Opening files whose names others can predict: plain files only, never through links.
 
-Whoever may write to a folder can put a link where a lock or a half-written file will
-be. Following it would write to, or empty, a file of the user's somewhere else. A named
-pipe there would make `open` wait forever.
+Anyone who may write to a folder can put a link where a lock or a partial file will be.
+Following it would write to, or empty, another file of the user's. A named pipe there
+would make `open` wait forever.
 """
 
 import errno
 import os
 import stat
 
-__all__ = ["is_plain", "open_plain"]
+__all__ = ["is_special", "open_plain"]
 
 # Systems without these flags have no links that a stranger can make.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -44,7 +44,7 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
         flags |= _FLAGS | (os.O_CREAT if create else 0)
         return os.open(name, flags, permissions)
 
-    if os.path.lexists(path) and not is_plain(path):
+    if is_special(path):
         raise _refusal(path)
     try:
         file = open(path, mode, buffering=buffering, opener=opener)
@@ -58,10 +58,13 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
     return file
 
 
-def is_plain(path):
-    """Return whether there is a file at a path that is neither a link nor special."""
+def is_special(path):
+    """Return whether something other than a plain file is at a path.
+
+    It is looked at once: files may come and go meanwhile.
+    """
     try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
+        return not stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
 
@@ -69,7 +72,7 @@ def is_plain(path):
 def _refusal(path):
     return FileExistsError(
         errno.EEXIST,
-        "A link, a folder or a special file is where a plain file belongs. It is not "
-        "followed and not replaced: remove it",
+        "A plain file belongs here, but there is a link, a folder or a special file. "
+        "It is neither followed nor replaced: remove it",
         os.fspath(path),
     )

@@ -11,7 +11,7 @@ __all__ = ["Preprocessing"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Geometry and normalisation that belong to one set of weights.
+    """Geometry and normalization that belong to one set of weights.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Preprocessing:
     mean, std : tuple of 3 floats
         Per channel, for pixels scaled to [0, 1].
     crop_mode : {"center", "border"}
-        What to do with the resized image: cut out its centre (padding it with
+        What to do with the resized image: cut out its center (padding it with
         `fill` where it is smaller), or pad it to `crop` (timm's "border" mode).
     fill : tuple of 3 ints
         The colour of padding, 0 to 255.

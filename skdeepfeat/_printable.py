@@ -1,9 +1,9 @@
-"""Text from outside, made fit to be shown: no control characters, and no secrets.
+"""Text from outside, made safe to show: no control characters and no secrets.
 
-File names, labels and the texts of errors may hold escape sequences, which move the
-cursor, rename the window or hide what was printed, and newlines, which make one
-message look like two. Addresses may hold passwords and signatures, and others read
-what is logged. Imports nothing heavy: the command line needs it at once.
+File names, labels and error texts may hold escape sequences, which move the cursor,
+rename the window or hide what was printed, and newlines, which make one message look
+like two. Addresses may hold passwords and signatures, and other people read logs. This
+module imports nothing heavy, because the command line needs it at once.
 """
 
 import re
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 
 __all__ = ["printable", "printable_lines", "redacted"]
 
-# C0 and C1 controls and DEL; what turns the direction of text around; separators of
-# lines and paragraphs; halves of surrogate pairs, from names that are not UTF-8.
+# C0 and C1 controls and DEL; controls of text direction; separators of lines and
+# paragraphs; lone surrogates, from names that are not UTF-8.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
 _HIDDEN = "<hidden>"
-# What stands before the host of an address. In abfs://container@account it is not
+# What precedes the host of an address. In abfs://container@account it is not
 # secret: there it has no colon.
 _USER = re.compile(
     r"(?<=://)[^/?#\s'\"@]*:[^/?#\s'\"]*(?=@)|(?:(?<=ttp://)|(?<=tps://))[^/?#\s'\"@]+(?=@)",

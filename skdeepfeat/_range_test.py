@@ -38,7 +38,7 @@ class LearningRateRangeTest:
     smoothed_losses : ndarray of float64, shape (n_steps_done,)
         The losses freed from the difference between batches (each batch's loss before
         all training is taken off, and the mean of these is added), as means over
-        neighbouring steps on both sides, the nearest weighted most.
+        neighboring steps on both sides, the nearest weighted most.
     suggestion : float
         The rate at which the smoothed loss falls fastest, as a function of the
         logarithm of the rate. NaN if it falls nowhere.
@@ -75,14 +75,14 @@ def learning_rate_range_test(
     that grows exponentially, one batch at each rate, until the smoothed loss is more
     than 4 times its minimum. It begins where `fit` would: with the head that phase one
     gives, or with the fitted body and head if the estimator has ``warm_start=True``.
-    Optimiser, layer-wise decay, losses and augmentation are the estimator's. With
+    Optimizer, layer-wise decay, losses and augmentation are the estimator's. With
     ``unfreeze="gradual"`` all of the body learns, as it does in the end. The same
     batches go through the network a second time without training, to tell what is
     learned from how batches differ; so the test takes as long as ``2 * n_steps``
     steps of `fit`.
 
     Nothing is left behind: the estimator, its weights and statistics of batch
-    normalisation, its `random_state` and the random states of numpy and torch are what
+    normalization, its `random_state` and the random states of numpy and torch are what
     they were. Only rows of features stay in the cache, where `fit` will find them.
 
     Parameters
@@ -160,7 +160,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
         "averaging": 0.0,
         "checkpoint": None,
         "early_stopping": False,
-        # With one epoch, gradual un-freezing begins with all stages.
+        # With one epoch, gradual unfreezing begins with all stages.
         "max_epochs": 1,
     }
     reset = not trial._continues()
@@ -183,7 +183,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
 
 
 def _losses_at(fit, neck, data, rates, stop):
-    """Return the losses of steps at these rates, with a body and optimiser anew."""
+    """Return the losses of steps at these rates, with a body and optimizer anew."""
     _, run = fit.training_run(neck, len(data))
     # As in `fit`: processes that train together begin with the same weights.
     fit.processes.copy_from_first(run.model)

@@ -1,7 +1,7 @@
-"""What a saved estimator may say: the parameters and attributes of a fit, no others.
+"""What a saved estimator may contain: the parameters and attributes of a fit only.
 
-The file may be a stranger's. Where rows are kept, what addresses are read and how large
-an image may be is decided by who loads it.
+The file may come from a stranger. Whoever loads it decides where rows are kept, which
+addresses are read and how large an image may be.
 """
 
 import math
@@ -103,8 +103,8 @@ def check_attributes(estimator, attributes):
     known = config is not None and model.partition(":")[2] == config.get("repository")
     if re.match("hf[-_]hub:", model) and not known:
         raise BadFileError(
-            f"it names {shown(model)} without saying what that network is, and "
-            "loading opens no connection."
+            f"it names {shown(model)} but does not describe the network, and loading "
+            "opens no connection."
         )
     return found
 

@@ -78,7 +78,8 @@ def save_estimator(path, estimator):
     Raises
     ------
     ValueError
-        If a parameter is code or a handle, which no file without code can hold.
+        If a parameter is code or a handle, which no file without code can hold, or
+        was set to what no fit takes.
     """
     parameters = estimator.get_params(deep=False)
     parameters = {k: v for k, v in parameters.items() if k not in NOT_SAVED}
@@ -90,6 +91,8 @@ def save_estimator(path, estimator):
         "head": _describe_head(estimator.head_),
         "has_body": estimator.body_ is not None,
     }
+    # What load would refuse is not written: the file may be all that is kept.
+    estimator._validate_params()
     networks = {"head": estimator.head_, "body": estimator.body_}
     if isinstance(estimator.model, nn.Module):
         # The head belongs to these weights, and so does a later fit.
@@ -247,9 +250,14 @@ def _describe_head(head):
 def _restore_networks(estimator, header, tensors):
     """Set `head_` and `body_`."""
     head = nn.Sequential(*map(_head_layer, header["head"]))
-    estimator.head_ = _at_rest(_fill(head, _with_prefix(tensors, "head")))
+    content = _with_prefix(tensors, "head")
+    if any(tensor.dtype != torch.float32 for tensor in content.values()):
+        raise BadFileError("its head is not of float32.")
+    estimator.head_ = _at_rest(_fill(head, content))
     estimator.body_ = None
-    if header["has_body"] is True:
+    if type(header["has_body"]) is not bool:
+        raise BadFileError(f"it has a body: {shown(header['has_body'])}.")
+    if header["has_body"]:
         # Not `neck.trainable`, which would want the pretrained weights first.
         neck = estimator._resolve_neck(needs_weights=False)
         content = _with_prefix(tensors, "body")
@@ -314,6 +322,12 @@ def _check_tensors(network, tensors):
             f"{len(differing)} are missing or differ in shape, the first is "
             f"{shown(differing[0])}. Load it with the same 'model' and the same "
             "versions of torchvision and timm."
+        )
+    types = {(own[name].dtype, tensors[name].dtype) for name in own}
+    if len(types) > len({here for here, _ in types}):
+        # A network may have been converted as a whole, but no layer alone.
+        raise BadFileError(
+            f"its tensors are of several types: {shown(sorted(map(str, types)))}."
         )
     return own
 

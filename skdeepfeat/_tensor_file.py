@@ -1,4 +1,4 @@
-"""Tensors and a text in one safetensors file, with a checksum of both."""
+"""Tensors and text in one safetensors file, with a checksum of both."""
 
 import json
 

@@ -96,7 +96,7 @@ def _set_threads_here(n_threads: int, default: int) -> None:
 
     torch.set_num_threads(n_threads)
     # The number has become the default too, so a thread that starts by chance now
-    # would keep it for ever. The default is what was set last, in whatever thread.
+    # would keep it forever. The default is what was set last, in whatever thread.
     thread = threading.Thread(target=torch.set_num_threads, args=(default,))
     thread.start()
     thread.join()

@@ -42,7 +42,7 @@ def control_c():
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
     """Let torch use one thread: tiny networks gain nothing from more.
 

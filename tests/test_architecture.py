@@ -1,4 +1,4 @@
-"""The house is as docs/architecture.md draws it: imports point downwards only."""
+"""The package is as docs/architecture.md draws it: imports point downwards only."""
 
 import ast
 import pathlib
@@ -7,7 +7,7 @@ import skdeepfeat
 
 PACKAGE = pathlib.Path(skdeepfeat.__file__).parent
 
-# Rooms of one floor do not know each other; every room may use those of lower floors.
+# Packages and modules of one level do not import each other, only lower levels.
 FLOORS = {
     "_forks": -1,
     "_address": 0,
@@ -26,6 +26,7 @@ FLOORS = {
     "_views": 0,
     "_threads": 0,
     "_shown": 0,
+    "_stacklevel": 0,
     "_tensor_file": 1,
     "images": 1,
     "necks": 1,

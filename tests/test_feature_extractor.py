@@ -131,7 +131,7 @@ def test_lower_precision_is_near_and_has_rows_of_its_own(pixels, precision, tmp_
     exact = small(cache=tmp_path).transform(pixels)
     rounded = small(cache=tmp_path, precision=precision).transform(pixels)
     assert rounded.dtype == np.float32
-    assert 0 < relative_error(rounded, exact) < 0.1
+    assert 0 < relative_error(rounded, exact) < 0.2
 
 
 # In scikit-learn's hands

@@ -222,7 +222,7 @@ def test_a_single_row_is_no_batch(net, pixels, paths, element, on_error):
 
 @pytest.mark.parametrize("image", [None, bytearray(b"x"), Path("x"), np.str_("x")])
 def test_a_row_with_less_usual_images_is_no_batch(mapper, image):
-    with pytest.raises(TypeError, match="not single rows: .*in place of the column"):
+    with pytest.raises(TypeError, match="not single rows: .*instead of the column"):
         mapper({"image": image})
 
 

@@ -192,7 +192,7 @@ def test_nothing_but_broken_images(tmp_path):
     missing = [tmp_path / f"{i}.png" for i in range(4)]
     with (
         pytest.warns(BadImageWarning),
-        pytest.raises(ValueError, match="No image of X could be read"),
+        pytest.raises(ValueError, match="There is nothing to fit"),
     ):
         small(on_error="nan").fit(missing, [0, 1, 0, 1])
 
@@ -306,7 +306,7 @@ def test_no_batch_of_one_image(n, batch_size):
     ("parameters", "cause"),
     [
         ({"n": 4, "batch_size": 1}, r"Got batch_size=1 and a batch of 1 image\(s\)\. "),
-        ({"n": 4, "net": OnePixelNorm(1)}, "a batch of 4 .* holds 1 at once"),
+        ({"n": 4, "net": OnePixelNorm(1)}, "a batch of 4 .* only 1 of which fit"),
     ],
 )
 def test_batches_without_variance_are_named(parameters, cause):
@@ -328,7 +328,7 @@ def test_weights_of_classes_that_make_no_sense(pixels, weights):
 
 
 def test_weights_of_classes_that_are_all_zero(pixels):
-    with pytest.raises(ValueError, match="weight above 0"):
+    with pytest.raises(ValueError, match="a weight of 0"):
         small(class_weight={0: 0, 1: 0}).fit(pixels, np.arange(N) % 2)
 
 

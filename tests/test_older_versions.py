@@ -43,12 +43,12 @@ def images(old):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_cache(old, images, network):
-    """The rows are right, whether they are found or the file is set aside."""
+    """The rows are right, whether they are found or the file is quarantined."""
     shutil.unpack_archive(old / "cache.zip", old / "cache")
     extractor = older_versions.extractors()[network].set_params(cache=old / "cache")
     expected = np.load(old / f"{network}_rows.npy")
     with warnings.catch_warnings():
-        # "The file has been set aside" is a way to refuse it.
+        # "The file has been quarantined" is a way to refuse it.
         warnings.simplefilter("ignore", CacheWarning)
         assert_allclose(extractor.transform(images), expected, **CLOSE)
     # From now on it is a cache as any other.

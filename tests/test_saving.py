@@ -310,6 +310,14 @@ def test_code_and_handles_are_refused_by_name(name, value, pixels, tmp_path):
     assert not (tmp_path / "c.safetensors").exists()
 
 
+def test_what_load_would_refuse_is_not_saved(pixels, tmp_path):
+    fitted = tiny(unfreeze="none").fit(pixels, np.arange(N) % 2)
+    fitted.optimizer = "unknown"
+    with pytest.raises(ValueError, match="^The 'optimizer' parameter"):
+        fitted.save(tmp_path / "c.safetensors")
+    assert not (tmp_path / "c.safetensors").exists()
+
+
 @pytest.fixture(scope="module")
 def saved(pixels, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "c.safetensors"
@@ -423,6 +431,10 @@ FORGED = {
     "crop": lambda h: h["parameters"]["preprocessing"]["preprocessing"].update(
         crop={"tuple": [10**6, 10**6]}
     ),
+    "mean": lambda h: h["parameters"]["preprocessing"]["preprocessing"].update(
+        mean="abc"
+    ),
+    "body or not": lambda h: h.update(has_body="yes"),
     "machine": parameter("weights", "//mallory/share/w.pth"),
     "unknown weights": parameter("weights", {"torchvision_weights": "A.B"}),
     "two types": parameter("verbose", {"tuple": [], "list": []}),
@@ -449,6 +461,20 @@ def test_a_file_says_only_what_a_fit_would(name, saved, tmp_path):
     with pytest.raises(BadFileError, match="c.safetensors' cannot be loaded") as error:
         FineTuneClassifier.load(path, model=TinyNet())
     assert len(str(error.value)) < 700
+
+
+@pytest.mark.parametrize("prefix", ["head.", "body."])
+def test_tensors_of_several_types_are_refused(prefix, saved, tmp_path):
+    content = saved.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    text = json.loads(content[8 : 8 + size])["__metadata__"]["skdeepfeat"]
+    tensors = safetensors.torch.load(content)
+    name = next(name for name in tensors if name.startswith(prefix))
+    tensors[name] = tensors[name].half()
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(dump_tensors(tensors, text))
+    with pytest.raises(BadFileError, match="c.safetensors' cannot be loaded"):
+        FineTuneClassifier.load(path, model=TinyNet())
 
 
 def test_what_concerns_a_machine_is_not_taken_from_a_file(saved, tmp_path):

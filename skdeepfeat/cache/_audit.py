@@ -75,7 +75,7 @@ class CacheInfo:
     namespaces : tuple of NamespaceInfo
         Those used last come first.
     set_aside : tuple of str
-        Paths of damaged files that were set aside; they are not part of `size`.
+        Paths of quarantined damaged files; they are not part of `size`.
     """
 
     path: str | None
@@ -95,7 +95,7 @@ class CacheInfo:
             f"{self.n_files:,} files remembered"
         ]
         lines += [f"  {namespace}" for namespace in self.namespaces]
-        lines += [f"  set aside: {_shown(path)}" for path in self.set_aside]
+        lines += [f"  quarantined: {_shown(path)}" for path in self.set_aside]
         return "\n".join(lines)
 
 
@@ -151,7 +151,9 @@ class CheckReport:
                 "rows damaged"
             ]
         lines += [f"  {_shown(problem)}" for problem in self.problems]
-        lines += [f"  set aside as {_shown(self.set_aside)}"] if self.set_aside else []
+        lines += (
+            [f"  quarantined as {_shown(self.set_aside)}"] if self.set_aside else []
+        )
         return "\n".join(lines)
 
 
@@ -201,7 +203,7 @@ def _namespaces(connection: Connection, columns: str) -> list[tuple]:
     for record in connection.execute(f"SELECT {columns} FROM namespaces"):
         size += 100 + sum(len(value) for value in record if hasattr(value, "__len__"))
         if size > _MAX_NAMESPACES:
-            raise StoreDamaged("there is no end to its namespaces")
+            raise StoreDamaged("it has too many namespaces")
         records.append(record)
     return records
 
@@ -308,7 +310,7 @@ def examine(store: Store, repair: bool) -> CheckReport:
         try:
             aside = store.database.set_aside(identity)
         except StoreUnavailable as fault:
-            problems += (f"it cannot be set aside: {fault}",)
+            problems += (f"it cannot be quarantined: {fault}",)
     repaired = aside is not None
     return CheckReport(path, problems=problems, repaired=repaired, set_aside=aside)
 

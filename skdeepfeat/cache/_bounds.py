@@ -1,7 +1,7 @@
-"""Bounds on what SQLite may do with a file, which may come from a stranger.
+"""Limits on what SQLite may do with a file, which may come from a stranger.
 
-Its pages may lead in circles, so that a query never ends, and SQLite does not look at
-Ctrl-C while it runs.
+A file's pages may form a cycle, so that a query never ends, and SQLite does not react
+to Ctrl-C while it runs.
 """
 
 import contextlib
@@ -84,4 +84,6 @@ class Bounds:
             if self._intervals >= 0:
                 # Raised just before or behind the `try` of `_look`, if it is not here.
                 raise (interruption or KeyboardInterrupt()) from None
-            raise StoreDamaged("there is no end to what is in it") from fault
+            raise StoreDamaged(
+                "a query on it did not end within its limit of steps"
+            ) from fault

@@ -1,4 +1,4 @@
-"""The SQLite file: made whole, opened for one call, set aside when it is damaged."""
+"""The SQLite file: made whole, opened for one call, quarantined when it is damaged."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from .._plain_file import is_plain, open_plain
+from .._plain_file import is_special, open_plain
 from . import _schema
 from ._bounds import Bounds
 from ._faults import StoreDamaged, StoreUnavailable, translated
@@ -104,7 +104,7 @@ class Database:
         return sum(_size_of(self.path + companion) for companion in ("", *_COMPANIONS))
 
     def aside(self) -> list[str]:
-        """Return the paths of damaged files that were set aside, oldest first."""
+        """Return the paths of quarantined damaged files, oldest first."""
         directory, name = os.path.split(self.path)
         try:
             names = os.listdir(directory)
@@ -158,10 +158,9 @@ class Database:
         if not stat.S_ISREG(status.st_mode):
             raise StoreDamaged("it is a link, a folder or a special file")
         if os.path.lexists(self.path + _JOURNAL):
-            raise StoreDamaged("there is a journal beside it that is not of this cache")
+            raise StoreDamaged("the journal next to it belongs to another file")
         for companion in _COMPANIONS:
-            path = self.path + companion
-            if os.path.lexists(path) and not is_plain(path):
+            if is_special(self.path + companion):
                 raise StoreDamaged("its log is a link, a folder or a special file")
 
     def _connect(self, identity: tuple[int, int]) -> Handle | None:

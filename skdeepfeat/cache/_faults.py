@@ -2,26 +2,22 @@
 
 import contextlib
 import logging
-import os
 import sqlite3
-import sys
 import warnings
 from collections.abc import Iterator
 
 from .._errors import CacheWarning
 from .._printable import printable, redacted
+from .._stacklevel import caller_stacklevel
 
 __all__ = [
     "Faults",
     "StoreDamaged",
     "StoreUnavailable",
-    "caller_stacklevel",
     "translated",
 ]
 
 logger = logging.getLogger(__name__)
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class StoreDamaged(Exception):
@@ -112,7 +108,7 @@ class Faults:
         """Say that a file was found damaged or foreign, and where it is now."""
         self._warn(
             "set aside",
-            f"The feature cache {path} cannot be read: {cause}. It was set aside as "
+            f"The feature cache {path} cannot be read: {cause}. It was quarantined as "
             f"{aside} and a new one begun; its rows will be computed again. Delete the "
             "old file if nothing in it matters to you.",
         )
@@ -122,7 +118,7 @@ class Faults:
         self._warn(
             "damaged rows",
             f"{n_rows} rows of the feature cache {path} are damaged (their checksums "
-            "do not fit). They are computed again and replaced. If this comes back, "
+            "do not match). They are computed again and replaced. If this comes back, "
             "the disk may be failing; FeatureCache.check() examines the whole file.",
         )
 
@@ -140,15 +136,3 @@ class Faults:
             self._said.add(kind)
             warning = CacheWarning(redacted(printable(message)), cause)
             warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
-
-
-def caller_stacklevel() -> int:
-    """Return the stacklevel, seen from the caller, of the code that called us in."""
-    level = found = 1
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(_PACKAGE):
-            found = level
-        frame = frame.f_back
-        level += 1
-    return found

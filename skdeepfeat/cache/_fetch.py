@@ -13,7 +13,7 @@ from ._store import Store
 
 __all__ = ["fetch_rows"]
 
-# Seconds of work that kill -9 may cost at the most, besides the batch in the making.
+# Seconds of work that kill -9 may cost at most, besides the batch in the making.
 _COMMIT_INTERVAL = 1.0
 
 

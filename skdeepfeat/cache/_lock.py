@@ -73,7 +73,7 @@ def hold(
         somebody waits for would give two owners.
     names : iterable of str
     timeout : float, default=-1
-        Seconds to wait for each; negative waits for ever.
+        Seconds to wait for each; negative waits forever.
     waiting_for : str, default=""
         Named in the log when there is somebody to wait for.
 

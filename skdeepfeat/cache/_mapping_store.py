@@ -62,6 +62,9 @@ class MappingFaults(Faults):
 
     def unusable(self, path: str, cause: object) -> None:
         """Say that rows can not be read or kept."""
+        if self._quiet:
+            logger.debug("The feature cache %s is not used as asked: %s", path, cause)
+            return
         self._warn(
             "unusable",
             f"The feature cache {path} is not used as asked: {cause}. Results are "
@@ -74,7 +77,7 @@ class MappingFaults(Faults):
         self._warn(
             "damaged rows",
             f"{n_rows} rows of the feature cache {path} are damaged (their checksums "
-            "do not fit). They are computed again and replaced. MappingCache.check() "
+            "do not match). They are computed again and replaced. MappingCache.check() "
             "examines all of them.",
         )
 

@@ -90,13 +90,13 @@ def _look_up(connection: Connection, keys: list[bytes]) -> Iterator[Iterable]:
         # Mostly all the files of a directory are wanted: walking along them takes half
         # the time of seeking each.
         limit = 2 * len(chunk)
-        neighbours = connection.execute(
+        neighbors = connection.execute(
             "SELECT key, digest, crc FROM files "
             f"WHERE key BETWEEN ? AND ? AND {_SOUND} LIMIT ?",
             (chunk[0], chunk[-1], limit + 1),
         ).fetchall()
-        if len(neighbours) <= limit:
-            yield neighbours
+        if len(neighbors) <= limit:
+            yield neighbors
             continue
         marks = ", ".join("?" * len(chunk))
         yield connection.execute(

@@ -1,4 +1,4 @@
-"""The store that stores nothing, in place of ``if cache is None`` everywhere."""
+"""The store that stores nothing, instead of ``if cache is None`` everywhere."""
 
 import contextlib
 

@@ -29,7 +29,7 @@ def open_cache(value):
     TypeError
         If it is none of these.
     ValueError
-        If it is an empty path, or an address in place of a path.
+        If it is an empty path, or an address instead of a path.
     """
     if value is None:
         return NoCache()

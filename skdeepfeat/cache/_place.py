@@ -1,4 +1,4 @@
-"""The directory of a cache: where it is, and who may look into it."""
+"""The directory of a cache: where it is, and who may read it."""
 
 import contextlib
 import dataclasses
@@ -110,7 +110,7 @@ def find_place(path) -> Place:
     if path.startswith(("~/", "~\\")) or path == "~":
         return Place(path, is_default, "there is no home directory for this user")
     if is_default and not os.path.isabs(path):
-        return Place(path, True, "the folder for caches is no absolute path")
+        return Place(path, True, "the path of the user's cache folder is not absolute")
     try:
         return Place(os.path.abspath(path), is_default)
     except OSError:

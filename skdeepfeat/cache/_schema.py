@@ -1,8 +1,8 @@
-"""What the cache file consists of, as data: it is made from this and compared with it.
+"""The schema of the cache file, as data: files are made from it and compared with it.
 
-A file from a stranger may have a view that never ends where a table should be,
-triggers, computed columns. So a file is used only if its schema is what this package
-writes, to the letter.
+A file from a stranger may have triggers, computed columns, or a view that never ends
+instead of a table. So a file is used only if its schema is exactly what this package
+writes.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from ._faults import StoreDamaged
 __all__ = ["APPLICATION_ID", "FORMAT", "PAGE_SIZE", "build", "check"]
 
 # In the file's name too, so that two versions of this package with different
-# formats do not set each other's files aside. It must change with the statements.
+# formats do not quarantine each other's files. It must change with the statements.
 FORMAT = 2
 APPLICATION_ID = 0x736B6466  # "skdf"
 # Rows are several kilobytes: pages of 4 KiB read 1.7 times slower.

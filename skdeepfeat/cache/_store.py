@@ -272,7 +272,7 @@ class Store:
     ) -> Any:
         """Return ``operation(connection)``, or `default` where that cannot be had.
 
-        A damaged file is set aside and the operation tried once more, on a new
+        A damaged file is quarantined and the operation tried once more, on a new
         file if it writes.
         """
         for _ in range(2):
@@ -330,7 +330,7 @@ class Store:
         try:
             aside = self.database.set_aside(identity)
         except StoreUnavailable as fault:
-            cause = f"it is damaged ({damage}) and cannot be set aside: {fault}"
+            cause = f"it is damaged ({damage}) and cannot be quarantined: {fault}"
             self._give_up(cause, False)
         else:
             if aside is not None:

@@ -1,8 +1,8 @@
-"""Variants of a namespace: what one description has been found to compute.
+"""Variants of a namespace: the different results of networks with one description.
 
-A user's own network is not known by its description alone. Beside it, the rows of a
-few fixed inputs are kept, its probe rows. A network whose probe rows agree with those
-of a variant is that variant, and any other is a new one.
+A description does not identify a user's own network. So its rows for a few fixed
+inputs, the probe rows, are stored as well. A network whose probe rows match those of a
+variant is that variant; any other is a new one.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ import numpy as np
 
 from .._errors import CacheWarning
 from .._fingerprint import digest_arrays
-from ._faults import caller_stacklevel
+from .._stacklevel import caller_stacklevel
 from ._namespace import Namespace
 
 __all__ = [
@@ -95,10 +95,10 @@ def warn_of_unstable(name):
         Of the network.
     """
     warning = CacheWarning(
-        f"The features of {name!r} are not cached: it answered differently when it "
-        "was run twice on the same images, as with dropout, random numbers or "
-        "statistics of the batch in its forward. Each call computes them anew. "
-        "cache=None does so without this warning."
+        f"The features of {name!r} are not cached: it answered differently when it was "
+        "run twice on the same images, as with dropout, random numbers or statistics "
+        "of the batch in its forward. Each call computes them again. Set cache=None to "
+        "avoid this warning."
     )
     warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
 
@@ -128,7 +128,7 @@ def keep(
     data: bytes,
     now: int,
 ) -> None:
-    """Store a variant, in place of a damaged one or beyond the limit of the oldest."""
+    """Store a variant, instead of a damaged one or beyond the limit of the oldest."""
     found = connection.execute(
         "SELECT id, name, crc, data FROM variants WHERE namespace = ? ORDER BY id",
         (namespace.key,),

@@ -52,7 +52,7 @@ def info(directory, namespace, as_json):
 def check(directory, no_repair):
     """Examine every row's checksum, and remove the rows that are damaged.
 
-    A file whose structure is damaged is set aside. If anything was wrong, the exit
+    A file whose structure is damaged is quarantined. If anything was wrong, the exit
     status is 1.
     """
     report = _open(directory).check(repair=not no_repair)

@@ -75,8 +75,7 @@ def _check_cache(ctx, param, value):
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False),
-    help="Where relative paths of --from-file begin, in place of the working "
-    "directory.",
+    help="Where relative paths of --from-file begin, instead of the working directory.",
 )
 @click.option(
     "--remote",
@@ -121,7 +120,7 @@ def _check_cache(ctx, param, value):
     "--image-size",
     type=ImageSize(),
     metavar="N|HxW",
-    help="Pixels, in place of the weights' own size.",
+    help="Pixels, instead of the weights' own size.",
 )
 @click.option(
     "--batch-size",
@@ -187,7 +186,7 @@ def _check_cache(ctx, param, value):
     "--cache-layers",
     type=LayerList(),
     metavar="stages|LIST",
-    help="Layers to compute besides, in the same pass, and keep in the cache for a "
+    help="Layers to compute as well, in the same pass, and keep in the cache for a "
     "search to come: stages, or a list such as 2,3,neck.",
 )
 @click.option(
@@ -206,7 +205,7 @@ def _check_cache(ctx, param, value):
     "-v",
     "--verbose",
     is_flag=True,
-    help="Show progress also where stderr is no terminal, and what is going on.",
+    help="Show progress even where stderr is not a terminal, and log messages.",
 )
 @debug_option
 @click.pass_context

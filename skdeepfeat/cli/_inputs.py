@@ -75,7 +75,7 @@ def _images_of(name, storage_options):
         raise click.UsageError(f"There is no file or folder {name!r}.")
     if name.lower().endswith(_LISTS):
         raise click.UsageError(
-            f"{name!r} is no image. If it lists paths of images: --from-file {name}"
+            f"{name!r} is not an image. If it lists paths of images: --from-file {name}"
         )
     return [name], []
 
@@ -129,7 +129,7 @@ def _read_table(path):
             na_values=[""],
         )
     except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise click.UsageError(f"{path!r} is no table: {error}") from error
+        raise click.UsageError(f"{path!r} is not a table: {error}") from error
 
 
 def _column_of(table, column, path):

@@ -49,7 +49,7 @@ def models(pattern, source, tags, as_json):
     "--image-size",
     type=ImageSize(),
     metavar="N|HxW",
-    help="Pixels, in place of the weights' own size.",
+    help="Pixels, instead of the weights' own size.",
 )
 @click.option(
     "--stages", is_flag=True, help="Only the stages, the neck and the output."

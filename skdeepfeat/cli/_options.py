@@ -56,8 +56,8 @@ class ImageSize(click.ParamType):
         sides = [int(side) for side in found.groups() if side] if found else [0]
         if min(sides) < 1:
             self.fail(
-                f"{value!r} is no size in pixels such as 224, or HEIGHTxWIDTH such as "
-                "224x320.",
+                f"{value!r} is not a size in pixels such as 224, or HEIGHTxWIDTH such "
+                "as 224x320.",
                 param,
                 ctx,
             )
@@ -85,8 +85,8 @@ class Jobs(click.ParamType):
     def convert(self, value, param, ctx):
         if not re.fullmatch(r"[+-]?\d+", value) or int(value) == 0:
             self.fail(
-                f"{value!r} is no number of processes: above 0, or -1 for as many as "
-                "there are cores.",
+                f"{value!r} is not a number of processes: above 0, or -1 for as many "
+                "as there are cores.",
                 param,
                 ctx,
             )
@@ -155,6 +155,6 @@ class CacheSize(click.ParamType):
         try:
             FeatureCache(max_size=value)
         except ValueError as error:
-            self.fail(f"{value!r} is no size such as '20 GB' or none.", param, ctx)
+            self.fail(f"{value!r} is not a size such as '20 GB' or none.", param, ctx)
             raise AssertionError from error
         return value

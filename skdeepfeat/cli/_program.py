@@ -35,7 +35,7 @@ _RESUME_HINT = f"{__name__}.resume_hint"
 
 
 class Program(click.Group):
-    """A group of commands that end in one line in place of a traceback."""
+    """A group of commands that end in one line instead of a traceback."""
 
     def main(self, *args, **kwargs):
         """Run the program."""

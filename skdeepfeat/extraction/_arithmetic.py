@@ -78,8 +78,8 @@ def check_device_type(devices, settings):
     for device in devices:
         if settings.device_type not in (None, device.type):
             raise ValueError(
-                f"The 'device' parameter must name the kind of device below float32: "
+                "The 'device' parameter must name the kind of device below float32: "
                 f"{str(device)!r} was found here, but {settings.device_type!r} where "
-                "the work was shared out, and rows of the two differ by percents. Got "
+                "the work was distributed, and rows of the two differ by percents. Got "
                 f"{settings.device!r} instead."
             )

@@ -3,6 +3,7 @@
 import warnings
 
 from .._errors import BadImageWarning
+from .._stacklevel import caller_stacklevel
 
 __all__ = ["list_failures", "warn_of", "with_duplicates"]
 
@@ -40,5 +41,5 @@ def warn_of(failures):
             f"{list_failures(failures)}",
             failures,
         ),
-        stacklevel=4,
+        stacklevel=caller_stacklevel() + 1,
     )

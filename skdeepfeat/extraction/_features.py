@@ -216,7 +216,7 @@ class Extraction:
         rows : ndarray of int, ascending
         on_computed : callable, default=None
             ``on_computed(rows, outputs, n_bad)`` is told of every batch that went
-            through the neck, as it comes, in place of a progress bar: some of `rows`,
+            through the neck, as it comes, instead of a progress bar: some of `rows`,
             an array for each of the neck's outputs, and how many images of the batch
             could not be read.
 

@@ -1,7 +1,7 @@
-"""What is done about rows that a network computed as NaN or infinite values.
+"""Handling of rows that a network computed as NaN or infinite values.
 
-Such a row is not the mark of an image that could not be read: failures are carried
-beside the rows. It is never stored or returned, and always an error.
+Such a row does not mark an image that could not be read: failures are returned next to
+the rows. It is never stored or returned, and always an error.
 """
 
 import logging
@@ -88,13 +88,13 @@ def _likely_cause(neck, precision):
     try:
         unsound = neck.non_finite_weights()
     except Exception as error:  # the error to come matters more than its cause
-        logger.debug("the weights could not be looked at", exc_info=error)
+        logger.debug("the weights could not be examined", exc_info=error)
         unsound = []
     if unsound:
         more = f" and {len(unsound) - 1} more" if len(unsound) > 1 else ""
         return (
             f"The cause is its weights: {unsound[0]!r}{more} are NaN or infinite. "
-            "Check the file that they come from, or the training that they result from."
+            "Check the file that they come from, or the training that produced them."
         )
     if precision == "float16" or neck.has_float16_weights():
         return (

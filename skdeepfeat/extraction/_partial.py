@@ -21,6 +21,7 @@ from .._atomic_file import write_atomically
 from .._errors import CacheWarning
 from .._fingerprint import digest_description
 from .._plain_file import open_plain
+from .._stacklevel import caller_stacklevel
 
 __all__ = ["Partial", "explain_full_disk", "hold"]
 
@@ -93,9 +94,9 @@ def _refuse_foreign(folder):
     is_open = bool(os.stat(folder.absolute().parent).st_mode & stat.S_IWOTH)
     if not stat.S_ISDIR(status.st_mode) or (is_open and not is_own):
         raise FileExistsError(
-            f"The 'path' parameter must leave {os.fspath(folder)!r} to what is "
-            "computed on the way. A link, or a folder of another user, is there and "
-            "will not be used: remove it, or choose another 'path'."
+            f"The 'path' parameter must leave {os.fspath(folder)!r} for intermediate "
+            "results. It is a link or belongs to another user, so it is not used: "
+            "remove it, or choose another 'path'."
         )
 
 
@@ -264,9 +265,9 @@ class Partial:
                 CacheWarning(
                     f"{n_damaged} of the {int(noted.sum())} rows that an interrupted "
                     f"call left in {os.fspath(self.folder)!r} are damaged (their "
-                    "checksums do not fit). They are computed again."
+                    "checksums do not match). They are computed again."
                 ),
-                stacklevel=6,
+                stacklevel=caller_stacklevel() + 1,
             )
 
     def _sums_of(self, rows, values):
@@ -303,7 +304,7 @@ class Partial:
     def place(self, rows, values):
         """Fill in rows without noting it: they will be asked for again."""
         values = np.ascontiguousarray(values, dtype="<f4")
-        # One write for each run of neighbours.
+        # One write for each run of neighbors.
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         with explain_full_disk(self.folder):
             for run, block in zip(

@@ -61,8 +61,8 @@ def check_destination(path, overwrite):
     given, path = path, pathlib.Path(path)  # which makes "." of "", "s3:/" of "s3://"
     if "://" in os.fspath(given):
         raise ValueError(
-            "The 'path' parameter must lie on a disk of this machine: write the file "
-            f"there and upload it. Got {redacted(os.fspath(given))!r} instead."
+            "The 'path' parameter must be on a local disk: write the file there and "
+            f"upload it. Got {redacted(os.fspath(given))!r} instead."
         )
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:

@@ -1,4 +1,4 @@
-"""How many bytes of images are in memory while threads decode them."""
+"""The number of bytes of images that decoding threads hold in memory."""
 
 import contextlib
 import threading
@@ -74,7 +74,7 @@ class ByteBudget:
         if self._is_closed:
             return True
         fits = self._used + n_bytes <= self.total or self._n_active == 0
-        # In turn, or a large one would wait until there are no small ones any more.
+        # In turn, or a large one would wait until there are no small ones left.
         return fits and self._waiting[0] is ticket
 
     def _give_back(self, share):

@@ -1,4 +1,4 @@
-"""Encoded images in other wrappings: base64, dicts of Hugging Face, open files."""
+"""Encoded images in wrappings: base64, dicts of Hugging Face datasets, open files."""
 
 import base64
 import io
@@ -29,8 +29,8 @@ __all__ = [
 DATA_SCHEMES = frozenset({"data:", "DATA:", "Data:"})
 _CHUNK = 2**20  # bytes
 
-# What the files begin with that a text without a name may hold. Shorter texts than
-# this many characters are no images.
+# The first bytes of files that a text without a name may hold. Texts with fewer than
+# this many characters are not images.
 _SIGNATURES = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -59,7 +59,7 @@ _LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 
 class Unreadable:
-    """What a worker gets in place of an open file that could not be read.
+    """What a worker gets instead of an open file that could not be read.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def unwrapped(element):
         return element
     if "bytes" not in element and "path" not in element:
         raise BadImageError(
-            "a dict must have the key 'bytes' or 'path', as Hugging Face datasets have "
-            f"it. Got the keys {shown(list(element))}"
+            "a dict must have the key 'bytes' or 'path', as in Hugging Face datasets. "
+            f"Got the keys {shown(list(element))}"
         )
     data = element.get("bytes")
     if data is None:
@@ -116,7 +116,7 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
     """
     head, comma, content = text[5:].partition(",")
     if not comma:
-        raise BadImageError("the data URI has no comma, behind which its data would be")
+        raise BadImageError("the data URI has no comma before its data")
     is_base64 = head.rstrip().lower().endswith(";base64")
     check_length(len(content) * 3 // 4 if is_base64 else len(content) // 3, limit)
     data = urllib.parse.unquote_to_bytes(content)
@@ -186,8 +186,8 @@ def read_open_file(file, limit: int | None) -> bytes:
                 raise BadImageError(_AS_TEXT)
             if not _is_seekable(file):
                 raise BadImageError(
-                    "the file can be read only once, and an image may be read again: "
-                    "use its read()"
+                    "the file can be read only once, but an image may have to be read "
+                    "again: pass the bytes that its read() returns"
                 )
             position = file.tell()
             file.seek(0)

@@ -52,6 +52,9 @@ REFUSED_FORMATS = frozenset(
     {"EPS", "IPTC", "FPX", "MIC", "BLP", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 )
 
+# Characters of what Pillow says of a fault, in its error and in its messages.
+_SAID = 200
+
 # Pixels that are converted at a time.
 _STRIP = 2**20
 
@@ -96,7 +99,7 @@ def decode_bytes(data, max_pixels, share=None) -> np.ndarray:
     Raises
     ------
     BadImageError
-        If it is no image, damaged, too large, or of values that mean nothing.
+        If it is not an image, damaged, too large, or has invalid values.
     """
     if not len(data):
         raise BadImageError("it is empty (0 bytes)")
@@ -129,8 +132,8 @@ def jpeg_for_device(data, max_pixels):
         return call_despite_warnings(_describe_jpeg, data, max_pixels)
 
 
-# Their headers are not enough to open them.
-_READ_WHOLE = ("WEBP", "AVIF", "ICO", "ICNS", "CUR")
+# Their headers are not enough to open them, or are looked at by `check_header` first.
+_READ_WHOLE = ("JPEG", "TIFF", "WEBP", "AVIF", "ICO", "ICNS", "CUR")
 
 
 def check_large_file(file, max_pixels):
@@ -373,8 +376,8 @@ def _faults_in_words(max_pixels, in_words):
             # On a corrupt stream Pillow's plugins raise SyntaxError, struct.error,
             # ValueError, KeyError, OverflowError, zlib.error ... there is no common
             # base.
-            said = f" {'; '.join(messages)}" if messages else ""
-            raise BadImageError(f"{in_words(error)}{said}") from error
+            said = f" {'; '.join(messages)[:_SAID]}" if messages else ""
+            raise BadImageError(f"{in_words(error)[:_SAID]}{said}") from error
 
 
 def _bomb(error, max_pixels):

@@ -50,13 +50,12 @@ logger = logging.getLogger(__name__)
 
 _PER_TASK = 16
 
-# Longer texts are no paths on any system.
+# Longer texts are not paths on any system.
 _LONGEST_PATH = 4096
 
 # Its row would be stored under the digest of what it was before.
 CHANGED = (
-    "it was changed while it was being read: its content is no longer that of a moment "
-    "ago"
+    "it was changed while it was being read: its content differs from a moment ago"
 )
 
 

@@ -51,7 +51,7 @@ _SECONDS = 1.0
 _PER_TASK = 16
 
 _CHUNK = 2**20  # bytes that are hashed at a time
-# Bytes of a file from which on its header is looked at before the rest is read.
+# The header of a file with at least this many bytes is checked before it is read.
 _LARGE = 2**25
 
 _KINDS = (
@@ -335,6 +335,6 @@ def refuse_address(path: str) -> None:
             "storage_options={} to have fsspec read it"
         )
     raise BadImageError(
-        "remote paths are not read unless asked for: give storage_options={} to have "
-        "fsspec read it, or download the file first"
+        "remote paths are read only on request: pass storage_options={} to have fsspec "
+        "read it, or download the file first"
     )

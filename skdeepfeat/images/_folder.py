@@ -90,7 +90,7 @@ def load_image_folder(
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If `root` is no folder.
+        If `root` is not a folder.
     OSError
         If it is an address that cannot be listed.
     ValueError
@@ -202,8 +202,8 @@ def _named(root):
 def _remote_tree(root, storage_options):
     if storage_options is None:
         raise ValueError(
-            f"root is an address, {_named(root)}, and these are not read unless asked "
-            "for: give storage_options={} to have fsspec list it."
+            f"root is an address, {_named(root)}, which is read only on request: pass "
+            "storage_options={} to have fsspec list it."
         )
     return list_below(root, storage_options)
 
@@ -309,7 +309,8 @@ def _check_any(root, names, target, skipped, *, may_be_empty):
         seen = f" {len(skipped)} files were passed over ({', '.join(endings[:8])})."
         listed = ", ".join(map(shown, empty[:8])) + (" ..." if len(empty) > 8 else "")
         raise ValueError(
-            "Every class folder must hold an image: remove the others, or name the "
-            "classes with categories=[...], which may be empty if one is not. "
-            f"Without any in {_named(root)}: {listed}.{seen if skipped else ''}"
+            f"Every class folder must hold an image. Empty in {_named(root)}: "
+            f"{listed}. Remove these folders, or name the classes with "
+            "categories=[...], some of which may then be "
+            f"empty.{seen if skipped else ''}"
         )

@@ -36,7 +36,7 @@ def fit_to_network(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     ----------
     pixels : ndarray of uint8, shape (H, W) or (H, W, 3)
     preprocessing : Preprocessing
-        Its geometry is used; normalisation is the network's business. An int as
+        Its geometry is used; normalization is the network's business. An int as
         `resize` with a crop that is not square is the length of the side that
         belongs to the crop's shorter one, and the image is scaled to cover the crop
         (to lie within it, for ``crop_mode="border"``), as timm does.

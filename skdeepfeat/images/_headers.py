@@ -1,9 +1,9 @@
-"""What the header of a file claims, checked before a decoder takes memory for it.
+"""What the header of a file claims, checked before a decoder allocates memory for it.
 
-`Image.open` reads most headers and no more, and what it found is checked then. Here is
-what it would be too late for: icons are decoded as they are opened, WebP files get
-their canvas, and the tiles of a TIFF and the scans of a JPEG are not looked at by
-Pillow at all.
+`Image.open` reads most headers and no more, so their sizes are checked after it. This
+module checks what must be checked before: icons are decoded while they are opened, WebP
+files get their canvas, and Pillow does not check the tiles of a TIFF or the scans of a
+JPEG at all.
 """
 
 import io
@@ -55,15 +55,38 @@ _CHUNK = 2**20  # bytes that are looked at together
 _ALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers that no length follows
 
 
+# Before the first scan: 64 MiB of metadata. Pillow keeps each segment, joins those of
+# EXIF one by one, and passes over fill bytes one by one.
+_MOST_SEGMENTS = 1024
+_MOST_FILL = 2**16  # bytes
+
+
 def _check_jpeg(data, max_pixels):
+    _check_segments(data)
     limit = max_jpeg_scans()
     # The marker may also be in a thumbnail, or in what follows the image. All of them
     # are counted first because that is fast.
     if _count_starts_of_scans(data) > limit and _has_more_scans(data, limit):
         raise BadImageError(
-            f"it has more than {limit} scans: a file that is made to take long, or the "
-            "environment variable SKDEEPFEAT_MAX_JPEG_SCANS must be raised"
+            f"it has more than {limit} scans, as in files that are made to decode "
+            "slowly; to read it, raise the environment variable "
+            "SKDEEPFEAT_MAX_JPEG_SCANS"
         )
+
+
+def _check_segments(data):
+    n_segments, position = 0, 2
+    while found := _MARKER.search(data, position):
+        if found.start() - position > _MOST_FILL:
+            raise BadImageError(f"more than {_MOST_FILL} bytes of it are no content")
+        marker, position = found[1][0], found.end()
+        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            break
+        n_segments += 1
+        if n_segments > _MOST_SEGMENTS:
+            raise BadImageError(f"its header has more than {_MOST_SEGMENTS} segments")
+        if marker not in _ALONE:
+            position += int.from_bytes(data[position : position + 2], "big")
 
 
 def _count_starts_of_scans(data):
@@ -101,6 +124,8 @@ _INTEGERS = {1: "B", 3: "H", 4: "L", 6: "B", 8: "H", 9: "L", 13: "L", 16: "Q", 1
 # Bytes. A table of tags may name the same data again and again, and each tag gets a
 # copy of it.
 _LEAST_OF_TAGS = 2**24
+_RATIONALS = {5, 10}
+_MOST_RATIONALS = 2**16  # Pillow makes an object of each, slowly
 
 
 def _check_tiff(data, max_pixels):
@@ -150,8 +175,16 @@ def _check_tags(data, offset, is_big, max_pixels):
         size = count * _SIZES.get(kind, 0)
         if size > len(value):
             n_bytes += min(size, len(data))
-        elif tag in _TILE_SIDES and kind in _INTEGERS:
-            side = struct.unpack_from(order + _INTEGERS[kind], value)[0]
+            if kind in _RATIONALS and count > _MOST_RATIONALS:
+                raise BadImageError(f"a tag of it claims {count} rational numbers")
+            # Eight bytes do not fit into the entry of a classic TIFF.
+            at = struct.unpack(order + ("Q" if is_big else "L"), value)[0]
+            value = data[at : at + 8]
+        if tag in _TILE_SIDES and kind in _INTEGERS:
+            letter = order + _INTEGERS[kind]
+            if len(value) < struct.calcsize(letter):
+                continue
+            side = struct.unpack_from(letter, value)[0]
             sides[tag] = max(side, sides.get(tag, 0))
     if n_bytes > max(4 * len(data), _LEAST_OF_TAGS):
         raise BadImageError(f"its tags claim {n_bytes} bytes, more than it has")
@@ -218,6 +251,15 @@ def _check_jpeg_2000(data, max_pixels):
                 )
 
 
+# Pillow copies up to a megabyte of numbers for each.
+_MOST_COMMENTS = 1024
+
+
+def _check_plain_netpbm(data, max_pixels):
+    if data.count(b"#") > _MOST_COMMENTS:
+        raise BadImageError(f"it has more than {_MOST_COMMENTS} comments")
+
+
 def _check_webp(data, max_pixels):
     if data[8:12] != b"WEBP" or len(data) < 30:
         return
@@ -241,4 +283,5 @@ _CHECKS = (
     (b"\0\0\1\0", _check_ico),
     (b"icns", _check_icns),
     (_JPEG_2000, _check_jpeg_2000),
+    ((b"P1", b"P2", b"P3"), _check_plain_netpbm),
 )

@@ -1,4 +1,4 @@
-"""Files and folders that systems and programs leave behind, which nobody means."""
+"""Files and folders that systems and programs leave behind, which are not images."""
 
 __all__ = ["is_left_over"]
 

@@ -1,4 +1,4 @@
-"""What an image may cost: pixels, bytes, scans. Files from strangers are data."""
+"""Limits on what an image may cost: pixels, bytes, scans."""
 
 import os
 
@@ -66,8 +66,8 @@ def check_size(size, max_pixels, what="it claims"):
 def too_large(claim, max_pixels, what="it claims"):
     """Return what is wrong with an image of too many pixels."""
     return (
-        f"{what} {claim}, more than max_pixels={max_pixels} allows: a broken file, "
-        "a decompression bomb, or max_pixels must be raised"
+        f"{what} {claim}, more than max_pixels={max_pixels} allows: it is damaged or a "
+        "decompression bomb, or max_pixels must be raised"
     )
 
 
@@ -75,6 +75,6 @@ def check_length(n_bytes, limit):
     """Raise BadImageError if a file has more bytes than `limit`, which may be None."""
     if limit is not None and n_bytes > limit:
         raise BadImageError(
-            f"it has more than {limit} bytes, 8 for each of max_pixels and 64 MiB: it "
-            "is not a single image, or max_pixels must be raised"
+            f"it has more than {limit} bytes, 8 for each of max_pixels and 64 MiB: if "
+            "it is a single image, max_pixels must be raised"
         )

@@ -1,8 +1,8 @@
 """JPEGs whose bytes go to a GPU, to be decoded, resized and cropped there.
 
 Only on request. nvJPEG's pixels are not those of libjpeg, which the reference
-transforms of the weights were made with, so their rows are kept apart in the cache.
-torchvision's decoder of it is deprecated since 0.29, in favour of torchcodec's; it is
+transforms of the weights were made with, so their rows are cached separately.
+torchvision's decoder of it is deprecated since 0.29, in favor of torchcodec's; it is
 what there is in all versions that are supported.
 """
 

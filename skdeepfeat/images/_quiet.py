@@ -1,21 +1,21 @@
-"""What Pillow and libtiff say of an image belongs to that image, not on the terminal.
+"""Messages of Pillow and libtiff, attached to the image that they are about.
 
 Pillow's plugins warn about a corrupt EXIF block, an odd TIFF tag, a size near its own
 limit; libtiff writes its errors to the terminal. Neither names the file. Both can be
-told where to put their messages, but only for the whole process. So the functions that
-do it here collect what the calling thread has asked to be collected, and hand on
-everything else to where it went before.
+redirected, but only for the whole process. So the hooks here collect messages for
+threads that ask for them, and pass on all others to where they went before.
 
-Where users have warnings turned into errors, a warning is an exception out of the
-middle of a decoder. Only then the decoder is called again, with warnings ignored.
+If users turn warnings into errors, a warning becomes an exception in the middle of a
+decoder. Only then is the decoder called again, with warnings ignored.
 `warnings.catch_warnings` is not used from the start, because it swaps the filter list
-of the whole process: threads that enter and leave it crosswise leave the wrong list
-behind for good.
+of the whole process: threads that enter and leave it out of order leave the wrong list
+behind.
 """
 
 import contextlib
 import ctypes
 import functools
+import logging
 import pathlib
 import sys
 import threading
@@ -56,6 +56,7 @@ def collect_messages():
         yield _collected.messages
         return
     _hook_warnings()
+    _hook_logging()
     _collected.messages = []
     try:
         yield _collected.messages
@@ -85,6 +86,20 @@ def call_despite_warnings(function, *arguments):
         with _lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(*arguments)
+
+
+@functools.cache
+def _hook_logging():
+    # Without a handler of the user's, logging writes errors to the terminal.
+    logging.getLogger("PIL.TiffImagePlugin").addFilter(_collect_record)
+
+
+def _collect_record(record):
+    """Return whether a record is logged: it is not if it is collected."""
+    if _collected.messages is None or record.levelno < logging.WARNING:
+        return True
+    _collected.add(record.getMessage())
+    return False
 
 
 def _hook_warnings():

@@ -10,7 +10,7 @@ __all__ = ["MAX_BYTES", "Spool"]
 # Bytes. About 10,000 photographs of 100 kB. Beyond that a file is downloaded a second
 # time when its pixels are wanted; /tmp is memory on some systems, so it is not more.
 MAX_BYTES = 2**30
-# The share of what is free in the temporary directory that is taken at the most.
+# The share of what is free in the temporary directory that is taken at most.
 _SHARE_OF_FREE = 0.25
 
 

@@ -145,7 +145,7 @@ _lock = threading.Lock()
 def _abandon_compiled():
     """Begin anew in a forked process, without touching what is its parent's.
 
-    The lock may be held there for ever, and OpenVINO waits for ever for its threads,
+    The lock may be held there forever, and OpenVINO waits forever for its threads,
     which are not there, when a compiled network is destroyed: it never is.
     """
     global _compiled, _lock
@@ -155,7 +155,7 @@ def _abandon_compiled():
 
 
 class PixelsToRows(nn.Module):
-    """From decoded pixels to rows, so that the normalisation is compiled, too.
+    """From decoded pixels to rows, so that the normalization is compiled, too.
 
     Parameters
     ----------

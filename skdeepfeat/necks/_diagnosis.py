@@ -1,7 +1,7 @@
 """What is wrong with a network that cannot be examined, and what to pass instead.
 
-A size is blamed only where another one works, and the channels only where another
-number of them does: both are tried.
+The error names the size or the number of channels only if another one works; both are
+tried.
 """
 
 import inspect
@@ -45,14 +45,6 @@ def check_module(module):
     ValueError
     """
     name = type(module).__name__
-    if any(isinstance(one, torch.jit.ScriptModule) for one in module.modules()):
-        raise choice_error(
-            "model",
-            "a module of Python: the layers of one that was traced or scripted cannot "
-            "be looked into. Pass the module that was given to torch.jit, or its "
-            "weights as 'weights' with the name of its architecture as 'model'",
-            name,
-        )
     tensors = [*module.parameters(), *module.buffers()]
     if any(isinstance(one, UninitializedTensorMixin) for one in tensors):
         raise choice_error(
@@ -61,11 +53,11 @@ def check_module(module):
             "model(torch.zeros(2, 3, 224, 224)) before",
             name,
         )
-    if any(one.device.type == "meta" for one in tensors):
+    if any(one.device.type == "meta" for one in module.parameters()):
         raise choice_error(
             "model",
             "a module with weights. Some of this one are on the meta device, which "
-            "keeps no numbers: build it on the CPU",
+            "holds no values: build it on the CPU",
             name,
         )
 
@@ -184,7 +176,8 @@ def _channels_error(name, channels):
         "model",
         f"a network of images with 3 channels; this one takes {channels}. Images are "
         "RGB here, and other numbers of channels are not supported. Put a layer before "
-        f"it that makes {channels} of 3, such as torch.nn.Sequential({first}, model)",
+        f"it that turns 3 channels into {channels}, such as "
+        f"torch.nn.Sequential({first}, model)",
         name,
     )
 
@@ -194,7 +187,7 @@ def _what_is_wrong(network, error):
     base = "a network that takes a batch of images of shape (n, 3, height, width)"
     for part in _IMAGE_PARTS:
         if isinstance(getattr(network, part, None), nn.Module):
-            return f"{base}. Its part for images does: pass model.{part}"
+            return f"{base}. Its image encoder does: pass model.{part}"
     needed, names = _arguments_of(network)
     embeds = any(isinstance(one, nn.Embedding) for one in network.modules())
     if "input_ids" in names or (embeds and "Long, Int" in str(error)):
@@ -202,9 +195,9 @@ def _what_is_wrong(network, error):
     if len(needed) > 1:
         arguments = shown(", ".join(needed))
         return (
-            f"{base} and nothing else. The forward of this one also needs others of "
-            f"{arguments}: pass the part that computes features of images, or a module "
-            "whose forward(images) calls it"
+            f"{base} and nothing else. The forward of this one takes {arguments}: pass "
+            "the part that computes features of images, or a module whose "
+            "forward(images) calls it"
         )
     dimensions = {type(one).__name__ for one in _convolutions(network)[:1]}
     if dimensions & {"Conv1d", "Conv3d"}:

@@ -131,10 +131,10 @@ class EagerNetwork:
 
     def _rows(self, batch, network, precision):
         with compute_context(self._device, precision), self._transfer.stream():
-            images = self._normalise(batch, precision)
+            images = self._normalize(batch, precision)
             return run_truncated(network, images, self._outputs, self._probe)
 
-    def _normalise(self, batch, precision):
+    def _normalize(self, batch, precision):
         # Permuting leaves the channels last in memory; uint8 is the least to transfer.
         batch = self._transfer.send(batch)
         images = batch.permute(0, 3, 1, 2).to(torch.float32)

@@ -1,8 +1,8 @@
 """A hub repository's ``config.json``, of which only what is listed here is used.
 
-timm passes what it finds there on to the function that builds a network, and this one
-opens addresses and files that some keywords name. So every keyword has to be known to
-be harmless, and every number to be within bounds.
+timm passes its content on to the function that builds a network, and some keywords of
+that function open addresses and files. So every keyword must be known to be harmless,
+and every number must be within bounds.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""What identifies a user's own network: its tensors, and what it makes of fixed images.
+"""What identifies a user's own network: its tensors and its output for fixed images.
 
-Its code is not looked at. Code that computes something else gives other rows, wherever
-the change is: in a helper, a constant, a hook or the environment. Code that computes
-the same is the same network, whatever locks, loggers and addresses it holds.
+Its code is not examined. A change that matters changes the output, wherever it is made:
+in a helper, a constant, a hook or the environment. Networks with the same output are
+the same network, whatever locks, loggers and addresses they hold.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _N_NOTED = 2**14
 # not cancel out.
 _WEIGHTS = np.sqrt([2, 3, 5, 7, 11, 13, 17, 19]) / 4
 
-# Run a second time: the texture and the noise.
+# Indices of the images that run twice: the texture and the noise.
 _REPEATED = slice(0, 2)
 
 
@@ -74,21 +74,21 @@ class Fingerprint:
         Each feature's sum over the images. Of many features, several with random signs
         are added up.
         """
-        return [self._sums(rows).astype("<f4").tobytes().hex() for rows in self.rows]
+        return [self._sums(rows).tobytes().hex() for rows in self.rows]
 
     def _sums(self, rows):
         n_sums = min(rows.shape[1], max(_N_NOTED // len(self.rows), 1))
-        return _add_up(_WEIGHTS @ rows.astype(np.float64), n_sums)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _add_up(_WEIGHTS @ rows.astype(np.float64), n_sums).astype("<f4")
 
     def agrees_with_summary(self, texts):
         """Return whether what `summary` returned earlier is of the same network."""
         if not isinstance(texts, list) or len(texts) != len(self.rows):
             return False
         for rows, text in zip(self.rows, texts, strict=True):
-            with np.errstate(invalid="ignore", over="ignore"):
-                wanted = self._sums(rows).astype(np.float32)
-                # As independent errors add up.
-                squares = _WEIGHTS**2 @ _allowed(rows, self.tolerance) ** 2
+            wanted = self._sums(rows)
+            # As independent errors add up.
+            squares = _WEIGHTS**2 @ _allowed(rows, self.tolerance) ** 2
             allowed = np.sqrt(_add_up(squares, len(wanted), signed=False))
             try:
                 found = np.frombuffer(bytes.fromhex(text), "<f4")
@@ -130,7 +130,7 @@ def fingerprint_of(neck, device):
     with random_states_kept(device), neck.loaded(device, n_images=0) as run:
         rows = tuple(run(images))
         again = run(images[_REPEATED])
-    is_stable = not _has_lazy_parameters(neck.spec.module) and all(
+    is_stable = all(
         _agree(two, one[_REPEATED], _allowed(one, tolerance)[_REPEATED])
         for one, two in zip(rows, again, strict=True)
     )
@@ -140,7 +140,7 @@ def fingerprint_of(neck, device):
 def is_below_float32(module):
     """Return whether a module has parameters that are less precise than float32."""
     return any(
-        one.is_floating_point() and one.element_size() < 4
+        one.is_floating_point() and one.dtype.itemsize < 4
         for one in module.parameters()
     )
 
@@ -155,7 +155,8 @@ def digest_tensors(module):
     ----------
     module : Module
     """
-    hasher = blake3(max_threads=blake3.AUTO)
+    # In this thread: the threads of a pool would be missing after a fork.
+    hasher = blake3()
     tables = module.named_parameters(), module.named_buffers()
     for name, tensor in (pair for table in tables for pair in table):
         _update(hasher, name, tensor)
@@ -191,15 +192,6 @@ def _plain_parts(tensor):
     if tensor.numel():
         return [tensor.resolve_conj().resolve_neg()]
     return []
-
-
-def _has_lazy_parameters(module):
-    # They are drawn at random when the network runs first, so each copy has its own.
-    return any(
-        torch.nn.parameter.is_lazy(one)
-        for table in (module.parameters(), module.buffers())
-        for one in table
-    )
 
 
 def _add_up(values, n_sums, *, signed=True):

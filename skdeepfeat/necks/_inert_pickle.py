@@ -1,9 +1,8 @@
-"""Following a pickle as data: nothing in it is imported, called or unpickled.
+"""Parsing a pickle as data: nothing in it is imported, called or unpickled.
 
-pickletools decodes the instructions; they are followed here on a stack of its own. A
-class or function is only its name, and an object only a name with the data that it
-would be made of. That is all that is needed to find the tensors, whatever classes of
-other packages lie beside them.
+pickletools decodes the instructions, which are followed here on a separate stack. A
+class or function is only its name, and an object only a name with its data. That is
+enough to find the tensors, whatever classes of other packages are in the file.
 """
 
 import pickletools
@@ -39,7 +38,7 @@ _STORAGES = {
     "UntypedStorage": torch.uint8,
 }
 
-# They would not be run, but no weights need them: who put them there meant harm.
+# They would not be run, but no weights need them, so the file is malicious.
 _HARMFUL_MODULES = {
     "code", "commands", "ctypes", "http", "importlib", "multiprocessing", "nt", "os",
     "pickle", "posix", "pty", "requests", "runpy", "shutil", "signal", "socket",
@@ -305,6 +304,8 @@ def _call(kind, args):
             return args[0] if args else None
         if name == "_rebuild_from_type_v2":
             return _call(args[0], args[2])
+        if args and not isinstance(args[0], Storage):
+            return Object(kind, args)  # what pickle.dump makes of a tensor
         if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             storage, offset, shape, stride = args[:4]
             return _checked(storage, storage.dtype, offset, shape, stride)
@@ -317,7 +318,7 @@ def _call(kind, args):
 def _dtype_of(name):
     found = getattr(torch, name.name) if name.module == "torch" else None
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"{name} is not a type of numbers")
+        raise ValueError(f"{name} is not a numeric type")
     return found
 
 
@@ -334,7 +335,7 @@ def _checked(storage, dtype, offset, shape, stride):
     if not whole or (
         n_elements and max(n_elements, last + 1) * dtype.itemsize > n_bytes
     ):
-        raise ValueError(f"a tensor of shape {shape} lies outside of its storage")
+        raise ValueError(f"a tensor of shape {shape} exceeds its storage")
     return TensorRecord(storage, dtype, offset, shape, stride)
 
 

@@ -1,4 +1,4 @@
-"""Finding a network's tensors in a weights file, under whatever they were saved."""
+"""Finding a network's tensors in a weights file, under any prefix or key."""
 
 import logging
 import re
@@ -96,8 +96,8 @@ def _refuse_other_types(names, own, file):
         if found.is_floating_point != wanted.is_floating_point and _COUNTER not in name:
             raise ValueError(
                 f"The weights file {file.path} holds {names[name]!r} as {found} where "
-                f"the network has {wanted}. Write it as the network has it; quantized "
-                "weights have to be turned back first."
+                f"the network has {wanted}. Save it in the network's type and shape; "
+                "dequantize quantized weights first."
             )
 
 

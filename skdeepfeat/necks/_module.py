@@ -27,7 +27,7 @@ def make_spec(module, weights, image_size, preprocessing):
     image_size : tuple of (int, int) or None
     preprocessing : Preprocessing or None
         By default what the module's ``pretrained_cfg`` says, else ImageNet's usual
-        (shorter side to 256, centre 224, bilinear).
+        (shorter side to 256, center 224, bilinear).
 
     Returns
     -------

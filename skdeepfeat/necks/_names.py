@@ -82,7 +82,7 @@ def make_spec(
 def _not_with_names(preprocessing):
     return choice_error(
         "preprocessing",
-        "None with named weights, which bring theirs ('image_size' changes the size)",
+        "None with named weights, which have their own ('image_size' changes the size)",
         preprocessing,
     )
 

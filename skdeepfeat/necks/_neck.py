@@ -374,7 +374,7 @@ class Neck:
             As `loaded` does.
         """
         with self._borrowed(torch.device("cpu")) as network:
-            # Buffers may be infinite by design, as masks are.
+            # Buffers may be infinite by design, such as masks.
             weights = [
                 name
                 for name, tensor in network.named_parameters()

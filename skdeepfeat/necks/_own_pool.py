@@ -1,7 +1,7 @@
-"""Exchanging the pooling in front of the classifier of timm's networks.
+"""Replacing the pooling before the classifier of timm's networks.
 
-As if they had been made with ``create_model(..., global_pool=...)``, and with the same
-weights: what lies between the pooling and the classifier stays.
+The result is as with ``create_model(..., global_pool=...)`` and the same weights: the
+layers between the pooling and the classifier stay.
 """
 
 import contextlib

@@ -11,7 +11,11 @@ from .._errors import WeightsNotFoundError, did_you_mean
 from .._preprocessing import Preprocessing
 from ._messages import choice_error
 from ._timm import preprocessing_from_config
-from ._transforms import is_transform, preprocessing_from_transform
+from ._transforms import (
+    INTERPOLATIONS,
+    is_transform,
+    preprocessing_from_transform,
+)
 from ._weights import FileWeights, RandomWeights
 
 __all__ = ["read_image_size", "read_preprocessing", "read_weights"]
@@ -120,9 +124,9 @@ def read_preprocessing(preprocessing):
     if preprocessing is None:
         return None
     if isinstance(preprocessing, Preprocessing):
-        return preprocessing
+        return _checked(preprocessing)
     if is_transform(preprocessing):
-        return preprocessing_from_transform(preprocessing)
+        return _checked(preprocessing_from_transform(preprocessing))
     if not isinstance(preprocessing, dict):
         raise choice_error(
             "preprocessing",
@@ -131,9 +135,14 @@ def read_preprocessing(preprocessing):
             preprocessing,
             error=TypeError,
         )
-    if preprocessing.keys() & _TIMM_KEYS:
-        return preprocessing_from_config(preprocessing)
-    return _from_fields(preprocessing)
+    if not preprocessing.keys() & _TIMM_KEYS:
+        return _checked(_from_fields(preprocessing))
+    try:
+        found = preprocessing_from_config(preprocessing)
+    except Exception as error:  # timm checks nothing of what it is given
+        wanted = f"a configuration that timm can read ({type(error).__name__}: {error})"
+        raise choice_error("preprocessing", wanted, preprocessing) from error
+    return _checked(found)
 
 
 def _from_fields(fields):
@@ -143,12 +152,81 @@ def _from_fields(fields):
             raise choice_error(
                 "preprocessing", f"a dict with keys of {', '.join(_FIELDS)}", fields
             ) from ValueError(f"{name!r} is not one of them.{hint}")
-    crop = read_image_size(fields.get("crop"))
-    if crop is None:
+    if fields.get("crop") is None:
         raise choice_error("preprocessing", "a dict that has at least 'crop'", fields)
-    values = {key: _as_tuple(value) for key, value in fields.items()}
-    return Preprocessing(**{"resize": min(crop), **values, "crop": crop})
+    crop = _as_size("crop", fields["crop"], "a number of pixels or (height, width)")
+    return Preprocessing(**{"resize": min(crop), **fields, "crop": crop})
 
 
-def _as_tuple(value):
-    return tuple(value) if isinstance(value, list) else value
+def _checked(found):
+    """Return a `Preprocessing` with values of Python's own types.
+
+    Raises
+    ------
+    ValueError
+        It names the field whose value cannot be applied.
+    """
+    values = {}
+    for name, (convert, wanted) in _CONVERSIONS.items():
+        values[name] = convert(name, getattr(found, name), wanted)
+    return Preprocessing(**values)
+
+
+def _field_error(name, wanted, value, error=ValueError):
+    what = f"given with {wanted} as {name!r}"
+    return choice_error("preprocessing", what, value, error=error)
+
+
+def _as_size(name, value, wanted):
+    try:
+        return read_image_size(value)
+    except (TypeError, ValueError) as error:
+        raise _field_error(name, wanted, value, type(error)) from error
+
+
+def _as_resize(name, value, wanted):
+    found = _as_size(name, value, wanted) if value is not None else None
+    if found is None:
+        raise _field_error(name, wanted, value)
+    return found if isinstance(value, (tuple, list, np.ndarray)) else found[0]
+
+
+def _as_choice(*choices):
+    def convert(name, value, wanted):
+        found = getattr(value, "value", value)  # of torchvision's InterpolationMode
+        if not isinstance(found, str) or found not in choices:
+            raise _field_error(name, wanted, value)
+        return found
+
+    return convert, f"one of {', '.join(map(repr, choices))}"
+
+
+def _as_three(kind, low, high):
+    def convert(name, value, wanted):
+        try:
+            found = [one.item() if hasattr(one, "item") else one for one in value]
+            fits = len(found) == 3 and all(
+                isinstance(one, numbers.Real)
+                and low <= one <= high
+                and kind(one) == one
+                for one in found
+            )
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise _field_error(name, wanted, value)
+        return tuple(kind(one) for one in found)
+
+    return convert
+
+
+# How each field's value is read, and what it must be.
+_CONVERSIONS = {
+    "resize": (_as_resize, "a number of pixels or (height, width)"),
+    "crop": (_as_size, "a number of pixels or (height, width)"),
+    "interpolation": _as_choice(*INTERPOLATIONS),
+    "mean": (_as_three(float, -1e6, 1e6), "three finite numbers"),
+    "std": (_as_three(float, 1e-6, 1e6), "three finite numbers above 0"),
+    "crop_mode": _as_choice("center", "border"),
+    "fill": (_as_three(int, 0, 255), "three whole numbers from 0 to 255"),
+}

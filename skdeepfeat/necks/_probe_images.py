@@ -1,4 +1,4 @@
-"""The fixed images by which a user's own network is recognized."""
+"""The fixed images that identify a user's own network."""
 
 import functools
 

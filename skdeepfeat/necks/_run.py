@@ -24,7 +24,7 @@ def run_truncated(network, images, outputs, probe):
     network : Module
         In evaluation mode. Its hooks are the same afterwards.
     images : Tensor, shape (batch, 3, height, width)
-        Normalised.
+        Normalized.
     outputs : sequence of Output
     probe : Probe
 
@@ -78,7 +78,9 @@ class _Catcher:
         self._neck_module = probe.neck_module if self.has_neck else None
         self._handles = []
         self._calls = 0
-        last = max(outputs, key=lambda one: one.source.order)
+        # The neck may be another pooling of the last layer's map: of those that come
+        # from one module, the hook that was attached last is called last.
+        last = max(reversed(outputs), key=lambda one: one.source.order)
         self._last = last.layer if self._is_hooked(last.layer) else None
 
     def _is_hooked(self, name):

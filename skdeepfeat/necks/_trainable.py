@@ -14,7 +14,7 @@ __all__ = ["TrainableNeck"]
 
 logger = logging.getLogger(__name__)
 
-# timm's fused normalisations with an activation derive from these as well.
+# timm's fused normalizations with an activation derive from these as well.
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 # As torchvision calls what its recipes train without weight decay (its
@@ -60,7 +60,7 @@ class TrainableNeck(nn.Module):
             value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
             self.register_buffer(f"_{name}", value, persistent=False)
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
-        # What lies behind the neck gets no gradient, so no optimiser and no process
+        # What lies behind the neck gets no gradient, so no optimizer and no process
         # that waits for the others' gradients may count on one.
         reached, self._memory_format = self._try_backward(preprocessing.crop)
         self.stage_of_parameter = {
@@ -112,7 +112,7 @@ class TrainableNeck(nn.Module):
 
         Embeddings of positions, class tokens and scales, which are no kernels whatever
         their shape: what timm's networks list themselves, and what torchvision's
-        networks call so. Biases and normalisations, which are vectors, are not among
+        networks call so. Biases and normalizations, which are vectors, are not among
         them unless listed.
 
         Returns
@@ -132,14 +132,14 @@ class TrainableNeck(nn.Module):
     def train_from(self, first_stage, *, freeze_statistics=False):
         """Put the stages from a number on into training mode; those before rest.
 
-        A frozen batch normalisation uses its running statistics and leaves them alone.
+        A frozen batch normalization uses its running statistics and leaves them alone.
 
         Parameters
         ----------
         first_stage : int
             `n_stages` freezes all.
         freeze_statistics : bool, default=False
-            Whether batch normalisations of the stages that learn use their running
+            Whether batch normalizations of the stages that learn use their running
             statistics, too, and leave them alone; their weights learn in any case.
         """
         for name, parameter in self.network.named_parameters():

@@ -1,4 +1,4 @@
-"""Reading transforms for images as a `Preprocessing`, exactly or not at all."""
+"""Converting image transforms to a `Preprocessing`, exactly or not at all."""
 
 import dataclasses
 
@@ -12,13 +12,13 @@ from .._preprocessing import Preprocessing
 from .._shown import shown
 from ._messages import choice_error
 
-__all__ = ["is_transform", "preprocessing_from_transform"]
+__all__ = ["INTERPOLATIONS", "is_transform", "preprocessing_from_transform"]
 
 _COMPOSED = (v1.Compose, v2.Compose, nn.Sequential)
 _TO_TENSOR = (
     v1.PILToTensor, v2.PILToTensor, v2.ToImage, timm_transforms.MaybePILToTensor,
 )  # fmt: skip
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 _TO_FLOAT = (v1.ToTensor, timm_transforms.MaybeToTensor)
 # What the pixels are already, or what changes nothing.
 _NOTHING = (v2.RGB, v2.ToPureTensor, nn.Identity)
@@ -37,7 +37,7 @@ class _Steps:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     is_tensor: bool = False
-    is_normalised: bool = False
+    is_normalized: bool = False
 
 
 def is_transform(value):
@@ -76,7 +76,7 @@ def preprocessing_from_transform(transform):
     if steps.crop is None and isinstance(steps.resize, tuple):
         steps.crop = steps.resize
     if steps.resize is None or steps.crop is None:
-        raise _refused(transform, "it does not bring every image to one size")
+        raise _refused(transform, "it does not give every image the same size")
     if steps.scale is None:
         raise _refused(transform, "it does not scale the pixels to numbers from 0 to 1")
     return Preprocessing(
@@ -155,12 +155,12 @@ def _read_normalize(step, steps):
     mean, std = (tuple(float(one) for one in value) for value in (step.mean, step.std))
     steps.mean, steps.std = (3 * v if len(v) == 1 else v for v in (mean, std))
     fits = len(steps.mean) == len(steps.std) == 3 and all(steps.std)
-    first, steps.is_normalised = not steps.is_normalised, True
+    first, steps.is_normalized = not steps.is_normalized, True
     return first and fits and steps.scale is not None
 
 
 def _read_crop(step, steps):
-    first = steps.crop is None and not steps.is_normalised
+    first = steps.crop is None and not steps.is_normalized
     steps.crop = _pair(step.size)
     if isinstance(step, timm_transforms.CenterCropOrPad):
         fill = step.fill if isinstance(step.fill, (tuple, list)) else [step.fill] * 3
@@ -170,7 +170,7 @@ def _read_crop(step, steps):
 
 
 def _read_resize(step, steps):
-    first = steps.resize is None and steps.crop is None and not steps.is_normalised
+    first = steps.resize is None and steps.crop is None and not steps.is_normalized
     # Some are members of an enumeration, and some their values.
     mode = str(getattr(step.interpolation, "value", step.interpolation))
     steps.interpolation = mode.removesuffix("-exact")
@@ -188,7 +188,7 @@ def _read_resize(step, steps):
     steps.resize = size
     # Pillow's images are always resized with antialiasing, tensors if asked for.
     smooth = not steps.is_tensor or step.antialias or steps.interpolation == "nearest"
-    known = steps.interpolation in _INTERPOLATIONS
+    known = steps.interpolation in INTERPOLATIONS
     whole = size is not None and step.max_size is None
     return first and known and whole and bool(smooth)
 

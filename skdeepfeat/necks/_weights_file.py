@@ -1,8 +1,8 @@
-"""Weights files of every kind, read as data.
+"""Weights files of all formats, read as data.
 
-The content decides what a file is, not its ending. Each kind is checked before a tensor
-is read, and tensors are read only when they are taken: the states of an optimizer,
-which training scripts keep beside the weights, stay on the disk.
+The content decides the format, not the extension. The structure is checked before a
+tensor is read, and tensors are read only when they are used: the state of an optimizer,
+which training scripts save with the weights, is never read.
 """
 
 import json
@@ -26,9 +26,10 @@ __all__ = ["WeightsFile", "read_weights_file"]
 _MAX_PICKLE_BYTES = 256 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
 _MAX_DEPTH = 64  # of modules in modules; each adds two
+_CONTAINERS = (dict, list, tuple, Object)
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-# What people have in place of a weights file, by how it begins.
+# What people have instead of a weights file, by how it begins.
 _OTHER_KINDS = {
     b"version https://git-lfs": "is a pointer of Git LFS; run `git lfs pull`",
     b"<": "is a web page or XML, not weights; download the file itself",
@@ -122,7 +123,8 @@ def read_weights_file(path):
     with _reading(path):
         content = _READERS[_kind_of(path)][0](path)
         file = WeightsFile(path)
-        _flatten(content, file)
+        if isinstance(content, _CONTAINERS):
+            _flatten(content, file)
     if not file.tensors:
         raise BadFileError(
             f"The weights file {path} must hold a state dict (names and tensors). It "
@@ -136,6 +138,8 @@ def _shown(content):
         return f"a dict with {shown(sorted(map(str, content))[:5])}"
     if isinstance(content, Object):
         return f"a {content.kind}"
+    if isinstance(content, TensorRecord):
+        return "one tensor without a name"
     return f"a {type(content).__name__}"
 
 
@@ -168,10 +172,10 @@ class _reading:
             return
         if isinstance(error, BadFileError):
             raise BadFileError(f"The weights file {self.path} {error}.") from error
-        # The readers and their libraries meet bytes that mean anything.
+        # On arbitrary bytes, the readers and their libraries raise errors of any kind.
         raise BadFileError(
             f"The weights file {self.path} is damaged, truncated or not a weights file "
-            f"({_first_line(error)}). Delete it and fetch it again."
+            f"({_first_line(error)}). Delete it and download it again."
         ) from error
 
 
@@ -193,11 +197,11 @@ def _kind_of(path):
         return "safetensors"
     for beginning, what in _OTHER_KINDS.items():
         if start.startswith(beginning):
-            raise BadFileError(f"is damaged or {what}. Delete it and fetch it again")
+            raise BadFileError(f"is damaged or {what}. Delete it and download it again")
     if start[257:262] == b"ustar":
         raise BadFileError(
             "is a tar archive. Unpack it; if torch older than 0.2 wrote it, load it "
-            "there and save it anew"
+            "there and save it again"
         )
     if start[:1] == b"\x80":
         return "legacy"
@@ -290,7 +294,7 @@ def _take_zip(path, records):
 def _view(content, record):
     wanted = record.storage.n_elements * record.storage.dtype.itemsize
     if len(content) < wanted:
-        raise ValueError(f"the numbers of {record.storage.key!r} are cut off")
+        raise ValueError(f"the values of {record.storage.key!r} are truncated")
     if not wanted:
         return torch.empty(record.shape, dtype=record.dtype)
     count = wanted // record.dtype.itemsize
@@ -328,7 +332,7 @@ def _take_legacy(path, records):
         for storage in _read_legacy(file)[1]:
             n_bytes = int.from_bytes(file.read(8), "little") * storage.dtype.itemsize
             if n_bytes > size:
-                raise ValueError(f"the numbers of {storage.key!r} are cut off")
+                raise ValueError(f"the values of {storage.key!r} are truncated")
             if storage.key in contents:
                 contents[storage.key] = bytearray(file.read(n_bytes))
             else:
@@ -356,7 +360,7 @@ def _flatten(content, file):
                 file.sizes[path] += 1
             elif isinstance(inner, Object) and "_rebuild_" in str(inner.kind):
                 file.others[f"{path}{name}"] = _kind_of_tensor(inner)
-            elif isinstance(inner, (dict, list, tuple, Object)):
+            elif isinstance(inner, _CONTAINERS):
                 queue.append((f"{path}{name}." if name else path, inner, depth + 1))
 
 

@@ -12,7 +12,7 @@ from ._registry import look_up
 __all__ = ["AUGMENTATIONS", "Augmentation", "crop_centre"]
 
 # By name, whether a random operation comes first, and whether a random part is taken,
-# or the centre.
+# or the center.
 _KINDS = {"none": (False, False), "flip_crop": (False, True), "trivial": (True, True)}
 
 AUGMENTATIONS = tuple(_KINDS)
@@ -28,13 +28,13 @@ class Augmentation:
     Parameters
     ----------
     kind : {"none", "flip_crop", "trivial"} or callable
-        ``"none"`` cuts out the centre. ``"flip_crop"`` resizes a random part, half to
+        ``"none"`` cuts out the center. ``"flip_crop"`` resizes a random part, half to
         all of the image, stretched by up to 4:3, and mirrors every other one (as
         Szegedy et al. 2015, who took parts from 8 % on). ``"trivial"`` does so, too,
         after one random operation of random strength an image (TrivialAugment: Müller
         and Hutter 2021). A torchvision v2 transform, or its like, is called with a
         uint8 tensor (n_images, 3, height, width), and what it returns is cut to the
-        centre.
+        center.
     size : tuple of (int, int)
         Height and width that the network sees, pixels.
     """
@@ -85,7 +85,7 @@ class Augmentation:
         return _flip_and_crop(pixels, self.size, rng, n_total, positions)
 
     def _cut(self, images, n_images):
-        """Return the centre of what a user's transform returned."""
+        """Return the center of what a user's transform returned."""
         wanted = (n_images, 3, *self.size)
         if isinstance(images, torch.Tensor):
             if images.ndim == 4:
@@ -103,7 +103,7 @@ class Augmentation:
 
 
 def crop_centre(images, size):
-    """Return the centre of images (n_images, 3, H, W), at most `size` large."""
+    """Return the center of images (n_images, 3, H, W), at most `size` large."""
     (height, width), (rows, columns) = images.shape[-2:], size
     top = max(0, round((height - rows) / 2.0))
     left = max(0, round((width - columns) / 2.0))

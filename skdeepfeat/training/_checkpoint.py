@@ -100,7 +100,7 @@ def load_checkpoint(path, run):
     ----------
     path : path-like
     run : TrainingRun
-        New, with the same model, optimiser and settings.
+        New, with the same model, optimizer and settings.
 
     Raises
     ------
@@ -156,8 +156,8 @@ def _states_of(path, progress, tensors, run):
         names = sorted(dict(held.items() ^ wanted.items()))
         raise ValueError(
             f"The 'checkpoint' file {os.fspath(path)!r} belongs to another network: "
-            f"{shown(names[0])} and {len(names) - 1} more of its tensors are not "
-            "like this one's. Delete it to begin anew, or choose another path."
+            f"{shown(names[0])} and {len(names) - 1} more of its tensors differ from "
+            "this one's. Delete it to start over, or choose another path."
         )
     return states
 
@@ -176,7 +176,7 @@ def _read(path):
     except Exception as error:  # of any bytes
         raise BadFileError(
             f"The 'checkpoint' file {os.fspath(path)!r} is damaged, cannot be read or "
-            f"is no checkpoint of this package ({str(error)[:200]}). Delete it, or "
+            f"is not a checkpoint of this package ({str(error)[:200]}). Delete it, or "
             "choose another path."
         ) from error
     held = progress.get("format") if isinstance(progress, dict) else None

@@ -6,7 +6,7 @@ from ._registry import look_up
 
 __all__ = ["first_trained_stage"]
 
-# Gradual un-freezing reaches the first stage when so much of the run is done.
+# Gradual unfreezing reaches the first stage when so much of the run is done.
 _GRADUAL_SHARE = 0.5
 
 

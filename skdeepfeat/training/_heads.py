@@ -19,12 +19,12 @@ __all__ = ["fit_linear_head", "fold_standardisation", "make_head", "standardisat
 # have the variance 1 on average. The weakest is taken where there are too few rows.
 _LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 6))
-# Strengths are compared from so many rows per class on. Of the folds, only as many are
-# used as hold out enough rows for a clear decision.
+# Strengths are compared if each class has at least this many rows. Only as many folds
+# are used as hold out enough rows for a clear decision.
 _MIN_ROWS_PER_CLASS = 16
 _N_FOLDS = 5
 _ENOUGH_HELD_OUT = 500
-# The mean variance of all features counts as much as that of so many rows.
+# The mean variance of all features has the weight of this many rows.
 _PRIOR_ROWS = 1000
 _FLOAT32_NOISE = 1e-6
 # What a label that no sample, or every one, has in training is scored with.
@@ -77,7 +77,7 @@ def standardisation(features):
     """
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
-    # What float32 sums leave of a constant is not a signal to be enlarged.
+    # The rounding errors of a constant in float32 must not be scaled up.
     variance[variance <= (_FLOAT32_NOISE * mean) ** 2] = 0.0
     common = variance.mean() if variance.any() else 1.0
     own = len(features) / (len(features) + _PRIOR_ROWS)
@@ -204,7 +204,7 @@ def _folds(labels, seed):
         # A class with fewer rows than there are folds is not in each of them.
         warnings.simplefilter("ignore", UserWarning)
         for rows, held_out in splits.split(labels, labels):
-            # What cannot be learned from these rows does not tell strengths apart.
+            # If nothing can be learned from these rows, all strengths look alike.
             held_out = held_out[np.isin(labels[held_out], labels[rows])]
             if len(np.unique(labels[rows])) > 1 and len(held_out):
                 yield rows, held_out

@@ -76,7 +76,7 @@ def seed_of(*numbers):
 
 
 class TrainingRun:
-    """A model, its optimiser and how far they are.
+    """A model, its optimizer and how far they are.
 
     All randomness of an epoch comes from the seed and the epoch's number, so a run that
     is continued ends where one that was never interrupted does.
@@ -183,7 +183,7 @@ class TrainingRun:
             self.load(self.state())
 
     def sweep(self, data, learning_rates, stop):
-        """Make one step at each of several learning rates, in place of a schedule.
+        """Make one step at each of several learning rates, instead of a schedule.
 
         Parameters
         ----------
@@ -366,7 +366,7 @@ class TrainingRun:
     def _refuse_small_batches(self, error, n):
         cause = f"Got batch_size={self.settings.batch_size} and a batch of {n} image(s)"
         if self._largest_fit < n:
-            cause += f", of which the memory holds {self._largest_fit} at once"
+            cause += f", only {self._largest_fit} of which fit in memory"
         raise ValueError(
             "The 'batch_size' parameter must be at least 2, with at least 2 images to "
             "train on for each process, where batch normalization learns from batches "

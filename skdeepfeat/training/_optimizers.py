@@ -1,4 +1,4 @@
-"""Optimisers, and which parameter is trained how fast."""
+"""Optimizers, and which parameter is trained how fast."""
 
 import torch
 
@@ -25,7 +25,7 @@ def make_optimizer(
     name, groups, *, learning_rate, layer_decay=1.0, weight_decay=0.0, momentum=0.9,
     undecayed=(),
 ):  # fmt: skip
-    """Return an optimiser whose parameter groups know their share of the rate.
+    """Return an optimizer whose parameter groups know their share of the rate.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def make_optimizer(
         Each group learns this many times as fast as the one behind it (Howard and
         Ruder 2018 took 1 / 2.6).
     weight_decay : float, default=0.0
-        Of matrices and kernels; biases and the parameters of normalisations are left
+        Of matrices and kernels; biases and the parameters of normalizations are left
         alone, as is usual (He et al. 2019, "Bag of tricks").
     momentum : float, default=0.9
         Of sgd.

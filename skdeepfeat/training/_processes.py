@@ -14,7 +14,7 @@ class Processes:
     Every process holds the whole data and the whole model, computes the gradient of
     its share of each batch, and adds up the others'. That is the same step as one
     process makes of the whole batch, so a result does not depend on their number
-    (but for batch normalisation, which sees shares of a batch).
+    (but for batch normalization, which sees shares of a batch).
 
     `torch.nn.parallel.DistributedDataParallel` does the same with communication and
     computation overlapping, but counts on a forward pass that runs to its end, and a
@@ -110,7 +110,7 @@ class Processes:
     def _reduce(self, tensors, divide):
         if not tensors:
             return
-        # One message in place of hundreds.
+        # One message instead of hundreds.
         flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
         dist.all_reduce(flat)
         if divide:

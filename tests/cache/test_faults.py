@@ -156,7 +156,7 @@ def test_a_damaged_file_is_set_aside(cache, damage):
     path = file_of(cache)
     damage(path)
     content = path.read_bytes()
-    computed = fetch_with_one_warning(cache, nets, range(220), "was set aside as")
+    computed = fetch_with_one_warning(cache, nets, range(220), "was quarantined as")
     assert len(computed) >= 20
     assert nets.check_fetch(cache, computed) == []
     (aside,) = cache.info().set_aside
@@ -176,7 +176,7 @@ def test_a_byte_that_makes_the_file_read_only_for_ever(cache):
         file.seek(18)
         file.write(bytes([3]))
     assert nets.check_fetch(cache, range(5)) == []
-    assert fetch_with_one_warning(cache, nets, range(7), "set aside as") == [5, 6]
+    assert fetch_with_one_warning(cache, nets, range(7), "quarantined as") == [5, 6]
     nets.check_fetch(cache, range(7))
     assert nets.check_fetch(cache, range(7)) == []
 
@@ -346,7 +346,7 @@ def test_a_damaged_file_in_a_read_only_directory(directory):
         cut_in_half(file_of(cache))
         forbid_writing(directory)
         fetch_with_one_warning(
-            cache, nets, range(5), "is read-only, and|cannot be set aside"
+            cache, nets, range(5), "is read-only, and|cannot be quarantined"
         )
 
     in_child(use)
@@ -473,7 +473,7 @@ def test_the_file_is_set_aside_while_rows_are_computed(cache):
     def compute(indices):
         write_garbage(file_of(cache).with_name("garbage"))
         os.replace(file_of(cache).with_name("garbage"), file_of(cache))
-        with pytest.warns(CacheWarning, match="set aside"):
+        with pytest.warns(CacheWarning, match="quarantined"):
             Nets({"b": 3}).check_fetch(cache, [1])
         yield from nets.compute(range(6))(indices)
 

@@ -39,7 +39,7 @@ def change(path, *statements):
 
 
 def is_set_aside(cache):
-    """Fetch: the rows are right, and one warning says that the file was set aside."""
+    """Fetch: the rows are right, and one warning says that the file was quarantined."""
     with pytest.warns(CacheWarning) as caught:
         Nets({"a": 3}).check_fetch(cache, IMAGES)
     assert len(caught) == 1
@@ -48,7 +48,7 @@ def is_set_aside(cache):
         Nets({"a": 3}).check_fetch(cache, IMAGES)  # what was read before the damage
         assert Nets({"a": 3}).check_fetch(cache, IMAGES) == []
         assert cache.info().n_rows == len(IMAGES)
-    return "set aside" in str(caught[0].message)
+    return "quarantined" in str(caught[0].message)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_labels_that_fill_the_memory(cache, path, monkeypatch):
 
     monkeypatch.setattr(_audit, "_MAX_NAMESPACES", 1000)
     change(path, "UPDATE namespaces SET label = printf('%.2000c', 'x')")
-    with pytest.warns(CacheWarning, match="set aside"):
+    with pytest.warns(CacheWarning, match="quarantined"):
         cache.info()
 
 

@@ -127,7 +127,7 @@ def test_clear_of_a_locked_cache(run, cache, monkeypatch, command):
 @pytest.mark.parametrize("command", ["info", "info --json", "clear --yes"])
 def test_a_cache_that_cannot_be_opened(run, tmp_path, command):
     os.mkdir(FeatureCache(tmp_path).info().path)
-    (tmp_path / "locks").write_bytes(b"")  # so it cannot be set aside
+    (tmp_path / "locks").write_bytes(b"")  # so it cannot be quarantined
     result = run("cache", *command.split(), "--cache", tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"Error: The cache in {tmp_path} cannot be used: " in result.stderr

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import zarr
 from child import in_child, limit_files
-from networks import CountingNet, rows_counted
+from networks import CountingNet, is_probe, rows_counted
 
 from skdeepfeat import CacheWarning, PretrainedFeatureExtractor
 from skdeepfeat.extraction import _formats
@@ -37,7 +37,7 @@ class StoppingNet(CountingNet):
     """Counts its images and does what `STOP` says before the one that it says."""
 
     def forward(self, x):
-        if x.device.type != "meta" and STOP:
+        if x.device.type != "meta" and STOP and not is_probe():
             after, fault = STOP[0]
             if rows_counted(self.log) + len(x) > after:
                 STOP.clear()
@@ -369,7 +369,7 @@ import numpy as np
 import logging, os, pathlib, time
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat.extraction import _formats, _partial
-from networks import CountingNet, rows_counted
+from networks import CountingNet, is_probe, rows_counted
 
 log, path, what, seen = sys.argv[1:]
 _formats._BLOCK = 20 * 4 * 8

@@ -225,7 +225,7 @@ def test_files_that_cannot_be_read(path):
     assert "it is closed" in one(closed)[2].cause or "closed" in one(closed)[2].cause
     with open(path, encoding="latin-1") as file:
         assert "mode 'rb'" in one(file)[2].cause
-    assert "use its read()" in one(Stream())[2].cause
+    assert "pass the bytes that its read() returns" in one(Stream())[2].cause
     source, _, _ = one(closed)
     part = pickle.loads(pickle.dumps(source.part(np.array([1]))))
     with pytest.raises(BadImageError, match="closed"):

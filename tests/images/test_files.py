@@ -272,7 +272,7 @@ class TestFaults:
         "path", ["http://a.org/b.jpg", "https://a.org/b.jpg", "s3://bucket/b.jpg"]
     )
     def test_urls(self, path):
-        assert_fails(path, "remote paths are not read")
+        assert_fails(path, "remote paths are read only on request")
 
     def test_file_urls(self, photos):
         assert_fails(f"file://{photos[0]}", "without 'file://'")

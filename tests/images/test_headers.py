@@ -15,6 +15,7 @@ from skdeepfeat.images import make_image_source
 from skdeepfeat.images._decode import (
     READ_FORMATS,
     REFUSED_FORMATS,
+    check_large_file,
     decode_bytes,
     readable_formats,
 )
@@ -354,3 +355,59 @@ def test_more_bytes_than_pixels_may_have(tmp_path, monkeypatch):
     assert f"more than {2**26 + 8 * MAX_PIXELS} bytes" in failures[0].cause
     with pytest.raises(BadImageError, match="max_pixels must be raised"):
         source.pixels(0)
+
+
+# -- Headers that take Pillow long to read
+
+
+@pytest.mark.parametrize(
+    "filler, what",
+    [
+        (b"\xff\xfe\0\2" * 2000, "1024 segments"),
+        (b"\xff\xe1\0\x09Exif\0\0a" * 2000, "1024 segments"),
+        (b"\xff" * 100_000, "65536 bytes"),
+    ],
+)
+def test_a_jpeg_of_many_segments_or_fill_bytes(encode, rgb, filler, what):
+    data = encode(rgb, "JPEG")
+    assert what in refusal(data[:2] + filler + data[2:])
+    decode_bytes(data[:2] + b"\xff" * 100 + data[2:], MAX_PIXELS)
+
+
+def test_a_plain_netpbm_of_many_comments():
+    assert "1024 comments" in refusal(b"P3\n2 2\n255\n" + b"#\n" * 2000)
+    data = b"P3\n#a\n1 1\n255\n1 2 3\n"
+    np.testing.assert_array_equal(decode_bytes(data, MAX_PIXELS), [[[1, 2, 3]]])
+
+
+def classic_tiff(*entries):
+    """Return a TIFF of entries (tag, type, count, value or offset) and two numbers."""
+    table = b"".join(struct.pack("<HHLL", *entry) for entry in entries)
+    start = b"II*\0" + struct.pack("<LH", 8, len(entries)) + table + bytes(4)
+    return start.ljust(200, b"\0") + struct.pack("<QQ", 32000, 32000)
+
+
+def test_the_sides_of_a_tile_may_be_outside_of_the_table():
+    sides = [(322, 16, 1, 200), (323, 16, 1, 208)]
+    assert "tile of it claims 32000 x 32000" in refusal(classic_tiff(*sides))
+
+
+def test_many_rational_numbers_in_a_tiff():
+    data = classic_tiff((700, 5, 100_000, 8))
+    assert "100000 rational numbers" in refusal(data)
+
+
+def test_what_pillow_logs_of_a_tiff_is_in_the_error_only(caplog):
+    entries = [(256, 4, 1, 2), (257, 4, 1, 2), (258, 3, 1, 8), (259, 3, 1, 1)]
+    entries += [(262, 3, 1, 1), (277, 3, 1, 65535)]
+    assert refusal(classic_tiff(*entries))
+    assert not caplog.records
+
+
+def test_a_large_tiff_is_not_opened_before_its_header_is_checked(monkeypatch):
+    def opened(*_, **__):
+        raise AssertionError("it is opened")
+
+    readable_formats()
+    monkeypatch.setattr(Image, "open", opened)
+    check_large_file(io.BytesIO(classic_tiff((700, 5, 100_000, 8))), MAX_PIXELS)

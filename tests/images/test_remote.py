@@ -9,7 +9,6 @@ import threading
 import time
 import types
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import numpy as np
@@ -20,7 +19,7 @@ from object_store import s3_options, s3_server  # noqa: F401
 
 from skdeepfeat._errors import BadImageError
 from skdeepfeat._fingerprint import digest_bytes
-from skdeepfeat.images import _spool, make_image_source
+from skdeepfeat.images import ThreadPool, _spool, make_image_source
 
 N = 12
 
@@ -530,11 +529,10 @@ def test_an_interruption_does_not_wait_for_all_downloads(counted, memo, monkeypa
         counted().pipe_file(address, b"content")
     cancelled, original = threading.Event(), counted.cat_file
 
-    class Pool(ThreadPoolExecutor):
-        def shutdown(self, wait=True, *, cancel_futures=False):
-            super().shutdown(wait=False, cancel_futures=cancel_futures)
+    class Pool(ThreadPool):
+        def abandon(self):
+            super().abandon()
             cancelled.set()
-            super().shutdown(wait=wait)
 
     def interrupted(self, path, *args, **kwargs):
         number = int(path.rpartition("/")[2])
@@ -543,7 +541,7 @@ def test_an_interruption_does_not_wait_for_all_downloads(counted, memo, monkeypa
         assert number < 40 or cancelled.wait(240)
         return original(self, path, *args, **kwargs)
 
-    monkeypatch.setattr("skdeepfeat.images._remote.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("skdeepfeat.images._remote.ThreadPool", Pool)
     monkeypatch.setattr(counted, "cat_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         source_of(X).digests(memo)
@@ -571,8 +569,8 @@ def test_without_storage_options_nothing_is_opened(address, counted, monkeypatch
     monkeypatch.setattr("skdeepfeat.images._remote.open_place", refuse)
     source = make_image_source([address])
     _, failures = source.digests()
-    assert "give storage_options={} to have fsspec read it" in failures[0].cause
-    with pytest.raises(BadImageError, match="unless asked for"):
+    assert "pass storage_options={} to have fsspec read it" in failures[0].cause
+    with pytest.raises(BadImageError, match="only on request"):
         source.pixels(0)
 
 

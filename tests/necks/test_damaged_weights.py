@@ -123,6 +123,24 @@ def test_other_files_say_what_they_are(content, pattern, tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [(None, "a NoneType"), ("text", "a str"), (torch.ones(2), "one tensor"), ({}, "")],
+)
+def test_what_is_whole_is_not_called_damaged(content, pattern, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with pytest.raises(BadFileError, match=f"must hold a state dict.*holds {pattern}"):
+        read(path)
+
+
+def test_tensors_of_plain_pickle_are_named(tmp_path):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps(STATE))
+    with pytest.raises(BadFileError, match="pickle that torch.save has not written"):
+        read(path)
+
+
 def test_zip_archives_of_something_else(tmp_path):
     path = tmp_path / "weights.npz"
     np.savez(path, a=np.ones(3))

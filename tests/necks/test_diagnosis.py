@@ -1,7 +1,5 @@
 """Networks that cannot be examined: the error names what is wrong, and the way out."""
 
-import warnings
-
 import numpy as np
 import pytest
 import timm
@@ -108,12 +106,6 @@ class Number(nn.Module):
         return len(x)
 
 
-def traced():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated
-        return torch.jit.trace(squeezenet().eval(), torch.zeros(1, 3, 64, 64))
-
-
 CASES = {
     "gray": (lambda: squeezenet(1), "takes 1.*not supported.*Grayscale"),
     "nine channels": (lambda: squeezenet(9), r"takes 9.*Conv2d\(3, 9, 1\)"),
@@ -125,13 +117,11 @@ CASES = {
     "unbound": (Split, "takes 4"),
     "clip": (Clip, r"pass model\.vision_model"),
     "text": (Text, "takes token ids"),
-    "two inputs": (Two, "also needs others of 'image, mask'"),
+    "two inputs": (Two, "forward of this one takes 'image, mask'"),
     "mistake": (Mistaken, "no attribute 'convolution'"),
     "device": (Elsewhere, "register_buffer"),
     "types": (Mixed, r"model\.float\(\)"),
     "number": (Number, "returns a tensor"),
-    "traced": (traced, "given to torch.jit"),
-    "part is traced": (lambda: nn.Sequential(traced()), "given to torch.jit"),
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "Lazy modules have none"),
     "meta": (lambda: squeezenet().to("meta"), "meta device"),
     "one dimension": (lambda: nn.Conv1d(3, 4, 3), "begins with a Conv1d"),

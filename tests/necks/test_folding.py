@@ -189,9 +189,10 @@ def test_bfloat16_differs_no_more_than_it_does_anyway(n_norms):
             run(pixels_of(64))
             counts.append(n_norms())
             distances.append(np.linalg.norm(rows - wanted) / np.linalg.norm(wanted))
-    assert counts == [20, 0]
-    plain, folded = distances
-    assert 1e-4 < folded < 1.5 * plain
+    # Whatever the number of images: rows of either kind would be other rows.
+    assert counts == [0, 0]
+    few, many = distances
+    assert 1e-4 < few == many < 0.02
 
 
 class Block(nn.Module):

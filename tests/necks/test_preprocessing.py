@@ -190,7 +190,7 @@ def test_transforms_are_read_exactly(name):
         (v1.Compose([*V1[:2], v1.Grayscale(3), *V1[2:]]), "Grayscale"),
         (v1.Compose([*V1[:3], v1.Lambda(abs), V1[3]]), "Lambda"),
         (v1.Compose([V1[1], V1[0], *V1[2:]]), "CenterCrop"),
-        (v1.Compose([V1[0], *V1[2:]]), "one size"),
+        (v1.Compose([V1[0], *V1[2:]]), "the same size"),
         (v1.Compose(V1[1:]), "CenterCrop"),
         (v1.Compose(V1[:2]), "numbers from 0 to 1"),
         (v1.Compose([*V1, V1[3]]), "Normalize"),
@@ -198,7 +198,7 @@ def test_transforms_are_read_exactly(name):
         (v1.Compose([v1.Resize(40, max_size=60), *V1[1:]]), "Resize"),
         (v1.Compose([V1[2], v1.Resize(40, antialias=False), V1[1]]), "Resize"),
         (v1.Compose([abs]), "abs"),
-        (v1.Compose([]), "one size"),
+        (v1.Compose([]), "the same size"),
         (timm.data.create_transform(32, is_training=True), "Random"),
     ],
 )
@@ -244,3 +244,39 @@ def test_a_modules_own_configuration_is_used():
     assert resolve_neck(module).preprocessing == (
         resolve_neck("test_vit", weights=None).preprocessing
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mean", "abc"), ("mean", (1, 2)), ("mean", 0.5), ("mean", (math.nan, 0, 0)),
+        ("std", (0, 0, 0)), ("std", ("a", "b", "c")), ("interpolation", "lancos"),
+        ("interpolation", 3), ("crop", (32.0, 32)), ("resize", 40.5), ("resize", 0),
+        ("resize", None), ("crop_mode", "centre"), ("fill", 300), ("fill", (0, 0.5, 0)),
+    ],
+)  # fmt: skip
+def test_each_field_is_checked(name, value):
+    fields = {"resize": 32, "crop": (32, 32), name: value}
+    given = [fields, Preprocessing(**fields)]
+    for preprocessing in given:
+        with pytest.raises(
+            (TypeError, ValueError), match=f"^The 'preprocessing' .* as '{name}'"
+        ):
+            resolve_neck(nn.Conv2d(3, 4, 3), preprocessing=preprocessing)
+
+
+def test_fields_of_numpy_and_torchvision_are_taken():
+    fields = {
+        "resize": np.int64(40),
+        "crop": np.int64(32),
+        "mean": np.full(3, 0.5),
+        "std": torch.full((3,), 0.5),
+        "interpolation": v1.InterpolationMode.BICUBIC,
+    }
+    found = resolve_neck(nn.Conv2d(3, 4, 3), preprocessing=fields).preprocessing
+    assert found == Preprocessing(40, (32, 32), "bicubic", (0.5,) * 3, (0.5,) * 3)
+
+
+def test_a_damaged_configuration_of_timm_is_one_error():
+    with pytest.raises(ValueError, match="^The 'preprocessing' .* timm can read"):
+        resolve_neck(nn.Conv2d(3, 4, 3), preprocessing={"input_size": 3})
