@@ -23,9 +23,17 @@ _TOLERANCE = 1e-4
 _TOLERANCE_BELOW_FLOAT32 = 2.0**-8
 # Rows that are nearly zero are compared by this share of the largest row's scale.
 _SMALLEST_SCALE = 1e-3
+# In float32, of a feature's largest value over the images: features of one row may
+# differ in scale by orders of magnitude. Measured: up to 3e-5.
+_TOLERANCE_OF_FEATURE = 1e-3
+# Of the largest value of a row: what is smaller is rounding, whatever feature it is in.
+_ROUNDING = 1e-6
 
-# For each image, in what a job notes of a network.
-_N_SUMS = 32
+# Values in what a job notes of a network, over all outputs: 64 KiB.
+_N_NOTED = 2**14
+# What the images' rows are multiplied by before they are added up. Any numbers that do
+# not cancel out.
+_WEIGHTS = np.sqrt([2, 3, 5, 7, 11, 13, 17, 19]) / 4
 
 # Indices of the images that run twice: the texture and the noise.
 _REPEATED = slice(0, 2)
@@ -58,26 +66,35 @@ class Fingerprint:
 
     def agrees(self, found, wanted):
         """Return whether two arrays of rows come from the same network."""
-        return _agree(found, wanted, self.tolerance)
+        return _agree(found, wanted, _allowed(wanted, self.tolerance))
 
     def summary(self):
         """Return what is enough to recognize the rows by, as a text for each output.
 
-        Sums of features with random signs, `_N_SUMS` for each image.
+        Each feature's sum over the images. Of many features, several with random signs
+        are added up.
         """
-        return [_sums(rows).tobytes().hex() for rows in self.rows]
+        return [self._sums(rows).tobytes().hex() for rows in self.rows]
+
+    def _sums(self, rows):
+        n_sums = min(rows.shape[1], max(_N_NOTED // len(self.rows), 1))
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _add_up(_WEIGHTS @ rows.astype(np.float64), n_sums).astype("<f4")
 
     def agrees_with_summary(self, texts):
         """Return whether what `summary` returned earlier is of the same network."""
         if not isinstance(texts, list) or len(texts) != len(self.rows):
             return False
         for rows, text in zip(self.rows, texts, strict=True):
-            wanted = _sums(rows)
+            wanted = self._sums(rows)
+            # As independent errors add up.
+            squares = _WEIGHTS**2 @ _allowed(rows, self.tolerance) ** 2
+            allowed = np.sqrt(_add_up(squares, len(wanted), signed=False))
             try:
-                found = np.frombuffer(bytes.fromhex(text), "<f4").reshape(wanted.shape)
+                found = np.frombuffer(bytes.fromhex(text), "<f4")
             except (TypeError, ValueError):
                 return False
-            if not self.agrees(found, wanted):
+            if not _agree(found, wanted, allowed):
                 return False
         return True
 
@@ -113,13 +130,11 @@ def fingerprint_of(neck, device):
     with random_states_kept(device), neck.loaded(device, n_images=0) as run:
         rows = tuple(run(images))
         again = run(images[_REPEATED])
-    pairs = [(two, one[_REPEATED]) for one, two in zip(rows, again, strict=True)]
-    return Fingerprint(
-        tensors,
-        rows,
-        tolerance,
-        all(_agree(*pair, tolerance) for pair in pairs),
+    is_stable = all(
+        _agree(two, one[_REPEATED], _allowed(one, tolerance)[_REPEATED])
+        for one, two in zip(rows, again, strict=True)
     )
+    return Fingerprint(tensors, rows, tolerance, is_stable)
 
 
 def is_below_float32(module):
@@ -179,25 +194,37 @@ def _plain_parts(tensor):
     return []
 
 
-def _sums(rows):
-    n_bytes = -(-rows.shape[1] * _N_SUMS // 8)
-    stream = blake3(b"skdeepfeat signs").digest(length=max(n_bytes, 1))
-    bits = np.unpackbits(np.frombuffer(stream, np.uint8))[: rows.shape[1] * _N_SUMS]
-    signs = bits.reshape(rows.shape[1], _N_SUMS).astype(np.float64) * 2 - 1
-    with np.errstate(invalid="ignore", over="ignore"):
-        return (rows.astype(np.float64) @ signs).astype("<f4")
+def _add_up(values, n_sums, *, signed=True):
+    """Return sums of values that are as far apart as there are sums."""
+    if n_sums == len(values):
+        return values
+    if signed:
+        stream = blake3(b"skdeepfeat signs").digest(length=-(-len(values) // 8))
+        bits = np.unpackbits(np.frombuffer(stream, np.uint8))[: len(values)]
+        values = values * (bits * 2.0 - 1)
+    padded = np.zeros(-(-len(values) // n_sums) * n_sums)
+    padded[: len(values)] = values
+    return padded.reshape(-1, n_sums).sum(axis=0)
 
 
-def _agree(found, wanted, tolerance):
-    """Return whether rows are the same to a tolerance; NaN are equal to NaN."""
+def _allowed(rows, tolerance):
+    """Return how far each value may be from that of the same network's rows."""
+    if not rows.size:
+        return np.zeros(rows.shape)
+    sizes = np.abs(np.where(np.isfinite(rows), rows, 0)).astype(np.float64)
+    scale = sizes.max(axis=1, keepdims=True)
+    scale = np.maximum(scale, _SMALLEST_SCALE * scale.max())
+    if tolerance > _TOLERANCE:  # what cancels out is anything to that precision
+        return np.broadcast_to(tolerance * scale, rows.shape)
+    of_feature = _TOLERANCE_OF_FEATURE * sizes.max(axis=0)
+    return np.minimum(tolerance * scale, np.maximum(of_feature, _ROUNDING * scale))
+
+
+def _agree(found, wanted, allowed):
+    """Return whether values are the same to a tolerance; NaN are equal to NaN."""
     if found.shape != wanted.shape:
         return False
-    if not wanted.size:
-        return True
-    finite = np.isfinite(wanted)
-    scale = np.abs(np.where(finite, wanted, 0)).max(axis=1, keepdims=True)
-    scale = np.maximum(scale, _SMALLEST_SCALE * scale.max())
     with np.errstate(invalid="ignore", over="ignore"):
-        close = np.abs(found - wanted) <= tolerance * scale
+        close = np.abs(found.astype(np.float64) - wanted) <= allowed
     same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     return bool(np.all(close | same))

@@ -288,6 +288,21 @@ def test_rows_agree_to_the_tolerance_and_no_further():
     assert not one.agrees(rows[:, :49], rows)
 
 
+def test_features_of_another_scale_count_as_much():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(8, 50)).astype(np.float32)
+    rows[:, 0] *= 1e4
+    one = dataclasses.replace(fingerprint(NoTensors()), rows=(rows,))
+    noise = (1 + 1e-5 * rng.normal(size=rows.shape)).astype(np.float32)
+    near, other = rows * noise, rows.copy()
+    other[:, 1:] *= 1.5
+    assert one.agrees(near, rows)
+    assert not one.agrees(other, rows)
+    assert one.agrees_with_summary(dataclasses.replace(one, rows=(near,)).summary())
+    other = dataclasses.replace(one, rows=(other,))
+    assert not one.agrees_with_summary(other.summary())
+
+
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_rows_do_not_depend_on_threads_beyond_the_tolerance(n_threads):
     before = torch.get_num_threads()
@@ -306,6 +321,22 @@ def test_a_summary_recognizes_as_the_rows_do(monkeypatch):
     assert not fingerprint(Net()).agrees_with_summary(one.summary())
     for damaged in (None, [], ["zz"], ["00"], [1]):
         assert not one.agrees_with_summary(damaged)
+
+
+@pytest.mark.parametrize("n_features", [1, 500, 50_000])
+def test_a_summary_notices_one_feature(n_features):
+    rows = np.random.default_rng(0).random((8, n_features)).astype(np.float32) + 1
+    one = dataclasses.replace(fingerprint(NoTensors()), rows=(rows, rows))
+    assert sum(map(len, one.summary())) <= 2**17
+    for changed in (slice(None), 5):  # on all images, on one
+        other = rows.copy()
+        other[changed, n_features // 2] *= 1.002
+        other = dataclasses.replace(one, rows=(rows, other))
+        assert not other.agrees_with_summary(one.summary())
+    near = rows * np.float32(1 + 1e-5)
+    rows[1:3, 0] = near[1:3, 0] = np.inf, -np.inf
+    near = dataclasses.replace(one, rows=(rows, near))
+    assert near.agrees_with_summary(one.summary())
 
 
 def test_the_images_are_the_same_everywhere():
