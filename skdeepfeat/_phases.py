@@ -26,6 +26,7 @@ from ._forks import undisturbed_by_forks
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 from .cache import open_cache
 from .extraction import extract_features, load_pixels
+from .necks import is_below_float32
 from .training import (
     Augmentation,
     FeatureData,
@@ -445,6 +446,12 @@ class _Fit:
     def training_run(self, neck, n, validated=False):
         """Return a body of its own and the `TrainingRun` of it with the head."""
         body = neck.trainable()
+        if is_below_float32(body.network):
+            raise ValueError(
+                "The 'model' parameter must have float32 weights to be fine-tuned: "
+                "give model.float(). precision='bfloat16' or 'float16' then computes "
+                "with fewer bits. Or leave the body as it is with unfreeze='none'."
+            )
         model = _TunedNetwork(body, self.head).to(self.device)
         n_epochs = self._n_epochs(n)
         run = TrainingRun(

@@ -6,7 +6,10 @@ weights, `images` applies its geometry.
 
 from dataclasses import asdict, dataclass, replace
 
-__all__ = ["Preprocessing"]
+__all__ = ["MAX_SIDE", "Preprocessing"]
+
+# Pixels, height or width of what a network sees. Many more would fill the memory.
+MAX_SIDE = 4096
 
 
 @dataclass(frozen=True)

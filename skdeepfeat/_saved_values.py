@@ -14,6 +14,7 @@ from sklearn.base import is_classifier
 from torch import nn
 
 from ._errors import BadFileError
+from ._preprocessing import MAX_SIDE
 from ._shown import shown
 from .necks import read_hub_config, read_preprocessing
 
@@ -30,7 +31,6 @@ __all__ = [
 NOT_SAVED = ("cache", "checkpoint", "storage_options")
 
 _DEVICES = r"(auto|cpu|cuda(:\d{1,2})?|mps|xpu(:\d{1,2})?)"
-_MAX_SIDE = 4096  # pixels; a network's input
 
 
 def check_parameters(cls, parameters):
@@ -73,7 +73,7 @@ def check_estimator(estimator):
 
 def _are_sides(size):
     sides = size if isinstance(size, (tuple, list, np.ndarray)) else [size]
-    return size is None or all(_is_int(side, 1, _MAX_SIDE) for side in sides)
+    return size is None or all(_is_int(side, 1, MAX_SIDE) for side in sides)
 
 
 def check_attributes(estimator, attributes):
@@ -160,6 +160,16 @@ def _is_vector(kinds):
     return check
 
 
+def _are_classes(value):
+    """Return whether values are sorted and distinct, as a fit leaves them."""
+    if not _is_vector("biufOU")(value):
+        return False
+    try:
+        return bool((value[1:] > value[:-1]).all()) and value[0] == value[0]
+    except TypeError:  # texts and numbers
+        return False
+
+
 def _is_output_config(value):
     return isinstance(value, dict) and all(
         k == "transform" and v in ("default", "pandas", "polars")
@@ -179,7 +189,7 @@ ATTRIBUTES = {
     "n_epochs_": _is_count,
     "best_epoch_": lambda value: value is None or _is_count(value),
     "best_validation_score_": lambda value: value is None or _is_number(value),
-    "classes_": _is_vector("biufOU"),
+    "classes_": _are_classes,
     "multilabel_": lambda value: isinstance(value, (bool, np.bool_)),
     "_n_features_out": _is_count,
     "_y_ndim": lambda value: _is_int(value, 1, 2),

@@ -272,6 +272,14 @@ def test_errors_about_the_network_name_no_other_estimator(
 # Batch normalization of few values
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_body_below_float32_is_not_tuned(pixels, dtype):
+    tuned = small(model=SmallNet().to(dtype))
+    with pytest.raises(ValueError, match=r"^The 'model' .* model\.float\(\)"):
+        tuned.fit(pixels, LABELS)
+    assert hasattr(tuned.set_params(unfreeze="none").fit(pixels, LABELS), "head_")
+
+
 class OnePixelNorm(SmallNet):
     """A batch normalization of maps of one pixel, for images of 4 x 4."""
 

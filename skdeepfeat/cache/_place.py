@@ -107,8 +107,8 @@ def find_place(path) -> Place:
         path = _HOMELESS
     # What is left of "~" would become a folder of that name in the working directory,
     # as would a relative path that the environment gives for caches.
-    if path.startswith(("~/", "~\\")) or path == "~":
-        return Place(path, is_default, "there is no home directory for this user")
+    if path.startswith("~"):
+        return Place(path, is_default, f"the home directory of {path!r} is not known")
     if is_default and not os.path.isabs(path):
         return Place(path, True, "the path of the user's cache folder is not absolute")
     try:

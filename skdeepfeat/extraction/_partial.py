@@ -355,10 +355,26 @@ class Partial:
 
     @staticmethod
     def remove(folder):
-        """Remove a folder of rows, the lock in it included."""
+        """Remove a folder of rows and the lock in it, with the folder to oneself."""
+        folder = pathlib.Path(folder)
         # First what would be taken for the beginnings of a job.
-        pathlib.Path(folder, "job.json").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder / "job.json")
+        with contextlib.suppress(OSError):
+            for path in folder.iterdir():
+                if path.name != "lock":
+                    _remove(path)
+            # Last: as soon as it is gone, the next one may begin in the same folder,
+            # which then stays.
+            os.unlink(folder / "lock")
+            folder.rmdir()
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _write_all(file, view):
@@ -389,7 +405,9 @@ def _is_own(entry):
         return False
     if entry.name.endswith(".zarr"):
         return entry.is_dir(follow_symlinks=False)
-    return entry.is_file(follow_symlinks=False)
+    # With a second name it would be written through to somebody else's file.
+    status = entry.stat(follow_symlinks=False)
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
 
 
 def _as_bytes(value):

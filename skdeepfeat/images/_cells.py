@@ -14,7 +14,6 @@ from skdeepfeat._shown import shown, shown_path
 from ._limits import check_length
 
 __all__ = [
-    "DATA_SCHEMES",
     "Unreadable",
     "decode_base64",
     "decode_data_uri",
@@ -26,7 +25,6 @@ __all__ = [
     "unwrapped",
 ]
 
-DATA_SCHEMES = frozenset({"data:", "DATA:", "Data:"})
 _CHUNK = 2**20  # bytes
 
 # The first bytes of files that a text without a name may hold. Texts with fewer than
@@ -103,7 +101,7 @@ def unwrapped(element):
 
 def is_data_uri(text: str) -> bool:
     """Return whether a text is a ``data:`` URI, which is never taken for a path."""
-    return text[:5] in DATA_SCHEMES
+    return text[:5].lower() == "data:"
 
 
 def decode_data_uri(text: str, limit: int | None) -> bytes:

@@ -17,7 +17,6 @@ from skdeepfeat._shown import shown, shown_path
 from ._budget import ByteBudget, share_of
 from ._canonical import CHANNELS, canonical_image
 from ._cells import (
-    DATA_SCHEMES,
     Unreadable,
     decode_base64,
     decode_data_uri,
@@ -254,7 +253,7 @@ class ElementSource:
         paths, others, found = {}, [], {}
         for row, element in enumerate(self._elements):
             # Spelled out, because a warm run over 50,000 paths does little else.
-            if type(element) is str and element[:5] not in DATA_SCHEMES:
+            if type(element) is str and element[:5].lower() != "data:":
                 paths[row] = element
                 continue
             try:

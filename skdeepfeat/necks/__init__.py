@@ -6,6 +6,7 @@ batch. This room knows nothing of files of images, nor of what is done with the 
 
 from ._copying import copy_module
 from ._hub_config import read_hub_config
+from ._identity import is_below_float32
 from ._list import list_layers
 from ._names import list_models
 from ._neck import Neck, resolve_neck
@@ -18,6 +19,7 @@ __all__ = [
     "RUNTIMES",
     "Neck",
     "copy_module",
+    "is_below_float32",
     "list_layers",
     "list_models",
     "read_hub_config",

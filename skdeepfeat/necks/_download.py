@@ -16,6 +16,7 @@ import torch.hub
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+from .._printable import redacted
 from ._weights import Weights, check_sha256, file_key
 from ._weights_file import read_weights_file
 
@@ -211,5 +212,5 @@ def hub_error(repo, file_name, error):
 def _reason(error):
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answered {error.code} {error.reason}"
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = (redacted(error).strip() or type(error).__name__).splitlines()[0]
     return text[:200]

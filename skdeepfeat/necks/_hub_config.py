@@ -15,13 +15,13 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError
 
 from .._errors import BadFileError
+from .._preprocessing import MAX_SIDE
 from .._shown import shown
 from ._download import hub_error
 
 __all__ = ["fetch_hub_config", "read_hub_config"]
 
 _MAX_BYTES = 4 * 2**20  # most are label names
-_MAX_SIDE = 4096
 _MAX_CLASSES = 200_000
 
 # What describes an architecture and nothing else, by how timm's networks call it.
@@ -203,7 +203,7 @@ def _is_input_size(value):
     return (
         isinstance(value, (list, tuple))
         and len(value) == 3
-        and all(type(side) is int and 1 <= side <= _MAX_SIDE for side in value)
+        and all(type(side) is int and 1 <= side <= MAX_SIDE for side in value)
     )
 
 
@@ -225,7 +225,7 @@ def _one_of(*names):
 # What is used of `pretrained_cfg`: whether a value is allowed, and what it must be.
 # Addresses, files, other repositories, state dicts and loaders are not among it.
 _CONFIG = {
-    "input_size": (_is_input_size, f"three whole numbers from 1 to {_MAX_SIDE}"),
+    "input_size": (_is_input_size, f"three whole numbers from 1 to {MAX_SIDE}"),
     "fixed_input_size": (lambda value: isinstance(value, bool), "true or false"),
     "interpolation": _one_of(
         "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"

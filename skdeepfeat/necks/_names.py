@@ -90,7 +90,7 @@ def _not_with_names(preprocessing):
 def _find(model):
     """Return the source's `make_spec` and its own name for a network."""
     for prefix in ("hf-hub:", "hf_hub:"):
-        if model.startswith(prefix):
+        if model.startswith(prefix) and model != prefix:
             return _timm.make_hub_spec, model.removeprefix(prefix)
     source, _, name = model.rpartition("/")
     bare = not source

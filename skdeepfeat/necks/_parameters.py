@@ -8,7 +8,7 @@ import numpy as np
 from torchvision.models import WeightsEnum
 
 from .._errors import WeightsNotFoundError, did_you_mean
-from .._preprocessing import Preprocessing
+from .._preprocessing import MAX_SIDE, Preprocessing
 from ._messages import choice_error
 from ._timm import preprocessing_from_config
 from ._transforms import (
@@ -104,8 +104,10 @@ def read_image_size(image_size):
     for side in pair:
         if not isinstance(side, numbers.Integral) or isinstance(side, bool):
             raise choice_error("image_size", wanted, image_size, error=TypeError)
-        if side < 1:
-            raise choice_error("image_size", f"{wanted}, at least 1", image_size)
+        if not 1 <= side <= MAX_SIDE:
+            raise choice_error(
+                "image_size", f"{wanted}, from 1 to {MAX_SIDE}", image_size
+            )
     return int(pair[0]), int(pair[1])
 
 

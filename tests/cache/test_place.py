@@ -83,11 +83,11 @@ def homeless(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("path", [None, "~/features", "~"])
+@pytest.mark.parametrize("path", [None, "~/features", "~", "~nobody-of-that-name/c"])
 def test_a_warning_and_no_cache(homeless, tmp_path, path):
     cache = FeatureCache(path)
     for _ in range(2):
-        with pytest.warns(CacheWarning, match="no home directory") as caught:
+        with pytest.warns(CacheWarning, match="home directory") as caught:
             Nets({"a": 3}).check_fetch(cache, range(5))
         assert len(caught) == 1
     assert cache.check().problems

@@ -1,6 +1,7 @@
 """Writing features is taken up where it stopped: kills, full disks, other writers."""
 
 import errno
+import itertools
 import os
 import pathlib
 import shutil
@@ -309,8 +310,14 @@ def test_a_finished_file_with_damaged_notes_is_not_believed(
         extractor.extract_to(X, path)
 
 
-@pytest.mark.parametrize("there", ["folder", "lock", "rows.npy", "sums", "job.json"])
-def test_links_are_never_followed(extractor, X, tmp_path, there):
+FILES = ["lock", "rows.npy", "sums", "job.json"]
+
+
+@pytest.mark.parametrize(
+    "there, link",
+    [("folder", "symbolic"), *itertools.product(FILES, ["symbolic", "hard"])],
+)
+def test_links_are_never_followed(extractor, X, tmp_path, there, link):
     path, elsewhere = tmp_path / "features.npy", tmp_path / "elsewhere"
     folder = tmp_path / "features.npy.partial"
     if there == "folder":
@@ -319,7 +326,10 @@ def test_links_are_never_followed(extractor, X, tmp_path, there):
     else:
         elsewhere.write_bytes(b"precious")
         folder.mkdir()
-        (folder / there).symlink_to(elsewhere)
+        if link == "hard":
+            (folder / there).hardlink_to(elsewhere)
+        else:
+            (folder / there).symlink_to(elsewhere)
     with pytest.raises(FileExistsError, match="'path'"):
         extractor.extract_to(X, path)
     if there == "folder":
@@ -473,28 +483,48 @@ def test_a_folder_is_held_by_one_at_a_time_though_it_comes_and_goes(tmp_path):
     def work(seed):
         for round in range(15):
             with hold(folder):
+                (folder / "rows.npy").write_text(f"{seed}")
                 with lock:
                     inside.append(seed)
                     most.append(len(inside))
                 time.sleep(0.001)
-                if (seed + round) % 3:
-                    # As it is removed in earnest: whoever waits may have put a new
-                    # lock file into it already, and the folder then stays.
-                    shutil.rmtree(folder, ignore_errors=True)
+                assert (folder / "rows.npy").read_text() == f"{seed}"
                 with lock:
                     inside.remove(seed)
+                if (seed + round) % 3:
+                    Partial.remove(folder)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     assert len(most) == 60 and max(most) == 1
 
 
+def test_removing_leaves_alone_what_the_next_one_has_begun(tmp_path, monkeypatch):
+    folder = tmp_path / "held"
+    unlink = os.unlink
+
+    def let_the_next_one_in(path, *args, **kwargs):
+        unlink(path, *args, **kwargs)
+        if os.path.basename(path) == "lock":
+            monkeypatch.setattr(os, "unlink", unlink)
+            with hold(folder):
+                (folder / "rows.npy").write_text("the next one's")
+
+    with hold(folder):
+        for name in ("rows.npy", "sums", "job.json"):
+            (folder / name).touch()
+        monkeypatch.setattr(os, "unlink", let_the_next_one_in)
+        Partial.remove(folder)
+    assert (folder / "rows.npy").read_text() == "the next one's"
+    assert contents(folder) == ["lock", "rows.npy"]
+
+
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mount a disk of 512 KiB, where that is permitted."""
+    """Mount a disk of 1 MiB, where that is permitted."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True)
     except FileNotFoundError:

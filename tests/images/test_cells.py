@@ -41,7 +41,7 @@ WRAPPINGS = {
     "base64 in lines": lambda data: base64.encodebytes(data).decode(),
     "data URI": lambda data: f"data:image/jpeg;base64,{text_of(data)}",
     "data URI without a type": lambda data: f"data:;base64,{text_of(data)}",
-    "data URI without padding": lambda data: "DATA:image/jpeg;BASE64,"
+    "data URI without padding": lambda data: "dAtA:image/jpeg;BASE64,"
     + text_of(data).rstrip("="),
     "data URI in percents": lambda data: "data:image/jpeg,"
     + urllib.parse.quote_from_bytes(data),
