@@ -7,6 +7,9 @@ BIN = $(VENV)/bin
 # make test MARKS="not gpu" PYTEST_ARGS=--cov
 MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
+# A worker for each core, up to 4; WORKERS=0 runs the tests in pytest's own process.
+WORKERS ?= logical
+PYTEST = -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test test-gpu test-lowest lint format bench bench-tuning clean
 
@@ -31,7 +34,7 @@ demo: $(VENV)/.stamp-demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -m "$(MARKS)" $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -m "$(MARKS)" $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
@@ -40,7 +43,7 @@ test-lowest:
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c .ci/lowest.txt -e '.[test]'
-	.venv-lowest/bin/python -m pytest -m "$(MARKS)" $(PYTEST_ARGS)
+	.venv-lowest/bin/python $(PYTEST) -m "$(MARKS)" $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-lint
 	$(BIN)/ruff check .

@@ -42,19 +42,16 @@ def control_c():
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Let torch use one thread: tiny networks gain nothing from more.
+    """Let torch use one thread, as there is a pytest worker for each core.
 
-    On a busy machine, threads that wait for each other at every small step take most
-    of the time.
+    Tiny networks gain nothing from more. On a busy machine, threads that wait for each
+    other at every small step take most of the time.
     """
     import torch
 
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from sklearn.pipeline import Pipeline
 
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 24
 LAYERS = ["conv", "layer2", "layer3", "neck"]
 

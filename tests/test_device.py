@@ -89,6 +89,7 @@ for chosen in sys.argv[1:]:
     assert status == 0, chosen
 """
 
+    @pytest.mark.slow
     def test_the_setting_holds_for_a_while(self):
         chosen = [
             "pass",

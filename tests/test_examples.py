@@ -96,6 +96,7 @@ def test_cats_and_dogs(tmp_path, shared_data):
     assert tuned > 0.6
 
 
+@pytest.mark.slow
 def test_cifar_that_is_not_there(tmp_path):
     done = subprocess.run(
         [

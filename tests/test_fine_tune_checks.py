@@ -19,7 +19,7 @@ from torch import nn
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 
-pytestmark = pytest.mark.usefixtures("tables_are_images", "one_thread")
+pytestmark = pytest.mark.usefixtures("tables_are_images")
 
 # Every check that cannot apply, with its reason.
 EXPECTED_FAILURES = {

@@ -39,8 +39,6 @@ from skdeepfeat import (
     TrainingDivergedError,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 36
 SIZE = 16
 NAMES = np.array(["red", "green", "blue"])

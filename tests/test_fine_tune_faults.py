@@ -27,8 +27,6 @@ from skdeepfeat import (
 )
 from skdeepfeat.training import FeatureData
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 24
 SIZE = 16
 LABELS = np.array(["dark", "bright"])[np.arange(N) % 2]

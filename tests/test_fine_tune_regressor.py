@@ -16,8 +16,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skdeepfeat import FineTuneRegressor, PretrainedFeatureExtractor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 40
 SIZE = 16
 PREPROCESSING = {"resize": (SIZE, SIZE), "crop": (SIZE, SIZE)}

@@ -201,6 +201,7 @@ in_child(check)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [

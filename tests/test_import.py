@@ -83,6 +83,7 @@ def test_unknown_name():
         from skdeepfeat import Nothing  # noqa: F401
 
 
+@pytest.mark.slow
 def test_pickles_open_in_a_process_that_imported_nothing(tmp_path):
     path = tmp_path / "extractor.pickle"
     extractor = skdeepfeat.PretrainedFeatureExtractor("resnet18", layer=2)

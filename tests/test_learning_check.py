@@ -16,8 +16,6 @@ from torch import nn
 from skdeepfeat import BadImageError, FineTuneClassifier, FineTuneRegressor
 from skdeepfeat._learning_check import LearningCheck, _choose_rows, check_can_learn
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N, SIZE = 60, 12
 NUMBERS = np.arange(N) % 3
 LABELS = np.array(["red", "green", "blue"])[NUMBERS]

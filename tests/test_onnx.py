@@ -15,8 +15,6 @@ from torch import nn
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 from skdeepfeat.extraction import ExtractionSettings, load_pixels
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 12
 SIZE = 32
 
@@ -122,6 +120,7 @@ def test_a_classifier_without_probabilities(kind, pixels, tmp_path):
     assert session.get_outputs()[0].name == "decision_function"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unfreeze", ["none", "all"])
 @pytest.mark.parametrize("n_targets", [0, 2])
 def test_a_regressor(n_targets, unfreeze, pixels, tmp_path):

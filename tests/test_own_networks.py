@@ -92,6 +92,7 @@ print(cache.info().n_rows)
 """
 
 
+@pytest.mark.slow
 def test_rows_are_found_again_in_another_process(tmp_path):
     here = pathlib.Path(__file__).parent
     search = [str(here.parent), str(here / "support"), os.environ.get("PYTHONPATH", "")]

@@ -11,8 +11,6 @@ from skdeepfeat._phases import begin_fit
 from skdeepfeat._random import seeded
 from skdeepfeat._targets import Targets
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SIZE = 32
 
 

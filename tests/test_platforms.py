@@ -89,6 +89,7 @@ def run(script, cwd, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_without_what_only_posix_has(tmp_path):
     run(SIMULATED + USED, tmp_path)
 
@@ -112,6 +113,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_spawned_process(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SPAWNED)

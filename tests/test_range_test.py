@@ -15,8 +15,6 @@ from torch.nn import functional as F
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor, TrainingDivergedError
 from skdeepfeat._range_test import _make_stop, _suggest, learning_rate_range_test
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N, SIZE = 24, 12
 LABELS = np.array(["red", "green", "blue"])[np.arange(N) % 3]
 

@@ -37,8 +37,6 @@ from skdeepfeat._saving import _decode, _encode
 from skdeepfeat._tensor_file import dump_tensors
 from skdeepfeat.necks import _timm
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 12
 GEOMETRY = Preprocessing(resize=20, crop=(16, 16), interpolation="bicubic")
 
@@ -534,6 +532,7 @@ def test_loading_opens_no_connection(pixels, tmp_path):
     assert "refused" in printed and "loading opens no connection" in printed
 
 
+@pytest.mark.slow
 def test_a_network_of_the_hub_is_loaded_without_it(pixels, tmp_path, monkeypatch):
     cache = tmp_path / "hf"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))

@@ -53,6 +53,7 @@ print(os.listdir())
 """
 
 
+@pytest.mark.slow
 def test_no_home(tmp_path):
     dropped = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "SKDEEPFEAT_CACHE_DIR")
     environment = {key: os.environ[key] for key in os.environ if key not in dropped}

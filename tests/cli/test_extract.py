@@ -72,6 +72,7 @@ def test_files_and_folders_in_the_order_given(run, photos, names, tmp_path):
     np.testing.assert_array_equal(frame.iloc[3], frame.iloc[4])
 
 
+@pytest.mark.slow
 def test_every_option_reaches_the_network(run, names, tmp_path):
     output = tmp_path / "features.parquet"
     options = "--layer 1 --layer neck --pooling max --image-size 32x48 --batch-size 2"

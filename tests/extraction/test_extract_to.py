@@ -482,6 +482,7 @@ def test_an_address_is_no_place_to_write(log, paths, tmp_path, monkeypatch):
     assert contents(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written_to(log, pixels, tmp_path):
     mine, theirs = tmp_path / "features.npy", tmp_path / "theirs.npy"
     half = tmp_path / "half" / "features.npy"

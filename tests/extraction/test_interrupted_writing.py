@@ -569,6 +569,7 @@ def test_a_disk_that_fills_up(wide, log, X, small_disk, suffix):
     np.testing.assert_allclose(read(path), wide.transform(X), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_files_that_may_not_be_that_large(wide, log, X, tmp_path):
     def extract():
         limit_files(N * 1568)  # the header is too much
@@ -582,6 +583,7 @@ def test_files_that_may_not_be_that_large(wide, log, X, tmp_path):
     in_child(extract)
 
 
+@pytest.mark.slow
 def test_no_room_for_the_last_step(wide, log, X, tmp_path):
     def extract():
         # Random rows do not get smaller, and a Parquet file has a longer description.

@@ -306,6 +306,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGBA", "I;16"])
 def test_conversion_takes_little_more_than_the_image(mode, tmp_path):
     side = 3000

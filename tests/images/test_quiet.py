@@ -49,6 +49,7 @@ warnings.warn("mine")
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_on_the_terminal(damaged_tiff, odd_jpeg, tmp_path):
     paths = [tmp_path / "damaged.tif", tmp_path / "odd.jpg"]
     paths[0].write_bytes(damaged_tiff)

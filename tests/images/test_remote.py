@@ -680,6 +680,7 @@ def test_no_credentials(s3_server, monkeypatch):  # noqa: F811
     assert "credentials" in cause and "storage_options={'anon': True}" in cause
 
 
+@pytest.mark.slow
 def test_a_file_without_permission(tmp_path):
     def read():
         (tmp_path / "a.png").write_bytes(b"content")

@@ -11,12 +11,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def few_threads_and_no_networks():
-    """Share the machine, and let no test profit from another's loaded network."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+def no_networks():
+    """Let no test profit from another's loaded network."""
     yield
-    torch.set_num_threads(before)
     _store.forget_networks()
 
 

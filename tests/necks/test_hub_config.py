@@ -200,6 +200,7 @@ def test_arguments_that_make_a_network_of_any_size(repository):
         resolve_neck(f"hf-hub:{name}")
 
 
+@pytest.mark.slow
 def test_nothing_is_opened_for_it(repository, tmp_path):
     """An audit hook sees connections and files, which are timm's as well as ours."""
     weights = tmp_path / "w.pth"

@@ -317,6 +317,7 @@ assert run("openvino") == (2, 512)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked on POSIX")
 def test_a_process_that_has_used_it_can_be_forked():
     """As Ray does when it starts, and multiprocessing by default on Linux."""

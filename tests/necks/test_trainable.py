@@ -53,12 +53,6 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread(few_threads_and_no_networks):
-    """Small images gain nothing from more, and backward passes wait for each other."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def necks():
     return {}

@@ -336,6 +336,7 @@ def test_missing_files_and_suffixes(tmp_path):
         resolve_neck("resnet18", weights=3)
 
 
+@pytest.mark.slow
 def test_unreadable_file(network, saved, batch):
     path = saved(network)
     neck = resolve_neck("shufflenet_v2_x0_5", weights=path, image_size=64)

@@ -27,15 +27,6 @@ class Scaled(nn.Module):
         return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Share the machine; these networks gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_net(seed=0, batch_norm=False, dropout=0.0, n_outputs=3):
     """Make the same small network each time."""
     with seeded(seed):

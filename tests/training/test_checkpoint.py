@@ -353,6 +353,7 @@ def test_a_full_disk_is_one_warning_and_the_training_goes_on(
     in_child(train)
 
 
+@pytest.mark.slow
 def test_a_disk_with_room_again_is_written_to(tmp_path, make_trained):
     def train():
         path, run = tmp_path / "run.ckpt", make_trained()
@@ -373,6 +374,7 @@ def test_a_path_that_cannot_be(tmp_path, make_trained):
     assert run.epoch == 2
 
 
+@pytest.mark.slow
 def test_a_folder_without_permission(tmp_path, make_trained):
     def train():
         forbid_writing(tmp_path)
