@@ -12,7 +12,7 @@ _N_DECODED_AT_ONCE = 128
 
 
 def _resolve(job):
-    from skdeepfeat.necks import resolve_neck
+    from skdeepfeat.networks import resolve_neck
 
     return resolve_neck(job["network"], weights=_weights(job))
 
@@ -31,7 +31,7 @@ def network_alone(job):
     """
     import torch
 
-    from skdeepfeat._device import resolve_device
+    from skdeepfeat._utils._device import resolve_device
 
     neck, device = _resolve(job), resolve_device(job["device"])
     size = neck.suggested_batch_size(device, job["runtime"])
@@ -91,7 +91,10 @@ def from_memory(job):
 
 def decoding_alone(job):
     """Decode, resize and crop the files as the extraction does, for nobody."""
-    from skdeepfeat.extraction._decoding import decode_ahead, decoding_threads
+    from skdeepfeat.feature_extraction._decode_ahead import (
+        decode_ahead,
+        decoding_threads,
+    )
     from skdeepfeat.images import make_image_source
 
     neck = _resolve(job)
@@ -111,8 +114,11 @@ def decoding_alone(job):
 
 def device_decoding(job):
     """Have the device decode, resize and crop the files, for nobody."""
-    from skdeepfeat._device import resolve_device
-    from skdeepfeat.extraction._decoding import decode_ahead, decoding_threads
+    from skdeepfeat._utils._device import resolve_device
+    from skdeepfeat.feature_extraction._decode_ahead import (
+        decode_ahead,
+        decoding_threads,
+    )
     from skdeepfeat.images import fit_on_device, make_image_source
 
     neck, device = _resolve(job), resolve_device(job["device"])

@@ -23,11 +23,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeepfeat import (
-    FineTuneClassifier,
-    PretrainedFeatureExtractor,
-    load_image_folder,
-)
+from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor, load_image_folder
 
 DEFAULT_DATA = HERE.parents[1] / "shared" / "data" / "aircraft"
 

@@ -20,7 +20,7 @@ from _common import (
 )
 
 from skdeepfeat.images import make_image_source
-from skdeepfeat.necks import resolve_neck
+from skdeepfeat.networks import resolve_neck
 
 SHAPES = ((224, 224, 3), (375, 500, 3))
 N_IMAGES = 64

@@ -27,7 +27,7 @@ from PIL import Image
 
 from skdeepfeat.images import fit_to_network, make_image_source
 from skdeepfeat.images._geometry import resized_shape, window_of
-from skdeepfeat.necks import resolve_neck
+from skdeepfeat.networks import resolve_neck
 
 PHOTO_SIZE = (3872, 2403)
 SIZES = (32, 64, 96, 128, 224, 299, 448)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from skdeepfeat import PretrainedFeatureExtractor
-from skdeepfeat.necks import resolve_neck
-from skdeepfeat.necks._identity import digest_tensors, fingerprint_of
+from skdeepfeat.networks import resolve_neck
+from skdeepfeat.networks.probing._identity import digest_tensors, fingerprint_of
 
 CPU = torch.device("cpu")
 

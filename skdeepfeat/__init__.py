@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
-    from ._errors import (
+    from ._utils._preprocessing import Preprocessing
+    from .cache import FeatureCache
+    from .exceptions import (
         BadFileError,
         BadImageError,
         BadImageWarning,
@@ -19,16 +21,17 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
         TrainingDivergedError,
         WeightsNotFoundError,
     )
-    from ._feature_extractor import PretrainedFeatureExtractor
-    from ._feature_mapper import FeatureMapper
-    from ._fine_tune_classifier import FineTuneClassifier
-    from ._fine_tune_regressor import FineTuneRegressor
-    from ._learning_check import LearningCheck, check_can_learn
-    from ._preprocessing import Preprocessing
-    from ._range_test import LearningRateRangeTest, learning_rate_range_test
-    from .cache import FeatureCache
+    from .feature_extraction import FeatureMapper, PretrainedFeatureExtractor
+    from .fine_tuning import (
+        FineTuneClassifier,
+        FineTuneRegressor,
+        LearningCheck,
+        LearningRateRangeTest,
+        check_can_learn,
+        learning_rate_range_test,
+    )
     from .images import load_image_folder
-    from .necks import list_layers, list_models
+    from .networks import list_layers, list_models
 
 __all__ = [
     "BadFileError",
@@ -59,33 +62,42 @@ __version__ = "0.1.0.dev0"
 # Names are imported when they are asked for first (PEP 562): torch takes seconds, which
 # neither `skdeepfeat --help` nor a worker that only looks into the cache has to spend.
 _HOMES = {
-    "BadFileError": "_errors",
-    "BadImageError": "_errors",
-    "BadImageWarning": "_errors",
-    "CacheWarning": "_errors",
+    "BadFileError": "exceptions",
+    "BadImageError": "exceptions",
+    "BadImageWarning": "exceptions",
+    "CacheWarning": "exceptions",
     "FeatureCache": "cache",
-    "FeatureMapper": "_feature_mapper",
-    "FineTuneClassifier": "_fine_tune_classifier",
-    "FineTuneRegressor": "_fine_tune_regressor",
-    "LearningCheck": "_learning_check",
-    "LearningRateRangeTest": "_range_test",
-    "NonFiniteOutputError": "_errors",
-    "OutOfMemoryError": "_errors",
-    "Preprocessing": "_preprocessing",
-    "PretrainedFeatureExtractor": "_feature_extractor",
-    "TrainingDivergedError": "_errors",
-    "WeightsNotFoundError": "_errors",
-    "check_can_learn": "_learning_check",
-    "learning_rate_range_test": "_range_test",
-    "list_layers": "necks",
-    "list_models": "necks",
+    "FeatureMapper": "feature_extraction",
+    "FineTuneClassifier": "fine_tuning",
+    "FineTuneRegressor": "fine_tuning",
+    "LearningCheck": "fine_tuning",
+    "LearningRateRangeTest": "fine_tuning",
+    "NonFiniteOutputError": "exceptions",
+    "OutOfMemoryError": "exceptions",
+    "Preprocessing": "_utils._preprocessing",
+    "PretrainedFeatureExtractor": "feature_extraction",
+    "TrainingDivergedError": "exceptions",
+    "WeightsNotFoundError": "exceptions",
+    "check_can_learn": "fine_tuning",
+    "learning_rate_range_test": "fine_tuning",
+    "list_layers": "networks",
+    "list_models": "networks",
     "load_image_folder": "images",
 }
-_ROOMS = ("cache", "images", "necks", "plotting", "training")
+_PACKAGES = (
+    "cache",
+    "exceptions",
+    "feature_extraction",
+    "fine_tuning",
+    "images",
+    "networks",
+    "plotting",
+    "training",
+)
 
 
 def __getattr__(name):
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -95,4 +107,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *__all__, *_PACKAGES})

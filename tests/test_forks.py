@@ -160,7 +160,7 @@ finally:
 
 SETTINGS = """
 import sklearn
-from skdeepfeat._forks import survives_fork
+from skdeepfeat._utils._forks import survives_fork
 
 @survives_fork
 def settings():

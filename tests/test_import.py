@@ -62,7 +62,7 @@ def test_star_import_and_dir():
     namespace = {}
     exec("from skdeepfeat import *", namespace)
     assert set(skdeepfeat.__all__) <= set(namespace)
-    assert {*skdeepfeat.__all__, "cache", "necks", "__version__"} <= set(
+    assert {*skdeepfeat.__all__, "cache", "networks", "__version__"} <= set(
         dir(skdeepfeat)
     )
 

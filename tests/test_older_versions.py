@@ -16,12 +16,7 @@ import older_versions
 import pytest
 from numpy.testing import assert_allclose
 
-from skdeepfeat import (
-    CacheWarning,
-    FeatureCache,
-    FineTuneClassifier,
-    FineTuneRegressor,
-)
+from skdeepfeat import CacheWarning, FeatureCache, FineTuneClassifier, FineTuneRegressor
 
 FOLDERS = sorted((pathlib.Path(__file__).parent / "data").iterdir())
 LABELS = np.array(["dark", "bright"])[np.arange(older_versions.N) % 2]

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from skdeepfeat._address import is_address
+from skdeepfeat._utils._address import is_address
 
 # What Windows lacks of `os` and `signal`, and modules that it does not have. Packages
 # that this one uses are imported before: they know what they run on.

@@ -5,7 +5,7 @@ networks it knows nothing.
 """
 
 from ._audit import CacheInfo, CheckReport, NamespaceInfo
-from ._cache import FeatureCache, NoCache
+from ._feature_cache import FeatureCache, NoCache
 from ._mapping_cache import MappingCache
 from ._memo import FileMemo
 from ._namespace import Namespace

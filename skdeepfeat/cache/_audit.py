@@ -6,7 +6,7 @@ import fnmatch
 import json
 from sqlite3 import Connection
 
-from .._printable import printable, redacted
+from .._utils._printable import printable, redacted
 from . import _memo, _rows, _variants
 from ._faults import StoreDamaged, StoreUnavailable
 from ._size import format_size

@@ -10,11 +10,11 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from .._plain_file import is_special, open_plain
+from .._utils._plain_file import is_special, open_plain
 from . import _schema
 from ._bounds import Bounds
 from ._faults import StoreDamaged, StoreUnavailable, translated
-from ._lock import hold
+from ._file_lock import hold
 from ._place import Place
 from ._schema import APPLICATION_ID, FORMAT, PAGE_SIZE
 

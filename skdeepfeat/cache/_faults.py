@@ -6,9 +6,9 @@ import sqlite3
 import warnings
 from collections.abc import Iterator
 
-from .._errors import CacheWarning
-from .._printable import printable, redacted
-from .._stacklevel import caller_stacklevel
+from .._utils._printable import printable, redacted
+from .._utils._stacklevel import caller_stacklevel
+from ..exceptions import CacheWarning
 
 __all__ = [
     "Faults",

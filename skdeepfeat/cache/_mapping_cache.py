@@ -3,9 +3,9 @@
 from collections.abc import MutableMapping
 from numbers import Integral
 
-from .._printable import redacted
+from .._utils._printable import redacted
 from . import _mapping_audit
-from ._cache import FeatureCache, _RowCache
+from ._feature_cache import FeatureCache, _RowCache
 from ._mapping_access import Entries
 from ._mapping_store import MappingFaults, MappingStore
 

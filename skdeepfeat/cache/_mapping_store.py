@@ -12,14 +12,14 @@ import os
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 
-from .._filestat import FileStat
-from .._plain_file import open_plain
-from .._printable import redacted
-from .._threads import others_wait
+from .._utils._filestat import FileStat
+from .._utils._plain_file import open_plain
+from .._utils._printable import redacted
+from .._utils._threads import others_wait
 from . import _variants
+from ._disk_limits import Limits
 from ._faults import Faults, StoreUnavailable
-from ._limits import Limits
-from ._lock import hold, turn_of
+from ._file_lock import hold, turn_of
 from ._mapping_access import Entries
 from ._mapping_layout import (
     describe_namespace,

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from sqlite3 import Connection
 
-from .._filestat import FileStat
+from .._utils._filestat import FileStat
 
 __all__ = ["FileMemo", "count", "is_sound", "recall", "remember"]
 

@@ -2,7 +2,7 @@
 
 import functools
 
-from .._fingerprint import digest_description
+from .._utils._digests import digest_description
 
 __all__ = ["Namespace"]
 

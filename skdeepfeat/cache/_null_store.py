@@ -2,7 +2,7 @@
 
 import contextlib
 
-from ._limits import Limits
+from ._disk_limits import Limits
 
 __all__ = ["NullStore"]
 

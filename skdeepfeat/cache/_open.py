@@ -3,7 +3,7 @@
 import os
 from collections.abc import MutableMapping
 
-from ._cache import FeatureCache, NoCache, _RowCache
+from ._feature_cache import FeatureCache, NoCache, _RowCache
 from ._mapping_cache import MappingCache
 from ._place import refuse_no_directory
 

@@ -7,8 +7,8 @@ import stat
 
 import platformdirs
 
-from .._address import is_address
-from .._printable import redacted
+from .._utils._address import is_address
+from .._utils._printable import redacted
 from ._faults import StoreUnavailable
 
 __all__ = ["DIRECTORY_VARIABLE", "Place", "find_place", "refuse_no_directory"]

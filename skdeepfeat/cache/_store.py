@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .._filestat import FileStat
-from .._forks import before_fork, undisturbed_by_forks
-from .._threads import others_wait
+from .._utils._filestat import FileStat
+from .._utils._forks import before_fork, undisturbed_by_forks
+from .._utils._threads import others_wait
 from . import _memo, _rows, _variants
 from ._database import Database
+from ._disk_limits import Limits
 from ._faults import Faults, StoreDamaged, StoreUnavailable
-from ._limits import Limits
-from ._lock import hold, turn_of
+from ._file_lock import hold, turn_of
 from ._namespace import Namespace
 from ._place import Place
 from ._sheet import Sheet

@@ -12,9 +12,9 @@ import zlib
 
 import numpy as np
 
-from .._errors import CacheWarning
-from .._fingerprint import digest_arrays
-from .._stacklevel import caller_stacklevel
+from .._utils._digests import digest_arrays
+from .._utils._stacklevel import caller_stacklevel
+from ..exceptions import CacheWarning
 from ._namespace import Namespace
 
 __all__ = [

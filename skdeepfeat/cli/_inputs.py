@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from .._address import is_address
-from .._errors import did_you_mean
+from .._utils._address import is_address
+from .._utils._suggestions import did_you_mean
 
 __all__ = ["collect_paths"]
 
@@ -114,7 +114,7 @@ def _read_lines(path):
 def _read_table(path):
     import pandas as pd
 
-    from .._optional import import_optional
+    from .._utils._optional import import_optional
 
     if path.lower().endswith(".parquet"):
         import_optional("pyarrow", extra="parquet", purpose="Reading Parquet files")

@@ -3,10 +3,10 @@
 import click
 
 from .. import __version__
-from ._cache import cache
-from ._demo import demo
-from ._extract import extract
-from ._networks import layers, models
+from ._cache_command import cache
+from ._demo_command import demo
+from ._extract_command import extract
+from ._network_commands import layers, models
 from ._program import Program, debug_option
 
 __all__ = ["main"]

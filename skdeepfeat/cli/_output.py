@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from .._printable import printable_lines, redacted
+from .._utils._printable import printable_lines, redacted
 
 __all__ = [
     "echo",

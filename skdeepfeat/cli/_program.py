@@ -8,13 +8,13 @@ import warnings
 
 import click
 
-from .._errors import (
+from .._utils._printable import printable
+from ..exceptions import (
     BadImageError,
     BadImageWarning,
     CacheWarning,
     NonFiniteOutputError,
 )
-from .._printable import printable
 from ._output import say, show_any_character, shown
 from ._signals import INTERRUPTED, end_workers, sigterm_raises
 

@@ -5,7 +5,7 @@ The functions work on one image and, with leading axes, on a block of equal ones
 
 import numpy as np
 
-from skdeepfeat._errors import BadImageError
+from skdeepfeat.exceptions import BadImageError
 
 __all__ = ["CHANNELS", "canonical_image", "canonical_pixels", "value_fault"]
 

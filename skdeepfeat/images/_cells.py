@@ -7,11 +7,11 @@ import threading
 import urllib.parse
 from collections.abc import Mapping
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._forks import released_after_fork
-from skdeepfeat._shown import shown, shown_path
+from skdeepfeat._utils._forks import released_after_fork
+from skdeepfeat._utils._shown import shown, shown_path
+from skdeepfeat.exceptions import BadImageError
 
-from ._limits import check_length
+from ._image_limits import check_length
 
 __all__ = [
     "Unreadable",

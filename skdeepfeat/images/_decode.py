@@ -16,17 +16,13 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._forks import released_after_fork
+from skdeepfeat._utils._forks import released_after_fork
+from skdeepfeat.exceptions import BadImageError
 
 from ._canonical import canonical_pixels, value_fault
 from ._headers import check_header, is_sane_exif
-from ._limits import check_length, check_size, max_bytes, too_large
-from ._quiet import (
-    call_despite_warnings,
-    collect_messages,
-    collect_messages_of_libtiff,
-)
+from ._image_limits import check_length, check_size, max_bytes, too_large
+from ._quiet import call_despite_warnings, collect_messages, collect_messages_of_libtiff
 
 __all__ = [
     "READ_FORMATS",

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from skdeepfeat._address import is_address
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_bytes, digest_pixels
-from skdeepfeat._shown import shown, shown_path
+from skdeepfeat._utils._address import is_address
+from skdeepfeat._utils._digests import digest_bytes, digest_pixels
+from skdeepfeat._utils._shown import shown, shown_path
+from skdeepfeat.exceptions import BadImageError
 
 from ._budget import ByteBudget, share_of
 from ._canonical import CHANNELS, canonical_image
@@ -36,12 +36,12 @@ from ._files import (
     working_folder,
 )
 from ._geometry import fit_to_network
-from ._limits import max_bytes
+from ._image_limits import max_bytes
 from ._on_device import EncodedJpeg
 from ._quiet import collect_messages
 from ._remote import RemoteFiles
 from ._tensors import is_tensor, tensor_to_array
-from ._threads import ThreadPool, resolve_threads
+from ._thread_pool import ThreadPool, resolve_threads
 
 __all__ = ["CHANGED", "ElementSource", "is_missing", "is_number"]
 

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol
 
-from skdeepfeat._address import is_address
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._filestat import FileStat, is_settled
-from skdeepfeat._fingerprint import digest_chunks
+from skdeepfeat._utils._address import is_address
+from skdeepfeat._utils._digests import digest_chunks
+from skdeepfeat._utils._filestat import FileStat, is_settled
+from skdeepfeat.exceptions import BadImageError
 
 from ._budget import Share
 from ._cells import read_until
-from ._limits import check_length
-from ._threads import ThreadPool
+from ._image_limits import check_length
+from ._thread_pool import ThreadPool
 
 __all__ = [
     "FileMemo",

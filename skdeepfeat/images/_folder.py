@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
-from skdeepfeat._address import is_address
-from skdeepfeat._errors import did_you_mean
-from skdeepfeat._printable import redacted
-from skdeepfeat._shown import shown
+from skdeepfeat._utils._address import is_address
+from skdeepfeat._utils._printable import redacted
+from skdeepfeat._utils._shown import shown
+from skdeepfeat._utils._suggestions import did_you_mean
 
 from ._decode import readable_formats
 from ._files import home_hint

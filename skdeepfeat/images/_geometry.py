@@ -9,7 +9,7 @@ the rounding, values to one level of 255 in half a percent of the pixels, rarely
 import numpy as np
 from PIL import Image
 
-from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat._utils._preprocessing import Preprocessing
 
 __all__ = [
     "fit_to_network",

@@ -13,9 +13,9 @@ import struct
 import numpy as np
 from PIL import BmpImagePlugin, IcnsImagePlugin, IcoImagePlugin, PngImagePlugin
 
-from skdeepfeat._errors import BadImageError
+from skdeepfeat.exceptions import BadImageError
 
-from ._limits import check_size, max_jpeg_scans
+from ._image_limits import check_size, max_jpeg_scans
 
 __all__ = ["check_header", "is_sane_exif"]
 

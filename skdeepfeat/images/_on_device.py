@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skdeepfeat._errors import BadImageError
+from skdeepfeat.exceptions import BadImageError
 
 from ._geometry import is_resized_by_torch, resize_in_torch, resized_shape, window_of
 from ._quiet import call_despite_warnings

@@ -23,7 +23,7 @@ import warnings
 
 import PIL
 
-from .._forks import released_after_fork
+from .._utils._forks import released_after_fork
 
 __all__ = ["call_despite_warnings", "collect_messages", "collect_messages_of_libtiff"]
 

@@ -12,18 +12,19 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from skdeepfeat._errors import BadImageError, did_you_mean
-from skdeepfeat._fingerprint import digest_bytes
-from skdeepfeat._optional import import_optional
-from skdeepfeat._printable import redacted
-from skdeepfeat._shown import shown_path
+from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat._utils._optional import import_optional
+from skdeepfeat._utils._printable import redacted
+from skdeepfeat._utils._shown import shown_path
+from skdeepfeat._utils._suggestions import did_you_mean
+from skdeepfeat.exceptions import BadImageError
 
 from ._cells import read_until
 from ._files import FileMemo, Remembering, absolute_path, ignore, working_folder
-from ._limits import check_length
+from ._image_limits import check_length
 from ._remote_identity import Version, identify, is_settled
 from ._spool import Spool
-from ._threads import ThreadPool
+from ._thread_pool import ThreadPool
 
 __all__ = ["RemoteFiles", "RemotePlace", "fresh_options", "in_words", "open_place"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from skdeepfeat._optional import import_optional
-from skdeepfeat._printable import redacted
+from skdeepfeat._utils._optional import import_optional
+from skdeepfeat._utils._printable import redacted
 
 from ._leftovers import is_left_over
 from ._remote import fresh_options, in_words, without_secrets

@@ -12,8 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from skdeepfeat._filestat import FileStat
-from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat._utils._filestat import FileStat
 
 __all__ = ["Version", "identify", "is_settled"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse
 from PIL import Image
 
-from skdeepfeat._preprocessing import Preprocessing
-from skdeepfeat._shown import shown
+from skdeepfeat._utils._preprocessing import Preprocessing
+from skdeepfeat._utils._shown import shown
 
 from ._budget import ByteBudget
 from ._canonical import CHANNELS
@@ -18,7 +18,7 @@ from ._cells import is_open_file
 from ._containers import is_frame, list_from, rows_of_frame, single_column
 from ._elements import ElementSource, is_missing, is_number
 from ._files import FileMemo
-from ._limits import max_jpeg_scans
+from ._image_limits import max_jpeg_scans
 from ._stack import StackSource
 from ._tensors import is_tensor
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_pixels
+from skdeepfeat._utils._digests import digest_pixels
+from skdeepfeat.exceptions import BadImageError
 
 from ._budget import ByteBudget, share_of
 from ._canonical import canonical_pixels, value_fault
@@ -14,7 +14,7 @@ from ._elements import CHANGED
 from ._files import FileMemo
 from ._geometry import fit_to_network
 from ._tensors import is_tensor, tensor_to_array
-from ._threads import ThreadPool, resolve_threads
+from ._thread_pool import ThreadPool, resolve_threads
 
 __all__ = ["StackSource"]
 

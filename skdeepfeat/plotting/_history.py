@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._optional import import_optional
+from .._utils._optional import import_optional
 
 __all__ = ["FineTuneHistoryDisplay"]
 

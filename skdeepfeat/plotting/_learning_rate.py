@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .._optional import import_optional
-from .._range_test import learning_rate_range_test
+from .._utils._optional import import_optional
+from ..fine_tuning._range_test import learning_rate_range_test
 
 __all__ = ["LearningRateDisplay"]
 

@@ -1,16 +1,12 @@
 """Training a head, and a body behind it: loop, schedules, losses, augmentation.
 
-This room knows nothing of files of images, and of networks only that they are modules
+This package knows nothing of files of images, and of networks only that they are modules
 with stages.
 """
 
 from ._augment import AUGMENTATIONS, Augmentation, crop_centre
 from ._averages import WeightAverage
-from ._checkpoint import (
-    load_checkpoint,
-    read_checkpoint_header,
-    save_checkpoint,
-)
+from ._checkpoint import load_checkpoint, read_checkpoint_header, save_checkpoint
 from ._data import FeatureData, PixelData
 from ._freezing import first_trained_stage
 from ._heads import fit_linear_head, fold_standardisation, make_head, standardisation

@@ -8,10 +8,10 @@ import warnings
 
 import torch
 
-from .._atomic_file import write_atomically
-from .._errors import BadFileError
-from .._shown import shown
-from .._tensor_file import dump_tensors, parse_tensors
+from .._utils._atomic_file import write_atomically
+from .._utils._shown import shown
+from ..exceptions import BadFileError
+from ._tensor_file import dump_tensors, parse_tensors
 
 __all__ = ["load_checkpoint", "read_checkpoint_header", "save_checkpoint"]
 

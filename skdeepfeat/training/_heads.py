@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
-from .._random import seeded
+from .._utils._random import seeded
 
 __all__ = ["fit_linear_head", "fold_standardisation", "make_head", "standardisation"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .._device import PRECISIONS, free_device_memory, is_out_of_memory
-from .._errors import OutOfMemoryError, TrainingDivergedError
-from .._forks import undisturbed_by_forks
-from .._random import RandomStream
+from .._utils._device import PRECISIONS, free_device_memory, is_out_of_memory
+from .._utils._forks import undisturbed_by_forks
+from .._utils._random import RandomStream
+from ..exceptions import OutOfMemoryError, TrainingDivergedError
 from ._processes import Processes
 from ._schedules import learning_rate_factor
 

@@ -1,6 +1,6 @@
 """Choices by name: an unknown name is an error, never the last of the known ones."""
 
-from .._errors import did_you_mean
+from .._utils._suggestions import did_you_mean
 
 __all__ = ["look_up"]
 

@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 
-from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat.cache import Namespace
 
 

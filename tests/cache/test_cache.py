@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skdeepfeat._filestat import FileStat
+from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat.cache import CacheInfo, FeatureCache, NoCache, open_cache
 from skdeepfeat.cache._size import format_size, parse_size
 from tests.cache.pretend import Nets, key_of

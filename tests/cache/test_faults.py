@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from child import drop_privileges, forbid_writing, in_child, limit_files
 
-from skdeepfeat._errors import CacheWarning
-from skdeepfeat._filestat import FileStat
+from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat.cache import FeatureCache
+from skdeepfeat.exceptions import CacheWarning
 from tests.cache.pretend import Nets, finish, key_of, start
 
 
@@ -379,7 +379,7 @@ def test_no_place_for_locks(cache):
 
 FULL_DISK = """
     import sys, warnings
-    from skdeepfeat._errors import CacheWarning
+    from skdeepfeat.exceptions import CacheWarning
     from skdeepfeat.cache import FeatureCache
     from pretend import Nets
 

@@ -6,9 +6,9 @@ import sqlite3
 
 import pytest
 
-from skdeepfeat._errors import CacheWarning
-from skdeepfeat._filestat import FileStat
+from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat.cache import FeatureCache, _store
+from skdeepfeat.exceptions import CacheWarning
 from tests.cache.pretend import Nets, key_of
 
 MB = 1_000_000

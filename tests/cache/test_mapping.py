@@ -13,9 +13,9 @@ from child import forbid_writing, in_child
 from object_store import s3_options, s3_server  # noqa: F401
 from sklearn.base import clone
 
-from skdeepfeat._errors import CacheWarning
-from skdeepfeat._filestat import FileStat
+from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat.cache import FeatureCache, MappingCache, Namespace, open_cache
+from skdeepfeat.exceptions import CacheWarning
 from tests.cache.pretend import Nets, key_of
 from tests.cache.test_fetch import (  # noqa: F401
     test_a_namespace_that_does_not_describe_its_network,

@@ -182,7 +182,7 @@ def test_our_warnings_are_lines_and_others_are_not_shown():
 def test_the_log_is_shown_until_the_end():
     def action(ctx):
         log_to_stderr(ctx)
-        logging.getLogger("skdeepfeat.necks").info("loading %s", "resnet50")
+        logging.getLogger("skdeepfeat.networks").info("loading %s", "resnet50")
 
     logger = logging.getLogger("skdeepfeat")
     before = logger.level, list(logger.handlers)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_pixels
+from skdeepfeat._utils._digests import digest_pixels
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images._canonical import canonical_image, canonical_pixels
 
 ALL_VALUES = np.arange(256, dtype=np.uint8).reshape(16, 16)

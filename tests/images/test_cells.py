@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from skdeepfeat import PretrainedFeatureExtractor
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
 
 

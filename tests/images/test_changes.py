@@ -7,14 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from skdeepfeat import (
-    FeatureCache,
-    FineTuneClassifier,
-    PretrainedFeatureExtractor,
-    _phases,
-)
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat import FeatureCache, FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat._utils._preprocessing import Preprocessing
+from skdeepfeat.exceptions import BadImageError
+from skdeepfeat.fine_tuning import _fit
 from skdeepfeat.images import _elements, _stack, make_image_source
 
 N = 4
@@ -154,18 +150,18 @@ def test_digests_of_another_source_can_be_expected(tmp_path, encode):
 @pytest.mark.parametrize("kind", ["stack", "list of tensors", "RGB", "bytearray"])
 def test_the_cache_is_not_poisoned(kind, tmp_path, encode, monkeypatch):
     """X changes at the worst moment: digests are known, nothing is decoded yet."""
-    from skdeepfeat.extraction import _features
+    from skdeepfeat.feature_extraction import _extract
 
     X, change = make(kind, tmp_path, encode)
     cache = FeatureCache(tmp_path / "cache")
     extractor = PretrainedFeatureExtractor(image_size=32, cache=cache, on_error="nan")
-    compute = _features.compute_rows
+    compute = _extract.compute_rows
 
     def change_and_compute(*args, **kwargs):
         change()
         return compute(*args, **kwargs)
 
-    monkeypatch.setattr(_features, "compute_rows", change_and_compute)
+    monkeypatch.setattr(_extract, "compute_rows", change_and_compute)
     with pytest.warns(UserWarning, match="changed while it was being read"):
         rows = extractor.fit_transform(X)
     assert np.isnan(rows).any(axis=1).tolist() == [False, False, True, False]
@@ -177,13 +173,13 @@ def test_the_cache_is_not_poisoned(kind, tmp_path, encode, monkeypatch):
 
 def test_both_phases_of_fine_tuning_see_the_same_images(monkeypatch):
     X, y = list(frames()), [0, 1, 0, 1]
-    load = _phases.load_pixels
+    load = _fit.load_pixels
 
     def change_and_load(*args, **kwargs):
         X[2][:] = 255 - X[2]
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(_phases, "load_pixels", change_and_load)
+    monkeypatch.setattr(_fit, "load_pixels", change_and_load)
     classifier = FineTuneClassifier(image_size=32, max_epochs=1, cache=None)
     with pytest.raises(BadImageError, match="row 2.*changed while it was being read"):
         classifier.fit(X, y)

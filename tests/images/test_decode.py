@@ -12,12 +12,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 from sklearn.utils.parallel import Parallel, delayed
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat.images._decode import (
-    decode_bytes,
-    decode_pil,
-    readable_formats,
-)
+from skdeepfeat.exceptions import BadImageError
+from skdeepfeat.images._decode import decode_bytes, decode_pil, readable_formats
 
 MAX_PIXELS = 10**6
 

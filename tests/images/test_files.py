@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from child import drop_privileges, in_child
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
 
 LONG_AGO = 1_500_000_000

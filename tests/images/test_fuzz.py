@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
 from skdeepfeat.images._decode import decode_bytes
 

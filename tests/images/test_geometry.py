@@ -11,7 +11,7 @@ from sklearn.utils.fixes import parse_version
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.images import _geometry, fit_to_network
 
 SHAPES = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skdeepfeat._errors import BadImageError
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
 from skdeepfeat.images._decode import (
     READ_FORMATS,
@@ -284,7 +284,7 @@ def test_markers_that_begin_no_scan(encode, rgb):
 
 def test_scans_are_counted_for_a_device_too():
     source = make_image_source([with_scans(300)])
-    from skdeepfeat._preprocessing import Preprocessing
+    from skdeepfeat._utils._preprocessing import Preprocessing
 
     with pytest.raises(BadImageError, match="more than 100 scans"):
         source.for_device(0, Preprocessing(32, (32, 32)))
@@ -295,7 +295,7 @@ def test_scans_are_counted_for_a_device_too():
 MEASURED = """
 import resource, sys
 import numpy as np
-from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.images import make_image_source
 source = make_image_source([sys.argv[1]])
 source.fitted(0, Preprocessing(32, (32, 32)))

@@ -13,7 +13,7 @@ import torch
 from PIL import ExifTags, Image
 
 from skdeepfeat import BadImageError
-from skdeepfeat._preprocessing import Preprocessing
+from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.images import _on_device, fit_on_device, make_image_source
 from skdeepfeat.images._on_device import EncodedJpeg, check_jpeg_decoder
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skdeepfeat._errors import BadImageError
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
 from skdeepfeat.images._quiet import collect_messages
 

@@ -17,8 +17,8 @@ from child import drop_privileges, in_child
 from fsspec.implementations.memory import MemoryFileSystem
 from object_store import s3_options, s3_server  # noqa: F401
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_bytes
+from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import ThreadPool, _spool, make_image_source
 
 N = 12

@@ -18,8 +18,8 @@ import scipy.sparse
 import torch
 from PIL import Image
 
-from skdeepfeat._errors import BadImageError
-from skdeepfeat._fingerprint import digest_bytes, digest_pixels
+from skdeepfeat._utils._digests import digest_bytes, digest_pixels
+from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
 
 

@@ -10,7 +10,10 @@ from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
-from skdeepfeat._range_test import LearningRateRangeTest, learning_rate_range_test
+from skdeepfeat.fine_tuning._range_test import (
+    LearningRateRangeTest,
+    learning_rate_range_test,
+)
 from skdeepfeat.plotting import FineTuneHistoryDisplay, LearningRateDisplay
 
 matplotlib.use("Agg")

@@ -19,13 +19,9 @@ import numpy as np
 import pytest
 from networks import SmallNet
 
-from skdeepfeat import (
-    FineTuneClassifier,
-    FineTuneRegressor,
-    PretrainedFeatureExtractor,
-    _phases,
-)
-from skdeepfeat.extraction._partial import Partial
+from skdeepfeat import FineTuneClassifier, FineTuneRegressor, PretrainedFeatureExtractor
+from skdeepfeat.feature_extraction._partial_file import Partial
+from skdeepfeat.fine_tuning import _fit
 
 N = 8
 GEOMETRY = {"resize": 16, "crop": (16, 16), "interpolation": "bilinear"}
@@ -120,8 +116,8 @@ def write_fits(folder, images):
     np.save(folder / "regressor_predictions.npy", fitted.predict(images))
     fitted.save(folder / "regressor.safetensors")
 
-    stopping = interrupted_after(2, _phases.save_checkpoint)
-    with mock.patch.object(_phases, "save_checkpoint", stopping):
+    stopping = interrupted_after(2, _fit.save_checkpoint)
+    with mock.patch.object(_fit, "save_checkpoint", stopping):
         with pytest.warns(RuntimeWarning, match="interrupted after"):
             classifier(checkpoint=folder / "fit.checkpoint").fit(images, labels)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skdeepfeat._random import seeded
+from skdeepfeat._utils._random import seeded
 from skdeepfeat.training import (
     Augmentation,
     FeatureData,

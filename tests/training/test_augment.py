@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from skdeepfeat._random import seeded
+from skdeepfeat._utils._random import seeded
 from skdeepfeat.training import AUGMENTATIONS, Augmentation, _augment, crop_centre
 
 SIZE = (6, 5)

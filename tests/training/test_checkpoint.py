@@ -15,13 +15,9 @@ import safetensors.torch
 import torch
 from child import forbid_writing, in_child, limit_files
 
-from skdeepfeat._errors import BadFileError
-from skdeepfeat._tensor_file import dump_tensors, parse_tensors
-from skdeepfeat.training import (
-    load_checkpoint,
-    read_checkpoint_header,
-    save_checkpoint,
-)
+from skdeepfeat.exceptions import BadFileError
+from skdeepfeat.training import load_checkpoint, read_checkpoint_header, save_checkpoint
+from skdeepfeat.training._tensor_file import dump_tensors, parse_tensors
 
 HERE = pathlib.Path(__file__).parent
 

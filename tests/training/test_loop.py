@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from skdeepfeat._errors import OutOfMemoryError, TrainingDivergedError
-from skdeepfeat._random import seeded
+from skdeepfeat._utils._random import seeded
+from skdeepfeat.exceptions import OutOfMemoryError, TrainingDivergedError
 from skdeepfeat.training import (
     FeatureData,
     WeightAverage,

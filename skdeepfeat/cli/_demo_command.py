@@ -1,0 +1,32 @@
+"""``skdeepfeat demo``."""
+
+import click
+
+from .._utils._optional import import_optional
+from ._options import debug_option
+
+__all__ = ["demo"]
+
+
+@click.command
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False),
+    default="demo_output",
+    show_default=True,
+    help="The folder for the picture, the images and the cache.",
+)
+@debug_option
+def demo(output):
+    """Search for the best layer and classifier on real images, with a picture.
+
+    Two tasks on photographs that scikit-image ships, each searched cold and again
+    from the cache, beside the same classifiers on raw pixels. About a minute on two
+    cores, and no connection. It needs the extra: pip install 'skdeepfeat[demo]'
+    """
+    for package in ("skimage", "matplotlib"):
+        import_optional(package, extra="demo", purpose="The demo")
+    from ._demo_search import run_demo
+
+    run_demo(output)

@@ -1,0 +1,107 @@
+"""``skdeepfeat models`` and ``skdeepfeat layers``."""
+
+import json
+
+import click
+
+from .._utils._printable import printable
+from ._options import ImageSize, debug_option, json_option, weights_option
+from ._output import echo, write_json
+from ._program import usage_errors
+
+__all__ = ["layers", "models"]
+
+SOURCES = ("embedded", "torchvision", "timm")
+
+
+@click.command
+@click.argument("pattern", required=False)
+@click.option("--source", type=click.Choice(SOURCES), help="Only those of one source.")
+@click.option(
+    "--tags", is_flag=True, help="List timm's networks once for each set of weights."
+)
+@json_option
+@debug_option
+def models(pattern, source, tags, as_json):
+    """List the networks, one name a line.
+
+    PATTERN is a shell pattern such as "*convnext*tiny*" (quote it), without regard
+    to case. If nothing matches, the exit status is 1.
+    """
+    from .. import list_models
+    from .._utils._suggestions import did_you_mean
+
+    names = list_models(pattern, source=source, tags=tags)
+    if not names:
+        hint = did_you_mean(pattern or "", list_models(source=source))
+        raise click.ClickException(f"No network matches {pattern!r}.{hint}")
+    if as_json:
+        write_json(names)
+    else:
+        for name in names:
+            echo(name)
+
+
+@click.command
+@click.argument("model")
+@weights_option
+@click.option(
+    "--image-size",
+    type=ImageSize(),
+    metavar="N|HxW",
+    help="Pixels, instead of the weights' own size.",
+)
+@click.option(
+    "--stages", is_flag=True, help="Only the stages, the neck and the output."
+)
+@json_option
+@debug_option
+def layers(model, weights, image_size, stages, as_json):
+    """List the layers of MODEL at which features can be taken.
+
+    In the order in which they run: the name and the stage number, either to be given
+    as --layer of `skdeepfeat extract`, the output's shape, the parameters, the share
+    of the network's cost, and what running the network as far as that costs. No
+    weights are downloaded for it.
+    """
+    from .. import list_layers
+
+    with usage_errors():
+        frame = list_layers(model, weights=weights, image_size=image_size)
+    if stages:
+        ends = frame["name"].isin(["neck", "output"])
+        frame = frame[frame["stage"].notna() | ends]
+    if as_json:
+        write_json(json.loads(frame.to_json(orient="records", double_precision=6)))
+    else:
+        for line in _as_table(frame):
+            echo(line)
+
+
+def _as_table(frame):
+    table = frame.assign(
+        output_shape=["x".join(map(str, shape)) for shape in frame["output_shape"]],
+        stage=frame["stage"].astype("string").fillna(""),
+        n_parameters=frame["n_parameters"].map("{:,}".format),
+        share_of_cost=frame["share_of_cost"].map("{:.1%}".format),
+        cumulative_cost=frame["cumulative_cost"].map("{:.1%}".format),
+    ).rename(
+        columns={
+            "output_shape": "shape",
+            "n_parameters": "parameters",
+            "share_of_cost": "cost",
+            "cumulative_cost": "until here",
+        }
+    )
+    table = table.map(printable)
+    texts = [table.columns.tolist(), *table.to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    left = {"name", "kind", "shape", "layout"}
+    lines = []
+    for row in texts:
+        cells = [
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for cell, width, name in zip(row, widths, texts[0], strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

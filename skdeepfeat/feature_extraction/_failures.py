@@ -1,0 +1,45 @@
+"""What is said of the images that could not be read."""
+
+import warnings
+
+from .._utils._stacklevel import caller_stacklevel
+from ..exceptions import BadImageWarning
+
+__all__ = ["list_failures", "warn_of", "with_duplicates"]
+
+# How many broken images a message names; a warning's `failures` attribute has all.
+_NAMED_FAILURES = 10
+
+
+def with_duplicates(failures, digests, source):
+    """Return a failure for every row that holds a broken image, not the first only."""
+    by_digest = {
+        digests[row]: error
+        for row, error in failures.items()
+        if digests[row] is not None
+    }
+    every = dict(failures)
+    for row, digest in enumerate(digests):
+        if digest in by_digest and row not in every:
+            every[row] = by_digest[digest].at(row, source.describe(row))
+    return [every[row] for row in sorted(every)]
+
+
+def list_failures(failures):
+    """Return a line for each of the first failures, and how many more there are."""
+    listed = "\n".join(f"  {error}" for error in failures[:_NAMED_FAILURES])
+    more = len(failures) - _NAMED_FAILURES
+    return f"{listed}\n  ... and {more} more" if more > 0 else listed
+
+
+def warn_of(failures):
+    """Give one `BadImageWarning` that lists the images whose rows are NaN."""
+    warnings.warn(
+        BadImageWarning(
+            f"{len(failures)} image(s) could not be read; their rows are NaN "
+            "(the warning's `failures` attribute lists all):\n"
+            f"{list_failures(failures)}",
+            failures,
+        ),
+        stacklevel=caller_stacklevel() + 1,
+    )

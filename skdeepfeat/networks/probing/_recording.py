@@ -1,0 +1,140 @@
+"""Watching every module of a network during one pass."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ..running._layer import Layer, first_tensor
+from ._layouts import layout_of, token_layout
+
+__all__ = ["Recorder"]
+
+
+class _FlopCounter(TorchDispatchMode):
+    """Floating-point operations so far, in this thread.
+
+    torch's own `FlopCounterMode` follows modules by global hooks, which would hear
+    the networks that other threads are running.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(getattr(func, "_overloadpacket", None))
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=out)
+        return out
+
+
+class Recorder:
+    """Hooks on every module of a network, and what they saw.
+
+    Parameters
+    ----------
+    network : Module
+    tokens : TokenLayout
+    image_shape : tuple of (int, int, int, int)
+        Of the batch that is run.
+    classifier : str or None
+        A module that is the classifier though it is not linear.
+
+    Attributes
+    ----------
+    layers : dict of str to Layer
+    flops : _FlopCounter
+        To be entered as well.
+    linear : tuple of (str, Tensor, Tensor) or None
+        Name, input and output of the linear layer (or `classifier`) that ran last.
+    """
+
+    def __init__(self, network, tokens, image_shape, classifier):
+        self.network = network
+        self.tokens = tokens
+        self.classifier = classifier
+        self.n_images = image_shape[0]
+        self.size = tuple(image_shape[2:])
+        self.flops = _FlopCounter()
+        self.layers = {}
+        self.linear = None
+        self._grids = set()
+        self._stack = []
+        self._clock = 0
+        self._last_layout = "NCHW"
+
+    def __enter__(self):
+        self._handles = []
+        for name, module in self.network.named_modules():
+            # Nothing can be hooked to scripted modules: their output is all there is.
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                self._hook(name, module)
+        return self
+
+    def __exit__(self, *error):
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, name, module):
+        def before(module, args, kwargs):
+            self._stack.append((name, self.flops.total))
+
+        def after(module, args, kwargs, output):
+            _, start = self._stack.pop()
+            self._record(name, module, args, kwargs, output, start)
+
+        self._handles += [
+            module.register_forward_pre_hook(before, with_kwargs=True),
+            module.register_forward_hook(after, with_kwargs=True),
+        ]
+
+    def _record(self, name, module, args, kwargs, output, start):
+        self._clock += 1
+        seen = self.layers.get(name)
+        layer = Layer(
+            name,
+            type(module).__name__,
+            n_parameters=sum(p.numel() for p in module.parameters()),
+            cost=(self.flops.total - start) // self.n_images
+            + (seen.cost if seen else 0),
+            cumulative_cost=self.flops.total // self.n_images,
+            order=self._clock,
+            n_calls=(seen.n_calls if seen else 0) + 1,
+            parent=self._stack[-1][0] if self._stack else "",
+        )
+        tensor = first_tensor(output)
+        self.layers[name] = self.describe(layer, tensor, module)
+        if isinstance(module, nn.Linear) or name == self.classifier:
+            self.linear = (name, first_tensor([*args, *kwargs.values()]), tensor)
+
+    def describe(self, layer, tensor, module):
+        """Return `layer` with shape and layout as the tensor has them."""
+        if (
+            tensor is None
+            or tensor.ndim == 0
+            or tensor.shape[0] != self.n_images
+            or not tensor.is_floating_point()
+        ):
+            return replace(layer, is_offered=False)
+        shape = tuple(tensor.shape[1:])
+        layout = layout_of(shape, module, self.size, self._last_layout)
+        if layout in ("NCHW", "NHWC"):
+            self._last_layout = layout
+            grid = shape[1:] if layout == "NCHW" else shape[:2]
+            self._grids.add(grid[0] * grid[1])
+        n_prefix, has_class = 0, False
+        if layout == "NLC":
+            n_prefix, has_class = token_layout(shape[0], self.tokens, self._grids)
+        return replace(
+            layer,
+            shape=shape,
+            layout=layout,
+            n_prefix_tokens=n_prefix,
+            has_class_token=has_class,
+            is_offered=True,
+        )

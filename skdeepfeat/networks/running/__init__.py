@@ -1,0 +1,1 @@
+"""Running a network up to the wanted layers, on any runtime and device."""

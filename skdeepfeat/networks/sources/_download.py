@@ -1,0 +1,216 @@
+"""Weights that have to be fetched: torchvision's by URL, timm's from the hub.
+
+Nothing here is called to list or to resolve names, only when weights are needed and
+the file is not on this machine.
+"""
+
+import logging
+import os
+import urllib.error
+import urllib.parse
+from dataclasses import dataclass, field
+from typing import Any
+
+import huggingface_hub
+import torch.hub
+from huggingface_hub import constants as hub_constants
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+from ..._utils._printable import redacted
+from ._weights import Weights, check_sha256, file_key
+from ._weights_file import read_weights_file
+
+__all__ = [
+    "DownloadError",
+    "HubWeights",
+    "UrlWeights",
+    "checkpoints_folder",
+    "hub_error",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class DownloadError(Exception):
+    """A file is neither here nor to be fetched; `_offline` turns it into the error."""
+
+
+def checkpoints_folder() -> str:
+    """Return the folder where torch.hub keeps weights files ($TORCH_HOME)."""
+    return os.path.join(torch.hub.get_dir(), "checkpoints")
+
+
+@dataclass(frozen=True)
+class UrlWeights(Weights):
+    """A file behind a URL, kept in torch.hub's folder.
+
+    Attributes
+    ----------
+    url : str
+    label : str
+        The name its source has for it, such as ``"IMAGENET1K_V1"``.
+    sha256_in_name : bool
+        Whether the file's name holds the beginning of its sha256, as torchvision's
+        do. Other hosts' names can look like that without being so.
+    """
+
+    url: str
+    label: str
+    sha256_in_name: bool = False
+
+    @property
+    def file_name(self):
+        """The file's name."""
+        return os.path.basename(urllib.parse.urlparse(self.url).path)
+
+    @property
+    def path(self):
+        """Where the file is, or will be, on this machine."""
+        return os.path.join(checkpoints_folder(), self.file_name)
+
+    def identity(self, digest_file):
+        """Return the file's name where it carries its hash, else its digest."""
+        if self._sha256():
+            return {"url_file": self.file_name}
+        return {"file": digest_file(self._fetch()).hex()}
+
+    def store_key(self):
+        """Return the URL."""
+        return ("url", self.url)
+
+    def read(self):
+        """Return what the file holds, downloaded first where it is not here."""
+        path = self._fetch()
+        if self._sha256():
+            # torch.hub compares the hash of a fresh download only, and the rows made
+            # with this file are kept under its name.
+            check_sha256(path, self._sha256())
+        return read_weights_file(path)
+
+    def _sha256(self):
+        if not self.sha256_in_name:
+            return None
+        found = torch.hub.HASH_REGEX.search(self.file_name)
+        return found.group(1) if found else None
+
+    def _fetch(self):
+        path = self.path
+        if os.path.exists(path):
+            return path
+        logger.info("downloading %s to %s", self.url, path)
+        try:
+            if path.startswith("~"):  # it would become a folder of that name here
+                raise OSError(
+                    "there is no home directory for this user: set TORCH_HOME"
+                )
+            os.makedirs(checkpoints_folder(), exist_ok=True)
+            torch.hub.download_url_to_file(
+                self.url, path, self._sha256(), progress=False
+            )
+        except (OSError, RuntimeError) as error:
+            # URLError, HTTPError and time-outs are OSErrors; a wrong hash is a
+            # RuntimeError.
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it is the server's answer, too
+            raise DownloadError(
+                f"The weights {self.label!r} are not on this machine and could not be "
+                f"downloaded ({_reason(error)}). Wanted: {self.file_name} from "
+                f"{self.url}. Put the file into {checkpoints_folder()}."
+            ) from error
+        return path
+
+
+@dataclass(frozen=True)
+class HubWeights(Weights):
+    """timm's weights: a repository of the Hugging Face hub, or a URL where it has none.
+
+    Which file of the repository it is, follows timm's own order: the safetensors form
+    where there is one. timm 1.0.20 still reads some pickles without ``weights_only``,
+    so the file is fetched with the hub's client, read here, and given to timm as a
+    state dict, which it adapts to the network as it does its own.
+
+    Attributes
+    ----------
+    repo : str
+        ``owner/name`` or ``owner/name@revision``.
+    file_name : str or None
+        The file that the repository is said to use, if it is not the usual one.
+    """
+
+    repo: str
+    file_name: str | None = None
+    label: str = field(default="default")
+
+    def identity(self, digest_file):
+        """Return the digest of the file's content; it is downloaded if missing."""
+        return {"file": digest_file(self._fetch()).hex()}
+
+    def store_key(self):
+        """Return the repository, and the state of the local file where there is one."""
+        path = self._local()
+        return ("hub", self.repo, *(file_key(path) if path else ()))
+
+    def read(self):
+        """Return what the file holds, downloaded first where it is not here."""
+        return read_weights_file(self._fetch())
+
+    def _repo_and_revision(self):
+        name, _, revision = self.repo.partition("@")
+        return name, revision or None
+
+    def _candidates(self):
+        name = self.file_name or "pytorch_model.bin"
+        if name.endswith(".safetensors"):
+            return [name]
+        safe = {
+            "pytorch_model.bin": "model.safetensors",
+            "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
+        }
+        return [safe.get(name, os.path.splitext(name)[0] + ".safetensors"), name]
+
+    def _local(self):
+        repo, revision = self._repo_and_revision()
+        for name in self._candidates():
+            path = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+            if isinstance(path, str):
+                return path
+        return None
+
+    def _fetch(self):
+        path = self._local()
+        return path if path else self._download()
+
+    def _download(self):
+        repo, revision = self._repo_and_revision()
+        last_error: Any = None
+        for name in self._candidates():
+            try:
+                return huggingface_hub.hf_hub_download(repo, name, revision=revision)
+            except EntryNotFoundError as error:
+                # Also raised offline, when nothing is known of the repository.
+                last_error = error
+            except (OSError, HfHubHTTPError, ValueError, RuntimeError) as error:
+                # A RuntimeError: the user has no home directory to keep files in.
+                last_error = error
+                break
+        raise hub_error(repo, self._candidates()[0], last_error) from last_error
+
+
+def hub_error(repo, file_name, error):
+    """Return the one error for a hub file that is neither here nor to be fetched."""
+    folder = os.path.join(
+        hub_constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--")
+    )
+    return DownloadError(
+        f"The weights of {repo!r} are not on this machine and could not be downloaded "
+        f"({_reason(error)}). Wanted: {file_name} of the Hugging Face repository "
+        f"{repo}. Run `hf download {repo}` where there is a connection and copy the "
+        f"folder to {folder}."
+    )
+
+
+def _reason(error):
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    text = (redacted(error).strip() or type(error).__name__).splitlines()[0]
+    return text[:200]

@@ -1,0 +1,248 @@
+"""A hub repository's ``config.json``, of which only what is listed here is used.
+
+timm passes its content on to the function that builds a network, and some keywords of
+that function open addresses and files. So every keyword must be known to be harmless,
+and every number must be within bounds.
+"""
+
+import json
+import math
+import os
+import re
+
+import huggingface_hub
+import timm
+from huggingface_hub.errors import HfHubHTTPError
+
+from ..._utils._preprocessing import MAX_SIDE
+from ..._utils._shown import shown
+from ...exceptions import BadFileError
+from ._download import hub_error
+
+__all__ = ["fetch_hub_config", "read_hub_config"]
+
+_MAX_BYTES = 4 * 2**20  # most are label names
+_MAX_CLASSES = 200_000
+
+# What describes an architecture and nothing else, by how timm's networks call it.
+_SIZES = {
+    "base_width", "block_size", "cardinality", "dims", "embed_dim", "embed_dims",
+    "head_dim", "head_hidden_size", "img_size", "in_chans", "num_heads", "patch_size",
+    "output_stride", "ref_feat_shape", "reg_tokens", "stem_width", "window_size",
+}  # fmt: skip
+_DEPTHS = {"depth", "depths", "layers"}
+_OTHER_ARGUMENTS = {
+    "act_layer", "attn_drop_rate", "avg_down", "class_token", "conv_mlp", "distilled",
+    "drop_path_rate", "drop_rate", "dynamic_img_pad", "dynamic_img_size", "embed_norm",
+    "fc_norm", "final_norm", "global_pool", "head_bias", "init_values", "ls_init_value",
+    "mlp_ratio", "mlp_ratios", "no_embed_class", "norm_eps", "norm_layer",
+    "patch_drop_rate", "pool_include_prefix", "pos_drop_rate", "pos_embed", "pre_norm",
+    "proj_bias", "proj_drop_rate", "qk_norm", "qkv_bias", "rope_temperature",
+    "scale_attn_norm", "scale_mlp_norm", "stem_type", "strict_img_size",
+    "use_abs_pos_emb", "use_fc_norm", "use_rel_pos_bias", "use_rot_pos_emb",
+}  # fmt: skip
+_MAX_SIZE, _MAX_DEPTH = 16_384, 200
+
+
+def fetch_hub_config(repository):
+    """Return the ``config.json`` of a repository, fetched where it is not here.
+
+    Parameters
+    ----------
+    repository : str
+        ``owner/name`` or ``owner/name@revision``.
+
+    Returns
+    -------
+    dict
+        As `read_hub_config` returns it.
+
+    Raises
+    ------
+    DownloadError
+        If it is neither here nor to be fetched.
+    BadFileError
+        If it is damaged, or names something that is not allowed.
+    """
+    name, _, revision = repository.partition("@")
+    try:
+        path = huggingface_hub.hf_hub_download(
+            name, "config.json", revision=revision or None
+        )
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        # Offline, not found, gated, no connection, or no name of a repository.
+        raise hub_error(name, "config.json", error) from error
+    if len(content) > _MAX_BYTES:
+        raise _error(repository, f"has more than {_MAX_BYTES:,} bytes")
+    try:
+        found = json.loads(content)
+    except Exception as error:  # of any bytes: also a RecursionError
+        raise _error(repository, f"is damaged ({type(error).__name__})") from error
+    return read_hub_config(found, repository)
+
+
+def read_hub_config(found, repository):
+    """Return what is used of a ``config.json``.
+
+    Parameters
+    ----------
+    found : object
+        The JSON.
+    repository : str
+        For messages.
+
+    Returns
+    -------
+    dict
+        ``repository`` and ``architecture`` (str), ``pretrained_cfg`` and
+        ``model_args`` (dict). Reading it again gives the same.
+
+    Raises
+    ------
+    BadFileError
+        It names the key that is not allowed.
+    """
+
+    def refuse(key, value, wanted):
+        raise _error(
+            repository, f"must have {wanted} as {key!r}, but has {shown(value)}"
+        )
+
+    if not isinstance(found, dict):
+        raise _error(repository, "must be a JSON object")
+    architecture = found.get("architecture")
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        refuse("architecture", architecture, "the name of a network of timm")
+    # Old repositories have one dict of everything.
+    described = found.get("pretrained_cfg", found)
+    if not isinstance(described, dict):
+        refuse("pretrained_cfg", described, "an object")
+    described = dict(described)
+    if "num_classes" in found:
+        described["num_classes"] = found["num_classes"]
+    own = timm.get_pretrained_cfg(architecture)
+    config = {
+        # Which modules are the head and the first convolution, timm knows itself.
+        key: value
+        for key, value in (own.to_dict() if own else {}).items()
+        if key in ("classifier", "first_conv", "pool_size", "fixed_input_size")
+    }
+    for key, (is_allowed, wanted) in _CONFIG.items():
+        if described.get(key) is not None:
+            if not is_allowed(described[key]):
+                refuse(f"pretrained_cfg.{key}", described[key], wanted)
+            config[key] = described[key]
+    arguments = found.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        refuse("model_args", arguments, "an object")
+    for key, value in arguments.items():
+        if not _is_argument(key, value):
+            refuse(f"model_args.{key}", value, "nothing but known sizes and options")
+    _apply_arguments(config, arguments)
+    if not _is_input_size(config.get("input_size", (3, 1, 1))):
+        refuse("model_args.img_size", arguments.get("img_size"), "a size in pixels")
+    return {
+        "repository": repository,
+        "architecture": architecture,
+        "pretrained_cfg": config,
+        "model_args": arguments,
+    }
+
+
+def _apply_arguments(config, arguments):
+    """Change the size of the images as timm does for the arguments of a repository."""
+    if arguments.get("dynamic_img_size") or arguments.get("strict_img_size") is False:
+        config["fixed_input_size"] = False
+    channels, *size = config.get("input_size") or (3, 224, 224)
+    if config.get("fixed_input_size") and arguments.get("img_size") is not None:
+        given = arguments["img_size"]
+        size = given if isinstance(given, list) else [given, given]
+    if {"in_chans", "img_size"} & arguments.keys():
+        config["input_size"] = [arguments.get("in_chans") or channels, *size]
+
+
+def _error(repository, what):
+    return BadFileError(
+        "The 'model' parameter must name a timm network on the hub. The config.json of "
+        f"{repository!r} {what}. Nothing of it is used. If you trust the repository, "
+        "build the network with timm.create_model and give it as 'model'."
+    )
+
+
+def _is_argument(key, value):
+    values = value if isinstance(value, list) else [value]
+    if len(values) > 64 or not all(
+        value is None or type(value) in (bool, int, float, str) for value in values
+    ):
+        return False
+    if key in _OTHER_ARGUMENTS or key == "num_classes":
+        return all(
+            re.fullmatch(r"[\w.-]{0,40}", value)
+            if isinstance(value, str)
+            else value is None or _is_number(value, -_MAX_CLASSES, _MAX_CLASSES)
+            for value in values
+        )
+    largest = {**dict.fromkeys(_SIZES, _MAX_SIZE), **dict.fromkeys(_DEPTHS, _MAX_DEPTH)}
+    return key in largest and all(
+        value is None or (type(value) is int and 0 <= value <= largest[key])
+        for value in values
+    )
+
+
+def _is_number(value, low, high):
+    return (
+        isinstance(value, (bool, int, float))
+        and math.isfinite(value)
+        and low <= value <= high
+    )
+
+
+def _is_input_size(value):
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(type(side) is int and 1 <= side <= MAX_SIDE for side in value)
+    )
+
+
+def _are_numbers(low, high):
+    def check(value):
+        return (
+            isinstance(value, (list, tuple))
+            and 1 <= len(value) <= 64
+            and all(_is_number(one, low, high) for one in value)
+        )
+
+    return check
+
+
+def _one_of(*names):
+    return (lambda value: value in names), f"one of {', '.join(names)}"
+
+
+# What is used of `pretrained_cfg`: whether a value is allowed, and what it must be.
+# Addresses, files, other repositories, state dicts and loaders are not among it.
+_CONFIG = {
+    "input_size": (_is_input_size, f"three whole numbers from 1 to {MAX_SIDE}"),
+    "fixed_input_size": (lambda value: isinstance(value, bool), "true or false"),
+    "interpolation": _one_of(
+        "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"
+    ),
+    "crop_pct": (lambda value: _is_number(value, 0.2, 2), "a number from 0.2 to 2"),
+    "crop_mode": _one_of("center", "squash", "border"),
+    "mean": (_are_numbers(-1000, 1000), "a list of numbers"),
+    "std": (_are_numbers(1e-6, 1000), "a list of numbers above 0"),
+    "num_classes": (
+        lambda value: type(value) is int and 0 <= value <= _MAX_CLASSES,
+        f"a whole number up to {_MAX_CLASSES:,}",
+    ),
+    "label_offset": (lambda value: value in (0, 1), "0 or 1"),
+    "hf_hub_filename": (
+        lambda value: isinstance(value, str)
+        and re.fullmatch(r"[\w.-]{1,100}", value)
+        and os.path.basename(value) == value,
+        "a file's name",
+    ),
+}

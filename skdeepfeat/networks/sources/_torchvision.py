@@ -1,0 +1,159 @@
+"""torchvision's classification networks."""
+
+import functools
+import re
+from collections import OrderedDict
+
+import torchvision
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from .._messages import choice_error
+from ._download import UrlWeights
+from ._install import install_state_dict, taken_for
+from ._spec import NetworkSpec
+from ._transforms import preprocessing_from_transform
+from ._weights import RandomWeights
+
+__all__ = ["list_names", "make_spec", "names_of_files"]
+
+# These two are built with a head for training and with the weights' own input scaling
+# (torchvision sets `transform_input` whenever it loads weights into them).
+_INCEPTIONS = ("googlenet", "inception_v3")
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+# torchvision's DenseNet files are older than the names of its modules.
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
+
+
+@functools.cache
+def list_names():
+    """Return the names of torchvision's classification networks, sorted."""
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def names_of_files(files):
+    """Return (network, weights) for each of `files` that torchvision would look for."""
+    wanted = set(files)
+    found = []
+    for name in list_names() if wanted else ():
+        for member in torchvision.models.get_model_weights(name):
+            if UrlWeights(member.url, member.name).file_name in wanted:
+                found.append((name, member.name))
+    return found
+
+
+def weight_names(name):
+    """Return the names of the weights that torchvision has for a network."""
+    return [m.name for m in torchvision.models.get_model_weights(name)]
+
+
+def make_spec(name, weights, image_size, preprocessing):
+    """Return the `NetworkSpec` of a torchvision network.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_names`.
+    weights : str, WeightsEnum, FileWeights or RandomWeights
+        A str is ``"default"`` or the name of a member of the network's enumeration.
+    image_size : tuple of (int, int) or None
+    preprocessing : Preprocessing or None
+        Instead of that of the default weights.
+
+    Returns
+    -------
+    NetworkSpec
+    """
+    member = torchvision.models.get_model_weights(name).DEFAULT
+    if isinstance(weights, (str, WeightsEnum)):
+        member = _find_member(name, weights)
+        weights = UrlWeights(member.url, member.name, sha256_in_name=True)
+    own = preprocessing or preprocessing_from_transform(member.transforms())
+    wanted = own.with_crop(image_size) if image_size else own
+    options = _builder_options(name, member, weights, wanted.crop)
+    is_random = isinstance(weights, RandomWeights)
+    build = functools.partial(_build, name, options, is_random)
+    return NetworkSpec(
+        name=f"torchvision/{name}",
+        model_name=name,
+        architecture={"torchvision": name, **options},
+        build=build,
+        install=functools.partial(_install, build, _has_head(member)),
+        weights=weights,
+        preprocessing=wanted,
+        native_size=own.crop,
+        # SqueezeNet classifies by a convolution and pools afterwards.
+        classifier="classifier.1" if name.startswith("squeezenet") else None,
+    )
+
+
+def _find_member(name, weights):
+    enumeration = torchvision.models.get_model_weights(name)
+    if isinstance(weights, enumeration):
+        return weights
+    names = weight_names(name)
+    if isinstance(weights, str):
+        short = weights.removeprefix(enumeration.__name__ + ".")
+        if short.lower() == "default":
+            return enumeration.DEFAULT
+        if short in names:
+            return enumeration[short]
+    wanted = ", ".join(map(repr, ["default", *names]))
+    raise choice_error(
+        "weights", f"one of {wanted} for {name!r}, a file or None", weights, names
+    )
+
+
+def _builder_options(name, member, weights, size):
+    """Return the builder's arguments, such that it builds what the weights expect."""
+    if name in _INCEPTIONS:
+        return {"transform_input": not isinstance(weights, RandomWeights)}
+    if name.startswith("vit_"):
+        native = tuple(member.meta["min_size"])
+        if size != native and not isinstance(weights, RandomWeights):
+            raise choice_error(
+                "image_size",
+                f"{native[0]} for torchvision's {name!r} with these weights, whose "
+                "position embeddings are made for that size (timm's Vision "
+                "Transformers, such as 'timm/vit_base_patch16_224', take others)",
+                size,
+            )
+        if size[0] != size[1]:
+            raise choice_error("image_size", f"a square for {name!r}", size)
+        return {"image_size": size[0]}
+    if name.startswith("maxvit"):
+        return {"input_size": list(size)}
+    return {}
+
+
+def _build(name, options, is_random):
+    if name in _INCEPTIONS:
+        # The auxiliary heads run in training only. `init_weights` has to be said, or
+        # torchvision warns; it is slow, and of no use where a file follows.
+        options = {**options, "aux_logits": False, "init_weights": is_random}
+    return torchvision.models.get_model(name, weights=None, **options)
+
+
+def _has_head(member):
+    # One set of VGG-16 weights holds NaN behind its feature maps.
+    return member.meta.get("categories") is not None
+
+
+def _install(build, has_head, file):
+    network = build()
+    head = (_head(network),)
+    with taken_for(network, file, head) as state_dict:
+        renamed = OrderedDict(
+            (_OLD_DENSENET.sub(r"\1\2", key), tensor)
+            for key, tensor in state_dict.items()
+            if not key.startswith(_AUXILIARY)
+        )
+        renamed._metadata = getattr(state_dict, "_metadata", None)
+        kept = install_state_dict(network, renamed, head)
+    return network, kept if has_head else ("classifier",)
+
+
+def _head(network):
+    """Return the name of the classifier: the last linear layer, or SqueezeNet's."""
+    names = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+    return names[-1] if names else "classifier.1"

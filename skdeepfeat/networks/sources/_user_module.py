@@ -1,0 +1,61 @@
+"""A user's own network."""
+
+import functools
+
+from ..._utils._preprocessing import Preprocessing
+from .._copying import copy_network
+from .._messages import choice_error
+from ._spec import NetworkSpec
+from ._timm import preprocessing_from_config
+from ._weights import ModuleWeights
+
+__all__ = ["make_spec"]
+
+# What most ImageNet networks were trained with.
+_IMAGENET = Preprocessing(resize=256, crop=(224, 224))
+
+
+def make_spec(module, weights, image_size, preprocessing):
+    """Return the `NetworkSpec` of a user's module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        It is never changed: a copy that shares its weights runs in its place.
+    weights : "default"
+        The module's own.
+    image_size : tuple of (int, int) or None
+    preprocessing : Preprocessing or None
+        By default what the module's ``pretrained_cfg`` says, else ImageNet's usual
+        (shorter side to 256, center 224, bilinear).
+
+    Returns
+    -------
+    NetworkSpec
+    """
+    if weights != "default":
+        wanted = "'default' for a module as 'model', which has its weights already"
+        raise choice_error("weights", wanted, weights)
+    own = preprocessing or _own_preprocessing(module)
+    name = type(module).__name__
+    return NetworkSpec(
+        name=name,
+        model_name=name.lower(),
+        architecture={"module": name},
+        build=functools.partial(copy_network, module),
+        install=None,
+        weights=ModuleWeights(module),
+        preprocessing=own.with_crop(image_size) if image_size else own,
+        native_size=own.crop,
+        module=module,
+    )
+
+
+def _own_preprocessing(module):
+    for attribute in ("pretrained_cfg", "default_cfg"):
+        config = getattr(module, attribute, None)
+        if hasattr(config, "to_dict"):
+            config = config.to_dict()
+        if isinstance(config, dict) and config.get("input_size"):
+            return preprocessing_from_config(config)
+    return _IMAGENET

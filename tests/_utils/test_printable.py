@@ -1,0 +1,83 @@
+"""What comes from outside reaches no terminal as it is, and secrets are not shown."""
+
+import pickle
+
+import pytest
+from sklearn.base import clone
+
+from skdeepfeat import BadImageError, FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat._utils._printable import printable, printable_lines, redacted
+
+HOSTILE = "a\x1b[31m\n\r\t\x00\x7f\x85\u200f\u2028\u202e\u2066\udcff"
+
+
+def test_control_characters_are_escaped():
+    assert printable(HOSTILE) == (
+        r"a\x1b[31m\n\r\t\x00\x7f\x85\u200f\u2028\u202e\u2066\udcff"
+    )
+    assert printable("é 写真 \\ 🙂") == "é 写真 \\ 🙂"
+    assert printable_lines("a\nError: b\x1b\n  c\n") == "a\n  Error: b\\x1b\n  c\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("https://user:pa%40ss@host/a.jpg", ["user", "pa%40ss"]),
+        ("https://token123@host/a.jpg", ["token123"]),
+        ("no file ftp://user:word@host/a b.jpg", ["word"]),
+        ("simplecache::s3://key:sec@bucket/x", ["key:", "sec@"]),
+        ("https://h/a b.jpg?X-Amz-Signature=abc&se=def#g", ["abc", "def"]),
+        ("got {'secret_key': 'HUSH', 'token': 'ABC'}", ["HUSH", "ABC"]),
+        ("sent Authorization: Bearer HUSH", ["HUSH"]),
+        ("AccountKey=HUSH==;x", ["HUSH"]),
+    ],
+)
+def test_secrets_of_addresses(text, secrets):
+    assert not any(secret in redacted(text) for secret in secrets)
+    origin = text if "://" in text else None
+    error = pickle.loads(pickle.dumps(BadImageError(text, 3, origin)))
+    for shown in (str(error), repr(error), str(error.args)):
+        assert not any(secret in shown for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what?a=b.jpg",
+        "s3://bucket/a.jpg",
+        "abfs://container@account.dfs.core.windows.net/a.jpg",
+        "zip://a.jpg::all.zip",
+        "storage_options={'token': 'anon'}",
+        "a@b.jpg",
+    ],
+)
+def test_what_is_no_secret_is_shown(text):
+    assert redacted(text) == text
+
+
+def test_the_path_of_a_file_stays_as_it_is():
+    assert BadImageError("no image", 0, "a/token=x.jpg").origin == "a/token=x.jpg"
+
+
+def test_values_of_options_are_hidden_wherever_they_are():
+    options = {"client_kwargs": {"aws": ["HUSH-HUSH"]}, "anon": "no", "n": 3}
+    assert redacted("it says HUSH-HUSH, no", options) == "it says <hidden>, no"
+
+
+@pytest.mark.parametrize("kind", [PretrainedFeatureExtractor, FineTuneClassifier])
+@pytest.mark.parametrize("wrong", ["HUSH-HUSH", ["HUSH-HUSH"], ("key", "HUSH-HUSH"), 7])
+def test_wrong_storage_options_are_not_shown(kind, wrong):
+    estimator = kind(storage_options=wrong)
+    assert "HUSH" not in repr(estimator) + str(estimator.get_params())
+    assert "HUSH" not in repr(clone(estimator)) + estimator._repr_html_()
+    with pytest.raises(ValueError, match="'storage_options'") as caught:
+        estimator.fit(["a.jpg", "b.jpg"], [0, 1])
+    assert "HUSH" not in str(caught.value)
+
+
+def test_any_mapping_of_storage_options_is_hidden():
+    from collections import OrderedDict
+
+    estimator = PretrainedFeatureExtractor(storage_options=OrderedDict(key="HUSH-HUSH"))
+    assert "HUSH" not in repr(estimator) + repr(clone(estimator).get_params())
+    assert clone(estimator).storage_options == {"key": "HUSH-HUSH"}

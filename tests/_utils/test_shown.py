@@ -1,0 +1,84 @@
+"""Values in messages are cut, whatever they are."""
+
+import numpy as np
+import pytest
+import torch
+
+from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat._utils._shown import shown, shown_path
+
+
+class Unshowable:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a", b"a", 1, None, [1, "b"], {"a": (1, 2)}, {1}, "x" * 78, list(range(20))],
+)
+def test_short_values_are_shown_as_they_are(value):
+    assert shown(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a" * 10**6,
+        b"a" * 10**6,
+        list(range(10**6)),
+        {i: "a" * 1000 for i in range(1000)},
+        [[["a" * 100] * 100] * 100] * 100,
+        np.zeros((1000, 1000)),
+        torch.nn.Sequential(*[torch.nn.ReLU() for _ in range(100)]),
+        Unshowable(),
+        10**1000,
+        "line\n" * 100,
+    ],
+)
+def test_no_value_is_shown_longer(value):
+    text = shown(value)
+    assert len(text) <= 80
+    assert "\n" not in text
+
+
+def test_paths_are_shown_whole_if_they_can_be_paths():
+    assert shown_path("/a/b c/d.jpg") == "/a/b c/d.jpg"
+    assert shown_path("/a" * 100) == "/a" * 100
+    assert len(shown_path("/a" * 1000)) == 80
+    assert shown_path("a\x1b[31m.jpg\n") == "'a\\x1b[31m.jpg\\n'"
+    assert shown_path("\udcff.jpg").isprintable()
+
+
+LONG = {"tensor": torch.zeros(1000, 1000), **{str(i): i for i in range(10000)}}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"weights": LONG},
+        {"model": LONG},
+        {"model": "m" * 10**5},
+        {"layer": LONG},
+        {"layer": "l" * 10**5},
+        {"preprocessing": LONG},
+        {"image_size": [1] * 10**5},
+        {"batch_size": LONG},
+        {"pooling": "p" * 10**5},
+    ],
+)
+@pytest.mark.parametrize("estimator", [PretrainedFeatureExtractor, FineTuneClassifier])
+def test_errors_about_parameters_are_short(estimator, parameters):
+    [name] = parameters
+    if name not in estimator().get_params():
+        return
+    with pytest.raises((ValueError, TypeError), match=name) as caught:
+        estimator(**parameters).fit(np.zeros((2, 8, 8, 3), np.uint8), [0, 1])
+    assert len(str(caught.value)) < 500
+
+
+def test_a_wrong_parameter_shows_no_password():
+    extractor = PretrainedFeatureExtractor(storage_options=[("key", "HUSH")])
+    with pytest.raises(ValueError, match="storage_options.*type list") as caught:
+        extractor.fit(["a.jpg"])
+    assert "HUSH" not in str(caught.value)

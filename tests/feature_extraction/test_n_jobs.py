@@ -1,0 +1,112 @@
+"""Searches in several processes: one computes, the others wait and load nothing.
+
+Everything here runs in processes of its own, as users' scripts do.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import joblib
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# What the workers themselves say is asked by a scorer, because that is called there.
+SEARCH = """
+import json, os, sys
+import joblib, numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from skdeepfeat import PretrainedFeatureExtractor
+
+def n_loaded(estimator, X, y):
+    from skdeepfeat.networks.running import _loaded as _store
+    return sum(entry.network is not None for entry in _store._entries.values())
+
+def pid(estimator, X, y):
+    return os.getpid()
+
+X = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+y = np.arange(40) % 2
+pipe = make_pipeline(
+    PretrainedFeatureExtractor(image_size=32), LogisticRegression(tol=10.0)
+)
+results = []
+for _ in range(2):
+    search = GridSearchCV(
+        pipe, {"logisticregression__C": [0.1, 1.0]}, cv=4, n_jobs=2, refit=False,
+        scoring={"n_loaded": n_loaded, "pid": pid}, error_score="raise",
+    ).fit(X, y)
+    def values(name):
+        found = search.cv_results_
+        keys = [f"split{i}_test_{name}" for i in range(4)]
+        return sorted({int(value) for key in keys for value in found[key]})
+    results.append({"n_loaded": values("n_loaded"), "pid": values("pid")})
+    # The next search is to have workers that know nothing.
+    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+print(json.dumps(results))
+"""
+
+# Two candidates for `model`, and the layers of each, at the same moment.
+MODELS = """
+import sys
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from skdeepfeat import PretrainedFeatureExtractor
+from networks import AloneNet
+
+X = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
+pipe = Pipeline([
+    ("feat", PretrainedFeatureExtractor(image_size=32, batch_size=4)),
+    ("clf", LogisticRegression(tol=10.0)),
+])
+grid = {
+    "feat__model": [AloneNet(sys.argv[1], n_features=n) for n in (4, 5)],
+    "feat__layer": ["conv", "neck"],
+}
+search = GridSearchCV(pipe, grid, cv=2, n_jobs=2, error_score="raise")
+search.fit(X, np.arange(24) % 2)
+"""
+
+
+def run(script, *arguments):
+    """Run a script as from a shell in which nobody has set numbers of threads."""
+    kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT}/tests/support"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_warm_workers_load_nothing():
+    first, second = json.loads(run(SEARCH))
+    assert first["n_loaded"][-1] == 1  # the counter counts
+    assert second["n_loaded"] == [0]
+    assert not set(first["pid"]) & set(second["pid"])
+
+
+@pytest.mark.slow
+def test_one_process_at_a_time_runs_a_network_and_with_all_cores(tmp_path):
+    log = tmp_path / "log"
+    run(MODELS, log)
+    lines = [line.split() for line in log.read_text().splitlines()]
+    # Two networks, two layers, every image once for each.
+    assert sum(int(n_images) for n_images, *_ in lines) == 2 * 2 * 24
+    assert {n_others for *_, n_others, _ in lines} == {"0"}
+    assert {int(n_threads) for *_, n_threads in lines} <= {
+        joblib.cpu_count(),
+        # the process that refits is no worker of a pool
+        int(run("import torch; print(torch.get_num_threads())")),
+    }

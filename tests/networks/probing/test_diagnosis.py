@@ -1,0 +1,178 @@
+"""Networks that cannot be examined: the error names what is wrong, and the way out."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torchvision.transforms import v2
+
+from skdeepfeat.networks import resolve_neck
+
+CPU = torch.device("cpu")
+
+
+def squeezenet(n_channels=3):
+    network = torchvision.models.squeezenet1_1(weights=None)
+    network.features[0] = nn.Conv2d(n_channels, 64, 3, 2)
+    return network
+
+
+class Flat(nn.Module):
+    """A linear layer on the pixels, which has no channels to look at."""
+
+    def __init__(self, n_inputs):
+        super().__init__()
+        self.linear = nn.Linear(n_inputs, 5)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+class Split(nn.Module):
+    """Takes its channels apart, with no layer that says how many there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        one, two, three, four = x.unbind(1)
+        return torch.stack([one + two, three + four], 1).mean((2, 3))
+
+
+class Clip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.text_model = nn.Embedding(10, 3)
+        self.vision_model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, input_ids=None, pixel_values=None):
+        return self.text_model(input_ids), self.vision_model(pixel_values)
+
+
+class Text(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 3)
+
+    def forward(self, tokens):
+        return self.embedding(tokens).mean(1)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, image, mask):
+        return self.conv(image) * mask
+
+
+class Mistaken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.convolution(x)
+
+
+class Elsewhere(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.mean = torch.zeros(1, device="meta")
+
+    def forward(self, x):
+        if x.device.type == "meta":
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return self.conv(x - self.mean)
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.second = nn.Conv2d(4, 4, 3).double()
+
+    def forward(self, x):
+        return self.second(self.first(x)).mean((2, 3))
+
+
+class Number(nn.Module):
+    def forward(self, x):
+        return len(x)
+
+
+CASES = {
+    "gray": (lambda: squeezenet(1), "takes 1.*not supported.*Grayscale"),
+    "nine channels": (lambda: squeezenet(9), r"takes 9.*Conv2d\(3, 9, 1\)"),
+    "gray patches": (
+        lambda: timm.create_model("test_vit", in_chans=1),
+        "3 channels; this one takes 1",
+    ),
+    "gray pixels": (lambda: Flat(28 * 28), "3 channels; this one takes 1"),
+    "unbound": (Split, "takes 4"),
+    "clip": (Clip, r"pass model\.vision_model"),
+    "text": (Text, "takes token ids"),
+    "two inputs": (Two, "forward of this one takes 'image, mask'"),
+    "mistake": (Mistaken, "no attribute 'convolution'"),
+    "device": (Elsewhere, "register_buffer"),
+    "types": (Mixed, r"model\.float\(\)"),
+    "number": (Number, "returns a tensor"),
+    "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "Lazy modules have none"),
+    "meta": (lambda: squeezenet().to("meta"), "meta device"),
+    "one dimension": (lambda: nn.Conv1d(3, 4, 3), "begins with a Conv1d"),
+    "no rows": (lambda: nn.Flatten(0), "one row of floating-point numbers"),
+    "recurrent": (lambda: nn.LSTM(10, 4), r"try model\(torch.zeros"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_wrong_with_the_model(case):
+    build, pattern = CASES[case]
+    with pytest.raises(
+        (ValueError, TypeError), match=f"(?s)^The 'model' .*{pattern}"
+    ) as e:
+        resolve_neck(build())
+    assert "image_size" not in str(e.value) and len(str(e.value)) < 900
+
+
+@pytest.mark.parametrize(
+    ("build", "size", "pattern"),
+    [
+        (lambda: Flat(3 * 40 * 40), None, "such as 40 "),
+        (lambda: nn.Conv2d(3, 4, 300), None, "such as 384"),
+        (squeezenet, 8, "such as 224"),
+        (lambda: "timm/test_vit", 15, "such as "),
+        (lambda: torchvision.models.vit_b_16(), 64, "such as 224"),
+    ],
+)
+def test_the_size_is_blamed_where_another_works(build, size, pattern):
+    with pytest.raises(ValueError, match=f"^The 'image_size' .*{pattern}"):
+        resolve_neck(build(), image_size=size)
+
+
+def test_the_ways_out_work():
+    gray = nn.Sequential(v2.Grayscale(), squeezenet(1))
+    nine = nn.Sequential(nn.Conv2d(3, 9, 1), squeezenet(9))
+    for network in (gray, nine, Clip().vision_model):
+        neck = resolve_neck(network, image_size=64)
+        with neck.loaded(CPU) as run:
+            rows = run(np.zeros((2, 64, 64, 3), np.uint8))[0]
+        assert rows.shape == (2, neck.n_features()[0])
+
+
+def test_dicts_and_half_precision_are_fine():
+    class Dict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return {"features": self.conv(x).mean((2, 3)), "n": len(x)}
+
+    assert resolve_neck(Dict()).n_features() == [4]
+    assert resolve_neck(Dict().half()).n_features() == [4]
