@@ -2,7 +2,7 @@
 
 Each draw takes a few images of each class of a data set and scores on others. Compared
 on the same draws and features are scikit-learn's LogisticRegression with its defaults,
-on raw and on standardized features, and ``FineTuneClassifier(unfreeze="none")``; and
+on raw and on standardized features, and ``FineTuneClassifier(unfreeze=None)``; and
 with the latter, FineTuneClassifier with its defaults. Writes `few_images_SIZE.json`
 after each fit and `few_images_SIZE.md` at the end. See `benchmarks/README.md`.
 """
@@ -128,7 +128,7 @@ def _score(way, X, features, y, train, test, seed, settings):
         model.fit(features[train], y[train])
         return float(model.score(features[test], y[test]))
     if way == "frozen":
-        settings = {**settings, "unfreeze": "none"}
+        settings = {**settings, "unfreeze": None}
     model = FineTuneClassifier(random_state=seed, **settings)
     return float(model.fit(X[train], y[train]).score(X[test], y[test]))
 

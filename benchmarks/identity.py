@@ -24,7 +24,7 @@ def main():
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    network = resolve_neck(options.model, weights=None).spec.build().eval()
+    network = resolve_neck(options.model, weights="random").spec.build().eval()
     neck = resolve_neck(network)
     height, width = neck.preprocessing.crop
     rng = np.random.default_rng(0)

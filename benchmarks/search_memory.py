@@ -97,7 +97,7 @@ def measure(arguments):
                     arguments.n_images if kind == "frozen" else arguments.n_tuned
                 ),
                 "model": arguments.model,
-                "weights": None if arguments.random_weights else "default",
+                "weights": "random" if arguments.random_weights else "default",
                 "device": arguments.device,
             }
             result = run_worker("_searches.py", job, watch=watch_tree)

@@ -37,11 +37,11 @@ def parse_arguments(argv=None):
 
 def measure(model, device, images, repeats):
     """Return a record a stage, and one for the whole network."""
-    layers = list_layers(model, weights=None)
+    layers = list_layers(model, weights="random")
     stages = layers.dropna(subset="stage").sort_values("stage")
     extractors = {
         name: PretrainedFeatureExtractor(
-            model, weights=None, layer=name, device=device, cache=None
+            model, weights="random", layer=name, device=device, cache=None
         )
         for name in [*stages["name"], "output"]
     }

@@ -52,7 +52,7 @@ def main(argv=None):
         image_size=arguments.image_size,
         max_epochs=arguments.epochs,
         # A mirror image is tilted the other way: no mirroring here.
-        augment="none",
+        augment=None,
         random_state=0,
         verbose=1,
     )

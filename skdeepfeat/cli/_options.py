@@ -26,23 +26,13 @@ json_option = click.option(
 )
 
 
-class Weights(click.ParamType):
-    """What the `weights` parameter takes; "none" is None, random weights."""
-
-    name = "weights"
-
-    def convert(self, value, param, ctx):
-        return None if value.lower() == "none" else value
-
-
 weights_option = click.option(
     "--weights",
-    type=Weights(),
-    metavar="NAME|FILE|none",
+    metavar="NAME|FILE|random",
     default="default",
     show_default=True,
-    help="What the source of the network names so, a file (.safetensors, .pth), or "
-    "none for random ones.",
+    help="A name that the source of the network knows, a file (.safetensors, .pth), or "
+    "random.",
 )
 
 

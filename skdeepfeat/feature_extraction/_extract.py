@@ -102,7 +102,7 @@ class Extraction:
         self.settings = settle_arithmetic(neck, self._devices, settings)
         self.source = make_image_source(
             X,
-            image_shape=settings.image_shape,
+            flat_image_shape=settings.flat_image_shape,
             max_pixels=settings.max_pixels,
             storage_options=settings.storage_options,
         )

@@ -51,10 +51,10 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         which. `skdeepfeat.list_models` lists them. A network of your own is used as
         it is, in evaluation mode, and left as it was.
 
-    weights : str, path-like, torchvision weights or None, default="default"
+    weights : str, path-like or torchvision weights, default="default"
         ``"default"``, the best that the source of the network publishes; a name that
         the source knows (``"IMAGENET1K_V1"``, a timm tag); a file (``.safetensors``,
-        ``.pth``); or None for random ones drawn with `random_state`. Files are read
+        ``.pth``); or ``"random"`` for weights drawn with `random_state`. Files are read
         without unpickling code. Ignored for a network of your own.
 
     layer : str, int, list of these, or None, default=None
@@ -77,9 +77,9 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         one that the weights were trained with. All other preprocessing is that of the
         weights.
 
-    image_shape : tuple of (int, int) or (int, int, int), or None, default=None
-        (height, width) or (height, width, channels) of the images that the rows of a
-        2-D X hold flattened. None: X is not flat.
+    flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
+        (height, width) or (height, width, channels) of the images if X is a table with
+        one flattened image per row. None if X is not such a table.
 
     preprocessing : Preprocessing, dict, transform or None, default=None
         For a network of your own and for weights from a file: how images are prepared
@@ -184,7 +184,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
     (n, 1) array of file paths, encoded bytes, base64 texts, ``data:`` URIs, dicts
     ``{"bytes": ..., "path": ...}``, open files, PIL images or arrays; an array of shape
     (n, H, W) or (n, H, W, C); a torch tensor (n, C, H, W); or flat rows, together
-    with `image_shape`. Float images are in [0, 1].
+    with `flat_image_shape`. Float images are in [0, 1].
 
     The same image gives the same row whatever its batch, order and neighbors,
     within a relative 1e-5 in float32 on one device.
@@ -226,7 +226,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             "array-like",
             None,
         ],
-        "image_shape": [tuple, list, None],
+        "flat_image_shape": [tuple, list, None],
         "preprocessing": [Preprocessing, dict, callable, None],
         "batch_size": [
             Interval(numbers.Integral, 1, None, closed="left"),
@@ -258,7 +258,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         layer=None,
         pooling="auto",
         image_size=None,
-        image_shape=None,
+        flat_image_shape=None,
         preprocessing=None,
         batch_size="auto",
         device="auto",
@@ -279,7 +279,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         self.layer = layer
         self.pooling = pooling
         self.image_size = image_size
-        self.image_shape = image_shape
+        self.flat_image_shape = flat_image_shape
         self.preprocessing = preprocessing
         self.batch_size = batch_size
         self.device = device
@@ -441,7 +441,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags = tag_image_input(tags, self.image_shape)
+        tags = tag_image_input(tags, self.flat_image_shape)
         tags.requires_fit = False
         tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags
@@ -466,7 +466,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
 
     def _inputs(self, X, neck=None):
         settings = ExtractionSettings(
-            image_shape=self.image_shape,
+            flat_image_shape=self.flat_image_shape,
             max_pixels=self.max_pixels,
             storage_options=self.storage_options,
             device=self.device,

@@ -6,20 +6,20 @@ from sklearn.utils.validation import _num_samples, check_array, validate_data
 __all__ = ["tag_image_input", "validate_images"]
 
 
-def tag_image_input(tags, image_shape):
+def tag_image_input(tags, flat_image_shape):
     """Fill in scikit-learn's tags about X.
 
     Parameters
     ----------
     tags : sklearn.utils.Tags
-    image_shape : tuple of int or None
+    flat_image_shape : tuple of int or None
         None where X is not flat rows.
 
     Returns
     -------
     sklearn.utils.Tags
     """
-    flat = image_shape is not None
+    flat = flat_image_shape is not None
     tags.input_tags.two_d_array = flat
     tags.input_tags.three_d_array = not flat
     tags.input_tags.one_d_array = not flat
@@ -36,7 +36,7 @@ def validate_images(estimator, X, *, reset):
     Parameters
     ----------
     estimator : BaseEstimator
-        With the parameter `image_shape`.
+        With the parameter `flat_image_shape`.
     X : images in any form
     reset : bool
         Whether this is `fit`.
@@ -49,7 +49,7 @@ def validate_images(estimator, X, *, reset):
     # An estimator without state need not have been fitted, and then there are no
     # columns to compare those of X with.
     compares = reset or hasattr(estimator, "n_features_in_")
-    if estimator.image_shape is not None:
+    if estimator.flat_image_shape is not None:
         dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
         if not compares:
             return check_array(X, dtype=dtype, estimator=estimator, input_name="X")

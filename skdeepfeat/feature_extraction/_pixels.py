@@ -46,7 +46,7 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     """
     source = make_image_source(
         X,
-        image_shape=settings.image_shape,
+        flat_image_shape=settings.flat_image_shape,
         max_pixels=settings.max_pixels,
         storage_options=settings.storage_options,
     )

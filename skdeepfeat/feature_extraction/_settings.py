@@ -13,7 +13,7 @@ class ExtractionSettings:
 
     Attributes
     ----------
-    image_shape : tuple of int or None
+    flat_image_shape : tuple of int or None
         (height, width[, channels]) of flat rows.
     max_pixels : int or None
         Larger images are refused before they are decoded.
@@ -37,7 +37,7 @@ class ExtractionSettings:
         Above 0, a progress bar counts the images that go through the network.
     """
 
-    image_shape: tuple | None = None
+    flat_image_shape: tuple | None = None
     max_pixels: int | None = None
     storage_options: dict | None = field(default=None, repr=False)
     device: object = "auto"

@@ -60,13 +60,14 @@ class BaseFineTune(
             "array-like",
             None,
         ],
-        "image_shape": [tuple, list, None],
+        "flat_image_shape": [tuple, list, None],
         "preprocessing": [Preprocessing, dict, callable, None],
         "hidden_layer_sizes": ["array-like"],
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "head_epochs": [Interval(numbers.Integral, 0, None, closed="left")],
         "unfreeze": [
-            StrOptions({"all", "gradual", "none"}),
+            StrOptions({"all", "gradual"}),
+            None,
             Interval(numbers.Integral, 0, None, closed="left"),
         ],
         "freeze_batch_norm": ["boolean"],
@@ -83,10 +84,10 @@ class BaseFineTune(
         "schedule": [StrOptions(set(SCHEDULES))],
         "warmup": [Interval(numbers.Real, 0, 1, closed="left")],
         "max_grad_norm": [Interval(numbers.Real, 0, None, closed="neither"), None],
-        "averaging": [Interval(numbers.Real, 0, 1, closed="left")],
+        "ema_decay": [Interval(numbers.Real, 0, 1, closed="left")],
         "mixup": [Interval(numbers.Real, 0, None, closed="left")],
-        "augment": [StrOptions(set(AUGMENTATIONS)), callable],
-        "test_time_augmentation": [StrOptions({"none", "flip", "flip_crop"})],
+        "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
+        "test_time_augmentation": [StrOptions({"flip", "flip_crop"}), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
@@ -176,7 +177,7 @@ class BaseFineTune(
 
     def _settings(self, verbose=None):
         return ExtractionSettings(
-            image_shape=self.image_shape,
+            flat_image_shape=self.flat_image_shape,
             max_pixels=self.max_pixels,
             storage_options=self.storage_options,
             device=self.device,
@@ -226,7 +227,7 @@ class BaseFineTune(
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        if self.test_time_augmentation != "none":
+        if self.test_time_augmentation is not None:
             return self._outputs_of_views(X, of_all)
         # Rows of a tuned body are seldom asked for twice, but after an error about a
         # broken image they are. Those of the body as it came are the extractor's rows.
@@ -371,12 +372,12 @@ class BaseFineTune(
         are to be resized (``preprocessing``, as JSON), and a classifier's ``classes``.
         """
         check_is_fitted(self)
-        if self.test_time_augmentation != "none":
+        if self.test_time_augmentation is not None:
             raise ValueError(
-                "The 'test_time_augmentation' parameter must be 'none' for to_onnx, as "
+                "The 'test_time_augmentation' parameter must be None for to_onnx, as "
                 "the network in the file sees one view of an image. Got "
                 f"{self.test_time_augmentation!r} instead. Set it before, "
-                "set_params(test_time_augmentation='none')."
+                "set_params(test_time_augmentation=None)."
             )
         neck = self._fitted_neck()
         finish, output_name, notes = self._onnx_result()
@@ -397,7 +398,7 @@ class BaseFineTune(
         unpack_fitted(self)
 
     def __sklearn_tags__(self):
-        tags = tag_image_input(super().__sklearn_tags__(), self.image_shape)
+        tags = tag_image_input(super().__sklearn_tags__(), self.flat_image_shape)
         tags.non_deterministic = self.random_state is None
         tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags

@@ -169,7 +169,7 @@ class _Fit:
 
     @property
     def tunes_body(self):
-        return self["unfreeze"] not in ("none", 0) and self["max_epochs"] != 0
+        return self["unfreeze"] not in (None, 0) and self["max_epochs"] != 0
 
     def run(self):
         """Go through the phases."""
@@ -450,7 +450,7 @@ class _Fit:
             raise ValueError(
                 "The 'model' parameter must have float32 weights to be fine-tuned: "
                 "give model.float(). precision='bfloat16' or 'float16' then computes "
-                "with fewer bits. Or leave the body as it is with unfreeze='none'."
+                "with fewer bits. Or leave the body as it is with unfreeze=None."
             )
         model = _TunedNetwork(body, self.head).to(self.device)
         n_epochs = self._n_epochs(n)
@@ -461,7 +461,7 @@ class _Fit:
             self._loop_settings(n_epochs, validated),
             self.device,
             self.processes,
-            WeightAverage(model, self["averaging"]) if self["averaging"] else None,
+            WeightAverage(model, self["ema_decay"]) if self["ema_decay"] else None,
             self._freezing(body, n_epochs),
         )
         return body, run

@@ -33,8 +33,8 @@ _MOMENTUM = 0.2
 
 # Whatever keeps a network from learning by heart.
 _WITHOUT_REGULARISATION = {
-    "augment": "none",
-    "averaging": 0.0,
+    "augment": None,
+    "ema_decay": 0.0,
     "checkpoint": None,
     "class_weight": None,
     "dropout": 0.0,
@@ -43,7 +43,7 @@ _WITHOUT_REGULARISATION = {
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "schedule": "constant",
-    "test_time_augmentation": "none",
+    "test_time_augmentation": None,
     "warm_start": False,
     "warmup": 0.0,
     "weight_decay": 0.0,
@@ -93,7 +93,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     A network that cannot reach a perfect score on a handful of images, with all
     regularisation switched off, will not learn from thousands (Karpathy 2019 [1]_). A
     clone of the estimator is trained without augmentation, dropout, weight decay, label
-    smoothing, mixup, averaging and early stopping, from a random head and with a
+    smoothing, mixup, ema_decay and early stopping, from a random head and with a
     constant learning rate. What is left as it is: network, weights, image size, hidden
     layers, `unfreeze`, `freeze_batch_norm`, optimizer, learning rate, loss and batch
     size.
@@ -209,7 +209,7 @@ def _constant_columns(targets):
 
 def _simplify(trial, max_epochs, random_state):
     """Set the parameters that learning by heart needs."""
-    trains_body = trial.unfreeze not in ("none", 0)
+    trains_body = trial.unfreeze not in (None, 0)
     known = trial.get_params(deep=False)
     settings = {k: v for k, v in _WITHOUT_REGULARISATION.items() if k in known}
     trial.set_params(
@@ -304,9 +304,9 @@ def _reason(trial, losses, diverged):
             f"The loss was no longer a number after {len(losses)} epoch(s): the {rate} "
             f"is too large, or pixels or targets are huge. {find}"
         )
-    if trial.unfreeze in ("none", 0):
+    if trial.unfreeze in (None, 0):
         return (
-            "Only the head learns (unfreeze='none'), and it cannot tell the images "
+            "Only the head learns (unfreeze=None), and it cannot tell the images "
             "apart by the features of the frozen body. Un-freeze the body, give the "
             "head 'hidden_layer_sizes', or choose another 'model' or a larger "
             "'image_size'."

@@ -137,7 +137,7 @@ def learning_rate_range_test(
             f"above 'min_learning_rate' ({min_learning_rate:g}). Got "
             f"{max_learning_rate!r} instead."
         )
-    if estimator.unfreeze in ("none", 0):
+    if estimator.unfreeze in (None, 0):
         raise ValueError(
             "The 'unfreeze' parameter of the estimator must let some of the body learn "
             "for learning_rate_range_test, as 'learning_rate' is not used otherwise. "
@@ -157,7 +157,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
     trial = copy.copy(estimator)
     trial.random_state = own_random_state(estimator)
     plan = {
-        "averaging": 0.0,
+        "ema_decay": 0.0,
         "checkpoint": None,
         "early_stopping": False,
         # With one epoch, gradual unfreezing begins with all stages.

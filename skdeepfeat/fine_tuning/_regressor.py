@@ -31,16 +31,16 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         torchvision where it has them, else timm. A network of your own is copied and
         left as it was; its last linear layer counts as the old head.
 
-    weights : str, path-like, torchvision weights or None, default="default"
+    weights : str, path-like or torchvision weights, default="default"
         As for `PretrainedFeatureExtractor`.
 
     image_size : int, pair of int or None, default=None
         Input size in pixels, instead of the one that the weights were trained with.
         A smaller one trains faster by the square of the ratio.
 
-    image_shape : tuple of (int, int) or (int, int, int), or None, default=None
-        (height, width) or (height, width, channels) of the images that the rows of a
-        2-D X hold flattened. None: X is not flat.
+    flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
+        (height, width) or (height, width, channels) of the images if X is a table with
+        one flattened image per row. None if X is not such a table.
 
     preprocessing : Preprocessing, dict, transform or None, default=None
         For a network of your own and for weights from a file, as in
@@ -65,7 +65,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         Epochs of phase one where it trains by gradient. They run on cached features
         and cost next to nothing.
 
-    unfreeze : {"all", "gradual", "none"} or int, default="all"
+    unfreeze : {"all", "gradual"}, int or None, default="all"
         What phase two trains in addition to the head: the whole body; the stages one by
         one from the last to the first during the first half of the epochs (Howard and
         Ruder 2018 [2]_); nothing, so that there is no phase two; or the last k stages,
@@ -115,18 +115,18 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     max_grad_norm : float or None, default=1.0
         Longer gradients are cut to this length.
 
-    averaging : float, default=0.99
+    ema_decay : float, default=0.99
         Decay of the exponential moving average of the weights that is kept beside
         them and used in the end; 0 uses the last step's.
 
     loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
         Of targets that were brought to mean 0 and standard deviation 1.
 
-    augment : {"none", "flip_crop", "trivial"} or callable, default="flip_crop"
+    augment : {"flip_crop", "trivial"}, callable or None, default="flip_crop"
         Training images are decoded and resized once, with the margin that the
         network's own preprocessing cuts off. ``"flip_crop"`` resizes a random part,
         half to all of the image, and mirrors every other one; ``"trivial"`` also
-        applies one random operation to each (TrivialAugment [4]_); ``"none"`` takes the
+        applies one random operation to each (TrivialAugment [4]_); None takes the
         center. A torchvision v2 transform is called with whole batches, uint8 tensors
         of shape (n_images, 3, height, width), and its result cut to the center.
 
@@ -134,7 +134,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         Parameter of the Beta distribution by which pairs of images are mixed (Zhang et
         al. 2018 [5]_); 0 mixes none.
 
-    test_time_augmentation : {"none", "flip", "flip_crop"}, default="none"
+    test_time_augmentation : {"flip", "flip_crop"} or None, default=None
         Predict the mean over an image and its mirror image, or over ten views: the
         center and the four corners, each also mirrored.
 
@@ -258,7 +258,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         *,
         weights="default",
         image_size=None,
-        image_shape=None,
+        flat_image_shape=None,
         preprocessing=None,
         hidden_layer_sizes=(),
         dropout=0.0,
@@ -276,11 +276,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         schedule="one_cycle",
         warmup=0.0,
         max_grad_norm=1.0,
-        averaging=0.99,
+        ema_decay=0.99,
         loss="squared_error",
         augment="flip_crop",
         mixup=0.0,
-        test_time_augmentation="none",
+        test_time_augmentation=None,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
@@ -298,7 +298,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.model = model
         self.weights = weights
         self.image_size = image_size
-        self.image_shape = image_shape
+        self.flat_image_shape = flat_image_shape
         self.preprocessing = preprocessing
         self.hidden_layer_sizes = hidden_layer_sizes
         self.dropout = dropout
@@ -316,7 +316,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.schedule = schedule
         self.warmup = warmup
         self.max_grad_norm = max_grad_norm
-        self.averaging = averaging
+        self.ema_decay = ema_decay
         self.loss = loss
         self.augment = augment
         self.mixup = mixup

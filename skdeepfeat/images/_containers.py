@@ -22,8 +22,8 @@ def single_column(X):
         names = [str(name)[:80] for name in columns]
         raise ValueError(
             "A frame X must have one column, that of the images: use X[['path']], a "
-            "ColumnTransformer that chooses it, or image_shape=(H, W, C) if columns "
-            f"are pixels. Got {X.shape[1]} columns: {', '.join(names)}"
+            "ColumnTransformer that chooses it, or flat_image_shape=(H, W, C) if the "
+            f"columns are pixels. Got {X.shape[1]} columns: {', '.join(names)}"
             f"{' ...' if X.shape[1] > 5 else ''}."
         )
     if hasattr(X, "iloc"):

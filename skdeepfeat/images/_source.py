@@ -152,7 +152,7 @@ class ImageSource(Protocol):
 
 
 def make_image_source(
-    X, image_shape=None, max_pixels=DEFAULT_MAX_PIXELS, storage_options=None
+    X, flat_image_shape=None, max_pixels=DEFAULT_MAX_PIXELS, storage_options=None
 ):
     """Return the images of X, whatever X is.
 
@@ -163,9 +163,9 @@ def make_image_source(
         (str or os.PathLike), encoded images (bytes, base64 texts, ``data:`` URIs, dicts
         ``{"bytes": ..., "path": ...}``, open files), PIL images, arrays (H, W[, C]) and
         tensors ([C, ]H, W), mixed as they come; an array (n, H, W[, C]); a tensor
-        (n, [C, ]H, W); or, with `image_shape`, flat rows (n, H * W [* C]). Values are
-        uint8, bool, uint16 (65535 is white) or floats in [0, 1].
-    image_shape : tuple (H, W) or (H, W, C), default=None
+        (n, [C, ]H, W); or, with `flat_image_shape`, flat rows (n, H * W [* C]). Values
+        are uint8, bool, uint16 (65535 is white) or floats in [0, 1].
+    flat_image_shape : tuple (H, W) or (H, W, C), default=None
         The shape of one image, in pixels, if X holds flat rows; ignored otherwise.
     max_pixels : int or None, default=89_478_485
         A file or PIL image that claims more pixels is a bad image; None: no limit
@@ -184,7 +184,7 @@ def make_image_source(
         If X as a whole, or a parameter, is not what it must be. What is wrong with a
         single image is said by the source's `digests` and `pixels`.
     """
-    image_shape = _checked_shape(image_shape)
+    flat_image_shape = _checked_shape(flat_image_shape)
     _check_max_pixels(max_pixels)
     _check_storage_options(storage_options)
     max_jpeg_scans()  # raises if the environment has no number
@@ -193,12 +193,12 @@ def make_image_source(
         ElementSource, max_pixels=max_pixels, storage_options=storage_options
     )
     if is_tensor(X):
-        return _from_tensor(X, image_shape)
+        return _from_tensor(X, flat_image_shape)
     if is_frame(X):
-        if image_shape is not None:
+        if flat_image_shape is not None:
             rows = rows_of_frame(X)
             if X.shape[1] != 1 or rows.dtype.kind in "biuf":
-                return _from_array(rows, image_shape, listed)
+                return _from_array(rows, flat_image_shape, listed)
         X = single_column(X)
     if not isinstance(X, np.ndarray):
         values = list_from(X)
@@ -206,24 +206,26 @@ def make_image_source(
             values = np.asarray(X)
         X = values
     if isinstance(X, list):
-        return _from_list(X, image_shape, listed)
-    return _from_array(X, image_shape, listed)
+        return _from_list(X, flat_image_shape, listed)
+    return _from_array(X, flat_image_shape, listed)
 
 
-def _checked_shape(image_shape):
-    if image_shape is None:
+def _checked_shape(flat_image_shape):
+    if flat_image_shape is None:
         return None
     fault = (
-        "The 'image_shape' parameter must be None, (H, W) or (H, W, C) with sides in "
-        "pixels of at least 1 and 1, 2, 3 or 4 channels. "
-        f"Got {shown(image_shape)} instead."
+        "The 'flat_image_shape' parameter must be None, (H, W) or (H, W, C) with sides "
+        "in pixels of at least 1 and 1, 2, 3 or 4 channels. The size that the network "
+        "sees is 'image_size'. "
+        f"Got {shown(flat_image_shape)} instead."
     )
-    if not isinstance(image_shape, (tuple, list)) or len(image_shape) not in (2, 3):
+    is_sequence = isinstance(flat_image_shape, (tuple, list))
+    if not is_sequence or len(flat_image_shape) not in (2, 3):
         raise ValueError(fault)
-    is_int = [isinstance(side, numbers.Integral) for side in image_shape]
-    if not all(is_int) or min(image_shape) < 1 or image_shape[2:] > (4,):
+    is_int = [isinstance(side, numbers.Integral) for side in flat_image_shape]
+    if not all(is_int) or min(flat_image_shape) < 1 or flat_image_shape[2:] > (4,):
         raise ValueError(fault)
-    return tuple(int(side) for side in image_shape)
+    return tuple(int(side) for side in flat_image_shape)
 
 
 def _check_max_pixels(max_pixels):
@@ -289,15 +291,15 @@ def _is_collection(X):
     return isinstance(X, Sequence) or any(hasattr(X, name) for name in names)
 
 
-def _from_list(elements, image_shape, listed):
+def _from_list(elements, flat_image_shape, listed):
     if not elements:
         return listed([])
-    if image_shape is not None and _is_flat(elements[0]):
-        return _from_array(_stacked(elements), image_shape, listed)
+    if flat_image_shape is not None and _is_flat(elements[0]):
+        return _from_array(_stacked(elements), flat_image_shape, listed)
     if all(isinstance(element, (list, tuple)) for element in elements):
         if all(len(element) == 1 for element in elements):
             return _from_list([element[0] for element in elements], None, listed)
-        return _from_array(_stacked(elements), image_shape, listed)
+        return _from_array(_stacked(elements), flat_image_shape, listed)
     if is_number(elements[0]) or is_missing(elements[0]):
         _refuse_numbers(elements)
     return listed(elements)
@@ -313,8 +315,9 @@ def _refuse_numbers(elements):
     if present and all(is_number(element) for element in present):
         raise TypeError(
             "X must be a collection of images, but it is a sequence of numbers: choose "
-            "the column that holds the paths, or give 2-D rows and image_shape=(H, W, "
-            f"C). Got {len(elements)} values, first {shown(present[0])}."
+            "the column that holds the paths, or give 2-D rows and "
+            f"flat_image_shape=(H, W, C). Got {len(elements)} values, first "
+            f"{shown(present[0])}."
         )
 
 
@@ -332,7 +335,7 @@ def _stacked(rows):
     return array
 
 
-def _from_array(X, image_shape, listed):
+def _from_array(X, flat_image_shape, listed):
     X = np.asarray(X)  # np.matrix would stay 2-D whatever is taken of it
     if X.dtype.kind == "S":
         raise TypeError(
@@ -341,32 +344,32 @@ def _from_array(X, image_shape, listed):
             f"for paths. Got dtype {X.dtype}."
         )
     if X.dtype.kind in "OUT":
-        return _from_objects(X, image_shape, listed)
+        return _from_objects(X, flat_image_shape, listed)
     if X.dtype.kind not in "biuf":
         raise TypeError(
             "X must hold paths, images or pixel values (uint8, or floats in [0, 1]). "
             f"Got dtype {X.dtype}."
         )
-    if image_shape is not None and X.ndim == 2:
-        return StackSource(_unflattened(X, image_shape))
+    if flat_image_shape is not None and X.ndim == 2:
+        return StackSource(_unflattened(X, flat_image_shape))
     if X.shape[:1] == (0,):
         return listed([])
     _check_stack_shape(X.shape)
     return StackSource(X)
 
 
-def _from_objects(X, image_shape, listed):
+def _from_objects(X, flat_image_shape, listed):
     if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1):
-        return _from_list(X.reshape(-1).tolist(), image_shape, listed)
-    if X.dtype.kind == "O" and image_shape is not None and X.ndim == 2:
+        return _from_list(X.reshape(-1).tolist(), flat_image_shape, listed)
+    if X.dtype.kind == "O" and flat_image_shape is not None and X.ndim == 2:
         try:
             rows = X.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                "With image_shape, X must hold numbers only: drop the other columns. "
-                f"Got: {shown(str(error))}."
+                "With flat_image_shape, X must hold numbers only: drop the other "
+                f"columns. Got: {shown(str(error))}."
             ) from error
-        return StackSource(_unflattened(rows, image_shape))
+        return StackSource(_unflattened(rows, flat_image_shape))
     advice = "use X.astype(np.uint8), or a list of arrays"
     if X.ndim == 2:
         advice = "choose the column that holds the images, X[:, 0]"
@@ -376,15 +379,15 @@ def _from_objects(X, image_shape, listed):
     )
 
 
-def _unflattened(X, image_shape):
-    n_columns = int(np.prod(image_shape))
+def _unflattened(X, flat_image_shape):
+    n_columns = int(np.prod(flat_image_shape))
     if X.shape[1] != n_columns:
+        product = " * ".join(map(str, flat_image_shape))
         raise ValueError(
-            f"With image_shape={image_shape}, X must have "
-            f"{' * '.join(str(side) for side in image_shape)} = {n_columns} columns. "
-            f"Got {X.shape[1]}."
+            f"With flat_image_shape={flat_image_shape}, X must have {product} = "
+            f"{n_columns} columns. Got {X.shape[1]}."
         )
-    return X.reshape(-1, *image_shape)
+    return X.reshape(-1, *flat_image_shape)
 
 
 def _check_stack_shape(shape):
@@ -394,8 +397,8 @@ def _check_stack_shape(shape):
         advice = "one row of numbers holds no images"
     elif len(shape) == 2:
         advice = (
-            "give image_shape=(H, W) or (H, W, C) if its rows are flattened images, "
-            "X[np.newaxis] if it is one gray image"
+            "give flat_image_shape=(H, W) or (H, W, C) if its rows are flattened "
+            "images, X[np.newaxis] if it is one gray image"
         )
     elif len(shape) == 3 and shape[2] in CHANNELS:
         advice = (
@@ -411,18 +414,20 @@ def _check_stack_shape(shape):
     _refuse_shape(shape, "An array X", "(n, H, W) or (n, H, W, C)", advice)
 
 
-def _from_tensor(X, image_shape):
-    if image_shape is not None and X.ndim == 2:
+def _from_tensor(X, flat_image_shape):
+    if flat_image_shape is not None and X.ndim == 2:
         if X.is_complex():
             raise TypeError(f"X must hold real pixel values. Got dtype {X.dtype}.")
-        flat = _unflattened(X, image_shape)
+        flat = _unflattened(X, flat_image_shape)
         # Flat rows are (H, W, C), whatever holds them.
         return StackSource(flat.movedim(-1, 1) if flat.ndim == 4 else flat)
     shape, advice = tuple(X.shape), None
     if len(shape) and len(X) == 0:
         return ElementSource([], None)
     if len(shape) == 2:
-        advice = "X[None] if it is one gray image; image_shape=(H, W, C) for flat rows"
+        advice = (
+            "X[None] if it is one gray image; flat_image_shape=(H, W, C) for flat rows"
+        )
     elif len(shape) == 3 and shape[2] in CHANNELS:
         advice = "use X.permute(2, 0, 1)[None] if it is one image (H, W, C)"
     elif len(shape) == 4 and shape[1] not in CHANNELS:

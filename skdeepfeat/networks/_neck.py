@@ -559,7 +559,7 @@ def resolve_neck(
     preprocessing : Preprocessing, dict, transform or None, default=None
         For modules, weights files and random weights.
     random_state : int, default=0
-        The seed for ``weights=None``.
+        The seed of ``weights="random"``.
     examine : bool, default=True
         Whether to look at the network's layers at once, and raise what is wrong with
         `layer`, `pooling` or `image_size` here and not at the first use.

@@ -1,6 +1,6 @@
 """Training a head, and a body behind it: loop, schedules, losses, augmentation.
 
-This package knows nothing of files of images, and of networks only that they are modules
+This package knows nothing of image files, and of networks only that they are modules
 with stages.
 """
 

@@ -13,7 +13,7 @@ __all__ = ["AUGMENTATIONS", "Augmentation", "crop_centre"]
 
 # By name, whether a random operation comes first, and whether a random part is taken,
 # or the center.
-_KINDS = {"none": (False, False), "flip_crop": (False, True), "trivial": (True, True)}
+_KINDS = {None: (False, False), "flip_crop": (False, True), "trivial": (True, True)}
 
 AUGMENTATIONS = tuple(_KINDS)
 
@@ -27,8 +27,8 @@ class Augmentation:
 
     Parameters
     ----------
-    kind : {"none", "flip_crop", "trivial"} or callable
-        ``"none"`` cuts out the center. ``"flip_crop"`` resizes a random part, half to
+    kind : {"flip_crop", "trivial"}, callable or None
+        None cuts out the center. ``"flip_crop"`` resizes a random part, half to
         all of the image, stretched by up to 4:3, and mirrors every other one (as
         Szegedy et al. 2015, who took parts from 8 % on). ``"trivial"`` does so, too,
         after one random operation of random strength an image (TrivialAugment: Müller

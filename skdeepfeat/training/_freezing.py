@@ -15,7 +15,7 @@ def first_trained_stage(unfreeze, n_stages, epoch, n_epochs):
 
     Parameters
     ----------
-    unfreeze : "all", "gradual", "none" or int
+    unfreeze : {"all", "gradual"}, int or None
         An int is the number of the last stages that learn. ``"gradual"`` begins with
         the last stage and adds the one before it, until half of the epochs are done
         (Howard and Ruder, "Universal language model fine-tuning", 2018).
@@ -27,7 +27,7 @@ def first_trained_stage(unfreeze, n_stages, epoch, n_epochs):
     int
         0 to `n_stages`; `n_stages` where the whole body is frozen.
     """
-    if isinstance(unfreeze, str):
+    if isinstance(unfreeze, str | None):
         return look_up(_BY_NAME, unfreeze, "unfreeze")(n_stages, epoch, n_epochs)
     return max(0, n_stages - unfreeze)
 
@@ -40,6 +40,6 @@ def _gradual(n_stages, epoch, n_epochs):
 
 _BY_NAME = {
     "all": lambda n_stages, epoch, n_epochs: 0,
-    "none": lambda n_stages, epoch, n_epochs: n_stages,
+    None: lambda n_stages, epoch, n_epochs: n_stages,
     "gradual": _gradual,
 }

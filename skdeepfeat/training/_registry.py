@@ -10,8 +10,8 @@ def look_up(choices, name, parameter):
 
     Parameters
     ----------
-    choices : dict of str to object
-    name : str
+    choices : dict of (str or None) to object
+    name : str or None
     parameter : str
         The parameter that the name was given as.
 
@@ -24,10 +24,10 @@ def look_up(choices, name, parameter):
     ValueError
         If there is no such choice.
     """
-    if isinstance(name, str) and name in choices:
+    if isinstance(name, str | None) and name in choices:
         return choices[name]
     hint = did_you_mean(name, choices) if isinstance(name, str) else ""
     raise ValueError(
-        f"The {parameter!r} parameter must be one of {sorted(choices)}. Got "
+        f"The {parameter!r} parameter must be one of {sorted(choices, key=str)}. Got "
         f"{repr(name)[:80]} instead.{hint}"
     )

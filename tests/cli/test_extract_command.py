@@ -96,9 +96,9 @@ def test_every_option_reaches_the_network(run, names, tmp_path):
 
 def test_random_weights(run, names, tmp_path):
     output = tmp_path / "features.npy"
-    done = run("extract", *names, "-o", output, "--weights", "none", *SMALL, "-q")
+    done = run("extract", *names, "-o", output, "--weights", "random", *SMALL, "-q")
     says(done, 0)
-    expected = features_of(names, weights=None)
+    expected = features_of(names, weights="random")
     np.testing.assert_allclose(np.load(output), expected, rtol=1e-4, atol=1e-5)
 
 

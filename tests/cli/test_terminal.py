@@ -13,7 +13,7 @@ from tests.cache.pretend import Nets
 
 HOSTILE = "x\x1b[31m\nError: \x07\x9b\u202e"
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-SMALL = ["--weights", "none", "--image-size", "32", "--cache", "none"]
+SMALL = ["--weights", "random", "--image-size", "32", "--cache", "none"]
 
 
 def is_fit_to_be_shown(result):

@@ -17,7 +17,7 @@ EXPECTED_FAILURES = {}
 # and 1e-7, and behind fifty layers of float32 a few values near zero differ by more
 # between a batch of 1 and one of 20.
 EXTRACTOR = PretrainedFeatureExtractor(
-    layer=1, image_shape=(1, 1), image_size=32, cache=None
+    layer=1, flat_image_shape=(1, 1), image_size=32, cache=None
 )
 
 

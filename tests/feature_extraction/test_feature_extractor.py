@@ -144,7 +144,7 @@ def test_the_card_word_for_word(pixels, paths):
             ("feat", PretrainedFeatureExtractor("resnet50")),
             ("rf", RandomForestClassifier()),
         ]
-    ).set_params(feat__weights=None, feat__image_size=64)
+    ).set_params(feat__weights="random", feat__image_size=64)
     assert pipe.fit(paths, CLASSES).predict(paths).tolist() == CLASSES.tolist()
 
 
@@ -228,8 +228,8 @@ def test_whatever_changes_features_changes_the_rows(pixels, tmp_path):
         {"image_size": 96},
         {"precision": "bfloat16"},
         {"model": "efficientnet_lite1"},
-        {"model": "resnet18", "weights": None},
-        {"model": "resnet18", "weights": None, "random_state": 1},
+        {"model": "resnet18", "weights": "random"},
+        {"model": "resnet18", "weights": "random", "random_state": 1},
     ]
     cache = FeatureCache(tmp_path)
     for n, parameters in enumerate(variants):
@@ -368,7 +368,7 @@ def test_a_network_of_the_user_s_is_left_as_it_was(pixels):
 
 def test_global_random_state_is_not_touched(pixels):
     np_before, torch_before = np.random.get_state()[1], torch.get_rng_state()
-    small(model="resnet18", weights=None, cache=None).transform(pixels[:1])
+    small(model="resnet18", weights="random", cache=None).transform(pixels[:1])
     assert_array_equal(np.random.get_state()[1], np_before)
     assert torch.equal(torch.get_rng_state(), torch_before)
 
@@ -380,7 +380,7 @@ def test_parameters_are_kept_as_given_and_switch_the_network(pixels):
     extractor = small()
     assert clone(extractor).get_params() == extractor.get_params()
     assert extractor.transform(pixels[:1]).shape == (1, 1280)
-    extractor.set_params(model="resnet18", weights=None)
+    extractor.set_params(model="resnet18", weights="random")
     assert extractor.transform(pixels[:1]).shape == (1, 512)
     assert extractor.get_feature_names_out()[511] == "resnet18_neck_511"
 
@@ -396,7 +396,7 @@ def test_parameters_are_kept_as_given_and_switch_the_network(pixels):
 )
 def test_feature_names(model, layer, pooling, first):
     extractor = PretrainedFeatureExtractor(
-        model, weights=None if "resnet" in model else "default", layer=layer
+        model, weights="random" if "resnet" in model else "default", layer=layer
     ).set_params(pooling=pooling)
     names = extractor.get_feature_names_out()
     assert names[0] == first
@@ -427,7 +427,7 @@ def test_columns_seen_in_fit(paths):
         extractor.transform(frame.rename(columns={"photo": "picture"}))
     extractor.fit(paths)
     assert not hasattr(extractor, "feature_names_in_")
-    flat = PretrainedFeatureExtractor(image_shape=(4, 4), image_size=32)
+    flat = PretrainedFeatureExtractor(flat_image_shape=(4, 4), image_size=32)
     assert flat.fit(np.zeros((2, 16))).n_features_in_ == 16
     with pytest.raises(ValueError, match="16"):
         flat.transform(np.zeros((2, 15)))
@@ -438,7 +438,7 @@ def test_names_are_not_missed_where_nothing_was_fitted(paths, pixels, tmp_path, 
     X = frame({"photo": paths})
     assert_array_equal(small().transform(X), small().fit(X).transform(X))
     small().extract_to(X, tmp_path / "features.npy")
-    flat = small(image_shape=(40, 48, 3))
+    flat = small(flat_image_shape=(40, 48, 3))
     rows = pd.DataFrame(pixels.reshape(N, -1)).rename(columns="pixel{}".format)
     assert_array_equal(flat.transform(rows), flat.fit(rows).transform(rows))
     two = frame({"photo": paths, "other": paths})
@@ -447,7 +447,7 @@ def test_names_are_not_missed_where_nothing_was_fitted(paths, pixels, tmp_path, 
 
 
 def test_flat_rows_are_the_images_they_hold(pixels):
-    flat = small(image_shape=(40, 48, 3)).fit_transform(pixels.reshape(N, -1))
+    flat = small(flat_image_shape=(40, 48, 3)).fit_transform(pixels.reshape(N, -1))
     assert_array_equal(flat, small().transform(pixels))
 
 

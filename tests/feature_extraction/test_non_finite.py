@@ -200,7 +200,7 @@ def _all_rows(function):
     return {"n_samples": N} if function is check_can_learn else {}
 
 
-@pytest.mark.parametrize("views", ["none", "flip"])
+@pytest.mark.parametrize("views", [None, "flip"])
 def test_no_label_and_no_score(pixels, on_error, views):
     classifier = fine_tune(on_error=on_error, test_time_augmentation=views)
     classifier.fit(pixels[GOOD], LABELS[GOOD])
@@ -257,7 +257,7 @@ class Exploding(SmallNet):
 
 
 def test_a_validation_set_without_numbers_ends_the_training(pixels):
-    classifier = fine_tune(net=Exploding(), max_epochs=3, averaging=0.0)
+    classifier = fine_tune(net=Exploding(), max_epochs=3, ema_decay=0.0)
     with pytest.raises(TrainingDivergedError, match="validation set"):
         classifier.fit(pixels, LABELS, X_val=pixels, y_val=LABELS)
     # What was sound before is kept.

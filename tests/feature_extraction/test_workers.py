@@ -265,8 +265,8 @@ def test_errors_that_cannot_travel_say_the_same():
 
 NECKS = [
     {"model": "efficientnet_lite0"},
-    {"model": "resnet18", "weights": None},
-    {"model": "timm/resnet18", "weights": None, "layer": [1, "neck"]},
+    {"model": "resnet18", "weights": "random"},
+    {"model": "timm/resnet18", "weights": "random", "layer": [1, "neck"]},
     {"model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), "layer": "0"},
 ]
 

@@ -135,7 +135,7 @@ def equal_weights(a, b):
 )
 @pytest.mark.filterwarnings("ignore:A column-vector y was passed")
 def test_labels_come_back_as_they_were(pixels, labels):
-    classifier = small(unfreeze="none").fit(pixels, labels)
+    classifier = small(unfreeze=None).fit(pixels, labels)
     known = np.unique(np.asarray(labels))
     assert_array_equal(classifier.classes_, known)
     predicted = classifier.predict(pixels)
@@ -216,7 +216,7 @@ def test_a_loss_without_probabilities_offers_none(pixels, several):
 
 
 def test_logarithms_of_probabilities_that_are_rounded_to_0(pixels):
-    classifier = small(unfreeze="none").fit(pixels, LABELS)
+    classifier = small(unfreeze=None).fit(pixels, LABELS)
     expected = np.log(classifier.predict_proba(pixels))
     assert_allclose(classifier.predict_log_proba(pixels), expected, rtol=1e-9)
     with torch.no_grad():
@@ -230,7 +230,7 @@ def test_logarithms_of_probabilities_that_are_rounded_to_0(pixels):
 
 def test_in_a_pipeline_and_a_grid_search(paths):
     pipe = Pipeline([("same", FunctionTransformer()), ("tune", small())])
-    grid = {"tune__unfreeze": ["none", 1], "tune__learning_rate": [1e-3, 1e-2]}
+    grid = {"tune__unfreeze": [None, 1], "tune__learning_rate": [1e-3, 1e-2]}
     search = GridSearchCV(pipe, grid, cv=2, error_score="raise")
     search.fit(np.array(paths, dtype=object), LABELS)
     assert search.best_score_ > 0.9
@@ -260,7 +260,7 @@ def test_cross_val_predict(pixels):
 )
 def test_inside_meta_estimators(pixels, wrap):
     flat = pixels.reshape(N, -1)  # AdaBoost takes tables only
-    wrapped = wrap(small(image_shape=pixels.shape[1:], max_epochs=1))
+    wrapped = wrap(small(flat_image_shape=pixels.shape[1:], max_epochs=1))
     assert wrapped.fit(flat, LABELS).score(flat, LABELS) > 0.9
     assert_allclose(wrapped.predict_proba(flat).sum(axis=1), 1)
 
@@ -296,7 +296,7 @@ def test_all_kinds_of_images_give_equal_predictions(paths, pixels):
     expected = small(**brief).fit(paths, LABELS).predict_proba(paths)
     for name, X in kinds.items():
         shape = pixels.shape[1:] if name == "flat" else None
-        one = small(image_shape=shape, cache=None, **brief).fit(X, LABELS)
+        one = small(flat_image_shape=shape, cache=None, **brief).fit(X, LABELS)
         assert_array_equal(one.predict_proba(X), expected, name)
 
 
@@ -313,7 +313,7 @@ def test_rows_of_no_weight_are_as_if_they_were_not_there(pixels, parameters):
     assert equal_weights(one, other)
 
 
-@pytest.mark.parametrize("parameters", [{"max_epochs": 5}, {"unfreeze": "none"}])
+@pytest.mark.parametrize("parameters", [{"max_epochs": 5}, {"unfreeze": None}])
 def test_heavy_rows_are_fitted_better(pixels, parameters):
     y = np.random.default_rng(1).permutation(LABELS)
     chosen = np.arange(N) < 8
@@ -366,7 +366,7 @@ def test_a_class_whose_rows_have_no_weight(pixels):
     [
         {},
         {"dropout": 0.3, "hidden_layer_sizes": (5,), "mixup": 0.2},
-        {"augment": "trivial", "optimizer": "sgd", "averaging": 0.0},
+        {"augment": "trivial", "optimizer": "sgd", "ema_decay": 0.0},
     ],
 )
 def test_one_seed_gives_one_result_and_another_another(pixels, parameters):
@@ -413,7 +413,7 @@ def test_clone_and_set_params(fitted, pixels):
     assert again.fit(pixels, LABELS).get_params().keys() == fitted.get_params().keys()
     assert equal_weights(again, fitted)
     again.set_params(model="efficientnet_lite0", preprocessing=None, image_size=32)
-    again.set_params(unfreeze="none").fit(pixels, LABELS)
+    again.set_params(unfreeze=None).fit(pixels, LABELS)
     assert again.transform(pixels).shape == (N, 1280)
 
 
@@ -446,7 +446,7 @@ def test_every_fit_sets_every_attribute_anew(pixels):
     assert vars(classifier).keys() >= FITTED
     assert classifier.best_epoch_ in (1, 2)
     assert 0 <= classifier.best_validation_score_ <= 1
-    classifier.set_params(early_stopping=False, unfreeze="none").fit(pixels, LABELS)
+    classifier.set_params(early_stopping=False, unfreeze=None).fit(pixels, LABELS)
     assert vars(classifier).keys() >= FITTED
     assert classifier.body_ is None
     assert classifier.best_epoch_ is classifier.best_validation_score_ is None
@@ -503,7 +503,7 @@ def test_the_best_epoch_is_counted_as_the_history_does(pixels):
     assert n_first < classifier.best_epoch_ <= classifier.n_epochs_
     assert best["validation_score"] == classifier.best_validation_score_
     kept = classifier.best_epoch_, classifier.best_validation_score_
-    classifier.set_params(unfreeze="none").fit(pixels, LABELS)
+    classifier.set_params(unfreeze=None).fit(pixels, LABELS)
     assert (classifier.best_epoch_, classifier.best_validation_score_) == kept
     classifier.set_params(unfreeze="all", early_stopping=False).fit(pixels, LABELS)
     assert classifier.best_epoch_ is classifier.best_validation_score_ is None
@@ -553,7 +553,7 @@ def test_unfitted(pixels):
         ("model", 3),
         ("weights", 3),
         ("image_size", 0),
-        ("image_shape", 3),
+        ("flat_image_shape", 3),
         ("preprocessing", 3),
         ("hidden_layer_sizes", 3),
         ("hidden_layer_sizes", (0,)),
@@ -573,7 +573,7 @@ def test_unfitted(pixels):
         ("schedule", "up"),
         ("warmup", 1.0),
         ("max_grad_norm", 0.0),
-        ("averaging", 1.0),
+        ("ema_decay", 1.0),
         ("loss", "squared_error"),
         ("label_smoothing", 1.0),
         ("class_weight", "even"),
@@ -604,7 +604,7 @@ def test_wrong_parameters_are_named(pixels, name, value):
 
 
 def test_warm_start_goes_on_from_the_last_weights(pixels):
-    settings = {"schedule": "constant", "learning_rate": 1e-3, "averaging": 0.0}
+    settings = {"schedule": "constant", "learning_rate": 1e-3, "ema_decay": 0.0}
     once = small(**settings).fit(pixels, LABELS)
     before = once.history_["train_loss"].iloc[-1]
     weights = [tensor.clone() for tensor in weights_of(once)]
@@ -673,7 +673,7 @@ def test_early_stopping_restores_the_best_weights(pixels):
     noise = np.random.default_rng(5).permutation(LABELS)
     classifier = small(
         early_stopping=True, validation_fraction=0.3, n_iter_no_change=2,
-        max_epochs=30, learning_rate=0.03, averaging=0.0,
+        max_epochs=30, learning_rate=0.03, ema_decay=0.0,
     )  # fmt: skip
     classifier.fit(pixels, noise)
     history = classifier.history_[classifier.history_["phase"] == "body"]
@@ -726,7 +726,7 @@ def test_a_body_left_as_it_came_shares_the_extractor_s_rows(pixels, tmp_path):
     extractor = PretrainedFeatureExtractor(CountingNet(log), **parameters)
     expected = extractor.transform(pixels)
     assert rows_counted(log) == N
-    classifier = small(model=CountingNet(log), unfreeze="none", **parameters)
+    classifier = small(model=CountingNet(log), unfreeze=None, **parameters)
     classifier.fit(pixels, LABELS)
     assert classifier.body_ is None
     assert_array_equal(classifier.transform(pixels), expected)
@@ -738,7 +738,7 @@ def test_a_body_left_as_it_came_shares_the_extractor_s_rows(pixels, tmp_path):
 def test_a_search_computes_frozen_features_once(pixels, tmp_path):
     log = tmp_path / "log"
     classifier = small(model=CountingNet(log), cache=tmp_path / "cache")
-    classifier.set_params(unfreeze="none")
+    classifier.set_params(unfreeze=None)
     grid = {"head_init": ["logistic", "random"], "class_weight": [None, "balanced"]}
     search = GridSearchCV(classifier, grid, cv=3, n_jobs=2, error_score="raise")
     search.fit(pixels, LABELS)
@@ -831,7 +831,7 @@ def test_test_time_augmentation_is_the_mean_over_views(fitted, pixels):
         try:
             found = fitted.decision_function(pixels)
         finally:
-            fitted.set_params(test_time_augmentation="none")
+            fitted.set_params(test_time_augmentation=None)
         assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -841,7 +841,7 @@ def test_augmentations(pixels):
     transform = v2.Compose([v2.RandomHorizontalFlip(), v2.ColorJitter(0.2)])
     fits = [
         small(augment=augment).fit(pixels, LABELS)
-        for augment in ("none", "flip_crop", "trivial", transform)
+        for augment in (None, "flip_crop", "trivial", transform)
     ]
     for i, one in enumerate(fits):
         assert one.score(pixels, LABELS) > 0.9

@@ -62,9 +62,9 @@ class TinyNet(nn.Module):
 
 PARAMETERS = {
     "model": TinyNet(),
-    "image_shape": (1, 1),
+    "flat_image_shape": (1, 1),
     "preprocessing": GEOMETRY,
-    "augment": "none",  # a table's columns have an order
+    "augment": None,  # a table's columns have an order
     "max_epochs": 2,
     "learning_rate": 1e-3,
     "cache": None,

@@ -113,7 +113,7 @@ def test_broken_images_are_left_out_of_the_fit(broken, paths):
     assert equal_weights(classifier, small().fit(good, LABELS[GOOD]))
 
 
-@pytest.mark.parametrize("views", ["none", "flip"])
+@pytest.mark.parametrize("views", [None, "flip"])
 def test_broken_images_have_rows_of_nan(broken, paths, views):
     classifier = small(on_error="nan", test_time_augmentation=views)
     classifier.fit(paths, LABELS)
@@ -198,11 +198,11 @@ def test_nothing_but_broken_images(tmp_path):
 # Bad numbers
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.99])
-def test_a_loss_that_is_no_number_leaves_the_last_good_weights(pixels, averaging):
+@pytest.mark.parametrize("ema_decay", [0.0, 0.99])
+def test_a_loss_that_is_no_number_leaves_the_last_good_weights(pixels, ema_decay):
     classifier = small(
         optimizer="sgd", learning_rate=1e8, schedule="constant", max_grad_norm=None,
-        max_epochs=50, averaging=averaging,
+        max_epochs=50, ema_decay=ema_decay,
     )  # fmt: skip
     with pytest.raises(TrainingDivergedError, match="'learning_rate' .*1e"):
         classifier.fit(pixels, LABELS)
@@ -275,7 +275,7 @@ def test_a_body_below_float32_is_not_tuned(pixels, dtype):
     tuned = small(model=SmallNet().to(dtype))
     with pytest.raises(ValueError, match=r"^The 'model' .* model\.float\(\)"):
         tuned.fit(pixels, LABELS)
-    assert hasattr(tuned.set_params(unfreeze="none").fit(pixels, LABELS), "head_")
+    assert hasattr(tuned.set_params(unfreeze=None).fit(pixels, LABELS), "head_")
 
 
 class OnePixelNorm(SmallNet):

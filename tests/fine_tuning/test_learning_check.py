@@ -77,13 +77,13 @@ def test_a_sound_set_up_can(pixels):
 
 def test_whatever_hinders_learning_by_heart_is_switched_off(pixels, tmp_path):
     hindered = small(
-        augment="trivial", averaging=0.999, checkpoint=tmp_path / "run",
+        augment="trivial", ema_decay=0.999, checkpoint=tmp_path / "run",
         class_weight={label: 0.0 for label in LABELS}, dropout=0.9, early_stopping=True,
         head_init="logistic", label_smoothing=0.9, mixup=5.0, schedule="one_cycle",
         test_time_augmentation="flip_crop", warmup=0.9, weight_decay=100.0,
     )  # fmt: skip
     plain = small(
-        augment="none", averaging=0.0, label_smoothing=0.0, schedule="constant",
+        augment=None, ema_decay=0.0, label_smoothing=0.0, schedule="constant",
         weight_decay=0.0,
     )  # fmt: skip
     found = check_can_learn(hindered, pixels, LABELS)
@@ -111,12 +111,12 @@ def test_regression(pixels, n_targets):
 
 
 def test_the_head_alone(pixels):
-    check = check_can_learn(small(unfreeze="none"), pixels, LABELS, max_epochs=200)
+    check = check_can_learn(small(unfreeze=None), pixels, LABELS, max_epochs=200)
     assert check.can_learn
     assert check.n_epochs == 200
-    check = check_can_learn(small(unfreeze="none"), pixels, LABELS, max_epochs=2)
+    check = check_can_learn(small(unfreeze=None), pixels, LABELS, max_epochs=2)
     assert not check.can_learn
-    assert "Only the head learns (unfreeze='none')" in check.message
+    assert "Only the head learns (unfreeze=None)" in check.message
 
 
 @pytest.mark.parametrize("random_state", [None, "instance"])

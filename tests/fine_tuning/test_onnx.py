@@ -98,7 +98,7 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
+@pytest.mark.parametrize("unfreeze", [None, "all"])
 @pytest.mark.parametrize("kind", TARGETS)
 def test_a_classifier(kind, unfreeze, pixels, tmp_path):
     fitted = estimator(unfreeze=unfreeze).fit(pixels, TARGETS[kind])
@@ -114,14 +114,14 @@ def test_a_classifier(kind, unfreeze, pixels, tmp_path):
 
 @pytest.mark.parametrize("kind", TARGETS)
 def test_a_classifier_without_probabilities(kind, pixels, tmp_path):
-    fitted = estimator(unfreeze="none", loss="hinge").fit(pixels, TARGETS[kind])
+    fitted = estimator(unfreeze=None, loss="hinge").fit(pixels, TARGETS[kind])
     path = tmp_path / "c.onnx"
     session = assert_same_elsewhere(fitted, fitted.decision_function, pixels, path)
     assert session.get_outputs()[0].name == "decision_function"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
+@pytest.mark.parametrize("unfreeze", [None, "all"])
 @pytest.mark.parametrize("n_targets", [0, 2])
 def test_a_regressor(n_targets, unfreeze, pixels, tmp_path):
     # Years and the like: float32 would not have the digits.
@@ -145,7 +145,7 @@ def test_a_network_whose_output_is_the_neck(pixels, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
+@pytest.mark.parametrize("unfreeze", [None, "all"])
 @pytest.mark.parametrize(
     ("model", "weights"),
     [
@@ -182,7 +182,7 @@ def test_what_a_graph_cannot_do_is_refused(pixels, tmp_path):
     fitted = estimator(model=ChoosingNet()).fit(pixels, TARGETS["binary"])
     with pytest.raises(ValueError, match="ChoosingNet cannot be exported to ONNX: "):
         fitted.to_onnx(tmp_path / "c.onnx")
-    fitted = estimator(test_time_augmentation="flip", unfreeze="none")
+    fitted = estimator(test_time_augmentation="flip", unfreeze=None)
     fitted.fit(pixels, TARGETS["binary"])
     with pytest.raises(ValueError, match="'test_time_augmentation'.*Got 'flip'"):
         fitted.to_onnx(tmp_path / "c.onnx")
@@ -193,7 +193,7 @@ def test_what_a_graph_cannot_do_is_refused(pixels, tmp_path):
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_without_the_extra(package, pixels, tmp_path, monkeypatch):
-    fitted = estimator(unfreeze="none").fit(pixels, TARGETS["binary"])
+    fitted = estimator(unfreeze=None).fit(pixels, TARGETS["binary"])
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"{package}.*skdeepfeat\[onnx\]"):
         fitted.to_onnx(tmp_path / "c.onnx")

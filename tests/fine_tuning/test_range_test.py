@@ -153,7 +153,7 @@ def test_writes_and_reads_no_checkpoint(pixels, tmp_path):
 # What it does
 
 PLAIN = {
-    "augment": "none",
+    "augment": None,
     "label_smoothing": 0.0,
     "weight_decay": 0.0,
     "max_grad_norm": None,
@@ -172,7 +172,7 @@ def test_steps_are_those_of_a_loop_by_hand(pixels):
         min_learning_rate=1e-3, max_learning_rate=0.3, n_steps=15,
     )  # fmt: skip
 
-    start = small(model=net, unfreeze="none", **PLAIN).fit(pixels, LABELS, weight)
+    start = small(model=net, unfreeze=None, **PLAIN).fit(pixels, LABELS, weight)
     net, head = copy.deepcopy(net), copy.deepcopy(start.head_)
     preprocessing = est._resolve_neck().preprocessing
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
@@ -291,7 +291,7 @@ def test_regressor_and_broken_images(pixels):
     assert not hasattr(est, "n_features_in_")
 
 
-@pytest.mark.parametrize("unfreeze", ["none", 0])
+@pytest.mark.parametrize("unfreeze", [None, 0])
 def test_refuses_an_estimator_that_trains_no_body(pixels, unfreeze):
     with pytest.raises(ValueError, match=f"'unfreeze' .* Got {unfreeze!r} instead"):
         learning_rate_range_test(small(unfreeze=unfreeze), pixels, LABELS)

@@ -56,7 +56,7 @@ def equal_weights(a, b):
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
+@pytest.mark.parametrize("unfreeze", [None, "all"])
 def test_one_target_of_any_scale(pixels, brightness, loss, unfreeze):
     y = brightness[:, 0]
     plain = small(loss=loss, unfreeze=unfreeze).fit(pixels, y)
@@ -122,11 +122,11 @@ def test_heavy_rows_are_fitted_better(pixels):
 
 def test_in_scikit_learn_s_hands(pixels, brightness):
     y = brightness[:, 0]
-    search = GridSearchCV(small(), {"unfreeze": ["none", "all"]}, cv=2)
+    search = GridSearchCV(small(), {"unfreeze": [None, "all"]}, cv=2)
     assert search.fit(pixels, y).best_score_ > 0.8
     assert cross_val_score(small(), pixels, brightness, cv=2).min() > 0.6
     flat = pixels.reshape(N, -1)
-    table = small(image_shape=(SIZE, SIZE, 3), max_epochs=1)
+    table = small(flat_image_shape=(SIZE, SIZE, 3), max_epochs=1)
     for ensemble in (
         VotingRegressor([("a", table), ("b", table)]),
         AdaBoostRegressor(table, n_estimators=2, random_state=0),
@@ -137,7 +137,7 @@ def test_in_scikit_learn_s_hands(pixels, brightness):
 def test_early_stopping_and_the_best_weights(pixels, brightness):
     regressor = small(
         early_stopping=True, n_iter_no_change=2, max_epochs=40, learning_rate=0.1,
-        schedule="constant", averaging=0.0,
+        schedule="constant", ema_decay=0.0,
     )  # fmt: skip
     y = brightness[:, 0]
     regressor.fit(pixels[10:], y[10:], X_val=pixels[:10], y_val=y[:10])

@@ -126,7 +126,7 @@ def test_a_classifier_comes_back_with_labels_of_any_type(kind, pixels, tmp_path)
     same_history(again, fitted)
 
 
-@pytest.mark.parametrize(("unfreeze", "hidden"), [("none", (5, 3)), ("all", ())])
+@pytest.mark.parametrize(("unfreeze", "hidden"), [(None, (5, 3)), ("all", ())])
 def test_every_attribute_and_parameter_comes_back(unfreeze, hidden, pixels, tmp_path):
     frame = pd.DataFrame({"picture": list(pixels)})
     fitted = embedded(
@@ -163,7 +163,7 @@ def test_every_attribute_and_parameter_comes_back(unfreeze, hidden, pixels, tmp_
     assert again.best_validation_score_ == fitted.best_validation_score_
     assert again.feature_names_in_.tolist() == ["picture"]
     same_history(again, fitted)
-    assert (again.body_ is None) == (unfreeze == "none")
+    assert (again.body_ is None) == (unfreeze is None)
     if unfreeze == "all":
         strides = [
             [one.stride() for one in estimator.body_.parameters()]
@@ -173,7 +173,7 @@ def test_every_attribute_and_parameter_comes_back(unfreeze, hidden, pixels, tmp_
     assert clone(again).get_params() == again.get_params()
     assert not hasattr(clone(again), "head_")
     # The network itself is 17 MB.
-    assert path.stat().st_size < (200_000 if unfreeze == "none" else 25_000_000)
+    assert path.stat().st_size < (200_000 if unfreeze is None else 25_000_000)
 
 
 @pytest.mark.parametrize("n_targets", [None, 1, 3])
@@ -200,7 +200,7 @@ def test_several_labels_an_image(pixels, tmp_path):
     assert again.multilabel_ is True
 
 
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
+@pytest.mark.parametrize("unfreeze", [None, "all"])
 def test_a_network_of_the_users_gets_its_weights_back(unfreeze, pixels, tmp_path):
     network = TinyNet(seed=1).to(memory_format=torch.channels_last)
     fitted = tiny(model=network, unfreeze=unfreeze).fit(pixels, np.arange(N) % 2)
@@ -218,7 +218,7 @@ def test_a_network_of_the_users_gets_its_weights_back(unfreeze, pixels, tmp_path
 
 
 def test_loading_reads_no_pretrained_weights(pixels, tmp_path, monkeypatch):
-    fitted = embedded(model="resnet18", weights=None, unfreeze=1)
+    fitted = embedded(model="resnet18", weights="random", unfreeze=1)
     fitted.fit(pixels, np.arange(N) % 2)
     expected = fitted.predict_proba(pixels)
     # As it would be with weights that this machine has not: they are not asked for.
@@ -266,7 +266,7 @@ def test_tuned_weights_need_no_weights_file_any_more(pixels, tmp_path, weights_f
 
 
 def test_a_body_as_it_came_needs_its_weights_file(pixels, tmp_path, weights_file):
-    fitted = embedded(model="squeezenet1_1", weights=weights_file, unfreeze="none")
+    fitted = embedded(model="squeezenet1_1", weights=weights_file, unfreeze=None)
     fitted.fit(pixels, np.arange(N) % 2).save(tmp_path / "c.safetensors")
     moved = weights_file.rename(tmp_path / "moved.safetensors")
     for one in (fitted, FineTuneClassifier.load(tmp_path / "c.safetensors")):
@@ -301,7 +301,7 @@ def shout(images):
     ],
 )
 def test_code_and_handles_are_refused_by_name(name, value, pixels, tmp_path):
-    fitted = tiny(unfreeze="none").fit(pixels, np.arange(N) % 2)
+    fitted = tiny(unfreeze=None).fit(pixels, np.arange(N) % 2)
     fitted.set_params(**{name: value})
     with pytest.raises(ValueError, match=f"'{name}' parameter .*Got an object of type"):
         fitted.save(tmp_path / "c.safetensors")
@@ -309,7 +309,7 @@ def test_code_and_handles_are_refused_by_name(name, value, pixels, tmp_path):
 
 
 def test_what_load_would_refuse_is_not_saved(pixels, tmp_path):
-    fitted = tiny(unfreeze="none").fit(pixels, np.arange(N) % 2)
+    fitted = tiny(unfreeze=None).fit(pixels, np.arange(N) % 2)
     fitted.optimizer = "unknown"
     with pytest.raises(ValueError, match="^The 'optimizer' parameter"):
         fitted.save(tmp_path / "c.safetensors")
@@ -524,7 +524,7 @@ def load_offline(path):
 
 
 def test_loading_opens_no_connection(pixels, tmp_path):
-    fitted = embedded(unfreeze="none").fit(pixels, np.arange(N) % 2)
+    fitted = embedded(unfreeze=None).fit(pixels, np.arange(N) % 2)
     path, forged = tmp_path / "c.safetensors", tmp_path / "forged.safetensors"
     fitted.save(path)
     forged.write_bytes(rewritten(path, network_of("hf-hub:mallory/net")))
@@ -563,7 +563,7 @@ def test_a_network_of_the_hub_is_loaded_without_it(pixels, tmp_path, monkeypatch
 
 
 def test_a_small_file_does_not_make_a_large_network(pixels, tmp_path, monkeypatch):
-    fitted = embedded(model="squeezenet1_1", weights=None, unfreeze=1)
+    fitted = embedded(model="squeezenet1_1", weights="random", unfreeze=1)
     fitted.fit(pixels, np.arange(N) % 2).save(tmp_path / "c")
     (tmp_path / "c").write_bytes(
         rewritten(tmp_path / "c", network_of("timm/vit_7b_patch16_dinov3"))
@@ -593,7 +593,7 @@ def test_a_file_of_another_estimator_or_network(saved, pixels, tmp_path):
         FineTuneClassifier.load(saved, model=TinyNet(width=7))
     with pytest.raises(ValueError, match="tensors are not those of this Linear"):
         FineTuneClassifier.load(saved, model=nn.Linear(2, 2))
-    named = embedded(unfreeze="none").fit(pixels, np.arange(N) % 2)
+    named = embedded(unfreeze=None).fit(pixels, np.arange(N) % 2)
     named.save(tmp_path / "named")
     with pytest.raises(ValueError, match="'model' .* must be None.*Got TinyNet"):
         FineTuneClassifier.load(tmp_path / "named", model=TinyNet())
@@ -689,7 +689,7 @@ def round_trips(estimator, tmp_path, with_skops):
         yield "skops", skops.io.loads(data, trusted=trusted)
 
 
-@pytest.mark.parametrize("unfreeze", ["none", "all"])
+@pytest.mark.parametrize("unfreeze", [None, "all"])
 def test_round_trips_lose_nothing(unfreeze, pixels, tmp_path):
     names = np.array(["dark", "light"], object)
     fitted = embedded(unfreeze=unfreeze).fit(pixels, names[np.arange(N) % 2])
@@ -700,13 +700,13 @@ def test_round_trips_lose_nothing(unfreeze, pixels, tmp_path):
         assert_array_equal(again.predict(pixels), fitted.predict(pixels), name)
         assert vars(again).keys() == vars(fitted).keys(), name
         same_history(again, fitted)
-    if unfreeze == "none":
+    if unfreeze is None:
         assert len(pickle.dumps(fitted)) < 30_000
 
 
 def test_the_regressor_takes_the_same_ways(pixels, tmp_path):
     targets = pixels.mean((1, 2)) * [1, 10, 100]
-    fitted = embedded(FineTuneRegressor, unfreeze="none").fit(pixels, targets)
+    fitted = embedded(FineTuneRegressor, unfreeze=None).fit(pixels, targets)
     for name, again in round_trips(fitted, tmp_path, with_skops=True):
         assert_array_equal(again.predict(pixels), fitted.predict(pixels), name)
 
@@ -734,7 +734,7 @@ def test_a_loaded_estimator_trains_on(pixels, tmp_path):
 
 
 def test_a_damaged_pickle_says_so(pixels):
-    content = pickle.dumps(tiny(unfreeze="none").fit(pixels, np.arange(N) % 2))
+    content = pickle.dumps(tiny(unfreeze=None).fit(pixels, np.arange(N) % 2))
     place = content.rindex(b"head.0.weight")
     damaged = content[:place] + b"head.1.weight" + content[place + 13 :]
     with pytest.raises(ValueError, match="pickled FineTuneClassifier cannot be loaded"):

@@ -249,7 +249,7 @@ def test_flat_rows(shape):
         torch.from_numpy(flat),
         (flat / 255).astype(object),
     ):
-        source = make_image_source(X, image_shape=shape)
+        source = make_image_source(X, flat_image_shape=shape)
         assert source.digests() == expected.digests()
         np.testing.assert_array_equal(source.pixels(5), expected.pixels(5))
 
@@ -257,13 +257,13 @@ def test_flat_rows(shape):
 def test_flat_rows_of_one_pixel():
     X = np.array([[0.0], [1.0], [0.5]])
     for rows in (X, pd.DataFrame(X), X.tolist()):
-        source = make_image_source(rows, image_shape=(1, 1))
+        source = make_image_source(rows, flat_image_shape=(1, 1))
         assert [source.pixels(i).item() for i in range(3)] == [0, 255, 128]
 
 
 def test_image_shape_is_ignored_where_images_have_their_own(paths, rgb):
     for X in (paths, [rgb], rgb[None], pd.DataFrame({"path": paths})):
-        source = make_image_source(X, image_shape=(8, 8))
+        source = make_image_source(X, flat_image_shape=(8, 8))
         assert source.digests() == make_image_source(X).digests()
 
 
@@ -393,7 +393,7 @@ def ones(*shape, dtype=np.uint8):
 
 VALUE_ERRORS = {
     "one RGB image": (lambda: ones(8, 9, 3), r"X\[np.newaxis\]"),
-    "one gray image": (lambda: ones(8, 9), r"image_shape=.*X\[np.newaxis\]"),
+    "one gray image": (lambda: ones(8, 9), r"flat_image_shape=.*X\[np.newaxis\]"),
     "one row": (lambda: ones(8), "holds no images"),
     "a number": (lambda: np.array(3.0), "holds no images"),
     "channels first": (lambda: ones(5, 3, 8, 9), r"X.transpose\(0, 2, 3, 1\)"),
@@ -406,7 +406,7 @@ VALUE_ERRORS = {
     ),
     "tensor, seven channels": (lambda: torch.ones(5, 7, 8, 9), "1, 3 or 4 channels"),
     "tensor, one RGB image": (lambda: torch.ones(8, 9, 3), r"X.permute\(2, 0, 1\)"),
-    "tensor, 2-D": (lambda: torch.ones(8, 9), "image_shape"),
+    "tensor, 2-D": (lambda: torch.ones(8, 9), "flat_image_shape"),
     "tensor, 1-D": (lambda: torch.ones(8), "reshape"),
     "tensor, no pixels": (lambda: torch.ones(2, 3, 0, 4), "no pixels"),
     "int64": (lambda: ones(2, 8, 9, 3, dtype=int), r"X.astype\(np.uint8\).*1 to 1"),
@@ -453,21 +453,23 @@ def test_one_bad_value_anywhere_in_a_float_stack_is_found(block, monkeypatch):
 def test_wrong_number_of_columns():
     for X in (np.zeros((3, 63)), torch.zeros(3, 63), pd.DataFrame(np.zeros((3, 63)))):
         with pytest.raises(ValueError, match=r"8 \* 8 = 64 columns. Got 63"):
-            make_image_source(X, image_shape=(8, 8))
+            make_image_source(X, flat_image_shape=(8, 8))
 
 
 def test_columns_that_are_not_numbers():
     X = pd.DataFrame({"a": [0.5, 0.5], "b": ["x", "y"]})
     with pytest.raises(TypeError, match="numbers only"):
-        make_image_source(X, image_shape=(1, 2))
+        make_image_source(X, flat_image_shape=(1, 2))
 
 
 @pytest.mark.parametrize(
-    "image_shape", [8, "88", (8,), (8, 8, 3, 1), (8.0, 8), (0, 8), (8, 8, 5)], ids=repr
+    "flat_image_shape",
+    [8, "88", (8,), (8, 8, 3, 1), (8.0, 8), (0, 8), (8, 8, 5)],
+    ids=repr,
 )
-def test_image_shape_is_checked(image_shape):
-    with pytest.raises(ValueError, match="The 'image_shape' parameter"):
-        make_image_source(np.zeros((2, 64)), image_shape=image_shape)
+def test_image_shape_is_checked(flat_image_shape):
+    with pytest.raises(ValueError, match="The 'flat_image_shape' parameter"):
+        make_image_source(np.zeros((2, 64)), flat_image_shape=flat_image_shape)
 
 
 @pytest.mark.parametrize("max_pixels", [0, -1, 1.5, "many", True])

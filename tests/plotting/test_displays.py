@@ -149,7 +149,7 @@ def test_scores_have_an_axis_of_their_own(pixels, kind):
 
 
 def test_a_frozen_body(pixels):
-    est = small(unfreeze="none").fit(pixels, LABELS)
+    est = small(unfreeze=None).fit(pixels, LABELS)
     display = FineTuneHistoryDisplay.from_estimator(est, show_learning_rate=True)
     # The solution of phase one has no learning rate.
     assert labels_of(display) == ["Training loss"]
@@ -165,6 +165,6 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, pixels):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install 'skdeepfeat\[plot\]'"):
         LearningRateDisplay.from_result(result([2, 1, 4]))
-    est = small(unfreeze="none").fit(pixels, LABELS)
+    est = small(unfreeze=None).fit(pixels, LABELS)
     with pytest.raises(ImportError, match=r"pip install 'skdeepfeat\[plot\]'"):
         FineTuneHistoryDisplay.from_estimator(est)

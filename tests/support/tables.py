@@ -16,7 +16,7 @@ def tables_are_images(monkeypatch):
     that they do before and afterwards, are the real ones.
     """
 
-    def source(X, image_shape, *args, **kwargs):
+    def source(X, flat_image_shape, *args, **kwargs):
         X = expit(np.asarray(X, np.float64))
         return make_image_source(X, (1, X.shape[1]), *args, **kwargs)
 

@@ -87,7 +87,7 @@ def test_a_part_may_be_empty(pixels, kind):
 
 def test_none_is_the_centre(pixels):
     wanted = pixels[:, 2:8, 2:7]  # margins of 3 rows and 3 columns, rounded to even
-    np.testing.assert_array_equal(augmented("none", pixels), wanted)
+    np.testing.assert_array_equal(augmented(None, pixels), wanted)
 
 
 def test_centre_is_torchvisions(pixels):
@@ -133,7 +133,7 @@ def test_memory_mapped_pixels(pixels, tmp_path):
     np.save(tmp_path / "pixels.npy", pixels)
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     rows = np.array([3, 1])
-    for kind in ("none", "flip_crop"):
+    for kind in (None, "flip_crop"):
         np.testing.assert_array_equal(
             augmented(kind, mapped[rows]), augmented(kind, pixels[rows])
         )

@@ -21,7 +21,7 @@ def test_features_in_another_order_in_memory():
 
 
 def test_pixels_by_row(make_pixels):
-    data = make_pixels(n=7, augment="none")
+    data = make_pixels(n=7, augment=None)
     rows = np.array([5, 0])
     found = data.batch(rows, np.random.default_rng(0), np.arange(2), 2)
     assert len(data) == 7
@@ -38,7 +38,7 @@ def test_parts_of_a_batch_make_the_whole(make_pixels):
 
 
 def test_some_pixels_of_a_stack(make_pixels):
-    whole = make_pixels(n=7, augment="none")
+    whole = make_pixels(n=7, augment=None)
     kept = np.array([1, 4, 6])
     part = PixelData(
         whole.pixels, whole.targets[kept], whole.weights[kept], whole.augment, kept

@@ -9,7 +9,7 @@ from skdeepfeat.training import first_trained_stage
 
 @pytest.mark.parametrize(
     ("unfreeze", "first"),
-    [("all", 0), ("none", 5), (0, 5), (1, 4), (3, 2), (5, 0), (99, 0)],
+    [("all", 0), (None, 5), (0, 5), (1, 4), (3, 2), (5, 0), (99, 0)],
 )
 def test_at_all_times(unfreeze, first):
     assert {first_trained_stage(unfreeze, 5, epoch, 8) for epoch in range(8)} == {first}

@@ -30,7 +30,7 @@ def list_layers(model="efficientnet_lite0", *, weights="default", image_size=Non
     ----------
     model : str or Module, default="efficientnet_lite0"
         As in `PretrainedFeatureExtractor`.
-    weights : str, PathLike or None, default="default"
+    weights : str or PathLike, default="default"
         As in `PretrainedFeatureExtractor`; they decide the size of the image, and in
         a few networks the architecture.
     image_size : int, (int, int) or None, default=None

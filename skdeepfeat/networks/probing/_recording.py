@@ -40,7 +40,7 @@ class Recorder:
     ----------
     network : Module
     tokens : TokenLayout
-    image_shape : tuple of (int, int, int, int)
+    flat_image_shape : tuple of (int, int, int, int)
         Of the batch that is run.
     classifier : str or None
         A module that is the classifier though it is not linear.
@@ -54,12 +54,12 @@ class Recorder:
         Name, input and output of the linear layer (or `classifier`) that ran last.
     """
 
-    def __init__(self, network, tokens, image_shape, classifier):
+    def __init__(self, network, tokens, flat_image_shape, classifier):
         self.network = network
         self.tokens = tokens
         self.classifier = classifier
-        self.n_images = image_shape[0]
-        self.size = tuple(image_shape[2:])
+        self.n_images = flat_image_shape[0]
+        self.size = tuple(flat_image_shape[2:])
         self.flops = _FlopCounter()
         self.layers = {}
         self.linear = None

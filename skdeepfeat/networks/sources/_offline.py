@@ -28,5 +28,5 @@ def usable_offline() -> str:
     local = _torchvision.names_of_files(files)
     parts = [f"model={name!r}" for name in _embedded.installed_names()]
     parts += [f"model={name!r}, weights={weights!r}" for name, weights in local]
-    parts += ["weights=FILE (.safetensors, .pth)", "weights=None (random)"]
+    parts += ["weights=FILE (.safetensors, .pth)", "weights='random'"]
     return f"Usable here without a connection: {'; '.join(parts)}."

@@ -29,9 +29,9 @@ def read_weights(weights, random_state, needs_file=True):
 
     Parameters
     ----------
-    weights : str, PathLike, WeightsEnum or None
+    weights : str, PathLike or WeightsEnum
     random_state : int
-        The seed where `weights` is None.
+        The seed of ``weights="random"``.
     needs_file : bool, default=True
         Whether a file must be there already.
 
@@ -39,14 +39,14 @@ def read_weights(weights, random_state, needs_file=True):
     -------
     str, WeightsEnum, FileWeights or RandomWeights
     """
-    if weights is None:
+    if isinstance(weights, str) and weights == "random":
         if not isinstance(random_state, numbers.Integral) or isinstance(
             random_state, bool
         ):
             raise choice_error(
                 "random_state",
-                "an int with weights=None, because every process and every call has "
-                "to build the same network",
+                "an int with weights='random', because every process and every call "
+                "has to build the same network",
                 random_state,
                 error=TypeError,
             )
@@ -57,7 +57,7 @@ def read_weights(weights, random_state, needs_file=True):
         return _read_file(os.fspath(weights), needs_file)
     if isinstance(weights, str):
         return _read_file(weights, needs_file) if _is_path(weights) else weights
-    wanted = "'default', the name of weights, a file or None"
+    wanted = "'default', the name of weights, a file, or 'random' for random weights"
     raise choice_error("weights", wanted, weights, error=TypeError)
 
 
@@ -95,16 +95,17 @@ def read_image_size(image_size):
         return None
     is_pair = isinstance(image_size, (tuple, list, np.ndarray))
     pair = list(image_size) if is_pair else [image_size] * 2
-    wanted = "a number of pixels, (height, width) or None"
+    wanted = (
+        f"None, or the network's input size in pixels, from 1 to {MAX_SIDE}, as a number "
+        "or (height, width); 'flat_image_shape' is the shape of flattened images"
+    )
     if len(pair) != 2:
         raise choice_error("image_size", wanted, image_size)
     for side in pair:
         if not isinstance(side, numbers.Integral) or isinstance(side, bool):
             raise choice_error("image_size", wanted, image_size, error=TypeError)
         if not 1 <= side <= MAX_SIDE:
-            raise choice_error(
-                "image_size", f"{wanted}, from 1 to {MAX_SIDE}", image_size
-            )
+            raise choice_error("image_size", wanted, image_size)
     return int(pair[0]), int(pair[1])
 
 

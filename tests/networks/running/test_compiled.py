@@ -81,7 +81,7 @@ def test_what_is_kept_does_not_follow_a_network_that_is_trained_on(batch, preten
 def test_two_networks_are_kept_for_each_device(batch, pretend):
     compiler, pixels = pretend(), batch(2, 32)
     first, second, third = (
-        resolve_neck(model, weights=None, image_size=32)
+        resolve_neck(model, weights="random", image_size=32)
         for model in ("resnet18", "mobilenet_v3_small", "squeezenet1_1")
     )
 
@@ -106,7 +106,7 @@ def test_two_networks_are_kept_for_each_device(batch, pretend):
 )
 def test_a_failure_is_remembered_unless_it_may_pass(error, n_compiled, batch, pretend):
     compiler = pretend(error)
-    neck = resolve_neck("resnet18", weights=None, image_size=32)
+    neck = resolve_neck("resnet18", weights="random", image_size=32)
     for _ in range(2):
         with pytest.raises(ValueError, match="Pretending cannot run"):
             rows_of(neck, batch(2, 32), "compile")

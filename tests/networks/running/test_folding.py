@@ -141,7 +141,7 @@ def test_few_images_are_run_as_the_network_is(n_norms):
 
 @pytest.mark.parametrize(("n_images", "n_left"), [(63, 20), (64, 0)])
 def test_folding_goes_by_the_number_of_pixels(n_images, n_left, n_norms):
-    neck = resolve_neck("resnet18", weights=None)
+    neck = resolve_neck("resnet18", weights="random")
     with neck.loaded(CPU, n_images=n_images) as run:
         run(pixels_of(224, 1))
         n_norms()
@@ -166,7 +166,7 @@ def test_the_users_network_stays_as_it_is(n_norms):
 
 
 def test_the_networks_that_are_kept_stay_as_they_are(n_norms):
-    neck = resolve_neck("resnet18", weights=None, image_size=64)
+    neck = resolve_neck("resnet18", weights="random", image_size=64)
     with neck.loaded(CPU, n_images=FEW) as run:
         wanted = run(pixels_of(64))
     with neck.loaded(CPU, n_images=MANY) as run:

@@ -50,8 +50,11 @@ def rows_of(neck, pixels, runtime, precision="float32"):
     ("model", "parameters"),
     [
         ("efficientnet_lite0", {"image_size": 64, "layer": [None, 1, "output"]}),
-        ("resnet18", {"weights": None, "image_size": 64, "layer": ["layer1", None]}),
-        ("test_vit", {"weights": None, "layer": [None, -1], "pooling": "cls"}),
+        (
+            "resnet18",
+            {"weights": "random", "image_size": 64, "layer": ["layer1", None]},
+        ),
+        ("test_vit", {"weights": "random", "layer": [None, -1], "pooling": "cls"}),
     ],
 )
 def test_the_rows_are_those_of_torch(model, parameters, batch, n_compiled):
@@ -72,7 +75,7 @@ def test_the_rows_are_those_of_torch(model, parameters, batch, n_compiled):
 
 @pytest.mark.parametrize(("layer", "n_convolutions"), [("layer1", 5), (None, 20)])
 def test_what_lies_behind_the_last_layer_does_not_run(layer, n_convolutions, batch):
-    neck = resolve_neck("resnet18", weights=None, image_size=32, layer=layer)
+    neck = resolve_neck("resnet18", weights="random", image_size=32, layer=layer)
     with (
         neck.loaded(CPU, "float32", "compile") as run,
         torch.profiler.profile() as profile,
@@ -83,7 +86,7 @@ def test_what_lies_behind_the_last_layer_does_not_run(layer, n_convolutions, bat
 
 
 def test_bfloat16_is_near(batch):
-    neck = resolve_neck("resnet18", weights=None, image_size=64, layer="layer2")
+    neck = resolve_neck("resnet18", weights="random", image_size=64, layer="layer2")
     [exact] = rows_of(neck, batch(4, 64), "torch")
     [rough] = rows_of(neck, batch(4, 64), "compile", "bfloat16")
     error = np.abs(rough - exact).max() / np.abs(exact).max()
@@ -99,7 +102,7 @@ def test_what_it_cannot_run_is_said_with_the_way_out(batch):
 def test_threads_share_it(batch):
     from concurrent.futures import ThreadPoolExecutor
 
-    neck = resolve_neck("resnet18", weights=None, image_size=32, layer="layer1")
+    neck = resolve_neck("resnet18", weights="random", image_size=32, layer="layer1")
     [wanted] = rows_of(neck, batch(6, 32), "torch")
 
     def compute(i):

@@ -50,16 +50,16 @@ class Unknown(NormNet):
 
 NETWORKS = {
     "efficientnet_lite0": {"image_size": 64, "layer": [None, 1, "output"]},
-    "resnet18": {"weights": None, "image_size": 64, "layer": ["layer1", None]},
-    "test_vit": {"weights": None, "layer": [None, -1], "pooling": "cls"},
+    "resnet18": {"weights": "random", "image_size": 64, "layer": ["layer1", None]},
+    "test_vit": {"weights": "random", "layer": [None, -1], "pooling": "cls"},
     "timm/test_convnext": {
-        "weights": None,
+        "weights": "random",
         "image_size": 64,
         "layer": -1,
         "pooling": "max",
     },
     "torchvision/mobilenet_v3_small": {
-        "weights": None,
+        "weights": "random",
         "image_size": (48, 80),
         "layer": [2],
         "pooling": "flatten",
@@ -101,7 +101,7 @@ def test_a_network_of_ones_own(batch):
 
 
 def test_bfloat16_is_on_request_and_near(batch):
-    neck = resolve_neck("resnet18", weights=None, image_size=64)
+    neck = resolve_neck("resnet18", weights="random", image_size=64)
     pixels = batch(4, 64)
     [exact] = rows_of(neck, pixels, "openvino")
     [rough] = rows_of(neck, pixels, "openvino", "bfloat16")
@@ -175,19 +175,19 @@ def test_a_failure_is_remembered(batch, monkeypatch):
         raise RuntimeError("no such operation")
 
     monkeypatch.setattr(_openvino, "convert", fail)
-    neck = resolve_neck("resnet18", weights=None, image_size=32)
+    neck = resolve_neck("resnet18", weights="random", image_size=32)
     for _ in range(3):
         rows_of(neck, batch(1, 32), "auto")
     assert len(calls) == 1
 
 
 def test_converted_once_and_without_weights_the_second_time(batch, caplog):
-    neck = resolve_neck("resnet18", weights=None, image_size=32)
+    neck = resolve_neck("resnet18", weights="random", image_size=32)
     pixels = batch(2, 32)
     first = rows_of(neck, pixels, "openvino")
     _loaded.forget_networks()
     with caplog.at_level(logging.INFO, "skdeepfeat"):
-        again = resolve_neck("resnet18", weights=None, image_size=32)
+        again = resolve_neck("resnet18", weights="random", image_size=32)
         second = rows_of(again, pixels, "openvino")
     np.testing.assert_array_equal(first[0], second[0])
     assert "loading" not in caplog.text
@@ -226,7 +226,7 @@ def test_weights_and_layers_are_told_apart(batch):
 
     def rows(layer=None, seed=0):
         neck = resolve_neck(
-            "resnet18", weights=None, random_state=seed, layer=layer, image_size=32
+            "resnet18", weights="random", random_state=seed, layer=layer, image_size=32
         )
         return rows_of(neck, pixels, "openvino")[0]
 
@@ -238,7 +238,7 @@ def test_weights_and_layers_are_told_apart(batch):
 
 
 def test_it_uses_as_many_threads_as_torch(batch):
-    neck = resolve_neck("resnet18", weights=None, image_size=32)
+    neck = resolve_neck("resnet18", weights="random", image_size=32)
     before = torch.get_num_threads()
     try:
         for n in (1, 2):
@@ -267,7 +267,7 @@ import numpy as np, torch
 from skdeepfeat.networks import resolve_neck
 before = len(events)
 
-neck = resolve_neck("resnet18", weights=None, image_size=32)
+neck = resolve_neck("resnet18", weights="random", image_size=32)
 with neck.loaded(torch.device("cpu"), "float32", "openvino") as run:
     run(np.zeros((2, 32, 32, 3), np.uint8))
 assert "openvino" in sys.modules
@@ -303,7 +303,7 @@ import numpy as np
 from skdeepfeat.networks import resolve_neck
 
 def run(runtime):
-    neck = resolve_neck("resnet18", weights=None, image_size=32)
+    neck = resolve_neck("resnet18", weights="random", image_size=32)
     with neck.loaded("cpu", runtime=runtime) as compute:
         return compute(np.zeros((2, 32, 32, 3), np.uint8))[0].shape
 

@@ -78,13 +78,13 @@ def test_timms_networks_are_as_made_with_it(
 )
 def test_torchvisions_last_map(name, last, pooling, batch, assert_close):
     pixels = batch(2, 64)
-    found = rows(name, pixels, weights=None, pooling=pooling)
+    found = rows(name, pixels, weights="random", pooling=pooling)
     neck = resolve_neck(
-        name, weights=None, layer=last, pooling="flatten", image_size=64
+        name, weights="random", layer=last, pooling="flatten", image_size=64
     )
     shape = neck.probe.layers[last].shape
     _loaded.forget_networks()
-    maps = rows(name, pixels, weights=None, layer=last, pooling="flatten")
+    maps = rows(name, pixels, weights="random", layer=last, pooling="flatten")
     maps = torch.from_numpy(maps).reshape(2, shape[0], -1)
     assert_close(found, pooled(maps, pooling))
 
@@ -155,15 +155,15 @@ def test_the_networks_pool_is_its_own_again(batch):
     network = timm.create_model("test_resnet").eval()
     pixels = batch(2, 64)
     before = rows(network, pixels)
-    rows("timm/test_resnet", pixels, weights=None, pooling="max")
+    rows("timm/test_resnet", pixels, weights="random", pooling="max")
     both = rows(
         "timm/test_resnet",
         pixels,
-        weights=None,
+        weights="random",
         pooling="max",
         layer=["neck", "output"],
     )
-    plain = rows("timm/test_resnet", pixels, weights=None, layer=["neck", "output"])
+    plain = rows("timm/test_resnet", pixels, weights="random", layer=["neck", "output"])
     assert not np.allclose(both[0], plain[0])
     np.testing.assert_allclose(both[1], plain[1], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(rows(network, pixels), before)
@@ -174,4 +174,4 @@ def test_where_there_is_nothing_to_pool():
     with pytest.raises(ValueError, match="'pooling' .*'auto'.*map or tokens"):
         resolve_neck(flat, image_size=8, pooling="max")
     with pytest.raises(ValueError, match="'pooling' .*class token"):
-        resolve_neck("resnet18", weights=None, pooling="cls")
+        resolve_neck("resnet18", weights="random", pooling="cls")

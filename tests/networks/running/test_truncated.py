@@ -58,7 +58,7 @@ def test_nobody_holds_the_network_when_memory_is_given_back(model, steps, monkey
 
     monkeypatch.setattr(_loaded, "free_device_memory", free)
     options = (
-        {"model": steps} if model == "steps" else {"model": model, "weights": None}
+        {"model": steps} if model == "steps" else {"model": model, "weights": "random"}
     )
     neck = resolve_neck(**options, image_size=32)
     neck.outputs  # noqa: B018 - looking at the layers borrows it, too
@@ -99,7 +99,7 @@ def test_what_lies_behind_the_wanted_layer_does_not_run(batch):
     pixels = batch(2, 64)
 
     def operations(layer):
-        neck = resolve_neck("resnet50", weights=None, layer=layer, image_size=64)
+        neck = resolve_neck("resnet50", weights="random", layer=layer, image_size=64)
         with neck.loaded(CPU) as run, FlopCounterMode(display=False) as counter:
             run(pixels)
         return counter.get_total_flops()
@@ -134,7 +134,7 @@ def test_a_row_does_not_depend_on_its_neighbours(model, batch):
 
 
 def test_tensors_and_empty_batches(batch):
-    neck = resolve_neck("resnet18", weights=None, layer=[None, 1], image_size=32)
+    neck = resolve_neck("resnet18", weights="random", layer=[None, 1], image_size=32)
     pixels = batch(3, 32)
     with neck.loaded(CPU) as run:
         rows = run(pixels)
@@ -150,7 +150,7 @@ def test_tensors_and_empty_batches(batch):
 
 
 def test_the_users_pixels_are_not_changed(batch):
-    neck = resolve_neck("resnet18", weights=None, image_size=32)
+    neck = resolve_neck("resnet18", weights="random", image_size=32)
     pixels = batch(3, 32)
     before = pixels.copy()
     rows_of(neck, pixels)
@@ -276,12 +276,14 @@ def test_two_networks_stay_in_memory(monkeypatch, batch):
     loads = count_loads(monkeypatch)
     pixels = batch(1, 32)
     first, second, third = (
-        resolve_neck(name, weights=None, image_size=32)
+        resolve_neck(name, weights="random", image_size=32)
         for name in ("squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5")
     )
     for neck in (first, second, first, second):
         rows_of(neck, pixels)
-    other_layer = resolve_neck("squeezenet1_1", weights=None, layer=1, image_size=32)
+    other_layer = resolve_neck(
+        "squeezenet1_1", weights="random", layer=1, image_size=32
+    )
     rows_of(other_layer, pixels)
     assert loads == [first.spec.name, second.spec.name]
     rows_of(third, pixels)
@@ -293,7 +295,7 @@ def test_two_networks_stay_in_memory(monkeypatch, batch):
 
 def test_nothing_is_loaded_before_it_is_needed(monkeypatch):
     loads = count_loads(monkeypatch)
-    neck = resolve_neck("squeezenet1_1", weights=None)
+    neck = resolve_neck("squeezenet1_1", weights="random")
     neck.n_features()
     neck.descriptions("float32", None)
     assert loads == []
@@ -306,7 +308,7 @@ def test_threads_share_one_network(monkeypatch, batch):
     pixels = batch(4, 64)
     layers = [["layer1"], ["layer2", "neck"], ["output", 1], [None]] * 2
     necks = [
-        resolve_neck("resnet18", weights=None, layer=layer, image_size=64)
+        resolve_neck("resnet18", weights="random", layer=layer, image_size=64)
         for layer in layers
     ]
     found, errors = [None] * len(necks), []
@@ -334,7 +336,9 @@ def test_threads_share_one_network(monkeypatch, batch):
 
 
 def test_threads_may_share_one_runner(batch):
-    neck = resolve_neck("resnet18", weights=None, layer=["layer1", None], image_size=64)
+    neck = resolve_neck(
+        "resnet18", weights="random", layer=["layer1", None], image_size=64
+    )
     batches = [batch(2, 64, seed=i) for i in range(6)]
     found = [None] * 6
     with neck.loaded(CPU) as run:
@@ -355,7 +359,7 @@ def test_threads_may_share_one_runner(batch):
 
 def test_a_device_holds_weights_only_while_they_are_used():
     # The meta device stands in for an accelerator: it has its own copies, too.
-    neck = resolve_neck("squeezenet1_1", weights=None, image_size=64)
+    neck = resolve_neck("squeezenet1_1", weights="random", image_size=64)
     device = torch.device("meta")
 
     def on_device():
@@ -377,7 +381,7 @@ def test_a_device_holds_weights_only_while_they_are_used():
 
 def test_the_store_is_keyed_by_what_is_built(batch):
     pixels = batch(1, 75)
-    with_weights = resolve_neck("inception_v3", weights=None, image_size=75)
+    with_weights = resolve_neck("inception_v3", weights="random", image_size=75)
     spec = with_weights.spec
     options = {**spec.architecture, "transform_input": True}
     other = dataclasses.replace(spec, architecture=options)

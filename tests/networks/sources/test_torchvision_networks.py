@@ -126,7 +126,7 @@ def test_random_weights_are_the_seeds(name, batch, normalised, assert_close):
     before = torch.get_rng_state()
     neck = resolve_neck(
         name,
-        weights=None,
+        weights="random",
         random_state=7,
         image_size=None if size == 224 else size,
         layer=["output", "neck"],
@@ -239,7 +239,7 @@ def test_vision_transformer_tokens(batch, normalised, assert_close):
         "flatten": tokens.flatten(1),
     }
     for pooling, rows in wanted.items():
-        neck = resolve_neck("vit_b_16", weights=None, layer=layer, pooling=pooling)
+        neck = resolve_neck("vit_b_16", weights="random", layer=layer, pooling=pooling)
         assert_close(rows_of(neck, pixels)[0], rows)
 
 

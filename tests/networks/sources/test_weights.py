@@ -434,7 +434,9 @@ def test_random_weights_follow_random_state(batch):
     pixels = batch(2, 64)
 
     def rows(seed):
-        neck = resolve_neck("resnet18", weights=None, random_state=seed, image_size=64)
+        neck = resolve_neck(
+            "resnet18", weights="random", random_state=seed, image_size=64
+        )
         with neck.loaded(CPU) as run:
             return neck.descriptions("float32", digest_file), run(pixels)[0]
 
@@ -448,4 +450,4 @@ def test_random_weights_follow_random_state(batch):
     assert described != other_described and not np.allclose(one, other)
     for bad in (None, "0", True, np.random.RandomState(0)):
         with pytest.raises(TypeError, match="'random_state' .* must be an int"):
-            resolve_neck("resnet18", weights=None, random_state=bad)
+            resolve_neck("resnet18", weights="random", random_state=bad)
