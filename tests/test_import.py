@@ -67,6 +67,7 @@ def test_star_import_and_dir():
     )
 
 
+@pytest.mark.slow
 def test_rooms_are_attributes():
     out = in_fresh_process(
         "import skdeepfeat\n"

@@ -5,7 +5,7 @@ import sys
 
 __all__ = ["caller_stacklevel"]
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def caller_stacklevel() -> int:

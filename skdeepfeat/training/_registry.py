@@ -26,7 +26,7 @@ def look_up(choices, name, parameter):
     """
     if isinstance(name, str | None) and name in choices:
         return choices[name]
-    hint = did_you_mean(name, choices) if isinstance(name, str) else ""
+    hint = did_you_mean(name, filter(None, choices)) if isinstance(name, str) else ""
     raise ValueError(
         f"The {parameter!r} parameter must be one of {sorted(choices, key=str)}. Got "
         f"{repr(name)[:80]} instead.{hint}"

@@ -51,7 +51,12 @@ LOAD = """from skdeepfeat.feature_extraction import ExtractionSettings, load_pix
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX systems")
 @pytest.mark.parametrize(
-    ("where", "what"), [(DECODING, EXTRACT), (HASHING, EXTRACT), (DECODING, LOAD)]
+    ("where", "what"),
+    [
+        (DECODING, EXTRACT),
+        pytest.param(HASHING, EXTRACT, marks=pytest.mark.slow),
+        pytest.param(DECODING, LOAD, marks=pytest.mark.slow),
+    ],
 )
 def test_it_ends_at_once(where, what):
     script = SCRIPT.replace("WHERE", where).replace("WHAT", what)

@@ -66,7 +66,10 @@ def as_reference(image, preprocessing):
     return np.asarray(image.crop((left, top, left + crop, top + crop)))
 
 
-@pytest.mark.parametrize("size", [32, 64, 96, 128, 224, 299, 448])
+SIZES = [32, 64, *(pytest.param(n, marks=pytest.mark.slow) for n in (96, 224, 448))]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_photos_have_the_features_of_the_reference(size, photos, decoded):
     extractor = PretrainedFeatureExtractor(image_size=size, cache=None)
     found = extractor.transform(list(photos.values()))

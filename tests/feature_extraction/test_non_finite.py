@@ -94,6 +94,7 @@ def test_an_unreadable_image_is_something_else(pixels, tmp_path):
     assert np.isnan(rows).all(axis=1).tolist() == [False] * len(GOOD) + [True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_one_output_of_several(pixels, tmp_path, n_jobs):
     cache = FeatureCache(tmp_path)

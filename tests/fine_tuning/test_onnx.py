@@ -112,6 +112,7 @@ def test_a_classifier(kind, unfreeze, pixels, tmp_path):
     assert sizes and not any(1003 in size for size in sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TARGETS)
 def test_a_classifier_without_probabilities(kind, pixels, tmp_path):
     fitted = estimator(unfreeze=None, loss="hinge").fit(pixels, TARGETS[kind])
@@ -133,6 +134,7 @@ def test_a_regressor(n_targets, unfreeze, pixels, tmp_path):
     assert session.get_outputs()[0].name == "targets"
 
 
+@pytest.mark.slow
 def test_a_head_with_hidden_layers(pixels, tmp_path):
     fitted = estimator(hidden_layer_sizes=(5,), dropout=0.5, head_epochs=2)
     fitted.fit(pixels, TARGETS["multi-class"])

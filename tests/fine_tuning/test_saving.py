@@ -523,6 +523,7 @@ def load_offline(path):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_loading_opens_no_connection(pixels, tmp_path):
     fitted = embedded(unfreeze=None).fit(pixels, np.arange(N) % 2)
     path, forged = tmp_path / "c.safetensors", tmp_path / "forged.safetensors"

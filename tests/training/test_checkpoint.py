@@ -317,6 +317,7 @@ def test_another_network_is_refused_before_anything_is_changed(
 # -- Writing
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_warning_and_the_training_goes_on(
     tmp_path, make_net, make_pixels, make_run, weights_of, assert_same
 ):

@@ -96,8 +96,8 @@ def read_image_size(image_size):
     is_pair = isinstance(image_size, (tuple, list, np.ndarray))
     pair = list(image_size) if is_pair else [image_size] * 2
     wanted = (
-        f"None, or the network's input size in pixels, from 1 to {MAX_SIDE}, as a number "
-        "or (height, width); 'flat_image_shape' is the shape of flattened images"
+        f"None, or the network's input size in pixels, from 1 to {MAX_SIDE}, as a "
+        "number or (height, width); 'flat_image_shape' is the shape of flattened images"
     )
     if len(pair) != 2:
         raise choice_error("image_size", wanted, image_size)
