@@ -1,5 +1,6 @@
 """The cache that users name, and what the estimators ask of it."""
 
+import contextlib
 import os
 import time
 
@@ -104,6 +105,18 @@ class _RowCache:
                 for namespace, rows in zip(namespaces, probe_rows, strict=True)
             ]
 
+    @contextlib.contextmanager
+    def opened(self):
+        """Lend a cache that opens its store once for the body of a ``with``.
+
+        Yields
+        ------
+        cache
+            With the methods of this class.
+        """
+        with self._open_store() as store:
+            yield _OpenedCache(store, self.keeps_rows)
+
     def file_memo(self):
         """Return what is remembered about files.
 
@@ -114,6 +127,17 @@ class _RowCache:
             files that have not changed.
         """
         return FileMemo(lambda: self._open_store(quiet=True))
+
+
+class _OpenedCache(_RowCache):
+    """A cache with an open store."""
+
+    def __init__(self, store, keeps_rows):
+        self._store = store
+        self.keeps_rows = keeps_rows
+
+    def _open_store(self, quiet=False):
+        return contextlib.nullcontext(self._store)
 
 
 class NoCache(_RowCache):

@@ -244,6 +244,8 @@ class Store:
             self.run(settle, writing=True)
         if self._hits:
             self._touch()
+        # Until the next fetch, any row may be evicted.
+        self._hits, self._written, self._wrote = [], [], False
 
     def recall_files(self, stats: list[FileStat]) -> list[bytes | None]:
         """Return the digest of each file, None where it is not known."""

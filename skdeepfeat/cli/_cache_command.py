@@ -1,4 +1,4 @@
-"""``skdeepfeat cache``: what is in it, is it sound, out with what is not wanted."""
+"""``skdeepfeat cache``: show, check and clear the cache."""
 
 import contextlib
 import dataclasses
@@ -16,15 +16,15 @@ _directory = click.option(
     "--cache",
     "directory",
     type=click.Path(exists=True, file_okay=False),
-    help="The cache's folder. By default the user's: SKDEEPFEAT_CACHE_DIR, or the "
-    "platform's folder for caches.",
+    help="The folder of the cache. The default is SKDEEPFEAT_CACHE_DIR, or else the "
+    "user's cache folder.",
 )
 
 
 @click.group
 @debug_option
 def cache():
-    """Look after the cache of features."""
+    """Show, check and clear the cache of features."""
 
 
 @cache.command
@@ -33,7 +33,7 @@ def cache():
 @json_option
 @debug_option
 def info(directory, namespace, as_json):
-    """Show where the cache is, how large, and what it holds of which network."""
+    """Show where the cache is, its size, and the networks whose features it holds."""
     store = _open(directory)
     with _usable(store):
         found = store.info()
@@ -47,12 +47,14 @@ def info(directory, namespace, as_json):
 
 @cache.command
 @_directory
-@click.option("--no-repair", is_flag=True, help="Only look; leave what is damaged.")
+@click.option(
+    "--no-repair", is_flag=True, help="Only report damaged rows; do not remove them."
+)
 @debug_option
 def check(directory, no_repair):
-    """Examine every row's checksum, and remove the rows that are damaged.
+    """Check every row against its checksum, and remove damaged rows.
 
-    A file whose structure is damaged is quarantined. If anything was wrong, the exit
+    A file whose structure is damaged is quarantined. If there was any damage, the exit
     status is 1.
     """
     report = _open(directory).check(repair=not no_repair)
@@ -66,13 +68,13 @@ def check(directory, no_repair):
 @click.option(
     "--namespace",
     metavar="PATTERN",
-    help='Only the rows of these, such as "resnet*"; `skdeepfeat cache info` lists '
-    "them. By default everything.",
+    help='Only the rows of these, such as "resnet*". `skdeepfeat cache info` lists '
+    "them. The default is all rows.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @debug_option
 def clear(directory, namespace, yes):
-    """Remove rows, and give their space back to the disk."""
+    """Remove rows and free their space on the disk."""
     store = _open(directory)
     with _usable(store):
         found = store.info()
@@ -99,7 +101,7 @@ def _open(directory):
 def _usable(store):
     """Turn the warning that a cache cannot be used into an error.
 
-    An estimator is right without its rows; here they are all that was asked for.
+    An estimator works without a cache, but these commands do not.
     """
     causes, show = [], warnings.showwarning
 
@@ -120,7 +122,7 @@ def _usable(store):
 
 
 def _matching(found, pattern):
-    """Return the namespaces that `FeatureCache.clear` takes a pattern to mean."""
+    """Return the namespaces that match a pattern, as in `FeatureCache.clear`."""
     matching = tuple(
         each
         for each in found.namespaces
@@ -129,7 +131,7 @@ def _matching(found, pattern):
     if not matching:
         raise click.ClickException(
             f"Nothing in {found.path} matches {pattern!r}. `skdeepfeat cache info` "
-            "lists what there is."
+            "lists the namespaces."
         )
     return matching
 

@@ -8,15 +8,11 @@ from ._copying import copy_module, module_on_cpu
 from ._neck import Neck, resolve_neck
 from .probing._identity import is_below_float32
 from .probing._list_layers import list_layers
-from .running._pooling import POOLINGS
-from .running._runtimes import RUNTIMES
 from .sources._find import list_models
 from .sources._hub_config import read_hub_config
 from .sources._parameters import read_preprocessing
 
 __all__ = [
-    "POOLINGS",
-    "RUNTIMES",
     "Neck",
     "copy_module",
     "is_below_float32",

@@ -209,11 +209,11 @@ def test_ray_data(ray, pixels, expected, log, batch_format):
     )
     data = data.map_batches(
         FeatureMapper,
-        fn_constructor_kwargs={
-            "model": CountingNet(log),
-            "image_size": 16,
-            "runtime": "torch",
-        },
+        fn_constructor_args=[
+            PretrainedFeatureExtractor(
+                CountingNet(log), image_size=16, runtime="torch", cache=None
+            )
+        ],
         batch_size=8,
         batch_format=batch_format,
         compute=ray.data.ActorPoolStrategy(size=1),

@@ -3,10 +3,11 @@
 import numbers
 from dataclasses import dataclass
 
+from ..._utils._choices import POOLINGS
 from .._messages import choice_error
 from ..running._layer import Layer
 from ..running._own_pool import SWAPPED_POOLINGS
-from ..running._pooling import POOLINGS, can_pool, n_pooled, resolve_pooling
+from ..running._pooling import can_pool, n_pooled, resolve_pooling
 from ._probe import Probe
 
 __all__ = ["Output", "resolve_outputs"]

@@ -4,12 +4,11 @@ import math
 
 import torch
 
+from ..._utils._choices import POOLINGS
 from .._messages import choice_error
 from ._layer import Layer
 
-__all__ = ["POOLINGS", "can_pool", "n_pooled", "pool", "resolve_pooling"]
-
-POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
+__all__ = ["can_pool", "n_pooled", "pool", "resolve_pooling"]
 
 # Generalised mean with the parameters of Radenovic, Tolias and Chum, "Fine-tuning CNN
 # image retrieval with no human annotation", TPAMI 2019.

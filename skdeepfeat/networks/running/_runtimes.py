@@ -2,9 +2,7 @@
 
 from ._openvino import computes_bfloat16, is_installed
 
-__all__ = ["RUNTIMES", "choose_runtime", "is_worth_folding"]
-
-RUNTIMES = ("auto", "torch", "compile", "openvino")
+__all__ = ["choose_runtime", "is_worth_folding"]
 
 # Converting takes 2 to 4 s. At 224 x 224 on 2 cores, by the rates of the two runtimes
 # alone, it is won back after some 90 images of ResNet-50 and 230 of the installed one.

@@ -5,6 +5,7 @@ import functools
 
 from torch import nn
 
+from ..._utils._choices import MODEL_SOURCES
 from .._messages import choice_error
 from . import _embedded, _timm, _torchvision, _user_module
 from ._offline import explain_downloads
@@ -12,8 +13,6 @@ from ._parameters import read_image_size, read_preprocessing, read_weights
 from ._weights import FileWeights, RandomWeights
 
 __all__ = ["list_models", "make_spec"]
-
-_SOURCES = ("embedded", "torchvision", "timm")
 
 
 def make_spec(
@@ -150,9 +149,9 @@ def list_models(pattern=None, *, source=None, tags=False):
     >>> list_models("resnet1*", source="torchvision")
     ['resnet101', 'resnet152', 'resnet18']
     """
-    if source is not None and source not in _SOURCES:
-        wanted = f"None or one of {', '.join(map(repr, _SOURCES))}"
-        raise choice_error("source", wanted, source, _SOURCES)
+    if source is not None and source not in MODEL_SOURCES:
+        wanted = f"None or one of {', '.join(map(repr, MODEL_SOURCES))}"
+        raise choice_error("source", wanted, source, MODEL_SOURCES)
     taken = {*_embedded.NAMES, *_torchvision.list_names()}
     names = {
         "embedded": _embedded.installed_names(),
@@ -162,7 +161,7 @@ def list_models(pattern=None, *, source=None, tags=False):
             for name in _timm.list_names(tags)
         ],
     }
-    found = [n for key in _SOURCES if source in (None, key) for n in names[key]]
+    found = [n for key in MODEL_SOURCES if source in (None, key) for n in names[key]]
     if pattern is None:
         return found
     wanted = pattern.lower()
