@@ -457,7 +457,7 @@ def test_memory_maps_are_not_loaded(log, tmp_path):
             "no/features.npy",
             False,
             FileNotFoundError,
-            "'path'.* folder .*make it first",
+            "'path'.* folder .*create it first",
         ),
         (3, False, TypeError, "'path' parameter must be the path .* Got 3 instead"),
         (b"features.npy", False, TypeError, "'path'"),
