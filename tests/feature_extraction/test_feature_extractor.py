@@ -553,7 +553,7 @@ def test_fitted_attributes(pixels, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Module, "load_state_dict", never)
         extractor.fit(pixels)
-        assert extractor.layers_ == ["blocks.1", "neck"]
+        assert extractor.layers_ == ["blocks.2", "neck"]
         assert extractor.n_features_out_ == len(extractor.get_feature_names_out())
     assert extractor.n_features_out_ == extractor.transform(pixels[:1]).shape[1]
     assert extractor.preprocessing_.crop == (64, 64)
