@@ -9,7 +9,7 @@ import torch
 
 from .._utils._device import resolve_device
 
-__all__ = ["check_device_type", "describe_arithmetic", "settle_arithmetic"]
+__all__ = ["check_device_type", "settle_arithmetic"]
 
 
 def settle_arithmetic(neck, devices, settings):
@@ -61,14 +61,6 @@ def _type_of(device):
         except (RuntimeError, TypeError):
             pass  # `resolve_device` explains what is wrong with it
     return resolve_device(device).type
-
-
-def describe_arithmetic(settings):
-    """Return what to add to a namespace's description, and to its label."""
-    if settings.device_type is None:
-        return {}, ""
-    where = {"runtime": settings.runtime, "device": settings.device_type}
-    return {"computed by": where}, f" by {settings.runtime} on {settings.device_type}"
 
 
 def check_device_type(devices, settings):

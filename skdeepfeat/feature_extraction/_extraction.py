@@ -21,7 +21,7 @@ from .._utils._printable import printable
 from .._utils._threads import all_cores
 from ..cache import Namespace, NoCache, open_cache, warn_of_unstable
 from ..images import make_image_source
-from ._arithmetic import describe_arithmetic, settle_arithmetic
+from ._arithmetic import settle_arithmetic
 from ._background import run_in_thread
 from ._compute import compute_features
 from ._failures import warn_of, with_duplicates
@@ -330,10 +330,13 @@ class Extraction:
 
     def _describe_outputs(self, neck):
         """Return the namespaces of a neck, before variants of a user's network."""
-        settings = self.settings
-        more, in_words = describe_arithmetic(settings)
+        settings, more, in_words = self.settings, {}, self.settings.precision
+        if settings.device_type is not None:
+            runtime, device = settings.runtime, settings.device_type
+            more["computed by"] = {"runtime": runtime, "device": device}
+            in_words += f" by {runtime} on {device}"
         if settings.jpeg_decoder != "pillow":
-            more = {**more, "jpeg_decoder": settings.jpeg_decoder}
+            more["jpeg_decoder"] = settings.jpeg_decoder
             in_words += ", JPEGs by the device"
         namespaces = []
         descriptions = neck.descriptions(settings.precision, self._digest_weights)
@@ -344,7 +347,7 @@ class Extraction:
             namespaces.append(
                 Namespace(
                     description,
-                    f"{label}, {settings.precision}{in_words}",
+                    f"{label}, {in_words}",
                     digest_description(network),
                 )
             )

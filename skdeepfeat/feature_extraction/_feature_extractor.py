@@ -354,7 +354,7 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
             neck.joined(self.cache_layers)
         self.preprocessing_ = neck.preprocessing
         self.layers_ = ["neck"]
-        if self._needs_examination():
+        if self.layer is not None:
             self.layers_ = [output.layer for output in neck.outputs]
         self.device_ = None
         if count_workers(self.n_jobs) == 1:
@@ -521,11 +521,6 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
             n_images=n_images,
         )
 
-    def _needs_examination(self):
-        # The default neck always exists, and known features need no network. Any other
-        # layer or pooling is checked before a long run.
-        return self.layer is not None or self.pooling != "auto"
-
     def _resolve_neck(self):
         return resolve_neck(
             self.model,
@@ -535,7 +530,9 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
             image_size=self.image_size,
             preprocessing=self.preprocessing,
             random_state=self.random_state,
-            examine=self._needs_examination(),
+            # The default neck always exists, and known features need no network. Any
+            # other layer or pooling is checked before a long run.
+            examine=self.layer is not None or self.pooling != "auto",
         )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import io
 import json
 import logging
@@ -171,8 +172,14 @@ class Partial:
                 job,
             ):
                 self._forget()
-            self._rows = stack.enter_context(self._open_rows())
-            self._file_of_sums = stack.enter_context(self._open_sums())
+            # Unbuffered, so that closing does not write again what a full disk refused.
+            open_file = functools.partial(
+                open_plain, mode="r+b", buffering=0, create=True
+            )
+            self._rows = stack.enter_context(open_file(self.rows_path))
+            self._file_of_sums = stack.enter_context(open_file(folder / "sums"))
+            self._prepare_rows()
+            self._read_sums()
             if self.job_in(folder) is None:
                 record = with_checksum({"job": job})
                 write_atomically(folder / "job.json", _as_bytes(record))
@@ -213,38 +220,32 @@ class Partial:
         for name in ("job.json", "sums", "rows.npy"):
             (self.folder / name).unlink(missing_ok=True)
 
-    def _open_rows(self):
-        """Open the rows, with the header and the size that they must have."""
-        # Unbuffered, so that closing does not write again what a full disk refused.
-        file = open_plain(self.rows_path, "r+b", buffering=0, create=True)
-        with _closed_on_error(file):
-            if file.read(len(self._header)) != self._header:
-                file.seek(0)
-                _write_all(file, memoryview(self._header))
-            # Nothing is written after the header yet, but a file system that cannot
-            # hold a file of this size raises now.
-            if os.fstat(file.fileno()).st_size != self.n_bytes():
-                file.truncate(self.n_bytes())
-        return file
-
-    def _open_sums(self):
-        """Open the checksums, one for each row; read them."""
-        n_bytes = _SUM_SIZE * self.shape[0]
-        path = self.folder / "sums"
-        file = open_plain(path, "r+b", buffering=0, create=True)
-        with _closed_on_error(file):
-            there = os.fstat(file.fileno()).st_size
-            if there != n_bytes:
-                file.truncate(min(there, n_bytes))
-                file.seek(0, os.SEEK_END)
-                # Allocated now, so that later checksums need no space on a full disk.
-                _write_all(file, memoryview(bytes(max(0, n_bytes - there))))
-                os.fsync(file.fileno())
+    def _prepare_rows(self):
+        """Give the file of rows the header and the size that it must have."""
+        file = self._rows
+        if file.read(len(self._header)) != self._header:
             file.seek(0)
-            sums = np.empty((self.shape[0], _SUM_SIZE), np.uint8)
-            _read_all(file, memoryview(sums).cast("B") if sums.size else b"", path)
-        self._sums = sums
-        return file
+            _write_all(file, memoryview(self._header))
+        # Nothing is written after the header yet, but a file system that cannot hold a
+        # file of this size raises now.
+        if os.fstat(file.fileno()).st_size != self.n_bytes():
+            file.truncate(self.n_bytes())
+
+    def _read_sums(self):
+        """Read the checksums, one for each row."""
+        file, n_bytes = self._file_of_sums, _SUM_SIZE * self.shape[0]
+        there = os.fstat(file.fileno()).st_size
+        if there != n_bytes:
+            file.truncate(min(there, n_bytes))
+            file.seek(0, os.SEEK_END)
+            # Allocated now, so that later checksums need no space on a full disk.
+            _write_all(file, memoryview(bytes(max(0, n_bytes - there))))
+            os.fsync(file.fileno())
+        file.seek(0)
+        self._sums = np.empty((self.shape[0], _SUM_SIZE), np.uint8)
+        if self._sums.size:
+            path = self.folder / "sums"
+            _read_all(file, memoryview(self._sums).cast("B"), path)
 
     def _find_valid_rows(self):
         """Find the rows that match their checksums; forget the other checksums."""
@@ -387,15 +388,6 @@ def _read_all(file, view, path):
         if not n_read:
             raise OSError(f"{path} was cut short while it was read.")
         view = view[n_read:]
-
-
-@contextlib.contextmanager
-def _closed_on_error(file):
-    try:
-        yield
-    except BaseException:
-        file.close()
-        raise
 
 
 def _is_own(entry):
