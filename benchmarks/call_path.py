@@ -7,6 +7,7 @@ and with ``--list`` their names in the order of their first calls.
 
 import argparse
 import inspect
+import os
 import pathlib
 import sys
 import tempfile
@@ -48,6 +49,8 @@ def write_images(folder, n_images):
         pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         paths.append(str(folder / f"{i}.jpg"))
         Image.fromarray(pixels).save(paths[-1])
+        # The cache does not remember the digests of files that have just changed.
+        os.utime(paths[-1], (0, 0))
     return paths
 
 

@@ -277,7 +277,7 @@ def _refuse_addresses(paths, is_remote):
     for path in paths:
         if not is_remote and isinstance(path, str) and is_address(path):
             raise click.UsageError(
-                f"{path!r} is an address: --remote has fsspec read it."
+                f"{path!r} is an address: with --remote, fsspec reads it."
             )
 
 
@@ -300,8 +300,8 @@ def _table_path(output):
     table = f"{output}.images.csv"
     if os.path.exists(table) and not os.path.isfile(table):
         raise click.ClickException(
-            f"{table!r} must be free for the table of paths, but is a folder or a "
-            "special file: remove it, or choose another --output."
+            f"{table!r} is a folder or a special file, so the table of paths cannot be "
+            "written there: remove it, or choose another --output."
         )
     return table
 

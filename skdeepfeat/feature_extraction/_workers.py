@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections import OrderedDict
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,20 +66,13 @@ def count_workers(n_jobs):
         the features that are to be computed.
     """
     backend, _ = get_active_backend()
-    if getattr(backend, "nesting_level", None) or _is_dask_task():
+    if getattr(backend, "nesting_level", None):
         return 1
+    if "distributed" in sys.modules:
+        with suppress(ValueError):  # not in a task of dask
+            sys.modules["distributed"].get_worker()
+            return 1
     return joblib.effective_n_jobs(n_jobs)
-
-
-def _is_dask_task():
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return False
-    try:
-        distributed.get_worker()
-    except ValueError:
-        return False
-    return True
 
 
 def compute_in_shards(source, indices, neck, settings, n_images=None):
