@@ -1,50 +1,256 @@
-"""The store that stores nothing, instead of ``if cache is None`` everywhere."""
+"""An open cache: the rules that all kinds of stores share."""
 
 import contextlib
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
+import numpy as np
+
+from .._utils._digests import digest_arrays
+from .._utils._filestat import FileStat
 from ._disk_limits import Limits
+from ._fetch import fetch_rows
+from ._namespace import Namespace
+from ._output_buffer import OutputBuffer
+from ._reports import CacheInfo, CheckReport
+from ._warnings import StoreWarnings
 
-__all__ = ["NullStore"]
+__all__ = ["Store"]
 
 
-class NullStore:
-    """The store of ``cache=None``."""
+class Store:
+    """A cache that is open for the duration of one call, to be used in a ``with``.
 
+    This class keeps nothing, which is what ``cache=None`` means. Subclasses override
+    the second half of its methods. If something goes wrong in a store, it warns once
+    and then answers as an empty store would. The result is correct in any case.
+
+    Attributes
+    ----------
+    keeps_rows : bool
+        False if no identity of a network has to be found out, as nothing is stored.
+    limits : Limits
+    path : str or None
+        The name of the store in messages.
+    """
+
+    keeps_rows = False
     limits = Limits(None)
+    path: str | None = None
+    warnings: StoreWarnings
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        pass
+        self.close()
 
-    def read(self, namespaces, keys, rows, sheets):
-        """Read nothing."""
+    # -- What callers ask for
 
-    def all_known(self, namespaces, keys):
-        """Return False."""
+    def fetch(
+        self,
+        namespaces: Sequence[Namespace],
+        keys: Sequence[bytes | None],
+        compute: Callable,
+        n_features: Callable,
+        *,
+        also: Callable | None = None,
+        place: str = "",
+    ) -> list[np.ndarray]:
+        """Return the rows of images, computing those that are not known.
+
+        A row that is missing in one of the namespaces is computed for all of them.
+        While one thread or process computes rows of a namespace, others wait if they
+        lack any of these rows, or rows of another namespace of the same network. Then
+        they read. Rows are stored as they come, about once a second, so an interrupted
+        job resumes where it stopped.
+
+        Parameters
+        ----------
+        namespaces : sequence of Namespace
+            What to compute for each image.
+        keys : sequence of bytes or None
+            For each row the digest of its image, 32 bytes, or None for an image that
+            is known to be bad. Rows with the same digest are computed once.
+        compute : callable
+            ``compute(indices)`` is given an int array of positions in `keys`. It
+            returns an iterator of ``(indices, blocks)``: some of these positions and,
+            for each of `namespaces` and then of ``also()``, an array of shape
+            (len(indices), n_features) of finite values. Positions that it leaves out
+            have failed. It is called once, only if something is missing, and is always
+            closed.
+        n_features : callable
+            Returns the lengths of the namespaces' rows. Called only if neither stored
+            nor computed rows tell.
+        also : callable, default=None
+            Returns further namespaces of the same network. `compute` computes their
+            rows as well, and they are stored for later calls, unless they are not
+            finite. They are not returned, and nothing is computed only because they
+            are missing. Called before `compute`, and only if rows are stored at all.
+        place : str, default=""
+            Where `compute` works, such as a device. The threads of one process and
+            the workers of one pool compute one after the other in one place.
+
+        Returns
+        -------
+        list of ndarray of float32, shape (len(keys), n_features)
+            One for each namespace. Rows that failed are filled with NaN.
+
+        Raises
+        ------
+        ValueError
+            If `compute` yields rows of another shape, or values that are not finite.
+        Exception
+            What `compute` raises, unchanged. What it yielded before is stored.
+
+        Warns
+        -----
+        CacheWarning
+            If the store cannot be used as requested. The result is correct.
+        """
+        try:
+            also = also if self.keeps_rows else None
+            return fetch_rows(self, namespaces, keys, compute, n_features, also, place)
+        finally:
+            self._forget_job()
+
+    def recognize(
+        self,
+        namespaces: Sequence[Namespace],
+        probe_rows: Sequence[np.ndarray],
+        agree: Callable[[np.ndarray, np.ndarray], bool],
+    ) -> list[Namespace]:
+        """Return the variants of namespaces that give these rows for fixed inputs.
+
+        It is for networks that no description identifies, such as a user's own. A
+        network whose probe rows agree with those of a known variant may use the rows
+        of that variant. Otherwise it is a new variant.
+
+        Parameters
+        ----------
+        namespaces : sequence of Namespace
+        probe_rows : sequence of ndarray of float32, shape (n_inputs, n_features)
+            For each namespace, the rows of inputs that are the same in each call.
+        agree : callable
+            ``agree(rows, known_rows) -> bool``, whether they come from one network.
+
+        Returns
+        -------
+        list of Namespace
+        """
+        found = []
+        for namespace, rows in zip(namespaces, probe_rows, strict=True):
+            rows = np.ascontiguousarray(rows, "<f4")
+            choose = functools.partial(_choose, rows, agree)
+            new = digest_arrays(rows)
+            name = self._variant(namespace, new, rows.tobytes(), choose)
+            found.append(namespace.variant(name))
+        return found
+
+    # -- What a kind of store does in its own way
+
+    def read(
+        self,
+        namespaces: list[Namespace],
+        wanted: Mapping[bytes, int],
+        buffers: list[OutputBuffer],
+    ) -> None:
+        """Copy rows into the buffers that are known in all the namespaces.
+
+        Parameters
+        ----------
+        namespaces : list of Namespace
+        wanted : mapping of bytes to int
+            For each key the index of its row in the buffers.
+        buffers : list of OutputBuffer
+            One for each namespace.
+        """
+
+    def all_known(self, namespaces: list[Namespace], keys: Iterable[bytes]) -> bool:
+        """Return True if every key is known to have a row in every namespace."""
         return False
 
-    def hold(self, namespaces, place):
-        """Lock nothing: there is nothing to share."""
+    def hold(self, namespaces: list[Namespace], place: str) -> AbstractContextManager:
+        """Return a context in which nobody else computes what is being computed."""
         return contextlib.nullcontext()
 
-    def write(self, namespaces, keys, rows):
-        """Store nothing."""
+    def write(self, batch: list[tuple[Namespace, list[bytes], list]]) -> None:
+        """Store rows.
 
-    def n_features(self, namespace):
-        """Return None: not known."""
+        Parameters
+        ----------
+        batch : list of (Namespace, list of bytes, list of buffers)
+            Keys and their rows, which are little-endian float32.
+        """
 
-    def settle_variant(self, namespace, name, data, fits):
-        """Return the name of a new variant."""
-        return name
+    def n_features(self, namespace: Namespace) -> int | None:
+        """Return the length of the rows of a namespace, or None if it is not known."""
 
-    def finish(self):
-        """Do nothing."""
+    def finish(self) -> None:
+        """Note what a fetch has used, and bound the size of the store."""
 
-    def recall_files(self, stats):
-        """Return None for each file."""
+    def lookup(self, stats: list[FileStat]) -> list[bytes | None]:
+        """Return the digests of files, None for those that are new or have changed."""
         return [None] * len(stats)
 
-    def remember_files(self, stats, digests):
-        """Forget them."""
+    def remember(self, stats: list[FileStat], digests: list[bytes]) -> None:
+        """Store digests of files.
+
+        Parameters
+        ----------
+        stats : list of FileStat
+            Taken before the files were read.
+        digests : list of bytes
+        """
+
+    def info(self) -> CacheInfo:
+        """Return what is in the store."""
+        return CacheInfo(None)
+
+    def clear(self, pattern: str | None) -> int:
+        """Remove the rows of matching namespaces; return the number of rows."""
+        return 0
+
+    def check(self, repair: bool) -> CheckReport:
+        """Examine every row."""
+        return CheckReport(None)
+
+    def close(self) -> None:
+        """Close the store. It opens again if it is used again."""
+
+    def _variant(
+        self, namespace: Namespace, name: str, data: bytes, choose: Callable
+    ) -> str:
+        """Return the name of the variant that ``choose(known variants)`` returns.
+
+        If it returns None, the variant `name` with the probe rows `data` is stored.
+        """
+        return name
+
+    # -- Faults
+
+    def _give_up(self, cause: object, writing: bool) -> None:
+        """Do without writing, or without the store at all, for the rest of the job."""
+        self._unwritable = True
+        self._unreadable = self._unreadable or not writing
+        self.warnings.unusable(cause)
+
+    def _forget_job(self) -> None:
+        """Start afresh after a fetch: what went wrong is tried again in the next."""
+        self._unreadable = self._unwritable = False
+
+
+def _choose(
+    rows: np.ndarray, agree: Callable, known: Iterable[tuple[str, bytes]]
+) -> str | None:
+    """Return the name of the first known variant that fits, or None.
+
+    The oldest comes first, so all who ask get the same answer.
+    """
+    for name, data in known:
+        if len(data) == rows.nbytes and agree(
+            rows, np.frombuffer(data, "<f4").reshape(rows.shape)
+        ):
+            return name
+    return None

@@ -1,138 +1,99 @@
-"""What can be wrong with the store, and saying it once."""
+"""What users are told when a store cannot be used as they expect."""
 
-import contextlib
 import logging
-import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 from .._utils._printable import printable, redacted
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import CacheWarning
 
-__all__ = [
-    "Faults",
-    "StoreDamaged",
-    "StoreUnavailable",
-    "translated",
-]
+__all__ = ["StoreWarnings", "warn_of_unstable"]
 
 logger = logging.getLogger(__name__)
 
 
-class StoreDamaged(Exception):
-    """The file's content is not what this package wrote."""
-
-    # Which file it was, (device, inode): by the time one of several processes acts on
-    # the damage, another one may have put a sound file in its place.
-    identity: tuple[int, int] | None = None
-
-
-class StoreUnavailable(Exception):
-    """The file cannot be used now, for reasons that are not in its content.
-
-    Attributes
-    ----------
-    code : int or None
-        SQLite's primary result code.
-    """
-
-    code: int | None = None
-
-
-# Everything that is not listed here is taken for damage: a missing table, a value of
-# the wrong type, a malformed page.
-_NOT_DAMAGE = {
-    sqlite3.SQLITE_BUSY: "another program keeps it locked",
-    sqlite3.SQLITE_LOCKED: "another program keeps it locked",
-    sqlite3.SQLITE_PROTOCOL: "another program keeps it locked",
-    sqlite3.SQLITE_PERM: "permission denied",
-    sqlite3.SQLITE_READONLY: "it is read-only",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_IOERR: "the disk refuses to read or write",
-    sqlite3.SQLITE_NOMEM: "out of memory",
-    sqlite3.SQLITE_INTERRUPT: "interrupted",
-}
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn the errors of SQLite and of the system into the two kinds that matter."""
-    try:
-        yield
-    except sqlite3.ProgrammingError:
-        raise
-    except sqlite3.Error as error:
-        # The lower byte is the kind, the rest of the code a detail of it.
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        if code in _NOT_DAMAGE:
-            fault = StoreUnavailable(f"{_NOT_DAMAGE[code]} ({error})")
-            fault.code = code
-            raise fault from error
-        raise StoreDamaged(str(error)) from error
-    except OSError as error:
-        cause = error.strerror or str(error)
-        raise StoreUnavailable(cause[:1].lower() + cause[1:]) from error
-
-
-class Faults:
+class StoreWarnings:
     """Warns of each kind of trouble once.
 
     Parameters
     ----------
+    path : str
+        The store, as messages name it.
     quiet : bool, default=False
-        Only log that the store is unusable. For helpers of a job that will meet the
-        same trouble, and say so, anyway.
+        Only log that the store cannot be used.
+    secrets : mapping, default=()
+        Options whose values are not shown.
     """
 
-    def __init__(self, quiet: bool = False):
+    def __init__(self, path: str, quiet: bool = False, secrets: Mapping | tuple = ()):
+        self._path = path
         self._quiet = quiet
-        self._said = set()
+        self._secrets = secrets
+        self._said: set[str] = set()
 
-    def unusable(self, path: str, cause: object) -> None:
-        """Say that rows can not be read or kept."""
-        message = (
-            f"The feature cache {path} is not used as asked: {cause}. Results are "
-            "right, but what could not be stored will be computed again next time. "
-            "Free the file or the disk, or choose another directory with "
-            "cache=PATH or the environment variable SKDEEPFEAT_CACHE_DIR; cache=None "
-            "does without."
+    def unusable(self, cause: object) -> None:
+        """Say that rows cannot be read or stored."""
+        self._warn(
+            "unusable",
+            f"The feature cache {self._path} cannot be used as requested: {cause}. The "
+            "results are correct, but features that could not be stored will be "
+            "computed again next time. Make sure that the cache can be read and "
+            "written, choose another one with cache=PATH or the environment variable "
+            "SKDEEPFEAT_CACHE_DIR, or set cache=None to work without a cache.",
+            str(cause),
         )
-        if self._quiet:
-            logger.debug(message)
-        else:
-            self._warn("unusable", message, str(cause))
 
-    def set_aside(self, path: str, aside: str, cause: object) -> None:
+    def quarantined(self, aside: str, cause: object) -> None:
         """Say that a file was found damaged or foreign, and where it is now."""
         self._warn(
-            "set aside",
-            f"The feature cache {path} cannot be read: {cause}. It was quarantined as "
-            f"{aside} and a new one begun; its rows will be computed again. Delete the "
-            "old file if nothing in it matters to you.",
+            "quarantined",
+            f"The feature cache {self._path} cannot be read: {cause}. It was "
+            f"quarantined as {aside}, and a new one was created. Its features will be "
+            "computed again. The old file can be deleted unless you need its content.",
         )
 
-    def damaged_rows(self, path: str, n_rows: int) -> None:
+    def damaged_rows(self, n_rows: int) -> None:
         """Say that rows failed their checksums."""
         self._warn(
             "damaged rows",
-            f"{n_rows} rows of the feature cache {path} are damaged (their checksums "
-            "do not match). They are computed again and replaced. If this comes back, "
-            "the disk may be failing; FeatureCache.check() examines the whole file.",
+            f"{n_rows} rows of the feature cache {self._path} are damaged (their "
+            "checksums do not match). They are computed again and replaced. If this "
+            "happens again, the disk may be failing. The check() method of the cache "
+            "examines all rows.",
         )
 
-    def too_small(self, path: str, limit: str) -> None:
-        """Say that one job needs more room than the whole cache may take."""
+    def too_small(self, limit: str) -> None:
+        """Say that one job needs more space than the whole cache may take."""
         self._warn(
             "too small",
-            f"The feature cache {path} may take {limit}, which is too small for "
-            "this job alone: a part of its rows is not stored and will be computed "
+            f"The feature cache {self._path} may take {limit}, which is too small for "
+            "this job alone. Some of its rows are not stored and will be computed "
             "again next time. Raise the limit: cache=FeatureCache(max_size=...).",
         )
 
     def _warn(self, kind: str, message: str, cause: str | None = None) -> None:
-        if kind not in self._said:
+        message = redacted(printable(redacted(message, self._secrets)))
+        if self._quiet and cause is not None:
+            logger.debug(message)
+        elif kind not in self._said:
             self._said.add(kind)
-            warning = CacheWarning(redacted(printable(message)), cause)
+            warning = CacheWarning(message, cause)
             warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
+
+
+def warn_of_unstable(name: str) -> None:
+    """Warn that the features of a network are not cached because they vary.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    """
+    warning = CacheWarning(
+        f"The features of {name!r} are not cached: two runs on the same images gave "
+        "different output, as with dropout, random numbers or batch statistics in its "
+        "forward method. Each call computes them again. Set cache=None to avoid this "
+        "warning."
+    )
+    warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
