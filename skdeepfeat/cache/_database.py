@@ -146,7 +146,6 @@ class Database:
             # to the old file would be lost.
             self._disconnect()
         self._directory.check()
-        self._directory.tighten()
         for _ in range(10):
             self._identity = self._find()
             if self._identity is None:
@@ -198,7 +197,15 @@ class Database:
                 break  # what is in the log would be missing, or incomplete
             try:
                 with translated():
-                    connection = _connection(f"{uri}?{mode}", self._timeout)
+                    connection = sqlite3.connect(
+                        f"{uri}?{mode}",
+                        uri=True,
+                        timeout=self._timeout,
+                        isolation_level=None,
+                        cached_statements=32,
+                        # Before a fork, whichever thread forks closes it.
+                        check_same_thread=False,
+                    )
                 bounds = Bounds(connection)
                 with bounds.hold():
                     _prepare(connection, self._wal_pages)
@@ -305,23 +312,10 @@ def _size_of(path: str) -> int:
         return 0
 
 
-def _connection(uri: str, timeout: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        uri,
-        uri=True,
-        timeout=timeout,
-        isolation_level=None,
-        cached_statements=32,
-        # Before a fork, whichever thread forks closes it.
-        check_same_thread=False,
-    )
-    # Labels of a damaged file need not be UTF-8.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    return connection
-
-
 def _prepare(connection: sqlite3.Connection, wal_pages: int) -> None:
     """Set up a connection and make sure that the file is one of ours."""
+    # Labels of a damaged file need not be UTF-8.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     try:
         for pragma in (
             # KiB. Rows are read in the order of the file, each page once: a larger

@@ -50,9 +50,23 @@ class CacheDirectory:
         return 0o600 if self.is_default else 0o666
 
     def check(self) -> None:
-        """Raise `StoreUnavailable` if there can be no such directory."""
+        """Raise `StoreUnavailable` if there can be no such directory.
+
+        A default directory that an earlier version left open to others is closed.
+        """
         if self.fault is not None:
             raise StoreUnavailable(self.fault)
+        if not self.is_default or not hasattr(os, "geteuid"):
+            return
+        with contextlib.suppress(OSError):  # not there, or not ours to change
+            status = os.stat(self.path)
+            if status.st_uid != os.geteuid() or not status.st_mode & 0o077:
+                return
+            for folder, _, names in os.walk(self.path, topdown=False):
+                for path in [os.path.join(folder, name) for name in names]:
+                    if stat.S_ISREG(os.lstat(path).st_mode):
+                        os.chmod(path, 0o600)
+                os.chmod(folder, 0o700)
 
     def make(self) -> None:
         """Make the directory and the one of the lock files.
@@ -68,20 +82,6 @@ class CacheDirectory:
         for directory in (self.path, self.locks):
             if not os.path.isdir(directory):
                 os.makedirs(directory, mode, exist_ok=True)
-
-    def tighten(self) -> None:
-        """Close a default directory that an earlier version left open to others."""
-        if not self.is_default or not hasattr(os, "geteuid"):
-            return
-        with contextlib.suppress(OSError):  # not there, or not ours to change
-            status = os.stat(self.path)
-            if status.st_uid != os.geteuid() or not status.st_mode & 0o077:
-                return
-            for folder, _, names in os.walk(self.path, topdown=False):
-                for path in [os.path.join(folder, name) for name in names]:
-                    if stat.S_ISREG(os.lstat(path).st_mode):
-                        os.chmod(path, 0o600)
-                os.chmod(folder, 0o700)
 
 
 def find_directory(path: str | os.PathLike | None) -> CacheDirectory:

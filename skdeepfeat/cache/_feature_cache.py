@@ -4,8 +4,7 @@ import os
 import time
 
 from ._directory import check_path, find_directory
-from ._disk_limits import Limits
-from ._size import parse_size
+from ._size import Limits, parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
 

@@ -12,10 +12,11 @@ from contextlib import AbstractContextManager
 from filelock import FileLock, Timeout
 
 from .._utils._plain_file import open_plain
+from .._utils._threads import others_wait
 from ._directory import CacheDirectory
 from ._errors import StoreUnavailable, translated
 
-__all__ = ["hold", "lock_of_place"]
+__all__ = ["hold", "take_turn"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,10 @@ _POLL = 0.05
 _N_POOLS = 256
 
 
-def lock_of_place(place: str) -> str:
-    """Return the name of the lock under which a pool's workers compute in turn.
+def take_turn(
+    directory: CacheDirectory, place: str, names: Iterable[str], label: str
+) -> AbstractContextManager:
+    """Return a context in which one worker computes and the others wait.
 
     The workers of one search, and the threads of one process, compute one after the
     other, whatever their networks. Two at once would each hold a network and its
@@ -42,12 +45,29 @@ def lock_of_place(place: str) -> str:
 
     Parameters
     ----------
+    directory : CacheDirectory
     place : str
         Where the work is done, such as ``"cuda:0"``.
+    names : iterable of str
+        Further locks, of what other scripts must not compute at the same time.
+    label : str
+        What is computed, for the log.
+
+    Raises
+    ------
+    StoreUnavailable
+        If there can be no lock here.
     """
-    worker = multiprocessing.current_process().name != "MainProcess"
-    pool = os.getppid() if worker else os.getpid()
-    return f"turn-{re.sub(r'[^a-z0-9]+', '-', place)}-{pool % _N_POOLS}"
+    is_worker = multiprocessing.current_process().name != "MainProcess"
+    pool = os.getppid() if is_worker else os.getpid()
+    turn = f"turn-{re.sub(r'[^a-z0-9]+', '-', place)}-{pool % _N_POOLS}"
+    with contextlib.ExitStack() as stack:
+        # First the turn: a network for which a pool has no time yet is not kept from
+        # other scripts.
+        stack.enter_context(hold(directory, [turn], waiting_for=label))
+        stack.enter_context(hold(directory, names, waiting_for=label))
+        stack.enter_context(others_wait())
+        return stack.pop_all()
 
 
 @contextlib.contextmanager

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._utils._plain_file import open_plain
-from .._utils._threads import others_wait
 from . import _mapping_layout as layout
 from ._errors import StoreUnavailable
-from ._file_lock import hold, lock_of_place
+from ._file_lock import take_turn
 from ._mapping_access import Entries
 from ._reports import CacheInfo, CheckReport, NamespaceInfo, matches
 from ._sqlite_store import SQLiteStore
@@ -93,22 +92,18 @@ class MappingStore(Store):
         if n_damaged:
             self.warnings.damaged_rows(n_damaged)
 
-    @contextlib.contextmanager
     def hold(self, namespaces, place):
         label = "; ".join(namespace.label for namespace in namespaces)
-        with contextlib.ExitStack() as stack:
-            try:
-                names = [lock_of_place(place)]
-                lock = hold(self._directory, names, waiting_for=label)
-                stack.enter_context(lock)
-            except StoreUnavailable as fault:
-                logger.debug("The workers of this machine have no lock: %s", fault)
-            else:
-                if self._last_turn() != self._turn_seen:
-                    self._absent.clear()  # somebody has stored rows since we looked
-                stack.callback(self._note_turn)
-                stack.enter_context(others_wait())
-            yield
+        stack = contextlib.ExitStack()
+        try:
+            stack.enter_context(take_turn(self._directory, place, [], label))
+        except StoreUnavailable as fault:
+            logger.debug("The workers of this machine have no lock: %s", fault)
+        else:
+            if self._last_turn() != self._turn_seen:
+                self._absent.clear()  # somebody has stored rows since we looked
+            stack.callback(self._note_turn)
+        return stack
 
     def _last_turn(self):
         """Return what the last computation on this machine has left, or None."""

@@ -19,7 +19,6 @@ __all__ = [
     "find_ids",
     "in_chunks",
     "insert",
-    "namespace_id",
     "read_ids",
     "transaction",
 ]
@@ -61,46 +60,23 @@ def count(connection: Connection, table: str) -> int:
     return n_entries or 0
 
 
-def namespace_id(connection: Connection, namespace: Namespace) -> int | None:
-    """Return the number of a namespace in this file, or None."""
-    found = connection.execute(
-        "SELECT id FROM namespaces WHERE key = ?", (namespace.key,)
-    ).fetchone()
-    return found and found[0]
-
-
 def find_ids(
-    connection: Connection, namespace: int, keys: list[bytes]
+    connection: Connection, namespace: Namespace, keys: list[bytes]
 ) -> dict[bytes, int]:
-    """Return {key: id} with at least those of `keys` that are stored.
-
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-    namespace : int
-        Its number in this file.
-    keys : list of bytes
-    """
-    found = {}
+    """Return {key: id} with at least those of `keys` that are stored."""
+    select = (
+        "SELECT key, id FROM rows "
+        "WHERE namespace = (SELECT id FROM namespaces WHERE key = ?) AND"
+    )
+    found, limit = None, _SCAN_FACTOR * len(keys)
     if len(keys) > _CHUNK:
-        limit = _SCAN_FACTOR * len(keys)
-        found = dict(
-            connection.execute(
-                "SELECT key, id FROM rows "
-                "WHERE namespace = ? AND length(key) = 32 LIMIT ?",
-                (namespace, limit + 1),
-            )
-        )
-    if len(keys) <= _CHUNK or len(found) > limit:
+        scan = f"{select} length(key) = 32 LIMIT ?"
+        found = dict(connection.execute(scan, (namespace.key, limit + 1)))
+    if found is None or len(found) > limit:
         found = {}
         for chunk, marks in in_chunks(keys):
-            found.update(
-                connection.execute(
-                    "SELECT key, id FROM rows "
-                    f"WHERE namespace = ? AND key IN ({marks})",
-                    (namespace, *chunk),
-                )
-            )
+            look_up = f"{select} key IN ({marks})"
+            found.update(connection.execute(look_up, (namespace.key, *chunk)))
     # What a damaged index takes for the number of a row may be anything.
     if not all(type(number) is int for number in found.values()):
         raise StoreDamaged("its index has no numbers for some rows")
@@ -155,16 +131,18 @@ def insert(
     dict of int to int
         The bytes of each new row, by its id.
     """
-    connection.execute(
-        "INSERT OR IGNORE INTO namespaces (key, label, description) VALUES (?, ?, ?)",
-        (
-            namespace.key,
-            namespace.label,
-            json.dumps(namespace.description, sort_keys=True),
-        ),
-    )
-    number = namespace_id(connection, namespace)
-    present = find_ids(connection, number, keys)
+    known = connection.execute(
+        "SELECT id FROM namespaces WHERE key = ?", (namespace.key,)
+    ).fetchone()
+    if known is None:
+        description = json.dumps(namespace.description, sort_keys=True)
+        number = connection.execute(
+            "INSERT INTO namespaces (key, label, description) VALUES (?, ?, ?)",
+            (namespace.key, namespace.label, description),
+        ).lastrowid
+    else:
+        [number] = known
+    present = find_ids(connection, namespace, keys)
     replaced = [key for key in keys if key in present and key in damaged]
     delete_rows(connection, [present.pop(key) for key in replaced])
     new = {k: row for k, row in zip(keys, rows, strict=True) if k not in present}

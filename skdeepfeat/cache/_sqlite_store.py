@@ -7,16 +7,14 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from .._utils._threads import others_wait
 from . import _eviction, _file_index, _rows, _sqlite_audit, _variants
 from ._checksum import is_valid, seed_of
 from ._database import Database
 from ._directory import CacheDirectory
-from ._disk_limits import Limits
 from ._errors import StoreDamaged, StoreUnavailable
-from ._file_lock import hold, lock_of_place
+from ._file_lock import take_turn
 from ._reports import CacheInfo, CheckReport
-from ._size import format_size
+from ._size import Limits, format_size
 from ._store import Store
 from ._warnings import StoreWarnings
 
@@ -57,7 +55,7 @@ class SQLiteStore(Store):
         self.path = self.database.path
         self.warnings = StoreWarnings(self.path, quiet)
         self._clock = clock
-        self._is_quiet = quiet
+        self._announces = directory.is_default and not quiet
         self._forget_job()
 
     def _forget_job(self):
@@ -80,12 +78,14 @@ class SQLiteStore(Store):
 
     def _read(self, connection, namespaces, wanted, buffers):
         with _rows.transaction(connection):
-            found = [_find(connection, each, wanted) for each in namespaces]
+            found = [
+                _rows.find_ids(connection, each, list(wanted)) for each in namespaces
+            ]
             known = set(wanted).intersection(*found)
             for namespace, ids, buffer in zip(namespaces, found, buffers, strict=True):
-                keys = {ids[key]: key for key in known}
-                ids = sorted(keys)
-                damaged = _copy(connection, namespace, ids, keys, wanted, buffer)
+                key_of = {ids[key]: key for key in known}
+                ids = sorted(key_of)
+                damaged = _copy(connection, namespace, ids, key_of, wanted, buffer)
                 self._damaged.update((namespace.key, key) for key in damaged)
                 self._hits.append(ids)
 
@@ -95,7 +95,7 @@ class SQLiteStore(Store):
                 return all(
                     key in found and (namespace.key, key) not in self._damaged
                     for namespace in namespaces
-                    for found in [_find(connection, namespace, keys)]
+                    for found in [_rows.find_ids(connection, namespace, list(keys))]
                     for key in keys
                 )
 
@@ -113,22 +113,14 @@ class SQLiteStore(Store):
 
         return self.run(look)
 
-    @contextlib.contextmanager
     def hold(self, namespaces, place):
+        works = [namespace.work for namespace in namespaces]
         label = "; ".join(namespace.label for namespace in namespaces)
-        # First the lock of the place: a network for which a pool has no time yet is
-        # not kept from other scripts.
-        locks = [lock_of_place(place)], [namespace.work for namespace in namespaces]
-        with contextlib.ExitStack() as stack:
-            try:
-                for names in locks:
-                    lock = hold(self.directory, names, waiting_for=label)
-                    stack.enter_context(lock)
-                stack.enter_context(others_wait())
-            except StoreUnavailable as fault:
-                stack.close()
-                self.warnings.unusable(fault)
-            yield
+        try:
+            return take_turn(self.directory, place, works, label)
+        except StoreUnavailable as fault:
+            self.warnings.unusable(fault)
+            return contextlib.nullcontext()
 
     def write(self, batch):
         n_bytes = sum(
@@ -298,7 +290,7 @@ class SQLiteStore(Store):
                 self._give_up(fault, writing)
                 return default
             else:
-                if not _is_announced and self.database.is_open:
+                if self._announces and self.database.is_open:
                     self._announce()
                 return result
         self._unreadable = True
@@ -328,8 +320,8 @@ class SQLiteStore(Store):
         cache is created: users see it once, and not in each script and worker.
         """
         global _is_announced
-        if self.directory.is_default and not self._is_quiet:
-            _is_announced = True
+        self._announces, was_announced, _is_announced = False, _is_announced, True
+        if not was_announced:
             logger.log(
                 logging.WARNING if self.database.was_created else logging.INFO,
                 "Features are cached in %s, which may grow to %s. To change that, set "
@@ -344,13 +336,7 @@ class SQLiteStore(Store):
 _is_announced = False
 
 
-def _find(connection, namespace, keys):
-    """Return {key: id} with at least those of `keys` that are stored."""
-    number = _rows.namespace_id(connection, namespace)
-    return {} if number is None else _rows.find_ids(connection, number, list(keys))
-
-
-def _copy(connection, namespace, ids, keys, wanted, buffer):
+def _copy(connection, namespace, ids, key_of, wanted, buffer):
     """Copy stored rows to a buffer; return the keys of those that are not valid.
 
     Parameters
@@ -359,14 +345,14 @@ def _copy(connection, namespace, ids, keys, wanted, buffer):
     namespace : Namespace
     ids : list of int
         Ascending.
-    keys : dict of int to bytes
+    key_of : dict of int to bytes
         The key of each id. Emptied.
     wanted : mapping of bytes to int
         The index in the buffer of each key.
     buffer : OutputBuffer
     """
     seed = seed_of(namespace.key)
-    crc32, put_bytes, take = zlib.crc32, buffer.put_bytes, keys.pop
+    crc32, put_bytes, take = zlib.crc32, buffer.put_bytes, key_of.pop
     damaged = []
     for cursor in _rows.read_ids(connection, ids):
         for number, crc, data in cursor:
@@ -378,4 +364,4 @@ def _copy(connection, namespace, ids, keys, wanted, buffer):
                 and put_bytes(wanted[key], data)
             ):
                 damaged.append(key)
-    return [*damaged, *keys.values()]
+    return [*damaged, *key_of.values()]

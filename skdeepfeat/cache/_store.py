@@ -9,17 +9,16 @@ import numpy as np
 
 from .._utils._digests import digest_arrays
 from .._utils._filestat import FileStat
-from ._disk_limits import Limits
-from ._fetch import fetch_rows
+from ._fetch import OutputBuffer, fetch_rows
 from ._namespace import Namespace
-from ._output_buffer import OutputBuffer
 from ._reports import CacheInfo, CheckReport
+from ._size import Limits
 from ._warnings import StoreWarnings
 
 __all__ = ["Store"]
 
 
-class Store:
+class Store(AbstractContextManager):
     """A cache that is open for the duration of one call, to be used in a ``with``.
 
     This class keeps nothing, which is what ``cache=None`` means. Subclasses override
@@ -39,9 +38,6 @@ class Store:
     limits = Limits(None)
     path: str | None = None
     warnings: StoreWarnings
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *error):
         self.close()
