@@ -148,7 +148,7 @@ def in_child(function):
 
 
 def before_fork(function):
-    """Have a function called before each fork.
+    """Have a function called before each fork, which must not wait for other threads.
 
     No other thread enters `undisturbed_by_forks` until the fork is done. One that is
     inside may still be there, if it has taken longer than a fork waits.

@@ -262,7 +262,7 @@ class SQLiteStore(Store):
             except StoreUnavailable as fault:
                 problems += (f"it cannot be quarantined: {fault}",)
         return CheckReport(
-            self.path, problems=problems, repaired=bool(aside), set_aside=aside
+            self.path, problems=problems, repaired=bool(aside), quarantined=aside
         )
 
     # -- Faults
