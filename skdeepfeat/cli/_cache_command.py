@@ -1,8 +1,7 @@
-"""``skdeepfeat cache``: show, check and clear the cache."""
+"""``skdeepfeat cache``: show, examine and clear the cache of features."""
 
 import contextlib
 import dataclasses
-import fnmatch
 import warnings
 
 import click
@@ -16,24 +15,26 @@ _directory = click.option(
     "--cache",
     "directory",
     type=click.Path(exists=True, file_okay=False),
-    help="The folder of the cache. The default is SKDEEPFEAT_CACHE_DIR, or else the "
-    "user's cache folder.",
+    help="Directory of the cache. By default SKDEEPFEAT_CACHE_DIR, or the user's cache "
+    "directory of the platform.",
 )
 
 
 @click.group
 @debug_option
 def cache():
-    """Show, check and clear the cache of features."""
+    """Show, examine and clear the cache of features."""
 
 
 @cache.command
 @_directory
-@click.option("--namespace", metavar="PATTERN", help='Only these, such as "resnet*".')
+@click.option(
+    "--namespace", metavar="PATTERN", help='Only matching networks: "resnet*".'
+)
 @json_option
 @debug_option
 def info(directory, namespace, as_json):
-    """Show where the cache is, its size, and the networks whose features it holds."""
+    """Show where the cache is, how large it is, and its rows by network."""
     store = _open(directory)
     with _usable(store):
         found = store.info()
@@ -47,15 +48,13 @@ def info(directory, namespace, as_json):
 
 @cache.command
 @_directory
-@click.option(
-    "--no-repair", is_flag=True, help="Only report damaged rows; do not remove them."
-)
+@click.option("--no-repair", is_flag=True, help="Do not remove damaged rows.")
 @debug_option
 def check(directory, no_repair):
-    """Check every row against its checksum, and remove damaged rows.
+    """Examine the checksum of every row, and remove damaged rows.
 
-    A file whose structure is damaged is quarantined. If there was any damage, the exit
-    status is 1.
+    A file whose structure is damaged is renamed. The exit status is 1 if anything is
+    damaged.
     """
     report = _open(directory).check(repair=not no_repair)
     echo(report)
@@ -68,13 +67,13 @@ def check(directory, no_repair):
 @click.option(
     "--namespace",
     metavar="PATTERN",
-    help='Only the rows of these, such as "resnet*". `skdeepfeat cache info` lists '
-    "them. The default is all rows.",
+    help='Only rows of networks like "resnet*"; `skdeepfeat cache info` lists them. By '
+    "default all rows.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @debug_option
 def clear(directory, namespace, yes):
-    """Remove rows and free their space on the disk."""
+    """Remove rows and free their disk space."""
     store = _open(directory)
     with _usable(store):
         found = store.info()
@@ -101,7 +100,7 @@ def _open(directory):
 def _usable(store):
     """Turn the warning that a cache cannot be used into an error.
 
-    An estimator works without a cache, but these commands do not.
+    An estimator gives correct results without a cache. These commands need it.
     """
     causes, show = [], warnings.showwarning
 
@@ -122,16 +121,11 @@ def _usable(store):
 
 
 def _matching(found, pattern):
-    """Return the namespaces that match a pattern, as in `FeatureCache.clear`."""
-    matching = tuple(
-        each
-        for each in found.namespaces
-        if pattern in (each.key, each.label) or fnmatch.fnmatchcase(each.label, pattern)
-    )
+    matching = tuple(each for each in found.namespaces if each.matches(pattern))
     if not matching:
         raise click.ClickException(
             f"Nothing in {found.path} matches {pattern!r}. `skdeepfeat cache info` "
-            "lists the namespaces."
+            "lists what it contains."
         )
     return matching
 

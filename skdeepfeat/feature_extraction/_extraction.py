@@ -53,8 +53,8 @@ def open_extraction(X, neck, cache, settings):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    with open_cache(cache).opened() as opened:
-        yield Extraction(X, neck, opened, settings)
+    with open_cache(cache).open() as store:
+        yield Extraction(X, neck, store, settings)
 
 
 class Extraction:
@@ -64,7 +64,8 @@ class Extraction:
     ----------
     X, neck, settings
         As in `open_extraction`.
-    cache : cache that `opened` yields
+    store : cache.Store
+        Open.
 
     Attributes
     ----------
@@ -76,8 +77,9 @@ class Extraction:
         image.
     """
 
-    def __init__(self, X, neck, cache, settings):
-        self._cache = cache
+    def __init__(self, X, neck, store, settings):
+        # The digests of files are stored even if features are not.
+        self._store = self._file_index = store
         is_local = count_workers(settings.n_jobs) == 1
         # Workers may have devices that this machine lacks.
         self._devices = resolve_devices(settings.device) if is_local else []
@@ -89,7 +91,6 @@ class Extraction:
             max_pixels=settings.max_pixels,
             storage_options=settings.storage_options,
         )
-        self._files = cache.file_memo()
         with tqdm(
             total=len(self.source),
             desc="reading",
@@ -99,14 +100,14 @@ class Extraction:
             disable=settings.verbose < 1,
         ) as bar:
             self.digests, failures = self.source.digests(
-                self._files, on_done=bar.update
+                self._file_index, on_done=bar.update
             )
         if failures and settings.on_error == "raise":
             # Nothing has been computed yet, so nothing is lost by raising now.
             raise failures[min(failures)]
         self._failures = dict(failures)
         self.neck, self._joined_neck = neck, None
-        if neck.is_own and cache.keeps_rows:
+        if neck.is_own and store.keeps_rows:
             self.identify()
         else:
             self.namespaces = self._make_namespaces(neck)
@@ -117,9 +118,9 @@ class Extraction:
         The features of a network that cannot be recognized are not cached.
         """
         neck = self._run_in_thread(self.neck.identified)
-        if not neck.fingerprint.is_stable and self._cache.keeps_rows:
+        if not neck.fingerprint.is_stable and self._store.keeps_rows:
             warn_of_unstable(neck.spec.name)
-            self._cache = NoCache()
+            self._store = NoCache().open()
         self.neck, self._joined_neck = neck, None
         self.namespaces = self._make_namespaces(neck)
 
@@ -220,9 +221,9 @@ class Extraction:
             If the network returns NaN or infinite values for an image that can be read.
             The finite features of other images are then in the cache.
         """
-        joins = self.settings.cache_layers is not None and self._cache.keeps_rows
+        joins = self.settings.cache_layers is not None and self._store.keeps_rows
         try:
-            return self._cache.fetch(
+            return self._store.fetch(
                 self.namespaces,
                 [self.digests[i] for i in indices.tolist()],
                 lambda positions: self._compute(
@@ -324,9 +325,9 @@ class Extraction:
 
     def _make_namespaces(self, neck):
         namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint
-        if fingerprint is None or not self._cache.keeps_rows:
+        if fingerprint is None or not self._store.keeps_rows:
             return namespaces
-        return self._cache.recognize(namespaces, fingerprint.rows, fingerprint.agrees)
+        return self._store.recognize(namespaces, fingerprint.rows, fingerprint.agrees)
 
     def _describe_outputs(self, neck):
         """Return the namespaces of a neck, before variants of a user's network."""
@@ -356,11 +357,11 @@ class Extraction:
     def _digest_weights(self, path):
         """Return the digest of a weights file, which is read only if it has changed."""
         file = stat_file(path)
-        [digest] = self._files.lookup([file])
+        [digest] = self._file_index.lookup([file])
         if digest is None:
             digest = digest_file(path)
             if is_settled(file):
-                self._files.remember([file], [digest])
+                self._file_index.remember([file], [digest])
         return digest
 
 

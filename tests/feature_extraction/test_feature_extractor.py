@@ -578,13 +578,13 @@ def test_fitted_attributes_are_set_on_every_fit(pixels):
 def test_a_call_opens_its_store_once(paths, tmp_path, monkeypatch):
     cache = FeatureCache(tmp_path)
     extractor, opened = small(cache=cache), []
-    open_store = FeatureCache._open_store
+    open_store = FeatureCache.open
 
     def count(self, *args, **kwargs):
         opened.append(self)
         return open_store(self, *args, **kwargs)
 
-    monkeypatch.setattr(FeatureCache, "_open_store", count)
+    monkeypatch.setattr(FeatureCache, "open", count)
     for _ in range(2):
         extractor.transform(paths)
         assert opened == [cache]
