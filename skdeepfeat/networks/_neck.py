@@ -9,21 +9,21 @@ import torch
 
 from .._utils._forks import released_after_fork, undisturbed_by_forks
 from ._copying import own_copy
-from ._messages import choice_error
+from ._parameter_errors import choice_error
 from .probing._examine import build_meta, last_map_of, probe_spec, stages_of
-from .probing._identity import Fingerprint, fingerprint_of, is_below_float32
-from .probing._layers import Output, resolve_outputs
+from .probing._fingerprint import Fingerprint, fingerprint_of, is_below_float32
 from .probing._probe import Probe
-from .running import _inductor, _openvino
-from .running._batches import Runner
-from .running._compiled import CompilationError, compiled_network
-from .running._eager import EagerNetwork
-from .running._loaded import borrowed
+from .probing._wanted_layers import Output, resolve_outputs
+from .running import _compile_runtime, _openvino_runtime
+from .running._batch_runner import Runner
+from .running._compiled_networks import CompilationError, compiled_network
+from .running._loaded_networks import borrowed
 from .running._runtimes import choose_runtime, is_worth_folding
-from .running._trainable import TrainableNeck
-from .sources._find import make_spec
+from .running._torch_runtime import EagerNetwork
+from .running._trainable_neck import TrainableNeck
+from .sources._network_sources import make_spec
+from .sources._network_spec import NetworkSpec
 from .sources._offline import explain_downloads
-from .sources._spec import NetworkSpec
 
 __all__ = ["Neck", "resolve_neck"]
 
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 # By the name of the runtime: what compiles for it, and its name for people.
 _COMPILERS = {
-    "compile": (_inductor, "torch.compile"),
-    "openvino": (_openvino, "OpenVINO"),
+    "compile": (_compile_runtime, "torch.compile"),
+    "openvino": (_openvino_runtime, "OpenVINO"),
 }
 
 # Raised when the rows of an unchanged network change for a reason of ours, such as

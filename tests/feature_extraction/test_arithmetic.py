@@ -14,7 +14,7 @@ from skdeepfeat.feature_extraction._arithmetic import (
     settle_arithmetic,
 )
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _openvino, _runtimes
+from skdeepfeat.networks.running import _openvino_runtime, _runtimes
 
 CPU = torch.device("cpu")
 BELOW = ["tf32", "bfloat16", "float16"]
@@ -62,7 +62,7 @@ def test_runtimes_have_rows_of_their_own(images, tmp_path):
 
 
 def _can_openvino():
-    return _openvino.is_installed() and _openvino.computes_bfloat16()
+    return _openvino_runtime.is_installed() and _openvino_runtime.computes_bfloat16()
 
 
 def test_a_network_that_openvino_cannot_run_is_torchs(images, tmp_path):

@@ -215,7 +215,7 @@ class TestRuntime:
             converted.append(args)
             return compiled_network(*args)
 
-        from skdeepfeat.networks.running._compiled import compiled_network
+        from skdeepfeat.networks.running._compiled_networks import compiled_network
 
         monkeypatch.setattr(_neck, "compiled_network", compile_and_note)
         self.extractor(cache=None).transform(images[:29])

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from ..._utils._shown import shown
-from .._messages import choice_error
+from .._parameter_errors import choice_error
 
 __all__ = ["check_module", "explain_failure"]
 

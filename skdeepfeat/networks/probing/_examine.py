@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..._utils._random import seeded
 from .._copying import copy_network
-from .._messages import is_about
+from .._parameter_errors import is_about
 from ._diagnosis import check_module, explain_failure
 from ._probe import Probe, probe_network
 from ._stages import find_last_map, find_stages

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ..._utils._forks import survives_fork
-from ..sources._find import make_spec
+from ..sources._network_sources import make_spec
 from ._examine import probe_spec, stages_of
 
 __all__ = ["list_layers"]

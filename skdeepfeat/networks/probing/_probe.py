@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..running._layer import Layer, first_tensor
-from ..running._own_pool import find_own_pool
-from ._layouts import TokenLayout
-from ._recording import Recorder
+from ..running._timm_pooling import find_own_pool
+from ._layer_recorder import Recorder
+from ._output_layouts import TokenLayout
 
 __all__ = ["Probe", "probe_network"]
 

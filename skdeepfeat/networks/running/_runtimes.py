@@ -1,6 +1,6 @@
 """What runs a network: torch itself, or a form that another library compiled."""
 
-from ._openvino import computes_bfloat16, is_installed
+from ._openvino_runtime import computes_bfloat16, is_installed
 
 __all__ = ["RUNTIMES", "choose_runtime", "is_worth_folding"]
 

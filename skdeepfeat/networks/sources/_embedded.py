@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import timm
 
-from .._messages import choice_error
-from ._install import install_state_dict, taken_for
-from ._spec import NetworkSpec
+from .._parameter_errors import choice_error
+from ._install_weights import install_state_dict, taken_for
+from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
-from ._weights import PinnedWeights
+from ._weights_sources import PinnedWeights
 
 __all__ = ["NAMES", "installed_names", "make_spec"]
 

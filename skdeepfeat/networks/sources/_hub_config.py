@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from ..._utils._preprocessing import MAX_SIDE
 from ..._utils._shown import shown
 from ...exceptions import BadFileError
-from ._download import hub_error
+from ._downloaded_weights import hub_error
 
 __all__ = ["fetch_hub_config", "read_hub_config"]
 

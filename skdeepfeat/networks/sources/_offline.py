@@ -5,7 +5,7 @@ import os
 
 from ...exceptions import WeightsNotFoundError
 from . import _embedded, _torchvision
-from ._download import DownloadError, checkpoints_folder
+from ._downloaded_weights import DownloadError, checkpoints_folder
 
 __all__ = ["explain_downloads", "usable_offline"]
 

@@ -14,11 +14,11 @@ from timm.data import resolve_data_config
 
 from ..._utils._preprocessing import Preprocessing
 from ..._utils._random import seeded
-from .._messages import choice_error
-from ._download import HubWeights, UrlWeights
+from .._parameter_errors import choice_error
+from ._downloaded_weights import HubWeights, UrlWeights
 from ._hub_config import fetch_hub_config
-from ._install import taken_for, with_own_head
-from ._spec import NetworkSpec
+from ._install_weights import taken_for, with_own_head
+from ._network_spec import NetworkSpec
 
 __all__ = [
     "is_known",

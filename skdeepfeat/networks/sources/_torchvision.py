@@ -8,12 +8,12 @@ import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from .._messages import choice_error
-from ._download import UrlWeights
-from ._install import install_state_dict, taken_for
-from ._spec import NetworkSpec
-from ._transforms import preprocessing_from_transform
-from ._weights import RandomWeights
+from .._parameter_errors import choice_error
+from ._downloaded_weights import UrlWeights
+from ._image_transforms import preprocessing_from_transform
+from ._install_weights import install_state_dict, taken_for
+from ._network_spec import NetworkSpec
+from ._weights_sources import RandomWeights
 
 __all__ = ["list_names", "make_spec", "names_of_files"]
 

@@ -4,10 +4,10 @@ import functools
 
 from ..._utils._preprocessing import Preprocessing
 from .._copying import copy_network
-from .._messages import choice_error
-from ._spec import NetworkSpec
+from .._parameter_errors import choice_error
+from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
-from ._weights import ModuleWeights
+from ._weights_sources import ModuleWeights
 
 __all__ = ["make_spec"]
 

@@ -20,7 +20,7 @@ from torch import nn
 from skdeepfeat._utils._digests import digest_file
 from skdeepfeat.exceptions import WeightsNotFoundError
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.sources._matching import match_network
+from skdeepfeat.networks.sources._match_weights import match_network
 from skdeepfeat.networks.sources._weights_file import read_weights_file
 
 CPU = torch.device("cpu")

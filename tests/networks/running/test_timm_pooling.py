@@ -9,7 +9,7 @@ from torch import nn
 
 from skdeepfeat._utils._digests import digest_file
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _loaded
+from skdeepfeat.networks.running import _loaded_networks
 
 CPU = torch.device("cpu")
 
@@ -83,7 +83,7 @@ def test_torchvisions_last_map(name, last, pooling, batch, assert_close):
         name, weights="random", layer=last, pooling="flatten", image_size=64
     )
     shape = neck.probe.layers[last].shape
-    _loaded.forget_networks()
+    _loaded_networks.forget_networks()
     maps = rows(name, pixels, weights="random", layer=last, pooling="flatten")
     maps = torch.from_numpy(maps).reshape(2, shape[0], -1)
     assert_close(found, pooled(maps, pooling))

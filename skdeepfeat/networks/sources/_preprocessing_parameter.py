@@ -10,10 +10,14 @@ from torchvision.models import WeightsEnum
 from ..._utils._preprocessing import MAX_SIDE, Preprocessing
 from ..._utils._suggestions import did_you_mean
 from ...exceptions import WeightsNotFoundError
-from .._messages import choice_error
+from .._parameter_errors import choice_error
+from ._image_transforms import (
+    INTERPOLATIONS,
+    is_transform,
+    preprocessing_from_transform,
+)
 from ._timm import preprocessing_from_config
-from ._transforms import INTERPOLATIONS, is_transform, preprocessing_from_transform
-from ._weights import FileWeights, RandomWeights
+from ._weights_sources import FileWeights, RandomWeights
 
 __all__ = ["read_image_size", "read_preprocessing", "read_weights"]
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..running._layer import Layer, first_tensor
-from ._layouts import layout_of, token_layout
+from ._output_layouts import layout_of, token_layout
 
 __all__ = ["Recorder"]
 

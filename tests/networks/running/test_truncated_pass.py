@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skdeepfeat.exceptions import OutOfMemoryError
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _loaded
+from skdeepfeat.networks.running import _loaded_networks
 
 CPU = torch.device("cpu")
 
@@ -56,7 +56,7 @@ def test_nobody_holds_the_network_when_memory_is_given_back(model, steps, monkey
     def free(device):
         left.extend(one() for one in lent)
 
-    monkeypatch.setattr(_loaded, "free_device_memory", free)
+    monkeypatch.setattr(_loaded_networks, "free_device_memory", free)
     options = (
         {"model": steps} if model == "steps" else {"model": model, "weights": "random"}
     )
@@ -262,13 +262,13 @@ def test_suggested_batch_size():
 
 def count_loads(monkeypatch):
     loads = []
-    load = _loaded._load
+    load = _loaded_networks._load
 
     def counted(spec):
         loads.append(spec.name)
         return load(spec)
 
-    monkeypatch.setattr(_loaded, "_load", counted)
+    monkeypatch.setattr(_loaded_networks, "_load", counted)
     return loads
 
 
@@ -385,6 +385,6 @@ def test_the_store_is_keyed_by_what_is_built(batch):
     spec = with_weights.spec
     options = {**spec.architecture, "transform_input": True}
     other = dataclasses.replace(spec, architecture=options)
-    assert _loaded._entry_of(spec) is _loaded._entry_of(spec)
-    assert _loaded._entry_of(spec) is not _loaded._entry_of(other)
+    assert _loaded_networks._entry_of(spec) is _loaded_networks._entry_of(spec)
+    assert _loaded_networks._entry_of(spec) is not _loaded_networks._entry_of(other)
     assert np.isfinite(rows_of(with_weights, pixels)[0]).all()

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..._utils._preprocessing import Preprocessing
 from .._copying import copy_network, own_copy
-from ._weights import ModuleWeights, Weights
+from ._weights_sources import ModuleWeights, Weights
 
 __all__ = ["NetworkSpec"]
 

@@ -6,10 +6,10 @@ import torch
 
 from ..._utils._device import compute_context, free_device_memory
 from .._copying import copy_network
-from ._agreement import TOLERANCE, largest_difference, random_pixels
-from ._folding import fold_batch_norms
-from ._transfer import Transfer
-from ._truncated import run_truncated
+from ._batch_norm_folding import fold_batch_norms
+from ._device_transfer import Transfer
+from ._row_difference import TOLERANCE, largest_difference, random_pixels
+from ._truncated_pass import run_truncated
 
 __all__ = ["EagerNetwork"]
 

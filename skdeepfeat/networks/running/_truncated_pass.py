@@ -3,8 +3,8 @@
 import torch
 
 from ._layer import first_tensor
-from ._own_pool import swapped_pool
-from ._pooling import pool
+from ._poolings import pool
+from ._timm_pooling import swapped_pool
 
 __all__ = ["run_truncated"]
 

@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections import OrderedDict
 
-from ._matching import match_network
+from ._match_weights import match_network
 
 __all__ = ["install_state_dict", "taken_for", "with_own_head"]
 

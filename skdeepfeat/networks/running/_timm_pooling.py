@@ -9,7 +9,7 @@ import contextlib
 from timm.layers import SelectAdaptivePool2d
 
 from ._layer import Layer
-from ._pooling import pool
+from ._poolings import pool
 
 __all__ = ["SWAPPED_POOLINGS", "find_own_pool", "swapped_pool"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .._copying import copy_network
-from ._truncated import run_truncated
+from ._truncated_pass import run_truncated
 
 __all__ = ["TrainableNeck"]
 

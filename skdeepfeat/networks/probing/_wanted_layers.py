@@ -3,10 +3,10 @@
 import numbers
 from dataclasses import dataclass
 
-from .._messages import choice_error
+from .._parameter_errors import choice_error
 from ..running._layer import Layer
-from ..running._own_pool import SWAPPED_POOLINGS
-from ..running._pooling import POOLINGS, can_pool, n_pooled, resolve_pooling
+from ..running._poolings import POOLINGS, can_pool, n_pooled, resolve_pooling
+from ..running._timm_pooling import SWAPPED_POOLINGS
 from ._probe import Probe
 
 __all__ = ["Output", "resolve_outputs"]

@@ -6,8 +6,8 @@ import torch
 from networks import NormNet
 
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _compiled
-from skdeepfeat.networks.running._inductor import CompiledNetwork
+from skdeepfeat.networks.running import _compiled_networks
+from skdeepfeat.networks.running._compile_runtime import CompiledNetwork
 
 # Each compiles a network, which takes a C++ compiler 10 s and more.
 pytestmark = pytest.mark.slow
@@ -17,10 +17,10 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    _compiled.forget_compiled()
+    _compiled_networks.forget_compiled()
     torch.compiler.reset()
     yield
-    _compiled.forget_compiled()
+    _compiled_networks.forget_compiled()
     torch.compiler.reset()
 
 

@@ -5,11 +5,11 @@ import functools
 
 from torch import nn
 
-from .._messages import choice_error
+from .._parameter_errors import choice_error
 from . import _embedded, _timm, _torchvision, _user_module
 from ._offline import explain_downloads
-from ._parameters import read_image_size, read_preprocessing, read_weights
-from ._weights import FileWeights, RandomWeights
+from ._preprocessing_parameter import read_image_size, read_preprocessing, read_weights
+from ._weights_sources import FileWeights, RandomWeights
 
 __all__ = ["list_models", "make_spec"]
 

@@ -12,7 +12,7 @@ import torch
 from blake3 import blake3
 
 from ..._utils._random import random_states_kept
-from ._identity_images import VERSION, probe_images
+from ._fingerprint_images import VERSION, probe_images
 
 __all__ = ["Fingerprint", "digest_tensors", "fingerprint_of", "is_below_float32"]
 

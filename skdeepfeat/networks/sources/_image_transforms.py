@@ -10,7 +10,7 @@ from torchvision.transforms import _presets, v2
 
 from ..._utils._preprocessing import Preprocessing
 from ..._utils._shown import shown
-from .._messages import choice_error
+from .._parameter_errors import choice_error
 
 __all__ = ["INTERPOLATIONS", "is_transform", "preprocessing_from_transform"]
 

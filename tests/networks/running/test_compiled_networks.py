@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from skdeepfeat.networks import _neck, resolve_neck
-from skdeepfeat.networks.running import _compiled
+from skdeepfeat.networks.running import _compiled_networks
 
 CPU = torch.device("cpu")
 
@@ -38,9 +38,9 @@ class Pretending:
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    _compiled.forget_compiled()
+    _compiled_networks.forget_compiled()
     yield
-    _compiled.forget_compiled()
+    _compiled_networks.forget_compiled()
 
 
 @pytest.fixture

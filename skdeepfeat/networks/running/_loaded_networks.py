@@ -21,7 +21,7 @@ from ..._utils._forks import in_child, released_after_fork, undisturbed_by_forks
 from ..._utils._random import seeded
 from .._copying import copy_network
 from ..sources._offline import explain_downloads
-from ..sources._weights import RandomWeights
+from ..sources._weights_sources import RandomWeights
 
 __all__ = ["borrowed", "forget_networks"]
 

@@ -20,7 +20,7 @@ import torchvision
 from skdeepfeat._utils._digests import digest_file
 from skdeepfeat.exceptions import WeightsNotFoundError
 from skdeepfeat.networks import list_layers, list_models, resolve_neck
-from skdeepfeat.networks.sources._download import UrlWeights
+from skdeepfeat.networks.sources._downloaded_weights import UrlWeights
 
 CPU = torch.device("cpu")
 NAME = "squeezenet1_1"

@@ -17,8 +17,8 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ..._utils._printable import redacted
-from ._weights import Weights, check_sha256, file_key
 from ._weights_file import read_weights_file
+from ._weights_sources import Weights, check_sha256, file_key
 
 __all__ = [
     "DownloadError",

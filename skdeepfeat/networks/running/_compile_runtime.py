@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..._utils._device import compute_context
-from ._transfer import Transfer
+from ._device_transfer import Transfer
 
 __all__ = ["convert", "network"]
 

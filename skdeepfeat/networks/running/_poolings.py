@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .._messages import choice_error
+from .._parameter_errors import choice_error
 from ._layer import Layer
 
 __all__ = ["POOLINGS", "can_pool", "n_pooled", "pool", "resolve_pooling"]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _eager
+from skdeepfeat.networks.running import _torch_runtime
 
 CPU = torch.device("cpu")
 FEW, MANY = 3, None
@@ -310,7 +310,7 @@ def test_lack_of_memory_while_folding_loses_nothing(monkeypatch, n_norms):
 
     neck = resolve_neck(Plain(), image_size=32)
     with plain_and_folded(neck) as (plain, folded):
-        monkeypatch.setattr(_eager, "fold_batch_norms", fail)
+        monkeypatch.setattr(_torch_runtime, "fold_batch_norms", fail)
         sizes = []
         compute = folded._network._compute
         monkeypatch.setattr(

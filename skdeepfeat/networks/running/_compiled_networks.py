@@ -13,8 +13,8 @@ from torch import nn
 from ..._utils._device import compute_context, is_out_of_memory
 from ..._utils._forks import in_child, undisturbed_by_forks
 from .._copying import own_copy
-from ._agreement import TOLERANCE, largest_difference, random_pixels
-from ._truncated import run_truncated
+from ._row_difference import TOLERANCE, largest_difference, random_pixels
+from ._truncated_pass import run_truncated
 
 __all__ = ["CompilationError", "PixelsToRows", "compiled_network", "forget_compiled"]
 

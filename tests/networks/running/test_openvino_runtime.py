@@ -11,17 +11,22 @@ import torch
 from networks import NormNet
 
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _compiled, _loaded, _openvino, _runtimes
-from skdeepfeat.networks.running._openvino import OpenVINONetwork
+from skdeepfeat.networks.running import (
+    _compiled_networks,
+    _loaded_networks,
+    _openvino_runtime,
+    _runtimes,
+)
+from skdeepfeat.networks.running._openvino_runtime import OpenVINONetwork
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    _compiled.forget_compiled()
+    _compiled_networks.forget_compiled()
     yield
-    _compiled.forget_compiled()
+    _compiled_networks.forget_compiled()
 
 
 def rows_of(neck, pixels, runtime, precision="float32", n_images=None):
@@ -174,7 +179,7 @@ def test_a_failure_is_remembered(batch, monkeypatch):
         calls.append(args)
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(_openvino, "convert", fail)
+    monkeypatch.setattr(_openvino_runtime, "convert", fail)
     neck = resolve_neck("resnet18", weights="random", image_size=32)
     for _ in range(3):
         rows_of(neck, batch(1, 32), "auto")
@@ -185,7 +190,7 @@ def test_converted_once_and_without_weights_the_second_time(batch, caplog):
     neck = resolve_neck("resnet18", weights="random", image_size=32)
     pixels = batch(2, 32)
     first = rows_of(neck, pixels, "openvino")
-    _loaded.forget_networks()
+    _loaded_networks.forget_networks()
     with caplog.at_level(logging.INFO, "skdeepfeat"):
         again = resolve_neck("resnet18", weights="random", image_size=32)
         second = rows_of(again, pixels, "openvino")
@@ -197,13 +202,13 @@ def test_a_network_of_ones_own_is_converted_again_only_after_a_change(
     batch, monkeypatch
 ):
     calls = []
-    original = _openvino.convert
+    original = _openvino_runtime.convert
 
     def noted(*args):
         calls.append(args)
         return original(*args)
 
-    monkeypatch.setattr(_openvino, "convert", noted)
+    monkeypatch.setattr(_openvino_runtime, "convert", noted)
     network, pixels = NormNet(), batch(2, 32)
 
     def rows():
@@ -234,7 +239,7 @@ def test_weights_and_layers_are_told_apart(batch):
     assert not np.allclose(one, rows(seed=1))
     assert rows(layer="layer1").shape == (2, 64)
     np.testing.assert_array_equal(rows(), one)
-    assert len(_compiled._compiled) == 2
+    assert len(_compiled_networks._compiled) == 2
 
 
 def test_it_uses_as_many_threads_as_torch(batch):
@@ -244,7 +249,7 @@ def test_it_uses_as_many_threads_as_torch(batch):
         for n in (1, 2):
             torch.set_num_threads(n)
             rows_of(neck, batch(1, 32), "openvino")
-            [*_, (compiled, _)] = _compiled._compiled.values()
+            [*_, (compiled, _)] = _compiled_networks._compiled.values()
             assert compiled.get_property("INFERENCE_NUM_THREADS") == n
     finally:
         torch.set_num_threads(before)
