@@ -4,19 +4,15 @@ Names, architectures, weights and their preprocessing; truncation; pooling; runn
 batch. This package knows nothing of image files, nor of what is done with the features.
 """
 
-from ._copying import copy_module, module_on_cpu
+from ._modules import copy_module, module_on_cpu
 from ._neck import Neck, resolve_neck
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
-from .running._poolings import POOLINGS
-from .running._runtimes import RUNTIMES
 from .sources._hub_config import read_hub_config
 from .sources._network_sources import list_models
 from .sources._preprocessing_parameter import read_preprocessing
 
 __all__ = [
-    "POOLINGS",
-    "RUNTIMES",
     "Neck",
     "copy_module",
     "is_below_float32",

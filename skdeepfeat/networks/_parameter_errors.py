@@ -3,8 +3,7 @@
 from .._utils._shown import shown
 from .._utils._suggestions import did_you_mean
 
-__all__ = ["choice_error", "is_about"]
-
+__all__ = ["choice_error", "first_line", "is_about"]
 
 _LONGEST_NAME = 200  # characters
 
@@ -24,14 +23,13 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     got : object
         The value.
     candidates : iterable of str, default=()
-        Names that a misspelt one may have meant.
+        Names that a misspelled one may have meant.
     error : type, default=ValueError
         The class of the error.
 
     Returns
     -------
     Exception
-        To be raised.
     """
     is_name = isinstance(got, str) and len(got) < _LONGEST_NAME
     hint = did_you_mean(got, candidates) if is_name else ""
@@ -41,5 +39,11 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
 
 
 def is_about(error, parameter):
-    """Whether an error says already what is wrong with a parameter."""
+    """Return whether an error already names a parameter that is wrong."""
     return str(error).startswith(f"The {parameter!r} parameter must ")
+
+
+def first_line(error):
+    """Return the first line of an error's text, at most about 200 characters."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first if len(first) <= 200 else f"{first[:200]} ..."

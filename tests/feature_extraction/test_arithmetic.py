@@ -115,8 +115,8 @@ def test_the_rule_does_not_look_at_the_number(precision):
 
 
 def test_a_processor_without_bfloat16(monkeypatch, images):
-    monkeypatch.setattr(_runtimes, "is_installed", lambda: True)
-    monkeypatch.setattr(_runtimes, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(_openvino_runtime, "is_installed", lambda: True)
+    monkeypatch.setattr(_openvino_runtime, "computes_bfloat16", lambda: False)
     choose = _runtimes.choose_runtime
     assert choose("auto", CPU, "bfloat16", (224, 224), None) == "torch"
     with pytest.raises(ValueError, match="'runtime' .*processors that compute in bf"):

@@ -1,8 +1,8 @@
 """What identifies a user's own network: its tensors and its output for fixed images.
 
-Its code is not examined. A change that matters changes the output, wherever it is made:
-in a helper, a constant, a hook or the environment. Networks with the same output are
-the same network, whatever locks, loggers and addresses they hold.
+Its code does not count. A change that matters changes the output, wherever it is made:
+in a helper, a constant, a hook or the environment. Networks with the same tensors and
+output are the same network, even if their locks, loggers or addresses differ.
 """
 
 from dataclasses import dataclass
@@ -16,23 +16,22 @@ from ._fingerprint_images import VERSION, probe_images
 
 __all__ = ["Fingerprint", "digest_tensors", "fingerprint_of", "is_below_float32"]
 
-# Of the largest value of a row. Rows of one network in float32 differ by up to 1e-5
-# between batch sizes, numbers of threads and processors.
+# Relative to the largest value of a row. In float32, rows of one network differ by up
+# to 1e-5 between batch sizes, numbers of threads and processors.
 _TOLERANCE = 1e-4
-# Of networks whose weights are in bfloat16 or float16: a rounding step of bfloat16.
+# For networks whose weights are in bfloat16 or float16: a rounding step of bfloat16.
 _TOLERANCE_BELOW_FLOAT32 = 2.0**-8
-# Rows that are nearly zero are compared by this share of the largest row's scale.
+# Rows that are nearly zero are compared relative to this share of the largest row.
 _SMALLEST_SCALE = 1e-3
-# In float32, of a feature's largest value over the images: features of one row may
-# differ in scale by orders of magnitude. Measured: up to 3e-5.
+# In float32, relative to a feature's largest value over the images, because features
+# may differ in scale by orders of magnitude. Measured differences are up to 3e-5.
 _TOLERANCE_OF_FEATURE = 1e-3
-# Of the largest value of a row: what is smaller is rounding, whatever feature it is in.
+# Relative to the largest value of a row. Smaller differences are rounding errors.
 _ROUNDING = 1e-6
 
-# Values in what a job notes of a network, over all outputs: 64 KiB.
-_N_NOTED = 2**14
-# What the images' rows are multiplied by before they are added up. Any numbers that do
-# not cancel out.
+# Number of values in a summary, over all outputs: 64 KiB.
+_N_IN_SUMMARY = 2**14
+# The weights of the images in a summary. Any numbers that do not cancel out.
 _WEIGHTS = np.sqrt([2, 3, 5, 7, 11, 13, 17, 19]) / 4
 
 # Indices of the images that run twice: the texture and the noise.
@@ -41,7 +40,7 @@ _REPEATED = slice(0, 2)
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """What a network is known by.
+    """What identifies a network.
 
     Attributes
     ----------
@@ -50,9 +49,9 @@ class Fingerprint:
     rows : tuple of ndarray of float32, shape (n_images, n_features)
         For each output, the rows of `probe_images`.
     tolerance : float
-        How far rows of the same network may be apart, of a row's largest value.
+        How much rows of the same network may differ, relative to a row's largest value.
     is_stable : bool
-        Whether the same images gave the same rows once more, in another batch.
+        Whether the same images gave the same rows again, in another batch.
     """
 
     tensors: str
@@ -65,29 +64,29 @@ class Fingerprint:
         return {"tensors": self.tensors, "probe": VERSION}
 
     def agrees(self, found, wanted):
-        """Return whether two arrays of rows come from the same network."""
+        """Return whether two arrays of rows are those of the same network."""
         return _agree(found, wanted, _allowed(wanted, self.tolerance))
 
     def summary(self):
-        """Return what is enough to recognize the rows by, as a text for each output.
+        """Return a short form of the rows that recognizes them, a str for each output.
 
-        Each feature's sum over the images. Of many features, several with random signs
-        are added up.
+        It has each feature's weighted sum over the images. If there are many features,
+        several of them are added up with random signs.
         """
         return [self._sums(rows).tobytes().hex() for rows in self.rows]
 
     def _sums(self, rows):
-        n_sums = min(rows.shape[1], max(_N_NOTED // len(self.rows), 1))
+        n_sums = min(rows.shape[1], max(_N_IN_SUMMARY // len(self.rows), 1))
         with np.errstate(invalid="ignore", over="ignore"):
             return _add_up(_WEIGHTS @ rows.astype(np.float64), n_sums).astype("<f4")
 
     def agrees_with_summary(self, texts):
-        """Return whether what `summary` returned earlier is of the same network."""
+        """Return whether an earlier `summary` is that of the same network."""
         if not isinstance(texts, list) or len(texts) != len(self.rows):
             return False
         for rows, text in zip(self.rows, texts, strict=True):
             wanted = self._sums(rows)
-            # As independent errors add up.
+            # Independent errors add up so.
             squares = _WEIGHTS**2 @ _allowed(rows, self.tolerance) ** 2
             allowed = np.sqrt(_add_up(squares, len(wanted), signed=False))
             try:
@@ -99,7 +98,7 @@ class Fingerprint:
         return True
 
     def same_as(self, other):
-        """Return whether another fingerprint is of the same network."""
+        """Return whether another fingerprint is that of the same network."""
         return (
             self.tensors == other.tensors
             and len(self.rows) == len(other.rows)
@@ -121,7 +120,7 @@ def fingerprint_of(neck, device):
     Exception
         What the network raises.
     """
-    # First: a network may count in a buffer how often it ran.
+    # Before running it, because a buffer may count how often the network ran.
     tensors = digest_tensors(neck.spec.module)
     images = torch.tensor(probe_images(neck.preprocessing.crop))
     tolerance = _TOLERANCE
@@ -148,14 +147,13 @@ def is_below_float32(module):
 def digest_tensors(module):
     """Return the hexadecimal digest of a module's parameters and buffers.
 
-    Names, types, shapes and values count. Where they are and how they lie in memory
-    does not.
+    Names, types, shapes and values count. The device and the order in memory do not.
 
     Parameters
     ----------
     module : Module
     """
-    # In this thread: the threads of a pool would be missing after a fork.
+    # With one thread, because the threads of a pool are missing after a fork.
     hasher = blake3()
     tables = module.named_parameters(), module.named_buffers()
     for name, tensor in (pair for table in tables for pair in table):
@@ -168,10 +166,10 @@ def _update(hasher, name, tensor):
     try:
         parts = _plain_parts(tensor.detach())
     except Exception:  # a tensor without values, or of a kind that has no bytes
-        parts = []  # what the network computes with it shows in its rows
+        parts = []  # the rows show its effect
     for part in parts:
         hasher.update(f"{tuple(part.shape)}".encode())
-        # Through uint8, because numpy knows no bfloat16.
+        # As uint8, because numpy has no bfloat16.
         flat = part.cpu().contiguous().reshape(-1).view(torch.uint8)
         hasher.update(flat.numpy().data)
 
@@ -195,7 +193,7 @@ def _plain_parts(tensor):
 
 
 def _add_up(values, n_sums, *, signed=True):
-    """Return sums of values that are as far apart as there are sums."""
+    """Return `n_sums` sums, each of values at equal distances."""
     if n_sums == len(values):
         return values
     if signed:
@@ -208,20 +206,20 @@ def _add_up(values, n_sums, *, signed=True):
 
 
 def _allowed(rows, tolerance):
-    """Return how far each value may be from that of the same network's rows."""
+    """Return how much each value may differ in rows of the same network."""
     if not rows.size:
         return np.zeros(rows.shape)
     sizes = np.abs(np.where(np.isfinite(rows), rows, 0)).astype(np.float64)
     scale = sizes.max(axis=1, keepdims=True)
     scale = np.maximum(scale, _SMALLEST_SCALE * scale.max())
-    if tolerance > _TOLERANCE:  # what cancels out is anything to that precision
+    if tolerance > _TOLERANCE:  # small features are noise in that precision
         return np.broadcast_to(tolerance * scale, rows.shape)
     of_feature = _TOLERANCE_OF_FEATURE * sizes.max(axis=0)
     return np.minimum(tolerance * scale, np.maximum(of_feature, _ROUNDING * scale))
 
 
 def _agree(found, wanted, allowed):
-    """Return whether values are the same to a tolerance; NaN are equal to NaN."""
+    """Return whether values are equal up to a tolerance. NaN equals NaN."""
     if found.shape != wanted.shape:
         return False
     with np.errstate(invalid="ignore", over="ignore"):

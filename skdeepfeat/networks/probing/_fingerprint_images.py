@@ -7,8 +7,7 @@ from blake3 import blake3
 
 __all__ = ["probe_images"]
 
-# Raised when the images change: the rows that caches hold of the older ones then belong
-# to other images.
+# To be increased when the images change, because caches hold rows of the older ones.
 VERSION = 1
 
 _CORNERS = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
@@ -16,9 +15,9 @@ _CORNERS = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
 
 @functools.lru_cache(maxsize=4)
 def probe_images(crop):
-    """Return a handful of images that are as different from each other as can be.
+    """Return a few images that are as different from each other as possible.
 
-    They are made by integer arithmetic, so that they are the same on every machine.
+    They are made with integer arithmetic, so they are the same on every machine.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def probe_images(crop):
             _gradients(y, x, height, width),
             np.array(_CORNERS, np.uint8)[(8 * x // width + 3 * (4 * y // height)) % 8],
             _squares(y, x, height, width),
-            96 + texture // 8,  # hardly any contrast
+            96 + texture // 8,  # of low contrast
         ]
     ).astype(np.uint8)
     images.flags.writeable = False
@@ -49,7 +48,7 @@ def probe_images(crop):
 
 
 def _noise(name, shape):
-    # A hash's output rather than NumPy's generator, whose numbers may change.
+    # The output of a hash, because NumPy's generators may change their numbers.
     stream = blake3(f"skdeepfeat probe {VERSION} {name}".encode())
     n_bytes = int(np.prod(shape))
     return np.frombuffer(stream.digest(length=n_bytes), np.uint8).reshape(shape)
@@ -61,14 +60,14 @@ def _gradients(y, x, height, width):
 
 
 def _squares(y, x, height, width):
-    """Return black and white squares that get smaller to the right."""
+    """Return black and white squares, smaller towards the right."""
     sizes = np.array([16, 8, 5, 3, 2, 1])[6 * x // width]
     black = (y // sizes + x // sizes) % 2
     return np.repeat(255 * black[..., None], 3, axis=-1)
 
 
 def _texture(height, width):
-    """Return what looks like a photograph to a network: 1/f noise, with edges."""
+    """Return an image with the statistics of a photograph: 1/f noise, with edges."""
     total = np.zeros((height, width, 3), np.int64)
     weight, n = 128, 2
     while weight >= 4:
@@ -87,7 +86,7 @@ def _texture(height, width):
 
 
 def _smooth(grid, height, width):
-    """Return a small grid of values, interpolated linearly to the full size."""
+    """Return a small grid of values, linearly interpolated to the full size."""
     n = len(grid) - 1
     grid = grid.astype(np.int64)
     y, fy = np.divmod(np.arange(height) * n * 256 // max(height, 1), 256)

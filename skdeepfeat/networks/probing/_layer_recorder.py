@@ -1,4 +1,4 @@
-"""Watching every module of a network during one pass."""
+"""Recording every module of a network during one pass."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..running._layer import Layer, first_tensor
-from ._output_layouts import layout_of, token_layout
+from ._output_layouts import PrefixTokens, layout_of
 
 __all__ = ["Recorder"]
 
@@ -16,8 +16,8 @@ __all__ = ["Recorder"]
 class _FlopCounter(TorchDispatchMode):
     """Floating-point operations so far, in this thread.
 
-    torch's own `FlopCounterMode` follows modules by global hooks, which would hear
-    the networks that other threads are running.
+    torch's own `FlopCounterMode` uses global hooks, which would also count what other
+    threads run.
     """
 
     def __init__(self):
@@ -34,32 +34,31 @@ class _FlopCounter(TorchDispatchMode):
 
 
 class Recorder:
-    """Hooks on every module of a network, and what they saw.
+    """Hooks on every module of a network, and what they recorded.
 
     Parameters
     ----------
     network : Module
-    tokens : TokenLayout
-    flat_image_shape : tuple of (int, int, int, int)
-        Of the batch that is run.
+    batch_shape : tuple of (int, int, int, int)
+        The shape of the batch that is run.
     classifier : str or None
-        A module that is the classifier though it is not linear.
+        The module that is the classifier, if it is not linear.
 
     Attributes
     ----------
     layers : dict of str to Layer
     flops : _FlopCounter
-        To be entered as well.
+        A context manager that has to be entered, too.
     linear : tuple of (str, Tensor, Tensor) or None
         Name, input and output of the linear layer (or `classifier`) that ran last.
     """
 
-    def __init__(self, network, tokens, flat_image_shape, classifier):
+    def __init__(self, network, batch_shape, classifier):
         self.network = network
-        self.tokens = tokens
+        self.tokens = PrefixTokens.of(network)
         self.classifier = classifier
-        self.n_images = flat_image_shape[0]
-        self.size = tuple(flat_image_shape[2:])
+        self.n_images = batch_shape[0]
+        self.size = tuple(batch_shape[2:])
         self.flops = _FlopCounter()
         self.layers = {}
         self.linear = None
@@ -71,7 +70,7 @@ class Recorder:
     def __enter__(self):
         self._handles = []
         for name, module in self.network.named_modules():
-            # Nothing can be hooked to scripted modules: their output is all there is.
+            # Scripted modules have no hooks, so only their output is known.
             if name and not isinstance(module, torch.jit.ScriptModule):
                 self._hook(name, module)
         return self
@@ -113,7 +112,7 @@ class Recorder:
             self.linear = (name, first_tensor([*args, *kwargs.values()]), tensor)
 
     def describe(self, layer, tensor, module):
-        """Return `layer` with shape and layout as the tensor has them."""
+        """Return `layer` with the shape and layout of a tensor."""
         if (
             tensor is None
             or tensor.ndim == 0
@@ -129,7 +128,7 @@ class Recorder:
             self._grids.add(grid[0] * grid[1])
         n_prefix, has_class = 0, False
         if layout == "NLC":
-            n_prefix, has_class = token_layout(shape[0], self.tokens, self._grids)
+            n_prefix, has_class = self.tokens.among(shape[0], self._grids)
         return replace(
             layer,
             shape=shape,

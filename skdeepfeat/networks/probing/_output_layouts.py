@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-__all__ = ["TokenLayout", "layout_of", "token_layout"]
+__all__ = ["PrefixTokens", "layout_of"]
 
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 _CHANNELS_FIRST = (
@@ -19,46 +19,51 @@ _CHANNELS_FIRST = (
 
 
 @dataclass(frozen=True)
-class TokenLayout:
+class PrefixTokens:
     """The tokens that a network puts before those of the patches.
 
     Attributes
     ----------
-    n_prefix : int
-        Class, distillation and register tokens together.
+    n : int
+        The number of class, distillation and register tokens.
     has_class : bool
         Whether the first of them is a class token.
     """
 
-    n_prefix: int
+    n: int
     has_class: bool
 
     @classmethod
     def of(cls, network):
-        """Read it off a network: timm says the number, others have a parameter."""
+        """Return those of a network: timm has an attribute, others have a parameter."""
         own = {name.rpartition(".")[2] for name, _ in network.named_parameters()}
         has_class = any(name in own for name in _CLASS_TOKENS)
-        n_prefix = getattr(network, "num_prefix_tokens", None)
-        if not isinstance(n_prefix, int):
-            n_prefix = has_class + ("dist_token" in own)
-        return cls(n_prefix, has_class and n_prefix > 0)
+        n = getattr(network, "num_prefix_tokens", None)
+        if not isinstance(n, int):
+            n = has_class + ("dist_token" in own)
+        return cls(n, has_class and n > 0)
 
+    def among(self, n_tokens, grids):
+        """Return how many of a layer's tokens are prefix tokens, and `has_class`.
 
-def token_layout(n_tokens, tokens, grids):
-    """Return (prefix tokens, class token first?) of a layer with `n_tokens` tokens.
+        Not every layer of a network has them: the class token is added after the
+        patches are embedded.
 
-    Not every layer of a network has them: patches are embedded before the class
-    token joins them. The numbers of positions of the feature maps seen so far
-    (`grids`) tell which it is.
-    """
-    if tokens.n_prefix == 0:
-        return 0, False
-    if n_tokens == tokens.n_prefix:
-        return 0, tokens.has_class
-    without = n_tokens in grids and n_tokens - tokens.n_prefix not in grids
-    if without or n_tokens < tokens.n_prefix:
-        return 0, False
-    return tokens.n_prefix, tokens.has_class
+        Parameters
+        ----------
+        n_tokens : int
+            The number of the layer's tokens.
+        grids : set of int
+            The numbers of positions of the maps so far.
+        """
+        if self.n == 0:
+            return 0, False
+        if n_tokens == self.n:
+            return 0, self.has_class
+        without = n_tokens in grids and n_tokens - self.n not in grids
+        if without or n_tokens < self.n:
+            return 0, False
+        return self.n, self.has_class
 
 
 def layout_of(shape, module, size, last):
@@ -69,11 +74,11 @@ def layout_of(shape, module, size, last):
     shape : tuple of int
         Without the batch axis.
     module : Module
-        What computed it.
+        The module that computed it.
     size : tuple of (int, int)
-        Height and width of the image: a map has the same ratio, but for rounding.
+        Height and width of the image. A map has the same ratio, up to rounding.
     last : {"NCHW", "NHWC"}
-        That of the map before, which decides where the shape does not.
+        The layout of the map before, which decides if the shape does not.
 
     Returns
     -------
@@ -97,7 +102,7 @@ def layout_of(shape, module, size, last):
 
 def _is_grid(grid, size):
     (rows, columns), (height, width) = grid, size
-    # Each side may be rounded up or down, so the ratio is kept to one row.
+    # Each side may be rounded up or down, so the ratio may be off by one row.
     return (
         rows <= height
         and columns <= width

@@ -1,7 +1,7 @@
 """Batch normalization made part of the convolution before it.
 
-In evaluation it multiplies each channel by a number and adds another, which a
-convolution does for nothing: ResNet-50 in torch on 2 cores is a tenth faster without.
+In evaluation, batch normalization multiplies each channel by a number and adds another.
+A convolution can do that with other weights, at no cost.
 """
 
 import collections
@@ -11,9 +11,9 @@ import weakref
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .._copying import copy_network
+from .._modules import copy_network
 
 __all__ = ["fold_batch_norms"]
 
@@ -21,21 +21,21 @@ logger = logging.getLogger(__name__)
 
 
 def fold_batch_norms(network, run, kept=()):
-    """Return a copy of a network without the batch norms that a convolution can do.
+    """Return a copy of a network with batch norms folded into convolutions.
 
-    Which convolution feeds which norm is seen by running it: no tracing, which fails
-    on the control flow of many networks (timm's with "same" padding among them). What
-    else a network does with a convolution's output is not seen, so the copy has to be
-    compared with the network before it is used.
+    Which convolution feeds which norm is found by running the network. Tracing would
+    fail at the control flow of many networks, such as timm's with "same" padding. A
+    network may also use the output of a convolution in a way that is not found, so the
+    caller has to compare the copy with the network.
 
     Parameters
     ----------
     network : Module
         In evaluation mode. Its hooks are the same afterwards.
     run : callable
-        ``run(network)``, runs it on any images.
+        ``run(network)`` runs it on any images.
     kept : collection of str
-        Names of modules whose outputs have to stay what they are.
+        Names of modules whose outputs must not change.
 
     Returns
     -------
@@ -51,23 +51,15 @@ def fold_batch_norms(network, run, kept=()):
     for convolution_name, norm_name in pairs.items():
         convolution = copy.get_submodule(convolution_name)
         norm = copy.get_submodule(norm_name)
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight,
-            convolution.bias,
-            norm.running_mean,
-            norm.running_var,
-            norm.eps,
-            norm.weight,
-            norm.bias,
-        )
-        parent, _, child = norm_name.rpartition(".")
-        setattr(copy.get_submodule(parent), child, _Rest(norm))
+        fused = fuse_conv_bn_eval(convolution, norm)
+        convolution.weight, convolution.bias = fused.weight, fused.bias
+        copy.set_submodule(norm_name, _Rest(norm))
     logger.debug("%d batch norms folded into convolutions", len(pairs))
     return copy.requires_grad_(False)
 
 
 class _Rest(nn.Module):
-    """What a batch norm does besides: timm's have an activation of their own."""
+    """The other modules in a batch norm: timm's contain their activation."""
 
     def __init__(self, norm):
         super().__init__()
@@ -83,20 +75,20 @@ class _Rest(nn.Module):
 def _find_pairs(network, run, kept):
     """Return {name of a convolution: name of the norm that takes its output}."""
     n_calls = collections.Counter()
-    made = {}  # the convolutions' outputs, which are not kept alive
+    made = {}  # weak references to the outputs of convolutions, by their id
     pairs = {}
 
     def after_convolution(name):
         def hook(module, args, output):
-            n_calls[module] += 1
-            if isinstance(output, torch.Tensor):  # subclasses return what they like
+            n_calls[name] += 1
+            if isinstance(output, torch.Tensor):  # subclasses return anything
                 made[id(output)] = name, weakref.ref(output)
 
         return hook
 
     def before_norm(name):
         def hook(module, args):
-            n_calls[module] += 1
+            n_calls[name] += 1
             value = args[0] if args else None
             convolution, output = made.get(id(value), (None, None))
             if output is not None and output() is value:
@@ -106,7 +98,9 @@ def _find_pairs(network, run, kept):
 
     handles = []
     for name, module in network.named_modules():
-        if not _is_plain(module):
+        # Only modules that compute with their weights as they are, with no hooks.
+        hooks = module._forward_hooks or module._forward_pre_hooks
+        if hooks or parametrize.is_parametrized(module):
             continue
         if isinstance(module, nn.Conv2d) and name not in kept:
             handles.append(module.register_forward_hook(after_convolution(name)))
@@ -120,12 +114,5 @@ def _find_pairs(network, run, kept):
     return {
         convolution: norms[0]
         for convolution, norms in pairs.items()
-        if len(norms) == 1
-        and all(n_calls[network.get_submodule(m)] == 1 for m in (convolution, *norms))
+        if len(norms) == 1 and n_calls[convolution] == n_calls[norms[0]] == 1
     }
-
-
-def _is_plain(module):
-    """Return whether a module computes with its weights as they are, unobserved."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    return not any(hooks) and not parametrize.is_parametrized(module)

@@ -1,4 +1,4 @@
-"""Batches of any size through a network, in parts where memory is short."""
+"""Batches of any size through a network, in parts if the memory is too small."""
 
 import logging
 import threading
@@ -22,8 +22,8 @@ class Runner:
     ----------
     compute : callable
         ``compute(batch)``, from a tensor of uint8, shape (n, height, width, 3), to a
-        list of arrays of float32, shape (n, n_features), one for each output: a
-        network in the form that a runtime gave it. Used by nobody else.
+        list of arrays of float32, shape (n, n_features), one for each output. Used by
+        nobody else.
     outputs : sequence of Output
     device : torch.device
     """
@@ -38,8 +38,8 @@ class Runner:
     def __call__(self, batch):
         """Return the features of a batch.
 
-        When the device's memory does not suffice, the batch is run in halves, and
-        later batches in parts of the size that did fit.
+        If the device's memory is not enough, the batch is run in halves, and later
+        batches in parts of the size that fits.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class Runner:
         Raises
         ------
         OutOfMemoryError
-            If a single image is too much.
+            If a single image does not fit.
         """
         if self._network is None:
             raise RuntimeError("the network was given back: load it again")
@@ -65,9 +65,16 @@ class Runner:
         with undisturbed_by_forks(), self._lock:
             while start < len(batch):
                 size = min(self._largest_fit or len(batch), len(batch) - start)
-                part, cause = self._try(batch[start : start + size])
+                part = cause = None
+                try:
+                    part = self._network(batch[start : start + size])
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    cause = str(error).partition("\n")[0][:200]
                 if part is None:
-                    self._shrink(size, tuple(batch.shape[1:3]), cause)
+                    # After the except clause, which frees the traceback's tensors.
+                    self._shrink(size, batch.shape[1:3], cause)
                     continue
                 for whole, piece in zip(rows, part, strict=True):
                     whole[start : start + size] = piece
@@ -75,18 +82,8 @@ class Runner:
         return rows
 
     def close(self):
-        """Let go of the network, so that the device's memory can be given back."""
+        """Drop the network, so that the device's memory can be freed."""
         self._network = None
-
-    def _try(self, batch):
-        """Return (rows, None), or (None, cause) when memory ran out."""
-        try:
-            return self._network(batch), None
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            # Leaving this block frees the traceback and with it the tensors.
-            return None, str(error).partition("\n")[0][:200]
 
     def _shrink(self, size, shape, cause):
         free_device_memory(self._device)
@@ -100,7 +97,7 @@ class Runner:
         if self._largest_fit is None:
             logger.warning(
                 "a batch of %d images does not fit into the memory of %s; "
-                "going on with smaller ones",
+                "continuing with smaller ones",
                 size,
                 self._device,
             )

@@ -1,10 +1,12 @@
-"""A network compiled by torch.compile, on a GPU or a CPU.
+"""Networks compiled by torch.compile, on a GPU or a CPU.
 
 Only on request: compiling takes from 15 s to minutes, and on a CPU OpenVINO is faster
-and ready in one to four. CUDA graphs are left out: what they save is the launching of
-kernels, which two feeders hide from each other at batches of 128 images, and torch
-keeps them for each thread apart. Neither has been measured on a GPU yet.
+and ready in 1 to 4 s. CUDA graphs are not used. They save the time to launch kernels,
+which two threads for each device hide at batches of 128 images, and torch keeps
+separate ones for each thread. Neither has been measured on a GPU yet.
 """
+
+import functools
 
 import numpy as np
 import torch
@@ -12,31 +14,37 @@ import torch
 from ..._utils._device import compute_context
 from ._device_transfer import Transfer
 
-__all__ = ["convert", "network"]
+__all__ = ["BATCH_PIXELS", "TITLE", "check", "compile_network", "pays"]
 
-# A batch of one would be compiled once more: torch takes 1 for a size of its own.
-_SMALLEST = 2
+TITLE = "torch.compile"
+BATCH_PIXELS = 8 * 224 * 224
+
+# A batch of 1 would be compiled separately: torch takes 1 for a constant size.
+_MIN_BATCH_SIZE = 2
 
 
-def convert(module, pixels, device, precision, n_threads):
-    """Return a module as a compiled function, for any number of images.
+def check(device, precision):
+    """Raise nothing: torch.compile is always installed."""
+
+
+def pays(device, precision, n_pixels):
+    """Return False: it is never selected automatically."""
+    return False
+
+
+def compile_network(module, pixels, device, precision):
+    """Return a function that makes a `CompiledNetwork`.
 
     Parameters
     ----------
     module : PixelsToRows
     pixels : Tensor of uint8, shape (n_images, height, width, 3)
-        To trace it with.
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-        Compiled is what `compute_context` makes of float32.
-    n_threads : int
-
-    Returns
-    -------
-    callable
+        What `compute_context` does in this precision is compiled.
     """
-    # torch.compile itself would stop at the hooks that catch the layers; an exporter
-    # sees what they do. What lies behind the last layer falls away.
+    # torch.compile itself would stop at the hooks that catch the layers. An exporter
+    # sees what they do, and removes what lies behind the last layer.
     batch = torch.export.Dim.DYNAMIC
     with compute_context(device, precision):
         exported = torch.export.export(
@@ -44,18 +52,14 @@ def convert(module, pixels, device, precision, n_threads):
         )
     # Frozen weights can be folded and laid out beforehand.
     program = torch.compile(exported.module(), options={"freezing": True})
-    # Compiled at the first call: now, when it can still be said that it failed.
-    CompiledNetwork(program, device, precision)(pixels.cpu())
-    return program
-
-
-def network(compiled, device, precision):
-    """Return one user's way to a compiled function, as `Runner` wants it."""
-    return CompiledNetwork(compiled, device, precision)
+    make = functools.partial(CompiledNetwork, program, device, precision)
+    # The first call compiles: now, while a failure can still be reported as such.
+    make()(pixels.cpu())
+    return make
 
 
 class CompiledNetwork:
-    """One user's way to a compiled function.
+    """One user's access to a compiled function.
 
     Parameters
     ----------
@@ -78,9 +82,9 @@ class CompiledNetwork:
     def queue(self, batch):
         """Return the rows as tensors on the device, which may still compute them."""
         n_images = len(batch)
-        if n_images < _SMALLEST:
-            filler = batch.new_zeros(_SMALLEST - n_images, *batch.shape[1:])
-            batch = torch.cat([batch, filler])
+        if n_images < _MIN_BATCH_SIZE:
+            padding = batch.new_zeros(_MIN_BATCH_SIZE - n_images, *batch.shape[1:])
+            batch = torch.cat([batch, padding])
         with compute_context(self._device, self._precision), self._transfer.stream():
             batch = self._transfer.send(batch)
             torch._dynamo.mark_dynamic(batch, 0)

@@ -1,4 +1,4 @@
-"""Networks that a library has compiled: kept for the next call, compared with torch."""
+"""Networks that a library has compiled: compared with torch, kept for the next call."""
 
 import ctypes
 import json
@@ -12,16 +12,17 @@ from torch import nn
 
 from ..._utils._device import compute_context, is_out_of_memory
 from ..._utils._forks import in_child, undisturbed_by_forks
-from .._copying import own_copy
+from .._modules import copy_network
 from ._row_difference import TOLERANCE, largest_difference, random_pixels
+from ._runtimes import load_runtime
 from ._truncated_pass import run_truncated
 
 __all__ = ["CompilationError", "PixelsToRows", "compiled_network", "forget_compiled"]
 
 logger = logging.getLogger(__name__)
 
-# bfloat16 has 8 bits, and noise is hard on it: 0.08 with the installed network. float16
-# and TF32 have 11.
+# bfloat16 has 8 bits, and random pixels are hard for it: 0.08 with the installed
+# network. float16 and TF32 have 11 bits.
 _TOLERANCES = {
     "float32": TOLERANCE,
     "tf32": 0.03,
@@ -29,11 +30,11 @@ _TOLERANCES = {
     "float16": 0.03,
 }
 
-# Not 1, which a trace could take for a constant, and another number to compare with.
+# Not 1, which a trace could take for a constant. The comparison uses another number.
 _N_TRACED = 2
 _N_COMPARED = 3
 
-# On each device, as many as the store keeps networks in torch, for the same reason.
+# For each device, as many as `_loaded_networks` keeps, and for the same reason.
 _N_KEPT = 2
 
 
@@ -41,28 +42,20 @@ class CompilationError(Exception):
     """A network cannot be run in another form; the message says why."""
 
 
-def compiled_network(
-    compiler, spec, outputs, probe, device, precision, borrow, fingerprint=None
-):
-    """Return a compiled network, the two used last without delay.
+def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
+    """Return a compiled network. The two that were used last are kept.
 
     Parameters
     ----------
-    compiler : module
-        `_openvino` or `_inductor`: ``compiler.convert(module, pixels, device,
-        precision, n_threads)`` returns what is kept, and
-        ``compiler.network(what is kept, device, precision)`` one user's access to it,
-        a callable as `Runner` wants it.
-    spec : NetworkSpec
-    outputs : sequence of Output
-    probe : Probe
+    runtime : {"compile", "openvino"}
+    neck : Neck
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
+    fingerprint : Fingerprint or None
+        Of a user's own network, by which its compiled form is found again.
     borrow : callable
-        Returns a context that lends the network in torch, on the device. Called only
-        to compile it.
-    fingerprint : Fingerprint, default=None
-        Of a user's own network, by which a compiled form of it is found again.
+        Returns a context that lends the network in torch, on the device. It is called
+        only to compile the network.
 
     Returns
     -------
@@ -72,20 +65,20 @@ def compiled_network(
     Raises
     ------
     CompilationError
-        If the compiler cannot convert or correctly run the network.
+        If the runtime cannot convert the network, or does not run it correctly.
     """
     if fingerprint is not None and not fingerprint.is_stable:
         raise CompilationError("its rows differ from one pass to the next")
-    n_threads = torch.get_num_threads()
+    spec = neck.spec
     key = (
-        compiler.__name__,
+        runtime,
         json.dumps(spec.architecture, sort_keys=True),
         spec.weights.store_key() if fingerprint is None else fingerprint.tensors,
         spec.preprocessing,
-        tuple((one.layer, one.pooling) for one in outputs),
+        tuple((one.layer, one.pooling) for one in neck.outputs),
         device,
         precision,
-        n_threads,
+        torch.get_num_threads(),
     )
     # One at a time: two threads would compile the same network twice.
     with undisturbed_by_forks(), _lock:
@@ -95,39 +88,20 @@ def compiled_network(
         if compiled is None:
             of_which = fingerprint
             try:
-                with borrow() as network:
-                    if spec.module is not None:
-                        # The user may train it on, in place, and what is kept here
-                        # has to stay what its key says.
-                        network = own_copy(network)
-                    wrapped = PixelsToRows(network, outputs, probe, spec.preprocessing)
-                    compiled = _compile(
-                        compiler,
-                        wrapped.eval().to(device),
-                        spec.preprocessing.crop,
-                        device,
-                        precision,
-                        n_threads,
-                    )
+                compiled = _compile(runtime, neck, device, precision, borrow)
             except CompilationError as error:
                 if is_out_of_memory(error.__cause__):
-                    raise  # there may be more the next time
-                # Kept as well, without what its traceback holds: the next call would
-                # only find the same again.
+                    raise  # there may be more memory the next time
+                # Kept, too, because the next call would only fail in the same way. The
+                # new error has no traceback, which would keep the network alive.
                 compiled = CompilationError(str(error))
-        _keep(key, (compiled, of_which), device)
+        _compiled[key] = compiled, of_which
+        _compiled.move_to_end(key)
+        for old in [one for one in _compiled if device in one][:-_N_KEPT]:
+            del _compiled[old]
     if isinstance(compiled, CompilationError):
         raise CompilationError(str(compiled))
-    return compiler.network(compiled, device, precision)
-
-
-def _keep(key, compiled, device):
-    """Keep the one that was used last, and forget those of its device that are old."""
-    _compiled[key] = compiled
-    _compiled.move_to_end(key)
-    there = [one for one in _compiled if device in one]
-    for old in there[:-_N_KEPT]:
-        del _compiled[old]
+    return compiled()
 
 
 def forget_compiled():
@@ -143,10 +117,10 @@ _lock = threading.Lock()
 
 @in_child
 def _abandon_compiled():
-    """Begin anew in a forked process, without touching what is its parent's.
+    """Start with an empty store in a forked process, and leave the parent's alone.
 
-    The lock may be held there forever, and OpenVINO waits forever for its threads,
-    which are not there, when a compiled network is destroyed: it never is.
+    The lock may be locked there forever. OpenVINO's threads are missing, and it waits
+    for them forever when a compiled network is destroyed, so none ever is.
     """
     global _compiled, _lock
     for one, _ in _compiled.values():
@@ -160,19 +134,17 @@ class PixelsToRows(nn.Module):
     Parameters
     ----------
     network : Module
-    outputs : sequence of Output
-    probe : Probe
-    preprocessing : Preprocessing
+    neck : Neck
     """
 
-    def __init__(self, network, outputs, probe, preprocessing):
+    def __init__(self, network, neck):
         super().__init__()
         self.network = network
-        self._outputs = outputs
-        self._probe = probe
-        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-        self.register_buffer("mean", mean.reshape(1, 3, 1, 1))
-        self.register_buffer("std", std.reshape(1, 3, 1, 1))
+        self._outputs = neck.outputs
+        self._probe = neck.probe
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(neck.preprocessing, name))
+            self.register_buffer(name, value.reshape(1, 3, 1, 1))
 
     def forward(self, pixels):
         images = pixels.permute(0, 3, 1, 2).to(torch.float32)
@@ -181,25 +153,32 @@ class PixelsToRows(nn.Module):
         return tuple(rows)
 
 
-def _compile(compiler, module, crop, device, precision, n_threads):
-    if next(module.network.parameters(), torch.empty(0)).dtype != torch.float32:
-        raise CompilationError("its weights are not in float32")
-    pixels = random_pixels(_N_TRACED + _N_COMPARED, crop)
-    try:
-        traced = pixels[:_N_TRACED].to(device)
-        compiled = compiler.convert(module, traced, device, precision, n_threads)
-        found = compiler.network(compiled, device, precision)(pixels[_N_TRACED:])
-    except Exception as error:  # networks are anybody's code
-        logger.debug("compiling failed", exc_info=True)
-        raise CompilationError(_in_words(error)) from error
-    with compute_context(device, "float32"):
-        rows = module(pixels[_N_TRACED:].to(device))
-    _compare(found, [one.cpu().numpy() for one in rows], _TOLERANCES[precision])
+def _compile(runtime, neck, device, precision, borrow):
+    with borrow() as network:
+        if neck.is_own:
+            # The user may train it further, in place.
+            network = copy_network(network, owned=True)
+        module = PixelsToRows(network, neck).eval().to(device)
+        if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
+            raise CompilationError("its weights are not in float32")
+        pixels = random_pixels(_N_TRACED + _N_COMPARED, neck.preprocessing.crop)
+        example, compared = pixels[:_N_TRACED].to(device), pixels[_N_TRACED:]
+        try:
+            compiled = load_runtime(runtime).compile_network(
+                module, example, device, precision
+            )
+            found = compiled()(compared)
+        except Exception as error:  # networks are anybody's code
+            logger.debug("compiling failed", exc_info=True)
+            raise CompilationError(_in_words(error)) from error
+        with compute_context(device, "float32"):
+            rows = [one.cpu().numpy() for one in module(compared.to(device))]
+    _compare(found, rows, _TOLERANCES[precision])
     return compiled
 
 
 def _in_words(error):
-    """Return the one line of an error that says something."""
+    """Return the line of an error that names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
@@ -214,8 +193,8 @@ def _compare(found, wanted, tolerance):
         raise CompilationError(f"its rows have shapes {shapes}")
     if not all(np.isfinite(rows).all() for rows in wanted):
         raise CompilationError(
-            "torch's own rows of noise are NaN or infinite, so there is nothing to "
-            "compare with"
+            "torch's own rows of random pixels are NaN or infinite, so there is "
+            "nothing to compare with"
         )
     error = largest_difference(found, wanted)
     if not error <= tolerance:

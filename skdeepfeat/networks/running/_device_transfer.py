@@ -1,4 +1,4 @@
-"""The way of a batch to a device."""
+"""The transfer of batches to a device."""
 
 import torch
 
@@ -6,7 +6,7 @@ __all__ = ["Transfer"]
 
 
 class Transfer:
-    """Sends batches to a device; to a GPU beside what other threads compute there.
+    """Sends batches to a device; to a GPU while other threads compute there.
 
     Parameters
     ----------
@@ -17,16 +17,16 @@ class Transfer:
         self._device = device
         self._stream = None
         if device.type == "cuda":
-            # Of its own, so that its copies go on while another thread's network runs.
+            # A separate stream copies while another thread's network runs.
             self._stream = torch.cuda.Stream(device)
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def stream(self):
-        """Return a context in which what is queued on a GPU is queued on one stream."""
-        return torch.cuda.stream(self._stream)  # of None, nothing at all
+        """Return a context in which all work on a GPU is queued on one stream."""
+        return torch.cuda.stream(self._stream)  # None stands for no GPU: no effect
 
     def send(self, batch):
-        """Return a tensor on the device, perhaps before it has arrived there."""
+        """Return a tensor on the device, which may arrive there later."""
         if self._stream is not None and not batch.is_cuda:
-            batch = batch.pin_memory()  # what is not pinned is copied while all wait
+            batch = batch.pin_memory()  # without it, the copy would block
         return batch.to(self._device, non_blocking=True)

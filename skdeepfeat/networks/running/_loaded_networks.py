@@ -1,8 +1,8 @@
 """Loaded networks, shared by the threads of one process.
 
-The two networks used last stay in the main memory, because a grid search alternates
-between candidates and a fold should not read the weights again. A device holds the
-weights only while somebody is running them there, once for all of them.
+The two networks that were used last stay in main memory: a grid search alternates
+between candidates, and a fold should not read the weights again. A device holds the
+weights only while a network is running there, once for all who run it.
 """
 
 import contextlib
@@ -18,10 +18,8 @@ from torch import nn
 
 from ..._utils._device import free_device_memory
 from ..._utils._forks import in_child, released_after_fork, undisturbed_by_forks
-from ..._utils._random import seeded
-from .._copying import copy_network
+from .._modules import copy_network
 from ..sources._offline import explain_downloads
-from ..sources._weights_sources import RandomWeights
 
 __all__ = ["borrowed", "forget_networks"]
 
@@ -45,30 +43,32 @@ _entries_lock = released_after_fork(threading.Lock())
 
 @in_child
 def _forget_borrowers():
-    """Keep the weights, which a child shares with its parent, and no borrower."""
+    """Keep the weights, which a child shares with its parent, without borrowers."""
     for entry in _entries.values():
         entry.lock = threading.Lock()
         entry.on_device, entry.n_users = {}, {}
 
 
 @contextlib.contextmanager
-def borrowed(spec, device):
-    """Lend a network on a device; the device's memory is given back at the end.
+def borrowed(spec, device, check_head=None):
+    """Lend a network on a device; the device's memory is freed at the end.
 
     Parameters
     ----------
     spec : NetworkSpec
     device : torch.device
+    check_head : callable, default=None
+        Called with the names of the modules of the head that are random, because the
+        weights have none for it. It may raise.
 
     Yields
     ------
-    Module, tuple of str
-        A network for the borrower alone (weights may be shared), in evaluation mode;
-        and the modules of its head that had to be left random.
+    Module
+        For the borrower alone, but weights may be shared. In evaluation mode.
     """
     if spec.module is not None:
         try:
-            yield copy_network(spec.module, device), ()
+            yield copy_network(spec.module, device)
         finally:
             free_device_memory(device)
         return
@@ -76,14 +76,16 @@ def borrowed(spec, device):
     with undisturbed_by_forks(), entry.lock:
         if entry.network is None:
             entry.network, entry.random_head = _load(spec)
+        if check_head is not None:
+            check_head(entry.random_head)
         if device not in entry.on_device:
-            on_cpu = device.type == "cpu"
+            is_cpu = device.type == "cpu"
             entry.on_device[device] = (
-                entry.network if on_cpu else copy_network(entry.network, device)
+                entry.network if is_cpu else copy_network(entry.network, device)
             )
         entry.n_users[device] = entry.n_users.get(device, 0) + 1
     try:
-        yield copy_network(entry.on_device[device]), entry.random_head
+        yield copy_network(entry.on_device[device])
     finally:
         with entry.lock:
             entry.n_users[device] -= 1
@@ -93,7 +95,7 @@ def borrowed(spec, device):
 
 
 def forget_networks():
-    """Drop the networks that are kept in the main memory."""
+    """Drop the networks that are kept in main memory."""
     with _entries_lock:
         _entries.clear()
 
@@ -110,17 +112,11 @@ def _entry_of(spec):
 
 def _load(spec):
     logger.info("loading %s, weights %s", spec.name, spec.weights.label)
-    if isinstance(spec.weights, RandomWeights):
-        with seeded(spec.weights.seed):
-            network, random_head = spec.build(), ()
-    else:
-        with explain_downloads():
-            file = spec.weights.read()
-        with seeded(0):
-            network, random_head = spec.install(file)
+    with explain_downloads():
+        network, random_head = spec.weights.build_network(spec)
     network.eval().requires_grad_(False)
-    # Convolutions are faster so: 16.7 against 10.1 images/s (ResNet-50, 2 cores).
-    # `Module.to` would stumble over the weights of 3-D convolutions.
+    # Convolutions are faster with channels last. `Module.to` would fail at the weights
+    # of 3-D convolutions.
     for weight in network.parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)

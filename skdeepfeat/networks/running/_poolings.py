@@ -4,19 +4,36 @@ import math
 
 import torch
 
+from ..._utils._choices import POOLINGS
 from .._parameter_errors import choice_error
 from ._layer import Layer
 
-__all__ = ["POOLINGS", "can_pool", "n_pooled", "pool", "resolve_pooling"]
-
-POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
-
-# Generalised mean with the parameters of Radenovic, Tolias and Chum, "Fine-tuning CNN
-# image retrieval with no human annotation", TPAMI 2019.
-_GEM_POWER = 3.0
-_GEM_EPS = 1e-6
+__all__ = ["can_pool", "changes_vectors", "n_pooled", "pool", "resolve_pooling"]
 
 _MAPS = ("NCHW", "NHWC")
+
+
+def _generalized_mean(positions, axes, power=3.0, eps=1e-6):
+    """GeM with the parameters of Radenovic, Tolias and Chum.
+
+    "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
+    """
+    return positions.clamp(min=eps).pow(power).mean(axes).pow(1 / power)
+
+
+# ``reduce(positions, axes)``: float32 values and the axes to reduce. A new pooling is
+# an entry here, and its name in _utils/_choices.py.
+_REDUCTIONS = {
+    "avg": torch.mean,
+    "mean": torch.mean,
+    "max": torch.amax,
+    "gem": _generalized_mean,
+}
+
+
+def changes_vectors(pooling: str) -> bool:
+    """Whether a neck that is a vector is to be pooled anew, from the last map."""
+    return pooling not in ("auto", "avg", "mean", "flatten")
 
 
 def can_pool(layer: Layer, pooling: str) -> bool:
@@ -29,7 +46,7 @@ def can_pool(layer: Layer, pooling: str) -> bool:
 
 
 def resolve_pooling(pooling: str, layer: Layer) -> str | None:
-    """Return what is done to a layer's output, by one name for one result.
+    """Return the pooling of a layer's output, with one name for each result.
 
     Parameters
     ----------
@@ -39,8 +56,8 @@ def resolve_pooling(pooling: str, layer: Layer) -> str | None:
 
     Returns
     -------
-    {"avg", "max", "gem", "flatten", "cls", "mean"} or None
-        None for vectors, which stay as they are.
+    str or None
+        None for vectors, which are not pooled.
 
     Raises
     ------
@@ -50,7 +67,7 @@ def resolve_pooling(pooling: str, layer: Layer) -> str | None:
     if layer.layout == "vector":
         return None
     if not can_pool(layer, pooling):
-        raise choice_error("pooling", _why_not(layer, pooling), pooling)
+        raise choice_error("pooling", _why_not(layer), pooling)
     if layer.layout in _MAPS:
         return "avg" if pooling in ("auto", "mean") else pooling
     if layer.layout == "NLC":
@@ -60,14 +77,12 @@ def resolve_pooling(pooling: str, layer: Layer) -> str | None:
     return "flatten"
 
 
-def _why_not(layer, pooling):
+def _why_not(layer):
     place = f"for layer {layer.name!r}, whose output of shape {layer.shape}"
     if layer.layout == "other":
         return f"'flatten' {place} is neither a map nor tokens"
-    return (
-        f"one of {', '.join(map(repr, [p for p in POOLINGS if can_pool(layer, p)]))} "
-        f"{place} has no class token"
-    )
+    names = ", ".join(repr(name) for name in POOLINGS if can_pool(layer, name))
+    return f"one of {names} {place} has no class token"
 
 
 def n_pooled(layer: Layer, pooling: str | None) -> int:
@@ -78,22 +93,18 @@ def n_pooled(layer: Layer, pooling: str | None) -> int:
 
 
 def pool(tensor: torch.Tensor, layer: Layer, pooling: str | None) -> torch.Tensor:
-    """Return float32 rows, shape (batch, n_features), in memory of their own.
+    """Return rows of float32, shape (n_images, n_features), in memory of their own.
 
     Parameters
     ----------
     tensor : Tensor
-        The layer's output, in whatever precision.
+        The layer's output, in any precision.
     layer : Layer
     pooling : str or None
         As `resolve_pooling` returns it.
-
-    Returns
-    -------
-    Tensor
     """
-    # A copy, because the next layer may work in place (ReLU often does); float32,
-    # because half precision is too coarse to sum a map in.
+    # A copy, because the next layer may work in place, as ReLU often does. float32,
+    # because half precision is too coarse for the sum over a map.
     if pooling in (None, "flatten"):
         return tensor.reshape(tensor.shape[0], -1).to(torch.float32, copy=True)
     if pooling == "cls":
@@ -102,10 +113,4 @@ def pool(tensor: torch.Tensor, layer: Layer, pooling: str | None) -> torch.Tenso
         tensor, axes = tensor[:, layer.n_prefix_tokens :], (1,)
     else:
         axes = (2, 3) if layer.layout == "NCHW" else (1, 2)
-    tensor = tensor.to(torch.float32)
-    if pooling == "max":
-        return tensor.amax(axes)
-    if pooling == "gem":
-        powers = tensor.clamp(min=_GEM_EPS).pow(_GEM_POWER)
-        return powers.mean(axes).pow(1 / _GEM_POWER)
-    return tensor.mean(axes)
+    return _REDUCTIONS[pooling](tensor.to(torch.float32), axes)

@@ -1,11 +1,11 @@
-"""Whether a network in another form computes the same: compared on random images."""
+"""Whether a network in another form computes the same, compared on random images."""
 
 import numpy as np
 import torch
 
 __all__ = ["TOLERANCE", "largest_difference", "random_pixels"]
 
-# In float32, of the largest value of a layer's rows.
+# In float32, relative to the largest value of a layer's rows.
 TOLERANCE = 1e-4
 
 
@@ -28,7 +28,7 @@ def random_pixels(n_images, crop):
 
 
 def largest_difference(found, wanted):
-    """Return how far rows are from those wanted, at most over all outputs.
+    """Return the largest difference between rows, over all outputs.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def largest_difference(found, wanted):
     Returns
     -------
     float
-        The largest difference of an output, relative to its largest value. Not a
-        number where `found` has such.
+        The difference relative to the largest value of the output. NaN where `found`
+        has NaN.
     """
     differences = []
     for rows, expected in zip(found, wanted, strict=True):
         scale = max(np.abs(expected).max(), np.finfo(np.float32).tiny)
         differences.append(np.abs(rows - expected).max() / scale)
-    return float(np.max(differences))  # which passes on what is not a number
+    return float(np.max(differences))  # unlike max(), it returns NaN if there is one

@@ -1,6 +1,6 @@
 """Replacing the pooling before the classifier of timm's networks.
 
-The result is as with ``create_model(..., global_pool=...)`` and the same weights: the
+The result is that of ``create_model(..., global_pool=...)`` with the same weights. The
 layers between the pooling and the classifier stay.
 """
 
@@ -11,60 +11,59 @@ from timm.layers import SelectAdaptivePool2d
 from ._layer import Layer
 from ._poolings import pool
 
-__all__ = ["SWAPPED_POOLINGS", "find_own_pool", "swapped_pool"]
-
-# By what a network pools with: a module, or a method that reads an attribute, whose
-# values are other names for ours.
-SWAPPED_POOLINGS = {"module": ("max", "gem"), "attribute": ("max", "mean")}
-_NAMES_OF_TIMM = {"max": "max", "mean": "avg"}
+__all__ = ["can_replace_pool", "find_own_pool", "with_replaced_pool"]
 
 
 def find_own_pool(network):
-    """Return how a timm network pools, or None where it cannot be exchanged."""
+    """Return how the pooling of a timm network can be replaced, or None.
+
+    Returns
+    -------
+    {"module", "attribute"} or None
+        Whether it is a module, or a method that reads an attribute.
+    """
     if _pools_of(network):
         return "module"
-    named = isinstance(getattr(network, "global_pool", None), str)
-    attends = getattr(network, "attn_pool", None) is not None
-    by_method = callable(getattr(network, "pool", None))
-    return "attribute" if named and by_method and not attends else None
+    has_name = isinstance(getattr(network, "global_pool", None), str)
+    has_attention = getattr(network, "attn_pool", None) is not None
+    has_method = callable(getattr(network, "pool", None))
+    return "attribute" if has_name and has_method and not has_attention else None
+
+
+def can_replace_pool(own_pool, pooling):
+    """Return whether what `find_own_pool` found can be replaced by a pooling."""
+    if own_pool == "attribute":
+        return pooling == "max"  # the only other pooling that timm has as well
+    return own_pool == "module" and pooling != "cls"
 
 
 @contextlib.contextmanager
-def swapped_pool(network, pooling):
-    """Let a network pool otherwise while its ``forward_head`` runs.
+def with_replaced_pool(network, pooling):
+    """Let a network pool differently in the body of a ``with``.
 
     Parameters
     ----------
     network : Module
-        Used by nobody else. It is the same afterwards.
-    pooling : {"max", "gem", "mean"} or None
-        None leaves it as it is.
+        Used by nobody else.
+    pooling : str or None
+        None leaves the network as it is.
     """
-    if pooling is None:
-        yield
-        return
-    pools = _pools_of(network)
-    if not pools:
-        before = network.global_pool
-        network.global_pool = _NAMES_OF_TIMM[pooling]
-        try:
-            yield
-        finally:
-            network.global_pool = before
-        return
 
     def hook(module, args, output):
-        # timm's fast poolings keep the axes that they reduce.
+        # timm's fast poolings say which axes they reduce, and keep them.
         axes = getattr(module.pool, "dim", (2, 3))
         layer = Layer("", "", layout="NHWC" if tuple(axes) == (1, 2) else "NCHW")
         return pool(args[0], layer, pooling).to(output.dtype).reshape(output.shape)
 
-    handles = [one.register_forward_hook(hook) for one in pools]
-    try:
+    with contextlib.ExitStack() as stack:
+        if pooling is not None:
+            pools = _pools_of(network)
+            for module in pools:
+                stack.callback(module.register_forward_hook(hook).remove)
+            if not pools:
+                stack.callback(setattr, network, "global_pool", network.global_pool)
+                network.global_pool = pooling
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _pools_of(network):

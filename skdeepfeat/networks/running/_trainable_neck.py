@@ -1,4 +1,4 @@
-"""A neck with weights of its own, that gradients flow through."""
+"""A neck with its own weights, through which gradients flow."""
 
 import fnmatch
 import itertools
@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import nn
 
-from .._copying import copy_network
+from .._modules import copy_network, floating_dtype
 from ._truncated_pass import run_truncated
 
 __all__ = ["TrainableNeck"]
@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 # timm's fused normalizations with an activation derive from these as well.
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
-# As torchvision calls what its recipes train without weight decay (its
-# `transformer_embedding_decay=0`), and two kinds of scales, which in timm's networks
-# are vectors or listed.
+# What torchvision's recipes train without weight decay (the recipes'
+# `transformer_embedding_decay=0`), and two kinds of scales. timm's networks list
+# theirs, or have them as vectors.
 _UNDECAYED = (
     "class_token", "layer_scale", "logit_scale", "pos_embedding",
     "relative_position_bias_table",
@@ -32,9 +32,9 @@ class TrainableNeck(nn.Module):
     Parameters
     ----------
     network : Module
-        Used as it is: no other module may share its parameters.
+        No other module may share its parameters.
     output : Output
-        The place where the features are taken.
+        Where the features are taken.
     probe : Probe
     preprocessing : Preprocessing
         Its mean and std are applied in `forward`.
@@ -45,8 +45,8 @@ class TrainableNeck(nn.Module):
     ----------
     n_features, n_stages : int
     stage_of_module, stage_of_parameter : dict of str to int
-        By the names in the network: of the modules that run, and of the parameters
-        that the features depend on.
+        The stages of the modules that run, and of the parameters that the features
+        depend on, by their names in the network.
     """
 
     def __init__(self, network, output, probe, preprocessing, stages):
@@ -60,8 +60,8 @@ class TrainableNeck(nn.Module):
             value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
             self.register_buffer(f"_{name}", value, persistent=False)
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
-        # What lies behind the neck gets no gradient, so no optimizer and no process
-        # that waits for the others' gradients may count on one.
+        # Parameters behind the neck get no gradient, so they must not be given to an
+        # optimizer, or to processes that wait for each other's gradients.
         reached, self._memory_format = self._try_backward(preprocessing.crop)
         self.stage_of_parameter = {
             name: self._stage_of(name)
@@ -70,7 +70,7 @@ class TrainableNeck(nn.Module):
         }
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in reached)
-            # Of a user who trained it, or of the trial.
+            # From the user's own training, or from the trial.
             parameter.grad = None
 
     def forward(self, images):
@@ -88,7 +88,7 @@ class TrainableNeck(nn.Module):
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         images = (images - self._mean) / self._std
-        images = images.to(_dtype_of(self.network))
+        images = images.to(floating_dtype(self.network))
         images = images.contiguous(memory_format=self._memory_format)
         [rows] = run_truncated(self.network, images, [self._output], self._probe)
         return rows
@@ -108,19 +108,18 @@ class TrainableNeck(nn.Module):
         return groups
 
     def undecayed_parameters(self):
-        """Return the parameters that no weight decay is meant for.
+        """Return the parameters that should have no weight decay.
 
-        Embeddings of positions, class tokens and scales, which are no kernels whatever
-        their shape: what timm's networks list themselves, and what torchvision's
-        networks call so. Biases and normalizations, which are vectors, are not among
-        them unless listed.
+        These are position embeddings, class tokens and scales: those that timm's
+        networks list, and those with the names that torchvision's networks use. Biases
+        and normalizations are not included unless they are listed.
 
         Returns
         -------
         list of Parameter
         """
         listed = getattr(self.network, "no_weight_decay", None)
-        # timm takes patterns as well as names.
+        # timm's lists hold patterns as well as names.
         patterns = list(listed()) if callable(listed) else []
         return [
             parameter
@@ -130,28 +129,30 @@ class TrainableNeck(nn.Module):
         ]
 
     def train_from(self, first_stage, *, freeze_statistics=False):
-        """Put the stages from a number on into training mode; those before rest.
+        """Put the stages from a number on into training mode, and freeze the others.
 
-        A frozen batch normalization uses its running statistics and leaves them alone.
+        A frozen batch normalization uses its running statistics and does not change
+        them.
 
         Parameters
         ----------
         first_stage : int
             `n_stages` freezes all.
         freeze_statistics : bool, default=False
-            Whether batch normalizations of the stages that learn use their running
-            statistics, too, and leave them alone; their weights learn in any case.
+            Whether batch normalizations of the trained stages also use their running
+            statistics and do not change them. Their weights are trained in any case.
         """
         for name, parameter in self.network.named_parameters():
             stage = self.stage_of_parameter.get(name)
             parameter.requires_grad_(stage is not None and stage >= first_stage)
         for name, module in self.network.named_modules():
-            # Not `Module.train`, which would change the modules inside as well.
-            rests = freeze_statistics and isinstance(module, _BATCH_NORM)
-            module.training = not rests and self._stage_of(f"{name}.") >= first_stage
+            # Not `Module.train`, which would also change the modules inside.
+            is_frozen = freeze_statistics and isinstance(module, _BATCH_NORM)
+            is_trained = self._stage_of(f"{name}.") >= first_stage
+            module.training = is_trained and not is_frozen
 
     def _stage_of(self, parameter_name):
-        """Return the stage of a parameter by the nearest module that is known."""
+        """Return the stage of a parameter: that of the nearest module with one."""
         owner = parameter_name.rpartition(".")[0]
         while owner and owner not in self.stage_of_module:
             owner = owner.rpartition(".")[0]
@@ -161,36 +162,32 @@ class TrainableNeck(nn.Module):
     def _try_backward(self, size):
         """Return the names of the parameters with a gradient, and a memory format.
 
-        Channels last is the faster one, but some networks' `view` cannot do with it.
+        Channels last is faster, but the `view` of some networks fails with it.
         """
-        *first, last = itertools.product(
+        trials = itertools.product(
             (torch.device("meta"), torch.device("cpu")),
             (torch.channels_last, torch.contiguous_format),
         )
-        for device, memory_format in first:
+        for device, memory_format in trials:
             try:
                 return self._backward(device, memory_format, size), memory_format
             except Exception as error:  # networks are anybody's code
                 logger.debug("no gradients (%s, %s): %s", device, memory_format, error)
-        return self._backward(*last, size), last[1]
+                last_error = error
+        raise last_error
 
     def _backward(self, device, memory_format, size):
         network = copy_network(self.network, device)
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
             parameter.grad = None
-        images = torch.zeros(2, 3, *size, device=device, dtype=_dtype_of(network))
+        images = torch.zeros(2, 3, *size, device=device, dtype=floating_dtype(network))
         images = images.contiguous(memory_format=memory_format)
         with torch.enable_grad():
             [rows] = run_truncated(network, images, [self._output], self._probe)
             if rows.requires_grad:
                 rows.sum().backward()
         return {n for n, p in network.named_parameters() if p.grad is not None}
-
-
-def _dtype_of(network):
-    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
-    return next(floating, torch.float32)
 
 
 def _stages_of_modules(probe, stages):
@@ -200,11 +197,11 @@ def _stages_of_modules(probe, stages):
     last = max(len(ends) - 1, 0)
     numbers = {}
     for name, layer in layers.items():
-        # What counts for a module around several stages is where it begins.
+        # A module that contains several stages belongs to the first of them.
         inside = [
             one.order for key, one in layers.items() if key.startswith(f"{name}.")
         ]
         order = min([layer.order, *inside])
-        # What comes after the last stage belongs to it.
+        # Modules after the last stage belong to it.
         numbers[name] = min(sum(end < order for end in ends), last)
     return last + 1, numbers

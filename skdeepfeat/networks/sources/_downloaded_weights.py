@@ -1,15 +1,14 @@
-"""Weights that have to be fetched: torchvision's by URL, timm's from the hub.
+"""Weights that are downloaded: torchvision's by URL, timm's from the hub.
 
-Nothing here is called to list or to resolve names, only when weights are needed and
-the file is not on this machine.
+Nothing is downloaded to list or to resolve names, only when weights are needed and the
+file is not on this machine.
 """
 
 import logging
 import os
 import urllib.error
 import urllib.parse
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import huggingface_hub
 import torch.hub
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class DownloadError(Exception):
-    """A file is neither here nor to be fetched; `_offline` turns it into the error."""
+    """A file cannot be downloaded; `_offline` raises WeightsNotFoundError instead."""
 
 
 def checkpoints_folder() -> str:
@@ -42,7 +41,7 @@ def checkpoints_folder() -> str:
 
 @dataclass(frozen=True)
 class UrlWeights(Weights):
-    """A file behind a URL, kept in torch.hub's folder.
+    """A file at a URL, kept in torch.hub's folder.
 
     Attributes
     ----------
@@ -50,8 +49,8 @@ class UrlWeights(Weights):
     label : str
         The name its source has for it, such as ``"IMAGENET1K_V1"``.
     sha256_in_name : bool
-        Whether the file's name holds the beginning of its sha256, as torchvision's
-        do. Other hosts' names can look like that without being so.
+        Whether the file's name has the beginning of its sha256, as torchvision's do.
+        Names of other hosts may only look like that.
     """
 
     url: str
@@ -60,7 +59,7 @@ class UrlWeights(Weights):
 
     @property
     def file_name(self):
-        """The file's name."""
+        """The name of the file."""
         return os.path.basename(urllib.parse.urlparse(self.url).path)
 
     @property
@@ -69,7 +68,7 @@ class UrlWeights(Weights):
         return os.path.join(checkpoints_folder(), self.file_name)
 
     def identity(self, digest_file):
-        """Return the file's name where it carries its hash, else its digest."""
+        """Return the file's name if it has its hash, else the file's digest."""
         if self._sha256():
             return {"url_file": self.file_name}
         return {"file": digest_file(self._fetch()).hex()}
@@ -79,11 +78,11 @@ class UrlWeights(Weights):
         return ("url", self.url)
 
     def read(self):
-        """Return what the file holds, downloaded first where it is not here."""
+        """Return the content of the file, downloaded if necessary."""
         path = self._fetch()
         if self._sha256():
-            # torch.hub compares the hash of a fresh download only, and the rows made
-            # with this file are kept under its name.
+            # torch.hub compares the hash only after a download, and the features made
+            # with this file are stored under its name.
             check_sha256(path, self._sha256())
         return read_weights_file(path)
 
@@ -99,7 +98,7 @@ class UrlWeights(Weights):
             return path
         logger.info("downloading %s to %s", self.url, path)
         try:
-            if path.startswith("~"):  # it would become a folder of that name here
+            if path.startswith("~"):  # a folder of that name would be created
                 raise OSError(
                     "there is no home directory for this user: set TORCH_HOME"
                 )
@@ -111,7 +110,7 @@ class UrlWeights(Weights):
             # URLError, HTTPError and time-outs are OSErrors; a wrong hash is a
             # RuntimeError.
             if isinstance(error, urllib.error.HTTPError):
-                error.close()  # it is the server's answer, too
+                error.close()  # it holds the connection
             raise DownloadError(
                 f"The weights {self.label!r} are not on this machine and could not be "
                 f"downloaded ({_reason(error)}). Wanted: {self.file_name} from "
@@ -122,36 +121,35 @@ class UrlWeights(Weights):
 
 @dataclass(frozen=True)
 class HubWeights(Weights):
-    """timm's weights: a repository of the Hugging Face hub, or a URL where it has none.
+    """Weights in a repository of the Hugging Face hub, as timm stores them.
 
-    Which file of the repository it is, follows timm's own order: the safetensors form
-    where there is one. timm 1.0.20 still reads some pickles without ``weights_only``,
-    so the file is fetched with the hub's client, read here, and given to timm as a
-    state dict, which it adapts to the network as it does its own.
+    As in timm, the safetensors file is preferred. timm 1.0.20 still reads some pickles
+    without ``weights_only``. So the file is downloaded with the hub's client and read
+    here. timm gets a state dict, which it adapts to the network.
 
     Attributes
     ----------
     repo : str
         ``owner/name`` or ``owner/name@revision``.
     file_name : str or None
-        The file that the repository is said to use, if it is not the usual one.
+        The file in the repository, if it has not the usual name.
     """
 
     repo: str
     file_name: str | None = None
-    label: str = field(default="default")
+    label: str = "default"
 
     def identity(self, digest_file):
         """Return the digest of the file's content; it is downloaded if missing."""
         return {"file": digest_file(self._fetch()).hex()}
 
     def store_key(self):
-        """Return the repository, and the state of the local file where there is one."""
+        """Return the repository, and the state of the local file if there is one."""
         path = self._local()
         return ("hub", self.repo, *(file_key(path) if path else ()))
 
     def read(self):
-        """Return what the file holds, downloaded first where it is not here."""
+        """Return the content of the file, downloaded if necessary."""
         return read_weights_file(self._fetch())
 
     def _repo_and_revision(self):
@@ -177,27 +175,25 @@ class HubWeights(Weights):
         return None
 
     def _fetch(self):
-        path = self._local()
-        return path if path else self._download()
-
-    def _download(self):
+        if path := self._local():
+            return path
         repo, revision = self._repo_and_revision()
-        last_error: Any = None
+        last_error = None
         for name in self._candidates():
             try:
                 return huggingface_hub.hf_hub_download(repo, name, revision=revision)
             except EntryNotFoundError as error:
-                # Also raised offline, when nothing is known of the repository.
+                # Also raised offline, if nothing is known about the repository.
                 last_error = error
             except (OSError, HfHubHTTPError, ValueError, RuntimeError) as error:
-                # A RuntimeError: the user has no home directory to keep files in.
+                # A RuntimeError if the user has no home directory for the files.
                 last_error = error
                 break
         raise hub_error(repo, self._candidates()[0], last_error) from last_error
 
 
 def hub_error(repo, file_name, error):
-    """Return the one error for a hub file that is neither here nor to be fetched."""
+    """Return the error for a file of the hub that cannot be downloaded."""
     folder = os.path.join(
         hub_constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--")
     )

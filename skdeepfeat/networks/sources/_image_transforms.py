@@ -14,19 +14,22 @@ from .._parameter_errors import choice_error
 
 __all__ = ["INTERPOLATIONS", "is_transform", "preprocessing_from_transform"]
 
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+
 _COMPOSED = (v1.Compose, v2.Compose, nn.Sequential)
 _TO_TENSOR = (
     v1.PILToTensor, v2.PILToTensor, v2.ToImage, timm_transforms.MaybePILToTensor,
 )  # fmt: skip
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
-_TO_FLOAT = (v1.ToTensor, timm_transforms.MaybeToTensor)
-# What the pixels are already, or what changes nothing.
+_TO_FLOAT = (
+    v1.ToTensor, timm_transforms.MaybeToTensor, v1.ConvertImageDtype, v2.ToDtype,
+)  # fmt: skip
+# The images are RGB already, and the others change nothing.
 _NOTHING = (v2.RGB, v2.ToPureTensor, nn.Identity)
 
 
 @dataclasses.dataclass
 class _Steps:
-    """What has been read so far, in the order in which it has to come."""
+    """The steps read so far, in the order in which they have to come."""
 
     resize: object = None
     crop: tuple[int, int] | None = None
@@ -41,12 +44,12 @@ class _Steps:
 
 
 def is_transform(value):
-    """Whether a value is one that `preprocessing_from_transform` may read."""
+    """Return whether `preprocessing_from_transform` may be able to read a value."""
     return isinstance(value, (_presets.ImageClassification, *_COMPOSED))
 
 
 def preprocessing_from_transform(transform):
-    """Return the `Preprocessing` that does what a transform does.
+    """Return the `Preprocessing` that does the same as a transform.
 
     Parameters
     ----------
@@ -64,14 +67,21 @@ def preprocessing_from_transform(transform):
         It names the step that `Preprocessing` cannot express.
     """
     if isinstance(transform, _presets.ImageClassification):
-        return _preset(transform)
+        resize = tuple(transform.resize_size)
+        return Preprocessing(
+            resize=resize[0] if len(resize) == 1 else resize,
+            crop=_pair(transform.crop_size),
+            interpolation=transform.interpolation.value,
+            mean=tuple(transform.mean),
+            std=tuple(transform.std),
+        )
     steps = _Steps()
     for step in _flat(transform):
         try:
-            done = _read(step, steps)
+            is_known = _read(step, steps)
         except (AttributeError, TypeError, ValueError):  # values of any kind
-            done = False
-        if not done:
+            is_known = False
+        if not is_known:
             raise _refused(transform, f"its step {shown(step)} is none of these")
     if steps.crop is None and isinstance(steps.resize, tuple):
         steps.crop = steps.resize
@@ -99,18 +109,6 @@ def _refused(transform, why):
     )
 
 
-def _preset(preset):
-    crop = tuple(preset.crop_size) * (2 if len(preset.crop_size) == 1 else 1)
-    resize = tuple(preset.resize_size)
-    return Preprocessing(
-        resize=resize[0] if len(resize) == 1 else resize,
-        crop=crop,
-        interpolation=preset.interpolation.value,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-    )
-
-
 def _flat(transform):
     if not isinstance(transform, _COMPOSED):
         return [transform]
@@ -119,22 +117,15 @@ def _flat(transform):
 
 
 def _read(step, steps):
-    """Take in one step; return whether it can be expressed."""
+    """Read one step; return whether `Preprocessing` can express it."""
     if isinstance(step, _NOTHING):
         return True
     if isinstance(step, _TO_TENSOR):
         steps.is_tensor = True
         return True
-    if isinstance(step, (*_TO_FLOAT, v1.ConvertImageDtype, v2.ToDtype)):
-        return _read_float(step, steps)
-    if isinstance(step, (v1.Normalize, v2.Normalize)):
-        return _read_normalize(step, steps)
-    if isinstance(
-        step, (v1.CenterCrop, v2.CenterCrop, timm_transforms.CenterCropOrPad)
-    ):
-        return _read_crop(step, steps)
-    if isinstance(step, (v1.Resize, v2.Resize, timm_transforms.ResizeKeepRatio)):
-        return _read_resize(step, steps)
+    for kinds, read in _READERS.items():
+        if isinstance(step, kinds):
+            return read(step, steps)
     return False
 
 
@@ -142,12 +133,10 @@ def _read_float(step, steps):
     dtype = getattr(step, "dtype", torch.float32)
     if dtype is torch.uint8 and steps.scale is None:
         return True
-    scales = getattr(step, "scale", True)
-    first = steps.scale is None
     steps.is_tensor = True
-    if first:
+    if steps.scale is None:
         # Without scaling, numbers stay from 0 to 255, and so are mean and std.
-        steps.scale = 1.0 if scales else 1 / 255
+        steps.scale = 1.0 if getattr(step, "scale", True) else 1 / 255
     return dtype is torch.float32
 
 
@@ -175,18 +164,18 @@ def _read_resize(step, steps):
     mode = str(getattr(step.interpolation, "value", step.interpolation))
     steps.interpolation = mode.removesuffix("-exact")
     if isinstance(step, timm_transforms.ResizeKeepRatio):
-        # The longer side to the whole size, as timm's mode "border" has it, or the
-        # shorter one; both of a square.
+        # The longer side gets the whole size in timm's mode "border", else the shorter
+        # one.
         steps.resize = step.size[0]
         steps.crop_mode = "border" if step.longest else "center"
-        fixed = not (step.random_scale_prob or step.random_aspect_prob)
-        square = step.size[0] == step.size[1]
-        return first and fixed and square and step.longest in (0, 1)
+        is_random = step.random_scale_prob or step.random_aspect_prob
+        is_square = step.size[0] == step.size[1]
+        return first and not is_random and is_square and step.longest in (0, 1)
     size = step.size
     if isinstance(size, (tuple, list)):
         size = int(size[0]) if len(size) == 1 else _pair(size)
     steps.resize = size
-    # Pillow's images are always resized with antialiasing, tensors if asked for.
+    # PIL images are always resized with antialiasing, tensors only on request.
     smooth = not steps.is_tensor or step.antialias or steps.interpolation == "nearest"
     known = steps.interpolation in INTERPOLATIONS
     whole = size is not None and step.max_size is None
@@ -197,3 +186,11 @@ def _pair(size):
     sides = tuple(size) if isinstance(size, (tuple, list)) else (size,)
     height, width = sides * 2 if len(sides) == 1 else sides
     return int(height), int(width)
+
+
+_READERS = {
+    _TO_FLOAT: _read_float,
+    (v1.Normalize, v2.Normalize): _read_normalize,
+    (v1.CenterCrop, v2.CenterCrop, timm_transforms.CenterCropOrPad): _read_crop,
+    (v1.Resize, v2.Resize, timm_transforms.ResizeKeepRatio): _read_resize,
+}

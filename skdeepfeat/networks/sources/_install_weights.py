@@ -1,8 +1,8 @@
-"""Putting a file's weights into a network, strictly, but for a head of another size."""
+"""Installing a file's weights in a network, strictly except for the head."""
 
 import contextlib
-import re
 from collections import OrderedDict
+from textwrap import shorten
 
 from ._match_weights import match_network
 
@@ -11,7 +11,7 @@ __all__ = ["install_state_dict", "taken_for", "with_own_head"]
 
 @contextlib.contextmanager
 def taken_for(network, file, head):
-    """Take a network's tensors from a file, and explain why they cannot be put in.
+    """Take a network's tensors from a file, and explain why they do not fit.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ def taken_for(network, file, head):
     BadFileError
         If a tensor cannot be read.
     ValueError
-        If, in the ``with``, something does not match. It says what is nearest.
+        If something in the body of the ``with`` does not match. It names the nearest
+        match.
     """
     match = match_network(file, network.state_dict(), head)
     state_dict = file.take(match.names)
@@ -38,8 +39,8 @@ def taken_for(network, file, head):
     try:
         yield state_dict
     except Exception as error:
-        # A RuntimeError of `load_state_dict`, or whatever timm's filters meet where
-        # the tensors are not those that they rename.
+        # A RuntimeError of `load_state_dict`, or any error of timm's filters if the
+        # tensors are not those that they expect.
         raise ValueError(
             f"{_shorten_mismatch(network, error)} {match.nearest}"
         ) from error
@@ -53,23 +54,23 @@ def install_state_dict(network, state_dict, head):
     network : Module
     state_dict : dict of str to Tensor
     head : tuple of str
-        Names of the classifier's modules. Where only they are missing from the state
-        dict, or of another size there, they stay as they are.
+        Names of the classifier's modules. They may be missing from the state dict, or
+        have another size there, and then stay random.
 
     Returns
     -------
     tuple of str
-        The head's modules where it stayed as it is, else empty.
+        `head` if it stays random, else empty.
 
     Raises
     ------
     RuntimeError
-        If anything else does not match. It lists what.
+        If anything else does not match. It lists the differences.
     """
     versions = getattr(state_dict, "_metadata", None)
     state_dict, kept = with_own_head(network, state_dict, head)
     own = network.state_dict()
-    # Counts of training steps, which old files lack, play no part in evaluation.
+    # Old files lack the counts of training steps, which evaluation does not use.
     counts = {k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}
     state_dict = OrderedDict({**counts, **state_dict})
     state_dict._metadata = own._metadata if versions is None else versions
@@ -78,12 +79,12 @@ def install_state_dict(network, state_dict, head):
 
 
 def with_own_head(network, state_dict, head):
-    """Return `state_dict` with the network's own head where it brings none that fits.
+    """Return `state_dict`, with the network's own head if it has none that fits.
 
     Returns
     -------
     dict of str to Tensor, tuple of str
-        The second is `head` where it had to be taken from the network, else empty.
+        The second is `head` if it was taken from the network, else empty.
     """
     own = network.state_dict()
     of_head = {
@@ -93,8 +94,8 @@ def with_own_head(network, state_dict, head):
     }
     body = own.keys() - of_head
     if not body or not body & state_dict.keys():
-        # Names of some other convention: timm's filters may still know them, and a
-        # second head would only confuse them.
+        # Names of another convention. timm's filters may know them, but not together
+        # with a second head.
         return state_dict, ()
     fits = all(
         name in own and name in state_dict and own[name].shape == state_dict[name].shape
@@ -108,10 +109,9 @@ def with_own_head(network, state_dict, head):
 
 
 def _shorten_mismatch(network, error):
-    """Return a message from the RuntimeError of `load_state_dict`, cut to readable."""
+    """Return the first lines of the RuntimeError of `load_state_dict`."""
     lines = [line.strip() for line in str(error).splitlines()[1:]]
-    shown = [re.sub(r"\s+", " ", line) for line in lines[:6]]
-    shown = [line if len(line) <= 240 else f"{line[:240]} ..." for line in shown]
+    shown = [shorten(line, 240) for line in lines[:6]]
     if len(lines) > 6:
         shown.append(f"and {len(lines) - 6} more")
     return (

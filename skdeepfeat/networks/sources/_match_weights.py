@@ -12,8 +12,8 @@ __all__ = ["Match", "match_network"]
 
 logger = logging.getLogger(__name__)
 
-# Which of several complete copies of a network is taken, by the words in the prefix:
-# averages before what was averaged, and what was trained before what followed it.
+# Which of several complete copies of a network is used, by the words in the prefix:
+# moving averages first, and the trained network before the one that follows it.
 _RANKS = {
     "ema": 0, "averaged": 0, "swa": 0,
     "teacher": 1,
@@ -22,8 +22,8 @@ _RANKS = {
 }  # fmt: skip
 _RANK_OF_OTHERS = 2
 
-# Names of another convention, which timm's filters know, keep what is theirs. These
-# are DataParallel's, torch.compile's and Lightning's.
+# Prefixes of DataParallel, torch.compile and Lightning. Others may belong to names
+# that timm's filters know.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 _COUNTER = "num_batches_tracked"
@@ -31,14 +31,14 @@ _COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Match:
-    """Where in a file a network's tensors are.
+    """Where the tensors of a network are in a file.
 
     Attributes
     ----------
     names : dict of str to str
-        Names as the network has them to names in the file.
+        From names in the network to names in the file.
     versions : dict or None
-        What torch keeps of the modules' formats, by the modules' names.
+        torch's versions of the modules' formats, by the modules' names.
     nearest : str
         A sentence about what was found, for errors.
     """
@@ -49,7 +49,7 @@ class Match:
 
 
 def match_network(file, own, head):
-    """Find the prefix in a file under which a network's own names lie.
+    """Find the prefix in a file that the names of a network have there.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ def match_network(file, own, head):
     own : dict of str to Tensor
         The network's state dict.
     head : tuple of str
-        The modules of its head. They need not be in the file.
+        The modules of its head, which may be missing from the file.
 
     Returns
     -------
     Match
-        Of all names under the prefix. Of a file that has the whole body, without what
-        belongs to other modules. If less than half of the body is found, of the largest
-        state dict in the file.
+        All names with the prefix. If the file has the whole body, names of modules
+        that the network does not have are left out. If less than half of the body is
+        found, the largest state dict in the file is used instead.
     """
     body = {name for name in own if not _is_in(name, head) and _COUNTER not in name}
     found = _count(file.tensors, own, body)
@@ -81,7 +81,7 @@ def match_network(file, own, head):
         tied = sorted(p for p in found if found[p] == len(body) and p != prefix)
         if tied:
             logger.info(
-                "%s holds the network several times; %r is taken, not %s",
+                "%s has the network several times; %r is used, not %s",
                 file.path, prefix, tied,
             )  # fmt: skip
         names = _without_others(names, own, file)
@@ -90,13 +90,13 @@ def match_network(file, own, head):
 
 
 def _refuse_other_types(names, own, file):
-    """Refuse a quantized file, whose whole numbers would be copied as weights."""
+    """Refuse a quantized file, whose integers would be copied as weights."""
     for name in names.keys() & own.keys():
         found, wanted = file.tensors[names[name]].dtype, own[name].dtype
         if found.is_floating_point != wanted.is_floating_point and _COUNTER not in name:
             raise ValueError(
-                f"The weights file {file.path} holds {names[name]!r} as {found} where "
-                f"the network has {wanted}. Save it in the network's type and shape; "
+                f"The weights file {file.path} has {names[name]!r} as {found}, but the "
+                f"network as {wanted}. Save it in the network's type and shape; "
                 "dequantize quantized weights first."
             )
 
@@ -113,17 +113,13 @@ def _fits(record, tensor):
 
 
 def _count(tensors, own, body):
-    """Return how much of the body lies under each prefix."""
+    """Return how many tensors of the body have each prefix."""
     found = Counter()
     for name, record in tensors.items():
-        for start in _starts(name):
+        for start in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
             if name[start:] in body and _fits(record, own[name[start:]]):
                 found[name[:start]] += 1
     return found
-
-
-def _starts(name):
-    return [0, *(dot.end() for dot in re.finditer(r"\.", name))]
 
 
 def _rank(prefix):
@@ -133,7 +129,7 @@ def _rank(prefix):
 
 
 def _largest(file):
-    """Return the prefix of the largest state dict, whatever its names are."""
+    """Return the prefix of the largest state dict."""
     prefix = min(file.sizes, key=lambda p: (-file.sizes[p], _rank(p)))
     names = [name for name in file.tensors if name.startswith(prefix)]
     while True:
@@ -148,8 +144,8 @@ def _largest(file):
 def _without_others(names, own, file):
     """Return the names without those of modules that the network does not have.
 
-    What is inside of a module that it does have stays: a deeper network has all names
-    of a flatter one.
+    Names inside its own modules stay, because a deeper network has all names of a
+    flatter one.
     """
     tops = {name.partition(".")[0] for name in own}
     kept = {k: v for k, v in names.items() if k in own or k.partition(".")[0] in tops}
@@ -163,7 +159,7 @@ def _without_others(names, own, file):
 
 
 def _versions(file, prefix):
-    """Return the formats of the modules under a prefix, by their names there."""
+    """Return the versions of the modules with a prefix, by their names after it."""
     fitting = [path for path in file.versions if prefix.startswith(path)]
     if not fitting:
         return None
@@ -179,7 +175,7 @@ def _versions(file, prefix):
 
 
 def _describe(file, prefix, own, body, found):
-    """Return a sentence about the nearest that a file has to a network."""
+    """Return a sentence about the nearest match in a file."""
     if prefix is None:
         first = next(iter(file.tensors))
         return (

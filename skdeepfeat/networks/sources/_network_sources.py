@@ -1,44 +1,46 @@
-"""From the `model` parameter to the record of a network."""
+"""From the `model` parameter to the record of a network.
+
+A source of networks is the module `_NAME`, with these functions:
+
+- ``list_names(tags)``: the names that `list_models` shows;
+- ``knows(name)``: whether it has a network of this name;
+- ``make_spec(name, weights, image_size, preprocessing)``: its `NetworkSpec`.
+
+The hub and a user's module have no names to list, so they are not in `SOURCES`.
+"""
 
 import fnmatch
-import functools
+import importlib
 
 from torch import nn
 
+from ..._utils._choices import SOURCES
 from .._parameter_errors import choice_error
-from . import _embedded, _timm, _torchvision, _user_module
+from . import _hub, _user_module
 from ._offline import explain_downloads
-from ._preprocessing_parameter import read_image_size, read_preprocessing, read_weights
-from ._weights_sources import FileWeights, RandomWeights
+from ._preprocessing_parameter import read_image_size, read_preprocessing
+from ._weights_sources import Weights, read_weights
 
 __all__ = ["list_models", "make_spec"]
 
-_SOURCES = ("embedded", "torchvision", "timm")
+_HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 
 
 def make_spec(
     model,
-    weights,
-    image_size,
-    preprocessing,
-    random_state,
+    weights="default",
+    image_size=None,
+    preprocessing=None,
+    random_state=0,
     needs_weights=True,
     hub_config=None,
 ):
-    """Return the `NetworkSpec` that the parameters describe. Nothing is loaded.
+    """Return the `NetworkSpec` that the parameters describe. No weights are loaded.
 
     Parameters
     ----------
-    model : str or Module
-    weights : str, PathLike, WeightsEnum or None
-    image_size : int, pair of ints or None
-    preprocessing : Preprocessing, dict, transform or None
-    random_state : int
-    needs_weights : bool, default=True
-        Whether a weights file must be there.
-    hub_config : dict, default=None
-        What is known of the repository that an ``"hf-hub:"`` name means, as a spec's
-        `hub_config`. It is not asked for again.
+    model, weights, image_size, preprocessing, random_state, needs_weights, hub_config
+        As in `resolve_neck`.
 
     Returns
     -------
@@ -49,8 +51,8 @@ def make_spec(
     TypeError, ValueError
         With the parameter's name first.
     WeightsNotFoundError
-        If a weights file is not there, or a hub name's configuration is neither here
-        nor to be downloaded.
+        If a weights file is missing, or the configuration of a hub repository is not
+        on this machine and cannot be downloaded.
     """
     size = read_image_size(image_size)
     if isinstance(model, nn.Module):
@@ -60,18 +62,21 @@ def make_spec(
         wanted = "a name that list_models shows, or a torch.nn.Module"
         raise choice_error("model", wanted, model, error=TypeError)
     weights = read_weights(weights, random_state, needs_weights)
-    is_named = not isinstance(weights, (FileWeights, RandomWeights))
+    is_named = not isinstance(weights, Weights)
     try:
         own = read_preprocessing(preprocessing)
     except (TypeError, ValueError) as error:
         if not is_named:
             raise
         raise _not_with_names(preprocessing) from error
-    make, name = _find(model)
-    if hub_config is not None and make is _timm.make_hub_spec:
-        make = functools.partial(make, hub_config=hub_config)
+    arguments = weights, size, None if is_named else own
     with explain_downloads():
-        spec = make(name, weights, size, None if is_named else own)
+        if model.startswith(_HUB_PREFIXES) and model not in _HUB_PREFIXES:
+            name = model.partition(":")[2]
+            spec = _hub.make_spec(name, *arguments, hub_config)
+        else:
+            source, name = _find(model)
+            spec = source.make_spec(name, *arguments)
     if is_named and own is not None:
         wanted = own.with_crop(size) if size else own
         if wanted != spec.preprocessing:
@@ -87,62 +92,60 @@ def _not_with_names(preprocessing):
     )
 
 
+def _sources():
+    """Return the module of each source by its name."""
+    return {name: importlib.import_module(f"._{name}", __package__) for name in SOURCES}
+
+
 def _find(model):
-    """Return the source's `make_spec` and its own name for a network."""
-    for prefix in ("hf-hub:", "hf_hub:"):
-        if model.startswith(prefix) and model != prefix:
-            return _timm.make_hub_spec, model.removeprefix(prefix)
-    source, _, name = model.rpartition("/")
-    bare = not source
-    if bare and name in _embedded.NAMES:
-        return _embedded.make_spec, name
-    if (bare or source == "torchvision") and name in _torchvision.list_names():
-        return _torchvision.make_spec, name
-    if (bare or source == "timm") and _timm.is_known(name):
-        return _timm.make_spec, name
+    """Return a network's source, and the name that it has there."""
+    prefix, _, name = model.rpartition("/")
+    sources = _sources()
+    for key, source in sources.items():
+        if prefix in ("", key) and source.knows(name):
+            return source, name
+    # Nearest first. A name that several sources have is shown without a source.
+    bare = name.partition(".")[0]
+    plain = {one for source in sources.values() for one in source.list_names()}
+    prefixed = " or ".join(f"'{key}/NAME'" for key in sources)
     raise choice_error(
         "model",
-        "a name that list_models shows (bare, 'torchvision/NAME' or 'timm/NAME'), "
-        "'hf-hub:OWNER/NAME' or a torch.nn.Module",
+        f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' or a "
+        "torch.nn.Module",
         model,
-        _candidates(name.partition(".")[0]),
+        sorted(plain, key=lambda one: (one[:1] != bare[:1], one)),
     )
 
 
-def _candidates(name):
-    # Nearest first: the plain name is shown where several sources have it.
-    plain = [*_embedded.NAMES, *_torchvision.list_names(), *_timm.list_names()]
-    return sorted(set(plain), key=lambda one: (one[:1] != name[:1], one))
-
-
 def list_models(pattern=None, *, source=None, tags=False):
-    """List the networks that can be given as `model`.
+    """List the names of networks for the parameter `model`.
 
-    Nothing is downloaded for it, and it does not say what has been: most networks'
-    weights are fetched when they are needed first.
+    Nothing is downloaded. The list does not tell which weights are already on this
+    machine: the weights of most networks are downloaded when they are first needed.
 
     Parameters
     ----------
     pattern : str, default=None
-        A shell pattern such as ``"resnet*"``, without regard to case. It may match
-        the whole name or what follows the source.
+        A shell pattern such as ``"resnet*"``, case-insensitive. It may match the whole
+        name, or the part behind the source.
     source : {"embedded", "torchvision", "timm"}, default=None
-        Only the networks of one source. By default those of all.
+        List only the networks of one source. By default, those of all sources are
+        listed.
     tags : bool, default=False
-        Whether timm's networks are listed once for each set of weights, such as
+        Whether to list timm's networks once for each set of weights, such as
         ``"timm/resnet50.a1_in1k"``.
 
     Returns
     -------
     list of str
-        Embedded networks first (those whose packages are installed), then
-        torchvision's, then timm's. A timm network whose bare name means another one
-        is listed as ``"timm/NAME"``.
+        First the embedded networks whose packages are installed, then torchvision's,
+        then timm's. A timm network is listed as ``"timm/NAME"`` if the bare name means
+        a network of another source.
 
     Raises
     ------
     ValueError
-        If `source` is none of these.
+        If there is no such source.
 
     Examples
     --------
@@ -150,26 +153,25 @@ def list_models(pattern=None, *, source=None, tags=False):
     >>> list_models("resnet1*", source="torchvision")
     ['resnet101', 'resnet152', 'resnet18']
     """
-    if source is not None and source not in _SOURCES:
-        wanted = f"None or one of {', '.join(map(repr, _SOURCES))}"
-        raise choice_error("source", wanted, source, _SOURCES)
-    taken = {*_embedded.NAMES, *_torchvision.list_names()}
-    names = {
-        "embedded": _embedded.installed_names(),
-        "torchvision": list(_torchvision.list_names()),
-        "timm": [
-            f"timm/{name}" if name.partition(".")[0] in taken else name
-            for name in _timm.list_names(tags)
-        ],
-    }
-    found = [n for key in _SOURCES if source in (None, key) for n in names[key]]
+    if source is not None and source not in SOURCES:
+        wanted = f"None or one of {', '.join(map(repr, SOURCES))}"
+        raise choice_error("source", wanted, source, SOURCES)
+    found, earlier = [], []
+    for key, module in _sources().items():
+        if source in (None, key):
+            for name in module.list_names(tags):
+                bare = name.partition(".")[0]
+                is_taken = any(other.knows(bare) for other in earlier)
+                found.append(f"{key}/{name}" if is_taken else name)
+        earlier.append(module)
     if pattern is None:
         return found
-    wanted = pattern.lower()
-    return [name for name in found if _matches(name.lower(), wanted)]
-
-
-def _matches(name, pattern):
-    return any(
-        fnmatch.fnmatchcase(form, pattern) for form in {name, name.rpartition("/")[2]}
-    )
+    pattern = pattern.lower()
+    return [
+        name
+        for name in found
+        if any(
+            fnmatch.fnmatchcase(form, pattern)
+            for form in (name.lower(), name.lower().rpartition("/")[2])
+        )
+    ]

@@ -1,5 +1,6 @@
-"""What is known of a network before any of its weights are read."""
+"""A network before any of its weights are read."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,59 +8,61 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..._utils._preprocessing import Preprocessing
-from .._copying import copy_network, own_copy
-from ._weights_sources import ModuleWeights, Weights
+from ..._utils._random import seeded
+from .._modules import copy_network
+from ._weights_sources import Weights
 
 __all__ = ["NetworkSpec"]
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
-    """Architecture, weights and preprocessing of one network, all as data.
+    """Architecture, weights and preprocessing of one network.
 
-    Every source (embedded, torchvision, timm, the hub, a user's module) fills in this
-    record; from here on they are treated alike.
+    Every source of networks returns this record. From here on, all are treated alike.
 
     Attributes
     ----------
     name : str
         A name that `resolve_neck` accepts, for messages.
     model_name : str
-        The short name that goes into feature names.
+        The short name in feature names.
     architecture : dict of JSON types
-        What `build` builds. Two specs with equal architectures build networks that
-        compute the same function of the same weights.
+        What `build` builds. Specs with equal architectures build networks that compute
+        the same function of the same weights.
     build : callable
-        ``build() -> Module``, randomly initialised (or on the meta device, when called
-        under it).
-    install : callable
-        ``install(file) -> (Module, tuple of str)``: a network with the weights
-        of a `WeightsFile`, and the modules of its head where that had to be left
-        random because the file has none or another one.
-    weights : Weights
+        ``build() -> Module``, with random weights, or on the meta device if called
+        under it.
+    install : callable or None
+        ``install(file) -> (Module, tuple of str)``: a network with the weights of a
+        `WeightsFile`, and the modules of its head that stay random because the file has
+        none that fits. None for a user's own network.
+    weights : Weights or None
+        None for a user's own network.
     preprocessing : Preprocessing
-        For the size that is asked for.
+        At the wanted size.
     native_size : tuple of (int, int)
-        Height and width the weights were made for, pixels. Stages are counted at this
-        size, so that an image size does not renumber them.
+        Height and width for which the weights were made, pixels. Stages are counted at
+        this size, so `image_size` does not renumber them.
     has_pre_logits : bool
         Whether the network has timm's ``forward_features`` and ``forward_head``.
     classifier : str or None
-        The module whose input is the neck, where that is not the last linear layer.
+        The module whose input is the neck, if it is not the last linear layer.
     module : Module or None
         The user's own network.
     hub_config : dict or None
-        What a hub repository says of the architecture.
+        What a hub repository says about the architecture.
     """
 
     name: str
     model_name: str
     architecture: dict[str, Any]
     build: Callable[[], nn.Module]
-    install: Callable[[dict[str, Any]], tuple[nn.Module, tuple[str, ...]]]
-    weights: Weights
+    install: Callable[[Any], tuple[nn.Module, tuple[str, ...]]] | None
+    weights: Weights | None
     preprocessing: Preprocessing
     native_size: tuple[int, int]
     has_pre_logits: bool = False
@@ -74,13 +77,56 @@ class NetworkSpec:
         return self.with_module(copy_network(self.module, torch.device("cpu")))
 
     def snapshot(self):
-        """Return a spec of the user's network as it is now, which nobody else changes.
-
-        On the CPU, wherever the network is.
-        """
-        return self.with_module(own_copy(self.module, torch.device("cpu")))
+        """Return a spec of a private copy of the user's network, on the CPU."""
+        copied = copy_network(self.module, torch.device("cpu"), owned=True)
+        return self.with_module(copied)
 
     def with_module(self, module):
         """Return a spec of the same architecture with another module."""
-        build = functools.partial(copy_network, module)
-        return replace(self, module=module, build=build, weights=ModuleWeights(module))
+        return replace(
+            self,
+            module=module,
+            build=functools.partial(copy_network, module),
+            install=None,
+            weights=None,
+        )
+
+    def build_empty(self, constants_on_cpu=True):
+        """Return the network with tensors that have a shape but no values.
+
+        Parameters
+        ----------
+        constants_on_cpu : bool, default=True
+            Whether numbers that are read while the network is built have values.
+        """
+        if self.module is not None:
+            return copy_network(self.module, torch.device("meta"))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(seeded(0))
+            stack.enter_context(torch.device("meta"))
+            if constants_on_cpu:
+                stack.enter_context(_ConstantsOnCpu())
+            return self.build().to("meta")
+
+    def build_on_cpu(self):
+        """Return the network on the CPU, with any weights."""
+        if self.module is not None:
+            return copy_network(self.module, torch.device("cpu"))
+        with seeded(0):
+            return self.build()
+
+
+class _ConstantsOnCpu(TorchFunctionMode):
+    """Create constants on the CPU, so that they can be read.
+
+    torchvision computes the widths of its RegNets from them, older timm the rates of
+    stochastic depth.
+    """
+
+    _FACTORIES = (torch.arange, torch.linspace, torch.tensor)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in self._FACTORIES:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What a user without a connection can do instead."""
+"""What works without a connection, for errors."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ __all__ = ["explain_downloads", "usable_offline"]
 
 @contextlib.contextmanager
 def explain_downloads():
-    """Turn a failed download into the one error, with what is usable offline."""
+    """Raise WeightsNotFoundError for a failed download, with what works offline."""
     try:
         yield
     except DownloadError as error:
@@ -20,7 +20,7 @@ def explain_downloads():
 
 
 def usable_offline() -> str:
-    """Return a sentence that says what works here without a connection."""
+    """Return a sentence about what works here without a connection."""
     try:
         files = sorted(os.listdir(checkpoints_folder()))
     except OSError:

@@ -1,10 +1,13 @@
-"""Where a network's weights come from, how they are told apart, and reading them.
+"""Where a network's weights come from: what the `weights` parameter can be.
 
-Each kind of weights is a small record with the same three methods, so that nothing
-outside this file asks what kind it is dealing with.
+Each source is a small class with the same methods, so no other file asks which source
+it has. A new one is a subclass of `Weights` in a file of its own, and an entry in
+`WEIGHTS_SOURCES`. Names of weights that belong to one network, such as
+``"IMAGENET1K_V1"``, are read by the sources of networks.
 """
 
 import hashlib
+import numbers
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +15,25 @@ from typing import Any, ClassVar
 
 import torch
 import torchvision
-from torch import nn
+from torchvision.models import WeightsEnum
 
+from ..._utils._random import seeded
 from ...exceptions import BadFileError, WeightsNotFoundError
+from .._parameter_errors import choice_error
 from ._weights_file import WeightsFile, read_weights_file
 
 __all__ = [
     "FileWeights",
-    "ModuleWeights",
-    "PinnedWeights",
     "RandomWeights",
     "Weights",
     "check_sha256",
     "file_key",
+    "other_weights",
+    "read_weights",
 ]
 
-DigestFile = Callable[[str], bytes]
+# Names without a folder that mean files, whether they exist or not.
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 
 
 class Weights:
@@ -37,41 +43,85 @@ class Weights:
     ----------
     label : str
         For messages.
+    wanted : str
+        What the `weights` parameter is for this source, for messages.
     """
 
     label: str
-    needs_reading: ClassVar[bool] = True
+    wanted: ClassVar[str] = ""
 
-    def identity(self, digest_file: DigestFile) -> dict[str, Any]:
+    @classmethod
+    def from_parameter(cls, weights, random_state, must_exist):
+        """Return the weights that a `weights` parameter means, or None.
+
+        Parameters
+        ----------
+        weights : object
+        random_state : int
+        must_exist : bool
+            Whether a file must be there already.
+        """
+        return None
+
+    def identity(self, digest_file: Callable[[str], bytes]) -> dict[str, Any]:
         """Return JSON types that differ whenever the numbers differ.
 
-        Nothing is loaded for it. Weights that can only be told apart by their file,
-        and whose file is not here, are downloaded.
+        Nothing is loaded. Weights that only their file's content can identify are
+        downloaded if they are not on this machine.
         """
         raise NotImplementedError
 
     def store_key(self) -> tuple:
-        """Return what networks in memory tell weights apart by.
+        """Return what tells weights apart in memory, without reading from a disk.
 
-        It may be finer than the identity, and nothing is read from a disk for it.
+        It may differ where the identity is the same.
         """
         raise NotImplementedError
 
     def read(self) -> WeightsFile:
-        """Return what the file holds, downloaded first where need be."""
+        """Return the content of the file, downloaded if necessary."""
         raise NotImplementedError
+
+    def build_network(self, spec):
+        """Return a network with these weights, and its modules that stay random.
+
+        Returns
+        -------
+        Module, tuple of str
+            The second are the modules of the head, if the weights have none that fits.
+        """
+        file = self.read()
+        with seeded(0):
+            return spec.install(file)
 
 
 @dataclass(frozen=True)
 class RandomWeights(Weights):
-    """Weights as the architecture initialises them under a seed."""
+    """Weights as the architecture initializes them with a seed."""
 
     seed: int
     label: str = "random"
-    needs_reading: ClassVar[bool] = False
+    wanted: ClassVar[str] = "'random'"
+
+    @classmethod
+    def from_parameter(cls, weights, random_state, must_exist):
+        """Return the weights for ``"random"``, or None."""
+        if not isinstance(weights, str) or weights != "random":
+            return None
+        if not isinstance(random_state, numbers.Integral) or isinstance(
+            random_state, bool
+        ):
+            raise choice_error(
+                "random_state",
+                "an int with weights='random', because every process and every call "
+                "has to build the same network",
+                random_state,
+                error=TypeError,
+            )
+        return cls(int(random_state))
 
     def identity(self, digest_file):
-        """Return the seed and the version of what draws the numbers."""
+        """Return the seed and the versions of what draws the numbers."""
         return {
             "random_state": self.seed,
             "torch": torch.__version__,
@@ -82,54 +132,37 @@ class RandomWeights(Weights):
         """Return the seed."""
         return ("random", self.seed)
 
-
-@dataclass(frozen=True, eq=False)
-class ModuleWeights(Weights):
-    """The weights that a user's module came with.
-
-    They have no identity of their own: what the module computes with them is what
-    counts, which a `Fingerprint` says.
-    """
-
-    module: nn.Module
-    label: str = "its own"
-    needs_reading: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class PinnedWeights(Weights):
-    """A file whose sha256 is written down in this package.
-
-    Attributes
-    ----------
-    path : str
-    sha256 : str
-        Hexadecimal.
-    """
-
-    path: str
-    sha256: str
-    label: str = "default"
-
-    def identity(self, digest_file):
-        """Return the pinned digest: the file is compared with it when it is read."""
-        return {"sha256": self.sha256}
-
-    def store_key(self):
-        """Return the pinned digest."""
-        return ("sha256", self.sha256)
-
-    def read(self):
-        """Return what the file holds, after comparing its sha256."""
-        check_sha256(self.path, self.sha256)
-        return read_weights_file(self.path)
+    def build_network(self, spec):
+        """Return a new network."""
+        with seeded(self.seed):
+            return spec.build(), ()
 
 
 @dataclass(frozen=True)
 class FileWeights(Weights):
-    """A weights file of the user's."""
+    """A weights file of the user."""
 
     path: str
+    wanted: ClassVar[str] = "a file"
+
+    @classmethod
+    def from_parameter(cls, weights, random_state, must_exist):
+        """Return the weights for a path, or None. The format does not matter here."""
+        path = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
+        if not isinstance(path, str):
+            return None
+        is_path = (
+            path is not weights
+            or os.path.basename(path) != path
+            or path.lower().endswith(_FILE_ENDINGS)
+            or (path != "default" and os.path.isfile(path))
+        )
+        if is_path and must_exist and not os.path.isfile(path):
+            raise WeightsNotFoundError(
+                "The 'weights' parameter must be a file that exists. There is no file "
+                f"{path!r} (looked for from {os.getcwd()})."
+            )
+        return cls(os.path.abspath(path)) if is_path else None
 
     @property
     def label(self):
@@ -145,12 +178,46 @@ class FileWeights(Weights):
         return file_key(self.path)
 
     def read(self):
-        """Return what the file holds."""
+        """Return the content of the file."""
         return read_weights_file(self.path)
 
 
+# The first that knows what a `weights` parameter means is used.
+WEIGHTS_SOURCES = (RandomWeights, FileWeights)
+
+
+def read_weights(weights, random_state, must_exist=True):
+    """Return the `weights` parameter as `Weights`, or as the name of a network's own.
+
+    Parameters
+    ----------
+    weights : str, PathLike or WeightsEnum
+    random_state : int
+        The seed of ``weights="random"``.
+    must_exist : bool, default=True
+        Whether a file must be there already.
+
+    Returns
+    -------
+    Weights, str or WeightsEnum
+    """
+    for source in WEIGHTS_SOURCES:
+        found = source.from_parameter(weights, random_state, must_exist)
+        if found is not None:
+            return found
+    if isinstance(weights, (str, WeightsEnum)):
+        return weights
+    wanted = f"'default', a name that the network's source knows, {other_weights()}"
+    raise choice_error("weights", wanted, weights, error=TypeError)
+
+
+def other_weights():
+    """Return in words what `weights` can be for every network."""
+    return " or ".join(source.wanted for source in WEIGHTS_SOURCES)
+
+
 def file_key(path: str) -> tuple:
-    """Return what tells one state of a file from another without reading it."""
+    """Return what tells one state of a file from another, without reading it."""
     try:
         stat = os.stat(path)
     except OSError as error:
@@ -172,7 +239,6 @@ def check_sha256(path: str, expected: str) -> None:
     if not found.startswith(expected):
         raise BadFileError(
             f"The weights file {path} is damaged or is not what its name says: its "
-            f"sha256 must begin with {expected}, but is {found}. "
-            "Delete it; it is then fetched again (a file that came with a package: "
-            "install that package again)."
+            f"sha256 must begin with {expected}, but is {found}. Delete it, and it is "
+            "downloaded again. If it came with a package, install that package again."
         )

@@ -8,32 +8,33 @@ import torch
 from torch import nn
 
 from skdeepfeat.networks import _neck, resolve_neck
-from skdeepfeat.networks.running import _compiled_networks
+from skdeepfeat.networks.running import _compiled_networks, _runtimes
 
 CPU = torch.device("cpu")
 
 
 class Pretending:
-    """A compiler that counts, and computes in torch."""
+    """A runtime that counts, and computes in torch."""
 
-    __name__ = "pretending"
+    TITLE = "Pretending"
 
     def __init__(self, error=None):
         self.n_compiled = 0
         self.error = error
 
-    def convert(self, module, pixels, device, precision, n_threads):
+    def check(self, device, precision):
+        pass
+
+    def compile_network(self, module, pixels, device, precision):
         self.n_compiled += 1
         if self.error is not None:
             raise self.error
-        return module
 
-    def network(self, module, device, precision):
         def compute(pixels):
             with torch.inference_mode():
                 return [rows.numpy() for rows in module(pixels)]
 
-        return compute
+        return lambda: compute
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +47,10 @@ def nothing_compiled():
 @pytest.fixture
 def pretend(monkeypatch):
     def use(error=None):
-        compiler = Pretending(error)
-        monkeypatch.setitem(_neck._COMPILERS, "compile", (compiler, "Pretending"))
-        return compiler
+        runtime = Pretending(error)
+        for module in (_neck, _compiled_networks, _runtimes):
+            monkeypatch.setattr(module, "load_runtime", lambda name: runtime)
+        return runtime
 
     return use
 

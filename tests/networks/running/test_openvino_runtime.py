@@ -146,7 +146,7 @@ def test_auto_is_torch_where_openvino_is_no_option(monkeypatch):
         choose("openvino", device="cuda")
     with pytest.raises(ValueError, match="or 'bfloat16'. Got it with 'float16'"):
         choose("openvino", precision="float16")
-    monkeypatch.setattr(_runtimes, "is_installed", lambda: False)
+    monkeypatch.setattr(_openvino_runtime, "is_installed", lambda: False)
     assert choose() == "torch"
     with pytest.raises(ImportError, match=r"pip install 'skdeepfeat\[openvino\]'"):
         choose("openvino")
@@ -179,7 +179,7 @@ def test_a_failure_is_remembered(batch, monkeypatch):
         calls.append(args)
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(_openvino_runtime, "convert", fail)
+    monkeypatch.setattr(_openvino_runtime, "compile_network", fail)
     neck = resolve_neck("resnet18", weights="random", image_size=32)
     for _ in range(3):
         rows_of(neck, batch(1, 32), "auto")
@@ -202,13 +202,13 @@ def test_a_network_of_ones_own_is_converted_again_only_after_a_change(
     batch, monkeypatch
 ):
     calls = []
-    original = _openvino_runtime.convert
+    original = _openvino_runtime.compile_network
 
     def noted(*args):
         calls.append(args)
         return original(*args)
 
-    monkeypatch.setattr(_openvino_runtime, "convert", noted)
+    monkeypatch.setattr(_openvino_runtime, "compile_network", noted)
     network, pixels = NormNet(), batch(2, 32)
 
     def rows():
@@ -249,7 +249,8 @@ def test_it_uses_as_many_threads_as_torch(batch):
         for n in (1, 2):
             torch.set_num_threads(n)
             rows_of(neck, batch(1, 32), "openvino")
-            [*_, (compiled, _)] = _compiled_networks._compiled.values()
+            [*_, (make, _)] = _compiled_networks._compiled.values()
+            [compiled] = make.args
             assert compiled.get_property("INFERENCE_NUM_THREADS") == n
     finally:
         torch.set_num_threads(before)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks._copying import own_copy
+from skdeepfeat.networks._modules import copy_network
 
 CPU = torch.device("cpu")
 
@@ -73,7 +73,7 @@ def case(request, necks, randomise):
     size, *parameters = NETWORKS[name]
     if name not in necks:
         model = randomise(Plain()) if name == "plain" else name
-        weights = "default" if name in ("plain", "efficientnet_lite0") else None
+        weights = "default" if name in ("plain", "efficientnet_lite0") else "random"
         necks[name] = resolve_neck(model, weights=weights, image_size=size)
     return necks[name], size, parameters
 
@@ -239,7 +239,7 @@ def test_own_copy_shares_nothing_but_what_was_tied():
     network.register_buffer("one", torch.rand(3))
     network.register_buffer("same", network.one)
     network.fc.bias.requires_grad_(False)
-    copied = own_copy(network)
+    copied = copy_network(network, owned=True)
     pointers = {t.data_ptr() for t in [*network.parameters(), *network.buffers()]}
     for name, tensor in [*copied.named_parameters(), *copied.named_buffers()]:
         assert tensor.data_ptr() not in pointers, name
@@ -254,7 +254,7 @@ def test_own_copy_shares_nothing_but_what_was_tied():
 
 def test_own_copy_keeps_the_order_in_memory():
     network = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
-    weight = own_copy(network).weight
+    weight = copy_network(network, owned=True).weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,4 @@
-"""Copies of a network that share its weights, own them, or hold them elsewhere."""
+"""Copies of torch modules, and the type and values of their weights."""
 
 import copy
 import itertools
@@ -6,31 +6,63 @@ import itertools
 import torch
 from torch import nn
 
-__all__ = ["copy_module", "copy_network", "module_on_cpu", "own_copy"]
+__all__ = [
+    "copy_module",
+    "copy_network",
+    "floating_dtype",
+    "module_on_cpu",
+    "non_finite_tensors",
+]
 
-# Attempts to copy a module, each of which finds another kind of attribute that cannot
-# be copied. Locks, open files and packages are the common ones.
+# The names of batch normalization's buffers.
+_STATISTICS = ("running_mean", "running_var")
+
+# Attempts to copy a module. Each finds another kind of attribute that cannot be copied,
+# such as locks, open files and packages.
 _N_ATTEMPTS = 50
+
+
+def floating_dtype(network):
+    """Return the type of the first parameter that is of a floating-point type."""
+    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
+def non_finite_tensors(network):
+    """Return the names of the weights and buffers with NaN or infinite values."""
+    weights = [
+        name
+        for name, tensor in network.named_parameters()
+        if not torch.isfinite(tensor).all()
+    ]
+    # Buffers may be infinite by design, such as masks.
+    buffers = [
+        name
+        for name, tensor in network.named_buffers()
+        if torch.isnan(tensor).any()
+        or (name.endswith(_STATISTICS) and not torch.isfinite(tensor).all())
+    ]
+    return weights + buffers
 
 
 def copy_network(
     network, device=None, memory_format=torch.preserve_format, *, owned=False
 ):
-    """Return a copy with its own modules, flags and hooks, and the same weights.
+    """Return a copy with its own modules, flags and hooks.
 
-    On the same device the copy shares the parameters and buffers, so it costs no
-    memory. The original, which may be the user's own, is thus never touched: nothing
-    has to be put back after an exception, and two threads can run two copies.
+    By default, the copy shares the parameters and buffers, so it takes no memory. The
+    original, which may be the user's own, is never changed: nothing has to be restored
+    after an exception, and two threads can run two copies.
 
     Parameters
     ----------
     network : Module
     device : torch.device, default=None
-        Where the copy's parameters and buffers are to be. By default where they are.
+        The device of the copy's parameters and buffers. By default the original's.
     memory_format : torch.memory_format, default=torch.preserve_format
-        How they are to be stored there. By default as they are.
+        The order of the copy's parameters and buffers in memory.
     owned : bool, default=False
-        Whether the copy has parameters and buffers that nobody shares.
+        Whether the copy has its own parameters and buffers.
 
     Returns
     -------
@@ -40,24 +72,25 @@ def copy_network(
     Raises
     ------
     TypeError
-        If the module itself or one inside it refuses to be copied.
+        If the module itself or one inside it cannot be copied.
     """
     memo = {}
     for tensor in itertools.chain(network.parameters(), network.buffers()):
-        # What two modules have in common, as tied weights are, they keep in common.
-        memo[id(tensor)] = _placed(tensor, device, memory_format, owned)
+        # By identity, so that tied weights stay tied.
+        memo[id(tensor)] = _copy_tensor(tensor, device, memory_format, owned)
     for module in network.modules():
         for value in vars(module).values():
-            # Results kept as attributes belong to a graph, which deepcopy refuses.
+            # deepcopy refuses tensors that belong to a graph, such as kept results.
             if isinstance(value, torch.Tensor) and not value.is_leaf:
-                moved = _placed(value.detach(), device, memory_format, owned)
+                moved = _copy_tensor(value.detach(), device, memory_format, owned)
                 memo.setdefault(id(value), moved)
-    return _at_rest(copy_module(network, memo))
-
-
-def own_copy(network, device=None):
-    """Return a copy whose parameters and buffers nobody shares, where they are."""
-    return copy_network(network, device, owned=True)
+    copied = copy_module(network, memo)
+    try:
+        return copied.eval()
+    except Exception:  # torch.export's modules have no modes, and raise
+        for module in copied.modules():
+            module.training = False
+        return copied
 
 
 def copy_module(network, memo=None):
@@ -67,23 +100,23 @@ def copy_module(network, memo=None):
     ----------
     network : Module
     memo : dict, default=None
-        As that of `copy.deepcopy`: what takes the place of which object.
+        As that of `copy.deepcopy`: what replaces which object.
 
     Raises
     ------
     TypeError
-        If the module itself or one inside it refuses to be copied.
+        If the module itself or one inside it cannot be copied.
     """
     shared = dict(memo or {})
     for _ in range(_N_ATTEMPTS):
         try:
             return copy.deepcopy(network, dict(shared))
         except Exception as error:  # __deepcopy__ and __reduce__ are anybody's code
-            cause, culprit = error, _refuser(error)
+            cause, culprit = error, _find_culprit(error)
         if culprit is None or isinstance(culprit, nn.Module) or id(culprit) in shared:
             break
         shared[id(culprit)] = culprit
-        # Others of its kind, of which every layer may have one.
+        # Every layer may have one of its kind.
         for module in network.modules():
             for value in vars(module).values():
                 if type(value) is type(culprit):
@@ -94,8 +127,8 @@ def copy_module(network, memo=None):
     ) from cause
 
 
-def _refuser(error):
-    """Return the object that `copy.deepcopy` was at when it raised, or None."""
+def _find_culprit(error):
+    """Return the object that `copy.deepcopy` was copying when it raised, or None."""
     found, traceback = None, error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
@@ -105,20 +138,11 @@ def _refuser(error):
     return found
 
 
-def _at_rest(network):
-    try:
-        return network.eval()
-    except Exception:  # torch.export's modules have no modes, and raise
-        for module in network.modules():
-            module.training = False
-        return network
-
-
-def _placed(tensor, device, memory_format, owned):
+def _copy_tensor(tensor, device, memory_format, owned):
     if nn.parameter.is_lazy(tensor):
         return copy.deepcopy(tensor)  # it gets its values in place, when it is run
     try:
-        # `to` returns the tensor itself where there is nothing to do.
+        # `to` returns the tensor itself if there is nothing to do.
         moved = tensor.detach().to(device or tensor.device, memory_format=memory_format)
         is_shared = moved.device == tensor.device and (
             moved.is_meta or moved.data_ptr() == tensor.data_ptr()
@@ -127,7 +151,7 @@ def _placed(tensor, device, memory_format, owned):
             moved = moved.clone(memory_format=torch.preserve_format)
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
         # Sparse tensors have no memory format.
-        return _cloned(tensor) if owned else tensor
+        return tensor.detach().clone() if owned else tensor
     if is_shared and not owned:
         return tensor
     if isinstance(tensor, nn.Parameter):
@@ -135,19 +159,10 @@ def _placed(tensor, device, memory_format, owned):
     return moved
 
 
-def _cloned(tensor):
-    for clone in (lambda: tensor.detach().clone(), lambda: copy.deepcopy(tensor)):
-        try:
-            return clone()
-        except (RuntimeError, NotImplementedError, ValueError, TypeError):
-            continue
-    return tensor
-
-
 def module_on_cpu(module):
-    """Return a module, or a copy of it on the CPU where it is elsewhere.
+    """Return a module, or a copy on the CPU if it is on another device.
 
-    A pickle made beside a GPU is to be read on a machine without one.
+    A pickle from a machine with a GPU must be readable without one.
     """
     tensors = [*module.parameters(), *module.buffers()]
     if all(tensor.device.type == "cpu" for tensor in tensors):
