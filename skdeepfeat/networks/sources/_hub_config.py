@@ -18,6 +18,7 @@ from ..._utils._preprocessing import MAX_SIDE
 from ..._utils._shown import shown
 from ...exceptions import BadFileError
 from ._downloaded_weights import hub_error
+from ._image_transforms import INTERPOLATIONS
 
 __all__ = ["fetch_hub_config", "read_hub_config"]
 
@@ -225,18 +226,16 @@ def _one_of(*names):
 # The keys of `pretrained_cfg` that are used: whether a value is allowed, and what it
 # must be. There are no addresses, files, other repositories, state dicts or loaders.
 _CONFIG = {
-    "input_size": (_is_input_size, f"three whole numbers from 1 to {MAX_SIDE}"),
+    "input_size": (_is_input_size, f"three integers from 1 to {MAX_SIDE}"),
     "fixed_input_size": (lambda value: isinstance(value, bool), "true or false"),
-    "interpolation": _one_of(
-        "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"
-    ),
+    "interpolation": _one_of(*INTERPOLATIONS),
     "crop_pct": (lambda value: _is_number(value, 0.2, 2), "a number from 0.2 to 2"),
     "crop_mode": _one_of("center", "squash", "border"),
     "mean": (_are_numbers(-1000, 1000), "a list of numbers"),
     "std": (_are_numbers(1e-6, 1000), "a list of numbers above 0"),
     "num_classes": (
         lambda value: type(value) is int and 0 <= value <= _MAX_CLASSES,
-        f"a whole number up to {_MAX_CLASSES:,}",
+        f"an integer up to {_MAX_CLASSES:,}",
     ),
     "label_offset": (lambda value: value in (0, 1), "0 or 1"),
     "hf_hub_filename": (

@@ -87,11 +87,8 @@ def with_own_head(network, state_dict, head):
         The second is `head` if it was taken from the network, else empty.
     """
     own = network.state_dict()
-    of_head = {
-        name
-        for name in (*own, *state_dict)
-        if any(name.startswith(module + ".") for module in head)
-    }
+    in_head = tuple(f"{module}." for module in head)
+    of_head = {name for name in (*own, *state_dict) if name.startswith(in_head)}
     body = own.keys() - of_head
     if not body or not body & state_dict.keys():
         # Names of another convention. timm's filters may know them, but not together

@@ -66,7 +66,8 @@ def match_network(file, own, head):
         that the network does not have are left out. If less than half of the body is
         found, the largest state dict in the file is used instead.
     """
-    body = {name for name in own if not _is_in(name, head) and _COUNTER not in name}
+    in_head = tuple(f"{module}." for module in head)
+    body = {n for n in own if not n.startswith(in_head) and _COUNTER not in n}
     found = _count(file.tensors, own, body)
     prefix = min(found, key=lambda p: (-found[p], _rank(p), len(p)), default=None)
     nearest = _describe(file, prefix, own, body, found)
@@ -101,15 +102,10 @@ def _refuse_other_types(names, own, file):
             )
 
 
-def _is_in(name, modules):
-    return any(name.startswith(f"{module}.") for module in modules)
-
-
 def _fits(record, tensor):
-    floating = record.dtype.is_floating_point
-    return record.shape == tuple(tensor.shape) and (
-        floating == tensor.dtype.is_floating_point
-    )
+    is_floating = record.dtype.is_floating_point
+    has_shape = record.shape == tuple(tensor.shape)
+    return has_shape and is_floating == tensor.dtype.is_floating_point
 
 
 def _count(tensors, own, body):

@@ -23,6 +23,7 @@ from ._weights_sources import Weights, read_weights
 
 __all__ = ["list_models", "make_spec"]
 
+_MODULES = {name: importlib.import_module(f"._{name}", __package__) for name in SOURCES}
 _HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 
 
@@ -92,22 +93,16 @@ def _not_with_names(preprocessing):
     )
 
 
-def _sources():
-    """Return the module of each source by its name."""
-    return {name: importlib.import_module(f"._{name}", __package__) for name in SOURCES}
-
-
 def _find(model):
     """Return a network's source, and the name that it has there."""
     prefix, _, name = model.rpartition("/")
-    sources = _sources()
-    for key, source in sources.items():
+    for key, source in _MODULES.items():
         if prefix in ("", key) and source.knows(name):
             return source, name
     # Nearest first. A name that several sources have is shown without a source.
     bare = name.partition(".")[0]
-    plain = {one for source in sources.values() for one in source.list_names()}
-    prefixed = " or ".join(f"'{key}/NAME'" for key in sources)
+    plain = {one for source in _MODULES.values() for one in source.list_names()}
+    prefixed = " or ".join(f"'{key}/NAME'" for key in SOURCES)
     raise choice_error(
         "model",
         f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' or a "
@@ -157,7 +152,7 @@ def list_models(pattern=None, *, source=None, tags=False):
         wanted = f"None or one of {', '.join(map(repr, SOURCES))}"
         raise choice_error("source", wanted, source, SOURCES)
     found, earlier = [], []
-    for key, module in _sources().items():
+    for key, module in _MODULES.items():
         if source in (None, key):
             for name in module.list_names(tags):
                 bare = name.partition(".")[0]

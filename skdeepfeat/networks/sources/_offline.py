@@ -26,7 +26,7 @@ def usable_offline() -> str:
     except OSError:
         files = []
     local = _torchvision.names_of_files(files)
-    parts = [f"model={name!r}" for name in _embedded.installed_names()]
+    parts = [f"model={name!r}" for name in _embedded.list_names()]
     parts += [f"model={name!r}, weights={weights!r}" for name, weights in local]
     parts += ["weights=FILE (.safetensors, .pth)", "weights='random'"]
     return f"Usable here without a connection: {'; '.join(parts)}."

@@ -26,7 +26,6 @@ __all__ = [
     "FileWeights",
     "RandomWeights",
     "Weights",
-    "check_sha256",
     "file_key",
     "other_weights",
     "read_weights",
@@ -39,16 +38,21 @@ _FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 class Weights:
     """One set of weights.
 
+    A subclass has to define `store_key`, and `fetch` if the weights are in a file.
+
     Attributes
     ----------
     label : str
         For messages.
     wanted : str
         What the `weights` parameter is for this source, for messages.
+    sha256 : str or None
+        The beginning of the file's sha256 (hexadecimal), if it is known.
     """
 
     label: str
     wanted: ClassVar[str] = ""
+    sha256: ClassVar[str | None] = None
 
     @classmethod
     def from_parameter(cls, weights, random_state, must_exist):
@@ -63,13 +67,16 @@ class Weights:
         """
         return None
 
+    def fetch(self) -> str:
+        """Return the path of the file, which is downloaded if necessary."""
+        raise NotImplementedError
+
     def identity(self, digest_file: Callable[[str], bytes]) -> dict[str, Any]:
         """Return JSON types that differ whenever the numbers differ.
 
-        Nothing is loaded. Weights that only their file's content can identify are
-        downloaded if they are not on this machine.
+        No weights are loaded. By default it is the digest of the file's content.
         """
-        raise NotImplementedError
+        return {"file": digest_file(self.fetch()).hex()}
 
     def store_key(self) -> tuple:
         """Return what tells weights apart in memory, without reading from a disk.
@@ -79,8 +86,11 @@ class Weights:
         raise NotImplementedError
 
     def read(self) -> WeightsFile:
-        """Return the content of the file, downloaded if necessary."""
-        raise NotImplementedError
+        """Return the content of the file, after comparing its sha256."""
+        path = self.fetch()
+        if self.sha256:
+            _check_sha256(path, self.sha256)
+        return read_weights_file(path)
 
     def build_network(self, spec):
         """Return a network with these weights, and its modules that stay random.
@@ -169,17 +179,13 @@ class FileWeights(Weights):
         """The path, for messages."""
         return self.path
 
-    def identity(self, digest_file):
-        """Return the digest of the file's content."""
-        return {"file": digest_file(self.path).hex()}
+    def fetch(self):
+        """Return the path."""
+        return self.path
 
     def store_key(self):
         """Return path, size and time of the file: a changed file is read again."""
         return file_key(self.path)
-
-    def read(self):
-        """Return the content of the file."""
-        return read_weights_file(self.path)
 
 
 # The first that knows what a `weights` parameter means is used.
@@ -227,7 +233,7 @@ def file_key(path: str) -> tuple:
     return ("file", os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
-def check_sha256(path: str, expected: str) -> None:
+def _check_sha256(path: str, expected: str) -> None:
     """Raise unless the file's sha256 begins with `expected` (hexadecimal)."""
     try:
         with open(path, "rb") as file:

@@ -139,10 +139,7 @@ def test_nearest_names_of_a_wrong_module_name():
 
 
 def test_an_embedded_package_that_is_not_installed(monkeypatch):
-    gone = _embedded._Package(
-        "no_such_package", "x.pth", "00", "tf_efficientnet_lite1", "embedded"
-    )
-    monkeypatch.setitem(_embedded._PACKAGES, "efficientnet_lite1", gone)
+    monkeypatch.setattr(_embedded, "_locate", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'skdeepfeat\[embedded\]'"):
         resolve_neck("efficientnet_lite1")
     assert "efficientnet_lite1" not in list_models()
