@@ -1,7 +1,8 @@
 """From a name to a network that turns images into features.
 
-Names, architectures, weights and their preprocessing; truncation; pooling; running a
-batch. This package knows nothing of image files, nor of what is done with the features.
+It has the names, architectures and weights of networks with their preprocessing,
+truncates networks, pools their outputs and runs batches. It does not depend on image
+files, or on what the features are used for.
 """
 
 from ._modules import copy_module, module_on_cpu

@@ -111,7 +111,7 @@ def copy_module(network, memo=None):
     for _ in range(_N_ATTEMPTS):
         try:
             return copy.deepcopy(network, dict(shared))
-        except Exception as error:  # __deepcopy__ and __reduce__ are anybody's code
+        except Exception as error:  # __deepcopy__ and __reduce__ may raise anything
             cause, culprit = error, _find_culprit(error)
         if culprit is None or isinstance(culprit, nn.Module) or id(culprit) in shared:
             break

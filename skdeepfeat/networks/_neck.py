@@ -347,7 +347,7 @@ class Neck:
         """
         try:
             return self.spec.build_empty()
-        except Exception as error:  # networks are anybody's code
+        except Exception as error:  # a user's network may raise anything
             logger.debug("%s needs values to be built: %s", self.spec.name, error)
             return None
 

@@ -110,7 +110,7 @@ def _build_failing(spec, size, error):
     for build in (spec.build_empty, spec.build_on_cpu):
         try:
             found = build().eval()
-        except Exception:  # networks are anybody's code
+        except Exception:  # a user's network may raise anything
             continue
         if str(_error_of(found, 3, size)) == str(error):
             break
@@ -125,7 +125,7 @@ def _error_of(network, channels, size):
     try:
         with torch.no_grad():
             network(image)
-    except Exception as error:  # networks are anybody's code
+    except Exception as error:  # a user's network may raise anything
         return error
     return None
 

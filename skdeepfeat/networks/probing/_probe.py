@@ -97,7 +97,7 @@ def _probe_or_explain(spec, size, explains):
             try:
                 network = spec.build_empty(constants_on_cpu)
                 return _probe(network, image, split, spec.classifier)
-            except Exception as error:  # networks are anybody's code
+            except Exception as error:  # a user's network may raise anything
                 logger.debug("not on the meta device: %s", error)
         image = torch.zeros(image.shape)
         network = spec.build_on_cpu()

@@ -53,12 +53,12 @@ def fold_batch_norms(network, run, kept=()):
         norm = copy.get_submodule(norm_name)
         fused = fuse_conv_bn_eval(convolution, norm)
         convolution.weight, convolution.bias = fused.weight, fused.bias
-        copy.set_submodule(norm_name, _Rest(norm))
+        copy.set_submodule(norm_name, _WithoutNorm(norm))
     logger.debug("%d batch norms folded into convolutions", len(pairs))
     return copy.requires_grad_(False)
 
 
-class _Rest(nn.Module):
+class _WithoutNorm(nn.Module):
     """The other modules in a batch norm: timm's contain their activation."""
 
     def __init__(self, norm):

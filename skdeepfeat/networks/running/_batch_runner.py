@@ -22,8 +22,8 @@ class Runner:
     ----------
     compute : callable
         ``compute(batch)``, from a tensor of uint8, shape (n, height, width, 3), to a
-        list of arrays of float32, shape (n, n_features), one for each output. Used by
-        nobody else.
+        list of arrays of float32, shape (n, n_features), one for each output. Not
+        shared with other runners.
     outputs : sequence of Output
     device : torch.device
     """

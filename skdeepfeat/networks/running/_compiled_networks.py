@@ -82,11 +82,11 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
     )
     # One at a time: two threads would compile the same network twice.
     with undisturbed_by_forks(), _lock:
-        compiled, of_which = _compiled.get(key, (None, None))
-        if of_which is not None and not of_which.same_as(fingerprint):
+        compiled, compiled_for = _compiled.get(key, (None, None))
+        if compiled_for is not None and not compiled_for.same_as(fingerprint):
             compiled = None  # its code has changed
         if compiled is None:
-            of_which = fingerprint
+            compiled_for = fingerprint
             try:
                 compiled = _compile(runtime, neck, device, precision, borrow)
             except CompilationError as error:
@@ -95,7 +95,7 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
                 # Kept, too, because the next call would only fail in the same way. The
                 # new error has no traceback, which would keep the network alive.
                 compiled = CompilationError(str(error))
-        _compiled[key] = compiled, of_which
+        _compiled[key] = compiled, compiled_for
         _compiled.move_to_end(key)
         for old in [one for one in _compiled if device in one][:-_N_KEPT]:
             del _compiled[old]
@@ -168,7 +168,7 @@ def _compile(runtime, neck, device, precision, borrow):
                 module, example, device, precision
             )
             found = compiled()(compared)
-        except Exception as error:  # networks are anybody's code
+        except Exception as error:  # a user's network may raise anything
             logger.debug("compiling failed", exc_info=True)
             raise CompilationError(_in_words(error)) from error
         with compute_context(device, "float32"):

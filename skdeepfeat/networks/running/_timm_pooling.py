@@ -44,7 +44,7 @@ def with_replaced_pool(network, pooling):
     Parameters
     ----------
     network : Module
-        Used by nobody else.
+        Not shared with other threads.
     pooling : str or None
         None leaves the network as it is.
     """

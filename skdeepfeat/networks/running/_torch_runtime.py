@@ -27,7 +27,7 @@ class EagerNetwork:
     Parameters
     ----------
     network : Module
-        On `device`, in evaluation mode, used by nobody else.
+        On `device`, in evaluation mode, not shared with other threads.
     neck : Neck
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
@@ -109,7 +109,7 @@ class EagerNetwork:
                     if not error <= TOLERANCE:
                         raise ValueError(f"rows would differ by {error:.1e}")
                     self.network = folded
-        except Exception as error:  # networks are anybody's code
+        except Exception as error:  # a user's network may raise anything
             if self._channels_last and _wants_contiguous(error):
                 raise
             logger.info(

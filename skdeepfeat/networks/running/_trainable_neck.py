@@ -171,7 +171,7 @@ class TrainableNeck(nn.Module):
         for device, memory_format in trials:
             try:
                 return self._backward(device, memory_format, size), memory_format
-            except Exception as error:  # networks are anybody's code
+            except Exception as error:  # a user's network may raise anything
                 logger.debug("no gradients (%s, %s): %s", device, memory_format, error)
                 last_error = error
         raise last_error

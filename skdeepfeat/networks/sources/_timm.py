@@ -35,7 +35,7 @@ def list_names(tags=False):
 
 
 def knows(name):
-    """Return whether timm has an architecture of this name, whatever the tag."""
+    """Return whether timm has an architecture of this name, with any tag."""
     architecture = name.partition(".")[0]
     return architecture in list_names() or architecture in _renamed()
 
