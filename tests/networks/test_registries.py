@@ -10,7 +10,7 @@ from skdeepfeat._utils import _choices
 from skdeepfeat.networks import list_models, resolve_neck
 from skdeepfeat.networks.running import _poolings, _runtimes
 from skdeepfeat.networks.running._layer import Layer
-from skdeepfeat.networks.sources import _network_sources, _weights_sources
+from skdeepfeat.networks.sources import _network_sources, _weights, _weights_sources
 from skdeepfeat.networks.sources._weights_sources import FileWeights, RandomWeights
 
 
@@ -88,7 +88,7 @@ def test_every_source_of_weights_reads_its_own():
 
 
 def test_a_source_of_weights_is_a_class(monkeypatch, tmp_path):
-    class Zeros(_weights_sources.Weights):
+    class Zeros(_weights.Weights):
         label, wanted = "zeros", "'zeros'"
 
         @classmethod

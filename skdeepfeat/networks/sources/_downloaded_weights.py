@@ -16,7 +16,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ..._utils._printable import redacted
-from ._weights_sources import Weights, file_key
+from ._weights import Weights, file_key
 
 __all__ = [
     "DownloadError",

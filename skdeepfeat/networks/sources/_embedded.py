@@ -18,7 +18,8 @@ from .._parameter_errors import choice_error
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
-from ._weights_sources import Weights, other_weights
+from ._weights import Weights
+from ._weights_sources import other_weights
 
 __all__ = ["knows", "list_names", "make_spec"]
 

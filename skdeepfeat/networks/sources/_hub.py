@@ -11,7 +11,8 @@ from .._parameter_errors import choice_error
 from . import _timm
 from ._downloaded_weights import HubWeights
 from ._hub_config import fetch_hub_config
-from ._weights_sources import Weights, other_weights
+from ._weights import Weights
+from ._weights_sources import other_weights
 
 __all__ = ["make_spec"]
 

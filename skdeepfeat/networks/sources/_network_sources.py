@@ -19,7 +19,8 @@ from .._parameter_errors import choice_error
 from . import _hub, _user_module
 from ._offline import explain_downloads
 from ._preprocessing_parameter import read_image_size, read_preprocessing
-from ._weights_sources import Weights, read_weights
+from ._weights import Weights
+from ._weights_sources import read_weights
 
 __all__ = ["list_models", "make_spec"]
 

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from ..._utils._preprocessing import Preprocessing
 from ..._utils._random import seeded
 from .._modules import copy_network
-from ._weights_sources import Weights
+from ._weights import Weights
 
 __all__ = ["NetworkSpec"]
 

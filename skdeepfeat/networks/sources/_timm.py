@@ -14,7 +14,8 @@ from .._parameter_errors import choice_error
 from ._downloaded_weights import HubWeights, UrlWeights
 from ._install_weights import taken_for, with_own_head
 from ._network_spec import NetworkSpec
-from ._weights_sources import Weights, other_weights
+from ._weights import Weights
+from ._weights_sources import other_weights
 
 __all__ = [
     "build_network",

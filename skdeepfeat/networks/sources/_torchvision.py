@@ -12,7 +12,8 @@ from ._downloaded_weights import UrlWeights
 from ._image_transforms import preprocessing_from_transform
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
-from ._weights_sources import RandomWeights, Weights, other_weights
+from ._weights import Weights
+from ._weights_sources import RandomWeights, other_weights
 
 __all__ = ["knows", "list_names", "make_spec", "names_of_files"]
 

@@ -1,0 +1,110 @@
+"""The record of a network's weights, which every source of weights subclasses."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ..._utils._random import seeded
+from ...exceptions import BadFileError, WeightsNotFoundError
+from ._weights_file import WeightsFile, read_weights_file
+
+__all__ = ["Weights", "file_key"]
+
+
+class Weights:
+    """One set of weights.
+
+    A subclass has to define `store_key`, and `fetch` if the weights are in a file.
+
+    Attributes
+    ----------
+    label : str
+        For messages.
+    wanted : str
+        What the `weights` parameter is for this source, for messages.
+    sha256 : str or None
+        The beginning of the file's sha256 (hexadecimal), if it is known.
+    """
+
+    label: str
+    wanted: ClassVar[str] = ""
+    sha256: ClassVar[str | None] = None
+
+    @classmethod
+    def from_parameter(cls, weights, random_state, must_exist):
+        """Return the weights that a `weights` parameter means, or None.
+
+        Parameters
+        ----------
+        weights : object
+        random_state : int
+        must_exist : bool
+            Whether a file must be there already.
+        """
+        return None
+
+    def fetch(self) -> str:
+        """Return the path of the file, which is downloaded if necessary."""
+        raise NotImplementedError
+
+    def identity(self, digest_file: Callable[[str], bytes]) -> dict[str, Any]:
+        """Return JSON types that differ whenever the numbers differ.
+
+        No weights are loaded. By default it is the digest of the file's content.
+        """
+        return {"file": digest_file(self.fetch()).hex()}
+
+    def store_key(self) -> tuple:
+        """Return what tells weights apart in memory, without reading from a disk.
+
+        It may differ where the identity is the same.
+        """
+        raise NotImplementedError
+
+    def read(self) -> WeightsFile:
+        """Return the content of the file, after comparing its sha256."""
+        path = self.fetch()
+        if self.sha256:
+            _check_sha256(path, self.sha256)
+        return read_weights_file(path)
+
+    def build_network(self, spec):
+        """Return a network with these weights, and its modules that stay random.
+
+        Returns
+        -------
+        Module, tuple of str
+            The second are the modules of the head, if the weights have none that fits.
+        """
+        file = self.read()
+        with seeded(0):
+            return spec.install(file)
+
+
+def file_key(path: str) -> tuple:
+    """Return what tells one state of a file from another, without reading it."""
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise WeightsNotFoundError(
+            f"The weights file {path} cannot be read: {error}"
+        ) from error
+    return ("file", os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _check_sha256(path: str, expected: str) -> None:
+    """Raise unless the file's sha256 begins with `expected` (hexadecimal)."""
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsNotFoundError(
+            f"The weights file {path} cannot be read: {error}"
+        ) from error
+    if not found.startswith(expected):
+        raise BadFileError(
+            f"The weights file {path} is damaged or is not what its name says: its "
+            f"sha256 must begin with {expected}, but is {found}. Delete it, and it is "
+            "downloaded again. If it came with a package, install that package again."
+        )
