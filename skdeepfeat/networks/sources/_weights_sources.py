@@ -139,4 +139,5 @@ def read_weights(weights, random_state, must_exist=True):
 
 def other_weights():
     """Return in words what `weights` can be for every network."""
-    return " or ".join(source.wanted for source in WEIGHTS_SOURCES)
+    *others, last = [source.wanted for source in WEIGHTS_SOURCES]
+    return f"{', '.join(others)} or {last}"
