@@ -40,7 +40,7 @@ def extract_features(X, neck, cache, settings, on_read=None):
     ----------
     X : images in any of the forms that `images.make_image_source` takes
     neck : networks.Neck
-    cache : cache.FeatureCache or its no-op form
+    cache : cache.FeatureCache, MappingCache or NoCache
     settings : ExtractionSettings
     on_read : callable, default=None
         Told the digests of the images, as `load_pixels` takes them.
@@ -60,11 +60,12 @@ def extract_features(X, neck, cache, settings, on_read=None):
     NonFiniteOutputError
         As `Extraction.fetch` does.
     """
-    extraction = Extraction(X, neck, cache, settings)
-    if on_read is not None:
-        on_read(extraction.digests)
-    rows = np.arange(len(extraction))
-    outputs = extraction.fetch(rows)
+    with cache.open() as store:
+        extraction = Extraction(X, neck, store, settings)
+        if on_read is not None:
+            on_read(extraction.digests)
+        rows = np.arange(len(extraction))
+        outputs = extraction.fetch(rows)
     if failures := extraction.failures():
         warn_of(failures)
     return outputs, extraction.failed(rows)
@@ -75,8 +76,9 @@ class Extraction:
 
     Parameters
     ----------
-    X, neck, cache, settings
+    X, neck, settings
         As in `extract_features`.
+    store : cache.Store
 
     Attributes
     ----------
@@ -92,9 +94,10 @@ class Extraction:
         With ``on_error="raise"``, if an image cannot be read at all.
     """
 
-    def __init__(self, X, neck, cache, settings):
+    def __init__(self, X, neck, store, settings):
         self.neck = neck
-        self._cache = cache
+        # The digests of files are kept also if the features are not.
+        self._store = self._file_index = store
         self._is_local = count_workers(settings.n_jobs) == 1
         # Workers may have devices that this machine lacks.
         self._devices = resolve_devices(settings.device) if self._is_local else []
@@ -106,13 +109,12 @@ class Extraction:
             max_pixels=settings.max_pixels,
             storage_options=settings.storage_options,
         )
-        self._memo = cache.file_memo()
         self.digests, failures = self._read()
         if failures and settings.on_error == "raise":
             # Nothing has been computed yet, so nothing is lost by saying so at once.
             raise failures[min(failures)]
         self._failures = dict(failures)
-        if neck.is_own and cache.keeps_rows:
+        if neck.is_own and store.keeps_rows:
             self.identify()
         else:
             self.namespaces = self._namespaces(neck)
@@ -123,9 +125,9 @@ class Extraction:
         Rows of a network that cannot be recognized are not cached.
         """
         self.neck = self._beside(self.neck.identified)
-        if not self.neck.fingerprint.is_stable and self._cache.keeps_rows:
+        if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
             warn_of_unstable(self.neck.spec.name)
-            self._cache = NoCache()
+            self._store = NoCache().open()
         self.namespaces = self._namespaces(self.neck)
 
     def describe_network(self):
@@ -175,7 +177,7 @@ class Extraction:
             leave=False,
             disable=self.settings.verbose < 1,
         ) as bar:
-            return self.source.digests(self._memo, on_done=bar.update)
+            return self.source.digests(self._file_index, on_done=bar.update)
 
     def __len__(self):
         return len(self.source)
@@ -291,7 +293,7 @@ class Extraction:
                 raise non_finite_error(neck, self.settings.precision, concerned)
 
         digests = [self.digests[row] for row in rows.tolist()]
-        return self._cache.fetch(
+        return self._store.fetch(
             self.namespaces,
             digests,
             compute,
@@ -318,15 +320,15 @@ class Extraction:
     def _namespaces(self, neck):
         namespaces = self._described(neck)
         found = neck.fingerprint
-        if found is None or not self._cache.keeps_rows:
+        if found is None or not self._store.keeps_rows:
             return namespaces
-        return self._cache.recognize(namespaces, found.rows, found.agrees)
+        return self._store.recognize(namespaces, found.rows, found.agrees)
 
     def _described(self, neck):
         """Return the namespaces of a neck, of which a user's may have variants."""
         precision = self.settings.precision
         descriptions = neck.descriptions(
-            precision, functools.partial(_digest_weights, memo=self._memo)
+            precision, functools.partial(_digest_weights, file_index=self._file_index)
         )
         labels = [f"{label}, {precision}" for label in neck.labels()]
         arithmetic, in_words = describe_arithmetic(self.settings)
@@ -364,12 +366,12 @@ def _work_of(description):
     return digest_description(network)
 
 
-def _digest_weights(path, memo):
+def _digest_weights(path, file_index):
     """Return the digest of a weights file, which is read only when it has changed."""
     file = stat_file(path)
-    [digest] = memo.lookup([file])
+    [digest] = file_index.lookup([file])
     if digest is None:
         digest = digest_file(path)
         if is_settled(file):
-            memo.remember([file], [digest])
+            file_index.remember([file], [digest])
     return digest

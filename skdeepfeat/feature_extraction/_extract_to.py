@@ -116,18 +116,19 @@ def write_features(X, neck, cache, settings, names, destination, overwrite):
         The file.
     """
     path, file_format = destination
-    extraction = Extraction(X, neck, cache, settings)
-    images = _paths_of(extraction.source)
-    job = _describe(extraction, images, names)
     folder = _folder_of(path)
     failures = None
-    if path.exists() and not overwrite and not folder.exists():
-        failures = _settle_for(path, file_format, job, extraction)
-    if failures is None:
-        with hold(folder):
-            failures = _write(
-                extraction, images, names, job, folder, destination, overwrite
-            )
+    with cache.open() as store:
+        extraction = Extraction(X, neck, store, settings)
+        images = _paths_of(extraction.source)
+        job = _describe(extraction, images, names)
+        if path.exists() and not overwrite and not folder.exists():
+            failures = _settle_for(path, file_format, job, extraction)
+        if failures is None:
+            with hold(folder):
+                failures = _write(
+                    extraction, images, names, job, folder, destination, overwrite
+                )
     if failures:
         warn_of(failures)
     return path

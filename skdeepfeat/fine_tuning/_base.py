@@ -232,16 +232,12 @@ class BaseFineTune(
         # Rows of a tuned body are seldom asked for twice, but after an error about a
         # broken image they are. Those of the body as it came are the extractor's rows.
         keeps = self.body_ is None or self.on_error == "nan"
-        extraction = Extraction(
-            X,
-            self._fitted_neck(),
-            open_cache(self.cache if keeps else None),
-            self._settings(),
-        )
-        if of_all:
-            _refuse(extraction.failures())
-        rows = np.arange(len(extraction))
-        [features] = extraction.fetch(rows)
+        with open_cache(self.cache if keeps else None).open() as store:
+            extraction = Extraction(X, self._fitted_neck(), store, self._settings())
+            if of_all:
+                _refuse(extraction.failures())
+            rows = np.arange(len(extraction))
+            [features] = extraction.fetch(rows)
         if failures := extraction.failures():
             if of_all:
                 _refuse(failures)
