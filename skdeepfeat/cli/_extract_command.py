@@ -10,6 +10,13 @@ import click
 
 from .._utils._address import is_address
 from .._utils._atomic_file import write_atomically
+from .._utils._choices import (
+    FILE_FORMATS,
+    JPEG_DECODERS,
+    POOLINGS,
+    PRECISIONS,
+    RUNTIMES,
+)
 from .._utils._printable import printable
 from ._inputs import collect_paths
 from ._options import (
@@ -29,19 +36,13 @@ from ._program import set_resume_hint, show_all_warnings, usage_errors
 
 __all__ = ["extract"]
 
-FORMATS = (".parquet", ".npy", ".zarr")
-# Written out, because the packages that define them import torch; a test compares.
-POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-RUNTIMES = ("auto", "torch", "compile", "openvino")
-JPEG_DECODERS = ("pillow", "device")
-
 
 def _check_output(ctx, param, value):
     ending = os.path.splitext(value.rstrip("/"))[1]
-    if ending not in FORMATS:
+    if ending not in FILE_FORMATS:
+        *others, last = FILE_FORMATS
         raise click.BadParameter(
-            f"{value!r} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+            f"{value!r} must end in {', '.join(others)} or {last}."
         )
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):

@@ -4,14 +4,13 @@ import json
 
 import click
 
+from .._utils._choices import SOURCES
 from .._utils._printable import printable
 from ._options import ImageSize, debug_option, json_option, weights_option
 from ._output import echo, write_json
 from ._program import usage_errors
 
 __all__ = ["layers", "models"]
-
-SOURCES = ("embedded", "torchvision", "timm")
 
 
 @click.command

@@ -14,12 +14,11 @@ from torch import device as torch_device
 from torch.nn import Module
 from torchvision.models import WeightsEnum
 
-from .._utils._device import PRECISIONS
+from .._utils._choices import JPEG_DECODERS, POOLINGS, PRECISIONS, RUNTIMES
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from ..cache import FeatureCache, MappingCache, open_cache
-from ..images import JPEG_DECODERS
-from ..networks import POOLINGS, RUNTIMES, module_on_cpu, resolve_neck
+from ..networks import module_on_cpu, resolve_neck
 from ._cloning import HandsOutParameters
 from ._extract import extract_features
 from ._extract_to import check_destination, write_features
@@ -233,7 +232,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             StrOptions({"auto"}),
         ],
         "device": [str, torch_device, list, tuple],
-        "precision": [StrOptions(set(PRECISIONS) | {"tf32"})],
+        "precision": [StrOptions(set(PRECISIONS))],
         "runtime": [StrOptions(set(RUNTIMES))],
         "jpeg_decoder": [StrOptions(set(JPEG_DECODERS))],
         "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],

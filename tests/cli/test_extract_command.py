@@ -12,6 +12,7 @@ import pytest
 from sklearn.utils._param_validation import StrOptions
 
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
+from skdeepfeat._utils._choices import FILE_FORMATS
 from skdeepfeat.cli import _extract_command
 from skdeepfeat.cli._options import StorageOption
 from skdeepfeat.feature_extraction._file_formats import FORMATS
@@ -125,7 +126,7 @@ def test_choices_are_those_of_the_estimator():
             assert set(option.type.choices) == known.options, option.name
             compared.append(option.name)
     assert compared == ["pooling", "precision", "runtime", "jpeg_decoder", "on_error"]
-    assert _extract_command.FORMATS == tuple(FORMATS)
+    assert tuple(FORMATS) == FILE_FORMATS
 
 
 def test_layers_for_a_search_to_come(run, names, tmp_path):
