@@ -4,7 +4,7 @@ import json
 
 import click
 
-from .._utils._choices import MODEL_SOURCES
+from .._utils._choices import SOURCES
 from .._utils._printable import printable
 from ._options import debug_option, image_size_option, json_option, weights_option
 from ._output import echo, write_json
@@ -17,7 +17,7 @@ __all__ = ["layers", "models"]
 @click.argument("pattern", required=False)
 @click.option(
     "--source",
-    type=click.Choice(MODEL_SOURCES),
+    type=click.Choice(SOURCES),
     help="Only the networks of one source.",
 )
 @click.option(

@@ -21,7 +21,6 @@ __all__ = ["EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
 
 logger = logging.getLogger(__name__)
 
-
 # nvJPEG's, through torchvision.
 _DECODING_DEVICES = ("cuda",)
 

@@ -14,7 +14,7 @@ from skdeepfeat.feature_extraction._arithmetic import (
     settle_arithmetic,
 )
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _openvino, _runtimes
+from skdeepfeat.networks.running import _openvino_runtime, _runtimes
 
 CPU = torch.device("cpu")
 BELOW = ["tf32", "bfloat16", "float16"]
@@ -63,7 +63,7 @@ def test_runtimes_have_rows_of_their_own(images, tmp_path):
 
 
 def _can_openvino():
-    return _openvino.is_installed() and _openvino.computes_bfloat16()
+    return _openvino_runtime.is_installed() and _openvino_runtime.computes_bfloat16()
 
 
 def test_a_network_that_openvino_cannot_run_is_torchs(images, tmp_path):
@@ -116,8 +116,8 @@ def test_the_rule_does_not_look_at_the_number(precision):
 
 
 def test_a_processor_without_bfloat16(monkeypatch, images):
-    monkeypatch.setattr(_runtimes, "is_installed", lambda: True)
-    monkeypatch.setattr(_runtimes, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(_openvino_runtime, "is_installed", lambda: True)
+    monkeypatch.setattr(_openvino_runtime, "computes_bfloat16", lambda: False)
     choose = _runtimes.choose_runtime
     assert choose("auto", CPU, "bfloat16", (224, 224), None) == "torch"
     with pytest.raises(ValueError, match="'runtime' .*processors that compute in bf"):
