@@ -39,7 +39,8 @@ def test_a_fitted_extractor_holds_neither_rows_nor_networks(images, no_collector
     fitted = [PretrainedFeatureExtractor(image_size=16, cache=None) for _ in range(2)]
     for one in fitted:
         one.fit_transform(images)
-        assert set(vars(one)) == {*one.get_params(), "n_features_in_"}
+        fitted_attributes = {"n_features_in_", "preprocessing_", "layers_", "device_"}
+        assert set(vars(one)) == {*one.get_params(), *fitted_attributes}
     assert len(tensors() - before) == 0
 
 
