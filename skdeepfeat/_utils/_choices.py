@@ -5,8 +5,10 @@ A new choice is its name here and its implementation where the comment says.
 """
 
 __all__ = [
+    "DEFAULT_MAX_PIXELS",
     "FILE_FORMATS",
     "JPEG_DECODERS",
+    "ON_ERROR",
     "POOLINGS",
     "PRECISIONS",
     "RUNTIMES",
@@ -30,3 +32,9 @@ JPEG_DECODERS = ("pillow", "device")
 
 # feature_extraction/_file_formats.py
 FILE_FORMATS = (".parquet", ".npy", ".zarr")
+
+# What to do with an image that cannot be read.
+ON_ERROR = ("raise", "nan")
+
+# The limit of Pillow, above which it suspects a decompression bomb.
+DEFAULT_MAX_PIXELS = 89_478_485

@@ -54,7 +54,8 @@ def test_runtimes_have_rows_of_their_own(images, tmp_path):
     for runtime in ("auto", "torch", "auto"):
         extractor(cache, runtime=runtime).transform(images[:2])
     parameters = {"image_size": 32, "precision": "bfloat16", "device": "cpu"}
-    FeatureMapper(**parameters, cache=cache)({"image": images[:2]})
+    mapped = PretrainedFeatureExtractor(**parameters, cache=cache)
+    FeatureMapper(mapped)({"image": images[:2]})
     best = "openvino" if _can_openvino() else "torch"
     names = {f"efficientnet_lite0_neck, bfloat16 by {one} on cpu" for one in
              ("torch", best)}  # fmt: skip
@@ -134,7 +135,7 @@ def test_workers_compute_as_named_or_fail():
     check_device_type([torch.device("cuda:1")], settled)
     with pytest.raises(ValueError, match="'device' .*'cpu' was found here"):
         check_device_type([CPU], settled)
-    with pytest.raises(ValueError, match="'device' .*of one kind"):
+    with pytest.raises(ValueError, match="'device' .*of one type"):
         settle(device=["cuda:0", "cpu"])
     assert settle(device="cpu", runtime="torch").runtime == "torch"
     assert settle(device="cuda", precision="float32").device_type is None

@@ -13,7 +13,7 @@ from skdeepfeat import (
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.feature_extraction import ExtractionSettings
-from skdeepfeat.feature_extraction._compute import compute_rows
+from skdeepfeat.feature_extraction._compute import compute_features
 from skdeepfeat.images import _on_device, make_image_source
 from skdeepfeat.networks import _neck, resolve_neck
 from skdeepfeat.networks.running import _openvino_runtime
@@ -39,7 +39,9 @@ def neck(log):
 def collect(neck, source, indices, devices, **settings):
     rows, blocks, bad = [], [], {}
     settings = ExtractionSettings(**settings)
-    for done, outputs, failed in compute_rows(source, indices, neck, devices, settings):
+    for done, outputs, failed in compute_features(
+        source, indices, neck, devices, settings
+    ):
         rows += done
         if done:
             blocks.append(outputs[0])
