@@ -154,7 +154,7 @@ def test_leaves_the_estimator_alone(pixels, random_state, fitted):
 
 
 def rows_taken(X, y, kind=FineTuneClassifier, n_samples=20):
-    targets = small(kind)._prepare(X, y)[1]
+    targets = small(kind)._prepare(X, y).targets
     return _choose_rows(targets, n_samples, np.random.RandomState(0))
 
 
