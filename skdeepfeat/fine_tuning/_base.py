@@ -34,7 +34,7 @@ from ..feature_extraction import (
 from ..networks import resolve_neck
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
 from ._fit import Fit
-from ._fit_settings import EarlierFit, FitSettings
+from ._fit_settings import EarlierFit, FitData, FitSettings
 from ._onnx import export_network
 from ._outputs import compute_outputs, compute_outputs_of_views
 from ._saving import (
@@ -45,9 +45,17 @@ from ._saving import (
     unpack_fitted,
 )
 from ._scoring import make_score
+from ._targets import checked_weights, checked_y, is_given
 from ._views import VIEWS
 
 __all__ = ["BaseFineTune"]
+
+
+_COUNT = Interval(numbers.Integral, 0, None, closed="left")
+_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+_FRACTION = Interval(numbers.Real, 0, 1, closed="left")
+_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
+_POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
 
 
 class BaseFineTune(
@@ -283,41 +291,30 @@ class BaseFineTune(
     _parameter_constraints: dict = {
         "model": [str, nn.Module],
         "weights": [str, os.PathLike, WeightsEnum, None],
-        "image_size": [
-            Interval(numbers.Integral, 1, None, closed="left"),
-            "array-like",
-            None,
-        ],
+        "image_size": [_POSITIVE_INT, "array-like", None],
         "hidden_layer_sizes": ["array-like"],
-        "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
-        "unfreeze": [
-            StrOptions({"all", "gradual"}),
-            None,
-            Interval(numbers.Integral, 0, None, closed="left"),
-        ],
-        "max_epochs": [
-            StrOptions({"auto"}),
-            Interval(numbers.Integral, 0, None, closed="left"),
-        ],
-        "batch_size": [Interval(numbers.Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "dropout": [_FRACTION],
+        "unfreeze": [StrOptions({"all", "gradual"}), _COUNT, None],
+        "max_epochs": [StrOptions({"auto"}), _COUNT],
+        "batch_size": [_POSITIVE_INT],
+        "learning_rate": [_POSITIVE],
         "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
         "optimizer": [StrOptions(set(OPTIMIZERS))],
         "optimizer_params": [dict, None],
-        "weight_decay": [Interval(numbers.Real, 0, None, closed="left")],
+        "weight_decay": [_NOT_NEGATIVE],
         "schedule": [StrOptions(set(SCHEDULES))],
-        "warmup": [Interval(numbers.Real, 0, 1, closed="left")],
-        "max_grad_norm": [Interval(numbers.Real, 0, None, closed="neither"), None],
-        "ema_decay": [Interval(numbers.Real, 0, 1, closed="left")],
+        "warmup": [_FRACTION],
+        "max_grad_norm": [_POSITIVE, None],
+        "ema_decay": [_FRACTION],
         "freeze_batch_norm": ["boolean"],
         "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
-        "mixup": [Interval(numbers.Real, 0, None, closed="left")],
+        "mixup": [_NOT_NEGATIVE],
         "test_time_augmentation": [StrOptions(set(VIEWS)), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
+        "n_iter_no_change": [_POSITIVE_INT],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
-        "head_epochs": [Interval(numbers.Integral, 0, None, closed="left")],
+        "head_epochs": [_COUNT],
         "warm_start": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
@@ -327,12 +324,26 @@ class BaseFineTune(
         "on_error": [StrOptions({"raise", "nan"})],
         "preprocessing": [Preprocessing, dict, callable, None],
         "flat_image_shape": [tuple, list, None],
-        "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "max_pixels": [_POSITIVE_INT, None],
         "storage_options": [dict, None],
         "verbose": ["verbose"],
     }
 
     # -- What the two estimators define
+
+    _y_dtype = None
+
+    def _learn_targets(self, y, weight, classes):
+        """Set the attributes that `_encode` needs."""
+        raise NotImplementedError
+
+    def _weigh(self, y, weight):
+        """Return the weights of samples, given those that the user passed."""
+        return weight
+
+    def _encode(self, y):
+        """Return `Targets`."""
+        raise NotImplementedError
 
     def _score_outputs(self, outputs, targets):
         """Return the score of raw outputs (n_samples, n_outputs), more is better."""
@@ -347,6 +358,60 @@ class BaseFineTune(
         raise NotImplementedError
 
     # -- Fitting
+
+    @survives_fork
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+        """Fit a new head, then body and head together.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,) or as the Notes say
+        y : array-like, shape (n_samples,) or (n_samples, n_outputs)
+            For a classifier labels of any type, or an indicator matrix of several
+            labels per image. For a regressor one or several targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+        X_val, y_val : like X and y, default=None
+            A validation set, which is scored after each epoch. Early stopping uses it
+            instead of a part of X.
+
+        Returns
+        -------
+        self : the fitted estimator
+
+        Raises
+        ------
+        BadImageError
+            With ``on_error="raise"``: an image cannot be read.
+        TrainingDivergedError
+            The loss, or an output for the validation set, is NaN or infinite. The
+            estimator is still fitted, with the weights of the last good epoch.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The estimator is not changed.
+        OutOfMemoryError
+            Not even one image can be trained in the memory of the device.
+        """
+        continues = self._continues()
+        data = self._prepare(X, y, sample_weight, X_val, y_val, reset=not continues)
+        return self._fit(data, continues=continues)
+
+    def _prepare(
+        self, X, y, sample_weight=None, X_val=None, y_val=None, *,
+        classes=None, reset=True,
+    ):  # fmt: skip
+        """Return `FitData`."""
+        self._validate_params()
+        X = self._check_images(X, reset=reset)
+        y = checked_y(self, y, X, dtype=self._y_dtype)
+        weight = checked_weights(sample_weight, y)
+        if reset:
+            self._learn_targets(y, weight, classes)
+        data = FitData(X, self._encode(y), self._weigh(y, weight))
+        if not is_given(X_val, y_val):
+            return data
+        X_val = self._check_images(X_val, reset=False)
+        y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
+        return replace(data, X_val=X_val, targets_val=self._encode(y_val))
 
     def _fit(self, data, settings=None, *, continues):
         """Fit head and body to `FitData`."""

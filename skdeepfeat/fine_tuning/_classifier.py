@@ -3,7 +3,7 @@
 import numbers
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelEncoder
@@ -18,14 +18,13 @@ from .._utils._forks import survives_fork
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
 from ._documentation import document
-from ._fit_settings import FitData
-from ._targets import Targets, checked_weights, checked_y, is_given
+from ._targets import Targets, checked_y
 
 __all__ = ["FineTuneClassifier"]
 
 
 def _estimates_probabilities(estimator):
-    """Return True, or raise the AttributeError of a method that is not offered."""
+    """Return True, or raise the AttributeError of a method that is not available."""
     if has_probabilities(estimator.loss):
         return True
     raise AttributeError(
@@ -201,41 +200,6 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.verbose = verbose
 
     @survives_fork
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
-        """Fit a new head, then body and head together.
-
-        Parameters
-        ----------
-        X : array-like of images, shape (n_samples,) or as the Notes say
-        y : array-like, shape (n_samples,) or (n_samples, n_labels)
-            Labels of any type, or an indicator matrix of several labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-        X_val, y_val : like X and y, default=None
-            A validation set, which is scored after each epoch. Early stopping uses it
-            instead of a part of X.
-
-        Returns
-        -------
-        self : FineTuneClassifier
-
-        Raises
-        ------
-        BadImageError
-            With ``on_error="raise"``: an image cannot be read.
-        TrainingDivergedError
-            The loss, or an output for the validation set, is NaN or infinite. The
-            estimator is still fitted, with the weights of the last good epoch.
-        NonFiniteOutputError
-            The network returns NaN or infinite values for an image that can be read,
-            whatever `on_error` is. The estimator is not changed.
-        OutOfMemoryError
-            Not even one image can be trained in the memory of the device.
-        """
-        continues = self._continues()
-        data = self._prepare(X, y, sample_weight, X_val, y_val, reset=not continues)
-        return self._fit(data, continues=continues)
-
-    @survives_fork
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one epoch on a part of the data, with a constant learning rate.
 
@@ -274,37 +238,19 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         )
         return self._fit(data, self._settings_of_part(), continues=not first)
 
-    def _prepare(
-        self, X, y, sample_weight=None, X_val=None, y_val=None, *,
-        classes=None, reset=True,
-    ):  # fmt: skip
-        """Return `FitData`."""
-        self._validate_params()
-        X = self._check_images(X, reset=reset)
-        y = checked_y(self, y, X)
-        if reset:
-            self._learn_classes(y, classes)
-        targets = self._encode(y)
-        weight = checked_weights(sample_weight, targets.values)
-        if self.class_weight is not None:
-            weight = weight * self._weights_of_classes(y)
-        if not is_given(X_val, y_val):
-            return FitData(X, targets, weight)
-        X_val = self._check_images(X_val, reset=False)
-        targets_val = self._encode(checked_y(self, y_val, X_val, "y_val"))
-        return FitData(X, targets, weight, X_val, targets_val)
-
-    def _weights_of_classes(self, y):
-        weights = compute_sample_weight(self.class_weight, y)
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+    def _weigh(self, y, weight):
+        if self.class_weight is None:
+            return weight
+        of_classes = compute_sample_weight(self.class_weight, y)
+        if not (np.isfinite(of_classes).all() and (of_classes >= 0).all()):
             raise ValueError(
                 f"The 'class_weight' parameter of {type(self).__name__} must hold "
                 "finite weights that are not negative. Got "
                 f"{str(self.class_weight)[:80]} instead."
             )
-        return weights
+        return weight * of_classes
 
-    def _learn_classes(self, y, classes):
+    def _learn_targets(self, y, weight, classes):
         check_classification_targets(y)
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
         if several:
@@ -392,10 +338,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             could not be read are NaN.
         """
         outputs = self._outputs(X)
-        if self.multilabel_:
-            return 1 / (1 + np.exp(-outputs))
-        outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return outputs / outputs.sum(axis=1, keepdims=True)
+        return expit(outputs) if self.multilabel_ else softmax(outputs, axis=1)
 
     @available_if(_estimates_probabilities)
     @survives_fork
@@ -417,7 +360,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         """
         outputs = self._outputs(X)
         if self.multilabel_:
-            return -np.logaddexp(0, -outputs)
+            return log_expit(outputs)
         return log_softmax(outputs, axis=1)
 
     @survives_fork

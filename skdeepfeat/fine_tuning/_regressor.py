@@ -10,9 +10,8 @@ from .._utils._forks import survives_fork
 from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
 from ._documentation import document
-from ._fit_settings import FitData
 from ._onnx import ScaleTargets
-from ._targets import Targets, checked_weights, checked_y, is_given
+from ._targets import Targets
 
 __all__ = ["FineTuneRegressor"]
 
@@ -62,6 +61,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         "head_init": [StrOptions({"auto", "ridge", "random"})],
         "loss": [StrOptions(set(REGRESSION_LOSSES))],
     }
+    _y_dtype = np.float64
 
     def __init__(
         self,
@@ -149,40 +149,6 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.verbose = verbose
 
     @survives_fork
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
-        """Fit a new head, then body and head together.
-
-        Parameters
-        ----------
-        X : array-like of images, shape (n_samples,) or as the Notes say
-        y : array-like of float, shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array-like of shape (n_samples,), default=None
-        X_val, y_val : like X and y, default=None
-            A validation set, which is scored after each epoch. Early stopping uses it
-            instead of a part of X.
-
-        Returns
-        -------
-        self : FineTuneRegressor
-
-        Raises
-        ------
-        BadImageError
-            With ``on_error="raise"``: an image cannot be read.
-        TrainingDivergedError
-            The loss, or an output for the validation set, is NaN or infinite. The
-            estimator is still fitted, with the weights of the last good epoch.
-        NonFiniteOutputError
-            The network returns NaN or infinite values for an image that can be read,
-            whatever `on_error` is. The estimator is not changed.
-        OutOfMemoryError
-            Not even one image can be trained in the memory of the device.
-        """
-        continues = self._continues()
-        data = self._prepare(X, y, sample_weight, X_val, y_val, reset=not continues)
-        return self._fit(data, continues=continues)
-
-    @survives_fork
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one epoch on a part of the data, with a constant learning rate.
 
@@ -201,22 +167,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         data = self._prepare(X, y, sample_weight, reset=first)
         return self._fit(data, self._settings_of_part(), continues=not first)
 
-    def _prepare(self, X, y, sample_weight=None, X_val=None, y_val=None, *, reset=True):
-        """Return `FitData`."""
-        self._validate_params()
-        X = self._check_images(X, reset=reset)
-        y = checked_y(self, y, X, dtype=np.float64)
-        weight = checked_weights(sample_weight, y)
-        if reset:
-            self._learn_scale(y, weight)
-        targets = self._encode(y)
-        if not is_given(X_val, y_val):
-            return FitData(X, targets, weight)
-        X_val = self._check_images(X_val, reset=False)
-        y_val = checked_y(self, y_val, X_val, "y_val", dtype=np.float64)
-        return FitData(X, targets, weight, X_val, self._encode(y_val))
-
-    def _learn_scale(self, y, weight):
+    def _learn_targets(self, y, weight, classes):
         """Learn the number and the scale of the targets."""
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

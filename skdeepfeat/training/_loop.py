@@ -292,7 +292,7 @@ class TrainingRun:
     @undisturbed_by_forks()
     def _step(self, data, rows, rng, number):
         """Make one step; return its loss."""
-        positions = np.arange(len(rows))[self.processes.share(len(rows))]
+        positions = np.arange(len(rows))[self.processes.part(len(rows))]
         mine = rows[positions]
         # Transforms draw from torch's generators. This is done without rows as well,
         # because `rng` must draw the same numbers in all processes.

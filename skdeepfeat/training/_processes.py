@@ -16,9 +16,11 @@ class Processes:
     the same step with the whole batch, so the result does not depend on their number,
     except for batch normalization, which sees parts of a batch.
 
-    `torch.nn.parallel.DistributedDataParallel` does the same with communication and
-    computation overlapping, but counts on a forward pass that runs to its end, and a
-    neck stops early.
+    `torch.nn.parallel.DistributedDataParallel` computes the same gradients, also with
+    uneven parts. It was rejected for three reasons. It cannot repeat a backward pass that
+    ran out of memory, because parts of the sums have been exchanged already. A process
+    without images (a batch smaller than the number of processes) makes the others wait
+    forever. Layers that are unfrozen later need a new wrapper.
 
     Attributes
     ----------
@@ -49,7 +51,7 @@ class Processes:
             return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         return device
 
-    def share(self, n):
+    def part(self, n):
         """Return which of the `n` positions of a batch belong to this process."""
         return slice(self.rank, n, self.size)
 
