@@ -9,7 +9,7 @@ import torch
 from ._forks import released_after_fork
 
 __all__ = [
-    "PRECISIONS",
+    "DTYPES",
     "compute_context",
     "float32_arithmetic",
     "free_device_memory",
@@ -18,7 +18,7 @@ __all__ = [
     "resolve_devices",
 ]
 
-PRECISIONS = {
+DTYPES = {
     "float32": torch.float32,
     "tf32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -128,7 +128,7 @@ def compute_context(device, precision):
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
     """
-    dtype = PRECISIONS[precision]
+    dtype = DTYPES[precision]
     is_mixed = dtype != torch.float32
     with (
         torch.inference_mode(),
@@ -150,7 +150,7 @@ def float32_arithmetic(device, precision):
     precision : {"float32", "tf32", "bfloat16", "float16"}
         The last two change nothing here.
     """
-    if device.type != "cuda" or PRECISIONS[precision] != torch.float32:
+    if device.type != "cuda" or DTYPES[precision] != torch.float32:
         return contextlib.nullcontext()
     return _tf32.held(precision == "tf32")
 

@@ -148,9 +148,10 @@ def in_child(function):
 
 
 def before_fork(function):
-    """Have a function called before each fork, unless other threads are still at work.
+    """Have a function called before each fork, which must not wait for other threads.
 
-    No other thread is inside of `undisturbed_by_forks` then.
+    No other thread enters `undisturbed_by_forks` until the fork is done. One that is
+    inside may still be there, if it has taken longer than a fork waits.
     """
     _before.append(function)
     return function
@@ -183,14 +184,9 @@ def _prepare():
     _changed.acquire()
     _n_waiting += 1
     me = threading.get_ident()
-    if _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_PATIENCE):
-        # What is called here must not wait for this fork: while it waits, others begin.
-        _depth_of[me] = _depth_of.get(me, 0) + 1
-        for function in _before:
-            function()
-        _depth_of[me] -= 1
-        if not _depth_of[me]:
-            del _depth_of[me]
+    _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_PATIENCE)
+    for function in _before:
+        function()
 
 
 def _resume():

@@ -18,18 +18,17 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from .._utils._device import PRECISIONS, free_device_memory
+from .._utils._choices import ON_ERROR, PRECISIONS
+from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
-from ..cache import FeatureCache, MappingCache, open_cache
+from ..cache import FeatureCache, MappingCache
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     ExtractionSettings,
-    HandsOutParameters,
-    extract_features,
-    tag_image_input,
-    validate_images,
+    ImageEstimatorMixin,
+    open_extraction,
 )
 from ..networks import resolve_neck
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
@@ -59,7 +58,7 @@ _POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
 
 
 class BaseFineTune(
-    HandsOutParameters,
+    ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -321,7 +320,7 @@ class BaseFineTune(
         "random_state": ["random_state"],
         "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
         "checkpoint": [str, os.PathLike, None],
-        "on_error": [StrOptions({"raise", "nan"})],
+        "on_error": [StrOptions(set(ON_ERROR))],
         "preprocessing": [Preprocessing, dict, callable, None],
         "flat_image_shape": [tuple, list, None],
         "max_pixels": [_POSITIVE_INT, None],
@@ -441,7 +440,7 @@ class BaseFineTune(
             data,
             self._fitted_neck() if continues else self._resolve_neck(),
             extraction=self._extraction_settings(),
-            cache=open_cache(self.cache),
+            cache=self.cache,
             random_state=self.random_state,
             score=make_score(self, settings.scoring),
             earlier=earlier,
@@ -494,9 +493,6 @@ class BaseFineTune(
             params=self.optimizer_params,
         )
 
-    def _check_images(self, X, *, reset):
-        return validate_images(self, X, reset=reset)
-
     def _resolve_neck(self, needs_weights=True):
         return resolve_neck(
             self.model,
@@ -548,10 +544,9 @@ class BaseFineTune(
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        [features], _ = extract_features(
-            X, self._fitted_neck(), open_cache(self.cache), self._extraction_settings()
-        )
-        return features
+        neck, settings = self._fitted_neck(), self._extraction_settings()
+        with open_extraction(X, neck, self.cache, settings) as extraction:
+            return extraction.features()
 
     def _outputs(self, X, *, refuse_failures=False):
         """Return the raw outputs of the head; see `compute_outputs`."""
@@ -570,7 +565,7 @@ class BaseFineTune(
         # Features of a tuned body are seldom needed twice, except after an error about
         # a broken image. Those of the body as it was are the extractor's.
         keeps = self.body_ is None or self.on_error == "nan"
-        cache = open_cache(self.cache if keeps else None)
+        cache = self.cache if keeps else None
         return compute_outputs(
             X, neck, self.head_, settings, cache, refuse_failures=refuse_failures
         )
@@ -685,7 +680,6 @@ class BaseFineTune(
         unpack_fitted(self)
 
     def __sklearn_tags__(self):
-        tags = tag_image_input(super().__sklearn_tags__(), self.flat_image_shape)
+        tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None
-        tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 from torch import nn
 
+from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
@@ -151,7 +152,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         on_error="raise",
         preprocessing=None,
         flat_image_shape=None,
-        max_pixels=89_478_485,
+        max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
         random_state=None,
         verbose=0,

@@ -6,7 +6,6 @@ details.
 
 import copy
 import dataclasses
-import functools
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from sklearn.utils import check_random_state
 
 from .._utils._device import resolve_device
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
-from ..feature_extraction import extract_features
+from ..feature_extraction import open_extraction
 from ..training import Processes, make_loss, read_checkpoint_header
 from ._body_phase import tune_body
 from ._head_phase import fit_head
@@ -33,7 +32,7 @@ class Fit:
     neck : Neck
         Of the network that the fit begins with.
     extraction : ExtractionSettings
-    cache : store, as `open_cache` returns it
+    cache : as the parameter of the estimators
     random_state : int, RandomState instance or None
     score : callable
         ``score(outputs, targets)`` of raw outputs of the head, more is better.
@@ -147,11 +146,9 @@ class Fit:
 
     def _extract(self, X):
         """Return features, and which of the images could not be read."""
-        keep = functools.partial(self.digests.__setitem__, id(X))
-        [features], failed = extract_features(
-            X, self.neck, self.cache, self.extraction, on_read=keep
-        )
-        return features, failed
+        with open_extraction(X, self.neck, self.cache, self.extraction) as extraction:
+            self.digests[id(X)] = extraction.digests
+            return extraction.features(), extraction.failed()
 
     def _split(self, rows):
         """Return the rows to train on, and those of the validation set or None."""

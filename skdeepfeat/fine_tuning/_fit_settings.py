@@ -70,7 +70,7 @@ class FitData:
 
     Attributes
     ----------
-    X, X_val : images, as `validate_images` returned them
+    X, X_val : images, as `_check_images` returned them
     targets, targets_val : Targets
     weights : ndarray of float64, shape (n_samples,)
     """

@@ -6,10 +6,10 @@ import torch
 from .._utils._device import resolve_device
 from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import (
-    Extraction,
     list_failures,
     load_pixels,
     non_finite_error,
+    open_extraction,
     warn_of,
 )
 from ._head_phase import apply_head
@@ -23,22 +23,22 @@ def compute_outputs(X, neck, head, settings, cache, *, refuse_failures):
 
     Parameters
     ----------
-    X : images, as `validate_images` returned them
+    X : images, as `_check_images` returned them
     neck : Neck
     head : Sequential
     settings : ExtractionSettings
-    cache : store, as `open_cache` returns it
+    cache : as the parameter of the estimators
     refuse_failures : bool
         Whether images that cannot be read are an error whatever `settings.on_error`
         is. The error is raised before anything is computed, if possible.
     """
-    extraction = Extraction(X, neck, cache, settings)
-    if refuse_failures:
-        _refuse(extraction.failures())
-    rows = np.arange(len(extraction))
-    [features] = extraction.fetch(rows)
-    _report(extraction.failures(), refuse_failures)
-    return _checked(head, apply_head(head, features), extraction.failed(rows))
+    with open_extraction(X, neck, cache, settings) as extraction:
+        if refuse_failures:
+            _refuse(extraction.failures())
+        [features] = extraction.fetch(np.arange(len(extraction)))
+        failures, failed = extraction.failures(), extraction.failed()
+    _report(failures, refuse_failures)
+    return _checked(head, apply_head(head, features), failed)
 
 
 def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures):

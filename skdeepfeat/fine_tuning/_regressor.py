@@ -6,6 +6,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
+from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
 from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
@@ -102,7 +103,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         on_error="raise",
         preprocessing=None,
         flat_image_shape=None,
-        max_pixels=89_478_485,
+        max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
         random_state=None,
         verbose=0,

@@ -3,13 +3,11 @@
 from ._budget import ByteBudget
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
-from ._on_device import JPEG_DECODERS, check_jpeg_decoder, fit_on_device
-from ._source import DEFAULT_MAX_PIXELS, FileMemo, ImageSource, make_image_source
+from ._on_device import check_jpeg_decoder, fit_on_device
+from ._source import FileMemo, ImageSource, make_image_source
 from ._thread_pool import ThreadPool
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "JPEG_DECODERS",
     "ByteBudget",
     "FileMemo",
     "ImageSource",

@@ -17,11 +17,9 @@ from skdeepfeat.exceptions import BadImageError
 from ._geometry import is_resized_by_torch, resize_in_torch, resized_shape, window_of
 from ._quiet import call_despite_warnings
 
-__all__ = ["JPEG_DECODERS", "EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
+__all__ = ["EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
 
 logger = logging.getLogger(__name__)
-
-JPEG_DECODERS = ("pillow", "device")
 
 # nvJPEG's, through torchvision.
 _DECODING_DEVICES = ("cuda",)

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 from PIL import Image
 
+from skdeepfeat._utils._choices import DEFAULT_MAX_PIXELS
 from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat._utils._shown import shown
 
@@ -22,10 +23,7 @@ from ._image_limits import max_jpeg_scans
 from ._stack import StackSource
 from ._tensors import is_tensor
 
-__all__ = ["DEFAULT_MAX_PIXELS", "FileMemo", "ImageSource", "make_image_source"]
-
-# Pillow's own threshold of suspicion: a 256 MB RGB image.
-DEFAULT_MAX_PIXELS = 89_478_485
+__all__ = ["FileMemo", "ImageSource", "make_image_source"]
 
 
 class ImageSource(Protocol):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .._utils._device import (
-    PRECISIONS,
+    DTYPES,
     float32_arithmetic,
     free_device_memory,
     is_out_of_memory,
@@ -123,7 +123,7 @@ class BatchGradients:
         return (each * weight).sum()
 
     def _outputs(self, images):
-        dtype = PRECISIONS[self._settings.precision]
+        dtype = DTYPES[self._settings.precision]
         is_mixed = dtype != torch.float32
         with torch.autocast(self._device.type, dtype=dtype, enabled=is_mixed):
             return self._model(images).float()
