@@ -17,10 +17,10 @@ class Processes:
     except for batch normalization, which sees parts of a batch.
 
     `torch.nn.parallel.DistributedDataParallel` computes the same gradients, also with
-    uneven parts, but does not fit here. It cannot repeat a backward pass that ran out of
-    memory, because some sums have been exchanged already. A process without images, in
-    a batch smaller than the number of processes, makes the others wait. Layers that are
-    unfrozen later need a new wrapper.
+    uneven parts, but does not fit here. It cannot repeat a backward pass that ran out
+    of memory, because some sums have been exchanged already. A process without images,
+    in a batch smaller than the number of processes, makes the others wait. Layers that
+    are unfrozen later need a new wrapper.
 
     Attributes
     ----------
