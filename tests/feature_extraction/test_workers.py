@@ -361,6 +361,15 @@ def test_workers_that_always_die_are_an_error(pixels, log, loky):
 
 
 @pytest.mark.slow
+def test_a_network_that_cannot_be_sent_is_named(pixels, log, loky):
+    net = CountingNet(log)
+    net.lock = threading.Lock()
+    with pytest.raises(TypeError, match="cannot pickle '_thread.lock'.*n_jobs=1"):
+        extractor(net, n_jobs=2).transform(pixels)
+    assert extractor(net, n_jobs=1).transform(pixels).shape[0] == len(pixels)
+
+
+@pytest.mark.slow
 def test_broken_images_in_loky(with_broken, log, loky):
     with pytest.warns(BadImageWarning) as caught:
         extractor(CountingNet(log), on_error="nan", n_jobs=2).transform(with_broken)
