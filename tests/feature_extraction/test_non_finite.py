@@ -269,7 +269,7 @@ def test_a_validation_set_without_numbers_ends_the_training(pixels):
 
 
 def test_a_head_that_diverges_is_kept_as_it_was(pixels, monkeypatch):
-    monkeypatch.setattr("skdeepfeat.fine_tuning._fit._HEAD_LEARNING_RATE", 1e20)
+    monkeypatch.setattr("skdeepfeat.fine_tuning._head_phase._LEARNING_RATE", 1e20)
     regressor = fine_tune(
         FineTuneRegressor, net=SmallNet(), head_epochs=5, hidden_layer_sizes=(4,)
     )
