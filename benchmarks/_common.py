@@ -180,7 +180,7 @@ def run_worker(script, job, watch=None, python=sys.executable, checkout=None):
         if process.returncode != 0:
             raise RuntimeError(
                 f"{script} {job['task']!r} failed with exit status "
-                f"{process.returncode}; its error stands above"
+                f"{process.returncode}; see its error above"
             )
         result = json.loads(result_file.read_text(encoding="utf-8"))
     result["peak_mb"] = (result.pop("own_peak") + children_peak) / 1e6

@@ -136,7 +136,7 @@ def skorch_tutorial(job):
     """Follow PyTorch's transfer-learning tutorial, with skorch as the loop.
 
     Random resized crops and mirror images, SGD 0.001 with momentum 0.9, a tenth of the
-    rate after 7 epochs. Batches of 32 in place of 4, which take four times as long.
+    rate after 7 epochs. Batches of 32 instead of 4, which take four times as long.
     """
     import torch
     from skorch import NeuralNetClassifier

@@ -116,7 +116,7 @@ def evaluate(name, features, labels, test_features, test_labels):
     search = GridSearchCV(
         Pipeline(steps), grid, cv=folds, n_jobs=-1, error_score="raise"
     )
-    # Threads, because what processes of joblib's use looks like somebody else's load.
+    # Threads, because the load of joblib's processes would count as that of others.
     with parallel_config("threading"):
         search.fit(features, labels)
     return {

@@ -94,13 +94,13 @@ MEMORIES = {
 # its digest is not remembered. Nobody waits for that in real life: files are older.
 SETTLING_SECONDS = 2.5
 
-# Enough that what happens once, loading and converting, is no large part.
+# Enough images that loading and converting are a small part of the time.
 N_IMAGES = {"efficientnet_lite0": 2048, "resnet50": 1024}
 
-# A GPU takes so long to start, and so little for an image.
+# A GPU takes seconds to start and little time per image.
 N_IMAGES_ON_GPU = 16_384
 
-# Images where all that happens once is done before the clock starts.
+# Images for rates that are measured without loading and converting.
 N_FOR_RATES = 256
 N_FOR_GPU_RATES = 8192
 

@@ -32,7 +32,7 @@ CONTENDERS = {
     "skdeepfeat, 4 epochs": {"task": "ours", "epochs": 4},
     "skdeepfeat, default settings": {"task": "ours", "epochs": None},
 }
-# What the default settings were chosen against; only run when asked for.
+# What the default settings were compared with; run on request only.
 ALTERNATIVES = {
     "skdeepfeat, statistics of batches": {
         "task": "ours",
@@ -70,9 +70,9 @@ def parse_arguments(argv=None):
         "--held-out",
         type=int,
         default=0,
-        help="score on so many training images, held out, in place of the test images",
+        help="score on this many training images that are held out, not on the test images",
     )
-    add("--epochs", type=int, help="so many for everybody, in place of each one's own")
+    add("--epochs", type=int, help="the number of epochs of every contender, instead of its own")
     add("--device", default="cpu", help="of skdeepfeat (cpu)")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)
