@@ -206,7 +206,7 @@ def serve(tasks):
 def count_rows():
     """Count the images that really enter a network in this process, as a list's sum.
 
-    Counted at the network's first convolution, the one that takes the three colour
+    Counted at the network's first convolution, the one that takes the three color
     channels, whoever calls it and whether or not the pass runs to its end. Both
     networks that are measured have exactly one. Shape inference on fake or meta
     tensors computes nothing and does not count.

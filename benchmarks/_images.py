@@ -9,7 +9,7 @@ from PIL import Image
 NATURAL_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
 TINY_SIZE = (32, 32)
 
-# Colour photographs of the wheel itself; the others would be downloaded.
+# Color photographs of the wheel itself; the others would be downloaded.
 _PHOTOGRAPHS = (
     "astronaut.png",
     "chelsea.png",
@@ -99,7 +99,7 @@ def list_images(folder, n_images):
 
 
 def load_photographs():
-    """Return colour photographs that scikit-image ships."""
+    """Return color photographs that scikit-image ships."""
     folder = pathlib.Path(skimage.data.__file__).parent
     return [Image.open(folder / name).convert("RGB") for name in _PHOTOGRAPHS]
 

@@ -10,7 +10,7 @@ import pathlib
 from _common import serve
 
 # What each network is to timm, and the preprocessing as timm's records write it.
-# ResNet-50's is that of torchvision's IMAGENET1K_V2: shorter side 232, centre 224.
+# ResNet-50's is that of torchvision's IMAGENET1K_V2: shorter side 232, center 224.
 NETWORKS = {
     "efficientnet_lite0": {
         "architecture": "tf_efficientnet_lite0",
