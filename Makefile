@@ -18,7 +18,7 @@ help:
 	@echo "make test         the quick tests (MARKS='not gpu' adds the slow ones)"
 	@echo "make test-gpu     the tests that need a CUDA device"
 	@echo "make test-lowest  the tests against the oldest versions that are supported"
-	@echo "make lint         ruff, and the import rules of pyproject.toml"
+	@echo "make lint         ruff, the import rules of pyproject.toml, and mypy"
 	@echo "make bench        the benchmark, side by side with what people use today"
 	@echo "make bench-tuning the same for fine-tuning; needs CIFAR-10 as a file"
 	@echo "make clean        remove the virtual environments and outputs"
@@ -49,6 +49,7 @@ lint: $(VENV)/.stamp-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 format: $(VENV)/.stamp-lint
 	$(BIN)/ruff check --fix .

@@ -72,7 +72,11 @@ def parse_arguments(argv=None):
         default=0,
         help="score on this many training images that are held out, not on the test images",
     )
-    add("--epochs", type=int, help="the number of epochs of every contender, instead of its own")
+    add(
+        "--epochs",
+        type=int,
+        help="the number of epochs of every contender, instead of its own",
+    )
     add("--device", default="cpu", help="of skdeepfeat (cpu)")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)

@@ -19,6 +19,7 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 __all__ = [
     "before_fork",
@@ -43,12 +44,12 @@ _forked_thread = None
 _DEFERENCE = 1.0
 
 # How deep each thread is in `undisturbed_by_forks`, and how many forks are waiting.
-_depth_of = {}
+_depth_of: dict[int, int] = {}
 _n_waiting = 0
 _changed = threading.Condition()
 
-_before = []
-_in_child = []
+_before: list[Callable] = []
+_in_child: list[Callable] = []
 
 
 # -- Public functions
@@ -94,9 +95,9 @@ def _call_in_thread(call):
         except BaseException as error:  # Ctrl-C, or what another signal raises
             _raise_in(thread, type(error))
     thread.join()
-    result, error = outcome[0]
-    if error is not None:
-        raise error
+    result, raised = outcome[0]
+    if raised is not None:
+        raise raised
     return result
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import FrameType
 
 __all__ = ["caller_stacklevel"]
 
@@ -15,7 +16,7 @@ def caller_stacklevel() -> int:
     frames lies between a warning and the user's call.
     """
     level = found = 1
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_filename.startswith(_PACKAGE):
             found = level

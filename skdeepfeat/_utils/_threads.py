@@ -5,8 +5,12 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ._forks import in_child, released_after_fork
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["all_cores", "others_wait"]
 
@@ -47,7 +51,7 @@ def others_wait() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def all_cores(device: "torch.device") -> Iterator[None]:  # noqa: F821
+def all_cores(device: "torch.device") -> Iterator[None]:
     """Let torch use every core for the body of a ``with``, while the others wait.
 
     joblib's worker processes are given one share of the cores each: one thread with

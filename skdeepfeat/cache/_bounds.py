@@ -40,7 +40,8 @@ class Bounds:
 
     def __init__(self, connection: sqlite3.Connection):
         self._intervals = 0
-        self._interruption = self._file_size = None
+        self._interruption: BaseException | None = None
+        self._file_size: Callable[[], int] | None = None
         for limit, value in _LIMITS.items():
             connection.setlimit(limit, value)
         connection.set_progress_handler(self._look, _INTERVAL)

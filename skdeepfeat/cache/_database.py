@@ -63,7 +63,9 @@ class Database:
         self._directory = directory
         self._timeout = timeout
         self._wal_pages = wal_pages
-        self._connection = self._bounds = self._identity = None
+        self._connection: Any = None  # sqlite3.Connection while it is open
+        self._bounds: Any = None
+        self._identity: tuple[int, int] | None = None
         # Held while the connection is used, so that no fork closes it meanwhile.
         self._guard = threading.Lock()
         _databases.add(self)
@@ -105,9 +107,9 @@ class Database:
             except StoreUnavailable as fault:
                 if not self._claims_to_be_read_only(fault):
                     raise
-                damage = StoreDamaged(fault)
-                damage.identity = self._identity
-                raise damage from fault
+                locked = StoreDamaged(fault)
+                locked.identity = self._identity
+                raise locked from fault
 
     def _claims_to_be_read_only(self, fault: StoreUnavailable) -> bool:
         """Return whether a single damaged byte of its header locks the file."""
@@ -191,7 +193,7 @@ class Database:
 
     def _connect(self) -> bool:
         uri = pathlib.Path(self.path).absolute().as_uri()
-        first_fault = None
+        first_fault: StoreUnavailable | None = None
         for is_immutable, mode in ((False, "mode=rw"), (True, "mode=ro&immutable=1")):
             if is_immutable and _size_of(self.path + "-wal"):
                 break  # what is in the log would be missing, or incomplete
@@ -219,6 +221,7 @@ class Database:
                 self._connection, self._bounds = connection, bounds
                 self.is_immutable = is_immutable
                 return True
+        assert first_fault is not None  # the loop has ended with it
         raise first_fault
 
     # -- The file as a whole
@@ -362,10 +365,10 @@ def _build(path: str) -> None:
 # a process to one file (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 
 # Those that may have a connection.
-_databases = weakref.WeakSet()
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 # Files, as (device, inode), to which the parent had a connection at the fork.
-_inherited = set()
+_inherited: set[tuple[int, int] | None] = set()
 
 
 @before_fork

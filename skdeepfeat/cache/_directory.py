@@ -97,7 +97,7 @@ def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
         check_path(path, f"The environment variable {_VARIABLE}")
     is_default = not path
     try:
-        if is_default:
+        if not path:
             path = platformdirs.user_cache_dir("skdeepfeat", appauthor=False)
         path = os.path.expanduser(os.fspath(path))
     except (RuntimeError, OSError):  # what platformdirs raises without a home directory

@@ -71,7 +71,7 @@ def note_new(connection: Connection, sizes: dict[int, int], now: int) -> None:
 
 def note_use(connection: Connection, ids: list[int], now: int) -> None:
     """Mark rows (ascending) as used now, unless they were marked recently."""
-    stale = []
+    stale: list[tuple] = []
     for chunk, marks in in_chunks(ids):
         stale += connection.execute(
             f"SELECT id FROM used WHERE id IN ({marks}) AND used < ?",

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,8 @@ def fetch_rows(
 
     The parameters are those of `Store.fetch`.
     """
-    n_rows, wanted = len(keys), {}
+    n_rows = len(keys)
+    wanted: dict[bytes, int] = {}
     for index, key in enumerate(keys):
         if key is not None:
             wanted.setdefault(key, index)
@@ -41,7 +42,9 @@ def fetch_rows(
     store.finish()
     source = None
     if len(wanted) < n_rows:
-        source = np.array([wanted.get(key, i) for i, key in enumerate(keys)], np.intp)
+        source = np.array(
+            [i if key is None else wanted[key] for i, key in enumerate(keys)], np.intp
+        )
     return [buffer.finish(source) for buffer in job.buffers]
 
 
@@ -92,7 +95,7 @@ class _Job:
         """Allocate the buffers of which no row is filled."""
         empty = [i for i, one in enumerate(self.buffers) if one.n_features is None]
         widths = {i: self._store.n_features(self._namespaces[i]) for i in empty}
-        asked = None if all(widths.values()) else list(n_features())
+        asked = [] if all(widths.values()) else list(n_features())
         for i in empty:
             self.buffers[i].allocate(int(widths[i] or asked[i]))
 
@@ -204,9 +207,10 @@ class OutputBuffer:
         self._n_rows = n_rows
         self._flags = bytearray(n_rows)
         self.filled = np.frombuffer(self._flags, dtype=bool)
-        self.n_features = None
-        self._array = self._bytes = None
-        self._row_bytes = None
+        self.n_features: int | None = None
+        self._array: Any = None
+        self._bytes: memoryview | None = None
+        self._row_bytes = 0
 
     def allocate(self, n_features: int) -> None:
         """Set the number of columns."""

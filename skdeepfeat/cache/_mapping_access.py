@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 __all__ = ["Entries"]
 
@@ -24,7 +25,7 @@ class Entries:
     """
 
     def __init__(self, mapping: MutableMapping, n_threads: int):
-        self.mapping = mapping
+        self.mapping: Any = mapping  # which may have more methods
         self._n_threads = n_threads
         # A file system that is not asynchronous would go through them one by one,
         # and a local one would not make the folders.

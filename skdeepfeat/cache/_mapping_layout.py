@@ -15,6 +15,7 @@ import json
 import re
 import struct
 import zlib
+from typing import Any
 
 from ._checksum import seed_of
 from ._namespace import Namespace
@@ -67,7 +68,7 @@ def parse_name(name: object) -> tuple[str, bytes | None] | None:
     return found[1], None if found[2] is None else bytes.fromhex(found[2])
 
 
-def pack_row(namespace_key: str, key: bytes, row: object) -> bytes:
+def pack_row(namespace_key: str, key: bytes, row: Any) -> bytes:
     """Return the stored form of a row, a buffer of little-endian float32."""
     return _pack(b"skdf", zlib.crc32(key, seed_of(namespace_key)), bytes(row))
 
@@ -95,7 +96,7 @@ def describe_namespace(namespace: Namespace) -> bytes:
     return json.dumps(record, sort_keys=True).encode()
 
 
-def read_description(value: object) -> tuple[str, dict]:
+def read_description(value: Any) -> tuple[str, dict]:
     """Return (label, description) of a namespace, as far as they can be read."""
     try:
         record = json.loads(bytes(value))

@@ -5,6 +5,7 @@ import datetime
 import json
 from collections.abc import Callable
 from sqlite3 import Connection
+from typing import Any
 
 from . import _rows, _variants
 from ._checksum import is_valid, seed_of
@@ -69,7 +70,7 @@ def _namespace_info(
     )
 
 
-def _parsed(description: object) -> dict:
+def _parsed(description: Any) -> dict:
     try:
         parsed = json.loads(description)
     except (TypeError, ValueError, RecursionError):
@@ -78,7 +79,7 @@ def _parsed(description: object) -> dict:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _as_time(seconds: object) -> datetime.datetime | None:
+def _as_time(seconds: Any) -> datetime.datetime | None:
     try:
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     except (TypeError, ValueError, OverflowError, OSError):  # damaged

@@ -330,7 +330,7 @@ class BaseFineTune(
 
     # -- What the two estimators define
 
-    _y_dtype = None
+    _y_dtype: type | None = None
 
     def _learn_targets(self, y, weight, classes):
         """Set the attributes that `_encode` needs."""

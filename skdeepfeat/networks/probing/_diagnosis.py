@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore
 
 from ..._utils._shown import shown
 from .._parameter_errors import choice_error, first_line

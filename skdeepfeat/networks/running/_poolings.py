@@ -1,6 +1,7 @@
 """From a layer's output to one row of features for each image."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -23,7 +24,7 @@ def _generalized_mean(positions, axes, power=3.0, eps=1e-6):
 
 # ``reduce(positions, axes)``: float32 values and the axes to reduce. A new pooling is
 # an entry here, and its name in _utils/_choices.py.
-_REDUCTIONS = {
+_REDUCTIONS: dict[str | None, Callable] = {
     "avg": torch.mean,
     "mean": torch.mean,
     "max": torch.amax,
@@ -110,7 +111,7 @@ def pool(tensor: torch.Tensor, layer: Layer, pooling: str | None) -> torch.Tenso
     if pooling == "cls":
         return tensor[:, 0].to(torch.float32, copy=True)
     if layer.layout == "NLC":
-        tensor, axes = tensor[:, layer.n_prefix_tokens :], (1,)
+        tensor, axes = tensor[:, layer.n_prefix_tokens :], [1]
     else:
-        axes = (2, 3) if layer.layout == "NCHW" else (1, 2)
+        axes = [2, 3] if layer.layout == "NCHW" else [1, 2]
     return _REDUCTIONS[pooling](tensor.to(torch.float32), axes)
