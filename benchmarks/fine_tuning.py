@@ -70,7 +70,7 @@ def parse_arguments(argv=None):
         "--held-out",
         type=int,
         default=0,
-        help="score on this many training images that are held out, not on the test images",
+        help="score on this many held-out training images, not on the test images",
     )
     add(
         "--epochs",

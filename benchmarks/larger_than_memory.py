@@ -3,7 +3,7 @@
 The same network writes the features of more and more image files, each time in a
 process of its own. The images are small (64 x 64 pixels, computed at 32), because
 neither their size nor the speed of the network matters here; the rows are the embedded
-network's own 1,280 floats. `transform`, which returns all of them, is measured beside it.
+network's own 1,280 floats. `transform`, which returns all of them, is measured too.
 
     python benchmarks/larger_than_memory.py [--n-images 2000 20000] [--formats ...]
         [--runtime torch]

@@ -42,9 +42,8 @@ def fetch_rows(
     store.finish()
     source = None
     if len(wanted) < n_rows:
-        source = np.array(
-            [i if key is None else wanted[key] for i, key in enumerate(keys)], np.intp
-        )
+        found = [wanted.get(key, i) for i, key in enumerate(keys)]  # type: ignore
+        source = np.array(found, np.intp)
     return [buffer.finish(source) for buffer in job.buffers]
 
 

@@ -48,7 +48,7 @@ class _PackagedWeights(Weights):
     name: str
     path: str
     sha256: str
-    label: str = "default"
+    label: str = "default"  # type: ignore[misc]
 
     def __reduce__(self):
         return _find_weights, (self.name,)
