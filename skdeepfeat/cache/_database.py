@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import glob
 import os
 import pathlib
 import secrets
@@ -27,6 +28,7 @@ __all__ = ["Database"]
 # take what it finds in one for changes to undo, and for the name of a file to remove.
 _JOURNAL = "-journal"
 _COMPANIONS = ("-wal", "-shm")
+_ALL_COMPANIONS = (_JOURNAL, *_COMPANIONS)
 
 
 class Database:
@@ -229,17 +231,8 @@ class Database:
 
     def quarantined(self) -> tuple[str, ...]:
         """Return the paths of quarantined damaged files, oldest first."""
-        directory, name = os.path.split(self.path)
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            return ()
-        return tuple(
-            os.path.join(directory, other)
-            for other in sorted(names)
-            if other.startswith(f"{name}.damaged-")
-            and not other.endswith((_JOURNAL, *_COMPANIONS))
-        )
+        found = sorted(glob.glob(f"{glob.escape(self.path)}.damaged-*"))
+        return tuple(path for path in found if not path.endswith(_ALL_COMPANIONS))
 
     def quarantine(self, identity: tuple[int, int] | None) -> str | None:
         """Rename the damaged file, if it is still there.
@@ -272,7 +265,7 @@ class Database:
                 new_path = f"{self.path}.damaged-{stamp}-{n}"
             # The log first: a file without its log is merely older, but a log beside a
             # new file would be replayed into it.
-            for companion in (_JOURNAL, *_COMPANIONS):
+            for companion in _ALL_COMPANIONS:
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self.path + companion, new_path + companion)
             os.rename(self.path, new_path)
@@ -283,7 +276,7 @@ class Database:
             if self._find() is not None:
                 return
             # Left by a file that was removed.
-            for companion in (_JOURNAL, *_COMPANIONS):
+            for companion in _ALL_COMPANIONS:
                 pathlib.Path(self.path + companion).unlink(missing_ok=True)
             # Other processes never see a file that is not complete.
             scratch = f"{self.path}.new-{secrets.token_hex(8)}"
@@ -296,7 +289,7 @@ class Database:
                 os.rename(scratch, self.path)
                 self.was_created = True
             finally:
-                for companion in ("", _JOURNAL, *_COMPANIONS):
+                for companion in ("", *_ALL_COMPANIONS):
                     pathlib.Path(scratch + companion).unlink(missing_ok=True)
 
     @contextlib.contextmanager

@@ -244,10 +244,10 @@ class SQLiteStore(Store):
         return self.run(remove, default=0, writing=True)
 
     def check(self, repair):
-        report = CheckReport(self.path)
         try:
             return self.database.run(
-                lambda c: _sqlite_audit.examine(c, report, repair), default=report
+                lambda connection: _sqlite_audit.examine(connection, self.path, repair),
+                CheckReport(self.path),
             )
         except StoreUnavailable as error:
             problems = (f"it cannot be examined: {error}",)
@@ -256,11 +256,10 @@ class SQLiteStore(Store):
             problems, identity = damage.args, damage.identity
         self.database.close()
         new_path = None
-        if repair:
-            try:
-                new_path = self.database.quarantine(identity)
-            except StoreUnavailable as error:
-                problems += (f"it cannot be quarantined: {error}",)
+        try:
+            new_path = self.database.quarantine(identity) if repair else None
+        except StoreUnavailable as error:
+            problems += (f"it cannot be quarantined: {error}",)
         return CheckReport(
             self.path, problems=problems, repaired=bool(new_path), quarantined=new_path
         )
