@@ -15,12 +15,14 @@ __all__ = ["Weights", "file_key"]
 class Weights:
     """One set of weights.
 
-    A subclass has to define `store_key`, and `fetch` if the weights are in a file.
+    A subclass has to define `store_key`. If the weights are in a file, it defines
+    `path`, or `fetch` if the file may have to be downloaded.
 
     Attributes
     ----------
     label : str
         For messages.
+    path : str
     wanted : str
         What the `weights` parameter is for this source, for messages.
     sha256 : str or None
@@ -28,6 +30,7 @@ class Weights:
     """
 
     label: str
+    path: str
     wanted: ClassVar[str] = ""
     sha256: ClassVar[str | None] = None
 
@@ -46,7 +49,7 @@ class Weights:
 
     def fetch(self) -> str:
         """Return the path of the file, which is downloaded if necessary."""
-        raise NotImplementedError
+        return self.path
 
     def identity(self, digest_file: Callable[[str], bytes]) -> dict[str, Any]:
         """Return JSON types that differ whenever the numbers differ.

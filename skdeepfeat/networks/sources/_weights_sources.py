@@ -99,10 +99,6 @@ class FileWeights(Weights):
         """The path, for messages."""
         return self.path
 
-    def fetch(self):
-        """Return the path."""
-        return self.path
-
     def store_key(self):
         """Return path, size and time of the file: a changed file is read again."""
         return file_key(self.path)
