@@ -59,9 +59,9 @@ class Weights:
         return {"file": digest_file(self.fetch()).hex()}
 
     def store_key(self) -> tuple:
-        """Return what tells weights apart in memory, without reading from a disk.
+        """Return a key of the weights in memory, without reading from a disk.
 
-        It may differ where the identity is the same.
+        It may differ if the identity is the same, but not the other way around.
         """
         raise NotImplementedError
 
@@ -86,7 +86,7 @@ class Weights:
 
 
 def file_key(path: str) -> tuple:
-    """Return what tells one state of a file from another, without reading it."""
+    """Return a key that changes when the file changes, without reading it."""
     try:
         stat = os.stat(path)
     except OSError as error:

@@ -51,7 +51,7 @@ class RandomWeights(Weights):
         return cls(int(random_state))
 
     def identity(self, digest_file):
-        """Return the seed and the versions of what draws the numbers."""
+        """Return the seed and the versions of the libraries that use it."""
         return {
             "random_state": self.seed,
             "torch": torch.__version__,
