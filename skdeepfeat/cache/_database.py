@@ -109,9 +109,9 @@ class Database:
             except StoreUnavailable as error:
                 if not self._claims_to_be_read_only(error):
                     raise
-                damage = StoreDamaged(error)
-                damage.identity = self._identity
-                raise damage from error
+                locked = StoreDamaged(error)
+                locked.identity = self._identity
+                raise locked from error
 
     def _claims_to_be_read_only(self, error: StoreUnavailable) -> bool:
         """Return whether a single damaged byte of its header locks the file."""
@@ -195,7 +195,7 @@ class Database:
 
     def _connect(self) -> bool:
         uri = pathlib.Path(self.path).absolute().as_uri()
-        first_error = None
+        first_error: StoreUnavailable | None = None
         for is_immutable, mode in ((False, "mode=rw"), (True, "mode=ro&immutable=1")):
             if is_immutable and _size_of(self.path + "-wal"):
                 break  # what is in the log would be missing, or incomplete
@@ -223,6 +223,7 @@ class Database:
                 self._connection, self._bounds = connection, bounds
                 self.is_immutable = is_immutable
                 return True
+        assert first_error is not None  # or the loop would have returned
         raise first_error
 
     # -- The file as a whole

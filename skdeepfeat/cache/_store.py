@@ -229,7 +229,7 @@ class Store(AbstractContextManager):
     def _give_up(self, cause: object, writing: bool) -> None:
         """Do without writing, or without the store at all, for the rest of the job."""
         self._unwritable = True
-        self._unreadable = self._unreadable or not writing
+        self._unreadable |= not writing
         self.warnings.unusable(cause)
 
     def _forget_job(self) -> None:
