@@ -1,13 +1,12 @@
-"""The number of bytes of images that decoding threads hold in memory."""
+"""A limit on the memory that decoding threads use together."""
 
-import contextlib
 import threading
 from collections import deque
 from concurrent.futures import CancelledError
 
 import joblib
 
-__all__ = ["ByteBudget", "Share", "share_of"]
+__all__ = ["ByteBudget", "Share"]
 
 # Bytes. A photo of 12 megapixels takes 84 MB while it is decoded; more cores decode
 # more of them at once.
@@ -16,9 +15,10 @@ _PER_CORE = 2**27
 
 
 class ByteBudget:
-    """Bytes that threads take before they use them, and wait for where none are left.
+    """A number of bytes that threads take before they use them.
 
-    Something larger than all of it is let through alone.
+    A thread waits while there are not enough left. A request for more than the total is
+    granted when no other thread holds any.
 
     Parameters
     ----------
@@ -32,21 +32,12 @@ class ByteBudget:
         self.total = total
         self._changed = threading.Condition()
         self._used = 0
-        self._n_active = 0  # shares that hold something and do not wait for more
+        self._n_active = 0  # shares that hold bytes and do not wait for more
         self._waiting: deque[object] = deque()
         self._is_closed = False
 
-    @contextlib.contextmanager
-    def share(self):
-        """Lend a `Share` that is given back at the end."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            share.give_back()
-
     def close(self):
-        """Have all who wait, or will, end with CancelledError."""
+        """Raise CancelledError in all threads that wait, now or later."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -54,9 +45,9 @@ class ByteBudget:
     def _take(self, n_bytes, share):
         ticket = object()
         with self._changed:
-            # Who waits for more does not keep others from going on, or two that hold
-            # a part each would wait for each other.
-            self._n_active -= share.held > 0
+            # A share that waits does not count as active. Otherwise two shares that
+            # both hold bytes and need more would wait for each other.
+            self._n_active -= share.n_bytes > 0
             self._waiting.append(ticket)
             self._changed.notify_all()
             try:
@@ -64,50 +55,48 @@ class ByteBudget:
                 if self._is_closed:
                     raise CancelledError
                 self._used += n_bytes
-                share.held += n_bytes
+                share.n_bytes += n_bytes
             finally:
                 self._waiting.remove(ticket)
-                self._n_active += share.held > 0
+                self._n_active += share.n_bytes > 0
                 self._changed.notify_all()
 
     def _is_next(self, ticket, n_bytes):
         if self._is_closed:
             return True
         fits = self._used + n_bytes <= self.total or self._n_active == 0
-        # In turn, or a large one would wait until there are no small ones left.
+        # First come, first served, so that small requests cannot starve a large one.
         return fits and self._waiting[0] is ticket
 
     def _give_back(self, share):
         with self._changed:
-            self._used -= share.held
-            self._n_active -= share.held > 0
-            share.held = 0
+            self._used -= share.n_bytes
+            self._n_active -= share.n_bytes > 0
+            share.n_bytes = 0
             self._changed.notify_all()
 
 
-def share_of(budget: ByteBudget | None):
-    """Return a context that lends a share of a budget, or None where there is none."""
-    return contextlib.nullcontext() if budget is None else budget.share()
-
-
 class Share:
-    """What one image takes of a `ByteBudget`.
+    """The bytes that one image takes of a budget, for the body of a ``with``.
 
     Parameters
     ----------
-    budget : ByteBudget
+    budget : ByteBudget or None
+        None is a budget without a limit.
     """
 
-    def __init__(self, budget: ByteBudget):
+    def __init__(self, budget: ByteBudget | None):
         self._budget = budget
-        self.held = 0
+        self.n_bytes = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.n_bytes:
+            self._budget._give_back(self)
 
     def take(self, n_bytes: int):
-        """Take some bytes, or wait until others have given theirs back."""
-        if n_bytes > 0:
+        """Take bytes, or wait until others have given theirs back."""
+        if self._budget is not None and n_bytes > 0:
             self._budget._take(n_bytes, self)
-
-    def give_back(self):
-        """Give back all that was taken."""
-        if self.held:
-            self._budget._give_back(self)
