@@ -1,4 +1,4 @@
-"""Where a network runs: choice of device and precision, running out of memory."""
+"""Devices: which one a network runs on, in which precision, and its memory."""
 
 import contextlib
 import gc
@@ -32,7 +32,7 @@ def resolve_device(device):
     Parameters
     ----------
     device : str or torch.device
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+        ``"auto"`` is the first available of cuda, mps and xpu, otherwise the CPU.
 
     Returns
     -------
@@ -41,15 +41,12 @@ def resolve_device(device):
     Raises
     ------
     ValueError
-        If there is no such device. It is never replaced silently by another one.
+        If there is no such device. Another one is never used silently.
     """
+    accelerators = list(filter(_is_available, _ACCELERATORS))
     if device == "auto":
-        found = [name for name in _ACCELERATORS if _is_available(name)]
-        return _with_index(torch.device(found[0] if found else "cpu"))
-    usable = ["cpu"]
-    for name in _ACCELERATORS:
-        if _is_available(name):
-            usable.append(name)
+        return _with_index(torch.device(accelerators[0] if accelerators else "cpu"))
+    usable = ["cpu", *accelerators]
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -61,7 +58,7 @@ def resolve_device(device):
         raise ValueError(
             f"The 'device' parameter is {str(resolved)!r}, which torch does not find "
             f"on this machine. Usable here: {', '.join(usable)}. "
-            "device='auto' takes the best of them."
+            "device='auto' selects the best of them."
         )
     return _with_index(resolved)
 
@@ -98,14 +95,12 @@ def _is_available(name):
 
 
 def _with_index(device):
-    """Return a GPU with its number, so that one has one name in all threads.
-
-    Which of several is the current one is a matter of each thread.
-    """
+    """Return a GPU with its index, because each thread has its own current GPU."""
     if device.index is not None or device.type not in ("cuda", "xpu"):
         return device
     module = getattr(torch, device.type)
-    # Asking would start it, which takes its memory, in whoever only waits for rows.
+    # Asking for the current device would initialize the GPU, which takes memory also
+    # in processes that only wait for features.
     return torch.device(
         device.type, module.current_device() if module.is_initialized() else 0
     )
@@ -121,9 +116,8 @@ def _index_is_beyond(device):
 def compute_context(device, precision):
     """Inference mode in the given precision, for the body of a ``with``.
 
-    float32 means float32: on NVIDIA GPUs torch's convolutions round their inputs to
-    TF32 by default, which moves features by 1e-3 against a CPU's, so that is
-    switched off for the time being, unless it is asked for.
+    On NVIDIA GPUs, torch's convolutions round their inputs to TF32 by default, which
+    changes features by 1e-3. Unless the precision is ``"tf32"``, this is switched off.
 
     Parameters
     ----------
@@ -143,15 +137,15 @@ def compute_context(device, precision):
 class SharedSetting:
     """A setting of the whole process that several threads need for a while.
 
-    Who wants the value that others are using joins them; who wants another one waits
-    until they are done. The last one to leave puts back what was there before.
+    Threads that want the same value share it. A thread that wants another value waits
+    until they are done. The last one restores the former value.
 
     Parameters
     ----------
     read : callable
         Returns the value.
     write : callable
-        Takes what `read` returned, or a value that is wanted.
+        Takes what `read` returned, or a value passed to `held`.
     """
 
     def __init__(self, read, write):
@@ -164,7 +158,7 @@ class SharedSetting:
 
     @contextlib.contextmanager
     def held(self, value):
-        """Have the setting at a value for the body of a ``with``."""
+        """Set it to a value for the body of a ``with``."""
         with self._changed:
             self._changed.wait_for(lambda: not self._n_users or self._value == value)
             if not self._n_users:
@@ -181,7 +175,7 @@ class SharedSetting:
                     self._changed.notify_all()
 
 
-# torch's current interface. Once somebody has used it, reading the old one, allow_tf32,
+# torch's current interface. Once it has been used, reading the old one, allow_tf32,
 # is an error.
 _WITH_TF32 = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
 
@@ -197,13 +191,13 @@ def _write_tf32(wanted):
         place.fp32_precision = value
 
 
-# torch.backends.cudnn.flags would not do: of two threads that use it, the first to
-# leave would change what the other computes in.
+# torch.backends.cudnn.flags is not safe with threads: the first of two to leave would
+# change the precision of the other.
 _tf32 = SharedSetting(_read_tf32, _write_tf32)
 
 
 def is_out_of_memory(error):
-    """Return whether an exception says that a device's memory did not suffice."""
+    """Return whether an exception says that a device is out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     # The CPU's allocator and MPS raise plain RuntimeErrors.
@@ -213,7 +207,7 @@ def is_out_of_memory(error):
 
 
 def free_device_memory(device):
-    """Give what torch's allocator keeps for reuse back to the device."""
+    """Return the memory that torch's allocator caches to the device."""
     if device.type in _ACCELERATORS:
         gc.collect()
         getattr(torch, device.type).empty_cache()

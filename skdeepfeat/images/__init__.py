@@ -1,17 +1,18 @@
 """From X to pixels: which images there are, their digests, decoding, geometry."""
 
-from ._budget import ByteBudget
+from ._byte_budget import ByteBudget
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
+from ._image_source import FileHashIndex, ImageSource
+from ._make_source import DEFAULT_MAX_PIXELS, make_image_source
 from ._on_device import JPEG_DECODERS, check_jpeg_decoder, fit_on_device
-from ._source import DEFAULT_MAX_PIXELS, FileMemo, ImageSource, make_image_source
 from ._thread_pool import ThreadPool
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "JPEG_DECODERS",
     "ByteBudget",
-    "FileMemo",
+    "FileHashIndex",
     "ImageSource",
     "ThreadPool",
     "check_jpeg_decoder",

@@ -1,13 +1,11 @@
-"""Frames, Series and other containers, told by what they can do, not by their type.
+"""Frames, Series and other containers, recognized by their attributes.
 
-polars and pyarrow are optional, so nothing here imports what it recognises.
+polars and pyarrow are optional, so nothing here imports them.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-
-__all__ = ["is_frame", "list_from", "rows_of_frame", "single_column"]
+__all__ = ["is_frame", "list_from", "single_column"]
 
 
 def is_frame(X) -> bool:
@@ -31,13 +29,8 @@ def single_column(X):
     return X.to_series(0) if hasattr(X, "to_series") else X.column(0)
 
 
-def rows_of_frame(X) -> np.ndarray:
-    """Return a frame of numbers as an array, one row an image."""
-    return np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
-
-
 def list_from(X) -> list | None:
-    """Return the elements of a Series or sequence, None if it is rather an array."""
+    """Return the elements of a Series or sequence, None for an array."""
     for name in ("to_list", "to_pylist"):  # pandas and polars; pyarrow
         if hasattr(X, name):
             return list(getattr(X, name)())

@@ -1,67 +1,58 @@
-"""Downloads kept on disk for the moment between their digest and their pixels."""
+"""Downloads kept on disk between the moments when they are hashed and decoded."""
 
 import shutil
 import tempfile
 import threading
 import weakref
 
-__all__ = ["MAX_BYTES", "Spool"]
+__all__ = ["MAX_BYTES", "DownloadBuffer"]
 
-# Bytes. About 10,000 photographs of 100 kB. Beyond that a file is downloaded a second
-# time when its pixels are wanted; /tmp is memory on some systems, so it is not more.
+# Bytes. About 10,000 photographs of 100 kB. Files beyond that are downloaded a second
+# time when they are decoded; /tmp is memory on some systems, so it is not more.
 MAX_BYTES = 2**30
-# The share of what is free in the temporary directory that is taken at most.
-_SHARE_OF_FREE = 0.25
+# The fraction of the free space in the temporary directory that is used at most.
+_FRACTION_OF_FREE = 0.25
 
 
-class Spool:
-    """Some bytes by name, in one temporary file, up to a limit.
+class DownloadBuffer:
+    """Files by name, in one temporary file of limited size.
 
-    The file has no name, or loses it when it is closed, so nothing stays behind
-    however the process ends. All methods may be called from many threads.
-
-    Parameters
-    ----------
-    max_bytes : int or None, default=None
-        What does not fit is not kept. None is `MAX_BYTES`, or a quarter of what is
-        free in the temporary directory, if that is less.
+    The temporary file has no name, or loses it when it is closed, so nothing is left
+    behind however the process ends. All methods may be called from many threads.
     """
 
-    def __init__(self, max_bytes: int | None = None):
-        self._max_bytes = max_bytes
+    def __init__(self):
         self._lock = threading.Lock()
         self._file = None
+        self._max_bytes = 0
         self._end = 0
         self._places: dict[str, tuple[int, int]] = {}
 
-    def put(self, name: str, data: bytes) -> bool:
-        """Keep some bytes if there is room; return whether there was."""
+    def put(self, name: str, data: bytes) -> None:
+        """Keep a file if there is room."""
         with self._lock:
             try:
-                if self._max_bytes is None:
-                    free = shutil.disk_usage(tempfile.gettempdir()).free
-                    self._max_bytes = min(MAX_BYTES, int(_SHARE_OF_FREE * free))
-                if self._end + len(data) > self._max_bytes:
-                    return False
                 if self._file is None:
-                    self._file = tempfile.TemporaryFile(
-                        prefix="skdeepfeat-downloads-", buffering=0
-                    )
-                    # Closed with us, not whenever the collector comes by.
-                    weakref.finalize(self, self._file.close)
+                    self._open()
+                if self._end + len(data) > self._max_bytes:
+                    return
                 self._file.seek(self._end)
                 if self._file.write(data) != len(data):
-                    return False
+                    return
             except OSError:
-                # The disk is full or there is none: this only saves downloads.
-                self._max_bytes = 0
-                return False
+                return  # the disk is full, or there is none
             self._places[name] = (self._end, len(data))
             self._end += len(data)
-            return True
+
+    def _open(self):
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        self._max_bytes = min(MAX_BYTES, int(_FRACTION_OF_FREE * free))
+        self._file = tempfile.TemporaryFile(prefix="skdeepfeat-downloads-", buffering=0)
+        # Otherwise the garbage collector closes it, with a ResourceWarning.
+        weakref.finalize(self, self._file.close)
 
     def get(self, name: str) -> bytes | None:
-        """Return what was kept under a name, or None."""
+        """Return a file, or None if it was not kept."""
         with self._lock:
             if name not in self._places:
                 return None

@@ -1,160 +1,32 @@
-"""X, whatever a data scientist has, to an `ImageSource`."""
+"""From X in any of its forms to an `ImageSource`."""
 
-import functools
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 import scipy.sparse
 from PIL import Image
 
-from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat._utils._shown import shown
 
-from ._budget import ByteBudget
+from ._array_source import ArraySource
 from ._canonical import CHANNELS
-from ._cells import is_open_file
-from ._containers import is_frame, list_from, rows_of_frame, single_column
-from ._elements import ElementSource, is_missing, is_number
-from ._files import FileMemo
+from ._containers import is_frame, list_from, single_column
+from ._encoded_images import is_open_file
 from ._image_limits import max_jpeg_scans
-from ._stack import StackSource
+from ._list_source import ListSource, is_missing, is_number
 from ._tensors import is_tensor
 
-__all__ = ["DEFAULT_MAX_PIXELS", "FileMemo", "ImageSource", "make_image_source"]
+__all__ = ["DEFAULT_MAX_PIXELS", "make_image_source"]
 
-# Pillow's own threshold of suspicion: a 256 MB RGB image.
+# The size above which Pillow warns of a decompression bomb: a 256 MB RGB image.
 DEFAULT_MAX_PIXELS = 89_478_485
-
-
-class ImageSource(Protocol):
-    """Images by row number. `pixels` may be called from many threads at once."""
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        ...
-
-    def digests(
-        self,
-        memo: FileMemo | None = None,
-        n_threads: int | None = None,
-        on_done: Callable[[int], object] | None = None,
-    ):
-        """Return the content digest of every row.
-
-        Parameters
-        ----------
-        memo : FileMemo or None, default=None
-            Files that it knows are not read again.
-        n_threads : int or None, default=None
-            Threads that read and hash; None means as many as help.
-        on_done : callable or None, default=None
-            Told, from the calling thread, how many further rows that are files have
-            been looked at. What is in memory already takes too little time to tell.
-
-        Returns
-        -------
-        digests : list of bytes or None
-            32 bytes a row; None for a row that has no content.
-        failures : dict of int to BadImageError
-            The rows that have none, with `row`, `origin` and `cause` filled in.
-        """
-        ...
-
-    def pixels(self, i: int) -> np.ndarray:
-        """Return the pixels of one row.
-
-        Parameters
-        ----------
-        i : int
-
-        Returns
-        -------
-        ndarray of uint8, shape (H, W) or (H, W, 3), in C order
-            Not to be written to: it may be a view of X.
-
-        Raises
-        ------
-        BadImageError
-            With `row`, `origin` and `cause` filled in.
-        """
-        ...
-
-    def fitted(
-        self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
-    ) -> np.ndarray:
-        """Return one image as a network wants to see it.
-
-        Parameters
-        ----------
-        i : int
-        preprocessing : Preprocessing
-            Its geometry is applied.
-        budget : ByteBudget or None, default=None
-            Waited for until there is memory for it.
-
-        Returns
-        -------
-        ndarray of uint8, shape (crop_height, crop_width, 3)
-
-        Raises
-        ------
-        BadImageError
-            With `row`, `origin` and `cause` filled in.
-        """
-        ...
-
-    def for_device(
-        self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
-    ):
-        """Return one image so that a device can do the decoding, where it can.
-
-        Parameters and errors are those of `fitted`.
-
-        Returns
-        -------
-        EncodedJpeg or ndarray
-            What `fit_on_device` takes; what is no JPEG comes as from `fitted`.
-        """
-        ...
-
-    def expect(self, digests: Sequence[bytes | None]) -> None:
-        """Have images whose content is no longer what it was be bad images.
-
-        Parameters
-        ----------
-        digests : sequence of bytes or None
-            What `digests` of another source of the same X returned. This source's own
-            are expected from then on, too.
-        """
-        ...
-
-    def describe(self, i: int) -> str:
-        """Return the path of a row, or what kind of object it is."""
-        ...
-
-    def path(self, i: int) -> str | None:
-        """Return the path of a row as it was given, None if it has none."""
-        ...
-
-    def part(self, rows: np.ndarray) -> "ImageSource":
-        """Return some of the rows as a source of their own, to be sent elsewhere.
-
-        It holds nothing of the other rows, reads the files that this one would,
-        whatever the working folder, and numbers its rows from 0.
-
-        Parameters
-        ----------
-        rows : ndarray of int
-        """
-        ...
 
 
 def make_image_source(
     X, flat_image_shape=None, max_pixels=DEFAULT_MAX_PIXELS, storage_options=None
 ):
-    """Return the images of X, whatever X is.
+    """Return the images of X.
 
     Parameters
     ----------
@@ -168,11 +40,11 @@ def make_image_source(
     flat_image_shape : tuple (H, W) or (H, W, C), default=None
         The shape of one image, in pixels, if X holds flat rows; ignored otherwise.
     max_pixels : int or None, default=89_478_485
-        A file or PIL image that claims more pixels is a bad image; None: no limit
-        but Pillow's own.
+        A file or PIL image that claims more pixels cannot be read. None: no limit but
+        Pillow's own.
     storage_options : mapping of str or None, default=None
-        None: paths that are addresses (``s3://...``) are bad images. A mapping, which
-        may be empty: fsspec reads them, with these as its file system's options.
+        None: addresses (``s3://...``) cannot be read. A mapping, which may be empty:
+        fsspec reads them with these options of its file system.
 
     Returns
     -------
@@ -181,39 +53,41 @@ def make_image_source(
     Raises
     ------
     TypeError, ValueError
-        If X as a whole, or a parameter, is not what it must be. What is wrong with a
-        single image is said by the source's `digests` and `pixels`.
+        If X as a whole, or a parameter, is invalid. What is wrong with a single image
+        is reported by the source's `digests` and `pixels`.
     """
     flat_image_shape = _checked_shape(flat_image_shape)
     _check_max_pixels(max_pixels)
     _check_storage_options(storage_options)
     max_jpeg_scans()  # raises if the environment has no number
     _refuse_non_collections(X)
-    listed = functools.partial(
-        ElementSource, max_pixels=max_pixels, storage_options=storage_options
-    )
+    images = _images_of(X, flat_image_shape)
+    if isinstance(images, list):
+        return ListSource(images, max_pixels, storage_options)
+    return ArraySource(images)
+
+
+def _images_of(X, flat_image_shape):
+    """Return the images of X as a list, or as an array or tensor of one size."""
     if is_tensor(X):
-        return _from_tensor(X, flat_image_shape)
+        return _images_of_tensor(X, flat_image_shape)
     if is_frame(X):
         if flat_image_shape is not None:
-            rows = rows_of_frame(X)
-            if X.shape[1] != 1 or rows.dtype.kind in "biuf":
-                return _from_array(rows, flat_image_shape, listed)
+            values = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+            if X.shape[1] != 1 or values.dtype.kind in "biuf":
+                return _images_of_array(values, flat_image_shape)
         X = single_column(X)
     if not isinstance(X, np.ndarray):
         values = list_from(X)
-        if values is None:
-            values = np.asarray(X)
-        X = values
-    if isinstance(X, list):
-        return _from_list(X, flat_image_shape, listed)
-    return _from_array(X, flat_image_shape, listed)
+        if values is not None:
+            return _images_of_list(values, flat_image_shape)
+    return _images_of_array(np.asarray(X), flat_image_shape)
 
 
 def _checked_shape(flat_image_shape):
     if flat_image_shape is None:
         return None
-    fault = (
+    message = (
         "The 'flat_image_shape' parameter must be None, (H, W) or (H, W, C) with sides "
         "in pixels of at least 1 and 1, 2, 3 or 4 channels. The size that the network "
         "sees is 'image_size'. "
@@ -221,10 +95,10 @@ def _checked_shape(flat_image_shape):
     )
     is_sequence = isinstance(flat_image_shape, (tuple, list))
     if not is_sequence or len(flat_image_shape) not in (2, 3):
-        raise ValueError(fault)
+        raise ValueError(message)
     is_int = [isinstance(side, numbers.Integral) for side in flat_image_shape]
     if not all(is_int) or min(flat_image_shape) < 1 or flat_image_shape[2:] > (4,):
-        raise ValueError(fault)
+        raise ValueError(message)
     return tuple(int(side) for side in flat_image_shape)
 
 
@@ -245,7 +119,7 @@ def _check_storage_options(options):
     if not isinstance(options, Mapping) or not all(
         isinstance(name, str) for name in options
     ):
-        # Not shown: there may be a password among its values.
+        # Not shown, because its values may be passwords.
         raise ValueError(
             "The 'storage_options' parameter must be None or a dict of options by "
             f"name. Got a {type(options).__name__} instead."
@@ -253,7 +127,7 @@ def _check_storage_options(options):
 
 
 def _refuse_non_collections(X):
-    """Raise the TypeError that says what to write instead."""
+    """Raise TypeError, with what to write instead."""
     name = type(X).__name__
     if hasattr(X, "__fspath__") or isinstance(X, str):
         advice = "X is a single path: use [X] (load_image_folder reads a folder)"
@@ -272,7 +146,7 @@ def _refuse_non_collections(X):
     elif isinstance(X, Set):
         advice = "X is a set, which has no order of rows: use sorted(X)"
     elif isinstance(X, Iterator):
-        advice = "X can be gone through only once: use list(X)"
+        advice = "X can be iterated over only once: use list(X)"
     elif hasattr(X, "collect") and hasattr(X, "collect_schema"):
         advice = "X is not computed yet: use X.collect()"
     elif X is None or is_number(X) or not _is_collection(X):
@@ -291,18 +165,18 @@ def _is_collection(X):
     return isinstance(X, Sequence) or any(hasattr(X, name) for name in names)
 
 
-def _from_list(elements, flat_image_shape, listed):
+def _images_of_list(elements, flat_image_shape):
     if not elements:
-        return listed([])
+        return []
     if flat_image_shape is not None and _is_flat(elements[0]):
-        return _from_array(_stacked(elements), flat_image_shape, listed)
+        return _images_of_array(_stacked(elements), flat_image_shape)
     if all(isinstance(element, (list, tuple)) for element in elements):
         if all(len(element) == 1 for element in elements):
-            return _from_list([element[0] for element in elements], None, listed)
-        return _from_array(_stacked(elements), flat_image_shape, listed)
+            return _images_of_list([element[0] for element in elements], None)
+        return _images_of_array(_stacked(elements), flat_image_shape)
     if is_number(elements[0]) or is_missing(elements[0]):
         _refuse_numbers(elements)
-    return listed(elements)
+    return elements
 
 
 def _is_flat(element):
@@ -335,8 +209,8 @@ def _stacked(rows):
     return array
 
 
-def _from_array(X, flat_image_shape, listed):
-    X = np.asarray(X)  # np.matrix would stay 2-D whatever is taken of it
+def _images_of_array(X, flat_image_shape):
+    X = np.asarray(X)  # np.matrix would always stay 2-D
     if X.dtype.kind == "S":
         raise TypeError(
             "X must not be an array of numpy's fixed-length bytes, which lose trailing "
@@ -344,23 +218,23 @@ def _from_array(X, flat_image_shape, listed):
             f"for paths. Got dtype {X.dtype}."
         )
     if X.dtype.kind in "OUT":
-        return _from_objects(X, flat_image_shape, listed)
+        return _images_of_objects(X, flat_image_shape)
     if X.dtype.kind not in "biuf":
         raise TypeError(
             "X must hold paths, images or pixel values (uint8, or floats in [0, 1]). "
             f"Got dtype {X.dtype}."
         )
     if flat_image_shape is not None and X.ndim == 2:
-        return StackSource(_unflattened(X, flat_image_shape))
+        return _unflattened(X, flat_image_shape)
     if X.shape[:1] == (0,):
-        return listed([])
-    _check_stack_shape(X.shape)
-    return StackSource(X)
+        return []
+    _check_array_shape(X.shape)
+    return X
 
 
-def _from_objects(X, flat_image_shape, listed):
+def _images_of_objects(X, flat_image_shape):
     if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1):
-        return _from_list(X.reshape(-1).tolist(), flat_image_shape, listed)
+        return _images_of_list(X.reshape(-1).tolist(), flat_image_shape)
     if X.dtype.kind == "O" and flat_image_shape is not None and X.ndim == 2:
         try:
             rows = X.astype(np.float64)
@@ -369,7 +243,7 @@ def _from_objects(X, flat_image_shape, listed):
                 "With flat_image_shape, X must hold numbers only: drop the other "
                 f"columns. Got: {shown(str(error))}."
             ) from error
-        return StackSource(_unflattened(rows, flat_image_shape))
+        return _unflattened(rows, flat_image_shape)
     advice = "use X.astype(np.uint8), or a list of arrays"
     if X.ndim == 2:
         advice = "choose the column that holds the images, X[:, 0]"
@@ -390,7 +264,7 @@ def _unflattened(X, flat_image_shape):
     return X.reshape(-1, *flat_image_shape)
 
 
-def _check_stack_shape(shape):
+def _check_array_shape(shape):
     """Raise ValueError unless a numeric array is (n, H, W) or (n, H, W, C)."""
     advice = None
     if len(shape) < 2:
@@ -414,16 +288,16 @@ def _check_stack_shape(shape):
     _refuse_shape(shape, "An array X", "(n, H, W) or (n, H, W, C)", advice)
 
 
-def _from_tensor(X, flat_image_shape):
+def _images_of_tensor(X, flat_image_shape):
     if flat_image_shape is not None and X.ndim == 2:
         if X.is_complex():
             raise TypeError(f"X must hold real pixel values. Got dtype {X.dtype}.")
         flat = _unflattened(X, flat_image_shape)
-        # Flat rows are (H, W, C), whatever holds them.
-        return StackSource(flat.movedim(-1, 1) if flat.ndim == 4 else flat)
+        # Flat rows are (H, W, C), also in a tensor.
+        return flat.movedim(-1, 1) if flat.ndim == 4 else flat
     shape, advice = tuple(X.shape), None
     if len(shape) and len(X) == 0:
-        return ElementSource([], None)
+        return []
     if len(shape) == 2:
         advice = (
             "X[None] if it is one gray image; flat_image_shape=(H, W, C) for flat rows"
@@ -437,7 +311,7 @@ def _from_tensor(X, flat_image_shape):
     elif len(shape) not in (3, 4):
         advice = "reshape it"
     _refuse_shape(shape, "A tensor X", "(n, H, W) or (n, C, H, W)", advice)
-    return StackSource(X)
+    return X
 
 
 def _refuse_shape(shape, what, wanted, advice):

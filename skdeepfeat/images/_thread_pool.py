@@ -10,8 +10,6 @@ import joblib
 
 __all__ = ["ThreadPool", "hash_in_threads"]
 
-# A thread switch takes as long as hashing a small image, so each task has several.
-_PER_TASK = 16
 _TASKS_AHEAD = 256
 _MOST_HASHING_THREADS = 16
 
@@ -97,13 +95,17 @@ def _work(tasks):
         del task, future, function, args
 
 
-def hash_in_threads(function, items):
-    """Yield ``function(item)`` for each of a list of items, in their order."""
-    tasks = [items[i : i + _PER_TASK] for i in range(0, len(items), _PER_TASK)]
+def hash_in_threads(function, items, n_per_task=16):
+    """Yield ``function(item)`` for each of a sequence of items, in their order.
+
+    A task has several items, because handing it to a thread takes as long as hashing a
+    small image.
+    """
 
     def run(task):
         return [function(item) for item in task]
 
+    tasks = (items[i : i + n_per_task] for i in range(0, len(items), n_per_task))
     # More threads than cores: half of the time they wait for the disk.
     n_threads = min(_MOST_HASHING_THREADS, 2 * joblib.cpu_count())
     with ThreadPool(n_threads, "skdeepfeat-hash") as pool:

@@ -11,7 +11,7 @@ from skdeepfeat import FeatureCache, FineTuneClassifier, PretrainedFeatureExtrac
 from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.fine_tuning import _fit
-from skdeepfeat.images import _elements, _stack, make_image_source
+from skdeepfeat.images import _array_source, _list_source, make_image_source
 
 N = 4
 CROP = Preprocessing(8, (8, 8))
@@ -108,13 +108,13 @@ def test_a_changed_image_is_a_bad_image(kind, tmp_path, encode):
 @pytest.mark.parametrize(
     ("kind", "module", "digest"),
     [
-        ("stack", _stack, "digest_pixels"),
-        ("memory map", _stack, "digest_pixels"),
-        ("tensor", _stack, "digest_pixels"),
-        ("list of arrays", _elements, "digest_pixels"),
-        ("list of tensors", _elements, "digest_pixels"),
-        ("RGB", _elements, "digest_pixels"),
-        ("bytearray", _elements, "digest_bytes"),
+        ("stack", _array_source, "digest_pixels"),
+        ("memory map", _array_source, "digest_pixels"),
+        ("tensor", _array_source, "digest_pixels"),
+        ("list of arrays", _list_source, "digest_pixels"),
+        ("list of tensors", _list_source, "digest_pixels"),
+        ("RGB", _list_source, "digest_pixels"),
+        ("bytearray", _list_source, "digest_bytes"),
     ],
 )
 def test_a_change_after_the_check_is_not_seen(

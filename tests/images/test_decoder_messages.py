@@ -11,7 +11,7 @@ from PIL import Image
 
 from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
-from skdeepfeat.images._quiet import collect_messages
+from skdeepfeat.images._decoder_messages import collect_messages
 
 
 @pytest.fixture

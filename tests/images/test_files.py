@@ -56,9 +56,10 @@ def content_digests(paths):
 
 
 class TestDigests:
-    @pytest.mark.parametrize("n_threads", [1, 3, None])
-    def test_they_are_those_of_the_content_in_order(self, photos, n_threads):
-        digests, failures = make_image_source(photos).digests(n_threads=n_threads)
+    @pytest.mark.parametrize("n_cores", [1, 3, 64])
+    def test_they_are_those_of_the_content_in_order(self, photos, n_cores, monkeypatch):
+        monkeypatch.setattr("joblib.cpu_count", lambda: n_cores)
+        digests, failures = make_image_source(photos).digests()
         assert digests == content_digests(photos)
         assert failures == {}
 
@@ -147,7 +148,7 @@ class TestMemo:
     ):
         from skdeepfeat.images import _files
 
-        monkeypatch.setattr(_files, "_WINDOW", 10)
+        monkeypatch.setattr(_files, "_SECONDS", 0.0)
         remember = memo.remember
 
         def interrupted(stats, digests):

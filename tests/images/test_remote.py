@@ -19,7 +19,7 @@ from object_store import s3_options, s3_server  # noqa: F401
 
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat.exceptions import BadImageError
-from skdeepfeat.images import ThreadPool, _spool, make_image_source
+from skdeepfeat.images import ThreadPool, _download_buffer, make_image_source
 
 N = 12
 
@@ -102,7 +102,7 @@ def addresses(counted, contents):
 def set_clock(monkeypatch, seconds):
     """Have the module that judges times of change look at a clock that is fast."""
     clock = types.SimpleNamespace(time=lambda: time.time() + seconds)
-    monkeypatch.setattr("skdeepfeat.images._remote_identity.time", clock)
+    monkeypatch.setattr("skdeepfeat.images._remote_version.time", clock)
 
 
 def source_of(X, **options):
@@ -332,11 +332,11 @@ def test_a_cold_image_is_downloaded_once(addresses, counted):
     ]
 
 
-def test_what_the_spool_has_no_room_for_is_downloaded_twice(
+def test_what_does_not_fit_the_buffer_is_downloaded_twice(
     addresses, counted, contents, monkeypatch
 ):
     sizes = [len(data) for data in contents.values()]
-    monkeypatch.setattr(_spool, "MAX_BYTES", sum(sizes) // 2)
+    monkeypatch.setattr(_download_buffer, "MAX_BYTES", sum(sizes) // 2)
     source = source_of(addresses)
     source.digests()
     for i in range(N):

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from skdeepfeat.images import ByteBudget, ThreadPool
-from skdeepfeat.images._budget import share_of
+from skdeepfeat.images._byte_budget import Share
 
 TIMEOUT = 60  # seconds, for what never takes so long
 
@@ -59,7 +59,7 @@ class TestByteBudget:
         used, most = [0], [0]
 
         def work(n_bytes):
-            with budget.share() as share:
+            with Share(budget) as share:
                 share.take(n_bytes)
                 with guard:
                     used[0] += n_bytes
@@ -76,7 +76,7 @@ class TestByteBudget:
         budget, alone = ByteBudget(100), []
 
         def work(n_bytes):
-            with budget.share() as share:
+            with Share(budget) as share:
                 share.take(n_bytes)
                 alone.append(budget._used == n_bytes or n_bytes <= 100)
 
@@ -88,7 +88,7 @@ class TestByteBudget:
         budget, barrier = ByteBudget(100), threading.Barrier(3)
 
         def work(_):
-            with budget.share() as share:
+            with Share(budget) as share:
                 share.take(30)
                 barrier.wait(TIMEOUT)
                 share.take(80)
@@ -101,11 +101,11 @@ class TestByteBudget:
         budget, ended = ByteBudget(100), threading.Event()
 
         def wait():
-            with contextlib.suppress(CancelledError), budget.share() as share:
+            with contextlib.suppress(CancelledError), Share(budget) as share:
                 share.take(60)
             ended.set()
 
-        with budget.share() as share:
+        with Share(budget) as share:
             share.take(60)
             thread = threading.Thread(target=wait)
             thread.start()
@@ -114,5 +114,6 @@ class TestByteBudget:
             thread.join()
 
     def test_without_a_budget(self):
-        with share_of(None) as share:
-            assert share is None
+        with Share(None) as share:
+            share.take(2**60)
+            assert share.n_bytes == 0
