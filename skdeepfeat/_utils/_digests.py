@@ -15,7 +15,6 @@ __all__ = [
     "DIGEST_SIZE",
     "digest_arrays",
     "digest_bytes",
-    "digest_chunks",
     "digest_description",
     "digest_file",
     "digest_pixels",
@@ -29,15 +28,6 @@ _PIXELS = "skdeepfeat 2026-11-21 canonical pixels v1"
 def digest_bytes(data):
     """Return the 32-byte digest of a file's content."""
     return blake3(data).digest()
-
-
-def digest_chunks(chunks):
-    """Return the `digest_bytes` of concatenated chunks, and their number of bytes."""
-    hasher, n_bytes = blake3(), 0
-    for chunk in chunks:
-        hasher.update(chunk)
-        n_bytes += len(chunk)
-    return hasher.digest(), n_bytes
 
 
 def digest_file(path):

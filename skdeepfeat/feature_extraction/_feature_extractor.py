@@ -18,7 +18,7 @@ from .._utils._device import PRECISIONS
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from ..cache import FeatureCache, MappingCache, open_cache
-from ..images import JPEG_DECODERS
+from ..images import DEFAULT_MAX_PIXELS, JPEG_DECODERS
 from ..networks import POOLINGS, RUNTIMES, module_on_cpu, resolve_neck
 from ._cloning import HandsOutParameters
 from ._extract import extract_features
@@ -268,7 +268,7 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         cache="default",
         cache_layers=None,
         on_error="raise",
-        max_pixels=89_478_485,
+        max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
         random_state=0,
         n_jobs=None,

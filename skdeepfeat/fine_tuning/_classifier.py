@@ -15,6 +15,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import nn
 
 from .._utils._forks import survives_fork
+from ..images import DEFAULT_MAX_PIXELS
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
 from ._targets import Targets, checked_weights, checked_y, is_given
@@ -336,7 +337,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         cache="default",
         checkpoint=None,
         on_error="raise",
-        max_pixels=89_478_485,
+        max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
         random_state=None,
         verbose=0,

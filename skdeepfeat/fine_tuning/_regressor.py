@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from .._utils._forks import survives_fork
+from ..images import DEFAULT_MAX_PIXELS
 from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
 from ._onnx import ScaleTargets
@@ -290,7 +291,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         cache="default",
         checkpoint=None,
         on_error="raise",
-        max_pixels=89_478_485,
+        max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
         random_state=None,
         verbose=0,

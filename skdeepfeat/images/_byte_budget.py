@@ -42,39 +42,6 @@ class ByteBudget:
             self._is_closed = True
             self._changed.notify_all()
 
-    def _take(self, n_bytes, share):
-        ticket = object()
-        with self._changed:
-            # A share that waits does not count as active. Otherwise two shares that
-            # both hold bytes and need more would wait for each other.
-            self._n_active -= share.n_bytes > 0
-            self._waiting.append(ticket)
-            self._changed.notify_all()
-            try:
-                self._changed.wait_for(lambda: self._is_next(ticket, n_bytes))
-                if self._is_closed:
-                    raise CancelledError
-                self._used += n_bytes
-                share.n_bytes += n_bytes
-            finally:
-                self._waiting.remove(ticket)
-                self._n_active += share.n_bytes > 0
-                self._changed.notify_all()
-
-    def _is_next(self, ticket, n_bytes):
-        if self._is_closed:
-            return True
-        fits = self._used + n_bytes <= self.total or self._n_active == 0
-        # First come, first served, so that small requests cannot starve a large one.
-        return fits and self._waiting[0] is ticket
-
-    def _give_back(self, share):
-        with self._changed:
-            self._used -= share.n_bytes
-            self._n_active -= share.n_bytes > 0
-            share.n_bytes = 0
-            self._changed.notify_all()
-
 
 class Share:
     """The bytes that one image takes of a budget, for the body of a ``with``.
@@ -89,14 +56,43 @@ class Share:
         self._budget = budget
         self.n_bytes = 0
 
+    def take(self, n_bytes: int):
+        """Take bytes, or wait until others have given theirs back."""
+        budget, ticket = self._budget, object()
+        if budget is None or n_bytes <= 0:
+            return
+
+        def is_next():
+            fits = budget._used + n_bytes <= budget.total or budget._n_active == 0
+            # First come, first served, so that small requests cannot starve a large
+            # one.
+            return budget._is_closed or (fits and budget._waiting[0] is ticket)
+
+        with budget._changed:
+            # A share that waits does not count as active. Otherwise two shares that
+            # both hold bytes and need more would wait for each other.
+            budget._n_active -= self.n_bytes > 0
+            budget._waiting.append(ticket)
+            budget._changed.notify_all()
+            try:
+                budget._changed.wait_for(is_next)
+                if budget._is_closed:
+                    raise CancelledError
+                budget._used += n_bytes
+                self.n_bytes += n_bytes
+            finally:
+                budget._waiting.remove(ticket)
+                budget._n_active += self.n_bytes > 0
+                budget._changed.notify_all()
+
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
+        budget = self._budget
         if self.n_bytes:
-            self._budget._give_back(self)
-
-    def take(self, n_bytes: int):
-        """Take bytes, or wait until others have given theirs back."""
-        if self._budget is not None and n_bytes > 0:
-            self._budget._take(n_bytes, self)
+            with budget._changed:
+                budget._used -= self.n_bytes
+                budget._n_active -= 1
+                self.n_bytes = 0
+                budget._changed.notify_all()

@@ -195,7 +195,7 @@ def _opened(data, max_pixels):
         check_size(image.size, max_pixels)
         if image.format == "TIFF":
             collect_messages_of_libtiff()
-        elif any(tile[0] == "fits_gzip" for tile in getattr(image, "tile", ())):
+        elif image.format == "FITS" and image.tile[0][0] == "fits_gzip":
             raise BadImageError("compressed FITS files are not read")
         yield image
 
@@ -264,7 +264,8 @@ def _orientation(image):
     Called after `load`, because there Pillow turns TIFFs and sets the number to 1.
     """
     try:
-        if is_sane_exif(image.info.get("exif") or b""):
+        exif = image.info.get("exif")
+        if not exif or is_sane_exif(exif):
             number = image.getexif().get(ExifTags.Base.Orientation)
             return number if number in ORIENTATIONS else 1
     except Warning:

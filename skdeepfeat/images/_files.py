@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from blake3 import blake3
+
 from skdeepfeat._utils._address import is_address
-from skdeepfeat._utils._digests import digest_chunks
 from skdeepfeat._utils._filestat import FileStat, is_settled
 from skdeepfeat.exceptions import BadImageError
 
@@ -28,7 +29,6 @@ __all__ = [
     "ignore",
     "read_file",
     "refuse_address",
-    "working_folder",
 ]
 
 # Between two writes to the index of file hashes; more writes would wear out the disk.
@@ -53,14 +53,6 @@ def absolute_path(path: str, folder: str) -> str:
     if path[:1] == os.sep or os.path.isabs(path):
         return path
     return os.path.join(folder, path)
-
-
-def working_folder() -> str:
-    """Return the working folder, empty if it has been deleted."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""  # relative paths find nothing, absolute ones do
 
 
 def read_file(path: str, limit: int | None, share: Share) -> bytes:
@@ -90,7 +82,7 @@ def read_file(path: str, limit: int | None, share: Share) -> bytes:
 
 
 def _digest_file(path, limit, check_large):
-    """Return the digest of a file's content, and its state, or (BadImageError, None).
+    """Return the `digest_bytes` of a file and its state, or (BadImageError, None).
 
     The state is None if the digest must not be remembered: the file changed while it
     was read, or so shortly before that the next change might not be noticed.
@@ -101,22 +93,19 @@ def _digest_file(path, limit, check_large):
             if before.st_size >= _LARGE:
                 check_large(file)
                 file.seek(0)
-            digest, n_bytes = digest_chunks(_chunks(file, limit))
+            hasher, n_bytes = blake3(), 0
+            while chunk := file.read(_CHUNK):
+                n_bytes += len(chunk)
+                check_length(n_bytes, limit)  # it may grow while it is read
+                hasher.update(chunk)
             after = _file_stat(path, os.fstat(file.fileno()))
     except BadImageError as error:
         return error, None
     if not n_bytes:
         return BadImageError("it is empty (0 bytes)"), None
     is_unchanged = after == _file_stat(path, before)
-    return digest, after if is_unchanged and is_settled(after, started) else None
-
-
-def _chunks(file, limit):
-    n_bytes = 0
-    while chunk := file.read(_CHUNK):
-        n_bytes += len(chunk)
-        check_length(n_bytes, limit)  # it may grow while it is read
-        yield chunk
+    is_known = is_unchanged and is_settled(after, started)
+    return hasher.digest(), after if is_known else None
 
 
 @contextlib.contextmanager
@@ -220,16 +209,17 @@ def digest_files(
     on_done = on_done or ignore
     # A path that occurs several times is counted as unknown once.
     on_done(len(paths) - len(unknown))
-    digest = functools.partial(_digest_file, limit=limit, check_large=check_large)
-    with (
-        contextlib.closing(hash_in_threads(digest, unknown)) as digests,
-        Remembering(hash_index) as remembering,
-    ):
-        for path, (result, file) in zip(unknown, digests, strict=True):
-            results[path] = result
-            if file is not None:
-                remembering.add(file, result)
-            on_done(1)
+    if unknown:
+        digest = functools.partial(_digest_file, limit=limit, check_large=check_large)
+        with (
+            contextlib.closing(hash_in_threads(digest, unknown)) as digests,
+            Remembering(hash_index) as remembering,
+        ):
+            for path, (result, file) in zip(unknown, digests, strict=True):
+                results[path] = result
+                if file is not None:
+                    remembering.add(file, result)
+                on_done(1)
     return [results[path] for path in paths]
 
 

@@ -53,7 +53,14 @@ def fit_to_network(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     if kept.ndim == 2:
         # After the resize, which is done for each channel.
         kept = np.repeat(kept[:, :, None], 3, axis=2)
-    return _pad(kept, preprocessing)
+    # Always a new array: those of Pillow are read-only, which torch warns about.
+    crop_height, crop_width = preprocessing.crop
+    result = np.empty((crop_height, crop_width, 3), dtype=np.uint8)
+    if (height, width) != (crop_height, crop_width):
+        result[:] = preprocessing.fill
+    top, left = (crop_height - height) // 2, (crop_width - width) // 2
+    result[top : top + height, left : left + width] = kept
+    return result
 
 
 def resized_shape(shape, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -158,16 +165,3 @@ def resize_in_torch(images, size, interpolation):
     # On a GPU only for floats.
     resized = torch.nn.functional.interpolate(images.float(), **options)
     return resized.round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _pad(pixels, preprocessing):
-    """Put the image in the middle of the crop, and fill the rest."""
-    height, width = pixels.shape[:2]
-    crop_height, crop_width = preprocessing.crop
-    # Always a new array: those of Pillow are read-only, which torch warns about.
-    padded = np.empty((crop_height, crop_width, 3), dtype=np.uint8)
-    if (height, width) != (crop_height, crop_width):
-        padded[:] = preprocessing.fill
-    top, left = (crop_height - height) // 2, (crop_width - width) // 2
-    padded[top : top + height, left : left + width] = pixels
-    return padded

@@ -28,13 +28,7 @@ from ._encoded_images import (
     read_open_file,
     unwrapped,
 )
-from ._files import (
-    absolute_path,
-    digest_files,
-    read_file,
-    refuse_address,
-    working_folder,
-)
+from ._files import absolute_path, digest_files, read_file, refuse_address
 from ._image_limits import max_bytes
 from ._image_source import ImageSource
 from ._on_device import EncodedJpeg
@@ -112,7 +106,12 @@ class ListSource(ImageSource):
         return bytes(element) if isinstance(element, memoryview) else element
 
     def _base_folder(self):
-        return working_folder() if self._folder is None else self._folder
+        if self._folder is not None:
+            return self._folder
+        try:
+            return os.getcwd()
+        except FileNotFoundError:
+            return ""  # it was deleted; absolute paths can still be read
 
     def digests(self, hash_index=None, on_done=None):
         files, addresses, others, results = {}, {}, [], {}
@@ -133,14 +132,15 @@ class ListSource(ImageSource):
             places = list(addresses.values())
             digests = self._remote.digests(places, hash_index, on_done)
             results.update(zip(addresses, digests, strict=True))
-        digest = functools.partial(self._digest_object, budget=ByteBudget())
-        results.update(zip(others, hash_in_threads(digest, others), strict=True))
-        failures = {
-            i: result.at(i, self.describe(i))
-            for i, result in sorted(results.items())
-            if not isinstance(result, bytes)
-        }
-        found = [None if i in failures else results[i] for i in range(len(self))]
+        if others:
+            digest = functools.partial(self._digest_object, budget=ByteBudget())
+            results.update(zip(others, hash_in_threads(digest, others), strict=True))
+        found, failures = [None] * len(self), {}
+        for i, result in sorted(results.items()):
+            if isinstance(result, bytes):
+                found[i] = result
+            else:
+                failures[i] = result.at(i, self.describe(i))
         self.expect(found)
         return found, failures
 

@@ -11,7 +11,6 @@ from skdeepfeat._utils._shown import shown
 
 from ._array_source import ArraySource
 from ._canonical import CHANNELS
-from ._containers import is_frame, list_from, single_column
 from ._encoded_images import is_open_file
 from ._image_limits import max_jpeg_scans
 from ._list_source import ListSource, is_missing, is_number
@@ -21,6 +20,10 @@ __all__ = ["DEFAULT_MAX_PIXELS", "make_image_source"]
 
 # The size above which Pillow warns of a decompression bomb: a 256 MB RGB image.
 DEFAULT_MAX_PIXELS = 89_478_485
+
+# Objects that have one of these are collections: arrays, Series, frames of all kinds.
+# They are recognized so, because polars and pyarrow are optional.
+_COLLECTION_ATTRIBUTES = ("__array__", "to_list", "to_pylist", "columns")
 
 
 def make_image_source(
@@ -56,10 +59,7 @@ def make_image_source(
         If X as a whole, or a parameter, is invalid. What is wrong with a single image
         is reported by the source's `digests` and `pixels`.
     """
-    flat_image_shape = _checked_shape(flat_image_shape)
-    _check_max_pixels(max_pixels)
-    _check_storage_options(storage_options)
-    max_jpeg_scans()  # raises if the environment has no number
+    _check_parameters(flat_image_shape, max_pixels, storage_options)
     _refuse_non_collections(X)
     images = _images_of(X, flat_image_shape)
     if isinstance(images, list):
@@ -71,59 +71,72 @@ def _images_of(X, flat_image_shape):
     """Return the images of X as a list, or as an array or tensor of one size."""
     if is_tensor(X):
         return _images_of_tensor(X, flat_image_shape)
-    if is_frame(X):
+    if hasattr(X, "columns") and len(getattr(X, "shape", ())) == 2:
         if flat_image_shape is not None:
             values = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
             if X.shape[1] != 1 or values.dtype.kind in "biuf":
                 return _images_of_array(values, flat_image_shape)
-        X = single_column(X)
-    if not isinstance(X, np.ndarray):
-        values = list_from(X)
-        if values is not None:
-            return _images_of_list(values, flat_image_shape)
+        X = _single_column(X)
+    for name in ("to_list", "to_pylist"):  # pandas and polars; pyarrow
+        if hasattr(X, name):
+            return _images_of_list(list(getattr(X, name)()), flat_image_shape)
+    if isinstance(X, Sequence):
+        return _images_of_list(list(X), flat_image_shape)
     return _images_of_array(np.asarray(X), flat_image_shape)
 
 
-def _checked_shape(flat_image_shape):
-    if flat_image_shape is None:
-        return None
-    message = (
-        "The 'flat_image_shape' parameter must be None, (H, W) or (H, W, C) with sides "
-        "in pixels of at least 1 and 1, 2, 3 or 4 channels. The size that the network "
-        "sees is 'image_size'. "
-        f"Got {shown(flat_image_shape)} instead."
-    )
-    is_sequence = isinstance(flat_image_shape, (tuple, list))
-    if not is_sequence or len(flat_image_shape) not in (2, 3):
-        raise ValueError(message)
-    is_int = [isinstance(side, numbers.Integral) for side in flat_image_shape]
-    if not all(is_int) or min(flat_image_shape) < 1 or flat_image_shape[2:] > (4,):
-        raise ValueError(message)
-    return tuple(int(side) for side in flat_image_shape)
+def _single_column(X):
+    """Return the one column of a frame, or raise ValueError."""
+    if X.shape[1] != 1:
+        columns = list(getattr(X, "column_names", X.columns))[:5]
+        names = [str(name)[:80] for name in columns]
+        raise ValueError(
+            "A frame X must have one column, that of the images: use X[['path']], a "
+            "ColumnTransformer that chooses it, or flat_image_shape=(H, W, C) if the "
+            f"columns are pixels. Got {X.shape[1]} columns: {', '.join(names)}"
+            f"{' ...' if X.shape[1] > 5 else ''}."
+        )
+    if hasattr(X, "iloc"):
+        return X.iloc[:, 0]
+    return X.to_series(0) if hasattr(X, "to_series") else X.column(0)
 
 
-def _check_max_pixels(max_pixels):
-    if max_pixels is None:
-        return
-    is_int = isinstance(max_pixels, numbers.Integral)
-    if not is_int or isinstance(max_pixels, bool) or max_pixels < 1:
+def _check_parameters(flat_image_shape, max_pixels, storage_options):
+    if not (flat_image_shape is None or _is_image_shape(flat_image_shape)):
+        raise ValueError(
+            "The 'flat_image_shape' parameter must be None, (H, W) or (H, W, C) with "
+            "sides in pixels of at least 1 and 1, 2, 3 or 4 channels. The size that "
+            "the network sees is 'image_size'. "
+            f"Got {shown(flat_image_shape)} instead."
+        )
+    if max_pixels is not None and (
+        not isinstance(max_pixels, numbers.Integral)
+        or isinstance(max_pixels, bool)
+        or max_pixels < 1
+    ):
         raise ValueError(
             "The 'max_pixels' parameter must be None or an int of at least 1. "
             f"Got {shown(max_pixels)} instead."
         )
-
-
-def _check_storage_options(options):
-    if options is None:
-        return
-    if not isinstance(options, Mapping) or not all(
-        isinstance(name, str) for name in options
+    if storage_options is not None and not (
+        isinstance(storage_options, Mapping)
+        and all(isinstance(name, str) for name in storage_options)
     ):
         # Not shown, because its values may be passwords.
         raise ValueError(
             "The 'storage_options' parameter must be None or a dict of options by "
-            f"name. Got a {type(options).__name__} instead."
+            f"name. Got a {type(storage_options).__name__} instead."
         )
+    max_jpeg_scans()  # raises if the environment variable is invalid
+
+
+def _is_image_shape(shape):
+    return (
+        isinstance(shape, (tuple, list))
+        and len(shape) in (2, 3)
+        and all(isinstance(side, numbers.Integral) and side >= 1 for side in shape)
+        and (len(shape) == 2 or shape[2] <= 4)
+    )
 
 
 def _refuse_non_collections(X):
@@ -137,7 +150,9 @@ def _refuse_non_collections(X):
         advice = "X is a single open file: use [X]"
     elif isinstance(X, Image.Image):
         advice = "X is a single PIL image: use [X]"
-    elif scipy.sparse.issparse(X) or _is_sparse_tensor(X):
+    elif scipy.sparse.issparse(X) or (
+        is_tensor(X) and str(X.layout) != "torch.strided"
+    ):
         advice = "X is sparse, which images are not: use X.toarray() or X.to_dense()"
     elif isinstance(X, np.ma.MaskedArray):
         advice = "X is masked: use X.filled(0), or the value that the gaps should have"
@@ -149,20 +164,14 @@ def _refuse_non_collections(X):
         advice = "X can be iterated over only once: use list(X)"
     elif hasattr(X, "collect") and hasattr(X, "collect_schema"):
         advice = "X is not computed yet: use X.collect()"
-    elif X is None or is_number(X) or not _is_collection(X):
+    elif is_number(X) or not (
+        isinstance(X, Sequence)
+        or any(hasattr(X, name) for name in _COLLECTION_ATTRIBUTES)
+    ):
         advice = "use a list of paths, an array (n, H, W, C), or a column of a frame"
     else:
         return
     raise TypeError(f"X must be a collection of images; {advice}. Got {name} instead.")
-
-
-def _is_sparse_tensor(X):
-    return is_tensor(X) and str(X.layout) != "torch.strided"
-
-
-def _is_collection(X):
-    names = ("__array__", "to_list", "to_pylist", "columns")
-    return isinstance(X, Sequence) or any(hasattr(X, name) for name in names)
 
 
 def _images_of_list(elements, flat_image_shape):

@@ -11,7 +11,7 @@ import joblib
 __all__ = ["ThreadPool", "hash_in_threads"]
 
 _TASKS_AHEAD = 256
-_MOST_HASHING_THREADS = 16
+_MAX_HASHING_THREADS = 16
 
 
 class ThreadPool:
@@ -59,15 +59,20 @@ class ThreadPool:
         self._tasks.put((future, function, args))
         return future
 
-    def map(self, function, items):
-        """Yield the results for some items, in their order."""
+    def map(self, function, items, n_per_task=1):
+        """Yield ``function(item)`` for each of a sequence of items, in their order.
+
+        Handing a task to a thread takes as long as hashing a small image, so a task can
+        have several items.
+        """
         pending: deque[Future] = deque()
-        for item in items:
-            pending.append(self.submit(function, item))
+        for i in range(0, len(items), n_per_task):
+            task = items[i : i + n_per_task]
+            pending.append(self.submit(_call_each, function, task))
             if len(pending) >= _TASKS_AHEAD:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
 
     def abandon(self):
         """Drop tasks that have not begun; raise CancelledError for those that have."""
@@ -95,19 +100,13 @@ def _work(tasks):
         del task, future, function, args
 
 
+def _call_each(function, items):
+    return [function(item) for item in items]
+
+
 def hash_in_threads(function, items, n_per_task=16):
-    """Yield ``function(item)`` for each of a sequence of items, in their order.
-
-    A task has several items, because handing it to a thread takes as long as hashing a
-    small image.
-    """
-
-    def run(task):
-        return [function(item) for item in task]
-
-    tasks = (items[i : i + n_per_task] for i in range(0, len(items), n_per_task))
+    """Yield ``function(item)`` for each of a sequence of items, in their order."""
     # More threads than cores: half of the time they wait for the disk.
-    n_threads = min(_MOST_HASHING_THREADS, 2 * joblib.cpu_count())
+    n_threads = min(_MAX_HASHING_THREADS, 2 * joblib.cpu_count())
     with ThreadPool(n_threads, "skdeepfeat-hash") as pool:
-        for results in pool.map(run, tasks):
-            yield from results
+        yield from pool.map(function, items, n_per_task)
