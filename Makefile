@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# CI runs everything that needs no GPU, and measures what it covers:
-# make test MARKS="not gpu" PYTEST_ARGS=--cov
+# CI runs make test PYTEST_ARGS=--cov, and then the slow tests:
+# make test MARKS="slow and not gpu"
 MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
 # A worker for each core, up to 4; WORKERS=0 runs the tests in pytest's own process.
@@ -15,7 +15,7 @@ PYTEST = -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 help:
 	@echo "make demo         grid search over deep features of real images, with a picture"
-	@echo "make test         the tests (MARKS='not gpu' adds the slow ones)"
+	@echo "make test         the quick tests (MARKS='not gpu' adds the slow ones)"
 	@echo "make test-gpu     the tests that need a CUDA device"
 	@echo "make test-lowest  the tests against the oldest versions that are supported"
 	@echo "make lint         ruff, and the import rules of pyproject.toml"

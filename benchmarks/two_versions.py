@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--new", type=pathlib.Path, default=pathlib.Path())
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--n-cold", type=int, default=512, help="images per cold run")
-    parser.add_argument("--n-warm", type=int, default=20_000, help="images, warm run")
+    parser.add_argument("--n-warm", type=int, default=5_000, help="images, warm run")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--quick", action="store_true", help="a pair of a few images")
     parser.add_argument("--output", type=pathlib.Path, default="bench_output")

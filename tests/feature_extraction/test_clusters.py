@@ -201,8 +201,7 @@ def test_within_a_dask_task_there_is_one_worker(all_workers, dask):
     assert found == [1, 1, 1]
 
 
-@pytest.mark.parametrize("batch_format", ["numpy", "pandas", "pyarrow"])
-def test_ray_data(ray, pixels, expected, log, batch_format):
+def test_ray_data(ray, pixels, expected, log):
     ray.data.DataContext.get_current().enable_progress_bars = False
     data = ray.data.from_items(
         [{"image": one, "label": i} for i, one in enumerate(pixels)]
@@ -215,7 +214,6 @@ def test_ray_data(ray, pixels, expected, log, batch_format):
             "runtime": "torch",
         },
         batch_size=8,
-        batch_format=batch_format,
         compute=ray.data.ActorPoolStrategy(size=1),
         num_cpus=1,
     )

@@ -23,7 +23,6 @@ SLOW = [
     "deit_tiny_distilled_patch16_224",
     "mobilevit_xxs",
     "pvt_v2_b0",
-    "beit_base_patch16_224",
     "caformer_s18",
     "coatnet_nano_rw_224",
     "convit_tiny",
@@ -35,9 +34,7 @@ SLOW = [
     "focalnet_tiny_srf",
     "ghostnet_050",
     "hiera_tiny_224",
-    "inception_v3",
     "lambda_resnet26t",
-    "legacy_xception",
     "levit_128s",
     "maxvit_rmlp_pico_rw_256",
     "mixer_s32_224",
@@ -53,10 +50,8 @@ SLOW = [
     "swin_tiny_patch4_window7_224",
     "swinv2_tiny_window8_256",
     "tiny_vit_5m_224",
-    "vgg11",
     "vit_small_patch14_reg4_dinov2",
     "volo_d1_224",
-    "xception41",
     "xcit_nano_12_p16_224",
 ]
 
