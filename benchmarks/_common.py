@@ -245,7 +245,7 @@ def count_runs():
     list of int
         The size of every batch so far.
     """
-    from skdeepfeat.networks.running._batches import Runner
+    from skdeepfeat.networks.running._batch_runner import Runner
 
     batches, call = [], Runner.__call__
 

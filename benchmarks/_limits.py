@@ -91,7 +91,7 @@ def from_memory(job):
 
 def decoding_alone(job):
     """Decode, resize and crop the files as the extraction does, for nobody."""
-    from skdeepfeat.feature_extraction._decode_ahead import (
+    from skdeepfeat.feature_extraction._compute import (
         decode_ahead,
         decoding_threads,
     )
@@ -115,7 +115,7 @@ def decoding_alone(job):
 def device_decoding(job):
     """Have the device decode, resize and crop the files, for nobody."""
     from skdeepfeat._utils._device import resolve_device
-    from skdeepfeat.feature_extraction._decode_ahead import (
+    from skdeepfeat.feature_extraction._compute import (
         decode_ahead,
         decoding_threads,
     )

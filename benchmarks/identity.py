@@ -13,7 +13,7 @@ import torch
 
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.probing._identity import digest_tensors, fingerprint_of
+from skdeepfeat.networks.probing._fingerprint import digest_tensors, fingerprint_of
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeepfeat import FeatureMapper
+from skdeepfeat import FeatureMapper, PretrainedFeatureExtractor
 
 
 def make_dataset(folder):
@@ -38,7 +38,7 @@ def main():
     data = make_dataset(parser.parse_args().out)
     # Left encoded: the mapper decodes in threads, and Arrow writes no image anew.
     data = data.cast_column("image", Image(decode=False))
-    mapper = FeatureMapper(image_size=96)
+    mapper = FeatureMapper(PretrainedFeatureExtractor(image_size=96, cache=None))
     data = data.map(mapper, batched=True, batch_size=64)
     parts = data.train_test_split(0.5, seed=0, stratify_by_column="label")
     train, test = (parts[name].with_format("numpy") for name in ("train", "test"))

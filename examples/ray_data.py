@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeepfeat import FeatureMapper
+from skdeepfeat import FeatureMapper, PretrainedFeatureExtractor
 
 
 def main():
@@ -36,7 +36,7 @@ def main():
     )
     data = data.map_batches(
         FeatureMapper,
-        fn_constructor_kwargs={"image_size": 96},
+        fn_constructor_args=[PretrainedFeatureExtractor(image_size=96, cache=None)],
         batch_size=16,
         compute=ray.data.ActorPoolStrategy(size=1),
         num_cpus=n_cpus,

@@ -47,7 +47,7 @@ regressor = FineTuneRegressor(**tuning).fit(X, y)
 extractor = PretrainedFeatureExtractor(**network)
 # Torch itself does not survive: what is not ours is made before the fork.
 spare = WideNet()
-mapper = FeatureMapper(**network)
+mapper = FeatureMapper(extractor)
 expected = classifier.predict_proba(X)
 extractor.transform(X), mapper({"image": X}), classifier.save(folder + "/saved")
 torch.relu(torch.randn(2000, 2000)).sum()  # this thread has a pool of OpenMP now

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from skdeepfeat import BadImageError, PretrainedFeatureExtractor
 from skdeepfeat.images import _on_device
-from skdeepfeat.networks.running._eager import EagerNetwork
 from skdeepfeat.networks.running._runtimes import _WORTH_FOLDING
+from skdeepfeat.networks.running._torch_runtime import EagerNetwork
 
 pytestmark = [
     pytest.mark.gpu,

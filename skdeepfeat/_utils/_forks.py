@@ -148,9 +148,10 @@ def in_child(function):
 
 
 def before_fork(function):
-    """Call a function before each fork, while no other thread is undisturbed by forks.
+    """Call a function before each fork. It must not wait for other threads.
 
-    It is not called if the fork stops waiting for other threads.
+    No other thread enters `undisturbed_by_forks` until the fork is done. A thread may
+    still be inside if its work takes longer than a fork waits.
     """
     _before.append(function)
     return function
@@ -183,14 +184,9 @@ def _prepare():
     _changed.acquire()
     _n_waiting += 1
     me = threading.get_ident()
-    if _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_FORK_TIMEOUT):
-        # The functions must not wait for this fork, during which others would begin.
-        _depth_of[me] = _depth_of.get(me, 0) + 1
-        for function in _before:
-            function()
-        _depth_of[me] -= 1
-        if not _depth_of[me]:
-            del _depth_of[me]
+    _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_FORK_TIMEOUT)
+    for function in _before:
+        function()
 
 
 def _resume():

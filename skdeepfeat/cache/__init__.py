@@ -1,26 +1,26 @@
 """Which rows are known, who computes the rest, what is evicted.
 
-The cache is handed digests and a function that computes rows; of images and
-networks it knows nothing.
+The cache is given digests and a function that computes rows. It knows nothing of images
+and networks.
 """
 
-from ._audit import CacheInfo, CheckReport, NamespaceInfo
 from ._feature_cache import FeatureCache, NoCache
 from ._mapping_cache import MappingCache
-from ._memo import FileMemo
 from ._namespace import Namespace
 from ._open import open_cache
-from ._variants import warn_of_unstable
+from ._reports import CacheInfo, CheckReport, NamespaceInfo
+from ._store import Store
+from ._warnings import warn_of_unstable
 
 __all__ = [
     "CacheInfo",
     "CheckReport",
     "FeatureCache",
-    "FileMemo",
     "MappingCache",
     "Namespace",
     "NamespaceInfo",
     "NoCache",
+    "Store",
     "open_cache",
     "warn_of_unstable",
 ]

@@ -8,7 +8,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 
-from ._faults import StoreDamaged, StoreUnavailable, translated
+from ._errors import StoreDamaged, StoreUnavailable, translated
 
 __all__ = ["MAX_VALUE", "Bounds"]
 

@@ -1,161 +1,187 @@
-"""The SQLite file: made whole, opened for one call, quarantined when it is damaged."""
+"""The SQLite file: created, opened for one call, quarantined when it is damaged."""
 
 import contextlib
-import dataclasses
+import ctypes
 import os
 import pathlib
 import secrets
 import sqlite3
-import stat
+import threading
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
+from typing import Any
 
+from .._utils._forks import before_fork, in_child, undisturbed_by_forks
 from .._utils._plain_file import is_special, open_plain
 from . import _schema
 from ._bounds import Bounds
-from ._faults import StoreDamaged, StoreUnavailable, translated
+from ._directory import CacheDirectory
+from ._errors import StoreDamaged, StoreUnavailable, translated
 from ._file_lock import hold
-from ._place import Place
 from ._schema import APPLICATION_ID, FORMAT, PAGE_SIZE
 
-__all__ = ["Database", "Handle"]
+__all__ = ["Database"]
 
-# The first is never there, as the file has a write-ahead log. SQLite would take what it
-# finds in one for changes to undo, and for the name of a file to remove.
+# The first never exists for a valid file, which has a write-ahead log. SQLite would
+# take what it finds in one for changes to undo, and for the name of a file to remove.
 _JOURNAL = "-journal"
 _COMPANIONS = ("-wal", "-shm")
 
 
-@dataclasses.dataclass
-class Handle:
-    """An open connection, and which file it is open on."""
-
-    connection: sqlite3.Connection
-    identity: tuple[int, int]
-    # Opened without locks and without write-ahead log, because the directory is
-    # read-only. Another program may then change the file under our eyes.
-    frozen: bool
-    bounds: Bounds
-    size: Callable[[], int]
-
-    @contextlib.contextmanager
-    def use(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for the body of a ``with``, within bounds.
-
-        Raises
-        ------
-        StoreDamaged, StoreUnavailable
-            For the errors of SQLite.
-        """
-        with self.bounds.hold(self.size):
-            yield self.connection
-
-    def close(self) -> None:
-        """Close the connection, whatever state it is in."""
-        with contextlib.suppress(sqlite3.Error):
-            self.connection.close()
-
-
 class Database:
-    """The file that holds the rows. Nothing here happens before it is asked for.
+    """The file that holds the rows, and one connection to it.
 
-    The file is never opened by other means than SQLite's: closing any descriptor
-    of it would drop the locks that SQLite's own connections of this process hold
+    Nothing is read or written before `run` is called. The file is never opened by other
+    means than SQLite's: closing any descriptor of it would drop the locks that SQLite's
+    own connections of this process hold
     (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 
     Parameters
     ----------
-    place : Place
-        Where the file and the locks are.
+    directory : CacheDirectory
+        Of the file and the locks.
     timeout : float
         Seconds to wait for a lock on the file.
     wal_pages : int
         Pages that the write-ahead log may hold before they are moved to the file.
+
+    Attributes
+    ----------
+    path : str
+        Of the file.
+    is_immutable : bool
+        Whether it is open without locks and without write-ahead log, because the
+        directory is read-only. Another program may then change the file meanwhile.
+    was_created : bool
+        Whether this object made the file.
     """
 
-    def __init__(self, place: Place, timeout: float, wal_pages: int):
-        self.path = os.path.join(place.directory, f"features-v{FORMAT}.sqlite")
-        self.place = place
+    def __init__(self, directory: CacheDirectory, timeout: float, wal_pages: int):
+        self.path = os.path.join(directory.path, f"features-v{FORMAT}.sqlite")
+        self.is_immutable = self.was_created = False
+        self._directory = directory
         self._timeout = timeout
         self._wal_pages = wal_pages
+        self._connection = self._bounds = self._identity = None
+        # Held while the connection is used, so that no fork closes it meanwhile.
+        self._guard = threading.Lock()
+        _databases.add(self)
 
-    def identity(self) -> tuple[int, int] | None:
-        """Return (device, inode) of the file, or None where there is none."""
-        status = self._status()
-        return None if status is None else (status.st_dev, status.st_ino)
+    # -- Using the file
 
-    def _status(self) -> os.stat_result | None:
-        with translated():
-            try:
-                return os.lstat(self.path)
-            except FileNotFoundError:
-                return None
-
-    def is_writable(self) -> bool:
-        """Return whether the system lets us write to the file and beside it."""
-        effective = os.access in os.supports_effective_ids
-        return all(
-            os.access(path, os.W_OK, effective_ids=effective)
-            for path in (self.path, os.path.dirname(self.path))
-        )
-
-    def size(self) -> int:
-        """Return the bytes on disk, of the file and of what belongs to it."""
-        return sum(_size_of(self.path + companion) for companion in ("", *_COMPANIONS))
-
-    def aside(self) -> list[str]:
-        """Return the paths of quarantined damaged files, oldest first."""
-        directory, name = os.path.split(self.path)
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            return []
-        return [
-            os.path.join(directory, other)
-            for other in sorted(names)
-            if other.startswith(f"{name}.damaged-")
-            and not other.endswith((_JOURNAL, *_COMPANIONS))
-        ]
-
-    def open(self, *, create: bool) -> Handle | None:
-        """Return a `Handle` on the file, or None if there is no file.
+    def run(
+        self,
+        operation: Callable[[sqlite3.Connection], Any],
+        default: Any = None,
+        *,
+        create: bool = False,
+    ) -> Any:
+        """Return ``operation(connection)``, or `default` if there is no file.
 
         Parameters
         ----------
-        create : bool
+        operation : callable
+        default : object, default=None
+        create : bool, default=False
             Make the file if there is none.
 
         Raises
         ------
         StoreDamaged, StoreUnavailable
+            For the errors of SQLite and of the system.
         """
-        self.place.check()
-        self.place.tighten()
+        with undisturbed_by_forks(), self._guard:
+            if not self._open(create):
+                return default
+            try:
+                with self._bounds.hold(self.size):
+                    return operation(self._connection)
+            except StoreDamaged as damage:
+                if self.is_immutable:
+                    raise StoreUnavailable(f"it is read-only, and {damage}") from damage
+                damage.identity = self._identity
+                raise
+            except StoreUnavailable as fault:
+                if not self._claims_to_be_read_only(fault):
+                    raise
+                damage = StoreDamaged(fault)
+                damage.identity = self._identity
+                raise damage from fault
+
+    def _claims_to_be_read_only(self, fault: StoreUnavailable) -> bool:
+        """Return whether a single damaged byte of its header locks the file."""
+        effective = os.access in os.supports_effective_ids
+        return (
+            fault.code == sqlite3.SQLITE_READONLY
+            and not self.is_immutable
+            and all(
+                os.access(path, os.W_OK, effective_ids=effective)
+                for path in (self.path, os.path.dirname(self.path))
+            )
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._connection is not None
+
+    def close(self) -> None:
+        """Close the connection. The next `run` opens another one."""
+        with undisturbed_by_forks(), self._guard:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection, self.is_immutable = None, False
+
+    def _open(self, create: bool) -> bool:
+        """Open the file unless it is open; return whether there is one."""
+        if self._connection is not None:
+            if self._find() == self._identity:
+                return True
+            # Quarantined by another process, or removed by the user: what is written
+            # to the old file would be lost.
+            self._disconnect()
+        self._directory.check()
         for _ in range(10):
-            status = self._status()
-            if status is None:
+            self._identity = self._find()
+            if self._identity is None:
                 if not create:
-                    return None
+                    return False
                 self._create()
                 continue
-            identity = status.st_dev, status.st_ino
             try:
-                self._refuse_special(status)
-                handle = self._connect(identity)
+                self._refuse_special()
+                # SQLite finds the write-ahead log by name, not by file: if somebody
+                # renamed the file meanwhile, this connection has the log of another.
+                if self._connect() and self._find() == self._identity:
+                    return True
             except StoreDamaged as damage:
-                damage.identity = identity
+                damage.identity = self._identity
                 raise
-            # SQLite finds the write-ahead log by name, not by file: if somebody set
-            # the file aside meanwhile, this connection has the log of another one.
-            if handle is not None and self.identity() == identity:
-                return handle
-            if handle is not None:
-                handle.close()
+            self._disconnect()
         raise StoreUnavailable("other programs keep replacing it")
 
-    def _refuse_special(self, status: os.stat_result) -> None:
+    def _find(self) -> tuple[int, int] | None:
+        """Return (device, inode) of the file, or None if there is none."""
+        with translated():
+            try:
+                status = os.lstat(self.path)
+            except FileNotFoundError:
+                return None
+        return status.st_dev, status.st_ino
+
+    def _refuse_special(self) -> None:
         """Raise for what would hang, and for what leads to other files."""
-        if not stat.S_ISREG(status.st_mode):
+        if self._identity in _inherited:
+            raise StoreUnavailable(
+                "this process was forked while another thread used the file, so only "
+                "the parent process can use it"
+            )
+        if is_special(self.path):
             raise StoreDamaged("it is a link, a folder or a special file")
         if os.path.lexists(self.path + _JOURNAL):
             raise StoreDamaged("the journal next to it belongs to another file")
@@ -163,53 +189,63 @@ class Database:
             if is_special(self.path + companion):
                 raise StoreDamaged("its log is a link, a folder or a special file")
 
-    def _connect(self, identity: tuple[int, int]) -> Handle | None:
+    def _connect(self) -> bool:
         uri = pathlib.Path(self.path).absolute().as_uri()
         first_fault = None
-        for frozen, mode in ((False, "mode=rw"), (True, "mode=ro&immutable=1")):
-            if frozen and _size_of(self.path + "-wal"):
-                break  # what is in the log would be missing, or half there
+        for is_immutable, mode in ((False, "mode=rw"), (True, "mode=ro&immutable=1")):
+            if is_immutable and _size_of(self.path + "-wal"):
+                break  # what is in the log would be missing, or incomplete
             try:
                 with translated():
-                    connection = _connection(f"{uri}?{mode}", self._timeout)
+                    connection = sqlite3.connect(
+                        f"{uri}?{mode}",
+                        uri=True,
+                        timeout=self._timeout,
+                        isolation_level=None,
+                        cached_statements=32,
+                        # Before a fork, whichever thread forks closes it.
+                        check_same_thread=False,
+                    )
                 bounds = Bounds(connection)
                 with bounds.hold():
                     _prepare(connection, self._wal_pages)
             except StoreUnavailable as fault:
-                if self.identity() is None:
-                    return None
+                if self._find() is None:
+                    return False
                 if fault.code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                     raise
                 first_fault = first_fault or fault
             else:
-                return Handle(connection, identity, frozen, bounds, self.size)
+                self._connection, self._bounds = connection, bounds
+                self.is_immutable = is_immutable
+                return True
         raise first_fault
 
-    def _create(self) -> None:
-        with hold(self.place, ["file"], timeout=self._timeout), translated():
-            if self.identity() is not None:
-                return
-            # Left by a file that somebody removed.
-            for companion in (_JOURNAL, *_COMPANIONS):
-                pathlib.Path(self.path + companion).unlink(missing_ok=True)
-            # Nobody sees a file that is not complete.
-            scratch = f"{self.path}.new-{secrets.token_hex(8)}"
-            try:
-                # Not left to SQLite, which gives new files the permissions 0644. The
-                # log has those of the file.
-                permissions = self.place.permissions
-                open_plain(scratch, "xb", permissions=permissions).close()
-                _build(scratch)
-                os.rename(scratch, self.path)
-            finally:
-                for companion in ("", _JOURNAL, *_COMPANIONS):
-                    pathlib.Path(scratch + companion).unlink(missing_ok=True)
+    # -- The file as a whole
 
-    def set_aside(self, identity: tuple[int, int] | None) -> str | None:
+    def size(self) -> int:
+        """Return the bytes on disk, of the file and of what belongs to it."""
+        return sum(_size_of(self.path + companion) for companion in ("", *_COMPANIONS))
+
+    def quarantined(self) -> tuple[str, ...]:
+        """Return the paths of quarantined damaged files, oldest first."""
+        directory, name = os.path.split(self.path)
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            return ()
+        return tuple(
+            os.path.join(directory, other)
+            for other in sorted(names)
+            if other.startswith(f"{name}.damaged-")
+            and not other.endswith((_JOURNAL, *_COMPANIONS))
+        )
+
+    def quarantine(self, identity: tuple[int, int] | None) -> str | None:
         """Rename the damaged file, if it is still there.
 
-        Other processes that have it open go on with it under its new name; they
-        find out at their next call.
+        Other processes that have it open continue with it under its new name until
+        their next call.
 
         Parameters
         ----------
@@ -226,21 +262,47 @@ class Database:
         StoreUnavailable
             If it cannot be renamed.
         """
-        with hold(self.place, ["file"], timeout=self._timeout), translated():
-            if self.identity() != identity:
+        with self._locked():
+            if self._find() != identity:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
             aside, n = f"{self.path}.damaged-{stamp}", 1
             while os.path.lexists(aside):
                 n += 1
                 aside = f"{self.path}.damaged-{stamp}-{n}"
-            # The log first: a file without its log is merely older, a log beside a
+            # The log first: a file without its log is merely older, but a log beside a
             # new file would be replayed into it.
             for companion in (_JOURNAL, *_COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self.path + companion, aside + companion)
             os.rename(self.path, aside)
             return aside
+
+    def _create(self) -> None:
+        with self._locked():
+            if self._find() is not None:
+                return
+            # Left by a file that somebody removed.
+            for companion in (_JOURNAL, *_COMPANIONS):
+                pathlib.Path(self.path + companion).unlink(missing_ok=True)
+            # Nobody sees a file that is not complete.
+            scratch = f"{self.path}.new-{secrets.token_hex(8)}"
+            try:
+                # Not left to SQLite, which gives new files the permissions 0644. The
+                # log gets those of the file.
+                permissions = self._directory.permissions
+                open_plain(scratch, "xb", permissions=permissions).close()
+                _build(scratch)
+                os.rename(scratch, self.path)
+                self.was_created = True
+            finally:
+                for companion in ("", _JOURNAL, *_COMPANIONS):
+                    pathlib.Path(scratch + companion).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self):
+        with hold(self._directory, ["file"], timeout=self._timeout), translated():
+            yield
 
 
 def _size_of(path: str) -> int:
@@ -250,23 +312,10 @@ def _size_of(path: str) -> int:
         return 0
 
 
-def _connection(uri: str, timeout: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        uri,
-        uri=True,
-        timeout=timeout,
-        isolation_level=None,
-        cached_statements=32,
-        # Before a fork, whichever thread forks closes it.
-        check_same_thread=False,
-    )
-    # Labels of a damaged file need not be UTF-8.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    return connection
-
-
 def _prepare(connection: sqlite3.Connection, wal_pages: int) -> None:
     """Set up a connection and make sure that the file is one of ours."""
+    # Labels of a damaged file need not be UTF-8.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     try:
         for pragma in (
             # KiB. Rows are read in the order of the file, each page once: a larger
@@ -278,8 +327,8 @@ def _prepare(connection: sqlite3.Connection, wal_pages: int) -> None:
             # Debian's SQLite overwrites deleted rows with zeros: eviction would
             # write as much as it frees.
             "secure_delete = OFF",
-            # A commit survives kill -9; the last seconds may not survive a power
-            # cut, which costs their recomputation and nothing else.
+            # A commit survives kill -9. The last seconds may not survive a power
+            # failure, which costs their recomputation and nothing else.
             "synchronous = NORMAL",
             f"wal_autocheckpoint = {wal_pages}",
             f"journal_size_limit = {wal_pages * PAGE_SIZE}",
@@ -292,15 +341,50 @@ def _prepare(connection: sqlite3.Connection, wal_pages: int) -> None:
 
 
 def _build(path: str) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        # The first two have to come before anything is written. Incremental, because
-        # only so the file can shrink without being rewritten as a whole.
-        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for pragma in (
+            # The first two have to come before anything is written. Incremental,
+            # because only so the file can shrink without being rewritten as a whole.
+            f"page_size = {PAGE_SIZE}",
+            "auto_vacuum = INCREMENTAL",
+            "journal_mode = WAL",
+            f"application_id = {APPLICATION_ID}",
+            f"user_version = {FORMAT}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
         _schema.build(connection)
-    finally:
-        connection.close()
+
+
+# -- Forks
+#
+# A child must neither use nor close a connection that its parent has opened: it would
+# take its parent's locks for its own, and SQLite shares them among all connections of
+# a process to one file (https://www.sqlite.org/howtocorrupt.html, section 2.6).
+
+# Those that may have a connection.
+_databases = weakref.WeakSet()
+
+# Files, as (device, inode), to which the parent had a connection at the fork.
+_inherited = set()
+
+
+@before_fork
+def _close_connections() -> None:
+    """Close all connections that are not in use. They open again on use."""
+    for database in list(_databases):
+        if database._guard.acquire(blocking=False):
+            try:
+                database._disconnect()
+            finally:
+                database._guard.release()
+
+
+@in_child
+def _abandon_connections() -> None:
+    """Give up what could not be closed, and the files for as long as we live."""
+    for database in list(_databases):
+        if database._connection is not None or database._guard.locked():
+            _inherited.add(database._identity)
+            # So that it is not closed by the garbage collector or at exit.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(database._connection))
+            database._connection = None

@@ -3,189 +3,166 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ._namespace import Namespace
-from ._null_store import NullStore
-from ._sheet import Sheet
-from ._store import Store
 
-__all__ = ["fetch_rows"]
+if TYPE_CHECKING:
+    from ._store import Store
 
-# Seconds of work that kill -9 may cost at most, besides the batch in the making.
+__all__ = ["OutputBuffer", "fetch_rows"]
+
+# Seconds of work that kill -9 may cost at most, apart from the current batch.
 _COMMIT_INTERVAL = 1.0
 
 
 def fetch_rows(
-    store: Store | NullStore,
+    store: "Store",
     namespaces: Sequence[Namespace],
     keys: Sequence[bytes | None],
     compute: Callable,
     n_features: Callable,
-    also: Callable | None = None,
-    place: str = "",
+    also: Callable | None,
+    place: str,
 ) -> list[np.ndarray]:
-    """Return rows from the store, and from `compute` where the store lacks them.
+    """Return rows from the store, and from `compute` if the store lacks them.
 
-    The parameters are those of `FeatureCache.fetch`, and a store.
+    The parameters are those of `Store.fetch`.
     """
-    namespaces, n_rows = list(namespaces), len(keys)
-    first = {}
-    for row, key in enumerate(keys):
+    n_rows, wanted = len(keys), {}
+    for index, key in enumerate(keys):
         if key is not None:
-            first.setdefault(key, row)
-    job = _Job(store, namespaces, [Sheet(n_rows) for _ in namespaces], also, place)
-    job.run(list(first), list(first.values()), compute)
-    _settle_widths(store, job, n_features)
+            wanted.setdefault(key, index)
+    job = _Job(store, list(namespaces), n_rows, also, place)
+    job.run(wanted, compute)
+    job.settle_widths(n_features)
     store.finish()
     source = None
-    if len(first) < n_rows:
-        source = np.array([first.get(key, i) for i, key in enumerate(keys)], np.intp)
-    return [sheet.finish(source) for sheet in job.sheets]
-
-
-def _settle_widths(store: Store, job: "_Job", n_features: Callable) -> None:
-    for namespace, sheet in zip(job.namespaces, job.sheets, strict=True):
-        if sheet.n_features is None and (width := store.n_features(namespace)):
-            sheet.allocate(width)
-    if any(sheet.n_features is None for sheet in job.sheets):
-        widths = list(n_features())
-        for sheet, width in zip(job.sheets, widths, strict=True):
-            if sheet.n_features is None:
-                sheet.allocate(int(width))
+    if len(wanted) < n_rows:
+        source = np.array([wanted.get(key, i) for i, key in enumerate(keys)], np.intp)
+    return [buffer.finish(source) for buffer in job.buffers]
 
 
 class _Job:
-    """The rows of one fetch on their way."""
+    """The rows of one fetch.
 
-    def __init__(
-        self,
-        store: Store | NullStore,
-        namespaces: list[Namespace],
-        sheets: list[Sheet],
-        also: Callable | None,
-        place: str,
-    ):
-        self.store = store
-        self.namespaces = namespaces
-        self.sheets = sheets
+    Rows are identified by `wanted`, a dict of key to index in the output.
+    """
+
+    def __init__(self, store, namespaces, n_rows, also, place):
+        self.buffers = [OutputBuffer(n_rows) for _ in namespaces]
+        self._store = store
+        self._namespaces = namespaces
         self._find_also = also
         self._place = place
-        self._key_at = {}
-        # What is computed: for the sheets and, from `_compute` on, for the store only.
-        # These have no sheet to tell how long their rows are.
-        self._computed = namespaces
-        self._also_widths = []
-        # For each of these, rows that wait to be stored: their places, and buffers.
-        self._pending = [([], []) for _ in namespaces]
+        # Of what is computed: the namespaces, then those of `also`, which have no
+        # buffer because they are only stored.
+        self._widths = []
+        self._pending = []  # (namespace, keys, rows) that wait to be stored
         self._pending_bytes = 0
-        self._last_commit = time.monotonic()
+        self._last_commit = 0.0
 
-    def run(self, keys: list[bytes], rows: list[int], compute: Callable) -> None:
-        """Fill the sheets' `rows`, which belong to the distinct `keys`."""
-        self._key_at = dict(zip(rows, keys, strict=True))
-        self._read(rows)
-        missing = self._missing(rows)
+    def run(self, wanted: dict[bytes, int], compute: Callable) -> None:
+        """Fill the wanted rows of the buffers."""
+        missing = self._read(wanted)
         while missing:
-            with self.store.hold(self.namespaces, self._place):
+            with self._store.hold(self._namespaces, self._place):
                 # Whoever held the lock before has stored rows meanwhile.
-                if not self.store.all_known(self.namespaces, self._keys(missing)):
-                    self._read(missing)
-                    if missing := self._missing(missing):
-                        self._compute(compute, np.array(missing, dtype=np.intp))
+                if not self._store.all_known(self._namespaces, missing):
+                    if missing := self._read(missing):
+                        self._compute(compute, missing)
                     return
-            # Nothing left to compute: read without keeping others waiting. What
-            # turns out damaged or evicted is seen to in another round.
-            self._read(missing)
-            missing = self._missing(missing)
+            # Nothing is left to compute: read without keeping others waiting. What
+            # turns out to be damaged or evicted is computed in another round.
+            missing = self._read(missing)
 
-    def _keys(self, rows: list[int]) -> list[bytes]:
-        return [self._key_at[row] for row in rows]
+    def _read(self, wanted: dict[bytes, int]) -> dict[bytes, int]:
+        """Read what is known of the wanted rows; return those that are missing."""
+        self._store.read(self._namespaces, wanted, self.buffers)
+        indices = np.fromiter(wanted.values(), np.intp, len(wanted))
+        is_missing = np.zeros(len(wanted), dtype=bool)
+        for buffer in self.buffers:
+            is_missing |= ~buffer.filled[indices]
+        keys = list(wanted) if is_missing.any() else []
+        return {keys[i]: wanted[keys[i]] for i in np.flatnonzero(is_missing).tolist()}
 
-    def _missing(self, rows: list[int]) -> list[int]:
-        lacking = np.zeros(len(rows), dtype=bool)
-        for sheet in self.sheets:
-            lacking |= ~sheet.filled[rows]
-        return [rows[i] for i in np.flatnonzero(lacking)]
+    def settle_widths(self, n_features: Callable) -> None:
+        """Allocate the buffers of which no row is filled."""
+        empty = [i for i, one in enumerate(self.buffers) if one.n_features is None]
+        widths = {i: self._store.n_features(self._namespaces[i]) for i in empty}
+        asked = None if all(widths.values()) else list(n_features())
+        for i in empty:
+            self.buffers[i].allocate(int(widths[i] or asked[i]))
 
-    def _read(self, rows: list[int]) -> None:
-        self.store.read(self.namespaces, self._keys(rows), rows, self.sheets)
-
-    def _compute(self, compute: Callable, missing: np.ndarray) -> None:
-        for sheet in self.sheets:
-            # Known in one namespace, missing in another: all or nothing.
-            sheet.filled[missing] = False
-        wanted = set(missing.tolist())
-        if self._find_also is not None:
-            also = list(self._find_also())
-            self._computed = [*self.namespaces, *also]
-            self._also_widths = [self.store.n_features(one) for one in also]
-            self._pending = [([], []) for _ in self._computed]
-        self._last_commit = time.monotonic()
+    def _compute(self, compute: Callable, missing: dict[bytes, int]) -> None:
+        key_at = {index: key for key, index in missing.items()}
+        indices = np.array(list(key_at), dtype=np.intp)
+        for buffer in self.buffers:
+            # Known in one namespace, missing in another: all are computed.
+            buffer.filled[indices] = False
+        also = [] if self._find_also is None else list(self._find_also())
+        self._widths = [buffer.n_features for buffer in self.buffers]
+        self._widths += [self._store.n_features(namespace) for namespace in also]
+        self._begin_batch([*self._namespaces, *also])
         with contextlib.ExitStack() as stack:
-            batches = compute(missing)
+            batches = compute(indices)
             if hasattr(batches, "close"):
                 stack.callback(batches.close)
             stack.callback(self._commit)  # before the close, whatever has happened
-            for indices, blocks in batches:
-                self._take(np.asarray(indices, dtype=np.intp), blocks, wanted)
+            for done, blocks in batches:
+                self._take(np.asarray(done, dtype=np.intp), blocks, key_at)
                 if self._is_time_to_commit():
                     self._commit()
 
-    def _take(self, indices: np.ndarray, blocks: Sequence, wanted: set[int]) -> None:
-        if not wanted.issuperset(indices.tolist()):
+    def _take(self, indices: np.ndarray, blocks: Sequence, key_at: dict) -> None:
+        if not key_at.keys() >= set(indices.tolist()):
             raise ValueError("compute yielded rows that it was not asked for.")
-        if len(blocks) != len(self._computed):
+        if len(blocks) != len(self._pending):
             raise ValueError(
-                f"compute must yield one array for each of {len(self._computed)} "
+                f"compute must yield one array for each of {len(self._pending)} "
                 f"namespaces. Got {len(blocks)}."
             )
         refused = []
         for k, block in enumerate(blocks):
+            namespace, keys, rows = self._pending[k]
             block = np.asarray(block, dtype="<f4")
-            _check_block(block, len(indices), self._width(k), self._computed[k])
-            finite = np.flatnonzero(np.isfinite(block).all(axis=1))
-            rows, buffers = self._pending[k]
-            rows.extend(indices[finite].tolist())
-            if k < len(self.sheets):
-                if len(finite) < len(block):
-                    refused.append(self._computed[k].label)
-                    block = block[finite]
-                self.sheets[k].put(indices[finite], block)
-                buffers.extend(
-                    map(self.sheets[k].stored_form, indices[finite].tolist())
-                )
-            else:
-                self._also_widths[k - len(self.sheets)] = block.shape[1]
-                buffers.extend(block[finite])  # a copy: the block may be used again
+            _check_block(block, len(indices), self._widths[k], namespace)
+            self._widths[k] = block.shape[1]
             self._pending_bytes += block.nbytes
+            finite = np.flatnonzero(np.isfinite(block).all(axis=1))
+            stored = indices[finite].tolist()
+            keys.extend(map(key_at.__getitem__, stored))
+            if k >= len(self.buffers):
+                rows.extend(block[finite])  # a copy: the block may be used again
+                continue
+            if len(finite) < len(block):
+                refused.append(namespace.label)
+                block = block[finite]
+            self.buffers[k].put(indices[finite], block)
+            rows.extend(map(self.buffers[k].stored_form, stored))
         if refused:
             raise ValueError(
                 "compute must yield finite rows and leave out the positions that "
                 f"failed. It yielded NaN or infinite values for {refused[0]!r}."
             )
 
-    def _width(self, k: int) -> int | None:
-        n_sheets = len(self.sheets)
-        if k < n_sheets:
-            return self.sheets[k].n_features
-        return self._also_widths[k - n_sheets]
-
     def _is_time_to_commit(self) -> bool:
         return (
-            self._pending_bytes >= self.store.limits.commit_bytes
+            self._pending_bytes >= self._store.limits.commit_bytes
             or time.monotonic() - self._last_commit >= _COMMIT_INTERVAL
         )
 
     def _commit(self) -> None:
-        pending, self._pending = self._pending, [([], []) for _ in self._computed]
-        if any(rows for rows, _ in pending):
-            self.store.write(
-                self._computed,
-                [self._keys(rows) for rows, _ in pending],
-                [buffers for _, buffers in pending],
-            )
+        batch = self._pending
+        self._begin_batch([namespace for namespace, _, _ in batch])
+        if any(keys for _, keys, _ in batch):
+            self._store.write(batch)
+        self._last_commit = time.monotonic()
+
+    def _begin_batch(self, namespaces: list[Namespace]) -> None:
+        self._pending = [(namespace, [], []) for namespace in namespaces]
         self._pending_bytes = 0
         self._last_commit = time.monotonic()
 
@@ -200,7 +177,81 @@ def _check_block(
         )
     if width not in (None, block.shape[1]):
         raise ValueError(
-            f"Rows of {namespace.label!r} have {width} columns in the "
-            "cache: its description must change with whatever changes the network, "
-            f"or clear it with FeatureCache.clear(). compute yielded {block.shape[1]}."
+            f"Rows of {namespace.label!r} have {width} columns in the cache, and "
+            f"compute yielded {block.shape[1]}. The description of a namespace must "
+            "change with everything that changes the network. Remove the old rows "
+            "with FeatureCache.clear()."
         )
+
+
+class OutputBuffer:
+    """Rows of features whose number of columns need not be known at first.
+
+    Rows are written straight to their place: the array is the only copy of them.
+
+    Parameters
+    ----------
+    n_rows : int
+
+    Attributes
+    ----------
+    filled : ndarray of bool, shape (n_rows,)
+    n_features : int or None
+        Number of columns, or None as long as it is not known.
+    """
+
+    def __init__(self, n_rows: int):
+        self._n_rows = n_rows
+        self._flags = bytearray(n_rows)
+        self.filled = np.frombuffer(self._flags, dtype=bool)
+        self.n_features = None
+        self._array = self._bytes = None
+        self._row_bytes = None
+
+    def allocate(self, n_features: int) -> None:
+        """Set the number of columns."""
+        self.n_features = n_features
+        self._row_bytes = 4 * n_features
+        # Little-endian as stored. Not filled with NaN, which would take as long as
+        # reading the rows: `finish` does that for rows that were never filled.
+        self._array = np.empty((self._n_rows, n_features), dtype="<f4")
+        if self._array.size:
+            self._bytes = memoryview(self._array).cast("B")
+
+    def put_bytes(self, index: int, data: bytes) -> bool:
+        """Fill a row from its stored form; return whether it fits."""
+        if self._array is None and len(data) % 4 == 0:
+            self.allocate(len(data) // 4)
+        if self._bytes is None or len(data) != self._row_bytes:
+            return False
+        start = index * self._row_bytes
+        self._bytes[start : start + self._row_bytes] = data
+        self._flags[index] = True
+        return True
+
+    def put(self, indices: np.ndarray, block: np.ndarray) -> None:
+        """Fill rows from an array of shape (len(indices), n_features)."""
+        if self._array is None:
+            self.allocate(block.shape[1])
+        self._array[indices] = block
+        self.filled[indices] = True
+
+    def stored_form(self, index: int) -> np.ndarray:
+        """Return a filled row as a buffer of little-endian float32."""
+        return self._array[index]
+
+    def finish(self, source: np.ndarray | None) -> np.ndarray:
+        """Return the array, with NaN in rows that were never filled.
+
+        Parameters
+        ----------
+        source : ndarray of int, shape (n_rows,), or None
+            The index of the row that each row is a copy of.
+        """
+        if source is not None:
+            duplicates = np.flatnonzero(source != np.arange(self._n_rows))
+            duplicates = duplicates[self.filled[source[duplicates]]]
+            self._array[duplicates] = self._array[source[duplicates]]
+            self.filled[duplicates] = True
+        self._array[~self.filled] = np.nan
+        return self._array.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Locks between threads and processes, given back by the system after a crash."""
+"""Locks between threads and processes, released by the system after a crash."""
 
 import contextlib
 import logging
@@ -12,48 +12,67 @@ from contextlib import AbstractContextManager
 from filelock import FileLock, Timeout
 
 from .._utils._plain_file import open_plain
-from ._faults import StoreUnavailable, translated
-from ._place import Place
+from .._utils._threads import others_wait
+from ._directory import CacheDirectory
+from ._errors import StoreUnavailable, translated
 
-__all__ = ["hold", "turn_of"]
+__all__ = ["hold", "take_turn"]
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at a lock that somebody else holds. Work worth locking
-# takes longer, and twenty looks a second do not show in the load.
+# Seconds between two attempts at a lock that somebody else holds. Work worth locking
+# takes longer, and twenty attempts per second do not show in the load.
 _POLL = 0.05
 
-# How many pools of processes are told apart. The files of locks stay, so there must
-# not be one for every script that ever ran. Two pools that meet in one only take
-# turns.
+# How many pools of processes have locks of their own. Lock files stay, so there must
+# not be one for every script that ever ran. Two pools with the same lock only compute
+# one after the other.
 _N_POOLS = 256
 
 
-def turn_of(place: str) -> str:
-    """Return the name of the lock under which a pool's workers compute in turn.
+def take_turn(
+    directory: CacheDirectory, place: str, names: Iterable[str], label: str
+) -> AbstractContextManager:
+    """Return a context in which one worker computes and the others wait.
 
     The workers of one search, and the threads of one process, compute one after the
-    other, whatever their networks: two at once would each hold a network and its
-    activations in the memory of one device, and each take all cores of one processor,
-    only to be done at the same time. Their search is not done before both are.
+    other, whatever their networks. Two at once would each hold a network and its
+    activations in the memory of one device, and would not be done any sooner.
 
-    Other scripts have turns of their own: waiting hours for somebody else's network
+    Other scripts have locks of their own: waiting hours for another script's network
     would be worse than sharing the device with it. They wait only for rows that are
-    just being computed.
+    being computed at the moment.
 
     Parameters
     ----------
+    directory : CacheDirectory
     place : str
         Where the work is done, such as ``"cuda:0"``.
+    names : iterable of str
+        Further locks, of what other scripts must not compute at the same time.
+    label : str
+        What is computed, for the log.
+
+    Raises
+    ------
+    StoreUnavailable
+        If there can be no lock here.
     """
-    worker = multiprocessing.current_process().name != "MainProcess"
-    pool = os.getppid() if worker else os.getpid()
-    return f"turn-{re.sub(r'[^a-z0-9]+', '-', place)}-{pool % _N_POOLS}"
+    is_worker = multiprocessing.current_process().name != "MainProcess"
+    pool = os.getppid() if is_worker else os.getpid()
+    turn = f"turn-{re.sub(r'[^a-z0-9]+', '-', place)}-{pool % _N_POOLS}"
+    with contextlib.ExitStack() as stack:
+        # First the turn: a network for which a pool has no time yet is not kept from
+        # other scripts.
+        stack.enter_context(hold(directory, [turn], waiting_for=label))
+        stack.enter_context(hold(directory, names, waiting_for=label))
+        stack.enter_context(others_wait())
+        return stack.pop_all()
 
 
 @contextlib.contextmanager
 def hold(
-    place: Place,
+    directory: CacheDirectory,
     names: Iterable[str],
     *,
     timeout: float = -1,
@@ -62,43 +81,43 @@ def hold(
     """Hold locks for the body of a ``with``.
 
     They are file locks of the operating system (``flock``), each through a file
-    description of its own, so they hold between the threads of a process as well as
-    between processes, and none outlives its owner. All who need several take
-    them in the same order, so nobody waits in a circle.
+    description of its own, so they work between the threads of a process as well as
+    between processes, and none outlives its owner. Everybody who needs several takes
+    them in the same order, so there are no deadlocks.
 
     Parameters
     ----------
-    place : Place
-        Where their files are; made if need be. The files stay: removing one that
-        somebody waits for would give two owners.
+    directory : CacheDirectory
+        Made if it does not exist. The lock files stay: if one were removed while
+        somebody waits for it, it would have two owners.
     names : iterable of str
     timeout : float, default=-1
         Seconds to wait for each; negative waits forever.
     waiting_for : str, default=""
-        Named in the log when there is somebody to wait for.
+        Named in the log if somebody else holds a lock.
 
     Raises
     ------
     StoreUnavailable
-        If there can be no lock here, or it was not to be had in time.
+        If there can be no lock here, or the time is over.
     """
     with contextlib.ExitStack() as stack:
         with translated():
-            place.make()
+            directory.make()
         for name in sorted(set(names)):
-            path = os.path.join(place.locks, f"{name}.lock")
-            stack.enter_context(_acquired(path, place, timeout, waiting_for))
+            stack.enter_context(_acquired(directory, name, timeout, waiting_for))
         yield
 
 
 def _acquired(
-    path: str, place: Place, timeout: float, waiting_for: str
+    directory: CacheDirectory, name: str, timeout: float, waiting_for: str
 ) -> AbstractContextManager:
+    path = os.path.join(directory.locks, f"{name}.lock")
     try:
         with translated():
             # Made here, because older versions of filelock follow links, and do not
             # follow the umask.
-            with open_plain(path, "ab", permissions=place.permissions) as file:
+            with open_plain(path, "ab", permissions=directory.permissions) as file:
                 permissions = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             lock = FileLock(path, mode=permissions | 0o600)
             try:

@@ -1,26 +1,26 @@
-"""Many entries of a mapping at once, in whichever way it does that best."""
+"""Many entries of a mapping at once, in the fastest way that the mapping has."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["CHUNK", "Entries"]
+__all__ = ["Entries"]
 
 # Entries asked for at once. Their bytes are in memory together.
-CHUNK = 512
+_CHUNK = 512
 
 
 class Entries:
-    """The entries of somebody's mapping.
+    """The entries of a user's mapping.
 
     Parameters
     ----------
     mapping : MutableMapping
-        With fsspec's ``getitems``, ``setitems`` and ``delitems`` it is asked for many
-        entries at once.
+        If it has fsspec's ``getitems``, ``setitems`` and ``delitems``, it is asked for
+        many entries at once.
     n_threads : int
-        How many may use it at the same moment where it has no such methods. dict and
-        object stores allow any number, `shelve` and `dbm` just one.
+        How many threads may use it at once if it has no such methods. dict and object
+        stores allow any number, `shelve` and `dbm` only one.
     """
 
     def __init__(self, mapping: MutableMapping, n_threads: int):
@@ -31,26 +31,26 @@ class Entries:
         is_batched = getattr(getattr(mapping, "fs", None), "async_impl", False)
         self._is_batched = is_batched and _takes(mapping, "getitems", "on_error")
 
-    def get(self, names: list[str]) -> Iterator[dict]:
-        """Yield {name: value}, some at a time, without those that are not there.
+    def get(self, names: list[str]) -> Iterator[tuple[str, object]]:
+        """Yield (name, value) of the entries that exist.
 
         Raises
         ------
         Exception
-            Whatever the mapping raises, once what it did return is out.
+            Whatever the mapping raises, after what it did return.
         """
         for chunk in _chunks(names):
             if self._is_batched:
                 found = self.mapping.getitems(chunk, on_error="return")
             else:
-                found = dict(zip(chunk, self._each(self._get, chunk), strict=True))
-            errors = [each for each in found.values() if isinstance(each, Exception)]
-            errors = [each for each in errors if not isinstance(each, KeyError)]
-            yield {
-                name: value
-                for name, value in found.items()
-                if not isinstance(value, Exception)
-            }
+                values = self._each(self.mapping.__getitem__, chunk)
+                found = dict(zip(chunk, values, strict=True))
+            errors = []
+            for name, value in found.items():
+                if not isinstance(value, Exception):
+                    yield name, value
+                elif not isinstance(value, KeyError):
+                    errors.append(value)
             if errors:
                 raise errors[0]
 
@@ -60,12 +60,14 @@ class Entries:
             for chunk in _chunks(list(values)):
                 self.mapping.setitems({name: values[name] for name in chunk})
         else:
-            errors = self._each(self._set, list(values.items()))
-            for error in filter(None, errors):
+            results = self._each(
+                self.mapping.__setitem__, list(values), list(values.values())
+            )
+            for error in filter(None, results):
                 raise error
 
     def delete(self, names: list[str]) -> None:
-        """Remove entries; it does not matter if somebody else has."""
+        """Remove entries; it does not matter if somebody else has removed them."""
         for chunk in _chunks(names):
             if self._is_batched and hasattr(self.mapping, "delitems"):
                 self.mapping.delitems(chunk)
@@ -73,29 +75,27 @@ class Entries:
                 for name in chunk:
                     self.mapping.pop(name, None)
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> list[str]:
         """Return the names of all entries, also of those that are not ours."""
         return list(self.mapping)
 
-    def _get(self, name):
-        # Handed on as values, so that one that fails does not cost the others.
-        try:
-            return self.mapping[name]
-        except Exception as error:
-            return error
+    def _each(self, function, *arguments):
+        """Return the results of calls; an exception is a result like any other.
 
-    def _set(self, entry):
-        try:
-            self.mapping[entry[0]] = entry[1]
-        except Exception as error:
-            return error
+        So one entry that fails does not cost the others.
+        """
 
-    def _each(self, function, items):
-        if self._n_threads == 1 or len(items) < 2:
-            return [function(item) for item in items]
-        n_threads = min(self._n_threads, len(items))
+        def call(*entry):
+            try:
+                return function(*entry)
+            except Exception as error:
+                return error
+
+        n_threads = min(self._n_threads, len(arguments[0]))
+        if n_threads < 2:
+            return list(map(call, *arguments))
         with ThreadPoolExecutor(n_threads, "skdeepfeat-cache") as pool:
-            return list(pool.map(function, items))
+            return list(pool.map(call, *arguments))
 
 
 def _takes(mapping, method, parameter):
@@ -106,5 +106,5 @@ def _takes(mapping, method, parameter):
 
 
 def _chunks(items: list) -> Iterator[list]:
-    for start in range(0, len(items), CHUNK):
-        yield items[start : start + CHUNK]
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]

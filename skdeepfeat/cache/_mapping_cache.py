@@ -4,51 +4,55 @@ from collections.abc import MutableMapping
 from numbers import Integral
 
 from .._utils._printable import redacted
-from . import _mapping_audit
-from ._feature_cache import FeatureCache, _RowCache
+from ._feature_cache import FeatureCache, RowCache
 from ._mapping_access import Entries
-from ._mapping_store import MappingFaults, MappingStore
+from ._mapping_store import MappingStore
 
 __all__ = ["MappingCache"]
 
 
-class MappingCache(_RowCache):
-    """Rows of deep features in a mapping of names to bytes, each computed once.
+class MappingCache(RowCache):
+    """A cache in a mapping of names to bytes, such as a bucket that a cluster shares.
 
-    What ``cache=`` makes of a mapping: ``fsspec.get_mapper("s3://bucket/rows")``, a
-    dict, a `shelve`. Several machines may use one at the same time. There are no
-    locks between them: two that lack the same row at the same moment both compute it,
-    with the same result. The workers of one search on one machine do take turns.
+    Estimators make one of every mapping that is given as their parameter `cache`:
+    ``fsspec.get_mapper("s3://bucket/rows")``, a dict, a `shelve`. Several machines can
+    use it at the same time. There are no locks between them: if two machines lack the
+    same row at the same time, both compute it, with the same result. The workers of one
+    search on one machine compute one after the other.
 
-    Rows carry checksums, so a damaged one is computed again and never returned. A
-    mapping that raises (no connection, no permission, read-only) costs a
-    `CacheWarning` and the benefit of the cache, never the result.
+    Rows have checksums. A damaged row is computed again and never returned. If the
+    mapping raises (no connection, no permission, read-only), there is a `CacheWarning`
+    and features are computed instead. The result is the same.
 
     Parameters
     ----------
     mapping : MutableMapping of str to bytes
-        Entries of others in it are left alone. Nothing is ever evicted: its place sets
-        the limit.
+        Its other entries are left alone. Nothing is ever evicted.
     n_threads : int, default=1
-        How many threads may use the mapping at once. Above 1 it is faster where each
-        entry takes a while, and safe only for mappings that say so. fsspec's mappings
-        of remote places fetch many entries at once in any case.
+        Number of threads that may use the mapping at once. Values above 1 are faster if
+        each access takes long, and safe only if the mapping is thread-safe. fsspec's
+        mappings of remote places fetch many entries at once in any case.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter makes no sense.
+        If a parameter is invalid.
+
+    See Also
+    --------
+    FeatureCache : A cache on a local disk, which is much faster.
 
     Notes
     -----
-    Copies and clones share the mapping. A pickle holds what the mapping's own pickle
-    holds: fsspec's lead to the same place, with the options they were made with, also
-    passwords; those of a dict are copies, whose new rows are lost with a worker.
+    Copies and clones share the mapping. A pickle contains the pickle of the mapping.
+    Those of fsspec lead to the same place, and contain the options of the file system,
+    including passwords. Those of a dict are copies, so rows that another process adds
+    to its copy are lost.
 
-    Digests of files are remembered in the default `FeatureCache` of each machine, as
-    paths and inodes are its own; locks are there as well.
+    The digests of files are stored in the default `FeatureCache` of each machine, as
+    are locks, because paths and inodes are those of one machine.
 
-    Whoever can write to the mapping can plant rows in it. Nothing in it is ever
+    Everybody who can write to the mapping can plant rows in it. Nothing in it is ever
     executed or unpickled.
 
     Examples
@@ -74,64 +78,10 @@ class MappingCache(_RowCache):
         self.mapping = mapping
         self.n_threads = n_threads
 
-    def _open_store(self, quiet=False):
-        local = FeatureCache()
-        return MappingStore(
-            repr(self),
-            Entries(self.mapping, self.n_threads),
-            local.file_memo(),
-            local.place(),
-            MappingFaults(quiet, self.mapping),
-        )
-
-    def info(self):
-        """Return what is in the cache, by the names of all its entries.
-
-        Returns
-        -------
-        CacheInfo
-            Sizes are taken from one row of each neck; `last_used` is not known.
-        """
-        with self._open_store() as store:
-            return _mapping_audit.describe(store)
-
-    def clear(self, namespace=None):
-        """Remove rows; entries that are not this package's stay.
-
-        Parameters
-        ----------
-        namespace : str, default=None
-            Label or key of a namespace as in `info`, or a pattern for labels as in a
-            shell (``"resnet50*"``). None removes all rows.
-
-        Returns
-        -------
-        int
-            The number of rows removed.
-        """
-        if namespace is not None and not isinstance(namespace, str):
-            raise TypeError(
-                "The 'namespace' parameter of MappingCache.clear must be a str or "
-                f"None. Got {namespace!r} instead."
-            )
-        with self._open_store() as store:
-            return _mapping_audit.clear(store, namespace)
-
-    def check(self, repair=True):
-        """Read every row and examine its checksum.
-
-        Parameters
-        ----------
-        repair : bool, default=True
-            Remove damaged rows.
-
-        Returns
-        -------
-        CheckReport
-            Its `ok` says whether everything was sound.
-        """
-        with self._open_store() as store:
-            return _mapping_audit.examine(store, repair)
+    def open(self):
+        """Return a `Store` for the duration of one call, to be used in a ``with``."""
+        entries = Entries(self.mapping, self.n_threads)
+        return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))
 
     def __copy__(self):
         return MappingCache(self.mapping, self.n_threads)

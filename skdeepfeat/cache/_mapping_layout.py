@@ -1,14 +1,14 @@
-"""How rows lie in a mapping: the names of the entries, and the bytes of each.
+"""How rows are stored in a mapping: the names of the entries, and the bytes of each.
 
     skdeepfeat-v1/<namespace>/<image>           one row
     skdeepfeat-v1/<namespace>/namespace.json    label and description, for people
-    skdeepfeat-v1/<namespace>/variants          see `_variants`: names and probe rows
+    skdeepfeat-v1/<namespace>/variants          names and probe rows, see `_variants`
 
 `namespace` and `image` are the hexadecimal digests of 64 characters that identify a
-neck and an image's content. A row is four bytes ``skdf``, its checksum (CRC-32, four
-bytes, little-endian), and its values, little-endian float32. As in the SQLite file
+neck and the content of an image. A row is four bytes ``skdf``, its checksum (CRC-32,
+four bytes, little-endian), and its values, little-endian float32. As in the SQLite file
 the checksum covers namespace and image, so that an entry under another's name is
-noticed. A change of any of this is a new number behind the ``v``.
+noticed. A change of any of this needs a new number after the ``v``.
 """
 
 import json
@@ -16,43 +16,44 @@ import re
 import struct
 import zlib
 
+from ._checksum import seed_of
 from ._namespace import Namespace
-from ._rows import checksum_seed
+from ._variants import MAX_VARIANTS
 
 __all__ = [
-    "PREFIX",
     "describe_namespace",
     "description_name",
     "pack_row",
+    "pack_variants",
     "parse_name",
     "read_description",
     "row_name",
     "unpack_row",
+    "unpack_variants",
     "variants_name",
 ]
 
-PREFIX = "skdeepfeat-v1"
-
-_MAGIC = b"skdf"
-_HEADER = struct.Struct("<4sI")
+_PREFIX = "skdeepfeat-v1"
 _NAME = re.compile(
-    rf"{PREFIX}/([0-9a-f]{{64}})/(?:([0-9a-f]{{64}})|namespace\.json|variants)"
+    rf"{_PREFIX}/([0-9a-f]{{64}})/(?:([0-9a-f]{{64}})|namespace\.json|variants)"
 )
+_HEADER = struct.Struct("<4sI")
+_VARIANT = struct.Struct("<64sQ")  # name, number of bytes that follow
 
 
 def row_name(namespace_key: str, key: bytes) -> str:
     """Return the name of a row's entry."""
-    return f"{PREFIX}/{namespace_key}/{key.hex()}"
+    return f"{_PREFIX}/{namespace_key}/{key.hex()}"
 
 
 def description_name(namespace_key: str) -> str:
     """Return the name of the entry that says what a namespace is."""
-    return f"{PREFIX}/{namespace_key}/namespace.json"
+    return f"{_PREFIX}/{namespace_key}/namespace.json"
 
 
 def variants_name(namespace_key: str) -> str:
     """Return the name of the entry that holds the variants of a namespace."""
-    return f"{PREFIX}/{namespace_key}/variants"
+    return f"{_PREFIX}/{namespace_key}/variants"
 
 
 def parse_name(name: object) -> tuple[str, bytes | None] | None:
@@ -68,22 +69,24 @@ def parse_name(name: object) -> tuple[str, bytes | None] | None:
 
 def pack_row(namespace_key: str, key: bytes, row: object) -> bytes:
     """Return the stored form of a row, a buffer of little-endian float32."""
-    data = bytes(row)
-    crc = zlib.crc32(data, zlib.crc32(key, checksum_seed(namespace_key)))
-    return _HEADER.pack(_MAGIC, crc) + data
+    return _pack(b"skdf", zlib.crc32(key, seed_of(namespace_key)), bytes(row))
 
 
 def unpack_row(namespace_key: str, key: bytes, value: object) -> bytes | None:
     """Return the values of a stored row, None if it is not what was stored."""
+    return _unpack(b"skdf", zlib.crc32(key, seed_of(namespace_key)), value)
+
+
+def _pack(magic: bytes, seed: int, data: bytes) -> bytes:
+    return _HEADER.pack(magic, zlib.crc32(data, seed)) + data
+
+
+def _unpack(magic: bytes, seed: int, value: object) -> bytes | None:
     if not isinstance(value, (bytes, bytearray, memoryview)):
         return None
     value = bytes(value)
-    if len(value) < _HEADER.size:
-        return None
-    magic, stored = _HEADER.unpack_from(value)
     data = value[_HEADER.size :]
-    crc = zlib.crc32(data, zlib.crc32(key, checksum_seed(namespace_key)))
-    return data if magic == _MAGIC and crc == stored else None
+    return data if value == _pack(magic, seed, data) else None
 
 
 def describe_namespace(namespace: Namespace) -> bytes:
@@ -100,3 +103,28 @@ def read_description(value: object) -> tuple[str, dict]:
     # Damaged, or a stranger's; only summaries read it.
     except (KeyError, TypeError, ValueError, RecursionError):
         return "", {}
+
+
+def pack_variants(namespace_key: str, known: list[tuple[str, bytes]]) -> bytes:
+    """Return the stored form of the variants of a namespace, without the oldest."""
+    data = b"".join(
+        _VARIANT.pack(name.encode(), len(rows)) + rows
+        for name, rows in known[-MAX_VARIANTS:]
+    )
+    return _pack(b"skdv", seed_of(namespace_key), data)
+
+
+def unpack_variants(
+    namespace_key: str, value: object
+) -> list[tuple[str, bytes]] | None:
+    """Return names and probe rows, or None if it is not what was stored."""
+    data = _unpack(b"skdv", seed_of(namespace_key), value)
+    if data is None:
+        return None
+    known, start = [], 0
+    while start + _VARIANT.size <= len(data):
+        name, length = _VARIANT.unpack_from(data, start)
+        start += _VARIANT.size
+        known.append((name.decode("ascii", "replace"), data[start : start + length]))
+        start += length
+    return known

@@ -1,280 +1,267 @@
-"""The store over a mapping: an object store that a whole cluster shares.
+"""The store in a mapping, such as an object store that a whole cluster shares.
 
-As `_store.Store`, it is at worst a store that knows nothing and keeps nothing. There
-is no lock to be had through a mapping, so two machines may compute the same row. Both
-store the same, and neither ever reads another's half: an entry is whole or its checksum
-does not fit.
+A mapping has no locks, so two machines may compute the same row. Both store the same,
+and neither ever reads an incomplete row of the other, because an entry that is not
+complete does not match its checksum.
 """
 
 import contextlib
 import logging
 import os
-from collections.abc import Callable, MutableMapping
-from contextlib import AbstractContextManager
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from .._utils._filestat import FileStat
 from .._utils._plain_file import open_plain
-from .._utils._printable import redacted
-from .._utils._threads import others_wait
-from . import _variants
-from ._disk_limits import Limits
-from ._faults import Faults, StoreUnavailable
-from ._file_lock import hold, turn_of
+from . import _mapping_layout as layout
+from ._errors import StoreUnavailable
+from ._file_lock import take_turn
 from ._mapping_access import Entries
-from ._mapping_layout import (
-    describe_namespace,
-    description_name,
-    pack_row,
-    row_name,
-    unpack_row,
-    variants_name,
-)
-from ._memo import FileMemo
-from ._namespace import Namespace
-from ._place import Place
-from ._sheet import Sheet
+from ._reports import CacheInfo, CheckReport, NamespaceInfo, matches
+from ._sqlite_store import SQLiteStore
+from ._store import Store
+from ._warnings import StoreWarnings
 
-__all__ = ["MappingFaults", "MappingStore", "in_words"]
+__all__ = ["MappingStore"]
 
 logger = logging.getLogger(__name__)
 
-# A file that is written anew whenever somebody on this machine has computed rows.
-_TURN = "last-turn"
+# A file that is written whenever somebody on this machine has computed rows.
+_LAST_TURN = "last-turn"
 
 
-class MappingFaults(Faults):
-    """What is said of a mapping; see `Faults`.
-
-    Parameters
-    ----------
-    quiet : bool
-    mapping : MutableMapping
-        The values of its file system's options are not shown.
-    """
-
-    def __init__(self, quiet: bool, mapping: MutableMapping):
-        super().__init__(quiet)
-        file_system = getattr(mapping, "fs", None)
-        self._secrets = getattr(file_system, "storage_options", {})
-
-    def _warn(self, kind: str, message: str, cause: str | None = None) -> None:
-        super()._warn(kind, redacted(message, self._secrets), cause)
-
-    def unusable(self, path: str, cause: object) -> None:
-        """Say that rows can not be read or kept."""
-        if self._quiet:
-            logger.debug("The feature cache %s is not used as asked: %s", path, cause)
-            return
-        self._warn(
-            "unusable",
-            f"The feature cache {path} is not used as asked: {cause}. Results are "
-            "right, but what could not be stored will be computed again next time. See "
-            "that its place can be reached and written to; cache=None does without.",
-        )
-
-    def damaged_rows(self, path: str, n_rows: int) -> None:
-        """Say that rows failed their checksums."""
-        self._warn(
-            "damaged rows",
-            f"{n_rows} rows of the feature cache {path} are damaged (their checksums "
-            "do not match). They are computed again and replaced. MappingCache.check() "
-            "examines all of them.",
-        )
-
-
-class MappingStore:
-    """The rows in one mapping, for the duration of one call.
+class MappingStore(Store):
+    """The rows in one mapping; see `Store`.
 
     Parameters
     ----------
     path : str
-        What the mapping is called in warnings.
+        The name of the mapping in messages.
     entries : Entries
-    memo : FileMemo
-        Where digests of files are remembered: not in the mapping, because paths and
-        inodes are those of one machine.
-    place : Place
-        A directory of this machine, for locks.
-    faults : MappingFaults
+    local : SQLiteStore
+        The cache of this machine, for locks and for the digests of files. They are not
+        in the mapping, because paths and inodes are those of one machine.
     """
 
-    limits = Limits(None)
+    keeps_rows = True
 
-    def __init__(
-        self,
-        path: str,
-        entries: Entries,
-        memo: FileMemo,
-        place: Place,
-        faults: MappingFaults,
-    ):
+    def __init__(self, path: str, entries: Entries, local: SQLiteStore):
         self.path = path
         self.entries = entries
-        self.faults = faults
-        self._memo = memo
-        self._place = place
-        self._unreadable = self._unwritable = False
+        self._local = local
+        file_system = getattr(entries.mapping, "fs", None)
+        secrets = getattr(file_system, "storage_options", {})
+        self.warnings = StoreWarnings(path, secrets=secrets)
+        self._directory = local.directory
+        self._forget_job()
+
+    def close(self):
+        self._local.close()
+
+    def lookup(self, stats):
+        return self._local.lookup(stats)
+
+    def remember(self, stats, digests):
+        self._local.remember(stats, digests)
+
+    def _forget_job(self):
+        super()._forget_job()
         self._absent: set[str] = set()
         self._described: set[str] = set()
         self._turn_seen = None
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def read(
-        self,
-        namespaces: list[Namespace],
-        keys: list[bytes],
-        rows: list[int],
-        sheets: list[Sheet],
-    ) -> None:
-        """Read rows that are known into the sheets; see `Store.read`."""
+    def read(self, namespaces, wanted, buffers):
         n_damaged = 0
         if not self._absent:
             self._turn_seen = self._last_turn()
-        for namespace, sheet in zip(namespaces, sheets, strict=True):
-            place = {
-                row_name(namespace.key, key): (key, row)
-                for key, row in zip(keys, rows, strict=True)
-            }
+        for namespace, buffer in zip(namespaces, buffers, strict=True):
+            key_of = {layout.row_name(namespace.key, key): key for key in wanted}
             # Asking once more costs as much as asking the first time.
-            wanted = [name for name in place if name not in self._absent]
-            missing = set(wanted)
-            for found in self._get(wanted):
-                for name, value in found.items():
-                    if isinstance(value, bytes) and not value:
-                        continue  # a file that somebody is about to write
-                    key, row = place[name]
-                    data = unpack_row(namespace.key, key, value)
-                    if data is not None and sheet.put_bytes(row, data):
-                        missing.discard(name)
-                    else:
-                        n_damaged += 1
+            names = [name for name in key_of if name not in self._absent]
+            missing = set(names)
+            for name, value in self._get(names):
+                if isinstance(value, bytes) and not value:
+                    continue  # a file that somebody is about to write
+                key = key_of[name]
+                data = layout.unpack_row(namespace.key, key, value)
+                if data is not None and buffer.put_bytes(wanted[key], data):
+                    missing.discard(name)
+                else:
+                    n_damaged += 1
             self._absent |= missing
         if n_damaged:
-            self.faults.damaged_rows(self.path, n_damaged)
+            self.warnings.damaged_rows(n_damaged)
 
-    def all_known(self, namespaces: list[Namespace], keys: list[bytes]) -> bool:
-        """Return False: to know it, they would have to be read."""
-        return False
-
-    def hold(
-        self, namespaces: list[Namespace], place: str = ""
-    ) -> AbstractContextManager:
-        """Return a context in which nobody else of this pool of processes computes.
-
-        The lock is on this machine, where the workers of one search are.
-        """
-        stack = contextlib.ExitStack()
+    def hold(self, namespaces, place):
         label = "; ".join(namespace.label for namespace in namespaces)
+        stack = contextlib.ExitStack()
         try:
-            turn = hold(self._place, [turn_of(place)], waiting_for=label)
-            stack.enter_context(turn)
+            stack.enter_context(take_turn(self._directory, place, [], label))
         except StoreUnavailable as fault:
             logger.debug("The workers of this machine have no lock: %s", fault)
-            return stack
-        if self._last_turn() != self._turn_seen:
-            self._absent.clear()  # somebody has stored rows since we looked
-        stack.callback(self._note_turn)
-        stack.enter_context(others_wait())
+        else:
+            if self._last_turn() != self._turn_seen:
+                self._absent.clear()  # somebody has stored rows since we looked
+            stack.callback(self._note_turn)
         return stack
 
     def _last_turn(self):
-        """Return what whoever computed last on this machine has left, or None."""
+        """Return what the last computation on this machine has left, or None."""
         try:
-            with open_plain(os.path.join(self._place.locks, _TURN)) as file:
+            with open_plain(os.path.join(self._directory.locks, _LAST_TURN)) as file:
                 return file.read(16)
         except OSError:
             return None
 
     def _note_turn(self):
+        path = os.path.join(self._directory.locks, _LAST_TURN)
+        permissions = self._directory.permissions
         try:
-            path = os.path.join(self._place.locks, _TURN)
-            with open_plain(path, "wb", permissions=self._place.permissions) as file:
+            with open_plain(path, "wb", permissions=permissions) as file:
                 file.write(os.urandom(16))
         except OSError as error:
             logger.debug("Others may compute rows again: %s", error)
 
-    def write(
-        self,
-        namespaces: list[Namespace],
-        keys: list[list[bytes]],
-        rows: list[list],
-    ) -> None:
-        """Store rows; see `Store.write`."""
+    def write(self, batch):
         values = {}
-        for namespace, its_keys, its_rows in zip(namespaces, keys, rows, strict=True):
-            if its_keys and namespace.key not in self._described:
+        for namespace, keys, rows in batch:
+            if keys and namespace.key not in self._described:
                 self._described.add(namespace.key)
-                name = description_name(namespace.key)
-                values[name] = describe_namespace(namespace)
-            for key, row in zip(its_keys, its_rows, strict=True):
-                name = row_name(namespace.key, key)
-                values[name] = pack_row(namespace.key, key, row)
-        if self._unreadable or self._unwritable or not values:
-            return
-        try:
-            self.entries.set(values)
-        except Exception as error:
-            # Somebody else's class: its errors have no common base.
-            self._unwritable = True
-            self.faults.unusable(self.path, in_words(error))
+                name = layout.description_name(namespace.key)
+                values[name] = layout.describe_namespace(namespace)
+            for key, row in zip(keys, rows, strict=True):
+                name = layout.row_name(namespace.key, key)
+                values[name] = layout.pack_row(namespace.key, key, row)
+        self.run(lambda: self.entries.set(values), writing=True)
         self._absent.difference_update(values)
 
-    def n_features(self, namespace: Namespace) -> int | None:
-        """Return None: a row would have to be found first, and the network knows."""
-
-    def settle_variant(
-        self,
-        namespace: Namespace,
-        name: str,
-        data: bytes,
-        fits: Callable[[bytes], bool],
-    ) -> str:
-        """Return the name of the first variant that fits; see `Store.settle_variant`.
-
-        Of two machines that store a new one at the same moment, one is forgotten, and
-        what it has computed is computed again.
-        """
-        entry = variants_name(namespace.key)
+    def _variant(self, namespace, name, data, choose):
+        # If two machines store a new variant at the same moment, one of them is lost,
+        # and its rows are computed again.
+        entry = layout.variants_name(namespace.key)
         known = []
-        for found in self._get([entry]):
-            known = _variants.unpack(namespace.key, found.get(entry, b"")) or []
-        chosen = _variants.choose(known, fits)
-        if chosen is None and not (self._unreadable or self._unwritable):
-            packed = _variants.pack(namespace.key, [*known, (name, data)])
-            try:
-                self.entries.set({entry: packed})
-            except Exception as error:
-                self._unwritable = True
-                self.faults.unusable(self.path, in_words(error))
-        return chosen or name
+        for _, value in self._get([entry]):
+            known = layout.unpack_variants(namespace.key, value) or []
+        if (found := choose(known)) is None:
+            packed = layout.pack_variants(namespace.key, [*known, (name, data)])
+            self.run(lambda: self.entries.set({entry: packed}), writing=True)
+        return found or name
 
-    def finish(self) -> None:
-        """Do nothing."""
+    # -- The whole store
 
-    def recall_files(self, stats: list[FileStat]) -> list[bytes | None]:
-        """Return the digest of each file, None where it is not known."""
-        return self._memo.lookup(stats)
+    def info(self):
+        namespaces = self.run(
+            lambda: [
+                self._namespace_info(key, keys)
+                for key, keys in self._contents().items()
+                if keys
+            ],
+            default=[],
+        )
+        namespaces.sort(key=lambda each: each.label)
+        return CacheInfo(
+            self.path,
+            size=sum(each.bytes for each in namespaces),
+            n_rows=sum(each.n_rows for each in namespaces),
+            namespaces=tuple(namespaces),
+        )
 
-    def remember_files(self, stats: list[FileStat], digests: list[bytes]) -> None:
-        """Keep the digests of files."""
-        self._memo.remember(stats, digests)
+    def _contents(self):
+        """Return {namespace: keys of its rows}, from the names of all entries."""
+        contents = defaultdict(list)
+        for name in self.entries.names():
+            parsed = layout.parse_name(name)
+            if parsed is not None:
+                contents[parsed[0]].extend(key for key in parsed[1:] if key is not None)
+        return contents
 
-    def _get(self, names):
-        if self._unreadable:
-            return
+    def _namespace_info(self, namespace_key, keys):
+        sample = layout.row_name(namespace_key, keys[0])
+        name = layout.description_name(namespace_key)
+        found = dict(self.entries.get([name, sample]))
+        label, description = layout.read_description(found.get(name))
+        row = layout.unpack_row(namespace_key, keys[0], found.get(sample))
+        return NamespaceInfo(
+            label=label or namespace_key[:12],
+            description=description,
+            key=namespace_key,
+            n_rows=len(keys),
+            n_features=None if row is None else len(row) // 4,
+            # Its rows have one length: asking for the length of each would read all.
+            bytes=len(keys) * len(found.get(sample, b"")),
+            last_used=None,
+        )
+
+    def clear(self, pattern):
+        return self.run(lambda: self._clear(pattern), default=0, writing=True)
+
+    def _clear(self, pattern):
+        n_rows, names = 0, []
+        for key, keys in self._contents().items():
+            description = layout.description_name(key)
+            if pattern is not None:
+                value = dict(self.entries.get([description])).get(description)
+                if not matches(pattern, key, layout.read_description(value)[0]):
+                    continue
+            n_rows += len(keys)
+            names += [layout.row_name(key, each) for each in keys]
+            names += [description, layout.variants_name(key)]
+        present = set(self.entries.names())
+        self.entries.delete([name for name in names if name in present])
+        return n_rows
+
+    def check(self, repair):
+        n_rows = n_variants = 0
+        bad_rows, bad_variants, problems = [], [], ()
         try:
-            yield from self.entries.get(names)
+            for namespace, keys in self._contents().items():
+                key_of = {layout.row_name(namespace, key): key for key in keys}
+                for name, value in self.entries.get(list(key_of)):
+                    n_rows += 1
+                    if layout.unpack_row(namespace, key_of[name], value) is None:
+                        bad_rows.append(name)
+                for name, value in self.entries.get([layout.variants_name(namespace)]):
+                    n_variants += 1
+                    if layout.unpack_variants(namespace, value) is None:
+                        bad_variants.append(name)
+            if repair:
+                self.entries.delete(bad_rows + bad_variants)
         except Exception as error:
-            self._unreadable = True
-            self.faults.unusable(self.path, in_words(error))
+            problems = (f"it cannot be examined: {_in_words(error)}",)
+        is_repaired = repair and not problems and bool(bad_rows or bad_variants)
+        return CheckReport(
+            self.path,
+            n_rows=n_rows,
+            n_damaged=len(bad_rows),
+            problems=problems,
+            repaired=is_repaired,
+            n_variants=n_variants,
+            n_damaged_variants=len(bad_variants),
+        )
+
+    # -- Faults
+
+    def run(self, operation: Callable, default: Any = None, *, writing=False) -> Any:
+        """Return ``operation()``, or `default` if the mapping cannot be used."""
+        if self._unreadable or (writing and self._unwritable):
+            return default
+        try:
+            return operation()
+        except Exception as error:
+            # Whatever class the mapping is of: its errors have no common base.
+            self._give_up(_in_words(error), writing)
+            return default
+
+    def _get(self, names: list[str]) -> Iterator[tuple[str, object]]:
+        """Yield the entries that are found, as long as the mapping can be read."""
+        if not self._unreadable:
+            try:
+                yield from self.entries.get(names)
+            except Exception as error:
+                self._give_up(_in_words(error), writing=False)
 
 
-def in_words(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     """Return what a mapping raised, in one line."""
     text = " ".join(str(error).split())[:300]
     name = type(error).__name__

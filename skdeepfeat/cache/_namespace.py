@@ -1,4 +1,4 @@
-"""What a row of features was computed by: one namespace a neck."""
+"""What identifies the network that computed a row: one namespace per neck."""
 
 import functools
 
@@ -13,15 +13,14 @@ class Namespace:
     Parameters
     ----------
     description : dict
-        Everything that a row's values depend on besides the image itself, in JSON
-        types. Two namespaces are the same if their descriptions are.
+        Everything that a row's values depend on except the image, in JSON types. Two
+        namespaces are equal if their descriptions are.
     label : str
         The same for people: ``"efficientnet_lite0, layer3, avg, float32"``.
     work : str or None, default=None
-        Names the network that computes the rows, in letters and digits. Namespaces of
-        one network are computed by one thread or process at a time, so that
-        those who want other layers of it do not run it side by side. None: the
-        namespace shares its network with no other.
+        Identifies the network that computes the rows, in letters and digits.
+        Namespaces of one network are computed by one thread or process at a time. None
+        means that the namespace shares its network with no other.
 
     Attributes
     ----------
@@ -43,6 +42,11 @@ class Namespace:
     def work(self) -> str:
         """What is computed by one thread or process at a time."""
         return self._work or self.key
+
+    def variant(self, name: str) -> "Namespace":
+        """Return the namespace of one of the networks that share this description."""
+        description = {**self.description, "variant": name}
+        return Namespace(description, self.label, self.work)
 
     def __eq__(self, other):
         return isinstance(other, Namespace) and self.key == other.key

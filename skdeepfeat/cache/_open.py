@@ -3,9 +3,9 @@
 import os
 from collections.abc import MutableMapping
 
-from ._feature_cache import FeatureCache, NoCache, _RowCache
+from ._directory import check_path
+from ._feature_cache import FeatureCache, NoCache, RowCache
 from ._mapping_cache import MappingCache
-from ._place import refuse_no_directory
 
 __all__ = ["open_cache"]
 
@@ -33,12 +33,12 @@ def open_cache(value):
     """
     if value is None:
         return NoCache()
-    if isinstance(value, _RowCache):
+    if isinstance(value, RowCache):
         return value
     if isinstance(value, str) and value == "default":
         return FeatureCache()
     if isinstance(value, (str, os.PathLike)):
-        refuse_no_directory(value, "The 'cache' parameter")
+        check_path(value, "The 'cache' parameter")
         return FeatureCache(value)
     if isinstance(value, MutableMapping):
         return MappingCache(value)

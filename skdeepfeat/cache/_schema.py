@@ -9,7 +9,7 @@ import contextlib
 import functools
 import sqlite3
 
-from ._faults import StoreDamaged
+from ._errors import StoreDamaged
 
 __all__ = ["APPLICATION_ID", "FORMAT", "PAGE_SIZE", "build", "check"]
 

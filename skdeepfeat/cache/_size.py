@@ -1,10 +1,14 @@
-"""Sizes on disk, as people write and read them."""
+"""Sizes on disk: as people write and read them, and what the cache uses them for."""
 
 import math
 import numbers
 import re
 
-__all__ = ["format_size", "parse_size"]
+from ._schema import PAGE_SIZE
+
+__all__ = ["Limits", "format_size", "parse_size"]
+
+_MIB = 2**20
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
@@ -40,16 +44,16 @@ def parse_size(size: int | str | None) -> int | None:
     elif isinstance(size, str):
         match = _SIZE.fullmatch(size)
         if match is None or match[2].lower() not in _UNITS:
-            raise ValueError(_complaint(size))
+            raise ValueError(_size_error(size))
         n_bytes = math.floor(float(match[1]) * _UNITS[match[2].lower()])
     else:
-        raise TypeError(_complaint(size))
+        raise TypeError(_size_error(size))
     if n_bytes <= 0:
-        raise ValueError(_complaint(size))
+        raise ValueError(_size_error(size))
     return n_bytes
 
 
-def _complaint(size) -> str:
+def _size_error(size) -> str:
     return (
         "The 'max_size' parameter of FeatureCache must be a number of bytes above 0, "
         "a text such as '500 MB' or '2 GiB', or None for no limit (cache=None keeps "
@@ -67,3 +71,37 @@ def format_size(n_bytes: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+class Limits:
+    """How the bytes that the user grants are divided.
+
+    Parameters
+    ----------
+    max_bytes : int or None
+        What file and write-ahead log may take together; None for no limit.
+
+    Attributes
+    ----------
+    max_bytes : int or None
+    file_bytes : int or None
+        Bytes that the file itself may take.
+    wal_pages : int
+        Pages that the write-ahead log may grow to, approximately.
+    commit_bytes : int
+        Bytes of rows that are worth a commit of their own.
+    n_files : int
+        Number of files whose digests are stored, at about 150 bytes each.
+    """
+
+    def __init__(self, max_bytes: int | None):
+        self.max_bytes = self.file_bytes = max_bytes
+        self.wal_pages = 512
+        self.commit_bytes = 16 * _MIB
+        self.n_files = 1_000_000
+        if max_bytes is not None:
+            log_bytes = min(max(max_bytes // 16, 4 * _MIB), max_bytes // 4)
+            self.file_bytes = max_bytes - log_bytes
+            self.wal_pages = min(max(log_bytes // (2 * PAGE_SIZE), 4), 512)
+            self.commit_bytes = min(max(self.file_bytes // 16, PAGE_SIZE), 16 * _MIB)
+            self.n_files = min(max_bytes // 1000, 1_000_000)

@@ -1,479 +1,252 @@
-"""The store as the policy sees it: at worst it knows nothing and keeps nothing.
-
-Every fault of the file, the disk or another program ends here, in one warning and
-the answer that an empty store would give.
-"""
+"""An open cache: the rules that all kinds of stores share."""
 
 import contextlib
-import logging
-import sqlite3
-import weakref
-import zlib
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
+import numpy as np
+
+from .._utils._digests import digest_arrays
 from .._utils._filestat import FileStat
-from .._utils._forks import before_fork, undisturbed_by_forks
-from .._utils._threads import others_wait
-from . import _memo, _rows, _variants
-from ._database import Database
-from ._disk_limits import Limits
-from ._faults import Faults, StoreDamaged, StoreUnavailable
-from ._file_lock import hold, turn_of
+from ._fetch import OutputBuffer, fetch_rows
 from ._namespace import Namespace
-from ._place import Place
-from ._sheet import Sheet
-from ._size import format_size
+from ._reports import CacheInfo, CheckReport
+from ._size import Limits
+from ._warnings import StoreWarnings
 
 __all__ = ["Store"]
 
-logger = logging.getLogger(__name__)
 
-# Seconds. Being read counts as use, but only once in this time, as with `relatime` of
-# file systems: a cache that is only read is then hardly ever written to.
-USE_GRANULARITY = 600
+class Store(AbstractContextManager):
+    """A cache that is open for the duration of one call, to be used in a ``with``.
 
+    This class keeps nothing, which is what ``cache=None`` means. Subclasses override
+    the second half of its methods. If something goes wrong in a store, it warns once
+    and then answers as an empty store would. The result is correct in any case.
 
-class Store:
-    """The rows in one directory, for the duration of one call.
-
-    Parameters
+    Attributes
     ----------
-    place : Place
-        The directory.
+    keeps_rows : bool
+        False if no identity of a network has to be found out, as nothing is stored.
     limits : Limits
-    timeout : float
-        Seconds to wait for somebody else's lock on the file.
-    clock : callable
-        Returns seconds since the epoch.
-    faults : Faults
+    path : str or None
+        The name of the store in messages.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        limits: Limits,
-        *,
-        timeout: float,
-        clock: Callable[[], float],
-        faults: Faults,
-    ):
-        self.limits = limits
-        self.database = Database(place, timeout, limits.wal_pages)
-        self.faults = faults
-        self._clock = clock
-        self._handle = None
-        self._unreadable = self._unwritable = self._full = False
-        self._wrote = False
-        self._hits = []
-        self._written = []
-        self._damaged = set()
-        _stores.add(self)
-
-    def __enter__(self):
-        return self
+    keeps_rows = False
+    limits = Limits(None)
+    path: str | None = None
+    warnings: StoreWarnings
 
     def __exit__(self, *error):
-        self._close()
+        self.close()
 
-    # -- What the policy asks for
+    # -- What callers ask for
+
+    def fetch(
+        self,
+        namespaces: Sequence[Namespace],
+        keys: Sequence[bytes | None],
+        compute: Callable,
+        n_features: Callable,
+        *,
+        also: Callable | None = None,
+        place: str = "",
+    ) -> list[np.ndarray]:
+        """Return the rows of images, computing those that are not known.
+
+        A row that is missing in one of the namespaces is computed for all of them.
+        While one thread or process computes rows of a namespace, others wait if they
+        lack any of these rows, or rows of another namespace of the same network. Then
+        they read. Rows are stored as they come, about once a second, so an interrupted
+        job resumes where it stopped.
+
+        Parameters
+        ----------
+        namespaces : sequence of Namespace
+            What to compute for each image.
+        keys : sequence of bytes or None
+            For each row the digest of its image, 32 bytes, or None for an image that
+            is known to be bad. Rows with the same digest are computed once.
+        compute : callable
+            ``compute(indices)`` is given an int array of positions in `keys`. It
+            returns an iterator of ``(indices, blocks)``: some of these positions and,
+            for each of `namespaces` and then of ``also()``, an array of shape
+            (len(indices), n_features) of finite values. Positions that it leaves out
+            have failed. It is called once, only if something is missing, and is always
+            closed.
+        n_features : callable
+            Returns the lengths of the namespaces' rows. Called only if neither stored
+            nor computed rows tell.
+        also : callable, default=None
+            Returns further namespaces of the same network. `compute` computes their
+            rows as well, and they are stored for later calls, unless they are not
+            finite. They are not returned, and nothing is computed only because they
+            are missing. Called before `compute`, and only if rows are stored at all.
+        place : str, default=""
+            Where `compute` works, such as a device. The threads of one process and
+            the workers of one pool compute one after the other in one place.
+
+        Returns
+        -------
+        list of ndarray of float32, shape (len(keys), n_features)
+            One for each namespace. Rows that failed are filled with NaN.
+
+        Raises
+        ------
+        ValueError
+            If `compute` yields rows of another shape, or values that are not finite.
+        Exception
+            What `compute` raises, unchanged. What it yielded before is stored.
+
+        Warns
+        -----
+        CacheWarning
+            If the store cannot be used as requested. The result is correct.
+        """
+        try:
+            also = also if self.keeps_rows else None
+            return fetch_rows(self, namespaces, keys, compute, n_features, also, place)
+        finally:
+            self._forget_job()
+
+    def recognize(
+        self,
+        namespaces: Sequence[Namespace],
+        probe_rows: Sequence[np.ndarray],
+        agree: Callable[[np.ndarray, np.ndarray], bool],
+    ) -> list[Namespace]:
+        """Return the variants of namespaces that give these rows for fixed inputs.
+
+        It is for networks that no description identifies, such as a user's own. A
+        network whose probe rows agree with those of a known variant may use the rows
+        of that variant. Otherwise it is a new variant.
+
+        Parameters
+        ----------
+        namespaces : sequence of Namespace
+        probe_rows : sequence of ndarray of float32, shape (n_inputs, n_features)
+            For each namespace, the rows of inputs that are the same in each call.
+        agree : callable
+            ``agree(rows, known_rows) -> bool``, whether they come from one network.
+
+        Returns
+        -------
+        list of Namespace
+        """
+        found = []
+        for namespace, rows in zip(namespaces, probe_rows, strict=True):
+            rows = np.ascontiguousarray(rows, "<f4")
+            choose = functools.partial(_choose, rows, agree)
+            new = digest_arrays(rows)
+            name = self._variant(namespace, new, rows.tobytes(), choose)
+            found.append(namespace.variant(name))
+        return found
+
+    # -- What a kind of store does in its own way
 
     def read(
         self,
         namespaces: list[Namespace],
-        keys: list[bytes],
-        rows: list[int],
-        sheets: list[Sheet],
+        wanted: Mapping[bytes, int],
+        buffers: list[OutputBuffer],
     ) -> None:
-        """Read the rows that are known in all the namespaces into the sheets.
+        """Copy rows into the buffers that are known in all the namespaces.
 
         Parameters
         ----------
         namespaces : list of Namespace
-        keys : list of bytes
-            Without duplicates.
-        rows : list of int
-            Where in the sheets each key's row belongs.
-        sheets : list of Sheet
+        wanted : mapping of bytes to int
+            For each key the index of its row in the buffers.
+        buffers : list of OutputBuffer
             One for each namespace.
         """
-        before = len(self._damaged)
-        self.run(lambda c: self._read(c, namespaces, keys, rows, sheets))
-        if len(self._damaged) > before:
-            n_rows = len(self._damaged) - before
-            self.faults.damaged_rows(self.database.path, n_rows)
 
-    def all_known(self, namespaces: list[Namespace], keys: list[bytes]) -> bool:
-        """Return whether every key has an undamaged row in every namespace."""
-
-        def look(connection):
-            with _rows.transaction(connection):
-                for namespace in namespaces:
-                    found = _find(connection, namespace, keys)
-                    for key in keys:
-                        if key not in found or (namespace.key, key) in self._damaged:
-                            return False
-            return True
-
-        return self.run(look, default=False)
+    def all_known(self, namespaces: list[Namespace], keys: Iterable[bytes]) -> bool:
+        """Return True if every key is known to have a row in every namespace."""
+        return False
 
     def hold(self, namespaces: list[Namespace], place: str) -> AbstractContextManager:
-        """Return a context in which nobody else runs the networks of namespaces.
+        """Return a context in which nobody else computes what is being computed."""
+        return contextlib.nullcontext()
 
-        Nor does anybody in this process, or pool of processes, compute anything else
-        in the same place: see `turn_of`.
-        """
-        stack = contextlib.ExitStack()
-        works = [namespace.work for namespace in namespaces]
-        label = "; ".join(namespace.label for namespace in namespaces)
-        try:
-            # First the turn: a network for which a pool has no time yet is not kept
-            # from other scripts.
-            for names in [turn_of(place)], works:
-                stack.enter_context(hold(self.database.place, names, waiting_for=label))
-        except StoreUnavailable as fault:
-            stack.close()
-            self.faults.unusable(self.database.path, fault)
-        else:
-            stack.enter_context(others_wait())
-        return stack
-
-    def write(
-        self,
-        namespaces: list[Namespace],
-        keys: list[list[bytes]],
-        rows: list[list],
-    ) -> None:
-        """Store rows, evicting others if need be.
+    def write(self, batch: list[tuple[Namespace, list[bytes], list]]) -> None:
+        """Store rows.
 
         Parameters
         ----------
-        namespaces : list of Namespace
-        keys : list of list of bytes
-            For each namespace, the keys of its rows.
-        rows : list of list of buffers
-            For each namespace, its rows: little-endian float32.
+        batch : list of (Namespace, list of bytes, list of buffers)
+            Keys and their rows, which are little-endian float32.
         """
-        n_bytes = sum(
-            _rows.footprint(memoryview(row).nbytes) for group in rows for row in group
-        )
-
-        def store(connection):
-            self._wrote = True
-            if not self._make_room(connection, n_bytes):
-                return False
-            written = []
-            with _rows.transaction(connection, "IMMEDIATE"):
-                for namespace, its_keys, its_rows in zip(
-                    namespaces, keys, rows, strict=True
-                ):
-                    written.append(
-                        self._insert(connection, namespace, its_keys, its_rows)
-                    )
-            self._written.extend(written)
-            return True
-
-        if not self._full and not self.run(store, default=True, writing=True):
-            self._full = True
-            limit = format_size(self.limits.max_bytes)
-            self.faults.too_small(self.database.path, limit)
 
     def n_features(self, namespace: Namespace) -> int | None:
-        """Return the length of the rows of a namespace, or None if it has none."""
+        """Return the length of the rows of a namespace, or None if it is not known."""
 
-        def look(connection):
-            found = connection.execute(
-                "SELECT rows.key, crc, data FROM rows JOIN namespaces "
-                "ON namespace = namespaces.id WHERE namespaces.key = ? LIMIT 1",
-                (namespace.key,),
-            ).fetchone()
-            if found is None:
-                return None
-            seed = _rows.checksum_seed(namespace.key)
-            return len(found[2]) // 4 if _rows.is_sound(*found, seed) else None
+    def finish(self) -> None:
+        """Note what a fetch has used, and bound the size of the store."""
 
-        return self.run(look)
+    def lookup(self, stats: list[FileStat]) -> list[bytes | None]:
+        """Return the digests of files, None for those that are new or have changed."""
+        return [None] * len(stats)
 
-    def settle_variant(
-        self,
-        namespace: Namespace,
-        name: str,
-        data: bytes,
-        fits: Callable[[bytes], bool],
-    ) -> str:
-        """Return the name of the first variant of a namespace that fits.
-
-        Where none does, the one of this name is stored. Of several processes that
-        find none at the same time, one stores its own and the others find that.
+    def remember(self, stats: list[FileStat], digests: list[bytes]) -> None:
+        """Store digests of files.
 
         Parameters
         ----------
-        namespace : Namespace
-        name : str
-        data : bytes
-            The probe rows of that variant, little-endian float32.
-        fits : callable
-            ``fits(probe rows of a variant) -> bool``.
+        stats : list of FileStat
+            Taken before the files were read.
+        digests : list of bytes
         """
 
-        def look(connection):
-            return _variants.choose(_variants.recall(connection, namespace), fits)
+    def info(self) -> CacheInfo:
+        """Return what is in the store."""
+        return CacheInfo(None)
 
-        def settle(connection):
-            if not self._make_room(connection, _rows.footprint(len(data))):
-                return name
-            with _rows.transaction(connection, "IMMEDIATE"):
-                if (found := look(connection)) is None:
-                    now = int(self._clock())
-                    _variants.keep(connection, namespace, name, data, now)
-            return found or name
+    def clear(self, pattern: str | None) -> int:
+        """Remove the rows of matching namespaces; return the number of rows."""
+        return 0
 
-        return self.run(look) or self.run(settle, default=name, writing=True)
+    def check(self, repair: bool) -> CheckReport:
+        """Examine every row."""
+        return CheckReport(None)
 
-    def finish(self) -> None:
-        """Note what was used, and see to the size of the file."""
-        limit = self.limits.file_bytes
-        if self._wrote and limit is not None:
+    def close(self) -> None:
+        """Close the store. It opens again if it is used again."""
 
-            def settle(connection):
-                if _rows.live_bytes(connection) > limit:
-                    self._make_room(connection, 0)
-                _rows.shrink(connection, limit)
+    def _variant(
+        self, namespace: Namespace, name: str, data: bytes, choose: Callable
+    ) -> str:
+        """Return the name of the variant that ``choose(known variants)`` returns.
 
-            self.run(settle, writing=True)
-        if self._hits:
-            self._touch()
-
-    def recall_files(self, stats: list[FileStat]) -> list[bytes | None]:
-        """Return the digest of each file, None where it is not known."""
-        nothing = [None] * len(stats)
-        return self.run(lambda c: _memo.recall(c, stats), default=nothing)
-
-    def remember_files(self, stats: list[FileStat], digests: list[bytes]) -> None:
-        """Keep the digests of files."""
-        limit, now = self.limits.n_files, self._clock()
-
-        def keep(connection):
-            with _rows.transaction(connection, "IMMEDIATE"):
-                _memo.remember(connection, stats, digests, now, limit)
-
-        self.run(keep, writing=True)
+        If it returns None, the variant `name` with the probe rows `data` is stored.
+        """
+        return name
 
     # -- Faults
 
-    @undisturbed_by_forks()
-    def run(
-        self,
-        operation: Callable[[sqlite3.Connection], Any],
-        default: Any = None,
-        *,
-        writing: bool = False,
-    ) -> Any:
-        """Return ``operation(connection)``, or `default` where that cannot be had.
-
-        A damaged file is quarantined and the operation tried once more, on a new
-        file if it writes.
-        """
-        for _ in range(2):
-            if self._unreadable or (writing and self._unwritable):
-                return default
-            try:
-                if not self._open(create=writing):
-                    return default
-                with self._handle.use() as connection:
-                    return operation(connection)
-            except StoreDamaged as damage:
-                self._recover(damage)
-            except StoreUnavailable as fault:
-                if not self._claims_to_be_read_only(fault):
-                    self._give_up(fault, writing)
-                    return default
-                self._recover(StoreDamaged(fault))
-        self._unreadable = True
-        return default
-
-    def _claims_to_be_read_only(self, fault: StoreUnavailable) -> bool:
-        """Return whether a single damaged byte of its header locks the file."""
-        return (
-            fault.code == sqlite3.SQLITE_READONLY
-            and self._handle is not None
-            and not self._handle.frozen
-            and self.database.is_writable()
-        )
-
-    def _open(self, create: bool) -> bool:
-        handle = self._handle
-        if handle is not None and self.database.identity() != handle.identity:
-            # Set aside by somebody else, or removed by the user: what is written to
-            # the old file would be lost.
-            self._close()
-        if self._handle is None:
-            self._handle = self.database.open(create=create)
-        return self._handle is not None
-
-    @undisturbed_by_forks()
-    def _close(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-    def _recover(self, damage: StoreDamaged) -> None:
-        handle, path = self._handle, self.database.path
-        self._close()
-        if handle is not None and handle.frozen:
-            self._give_up(f"it is read-only, and {damage}", False)
-            return
-        identity = damage.identity if handle is None else handle.identity
-        self._hits.clear()
-        self._written.clear()
-        try:
-            aside = self.database.set_aside(identity)
-        except StoreUnavailable as fault:
-            cause = f"it is damaged ({damage}) and cannot be quarantined: {fault}"
-            self._give_up(cause, False)
-        else:
-            if aside is not None:
-                self.faults.set_aside(path, aside, damage)
-
     def _give_up(self, cause: object, writing: bool) -> None:
-        self._close()
+        """Do without writing, or without the store at all, for the rest of the job."""
         self._unwritable = True
         self._unreadable = self._unreadable or not writing
-        self.faults.unusable(self.database.path, cause)
+        self.warnings.unusable(cause)
 
-    # -- Work on a connection
-
-    def _read(
-        self,
-        connection: sqlite3.Connection,
-        namespaces: list[Namespace],
-        keys: list[bytes],
-        rows: list[int],
-        sheets: list[Sheet],
-    ) -> None:
-        with _rows.transaction(connection):
-            found = [_find(connection, namespace, keys) for namespace in namespaces]
-            known = set(keys).intersection(*found)
-            for namespace, ids, sheet in zip(namespaces, found, sheets, strict=True):
-                # Numbers, not tuples, of which so many would wake the collector.
-                place = {ids[key]: i for i, key in enumerate(keys) if key in known}
-                ids = sorted(place)
-                seed = _rows.checksum_seed(namespace.key)
-                found_rows = _rows.read_ids(connection, ids)
-                for i in _copy_sound(found_rows, seed, place, keys, rows, sheet):
-                    self._damaged.add((namespace.key, keys[i]))
-                self._hits.append(ids)
-
-    def _insert(
-        self,
-        connection: sqlite3.Connection,
-        namespace: Namespace,
-        keys: list[bytes],
-        rows: list,
-    ) -> range:
-        number = _rows.namespace_id(connection, namespace, create=True)
-        present = _rows.find_ids(connection, number, keys)
-        replaced = [
-            present.pop(key)
-            for key in keys
-            if key in present and (namespace.key, key) in self._damaged
-        ]
-        _rows.delete_ids(connection, replaced)
-        new = [
-            (key, row)
-            for key, row in zip(keys, rows, strict=True)
-            if key not in present
-        ]
-        return _rows.insert(
-            connection,
-            number,
-            _rows.checksum_seed(namespace.key),
-            [key for key, _ in new],
-            [row for _, row in new],
-            int(self._clock()),
-        )
-
-    def _make_room(self, connection: sqlite3.Connection, n_bytes: int) -> bool:
-        limit = self.limits.file_bytes
-        if limit is None or _rows.live_bytes(connection) + n_bytes <= limit:
-            return True
-        if n_bytes > limit // 2:
-            return False  # whatever made room for this would be the whole cache
-        protected = set().union(*self._hits, *self._written)
-        with _rows.transaction(connection, "IMMEDIATE"):
-            _rows.evict(connection, int(0.9 * limit) - n_bytes, protected)
-            _variants.delete_unused(connection, int(self._clock()))
-            return _rows.live_bytes(connection) + n_bytes <= limit
-
-    @undisturbed_by_forks()
-    def _touch(self) -> None:
-        """Mark the rows that were read as used; where that cannot be, let it be."""
-        now = int(self._clock())
-        try:
-            if self._open(create=False):
-                before = now - USE_GRANULARITY
-                with self._handle.use() as connection:
-                    for ids in self._hits:
-                        _rows.touch(connection, ids, now, before)
-        except (StoreDamaged, StoreUnavailable) as fault:
-            logger.debug("Use of rows was not noted: %s", fault)
-            self._close()
+    def _forget_job(self) -> None:
+        """Start afresh after a fetch: what went wrong is tried again in the next."""
+        self._unreadable = self._unwritable = False
 
 
-# Those that may have a connection.
-_stores = weakref.WeakSet()
+def _choose(
+    rows: np.ndarray, agree: Callable, known: Iterable[tuple[str, bytes]]
+) -> str | None:
+    """Return the name of the first known variant that fits, or None.
 
-
-@before_fork
-def _close_connections() -> None:
-    """Close all connections, which must not get into a forked child.
-
-    It would take locks of its parent's for its own. Stores connect again when they need
-    to.
+    The oldest comes first, so all who ask get the same answer.
     """
-    for store in list(_stores):
-        store._close()
-
-
-def _find(
-    connection: sqlite3.Connection, namespace: Namespace, keys: list[bytes]
-) -> dict[bytes, int]:
-    number = _rows.namespace_id(connection, namespace)
-    return {} if number is None else _rows.find_ids(connection, number, keys)
-
-
-def _copy_sound(
-    found: Iterable,
-    seed: int,
-    place: dict[int, int],
-    keys: list[bytes],
-    rows: list[int],
-    sheet: Sheet,
-) -> list[int]:
-    """Copy stored rows to a sheet; return the places of those that are not sound.
-
-    Parameters
-    ----------
-    found : iterable of iterables of (id, crc, data)
-    seed : int
-        Of the namespace's checksums.
-    place : dict of int to int
-        For each wanted id, where in `keys` and `rows` it belongs. Emptied.
-    keys : list of bytes
-    rows : list of int
-    sheet : Sheet
-    """
-    crc32, put_bytes, take = zlib.crc32, sheet.put_bytes, place.pop
-    unsound = []
-    for cursor in found:
-        for number, crc, data in cursor:
-            i = take(number, None)
-            # As _rows.is_sound, without the call: this runs for every row.
-            if i is not None and not (
-                type(data) is bytes
-                and crc32(data, crc32(keys[i], seed)) == crc
-                and put_bytes(rows[i], data)
-            ):
-                unsound.append(i)
-    return [*unsound, *place.values()]
+    for name, data in known:
+        if len(data) == rows.nbytes and agree(
+            rows, np.frombuffer(data, "<f4").reshape(rows.shape)
+        ):
+            return name
+    return None

@@ -1,6 +1,6 @@
-"""The command line: arguments to the public interface, results to stdout.
+"""The command line.
 
-A command imports what is heavy when it runs, so that ``--help`` answers at once.
+Commands import torch when they run, so that ``--help`` answers at once.
 """
 
 from ._main import main

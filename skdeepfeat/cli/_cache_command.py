@@ -1,8 +1,7 @@
-"""``skdeepfeat cache``: what is in it, is it sound, out with what is not wanted."""
+"""``skdeepfeat cache``: show, examine and clear the cache of features."""
 
 import contextlib
 import dataclasses
-import fnmatch
 import warnings
 
 import click
@@ -16,24 +15,26 @@ _directory = click.option(
     "--cache",
     "directory",
     type=click.Path(exists=True, file_okay=False),
-    help="The cache's folder. By default the user's: SKDEEPFEAT_CACHE_DIR, or the "
-    "platform's folder for caches.",
+    help="Directory of the cache. By default SKDEEPFEAT_CACHE_DIR, or the user's cache "
+    "directory of the platform.",
 )
 
 
 @click.group
 @debug_option
 def cache():
-    """Look after the cache of features."""
+    """Show, examine and clear the cache of features."""
 
 
 @cache.command
 @_directory
-@click.option("--namespace", metavar="PATTERN", help='Only these, such as "resnet*".')
+@click.option(
+    "--namespace", metavar="PATTERN", help='Only matching networks: "resnet*".'
+)
 @json_option
 @debug_option
 def info(directory, namespace, as_json):
-    """Show where the cache is, how large, and what it holds of which network."""
+    """Show where the cache is, how large it is, and its rows by network."""
     store = _open(directory)
     with _usable(store):
         found = store.info()
@@ -47,13 +48,13 @@ def info(directory, namespace, as_json):
 
 @cache.command
 @_directory
-@click.option("--no-repair", is_flag=True, help="Only look; leave what is damaged.")
+@click.option("--no-repair", is_flag=True, help="Do not remove damaged rows.")
 @debug_option
 def check(directory, no_repair):
-    """Examine every row's checksum, and remove the rows that are damaged.
+    """Examine the checksum of every row, and remove damaged rows.
 
-    A file whose structure is damaged is quarantined. If anything was wrong, the exit
-    status is 1.
+    A file whose structure is damaged is renamed. The exit status is 1 if anything is
+    damaged.
     """
     report = _open(directory).check(repair=not no_repair)
     echo(report)
@@ -66,13 +67,13 @@ def check(directory, no_repair):
 @click.option(
     "--namespace",
     metavar="PATTERN",
-    help='Only the rows of these, such as "resnet*"; `skdeepfeat cache info` lists '
-    "them. By default everything.",
+    help='Only rows of networks like "resnet*"; `skdeepfeat cache info` lists them. By '
+    "default all rows.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @debug_option
 def clear(directory, namespace, yes):
-    """Remove rows, and give their space back to the disk."""
+    """Remove rows and free their disk space."""
     store = _open(directory)
     with _usable(store):
         found = store.info()
@@ -99,7 +100,7 @@ def _open(directory):
 def _usable(store):
     """Turn the warning that a cache cannot be used into an error.
 
-    An estimator is right without its rows; here they are all that was asked for.
+    An estimator gives correct results without a cache. These commands need it.
     """
     causes, show = [], warnings.showwarning
 
@@ -120,16 +121,11 @@ def _usable(store):
 
 
 def _matching(found, pattern):
-    """Return the namespaces that `FeatureCache.clear` takes a pattern to mean."""
-    matching = tuple(
-        each
-        for each in found.namespaces
-        if pattern in (each.key, each.label) or fnmatch.fnmatchcase(each.label, pattern)
-    )
+    matching = tuple(each for each in found.namespaces if each.matches(pattern))
     if not matching:
         raise click.ClickException(
             f"Nothing in {found.path} matches {pattern!r}. `skdeepfeat cache info` "
-            "lists what there is."
+            "lists what it contains."
         )
     return matching
 

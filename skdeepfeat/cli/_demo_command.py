@@ -21,9 +21,10 @@ __all__ = ["demo"]
 def demo(output):
     """Search for the best layer and classifier on real images, with a picture.
 
-    Two tasks on photographs that scikit-image ships, each searched cold and again
-    from the cache, beside the same classifiers on raw pixels. About a minute on two
-    cores, and no connection. It needs the extra: pip install 'skdeepfeat[demo]'
+    There are two tasks on photographs that scikit-image ships. Each search runs twice,
+    without and with features in the cache, and is compared with the same classifiers on
+    raw pixels. The demo takes about a minute on two cores and needs no connection.
+    Install its extra first: pip install 'skdeepfeat[demo]'
     """
     for package in ("skimage", "matplotlib"):
         import_optional(package, extra="demo", purpose="The demo")

@@ -1,13 +1,13 @@
-"""A grid search over deep features of real images, and again at once from the cache.
+"""A grid search over deep features of real images, run twice to show the cache.
 
 Two tasks on photographs that scikit-image ships: which surface is it (brick, grass or
 gravel, 24 x 24 pixel patches) and is it a face (25 x 25 pixels). For each, one
-GridSearchCV chooses the layer of the network and the classifier on top; the same
-classifiers on raw pixels stand beside it. Needs no connection: the network is the one
-that is installed with skdeepfeat.
+GridSearchCV selects the layer of the network and the classifier, and the same
+classifiers are fitted to raw pixels for comparison. The network is installed with
+skdeepfeat, so no connection is needed.
 
-This is what ``skdeepfeat demo`` and ``make demo`` run. It uses nothing but the public
-interface, so it can be read, copied and changed as an example.
+``skdeepfeat demo`` and ``make demo`` run this file. It uses only the public interface,
+so it can be read, copied and changed as an example.
 """
 
 import pathlib
@@ -40,7 +40,7 @@ CLASSIFIERS = {
 
 
 def write_textures(root):
-    """Cut the three photographs into patches: a folder a class, as users have them."""
+    """Cut the three photographs into patches, in one folder per class."""
     for name in ("brick", "grass", "gravel"):
         photograph = getattr(skimage.data, name)()
         folder = root / name
@@ -66,7 +66,7 @@ def load_faces():
 
 
 def read_pixels(X):
-    """Return the raw pixels of paths or arrays as rows, the baseline's features."""
+    """Return the raw pixels of paths or arrays, the features of the baseline."""
     images = [np.asarray(Image.open(x)) / 255 if isinstance(x, str) else x for x in X]
     return np.array(images).reshape(len(images), -1)
 
@@ -83,7 +83,7 @@ def search(features, grid, X, y):
 
 
 def accuracies(found, feature_name):
-    """Return the cross-validated accuracies: a row a classifier, a column a layer."""
+    """Return the accuracies: one row per classifier, one column per layer."""
     results = pd.DataFrame(found.cv_results_)
     names = {repr(clf): name for name, clf in CLASSIFIERS.items()}
     results["classifier"] = [names[repr(clf)] for clf in results["param_clf"]]
@@ -106,7 +106,7 @@ def run_task(name, X, y, cache):
     click.echo(f"\n{name}: {len(X)} images, classes {', '.join(np.unique(y))}")
     raw, seconds = search(FunctionTransformer(read_pixels), {}, X, y)
     click.echo(f"  raw pixels      {raw.best_score_:.3f}  ({seconds:.1f} s)")
-    # One pass of an image through the network gives the rows of all the candidates.
+    # One pass of an image through the network gives the features of all candidates.
     extractor = PretrainedFeatureExtractor(cache=cache, cache_layers=LAYERS)
     grid = {"feat__layer": LAYERS}
     for attempt in ("first time", "again"):
@@ -155,13 +155,13 @@ def run_demo(output):
     Parameters
     ----------
     output : str or path-like
-        A folder, made if need be. The cache in it makes the next run fast.
+        A folder, created if needed. The cache in it makes the next run fast.
     """
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     cache = FeatureCache(output / "cache")
     tasks = {"Surfaces": load_textures(output / "textures"), "Faces": load_faces()}
-    # Without pyplot, whose windows and backends are the user's own affair.
+    # Without pyplot, so that no window or backend is selected.
     figure = Figure(figsize=(13, 8), layout="constrained")
     axes = figure.subplots(len(tasks), 2, width_ratios=[1, 2])
     for (name, (X, y)), row in zip(tasks.items(), axes, strict=True):

@@ -10,38 +10,40 @@ import click
 
 from .._utils._address import is_address
 from .._utils._atomic_file import write_atomically
+from .._utils._choices import (
+    FILE_FORMATS,
+    JPEG_DECODERS,
+    ON_ERROR,
+    POOLINGS,
+    PRECISIONS,
+    RUNTIMES,
+)
 from .._utils._printable import printable
 from ._inputs import collect_paths
 from ._options import (
-    BatchSize,
-    CacheSize,
-    Devices,
-    ImageSize,
-    Jobs,
-    Layer,
-    LayerList,
-    StorageOption,
+    batch_size,
+    cache_size,
     debug_option,
+    devices,
+    image_size_option,
+    layer,
+    layer_list,
+    n_jobs,
+    storage_option,
     weights_option,
 )
-from ._output import give_bars_room, log_to_stderr, say
+from ._output import log_to_stderr, say, widen_bars
 from ._program import set_resume_hint, show_all_warnings, usage_errors
 
 __all__ = ["extract"]
 
-FORMATS = (".parquet", ".npy", ".zarr")
-# Written out, because the packages that define them import torch; a test compares.
-POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-RUNTIMES = ("auto", "torch", "compile", "openvino")
-JPEG_DECODERS = ("pillow", "device")
-
 
 def _check_output(ctx, param, value):
     ending = os.path.splitext(value.rstrip("/"))[1]
-    if ending not in FORMATS:
+    if ending not in FILE_FORMATS:
+        *others, last = FILE_FORMATS
         raise click.BadParameter(
-            f"{value!r} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+            f"{value!r} must end in {', '.join(others)} or {last}."
         )
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):
@@ -63,34 +65,35 @@ def _check_cache(ctx, param, value):
     required=True,
     metavar="FILE",
     callback=_check_output,
-    help="Where the features go: .parquet, .npy or .zarr.",
+    help="The file to write: .parquet, .npy or .zarr.",
 )
 @click.option(
     "--from-file",
     metavar="FILE",
-    help="A file that lists images: one path a line, or a table (.csv, .tsv, "
+    help="A file that lists images: one path per line, or a table (.csv, .tsv, "
     ".parquet). - is the standard input.",
 )
-@click.option("--column", metavar="NAME", help="The table's column with the paths.")
+@click.option("--column", metavar="NAME", help="The column of the table with paths.")
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False),
-    help="Where relative paths of --from-file begin, instead of the working directory.",
+    help="The folder of relative paths in --from-file, instead of the working folder.",
 )
 @click.option(
     "--remote",
     is_flag=True,
-    help="Read addresses of images and folders such as s3://bucket/1.jpg or "
-    "zip://photos::all.zip, by fsspec.",
+    help="Read addresses of images and folders, such as s3://bucket/1.jpg or "
+    "zip://photos::all.zip, with fsspec.",
 )
 @click.option(
     "--storage-option",
     "storage_options",
-    type=StorageOption(),
+    type=storage_option,
     multiple=True,
     metavar="KEY=VALUE",
-    help="What the file system of addresses takes, such as anon=true; may be repeated, "
-    "and means --remote. Secrets are better left to its own variables and files.",
+    help="An option of the file system of addresses, such as anon=true. May be "
+    "repeated. Implies --remote. Give secrets in the environment variables and files "
+    "of the file system instead.",
 )
 @click.option(
     "--model",
@@ -102,69 +105,66 @@ def _check_cache(ctx, param, value):
 @weights_option
 @click.option(
     "--layer",
-    type=Layer(),
+    type=layer,
     multiple=True,
     metavar="NAME|N",
-    help="A layer, or a stage by its number; may be repeated, for several side by "
-    "side. `skdeepfeat layers MODEL` lists them. By default the neck: what enters the "
-    "last linear layer.",
+    help="The layer whose output is written: a name, or the number of a stage. May be "
+    "repeated; the features are then concatenated. `skdeepfeat layers MODEL` lists the "
+    "layers. The default is the neck, which is what enters the last linear layer.",
 )
 @click.option(
     "--pooling",
     type=click.Choice(POOLINGS),
     default="auto",
     show_default=True,
-    help="How the map of a layer becomes a row.",
+    help="How the output of a layer is reduced to one vector per image.",
 )
-@click.option(
-    "--image-size",
-    type=ImageSize(),
-    metavar="N|HxW",
-    help="Pixels, instead of the weights' own size.",
-)
+@image_size_option
 @click.option(
     "--batch-size",
-    type=BatchSize(),
+    type=batch_size,
     default="auto",
     show_default=True,
     metavar="N|auto",
-    help="How many images run at once.",
+    help="Number of images that run through the network at once.",
 )
 @click.option(
     "--device",
-    type=Devices(),
+    type=devices,
     default="auto",
     show_default=True,
     metavar="NAME[,NAME...]",
-    help="Such as cpu or cuda; several, such as cuda:0,cuda:1, share the batches.",
+    help="Where the network runs, such as cpu or cuda. The devices of a list, such as "
+    "cuda:0,cuda:1, share the batches.",
 )
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="What the network computes in; the features are float32.",
+    help="What the network computes in. The features are always float32.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
-    help="What runs the network: on a CPU OpenVINO, where it is installed and pays; "
-    "compile is torch.compile.",
+    help="What runs the network. auto is OpenVINO on a CPU if it is installed and "
+    "there are enough images, and torch otherwise. compile is torch.compile.",
 )
 @click.option(
     "--jpeg-decoder",
     type=click.Choice(JPEG_DECODERS),
     default="pillow",
     show_default=True,
-    help="What decodes JPEGs: device is a CUDA device, for fast ones beside few cores.",
+    help="What decodes JPEG images. device is a CUDA device, for fast GPUs with few "
+    "CPU cores.",
 )
 @click.option(
     "--n-jobs",
-    type=Jobs(),
+    type=n_jobs,
     metavar="N",
-    help="Processes that share out the work; rarely worth it, as one uses all cores.",
+    help="Number of processes. One already uses all cores, so more rarely help.",
 )
 @click.option(
     "--cache",
@@ -172,40 +172,38 @@ def _check_cache(ctx, param, value):
     callback=_check_cache,
     show_default=True,
     metavar="DIR|none",
-    help="Where computed rows are kept for the next time.",
+    help="Where features are stored for the next time.",
 )
 @click.option(
     "--cache-size",
-    type=CacheSize(),
+    type=cache_size,
     default="10 GB",
     show_default=True,
     metavar="SIZE|none",
-    help="What the cache may take on disk.",
+    help="Maximum size of the cache on disk.",
 )
 @click.option(
     "--cache-layers",
-    type=LayerList(),
+    type=layer_list,
     metavar="stages|LIST",
-    help="Layers to compute as well, in the same pass, and keep in the cache for a "
-    "search to come: stages, or a list such as 2,3,neck.",
+    help="Layers to compute for the cache in the same pass, for a later search: "
+    "stages, or a list such as 2,3,neck.",
 )
 @click.option(
     "--on-error",
-    type=click.Choice(("raise", "nan")),
+    type=click.Choice(ON_ERROR),
     default="raise",
     show_default=True,
-    help="What to do with an image that cannot be read: end, or put a row of NaN "
-    "there and go on.",
+    help="What to do with an image that cannot be read: stop, or write a row of NaN "
+    "and continue.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
-@click.option(
-    "-q", "--quiet", is_flag=True, help="Show nothing but warnings and errors."
-)
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Show only warnings and errors.")
 @click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="Show progress even where stderr is not a terminal, and log messages.",
+    help="Show log messages, and progress even if stderr is not a terminal.",
 )
 @debug_option
 @click.pass_context
@@ -223,24 +221,24 @@ def extract(
     storage_options,
     **options,
 ):
-    """Write the features of images to a file, one row an image.
+    """Write the features of images to a file, one row per image.
 
-    Rows are in the order of the arguments; folders are searched through, and their
-    images sorted by path. A .parquet file has the path of every image beside its
-    features. .npy and .zarr hold the numbers alone, so the paths stand in a table
-    beside them, in the same order: features.npy and features.npy.images.csv.
+    Rows are in the order of the arguments. The images of a folder and its subfolders
+    are sorted by path. A .parquet file includes the path of every image. A .npy or
+    .zarr file holds only numbers, so the paths are written to a table next to it, in
+    the same order: features.npy and features.npy.images.csv.
 
     \b
     skdeepfeat extract photos/ -o features.parquet
     skdeepfeat extract photos/ -o features.npy --model resnet50 --layer 3 --layer neck
     skdeepfeat extract --from-file train.csv --column path -o features.parquet
 
-    An image that was computed before, whatever the command or script, comes from the
-    cache. An interrupted run goes on where it stopped when it is started again.
+    Features that any command or script has computed before come from the cache. An
+    interrupted run continues where it stopped if the same command is run again.
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    give_bars_room()
+    widen_bars()
     storage_options = dict(storage_options) if remote or storage_options else None
     paths, n_skipped = collect_paths(images, from_file, column, root, storage_options)
     _refuse_addresses(paths, storage_options is not None)
@@ -248,22 +246,23 @@ def extract(
         log_to_stderr(ctx)
         show_all_warnings()
     if n_skipped and not quiet:
-        say(f"{n_skipped:,} other file(s) in the folders passed over.")
+        say(f"{n_skipped:,} other file(s) in the folders were skipped.")
     shows_progress = verbose or (not quiet and sys.stderr.isatty())
     extractor = _make_extractor(
         verbose=int(shows_progress),
         storage_options=storage_options,
         **options,
     )
-    _check_parameters(extractor, paths)
-    beside = _path_beside(output)
-    if beside is not None and not overwrite:
-        _refuse_other_paths(beside, paths)
-    set_resume_hint(ctx, " Run the same command again: it goes on from there.")
+    with usage_errors():  # before any image is read
+        extractor.fit(paths)
+    table = _table_path(output)
+    if table is not None and not overwrite:
+        _refuse_other_paths(table, paths)
+    set_resume_hint(ctx, " Run the same command again to continue.")
     start = time.perf_counter()
     written = extractor.extract_to(paths, output, overwrite=overwrite)
-    if beside is not None:
-        write_atomically(beside, _table_of(paths))
+    if table is not None:
+        write_atomically(table, _table_of(paths))
     if not quiet:
         n_features = len(extractor.get_feature_names_out())
         seconds = time.perf_counter() - start
@@ -274,11 +273,11 @@ def extract(
 
 
 def _refuse_addresses(paths, is_remote):
-    """Nothing is read over a network without being asked for."""
+    """Raise for addresses, unless reading over a network was requested."""
     for path in paths:
         if not is_remote and isinstance(path, str) and is_address(path):
             raise click.UsageError(
-                f"{path!r} is an address: with --remote, it is read through fsspec."
+                f"{path!r} is an address: with --remote, fsspec reads it."
             )
 
 
@@ -293,48 +292,39 @@ def _make_extractor(layer, cache, cache_size, **parameters):
     return PretrainedFeatureExtractor(layer=layer, cache=store, **parameters)
 
 
-def _check_parameters(extractor, paths):
-    """Find what is wrong with the command before any image is read."""
-    from .._utils._device import resolve_devices
-
-    with usage_errors():
-        extractor.fit(paths)
-        resolve_devices(extractor.device)
-
-
-def _path_beside(output):
-    """Return where the paths of the images go, or None: Parquet files hold them."""
+def _table_path(output):
+    """Return where to write the paths of the images, or None for Parquet files."""
     output = output.rstrip("/")
     if output.endswith(".parquet"):
         return None
-    beside = f"{output}.images.csv"
-    if os.path.exists(beside) and not os.path.isfile(beside):
+    table = f"{output}.images.csv"
+    if os.path.exists(table) and not os.path.isfile(table):
         raise click.ClickException(
-            f"{beside!r} is a folder or a special file, where the table of paths must "
-            "go: remove it, or choose another --output."
+            f"{table!r} is a folder or a special file, so the table of paths cannot be "
+            "written there: remove it, or choose another --output."
         )
-    return beside
+    return table
 
 
-def _refuse_other_paths(beside, paths):
-    """Raise before anything is computed if the table of another output is there."""
+def _refuse_other_paths(table, paths):
+    """Raise if there is the table of another output, before anything is computed."""
     try:
-        with open(beside, "rb") as file:
+        with open(table, "rb") as file:
             is_same = file.read() == _table_of(paths)
     except FileNotFoundError:
         return
     if not is_same:
         raise click.ClickException(
-            f"{beside!r} lists other images, or was not written by this command. Use "
+            f"{table!r} lists other images, or was not written by this command. Use "
             "--overwrite to replace it, or choose another --output."
         )
 
 
 def _table_of(paths):
-    """Return a table of one column, under the name that Parquet files give it."""
+    """Return a table of one column, with the same name as in Parquet files."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["image"])
     rows.writerows([each] for each in paths)
-    # File names need not be text; they come back from the same coding.
+    # File names may not be valid UTF-8. The same encoding restores them.
     return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""From what stands on the command line to the paths of images."""
+"""From arguments of the command line to the paths of images."""
 
 import os
 import sys
@@ -15,36 +15,36 @@ _LISTS = (*_TABLES, ".txt")
 
 
 def collect_paths(inputs, from_file, column, root, storage_options=None):
-    """Return the paths of the images, in the order in which they were named.
+    """Return the paths of the images, in the order in which they were given.
 
     Parameters
     ----------
     inputs : sequence of str
-        Files, folders (searched through), addresses.
+        Files, folders, addresses.
     from_file : str or None
         A file that lists paths; "-" is the standard input.
     column : str or None
-        The column of a table that holds them.
+        The column of a table that holds the paths.
     root : str or None
-        Where relative paths of `from_file` begin; None is the working directory.
+        The folder of relative paths in `from_file`. None is the working folder.
     storage_options : dict or None, default=None
-        With these folders behind addresses are searched through, too.
+        If given, addresses of folders are searched as well.
 
     Returns
     -------
     paths : list of str
     n_skipped : int
-        Files in the folders that are no images.
+        Number of files in the folders that are not images.
 
     Raises
     ------
     click.UsageError
-        If what was named is not there, or no image is in it.
+        If an input does not exist or contains no image.
     """
     if from_file is None and (column is not None or root is not None):
         raise click.UsageError("--column and --root belong to --from-file.")
     if not inputs and from_file is None:
-        raise click.UsageError("Name images, folders, or a list with --from-file.")
+        raise click.UsageError("Give images, folders, or a list with --from-file.")
     paths, n_skipped = [], 0
     for name in inputs:
         found, skipped = _images_of(name, storage_options)
@@ -81,7 +81,7 @@ def _images_of(name, storage_options):
 
 
 def _below(root, path):
-    # An empty cell stays one: the row is there, and its image is not.
+    # An empty cell stays empty: a row without an image.
     if root is None or not isinstance(path, str) or is_address(path):
         return path
     return os.path.join(root, path)
@@ -91,9 +91,9 @@ def _read_list(path, column):
     if path != "-" and not os.path.isfile(path):
         if os.path.isdir(path):
             raise click.UsageError(
-                f"{path!r} is a folder: name it without --from-file."
+                f"{path!r} is a folder: give it without --from-file."
             )
-        if not os.path.exists(path):  # else a pipe, as shells make them with <(...)
+        if not os.path.exists(path):  # otherwise a pipe, such as <(...) in a shell
             raise click.UsageError(f"There is no file {path!r}.")
     if column is None and not path.lower().endswith(_TABLES):
         return _read_lines(path)
@@ -106,7 +106,7 @@ def _read_lines(path):
             lines = [line.rstrip("\r\n") for line in file]
     except UnicodeDecodeError as error:
         raise click.UsageError(
-            f"{path!r} must be text, in UTF-8, with one path a line ({error})."
+            f"{path!r} must be text, in UTF-8, with one path per line ({error})."
         ) from error
     return [line for line in lines if line.strip()]
 
@@ -124,7 +124,7 @@ def _read_table(path):
             sys.stdin if path == "-" else path,
             sep="\t" if path.lower().endswith(".tsv") else ",",
             dtype=str,
-            # A file may be called NA.
+            # A file may be named NA.
             keep_default_na=False,
             na_values=[""],
         )
@@ -137,8 +137,8 @@ def _column_of(table, column, path):
     if column is None:
         if len(columns) > 1:
             raise click.UsageError(
-                f"Say with --column which of the {len(columns)} columns of {path!r} "
-                f"holds the paths: {', '.join(columns[:12])}."
+                f"Use --column to select which of the {len(columns)} columns of "
+                f"{path!r} holds the paths: {', '.join(columns[:12])}."
             )
         column = columns[0]
     if column not in columns:

@@ -1,4 +1,4 @@
-"""The program itself, and the commands it has."""
+"""The program and its commands."""
 
 import click
 
@@ -13,10 +13,10 @@ __all__ = ["main"]
 
 _EPILOG = """\b
 Exit status:
-    0  done (with --on-error nan also if images could not be read)
-    1  failed: a broken image, weights not found, out of memory, a damaged cache
-    2  the command itself is wrong
-  130  interrupted by Ctrl-C; the same command goes on from there
+    0  success (with --on-error nan also if images could not be read)
+    1  failure: a broken image, weights not found, out of memory, a damaged cache
+    2  wrong usage of the command
+  130  interrupted by Ctrl-C; the same command continues from there
   143  the same by SIGTERM
 """
 
@@ -29,7 +29,7 @@ Exit status:
 @click.version_option(__version__, prog_name="skdeepfeat")
 @debug_option
 def main():
-    """Features of images from pretrained networks, each image computed once."""
+    """Extract features from images with pretrained networks."""
 
 
 for _command in (extract, models, layers, cache, demo):

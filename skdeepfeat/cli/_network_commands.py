@@ -4,29 +4,34 @@ import json
 
 import click
 
+from .._utils._choices import SOURCES
 from .._utils._printable import printable
-from ._options import ImageSize, debug_option, json_option, weights_option
+from ._options import debug_option, image_size_option, json_option, weights_option
 from ._output import echo, write_json
 from ._program import usage_errors
 
 __all__ = ["layers", "models"]
 
-SOURCES = ("embedded", "torchvision", "timm")
-
 
 @click.command
 @click.argument("pattern", required=False)
-@click.option("--source", type=click.Choice(SOURCES), help="Only those of one source.")
 @click.option(
-    "--tags", is_flag=True, help="List timm's networks once for each set of weights."
+    "--source",
+    type=click.Choice(SOURCES),
+    help="Only the networks of one source.",
+)
+@click.option(
+    "--tags",
+    is_flag=True,
+    help="List the networks of timm once for each set of weights.",
 )
 @json_option
 @debug_option
 def models(pattern, source, tags, as_json):
-    """List the networks, one name a line.
+    """List the networks, one name per line.
 
-    PATTERN is a shell pattern such as "*convnext*tiny*" (quote it), without regard
-    to case. If nothing matches, the exit status is 1.
+    PATTERN is a shell pattern such as "*convnext*tiny*" (quote it). Case does not
+    matter. If nothing matches, the exit status is 1.
     """
     from .. import list_models
     from .._utils._suggestions import did_you_mean
@@ -45,24 +50,19 @@ def models(pattern, source, tags, as_json):
 @click.command
 @click.argument("model")
 @weights_option
-@click.option(
-    "--image-size",
-    type=ImageSize(),
-    metavar="N|HxW",
-    help="Pixels, instead of the weights' own size.",
-)
+@image_size_option
 @click.option(
     "--stages", is_flag=True, help="Only the stages, the neck and the output."
 )
 @json_option
 @debug_option
 def layers(model, weights, image_size, stages, as_json):
-    """List the layers of MODEL at which features can be taken.
+    """List the layers of MODEL whose output can be used as features.
 
-    In the order in which they run: the name and the stage number, either to be given
-    as --layer of `skdeepfeat extract`, the output's shape, the parameters, the share
-    of the network's cost, and what running the network as far as that costs. No
-    weights are downloaded for it.
+    The layers are in the order in which they run. The columns are the name and the
+    stage number, which are both values for --layer of `skdeepfeat extract`, the shape
+    of the output, the number of parameters, the share of the cost of the network, and
+    the cost of running the network up to this layer. No weights are downloaded.
     """
     from .. import list_layers
 

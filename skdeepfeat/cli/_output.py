@@ -1,4 +1,4 @@
-"""Where the command line writes: results to stdout, all else to stderr."""
+"""What the command line writes: results to stdout, everything else to stderr."""
 
 import json
 import logging
@@ -11,17 +11,17 @@ from .._utils._printable import printable_lines, redacted
 
 __all__ = [
     "echo",
-    "give_bars_room",
     "log_to_stderr",
     "say",
     "show_any_character",
     "shown",
+    "widen_bars",
     "write_json",
 ]
 
 
 def shown(text):
-    """Return text as it may be shown: it may hold names and errors from anywhere."""
+    """Return text that is safe to show, as it may include any names and errors."""
     return redacted(printable_lines(text))
 
 
@@ -31,9 +31,9 @@ def echo(text):
 
 
 def show_any_character():
-    """Have streams write an escape for a character that their encoding lacks.
+    """Have streams write escapes for characters that their encoding lacks.
 
-    As consoles of Windows do, and files that their output is sent to.
+    The encodings of consoles on Windows lack many, and so do those of redirected files.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -48,10 +48,10 @@ def say(text):
         click.echo(shown(text), err=True)
 
 
-def give_bars_room():
-    """Have bars shown on a terminal that says it has no columns, as in containers.
+def widen_bars():
+    """Show progress bars on a terminal that reports no columns, as in containers.
 
-    To be called before tqdm is imported, which reads its defaults then.
+    Call this before tqdm is imported, which reads its defaults then.
     """
     if sys.stderr.isatty() and 0 in os.get_terminal_size(sys.stderr.fileno()):
         os.environ.setdefault("TQDM_NCOLS", "80")
@@ -60,12 +60,12 @@ def give_bars_room():
 
 def write_json(value):
     """Write a value to stdout for another program to read."""
-    # Only ASCII, so that any stream can carry it and names that are not text come back.
+    # ASCII only, so that any stream can carry it, and names that are not UTF-8 survive.
     click.echo(json.dumps(value, indent=2))
 
 
 def log_to_stderr(ctx):
-    """Show what the package logs, until the command is done."""
+    """Show the log messages of the package until the command is done."""
     logger = logging.getLogger("skdeepfeat")
     handler = _Handler()
     before = logger.level

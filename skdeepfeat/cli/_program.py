@@ -1,4 +1,4 @@
-"""What becomes of errors, warnings and Ctrl-C: one line on stderr, an exit code."""
+"""Errors, warnings and Ctrl-C become one line on stderr and an exit code."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ __all__ = [
     "usage_errors",
 ]
 
-# Broken images that a warning lists, enough for a night's run and for a screen.
+# Number of broken images that a warning lists.
 _LISTED_FAILURES = 100
 
 # Keys of click's `Context.meta`, which all contexts of one command line share.
@@ -44,19 +44,19 @@ class Program(click.Group):
 
     def parse_args(self, ctx, args):
         """Read the arguments before the command."""
-        with _shown_as_may_be():
+        with _safe_messages():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx):
-        """Run the command; turn what it raises into a message and an exit code."""
+        """Run the command; turn its exceptions into a message and an exit code."""
         with _own_warnings(everything=bool(ctx.meta.get(_DEBUG))), sigterm_raises():
             try:
-                with _shown_as_may_be():
+                with _safe_messages():
                     return super().invoke(ctx)
             except KeyboardInterrupt as interruption:
                 _end_interrupted(ctx, interruption)
             except click.Abort as abort:
-                # A prompt's Ctrl-C, which click does not tell from a "no".
+                # Ctrl-C at a prompt, which click does not distinguish from "no".
                 if isinstance(abort.__context__, KeyboardInterrupt):
                     _end_interrupted(ctx, abort.__context__)
                 raise
@@ -64,15 +64,15 @@ class Program(click.Group):
                 raise
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                    raise  # `| head` has read enough; click ends quietly
+                    raise  # `| head` has read enough, and click ends quietly
                 if ctx.meta.get(_DEBUG):
                     say(traceback.format_exc())
                 raise click.ClickException(shown(_in_words(error, ctx))) from error
 
 
 @contextlib.contextmanager
-def _shown_as_may_be():
-    """Take from click's errors what is not to reach a terminal."""
+def _safe_messages():
+    """Remove from click's errors what must not reach a terminal."""
     try:
         yield
     except click.ClickException as error:
@@ -91,8 +91,8 @@ def _end_interrupted(ctx, interruption):
     ctx.exit(getattr(interruption, "exit_code", INTERRUPTED))
 
 
-# How the ways out that errors name are spelled on the command line.
-_SPELLED_HERE = {"overwrite=True": "--overwrite"}
+# Remedies that error messages name, and their names on the command line.
+_OPTION_NAMES = {"overwrite=True": "--overwrite"}
 
 
 def _in_words(error, ctx):
@@ -103,23 +103,27 @@ def _in_words(error, ctx):
         name = printable(os.fsdecode(name))
         text = f"{error.strerror}{name}"
     text = text.strip()
-    for in_python, here in _SPELLED_HERE.items():
-        text = text.replace(in_python, here)
+    for in_python, option in _OPTION_NAMES.items():
+        text = text.replace(in_python, option)
     if isinstance(error, BadImageError):
-        return f"{text}. With --on-error nan its row is NaN, and the work goes on."
-    # Errors of ours, and of the system, say it all; of others the class does, too.
-    ours = type(error).__module__.startswith("skdeepfeat")
-    plain = ours or type(error) in (ValueError, TypeError, ImportError)
-    if not text or not (plain or isinstance(error, OSError)):
+        return f"{text}. With --on-error nan, its row is NaN and the work continues."
+    # The messages of this package and of the system explain themselves. For others, the
+    # class is shown as well.
+    is_plain = (
+        type(error).__module__.startswith("skdeepfeat")
+        or type(error) in (ValueError, TypeError, ImportError)
+        or isinstance(error, OSError)
+    )
+    if not text or not is_plain:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if not (plain or isinstance(error, OSError)) and not ctx.meta.get(_DEBUG):
+    if not is_plain and not ctx.meta.get(_DEBUG):
         text += " (--debug shows where)"
     return text
 
 
 @contextlib.contextmanager
 def _own_warnings(everything):
-    """Show our warnings as one line each, and others only where all are wanted."""
+    """Show warnings of this package as one line each, and others only on request."""
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.simplefilter("ignore")
@@ -131,7 +135,7 @@ def _own_warnings(everything):
 
 
 def show_all_warnings():
-    """Show the warnings of other packages, too, until the command is done."""
+    """Show the warnings of other packages as well until the command is done."""
     warnings.simplefilter("default")
 
 
@@ -151,7 +155,7 @@ def _list_failures(failures):
 
 @contextlib.contextmanager
 def usage_errors():
-    """Turn what a parameter's value raises into an error of the command line."""
+    """Turn errors about the value of a parameter into errors of the command line."""
     try:
         yield
     except (BadImageError, NonFiniteOutputError):
@@ -161,7 +165,7 @@ def usage_errors():
 
 
 def set_resume_hint(ctx, text):
-    """Say how an interrupted command goes on, should this one be interrupted."""
+    """Set what to say about continuing if the command is interrupted."""
     ctx.meta[_RESUME_HINT] = text
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: an end that leaves nothing behind."""
+"""Ctrl-C and SIGTERM, without leaving worker processes behind."""
 
 import contextlib
 import signal
@@ -7,29 +7,29 @@ import threading
 
 __all__ = ["INTERRUPTED", "Terminated", "end_workers", "sigterm_raises"]
 
-# As shells count: 128 and the number of the signal.
+# As in shells: 128 plus the number of the signal.
 INTERRUPTED = 128 + signal.SIGINT
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as batch systems and `kill` send it: what Ctrl-C is, from afar."""
+    """SIGTERM, which batch systems and `kill` send, handled like Ctrl-C."""
 
     exit_code = 128 + signal.SIGTERM
 
 
 @contextlib.contextmanager
 def sigterm_raises():
-    """Have SIGTERM raise `Terminated`, where it would end the process on the spot.
+    """Have SIGTERM raise `Terminated` instead of ending the process at once.
 
-    Python then leaves its contexts: what was computed is kept, workers are ended.
+    Python then leaves its contexts, which stores what was computed and ends workers.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield  # somebody else's program, with a handler of its own
+        yield  # another program with its own handler
         return
 
     def end(number, frame):
-        # Asked twice, it does not wait for anything.
+        # A second SIGTERM ends the process at once.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise Terminated
 
@@ -41,15 +41,15 @@ def sigterm_raises():
 
 
 def end_workers():
-    """End joblib's worker processes, which outlive their parent by minutes.
+    """End the worker processes of joblib, which outlive their parent by minutes.
 
-    Each holds a network, and what they were sent lies in shared memory.
+    Each holds a network, and its inputs are in shared memory.
     """
     loky = sys.modules.get("joblib.externals.loky.reusable_executor")
-    # Asking for it by its public name would start one where there is none.
+    # The public function would start an executor if there is none.
     executor = getattr(loky, "_executor", None)
     if executor is None:
         return
-    # joblib's own kind knows which shared memory is to be given back.
+    # joblib's own executor also releases its shared memory.
     end = getattr(executor, "terminate", executor.shutdown)
     end(kill_workers=True)

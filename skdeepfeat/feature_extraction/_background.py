@@ -1,32 +1,34 @@
-"""Work that goes on in threads while its results are being used."""
+"""Work in threads of its own, whose results are used meanwhile."""
 
 import contextlib
 import queue
 import threading
 
-__all__ = ["compute_beside", "run_beside"]
+__all__ = ["compute_in_background", "run_in_thread"]
 
-# Seconds between two looks at whether somebody still wants a result.
+# Seconds between two checks whether the caller still wants a result.
 _POLL = 0.1
 
+_END = object()
 
-def compute_beside(items, workers, on_stop=None):
-    """Yield what workers make of items, as they finish.
 
-    Each worker runs in a thread of its own and takes the next item when it is done
-    with one, so none of them waits for the caller: what the caller does with a result
-    happens beside the computing of the next ones.
+def compute_in_background(items, workers, on_stop=None):
+    """Yield the results that workers compute from items, as they finish.
+
+    Each worker runs in a thread of its own and takes the next item when it is done with
+    one. So no worker waits for the caller, which uses a result while the next ones are
+    computed.
 
     Parameters
     ----------
     items : generator
         Advanced by one worker at a time, and closed at the end.
     workers : list of callable
-        Each returns a context whose value is ``compute(item) -> result``; it is
-        entered and left in the worker's thread. With one worker, results come in the
-        order of the items.
+        Each returns a context manager for ``compute(item) -> result``. It is entered
+        and left in the worker's thread. With one worker, results come in the order of
+        the items.
     on_stop : callable, default=None
-        Called at the end, before the workers are waited for: has `items` end at once,
+        Called at the end, before the workers are joined. It makes `items` end at once,
         whatever it is waiting for.
 
     Yields
@@ -37,12 +39,11 @@ def compute_beside(items, workers, on_stop=None):
     Raises
     ------
     BaseException
-        What `items` or a worker raised; the other threads end with what they have in
-        hand.
+        What `items` or a worker raised. The other threads finish their current item.
     """
     # One result may wait for each worker: more would only take memory.
     results = queue.Queue(maxsize=len(workers))
-    stopped, turn = threading.Event(), threading.Lock()
+    stopped, next_item = threading.Event(), threading.Lock()
 
     def put(result):
         while not stopped.is_set():
@@ -55,13 +56,13 @@ def compute_beside(items, workers, on_stop=None):
         try:
             with worker() as compute:
                 while not stopped.is_set():
-                    with turn:
+                    with next_item:
                         item = next(items, _END)
                     if item is _END:
                         break
                     put((compute(item), None))
                     del item
-        except BaseException as error:  # handed on, whatever it is
+        except BaseException as error:  # raised in the caller's thread
             put((None, error))
         else:
             put(_END)
@@ -93,15 +94,12 @@ def compute_beside(items, workers, on_stop=None):
         items.close()
 
 
-_END = object()
+def run_in_thread(function):
+    """Return ``function()``, called in a new thread.
 
-
-def run_beside(function):
-    """Return what a function returns, called in a thread of its own.
-
-    torch starts threads for whoever calls it, which do not survive in a process that
-    the caller forks. Those of a thread that has ended do no harm there.
+    torch starts threads for each thread that computes, and a process forked from that
+    thread lacks them. Those of a thread that has ended do no harm in a forked process.
     """
     worker = contextlib.nullcontext(lambda item: function())
-    [result] = compute_beside((None for _ in range(1)), [lambda: worker])
+    [result] = compute_in_background((None for _ in range(1)), [lambda: worker])
     return result

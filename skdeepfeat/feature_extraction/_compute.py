@@ -1,30 +1,37 @@
-"""Images through the neck, in this process: decoding, network and caller side by side.
+"""Images through the neck in this process.
 
-Threads decode the next batches while one computes; rows are handed on, to be stored,
-while the network runs already on the next batch.
+Threads decode the next batches while the network computes one, and the caller stores
+the features of a batch while the network computes the next one.
 """
 
 import contextlib
 import functools
+import math
 import threading
+from collections import deque
 
+import joblib
 import numpy as np
 
 from .._utils._threads import all_cores
-from ..images import check_jpeg_decoder, fit_on_device
+from ..exceptions import BadImageError
+from ..images import ByteBudget, ThreadPool, check_jpeg_decoder, fit_on_device
 from ._arithmetic import check_device_type
-from ._background import compute_beside
-from ._decode_ahead import decode_ahead, decoding_threads
+from ._background import compute_in_background
 
-__all__ = ["compute_rows"]
+__all__ = ["compute_features", "decode_ahead", "decoding_threads"]
 
-# Threads that feed one device. While one waits for the result of a GPU, the other has
-# queued the next batch there; on a CPU a second one would only take its turns.
-_N_FEEDERS = {"cuda": 2}
+# Threads for each device. While one waits for the result of a GPU, the other has queued
+# the next batch there. On a CPU, two threads would compete for the cores.
+_THREADS_PER_DEVICE = {"cuda": 2}
+
+# How many batches the decoding threads may be ahead of one network: one waits while
+# another is being filled. More only costs memory.
+_BATCHES_AHEAD = 2
 
 
-def compute_rows(source, indices, neck, devices, settings, n_images=None):
-    """Yield the features of images as they come.
+def compute_features(source, indices, neck, devices, settings, n_images=None):
+    """Yield the features of images as they are computed.
 
     Parameters
     ----------
@@ -33,20 +40,20 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
         Which of its images.
     neck : networks.Neck
     devices : list of torch.device
-        Batches are shared out among them as each gets done.
+        Each takes the next batch when it is done with one.
     settings : ExtractionSettings
     n_images : int, default=None
-        How many images the whole job has, where this is a part of it.
+        Number of images in the whole job, if this is a part of it.
 
     Yields
     ------
-    rows : list of int
+    done : list of int
         Some of `indices`.
-    outputs : list of ndarray of float32, shape (len(rows), n_features of the output)
+    outputs : list of ndarray of float32, shape (len(done), n_features of the output)
         One for each of the neck's outputs.
     bad : dict of int to BadImageError
         The images among `indices` found meanwhile that cannot be read. With
-        ``on_error="raise"``, no more batches are begun after the first.
+        ``on_error="raise"``, no batch is started after the first.
     """
     n_images = len(indices) if n_images is None else n_images
     check_device_type(devices, settings)
@@ -63,13 +70,13 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
             )
             for device in devices
         )
-    # What is being computed when a broken image is found is worth keeping, and comes
-    # out all the same.
+    # Batches that are being computed when a broken image is found are still yielded,
+    # because they are worth storing.
     found_bad = threading.Event() if settings.on_error == "raise" else None
     workers = [
         functools.partial(_worker, neck, device, settings, n_images, found_bad)
         for device in devices
-        for _ in range(_N_FEEDERS.get(device.type, 1))
+        for _ in range(_THREADS_PER_DEVICE.get(device.type, 1))
     ]
     with decoding_threads() as pool:
         decoded = decode_ahead(
@@ -82,36 +89,116 @@ def compute_rows(source, indices, neck, devices, settings, n_images=None):
             found_bad=found_bad,
             for_device=settings.jpeg_decoder == "device",
         )
-        # Ctrl-C waits for the network's batch, but for no image.
-        computed = compute_beside(decoded, workers, on_stop=pool.abandon)
+        # Ctrl-C waits for the network's current batch, but not for images.
+        computed = compute_in_background(decoded, workers, on_stop=pool.abandon)
         with contextlib.closing(computed):
             yield from computed
 
 
 @contextlib.contextmanager
 def _worker(neck, device, settings, n_images, found_bad):
-    """Lend the network in the form of ``compute(decoded batch) -> rows``."""
+    """Lend the network in the form of ``compute(decoded batch) -> features``."""
     loaded = neck.loaded(device, settings.precision, settings.runtime, n_images)
     with all_cores(device), loaded as run:
 
         def compute(batch):
-            rows, images, bad = batch
+            indices, images, bad = batch
             if settings.jpeg_decoder == "device":
-                rows, images, failures = _fit(rows, images, neck, device)
-                bad = {**bad, **failures}
+                images, failures = fit_on_device(images, neck.preprocessing, device)
+                bad.update({indices[i]: error for i, error in failures.items()})
+                indices = [i for n, i in enumerate(indices) if n not in failures]
                 if failures and found_bad:
                     found_bad.set()
-            return rows, run(_stacked(images)) if rows else [], bad
+            elif indices:
+                images = np.stack(images)
+            return indices, run(images) if indices else [], bad
 
         yield compute
 
 
-def _fit(rows, images, neck, device):
-    """Have a device decode a batch; return what is left of it, and the failures."""
-    images, failures = fit_on_device(images, neck.preprocessing, device)
-    left = [row for i, row in enumerate(rows) if i not in failures]
-    return left, images, {rows[i]: error for i, error in failures.items()}
+def decoding_threads():
+    """Return a `ThreadPool` for `decode_ahead`.
+
+    Threads are enough because decoders release the GIL. Processes would have to be
+    forked, possibly after a GPU has been used.
+    """
+    return ThreadPool(joblib.cpu_count(), "skdeepfeat-decode")
 
 
-def _stacked(images):
-    return np.stack(images) if isinstance(images, list) else images
+def decode_ahead(
+    pool,
+    source,
+    indices,
+    preprocessing,
+    batch_size,
+    n_consumers=1,
+    found_bad=None,
+    for_device=False,
+):
+    """Yield (indices, images, failures) of each batch while decoding the next ones.
+
+    Memory use is bounded in images and in bytes (`ByteBudget`), so it does not grow
+    with X.
+
+    Parameters
+    ----------
+    pool : ThreadPool
+        After it has been abandoned, the next batch raises a CancelledError.
+    source : images.ImageSource
+    indices : ndarray of int
+        Which of its images.
+    preprocessing : Preprocessing
+        Its geometry is applied.
+    batch_size : int
+    n_consumers : int, default=1
+        How many threads take batches.
+    found_bad : threading.Event or None, default=None
+        If given, the first batch with an image that cannot be read sets it, and no
+        batch is started once it is set.
+    for_device : bool, default=False
+        Whether to leave JPEGs encoded for `images.fit_on_device`.
+    """
+    n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size + joblib.cpu_count()
+    load = source.for_device if for_device else source.fitted
+    budget = ByteBudget()
+    n_ahead = min(n_ahead, budget.total // (3 * math.prod(preprocessing.crop)) + 1)
+    remaining = iter(indices.tolist())
+    pending = deque()
+
+    def top_up():
+        # The size of encoded images is not known before they are read.
+        if for_device and sum(map(_n_encoded_bytes, pending)) > budget.total:
+            return
+        while len(pending) < n_ahead:
+            index = next(remaining, None)
+            if index is None:
+                return
+            pending.append((index, pool.submit(load, index, preprocessing, budget)))
+
+    try:
+        top_up()
+        while pending and not (found_bad and found_bad.is_set()):
+            done, images, bad = [], [], {}
+            while pending and len(done) < batch_size:
+                index, future = pending.popleft()
+                try:
+                    images.append(future.result())
+                    done.append(index)
+                except BadImageError as error:
+                    bad[index] = error
+                top_up()
+            if bad and found_bad:
+                found_bad.set()
+            yield done, images, bad
+    finally:
+        budget.close()
+        for _, future in pending:
+            future.cancel()
+
+
+def _n_encoded_bytes(pending):
+    """Return the size of a JPEG that waits for the device."""
+    _, future = pending
+    if not future.done() or future.exception() is not None:
+        return 0
+    return len(getattr(future.result(), "data", ()))

@@ -1,4 +1,4 @@
-"""Features to a file as they come, of more images than the memory has room for."""
+"""Features of more images than fit into memory: to a file as they are computed."""
 
 import errno
 import os
@@ -11,19 +11,19 @@ from tqdm.auto import tqdm
 from .._utils._digests import digest_description, digest_strings
 from .._utils._printable import printable, redacted
 from ..exceptions import BadImageError
-from ._extract import Extraction
+from ._extraction import side_by_side
 from ._failures import warn_of
-from ._file_formats import FORMATS, rows_at_once
-from ._partial_file import Partial, explain_full_disk, hold
+from ._file_formats import FORMATS, indices_at_once
+from ._partial_file import Partial, explain_full_disk, hold, is_intact, with_checksum
 
 __all__ = ["check_destination", "write_features"]
 
-# Raised when an equal job would give other files.
+# Increased when an equal job would give a different file.
 _FORMAT = 2
 
 
 def check_destination(path, overwrite):
-    """Return where to write as a path and the format, before anything is computed.
+    """Check where to write before anything is computed.
 
     Parameters
     ----------
@@ -32,19 +32,18 @@ def check_destination(path, overwrite):
 
     Returns
     -------
-    path : pathlib.Path
-    file_format : one of the classes in `FORMATS`, made
+    instance of one of the classes in `FORMATS`
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is none that `extract_to` takes.
+        If `extract_to` does not accept a parameter.
     FileNotFoundError
-        If the folder is not there.
+        If the folder does not exist.
     FileExistsError
-        If something else is there that cannot be replaced.
+        If something is there that must not be replaced.
     PermissionError
-        If there is something to write and the folder may not be written to.
+        If there is something to write and the folder is not writable.
     ImportError
         If the format needs a package that is not installed.
     """
@@ -67,67 +66,70 @@ def check_destination(path, overwrite):
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(
-            f"The 'path' parameter must end in {', '.join(FORMATS)}, which says what "
-            f"to write. Got {os.fspath(given)!r} instead."
+            f"The 'path' parameter must end in {', '.join(FORMATS)}, which selects the "
+            f"format. Got {os.fspath(given)!r} instead."
         )
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(
-            "The 'path' parameter must lie in a folder that exists: make it first. "
+            "The 'path' parameter must be in a folder that exists: create it first. "
             f"Got {os.fspath(given)!r} instead."
         )
-    file_format = kind()
-    if file_format.is_in_the_way(path):
+    file_format = kind(path)
+    if file_format.is_in_the_way():
         raise FileExistsError(
-            f"What is at {os.fspath(path)!r} or beside it is no {path.suffix.lower()} "
-            "of features and will not be replaced: remove it, or choose another 'path'."
+            f"{os.fspath(path)!r}, or the file of notes next to it, was not written by "
+            "extract_to and will not be replaced: remove it, or choose another 'path'."
         )
     folder = _folder_of(path)
-    # A finished file is only read, also where nothing may be written.
+    # A complete file is only read, which needs no permission to write.
     if overwrite or not path.exists() or folder.exists():
         _check_permission(path.absolute().parent, given)
         if folder.is_dir():
             _check_permission(folder, given)
     if Partial.is_in_the_way(folder):
         raise FileExistsError(
-            f"The 'path' parameter must leave {os.fspath(folder)!r} to what is "
-            "computed on the way. Something else is there and will not be removed: "
-            "move it, or choose another 'path'."
+            f"The 'path' parameter must leave {os.fspath(folder)!r} for intermediate "
+            "results. Something else is there and will not be removed: move it, or "
+            "choose another 'path'."
         )
-    return path, file_format
+    return file_format
 
 
-def write_features(X, neck, cache, settings, names, destination, overwrite):
-    """Write the features of X to a file; what is there of it already is kept.
+def write_features(extraction, names, file_format, overwrite):
+    """Write features to a file, reusing what an earlier call has written of it.
 
     Parameters
     ----------
-    X, neck, cache, settings
-        As in `extract_features`.
+    extraction : Extraction
     names : sequence of str
-        Of the features.
-    destination : tuple
+        Names of the features.
+    file_format : instance of one of the classes in `FORMATS`
         From `check_destination`.
     overwrite : bool
-        Whether to replace what is there, and the beginnings of another job.
+        Whether to replace the file of another call, or its intermediate results.
 
     Returns
     -------
     pathlib.Path
         The file.
     """
-    path, file_format = destination
-    extraction = Extraction(X, neck, cache, settings)
+    path = file_format.path
     images = _paths_of(extraction.source)
-    job = _describe(extraction, images, names)
+    job = {
+        "format": _FORMAT,
+        **extraction.describe_network(),
+        "feature names": digest_description({"names": list(names)}),
+        "images": digest_strings(digest or b"" for digest in extraction.digests),
+        "paths": digest_strings((image or "").encode() for image in images or ()),
+        "number of images": len(extraction),
+        "number of features": len(names),
+    }
     folder = _folder_of(path)
-    failures = None
     if path.exists() and not overwrite and not folder.exists():
-        failures = _settle_for(path, file_format, job, extraction)
-    if failures is None:
+        failures = _failures_of_finished(file_format, job, extraction)
+    else:
         with hold(folder):
-            failures = _write(
-                extraction, images, names, job, folder, destination, overwrite
-            )
+            failures = _write(extraction, images, names, job, file_format, overwrite)
     if failures:
         warn_of(failures)
     return path
@@ -137,43 +139,55 @@ def _check_permission(folder, path):
     effective = os.access in os.supports_effective_ids
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
         raise PermissionError(
-            "The 'path' parameter must lie in a folder that this user may write to. "
-            f"{os.fspath(folder)!r} is none: choose another 'path', or change its "
+            "The 'path' parameter must be in a folder that this user may write to. "
+            f"{os.fspath(folder)!r} is not: choose another 'path', or change its "
             f"permissions. Got {os.fspath(path)!r} instead."
         )
 
 
 def _folder_of(path):
-    """Return where the rows of a file lie until it is whole."""
+    """Return the folder of the intermediate results."""
     return path.with_name(f"{path.name}.partial")
 
 
-def _write(extraction, images, names, job, folder, destination, overwrite):
-    """Write the file, with `folder` to oneself; return what could not be read."""
-    path, file_format = destination
-    job = extraction.as_noted(job, Partial.job_in(folder))
+def _write(extraction, images, names, job, file_format, overwrite):
+    """Write the file while holding the folder; return what could not be read."""
+    folder = _folder_of(file_format.path)
+    other = Partial.job_in(folder)
+    job = extraction.as_noted(job, other)
     is_worth_keeping = os.path.lexists(folder / "rows.npy")
     try:
-        # Whoever had the folder before may have written the file meanwhile.
-        if path.exists() and not overwrite:
-            failures = _settle_for(path, file_format, job, extraction)
-            # What is left of this job is done with; a half of another one is not ours.
-            is_worth_keeping = Partial.job_in(folder) not in (None, job)
+        # The process that held the folder before may have written the file.
+        if file_format.path.exists() and not overwrite:
+            failures = _failures_of_finished(file_format, job, extraction)
+            # Intermediate results of this job are no longer needed. Those of another
+            # job are not removed.
+            is_worth_keeping = other not in (None, job)
             return failures
-        _refuse_another_half(folder, job, overwrite)
+        if other not in (None, job) and not overwrite:
+            raise _exists(
+                folder,
+                "holds what another call has computed so far "
+                f"({_differences(other, job)})",
+            )
         with Partial(folder, job, (len(extraction), len(names))) as partial:
             is_worth_keeping = partial.done.any()
-            _check_room(partial, file_format.copies_rows)
+            _check_disk_space(partial, file_format.copies_rows)
             try:
                 _fill(extraction, partial)
             finally:
                 is_worth_keeping = partial.done.any()
             failures = extraction.failures()
-            record = _sealed(job, [_as_json(one) for one in failures])
+            record = with_checksum(
+                {
+                    "job": job,
+                    "failures": [[one.cause, one.row, one.origin] for one in failures],
+                }
+            )
             with explain_full_disk(folder):
                 assembled = file_format.assemble(partial, names, images, record)
         with explain_full_disk(folder):
-            file_format.install(assembled, path, names, record)
+            file_format.install(assembled, names, record)
         is_worth_keeping = False
         return failures
     finally:
@@ -182,23 +196,28 @@ def _write(extraction, images, names, job, folder, destination, overwrite):
 
 
 def _fill(extraction, partial):
-    """Compute what is missing, a part at a time, and put it where it belongs."""
-    n_rows, n_features = partial.shape
-    twins = _twins(extraction.digests)
-    size = rows_at_once(n_features)
+    """Compute what is missing, one part of the images at a time."""
+    n_images, n_features = partial.shape
+    first = _first_with_same_content(extraction.digests)
+    size = indices_at_once(n_features)
     with tqdm(
-        total=n_rows,
+        total=n_images,
         initial=int(partial.done.sum()),
         desc=printable(extraction.neck.model_name),
         unit="image",
         disable=extraction.settings.verbose < 1,
     ) as bar:
-        for start in range(0, n_rows, size):
-            stop = min(start + size, n_rows)
-            _copy_twins(partial, _missing(partial, start, stop), twins)
-            wanted = _missing(partial, start, stop)
-            if len(wanted):
-                _fetch(extraction, partial, wanted, bar)
+        for start in range(0, n_images, size):
+            stop = min(start + size, n_images)
+            # Duplicates of images in earlier parts. So an image goes through the
+            # network once even without a cache.
+            for i in _missing(partial, start, stop).tolist():
+                if partial.done[first[i]]:
+                    row = partial.read(first[i], first[i] + 1)
+                    partial.write(np.array([i]), row)
+            missing = _missing(partial, start, stop)
+            if len(missing):
+                _fetch(extraction, partial, missing, bar)
             bar.update(stop + int(partial.done[stop:].sum()) - bar.n)
 
 
@@ -206,72 +225,44 @@ def _missing(partial, start, stop):
     return start + np.flatnonzero(~partial.done[start:stop])
 
 
-def _fetch(extraction, partial, wanted, bar):
-    """Write rows, those that are computed as they come, those of the cache after."""
+def _fetch(extraction, partial, missing, bar):
+    """Write the features of images: computed ones at once, known ones at the end."""
 
-    def on_computed(rows, outputs, n_bad):
-        if len(rows):
-            partial.write(rows, _side_by_side(outputs))
-        bar.update(len(rows) + n_bad)
+    def on_computed(indices, outputs, n_bad):
+        if len(indices):
+            partial.write(indices, side_by_side(outputs))
+        bar.update(len(indices) + n_bad)
 
-    values = _side_by_side(extraction.fetch(wanted, on_computed))
-    left = ~partial.done[wanted]
-    failed = extraction.failed(wanted) & left
+    values = side_by_side(extraction.fetch(missing, on_computed))
+    left = ~partial.done[missing]
+    failed = extraction.failed(missing) & left
     if left.any():
         left &= ~failed
-        partial.write(wanted[left], values if left.all() else values[left])
-        # Not noted as there: next time they are looked at again, and listed again.
-        partial.place(wanted[failed], values[failed])
+        partial.write(missing[left], values if left.all() else values[left])
+        # Not marked done, so that the next call tries these images again.
+        partial.place(missing[failed], values[failed])
 
 
-def _side_by_side(outputs):
-    return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
-
-
-def _twins(digests):
-    """Return {row: the first row with the same image}, of those that are not first."""
-    first, twins = {}, {}
-    for row, digest in enumerate(digests):
-        if digest is not None and first.setdefault(digest, row) != row:
-            twins[row] = first[digest]
-    return twins
-
-
-def _copy_twins(partial, rows, twins):
-    """Take rows from where the same image stood in an earlier part.
-
-    No cache has to remember them for an image to go through the network once.
-    """
-    for row in rows.tolist():
-        twin = twins.get(row, row)
-        if partial.done[twin]:
-            partial.write(np.array([row]), partial.read(twin, twin + 1))
+def _first_with_same_content(digests):
+    """Return for each image the index of the first image with the same content."""
+    first = {}
+    return [
+        i if digest is None else first.setdefault(digest, i)
+        for i, digest in enumerate(digests)
+    ]
 
 
 def _paths_of(source):
     """Return the path of each image, or None if none of them has one."""
-    paths = [_as_text(source.path(row)) for row in range(len(source))]
+    paths = [_as_text(source.path(i)) for i in range(len(source))]
     return paths if any(path is not None for path in paths) else None
 
 
 def _as_text(path):
     try:
         return path if path is None or path.isascii() else path.encode().decode()
-    except UnicodeEncodeError:  # not UTF-8 on the disk: shown, not kept
+    except UnicodeEncodeError:  # the name is not UTF-8 on the disk
         return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _describe(extraction, images, names):
-    """Return all that the file depends on, as JSON types."""
-    return {
-        "format": _FORMAT,
-        **extraction.describe_network(),
-        "feature names": digest_description({"names": list(names)}),
-        "images": digest_strings(digest or b"" for digest in extraction.digests),
-        "paths": digest_strings((path or "").encode() for path in images or ()),
-        "number of images": len(extraction),
-        "number of features": len(names),
-    }
 
 
 def _differences(other, job):
@@ -279,10 +270,10 @@ def _differences(other, job):
     return f"it differs in: {', '.join(differing)}"
 
 
-def _settle_for(path, file_format, job, extraction):
-    """Return the failures noted in a finished file; raise if it is another job's."""
-    record = file_format.read_record(path)
-    if not _is_record(record):
+def _failures_of_finished(file_format, job, extraction):
+    """Return the failures noted in a complete file; raise if it has another job."""
+    path, record = file_format.path, file_format.read_record()
+    if not is_intact(record, "job", "failures"):
         raise _exists(
             path, "was not written by extract_to, or was changed since; it stays"
         )
@@ -298,32 +289,6 @@ def _settle_for(path, file_format, job, extraction):
     return failures
 
 
-def _sealed(job, failures):
-    """Return what is noted in a finished file: damage to it is noticed."""
-    record = {"job": job, "failures": failures}
-    return {**record, "checksum": digest_description(record)}
-
-
-def _is_record(record):
-    """Return whether what stands in a file has the form that `_write` gave it."""
-    if not isinstance(record, dict) or not isinstance(record.get("job"), dict):
-        return False
-    failures = record.get("failures")
-    sealed = _sealed(record["job"], failures)
-    return isinstance(failures, list) and all(
-        record.get(key) == value for key, value in sealed.items()
-    )
-
-
-def _refuse_another_half(folder, job, overwrite):
-    other = Partial.job_in(folder)
-    if other is not None and other != job and not overwrite:
-        raise _exists(
-            folder,
-            f"holds what another call has computed so far ({_differences(other, job)})",
-        )
-
-
 def _exists(path, what):
     return FileExistsError(
         f"{os.fspath(path)!r} {what}. Use overwrite=True to replace it, or choose "
@@ -331,20 +296,17 @@ def _exists(path, what):
     )
 
 
-def _check_room(partial, copies_rows):
-    """Say at once, not after hours, that the disk has no room for the result."""
+def _check_disk_space(partial, copies_rows):
+    """Raise if the disk has no space for the result, before hours of computing."""
     usage = shutil.disk_usage(partial.folder)
     needed = partial.missing_bytes()
     if copies_rows:
-        needed += partial.n_bytes() // 2  # features do not shrink to less
+        needed += partial.n_bytes() // 2  # compressed features are at least that large
     if usage.total and usage.free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"The features need about {needed / 1e6:,.1f} MB of room in "
+            f"The features need about {needed / 1e6:,.1f} MB in "
             f"{os.fspath(partial.folder.parent.absolute())!r}, where "
-            f"{usage.free / 1e6:,.1f} MB are left: make room, or choose another 'path'",
+            f"{usage.free / 1e6:,.1f} MB are free: free some space, or choose another "
+            "'path'",
         )
-
-
-def _as_json(failure):
-    return [failure.cause, failure.row, failure.origin]

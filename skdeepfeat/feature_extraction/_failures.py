@@ -1,4 +1,4 @@
-"""What is said of the images that could not be read."""
+"""Messages about images that could not be read."""
 
 import warnings
 
@@ -7,22 +7,20 @@ from ..exceptions import BadImageWarning
 
 __all__ = ["list_failures", "warn_of", "with_duplicates"]
 
-# How many broken images a message names; a warning's `failures` attribute has all.
+# How many broken images a message names. A warning's `failures` attribute has all.
 _NAMED_FAILURES = 10
 
 
 def with_duplicates(failures, digests, source):
-    """Return a failure for every row that holds a broken image, not the first only."""
+    """Return a failure for every index of a broken image, not only for its first."""
     by_digest = {
-        digests[row]: error
-        for row, error in failures.items()
-        if digests[row] is not None
+        digests[i]: error for i, error in failures.items() if digests[i] is not None
     }
     every = dict(failures)
-    for row, digest in enumerate(digests):
-        if digest in by_digest and row not in every:
-            every[row] = by_digest[digest].at(row, source.describe(row))
-    return [every[row] for row in sorted(every)]
+    for i, digest in enumerate(digests):
+        if digest in by_digest and i not in every:
+            every[i] = by_digest[digest].at(i, source.describe(i))
+    return [every[i] for i in sorted(every)]
 
 
 def list_failures(failures):
@@ -33,7 +31,7 @@ def list_failures(failures):
 
 
 def warn_of(failures):
-    """Give one `BadImageWarning` that lists the images whose rows are NaN."""
+    """Give one `BadImageWarning` that lists the images whose features are NaN."""
     warnings.warn(
         BadImageWarning(
             f"{len(failures)} image(s) could not be read; their rows are NaN "

@@ -2,179 +2,213 @@
 
 import numbers
 import os
-import sys
 from collections.abc import MutableMapping
-from dataclasses import replace
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import device as torch_device
 from torch.nn import Module
 from torchvision.models import WeightsEnum
 
-from .._utils._device import PRECISIONS
+from .._utils._choices import (
+    DEFAULT_MAX_PIXELS,
+    JPEG_DECODERS,
+    ON_ERROR,
+    POOLINGS,
+    PRECISIONS,
+    RUNTIMES,
+)
+from .._utils._device import resolve_devices
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
-from ..cache import FeatureCache, MappingCache, open_cache
-from ..images import DEFAULT_MAX_PIXELS, JPEG_DECODERS
-from ..networks import POOLINGS, RUNTIMES, module_on_cpu, resolve_neck
-from ._cloning import HandsOutParameters
-from ._extract import extract_features
+from ..cache import FeatureCache, MappingCache
+from ..networks import module_on_cpu, resolve_neck
 from ._extract_to import check_destination, write_features
-from ._image_input import tag_image_input, validate_images
+from ._extraction import open_extraction
+from ._image_estimator import ImageEstimatorMixin
 from ._settings import ExtractionSettings
+from ._workers import count_workers
 
 __all__ = ["PretrainedFeatureExtractor"]
 
 
-class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstimator):
-    """Features of images from a network trained on another task.
+class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEstimator):
+    """Extract features from images with a pretrained network.
 
-    The head of the network is chopped off and what enters it, the neck, becomes the
-    features of any scikit-learn estimator (transfer learning by feature extraction;
-    Donahue et al. 2014 [1]_, Sharif Razavian et al. 2014 [2]_). Nothing is learned in
-    `fit`: the transformer is stateless and works unfitted.
+    The head of the network is chopped off. What would enter the head, the output of the
+    neck, becomes the features for any scikit-learn estimator. This is transfer learning
+    by feature extraction [1]_, [2]_. The transformer is stateless: `fit` checks the
+    parameters and learns nothing, and `transform` works without it.
 
-    Every image goes through the network once: its row is kept in a cache on disk
-    under the content of the image and the identity of the neck, so that
-    cross-validation, a grid search in several processes, and tomorrow's run find it.
+    Each image goes through the network once. Its features are stored in a cache on
+    disk, under the content of the image and the identity of the network. Later folds,
+    candidates, processes and runs read them from there.
 
     Parameters
     ----------
     model : str or torch.nn.Module, default="efficientnet_lite0"
-        The network. ``"efficientnet_lite0"`` is installed with this package
-        (``"efficientnet_lite1"`` and ``"efficientnet_lite2"`` with its extra
-        ``[embedded]``). Other bare names mean torchvision where it has them, else
-        timm; ``"torchvision/NAME"``, ``"timm/NAME"`` and ``"hf-hub:USER/NAME"`` say
-        which. `skdeepfeat.list_models` lists them. A network of your own is used as
-        it is, in evaluation mode, and left as it was.
-
-    weights : str, path-like or torchvision weights, default="default"
-        ``"default"``, the best that the source of the network publishes; a name that
-        the source knows (``"IMAGENET1K_V1"``, a timm tag); a file (``.safetensors``,
-        ``.pth``); or ``"random"`` for weights drawn with `random_state`. Files are read
-        without unpickling code. Ignored for a network of your own.
+        The network. ``"efficientnet_lite0"`` is installed with this package, and
+        ``"efficientnet_lite1"`` and ``"efficientnet_lite2"`` with its extra
+        ``[embedded]``. Any other name is looked up in torchvision first and then in
+        timm. ``"torchvision/NAME"``, ``"timm/NAME"`` and ``"hf-hub:USER/NAME"`` select
+        the source. `skdeepfeat.list_models` lists the names. A network of your own is
+        used in evaluation mode and is not changed.
 
     layer : str, int, list of these, or None, default=None
-        Which output to return: None (or ``"neck"``) is what enters the last linear
-        layer. A name from `skdeepfeat.list_layers` is that module's output, an integer
-        counts the stages as timm does (0 is the stem, -1 the last one), ``"output"`` is
-        what the whole network returns. Several layers are computed in one pass and
-        concatenated. Layers after the last requested one do not run.
+        The layer whose output is returned.
+
+        * None or ``"neck"``: what enters the last linear layer.
+        * A name from `skdeepfeat.list_layers`: the output of that module.
+        * An integer: a stage, counted as in timm. 0 is the stem and -1 the last stage.
+        * ``"output"``: the output of the whole network.
+        * A list: all of these layers, computed in one pass and concatenated.
+
+        Layers after the last requested one do not run.
 
     pooling : {"auto", "avg", "max", "gem", "flatten", "cls", "mean"}, default="auto"
-        How the map of a layer becomes a row. ``"auto"`` averages feature maps, takes
-        the class token of a token network that has one, else the mean of its tokens.
-        ``"gem"`` is the generalized mean with p = 3 (Radenović et al. 2019 [3]_),
-        ``"mean"`` averages the patch tokens, ``"flatten"`` keeps every position. For
-        the neck, ``"max"`` and ``"gem"`` replace the network's own pooling, as timm's
-        ``global_pool`` does.
+        How the output of a layer is reduced to one vector per image.
+
+        * ``"auto"``: averages feature maps. For tokens, takes the class token if there
+          is one, and the mean of the tokens otherwise.
+        * ``"avg"``, ``"max"``: the mean or the maximum over all positions.
+        * ``"gem"``: the generalized mean with p = 3 [3]_.
+        * ``"flatten"``: keeps every position.
+        * ``"cls"``: the class token.
+        * ``"mean"``: the mean of the patch tokens.
+
+        For the neck, ``"max"`` and ``"gem"`` replace the network's own pooling, as
+        ``global_pool`` does in timm.
+
+    weights : str, path-like or torchvision weights, default="default"
+        The weights of the network. Ignored for a network of your own.
+
+        * ``"default"``: the best weights that the source of the network publishes.
+        * A name that the source knows, such as ``"IMAGENET1K_V1"`` or a tag of timm.
+        * A file (``.safetensors``, ``.pth``). It is read without unpickling code.
+        * ``"random"``: random weights, drawn with `random_state`.
 
     image_size : int, pair of int or None, default=None
-        Input size in pixels, (height, width) or the side of a square, instead of the
-        one that the weights were trained with. All other preprocessing is that of the
-        weights.
+        The size in pixels at which the network sees each image: the side of a square or
+        (height, width). None means the size that the weights were trained with.
+
+    device : str, torch.device or list of these, default="auto"
+        Where the network runs. ``"auto"`` selects the first of cuda, mps and xpu that
+        is available, and the CPU otherwise. The devices of a list, such as
+        ``["cuda:0", "cuda:1"]``, share the batches.
+
+    cache : "default", path-like, FeatureCache, mapping or None, default="default"
+        Where features are stored.
+
+        * ``"default"``: the directory in the environment variable
+          ``SKDEEPFEAT_CACHE_DIR``, or else the user's cache directory.
+        * A path: a directory.
+        * A mapping of str to bytes, such as ``fsspec.get_mapper("s3://bucket/rows")``:
+          a cluster can share it. See `MappingCache`.
+        * None: nothing is stored.
+
+    on_error : {"raise", "nan"}, default="raise"
+        What to do with an image that cannot be read. ``"raise"`` raises a
+        `BadImageError` that names the row, the file and the cause; features computed
+        until then stay in the cache. ``"nan"`` returns a row of NaN and gives one
+        `BadImageWarning` that lists all such images.
+
+    batch_size : int or "auto", default="auto"
+        Number of images that run through the network at once. If the device runs out of
+        memory, the batch is halved and the work continues.
+
+    precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
+        What the network computes in. The features are always float32. ``"tf32"`` rounds
+        the factors of float32 products to 10 bits on NVIDIA GPUs that support it, and
+        is float32 elsewhere.
+
+    cache_layers : "stages", list of str and int, or None, default=None
+        Layers to compute for the cache in the same pass, for images that are not in it.
+        Give the candidates for `layer` in a search, which then needs one pass for all
+        of them instead of one for each. ``"stages"`` means every stage and the neck.
+        `pooling` applies to all. `transform` still returns `layer` only. Ignored with
+        ``cache=None``.
 
     flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
         (height, width) or (height, width, channels) of the images if X is a table with
         one flattened image per row. None if X is not such a table.
 
     preprocessing : Preprocessing, dict, transform or None, default=None
-        For a network of your own and for weights from a file: how images are prepared
-        (the fields of `skdeepfeat.Preprocessing`, a configuration of timm,
-        torchvision's ``weights.transforms()``, or a ``Compose`` of Resize, CenterCrop,
-        ToTensor and Normalize). None takes the network's own configuration if it has
-        one, else ImageNet's: shorter side 256, center 224, bilinear, ImageNet's mean
-        and standard deviation. Named weights have their own; giving another one is an
-        error.
-
-    batch_size : int or "auto", default="auto"
-        How many images run at once. If the device runs out of memory, the batch is
-        halved and the work continues.
-
-    device : str, torch.device or list of these, default="auto"
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
-        Several, such as ``["cuda:0", "cuda:1"]``, share the batches.
-
-    precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
-        What the network computes in. The features are float32 in any case.
-        ``"tf32"`` is float32 with the factors rounded to 10 bits on NVIDIA GPUs that
-        can, and float32 elsewhere.
+        How images are prepared for a network of your own or for weights from a file:
+        the fields of `skdeepfeat.Preprocessing`, a configuration of timm, torchvision's
+        ``weights.transforms()``, or a ``Compose`` of Resize, CenterCrop, ToTensor and
+        Normalize. None means the network's own configuration if it has one. Otherwise
+        it means that of ImageNet: shorter side 256, center crop 224, bilinear, and
+        ImageNet's mean and standard deviation. Named weights come with their
+        preprocessing, so giving another one is an error.
 
     runtime : {"auto", "torch", "compile", "openvino"}, default="auto"
-        What runs the network. ``"auto"`` takes OpenVINO on a CPU if it is installed
-        (extra ``[openvino]``), there are enough images to pay for the conversion of
-        some seconds, and its rows match torch's to a relative 1e-4. Otherwise it takes
-        torch; the log of this package says why. ``"compile"`` is torch.compile, for
-        many images on a GPU: it takes up to minutes at first, and its network stays in
-        the device's memory. In float32, rows do not depend on the runtime beyond that
-        1e-4. In the lower precisions they do, and the cache keeps those of each runtime
-        separately.
+        What runs the network.
+
+        * ``"auto"``: OpenVINO on a CPU if it is installed (extra ``[openvino]``), if
+          there are enough images to make up for the conversion, and if its features
+          match those of torch to a relative 1e-4. Otherwise torch. The log of this
+          package gives the reason.
+        * ``"torch"``: torch.
+        * ``"compile"``: torch.compile, for many images on a GPU. Compiling can take
+          minutes, and the network stays in the memory of the device.
+        * ``"openvino"``: OpenVINO, on a CPU.
+
+        In float32, features do not depend on the runtime beyond that 1e-4. In the lower
+        precisions they do, and the cache stores them separately.
 
     jpeg_decoder : {"pillow", "device"}, default="pillow"
-        What decodes and resizes JPEG files and bytes. ``"device"`` is a CUDA device
-        (nvJPEG, through torchvision), for fast GPUs with few CPU cores. Its pixels
-        differ, so its rows are cached separately. Pillow decodes all other formats and
-        what the device cannot decode.
+        What decodes and resizes JPEG images. ``"device"`` is a CUDA device, through
+        torchvision, for fast GPUs with few CPU cores. It produces slightly different
+        pixels, so its features are cached separately. Pillow decodes all other formats
+        and the JPEG images that the device cannot decode.
 
-    cache : "default", path-like, FeatureCache, mapping or None, default="default"
-        Where rows are kept. ``"default"`` is the user's cache directory of the
-        platform, or the directory in the environment variable ``SKDEEPFEAT_CACHE_DIR``;
-        a mapping of str to bytes, such as ``fsspec.get_mapper("s3://bucket/rows")``,
-        can be shared by a cluster (see `MappingCache`); None keeps nothing.
-
-    cache_layers : "stages", list of str and int, or None, default=None
-        Layers whose rows are also computed, in the same pass, whenever an image has to
-        be computed, and kept in the cache: the candidates for `layer` in a search,
-        which then costs one pass for all of them instead of one for each. ``"stages"``
-        means every stage and the neck. `pooling` applies to all. `transform` returns
-        `layer` alone. The network runs up to the last of them, and their rows take
-        space in the cache. With ``cache=None``, which keeps nothing, only `layer` is
-        computed.
-
-    on_error : {"raise", "nan"}, default="raise"
-        What to do with an image that cannot be read: raise a `BadImageError` that
-        names row, file and cause (what was computed so far stays in the cache), or
-        return a row of NaN and give one `BadImageWarning` that lists them.
+    n_jobs : int or None, default=None
+        Number of workers that compute the images not yet cached, through joblib: local
+        processes, or what `joblib.parallel_config` selects (``backend="dask"``,
+        ``"ray"``). None means 1 unless in such a context, and -1 means all. One process
+        already uses all cores and several GPUs, so this is for clusters. Within another
+        parallel job it is 1.
 
     max_pixels : int or None, default=89478485
-        Images with more pixels are refused unread, as a decompression bomb may be
-        behind them, and so are files of more than 8 bytes for each of these and 64 MiB.
-        The default is Pillow's own limit; to read larger ones, raise
+        Images with more pixels are not read, because they may be decompression bombs.
+        The same applies to files larger than 8 bytes for each of these pixels plus
+        64 MiB. The default is the limit of Pillow. To read larger images, raise
         `PIL.Image.MAX_IMAGE_PIXELS` as well.
 
     storage_options : dict or None, default=None
-        None: paths in X that are addresses (``s3://``, ``gs://``, ``hf://``,
-        ``https://``, ``zip://a.jpg::archive.zip`` ...) are bad images. A dict, which
-        may be empty, has fsspec read them, with the options of the protocol that X
-        uses, as in pandas. Needs the extra ``[remote]``. Neither shown nor saved, but
-        pickled.
+        If None, paths that are addresses (``s3://``, ``gs://``, ``hf://``,
+        ``https://``, ``zip://a.jpg::archive.zip``, ...) cannot be read. With a dict,
+        which may be empty, fsspec reads them and receives these options, as in pandas.
+        Requires the extra ``[remote]``. The values are not shown.
 
     random_state : int, default=0
-        Seed of the weights where `weights` is None; not used otherwise.
-
-    n_jobs : int or None, default=None
-        Workers among which images that are not in the cache are shared out, through
-        joblib: processes of this machine, or wherever `joblib.parallel_config` sends
-        them (``backend="dask"``, ``"ray"``). None means 1 unless in such a context, -1
-        all. One process uses all cores and several GPUs already, so this is for
-        clusters. Within another parallel job it is 1.
+        Seed of the weights with ``weights="random"``. Not used otherwise.
 
     verbose : int, default=0
         Above 0, a progress bar counts the images that go through the network.
 
     Attributes
     ----------
+    preprocessing_ : Preprocessing
+        How images are prepared for the network.
+    layers_ : list of str
+        The names of the layers whose output is returned, as in
+        `skdeepfeat.list_layers`.
+    n_features_out_ : int
+        Number of features.
+    device_ : str, list of str, or None
+        Where the network runs, such as ``"cuda:0"``. A list if `device` is one. None if
+        workers (`n_jobs`) run it, because they resolve `device` themselves.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
-        The names of the columns, where X was a data frame.
+        The names of the columns, if X was a data frame.
 
     See Also
     --------
-    list_models : The names that `model` takes.
+    list_models : The names that `model` accepts.
     list_layers : The layers of a network, with shapes and costs.
     FeatureCache : The cache, its size and its contents.
 
@@ -182,11 +216,11 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
     -----
     X may be a list, tuple, object array, pandas or polars Series, one-column frame or
     (n, 1) array of file paths, encoded bytes, base64 texts, ``data:`` URIs, dicts
-    ``{"bytes": ..., "path": ...}``, open files, PIL images or arrays; an array of shape
-    (n, H, W) or (n, H, W, C); a torch tensor (n, C, H, W); or flat rows, together
-    with `flat_image_shape`. Float images are in [0, 1].
+    ``{"bytes": ..., "path": ...}``, open files, PIL images or arrays. It may also be an
+    array of shape (n, H, W) or (n, H, W, C), a torch tensor of shape (n, C, H, W), or a
+    table of flat rows together with `flat_image_shape`. Float images are in [0, 1].
 
-    The same image gives the same row whatever its batch, order and neighbors,
+    The same image gives the same features whatever its batch, order and neighbors,
     within a relative 1e-5 in float32 on one device.
 
     References
@@ -218,35 +252,35 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
 
     _parameter_constraints: dict = {
         "model": [str, Module],
-        "weights": [str, os.PathLike, WeightsEnum, None],
         "layer": [str, numbers.Integral, list, tuple, None],
         "pooling": [StrOptions(set(POOLINGS))],
+        "weights": [str, os.PathLike, WeightsEnum, None],
         "image_size": [
             Interval(numbers.Integral, 1, None, closed="left"),
             "array-like",
             None,
         ],
-        "flat_image_shape": [tuple, list, None],
-        "preprocessing": [Preprocessing, dict, callable, None],
+        "device": [str, torch_device, list, tuple],
+        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
+        "on_error": [StrOptions(set(ON_ERROR))],
         "batch_size": [
             Interval(numbers.Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
         ],
-        "device": [str, torch_device, list, tuple],
-        "precision": [StrOptions(set(PRECISIONS) | {"tf32"})],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "cache_layers": [StrOptions({"stages"}), list, tuple, None],
+        "flat_image_shape": [tuple, list, None],
+        "preprocessing": [Preprocessing, dict, callable, None],
         "runtime": [StrOptions(set(RUNTIMES))],
         "jpeg_decoder": [StrOptions(set(JPEG_DECODERS))],
-        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
-        "cache_layers": [StrOptions({"stages"}), list, tuple, None],
-        "on_error": [StrOptions({"raise", "nan"})],
-        "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
-        "storage_options": [dict, None],
-        "random_state": [Interval(numbers.Integral, 0, None, closed="left")],
         "n_jobs": [
             Interval(numbers.Integral, 1, None, closed="left"),
             Interval(numbers.Integral, None, -1, closed="right"),
             None,
         ],
+        "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "storage_options": [dict, None],
+        "random_state": [Interval(numbers.Integral, 0, None, closed="left")],
         "verbose": ["verbose"],
     }
 
@@ -254,55 +288,55 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         self,
         model="efficientnet_lite0",
         *,
-        weights="default",
         layer=None,
         pooling="auto",
+        weights="default",
         image_size=None,
+        device="auto",
+        cache="default",
+        on_error="raise",
+        batch_size="auto",
+        precision="float32",
+        cache_layers=None,
         flat_image_shape=None,
         preprocessing=None,
-        batch_size="auto",
-        device="auto",
-        precision="float32",
         runtime="auto",
         jpeg_decoder="pillow",
-        cache="default",
-        cache_layers=None,
-        on_error="raise",
+        n_jobs=None,
         max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
         random_state=0,
-        n_jobs=None,
         verbose=0,
     ):
         self.model = model
-        self.weights = weights
         self.layer = layer
         self.pooling = pooling
+        self.weights = weights
         self.image_size = image_size
+        self.device = device
+        self.cache = cache
+        self.on_error = on_error
+        self.batch_size = batch_size
+        self.precision = precision
+        self.cache_layers = cache_layers
         self.flat_image_shape = flat_image_shape
         self.preprocessing = preprocessing
-        self.batch_size = batch_size
-        self.device = device
-        self.precision = precision
         self.runtime = runtime
         self.jpeg_decoder = jpeg_decoder
-        self.cache = cache
-        self.cache_layers = cache_layers
-        self.on_error = on_error
+        self.n_jobs = n_jobs
         self.max_pixels = max_pixels
         self.storage_options = storage_options
         self.random_state = random_state
-        self.n_jobs = n_jobs
         self.verbose = verbose
 
     @survives_fork
     def fit(self, X, y=None):
-        """Check the parameters and the form of X; nothing is learned.
+        """Check the parameters and the form of X. Nothing is learned.
 
         Parameters
         ----------
-        X : array-like of images, shape (n_samples,) or as the Notes say
-        y : ignored
+        X : array-like of images, shape (n_samples,) or as described in the Notes
+        y : Ignored
 
         Returns
         -------
@@ -311,76 +345,91 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         Raises
         ------
         ValueError
-            If a parameter is wrong, by name, before any image is read.
+            If a parameter is wrong. No image has been read by then.
         """
         self._validate_params()
-        validate_images(self, X, reset=True)
+        self._check_images(X, reset=True)
         neck = self._resolve_neck()
         if self.cache_layers is not None:
             neck.joined(self.cache_layers)
+        self.preprocessing_ = neck.preprocessing
+        self.layers_ = ["neck"]
+        if self.layer is not None:
+            self.layers_ = [output.layer for output in neck.outputs]
+        self.device_ = None
+        if count_workers(self.n_jobs) == 1:
+            devices = list(map(str, resolve_devices(self.device)))
+            is_list = isinstance(self.device, (list, tuple))
+            self.device_ = devices if is_list else devices[0]
         return self
+
+    @property
+    def n_features_out_(self):
+        """Number of features."""
+        # Examining the network can take a second, so it is not done in `fit`.
+        check_is_fitted(self, "layers_")
+        return sum(self._resolve_neck().n_features())
 
     @survives_fork
     def transform(self, X):
-        """Return the features of the images of X.
+        """Return the features of the images.
 
         Parameters
         ----------
-        X : array-like of images, shape (n_samples,) or as the Notes say
+        X : array-like of images, shape (n_samples,) or as described in the Notes
 
         Returns
         -------
         features : ndarray of float32, shape (n_samples, n_features_out)
-            Row i belongs to image i. With ``on_error="nan"`` the rows of images that
-            could not be read are NaN.
+            Row i belongs to image i. With ``on_error="nan"``, the rows of images that
+            cannot be read are NaN.
 
         Raises
         ------
         BadImageError
-            With ``on_error="raise"``: an image cannot be read.
+            If an image cannot be read, with ``on_error="raise"``.
         NonFiniteOutputError
-            The network returns NaN or infinite values for an image that can be read,
-            whatever `on_error` is. The finite rows of other images are in the cache.
+            If the network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The features of other images are in the cache.
         WeightsNotFoundError
-            The weights are neither on this machine nor to be downloaded.
+            If the weights are not on this machine and cannot be downloaded.
         OutOfMemoryError
-            Not even one image fits into the memory of the device.
+            If not even one image fits into the memory of the device.
         """
         self._validate_params()
-        X = validate_images(self, X, reset=False)
-        return self._extract(X)
+        X = self._check_images(X, reset=False)
+        return self._extract(X, self._resolve_neck())
 
     @survives_fork
     def extract_to(self, X, path, *, overwrite=False):
-        """Write the features of X to a file, with little memory whatever its length.
+        """Write the features of the images to a file, with little memory.
 
-        Rows are written as they come. A call that was interrupted, by Ctrl-C, a kill
-        or a full disk, is taken up where it stopped when it is made again; one that
-        was finished returns at once. The beginnings are kept in a folder
-        ``path + ".partial"``, which goes when the file is whole. Of several processes
-        that write the same file, one does and the others wait for it.
+        Features are written as they are computed. If a call is interrupted by Ctrl-C, a
+        kill or a full disk, the same call continues where it stopped. If the file is
+        complete, it returns at once. Intermediate results are in the folder
+        ``path + ".partial"``, which is removed at the end. If several processes write
+        the same file, one of them does the work and the others wait.
 
         Parameters
         ----------
-        X : array-like of images, shape (n_samples,) or as the Notes say
-            A `numpy.memmap` stays on the disk.
+        X : array-like of images, shape (n_samples,) or as described in the Notes
+            A `numpy.memmap` is not loaded into memory.
 
         path : str or path-like
-            On a disk of this machine, not an address such as ``s3://bucket/a.npy``:
-            write the file here and upload it. Its ending says what is written; row i
-            belongs to image i.
+            A path on a local disk, not an address such as ``s3://bucket/a.npy``. The
+            extension selects the format. Row i of the file belongs to image i.
 
             * ``.parquet`` (extra ``[parquet]``): a column ``image`` with the path of
-              the image, or its row number where X holds no paths, and a column of
-              float32 for each name of `get_feature_names_out`. `pandas.read_parquet`
-              makes ``image`` the index, `polars.scan_parquet` and `pyarrow.dataset`
-              read a part of it.
-            * ``.npy``: an array that ``numpy.load(path, mmap_mode="r")`` maps. Beside
-              it, ``path + ".json"`` says what the columns are.
+              the image, or with its index if X holds no paths, and a column of float32
+              for each name of `get_feature_names_out`. `pandas.read_parquet` makes
+              ``image`` the index. `polars.scan_parquet` and `pyarrow.dataset` can read
+              a part of the file.
+            * ``.npy``: an array, for ``numpy.load(path, mmap_mode="r")``. The file
+              ``path + ".json"`` next to it has the names of the columns.
             * ``.zarr`` (extra ``[zarr]``): an array in chunks of rows.
 
         overwrite : bool, default=False
-            Whether to replace what another call has written there, or has begun to.
+            Whether to replace the file of another call, or its intermediate results.
 
         Returns
         -------
@@ -389,15 +438,16 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         Raises
         ------
         FileExistsError
-            With ``overwrite=False``: at `path` is something else than the features of
-            X from this network.
+            With ``overwrite=False``, if there is something else at `path` than the
+            features of X from this network.
         BadImageError
-            With ``on_error="raise"``: an image cannot be read. What was computed stays.
+            If an image cannot be read, with ``on_error="raise"``. Intermediate results
+            are kept.
         NonFiniteOutputError
-            The network returns NaN or infinite values for an image that can be read.
-            What was computed for other images stays.
+            If the network returns NaN or infinite values for an image that can be read.
+            Intermediate results are kept.
         OSError
-            The disk has no room. What was computed stays.
+            If the disk is full. Intermediate results are kept.
 
         Examples
         --------
@@ -413,18 +463,20 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         """
         self._validate_params()
         destination = check_destination(path, overwrite)
-        X = validate_images(self, X, reset=False)
-        names = self.get_feature_names_out()
-        return write_features(*self._inputs(X), names, destination, overwrite)
+        X = self._check_images(X, reset=False)
+        neck = self._resolve_neck()
+        names = _feature_names(neck)
+        with open_extraction(X, neck, self.cache, self._settings()) as extraction:
+            return write_features(extraction, names, destination, overwrite)
 
     @survives_fork
     def get_feature_names_out(self, input_features=None):
-        """Return a name for every feature, such as ``resnet50_layer3_avg_017``.
+        """Return a name for each feature, such as ``resnet50_layer3_avg_017``.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Only checked against `feature_names_in_`.
+            Only compared with `feature_names_in_`.
 
         Returns
         -------
@@ -432,18 +484,11 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
         """
         if input_features is not None:
             _check_feature_names_in(self, input_features)
-        neck = self._resolve_neck()
-        pairs = zip(neck.feature_name_prefixes(), neck.n_features(), strict=True)
-        return np.array(
-            [f"{prefix}_{i:03d}" for prefix, n in pairs for i in range(n)],
-            dtype=object,
-        )
+        return _feature_names(self._resolve_neck())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags = tag_image_input(tags, self.flat_image_shape)
         tags.requires_fit = False
-        tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags
 
     @survives_fork
@@ -453,33 +498,28 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             state = {**state, "model": module_on_cpu(self.model)}
         return state
 
-    def _extract(self, X):
-        outputs, _ = extract_features(*self._inputs(X))
-        return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+    def _extract(self, X, neck, n_images=None):
+        """Return the features of X, which is a part of `n_images` images if given."""
+        settings = self._settings(n_images)
+        with open_extraction(X, neck, self.cache, settings) as extraction:
+            return extraction.features()
 
-    def _extract_part(self, X, neck):
-        """Return the features of some of very many images."""
-        X, neck, cache, settings = self._inputs(X, neck)
-        settings = replace(settings, n_images=sys.maxsize)
-        outputs, _ = extract_features(X, neck, cache, settings)
-        return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
-
-    def _inputs(self, X, neck=None):
-        settings = ExtractionSettings(
+    def _settings(self, n_images=None):
+        return ExtractionSettings(
             flat_image_shape=self.flat_image_shape,
             max_pixels=self.max_pixels,
             storage_options=self.storage_options,
             device=self.device,
             precision=self.precision,
+            batch_size=self.batch_size,
             runtime=self.runtime,
             jpeg_decoder=self.jpeg_decoder,
-            batch_size=self.batch_size,
             on_error=self.on_error,
             cache_layers=self.cache_layers,
             n_jobs=self.n_jobs,
             verbose=int(self.verbose),
+            n_images=n_images,
         )
-        return X, neck or self._resolve_neck(), open_cache(self.cache), settings
 
     def _resolve_neck(self):
         return resolve_neck(
@@ -490,7 +530,13 @@ class PretrainedFeatureExtractor(HandsOutParameters, TransformerMixin, BaseEstim
             image_size=self.image_size,
             preprocessing=self.preprocessing,
             random_state=self.random_state,
-            # The default neck cannot be wrong, and known rows need no look at it; a
-            # layer or pooling that cannot be is found before a long run finds it.
+            # The default neck always exists, and known features need no network. Any
+            # other layer or pooling is checked before a long run.
             examine=self.layer is not None or self.pooling != "auto",
         )
+
+
+def _feature_names(neck):
+    pairs = zip(neck.feature_name_prefixes(), neck.n_features(), strict=True)
+    names = [f"{prefix}_{i:03d}" for prefix, n in pairs for i in range(n)]
+    return np.array(names, dtype=object)

@@ -1,6 +1,7 @@
 """FeatureMapper: the extractor as a function of batches, for data pipelines."""
 
 import os
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,39 +14,39 @@ from ._feature_extractor import PretrainedFeatureExtractor
 
 __all__ = ["FeatureMapper"]
 
-_WAY_OUT = "use datasets' map with batched=True, Ray's map_batches instead of map"
+_HINT = "use datasets' map with batched=True, or Ray's map_batches instead of map"
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Image.Image)
 
 
 class FeatureMapper:
-    """Adds a column of features to batches of a data set.
+    """Add a column of features to batches of a data set.
 
-    It is what ``ray.data.Dataset.map_batches`` and ``datasets.Dataset.map`` call: a
-    callable that is made once for each worker, loads the weights at its first batch and
-    keeps them.
+    This is a callable for ``ray.data.Dataset.map_batches`` and
+    ``datasets.Dataset.map``. Each worker creates one, which loads the weights at its
+    first batch and keeps them.
 
     Parameters
     ----------
+    extractor : PretrainedFeatureExtractor or None, default=None
+        What computes the features. It need not be fitted, and ``cache=None`` is
+        recommended: the data set stores the features, and workers that share a cache
+        wait for each other. None means ``PretrainedFeatureExtractor(cache=None)``.
+
     image_column : str, default="image"
         The column that holds the images: encoded bytes, arrays, PIL images, paths, or
-        what Hugging Face keeps of an image, ``{"bytes": ..., "path": ...}``.
+        the dicts of Hugging Face, ``{"bytes": ..., "path": ...}``.
 
     feature_column : str, default="features"
-        The column that is added. It replaces one of that name.
+        The name of the column to add. A column of this name is replaced.
 
     keep_columns : bool, default=True
-        Whether the other columns are returned as well. ``datasets.Dataset.map`` keeps
-        them in any case.
-
-    **parameters
-        Those of `PretrainedFeatureExtractor`. `cache` is None by default here, because
-        the data set keeps what was computed, and because workers that share a cache
-        would wait for each other.
+        Whether to return the other columns as well. ``datasets.Dataset.map`` always
+        keeps them.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is wrong.
+        If a parameter of the mapper or of the extractor is wrong.
 
     See Also
     --------
@@ -54,64 +55,71 @@ class FeatureMapper:
     Notes
     -----
     A batch is a dict of arrays or lists, a pandas or polars data frame or a pyarrow
-    table, and so is the result. Each row of features is a vector of float32.
+    table. The result has the same type. Each row of features is a vector of float32.
 
-    `BadImageError.row` and `NonFiniteOutputError.rows` count from the beginning of
-    the batch.
+    `BadImageError.row` and `NonFiniteOutputError.rows` are indices into the batch.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skdeepfeat import FeatureMapper
-    >>> mapper = FeatureMapper(image_size=32)
+    >>> from skdeepfeat import FeatureMapper, PretrainedFeatureExtractor
+    >>> mapper = FeatureMapper(PretrainedFeatureExtractor(image_size=32, cache=None))
     >>> batch = {"image": np.zeros((2, 32, 32, 3), np.uint8), "label": [0, 1]}
     >>> {name: np.shape(column) for name, column in mapper(batch).items()}
     {'image': (2, 32, 32, 3), 'label': (2,), 'features': (2, 1280)}
 
     With Ray Data, two workers with a GPU each::
 
+        extractor = PretrainedFeatureExtractor("resnet50", cache=None)
         ds.map_batches(
             FeatureMapper,
-            fn_constructor_kwargs={"model": "resnet50"},
-            batch_size=128, compute=ray.data.ActorPoolStrategy(size=2), num_gpus=1,
+            fn_constructor_args=[extractor],
+            batch_size=128,
+            compute=ray.data.ActorPoolStrategy(size=2),
+            num_gpus=1,
         )
 
     With Hugging Face datasets::
 
-        ds.map(FeatureMapper(model="resnet50"), batched=True, batch_size=128)
+        ds.map(FeatureMapper(extractor), batched=True, batch_size=128)
     """
 
     def __init__(
         self,
+        extractor=None,
+        *,
         image_column="image",
         feature_column="features",
         keep_columns=True,
-        **parameters,
     ):
-        for name, value in [
-            ("image_column", image_column),
-            ("feature_column", feature_column),
+        for name, value, kind in [
+            ("image_column", image_column, str),
+            ("feature_column", feature_column, str),
+            ("keep_columns", keep_columns, (bool, np.bool_)),
         ]:
-            if not isinstance(value, str):
+            if not isinstance(value, kind):
                 raise TypeError(
-                    f"The {name!r} parameter of FeatureMapper must be a str. "
-                    f"Got {shown(value)} instead."
+                    f"The {name!r} parameter of FeatureMapper must be a "
+                    f"{'str' if kind is str else 'bool'}. Got {shown(value)} instead."
                 )
-        if not isinstance(keep_columns, (bool, np.bool_)):
+        if extractor is None:
+            extractor = PretrainedFeatureExtractor(cache=None)
+        if not isinstance(extractor, PretrainedFeatureExtractor):
             raise TypeError(
-                "The 'keep_columns' parameter of FeatureMapper must be a bool. "
-                f"Got {shown(keep_columns)} instead."
+                "The 'extractor' parameter of FeatureMapper must be a "
+                f"PretrainedFeatureExtractor or None. Got {shown(extractor)} instead."
             )
+        extractor._validate_params()
+        # A copy with the same network, which later changes of parameters do not affect.
+        self.extractor = PretrainedFeatureExtractor(**extractor.get_params(deep=False))
         self.image_column = image_column
         self.feature_column = feature_column
         self.keep_columns = bool(keep_columns)
-        self._extractor = PretrainedFeatureExtractor(**{"cache": None, **parameters})
-        self._extractor._validate_params()
         self._neck = None
 
     @survives_fork
     def __call__(self, batch):
-        """Return a batch with the features of its images.
+        """Return the batch with the features of its images.
 
         Parameters
         ----------
@@ -119,16 +127,16 @@ class FeatureMapper:
 
         Returns
         -------
-        batch : of the same kind
+        batch : of the same type
 
         Raises
         ------
         TypeError, ValueError
-            If it is none of these, is a single row, or lacks the column.
+            If it has another type, is a single row, or lacks the column.
         BadImageError
-            With ``on_error="raise"``: an image cannot be read.
+            If an image cannot be read, with ``on_error="raise"``.
         NonFiniteOutputError
-            The network returns NaN or infinite values for an image that can be read.
+            If the network returns NaN or infinite values for an image that can be read.
         """
         columns = _columns_of(batch)
         if self.image_column not in columns:
@@ -138,10 +146,10 @@ class FeatureMapper:
                 f"columns {columns}. Got {shown(self.image_column)} instead.{hint}"
             )
         column = batch[self.image_column]
-        # Letter by letter or byte by byte it could be taken for a column.
+        # A str or bytes could pass for a column of letters or integers.
         if column is None or isinstance(column, _ONE_IMAGE):
             raise TypeError(
-                f"FeatureMapper takes batches, not single rows: {_WAY_OUT}. Got one "
+                f"FeatureMapper takes batches, not single rows: {_HINT}. Got one "
                 f"{type(column).__name__} instead of the column "
                 f"{shown(self.image_column)}."
             )
@@ -151,21 +159,22 @@ class FeatureMapper:
         )
 
     def _features(self, images):
-        if self._neck is None:  # looked into once, not once for each batch
-            self._neck = self._extractor._resolve_neck()
+        if self._neck is None:  # resolved once, not once for each batch
+            self._neck = self.extractor._resolve_neck()
         if not len(images):
             return np.empty((0, sum(self._neck.n_features())), np.float32)
-        return self._extractor._extract_part(images, self._neck)
+        # The choice of the runtime must not depend on the size of a batch.
+        return self.extractor._extract(images, self._neck, n_images=sys.maxsize)
 
     def __getstate__(self):
-        # Nothing that a batch has left behind: datasets compares pickles to find out
+        # Nothing that depends on earlier batches: datasets compares pickles to find out
         # whether it knows the result already.
         return {**vars(self), "_neck": None}
 
     def __repr__(self):
         return (
-            f"FeatureMapper({shown(self.image_column)}, {self.feature_column!r}, "
-            f"{self._extractor!r})"
+            f"FeatureMapper({self.extractor!r}, image_column="
+            f"{shown(self.image_column)}, feature_column={self.feature_column!r})"
         )
 
 
@@ -176,7 +185,7 @@ def _columns_of(batch):
         if hasattr(batch, name):
             return list(getattr(batch, name))
     hint = (
-        _WAY_OUT
+        _HINT
         if not isinstance(batch, (str, bytes))
         else "use PretrainedFeatureExtractor for paths"
     )
@@ -198,10 +207,9 @@ def _images_of(column):
     if isinstance(column, np.ndarray) and column.dtype != object:
         return _as_bytes(column)
     if not isinstance(column, (list, tuple, np.ndarray)):
-        if not hasattr(column, "shape"):  # datasets has columns of its own
-            column = list(column)
-        else:
+        if hasattr(column, "shape"):
             return column  # a tensor
+        column = list(column)  # a column type of datasets
     return [_image_of(element) for element in column]
 
 
@@ -218,7 +226,7 @@ def _from_arrow(column):
             return parts[0]
         return [element for part in parts for element in part]
     if isinstance(column, pyarrow.ExtensionArray):
-        # Tensors, pyarrow's own and Ray's, which know how to become arrays.
+        # Tensors of pyarrow or of Ray.
         if hasattr(column, "to_numpy_ndarray"):
             return column.to_numpy_ndarray()
         return column.to_numpy(zero_copy_only=False)
@@ -244,7 +252,7 @@ def _image_of(element):
 
 
 def _as_bytes(pixels):
-    """Return pixels as the bytes that Arrow, datasets and Python forget they were."""
+    """Return integers from 0 to 255 as uint8, which Arrow and datasets do not keep."""
     if pixels.dtype.kind == "i" and pixels.size:
         if 0 <= pixels.min() and pixels.max() <= 255:
             return pixels.astype(np.uint8)
@@ -260,8 +268,8 @@ def _with_column(batch, name, features, keeps):
     if not keeps:
         return {name: features}
     if type(batch) is not dict and hasattr(batch, "__setitem__"):
-        # datasets reads its columns late: what is not touched is not decoded, and it
-        # recognises its own batch when it comes back.
+        # A batch of datasets decodes its columns when they are accessed, so the others
+        # must not be touched, and datasets expects its own batch back.
         batch[name] = features
         return batch
     return {**batch, name: features}

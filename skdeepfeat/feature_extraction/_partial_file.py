@@ -1,7 +1,8 @@
-"""Rows of features on disk while they are being computed, and after a kill."""
+"""Features on disk while they are computed, and after an interruption."""
 
 import contextlib
 import errno
+import functools
 import io
 import json
 import logging
@@ -23,21 +24,21 @@ from .._utils._plain_file import open_plain
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import CacheWarning
 
-__all__ = ["Partial", "explain_full_disk", "hold"]
+__all__ = ["Partial", "explain_full_disk", "hold", "is_intact", "with_checksum"]
 
 logger = logging.getLogger(__name__)
 
-# Seconds of work that a power failure may cost; a killed process loses the batch in
-# the making and no more than this of what it had not yet noted.
+# Seconds of work that a power failure may cost. A killed process loses at most this
+# much, and the current batch.
 _COMMIT_INTERVAL = 1.0
-_POLL = 0.1  # seconds between two looks at a lock that somebody else holds
-# What may lie in the folder, with the temporary names of `write_atomically` and those
-# that NFS gives to a file which is removed while it is open.
+_POLL = 0.1  # seconds between two attempts to get a lock
+# The files that may be in the folder. Some names are temporary ones of
+# `write_atomically`, or of NFS for a file that is removed while it is open.
 _OWN_NAMES = re.compile(
     r"lock|job\.json|sums|rows\.npy|assembled\.parquet|(assembled|replaced)\.zarr"
     r"|\.job\.json\.[0-9a-f]{16}|\.nfs[0-9a-f]+|\.filelock-probe-[0-9a-f]+"
 )
-_SUM_SIZE = 8  # bytes of a checksum; all zero where there is no row
+_SUM_SIZE = 8  # bytes of a checksum; all zero if there is no row
 _CONTEXT = "skdeepfeat 2026-11-26 rows of an interrupted job v1"
 _BLOCK = 2**24  # bytes of rows that are compared with their checksums at a time
 _MAX_JOB_BYTES = 2**20
@@ -46,10 +47,10 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextlib.contextmanager
 def hold(folder):
-    """Keep a folder to oneself for the body of a ``with``, and make it if need be.
+    """Create a folder if needed, and lock it for the body of a ``with``.
 
-    The lock file lies in the folder and goes with it, so that nothing is left
-    behind. Whoever waited for a lock that has gone meanwhile takes the next one.
+    The lock file is in the folder and is removed with it. A process that has waited for
+    a lock that was removed meanwhile tries again.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def hold(folder):
     Raises
     ------
     FileExistsError
-        If the folder or the lock is a link, or somebody else's.
+        If the folder or the lock is a link, or belongs to another user.
     """
     path = folder / "lock"
     while True:
@@ -66,12 +67,12 @@ def hold(folder):
         with contextlib.ExitStack() as stack:
             try:
                 _refuse_foreign(folder)
-                # Open as long as the lock is taken, so that its inode is nobody else's.
+                # Open while the lock is held, so that its inode is not reused.
                 seen = stack.enter_context(open_plain(path, "ab"))
                 stack.enter_context(_acquired(path, os.fstat(seen.fileno()).st_mode))
                 current = os.path.samestat(os.fstat(seen.fileno()), os.lstat(path))
             except FileNotFoundError:
-                continue  # the one who had it removed the folder
+                continue  # the process that held it removed the folder
             if not current:
                 continue
             yield
@@ -79,15 +80,15 @@ def hold(folder):
 
 
 def _make_folder(folder):
-    # Over a link that leads nowhere, too, which `_refuse_foreign` names.
+    # A broken link also raises FileExistsError. `_refuse_foreign` reports it.
     with contextlib.suppress(FileExistsError):
         folder.mkdir()
 
 
 def _refuse_foreign(folder):
-    """Raise for a link, and in a place where all may write for what others have made.
+    """Raise for a link, and for another user's folder where everyone may write.
 
-    Whoever owns the folder could exchange the files in it at any moment.
+    The owner of the folder could replace the files in it at any moment.
     """
     status = os.lstat(folder)
     is_own = not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0)
@@ -101,7 +102,7 @@ def _refuse_foreign(folder):
 
 
 def _acquired(path, mode):
-    # With the permissions it has: some versions of filelock would change them.
+    # With its current permissions, which some versions of filelock would change.
     lock = FileLock(path, mode=stat.S_IMODE(mode) | 0o600)
     try:
         return lock.acquire(timeout=0)
@@ -112,7 +113,7 @@ def _acquired(path, mode):
 
 @contextlib.contextmanager
 def explain_full_disk(folder):
-    """Say in the error of a full disk that nothing is lost, and how to go on."""
+    """Say in the error about a full disk that nothing is lost and how to continue."""
     try:
         yield
     except OSError as error:
@@ -120,41 +121,40 @@ def explain_full_disk(folder):
             raise
         raise OSError(
             error.errno,
-            f"There is no room left to write {os.fspath(folder)!r} "
-            f"({os.strerror(error.errno)}). What was computed is kept there: make "
-            "room and call again to go on",
+            f"There is no space left to write {os.fspath(folder)!r} "
+            f"({os.strerror(error.errno)}). Features computed so far are kept there: "
+            "free some space and call again to continue",
         ) from error
 
 
 class Partial:
-    """The rows of one job as they come, in a folder beside the file-to-be.
+    """The features of one job while they are computed, in a folder next to the file.
 
-    ``rows.npy`` has a place for every row, ``sums`` a checksum for every row that has
-    been filled in, and ``job.json`` says what is being computed. The checksums cover
-    the job and the row's number, too. When a job is taken up again, every row is
-    compared with its checksum, and only those that fit count as computed. So whatever
-    a kill, a disk or somebody else has done to the folder costs work, and never gives a
-    wrong row.
+    ``rows.npy`` has space for every feature row, ``sums`` a checksum for every row that
+    has been written, and ``job.json`` describes the job. The checksums cover the job
+    and the index of the row, too. When a job is resumed, only rows that match their
+    checksums count as computed. So any damage to the folder costs work, but never gives
+    a wrong row.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Held by nobody else (see `hold`).
+        Locked by the caller (see `hold`).
     job : dict of JSON types
-        What the rows are. Rows of an equal job are taken over, those of
-        another are removed.
+        What the rows are. Rows of an equal job are reused, those of another job are
+        removed.
     shape : tuple of (int, int)
-        Number of rows and of features.
+        Number of images and of features.
 
     Attributes
     ----------
-    done : ndarray of bool, shape (n_rows,)
-        The rows that are there.
+    done : ndarray of bool, shape (n_images,)
+        Which rows are valid.
 
     Warns
     -----
     CacheWarning
-        If rows do not fit their checksums.
+        If rows do not match their checksums.
     """
 
     def __init__(self, folder, job, shape):
@@ -164,7 +164,7 @@ class Partial:
         self._header = _npy_header(shape)
         self._row_bytes = 4 * shape[1]
         self._key = blake3(_as_bytes(job), derive_key_context=_CONTEXT).digest()
-        self._filled = None  # first and last row that were filled in since the commit
+        self._filled = None  # first and last index written since the commit
         self._last_commit = time.monotonic()
         with contextlib.ExitStack() as stack, explain_full_disk(folder):
             if not os.path.lexists(self.rows_path) or self.job_in(folder) not in (
@@ -172,18 +172,25 @@ class Partial:
                 job,
             ):
                 self._forget()
-            self._rows = stack.enter_context(self._open_rows())
-            self._file_of_sums = stack.enter_context(self._open_sums())
+            # Unbuffered, so that closing does not write again what a full disk refused.
+            open_file = functools.partial(
+                open_plain, mode="r+b", buffering=0, create=True
+            )
+            self._rows = stack.enter_context(open_file(self.rows_path))
+            self._file_of_sums = stack.enter_context(open_file(folder / "sums"))
+            self._prepare_rows()
+            self._read_sums()
             if self.job_in(folder) is None:
-                write_atomically(folder / "job.json", _as_bytes(_sealed(job)))
-            self._take_over()
+                record = with_checksum({"job": job})
+                write_atomically(folder / "job.json", _as_bytes(record))
+            self._find_valid_rows()
             stack.pop_all()
 
     @staticmethod
     def is_in_the_way(folder):
-        """Return whether something is there that was not written here.
+        """Return whether there is something that was not written by this class.
 
-        It would be removed with the folder. A link is never ours.
+        It would be removed with the folder. A link is never written by this class.
         """
         if os.path.islink(folder):
             return True
@@ -197,14 +204,13 @@ class Partial:
 
     @staticmethod
     def job_in(folder):
-        """Return the job whose rows a folder holds; None if there is no telling."""
+        """Return the job whose rows a folder holds, or None if it is not known."""
         try:
             with open_plain(folder / "job.json") as file:
                 record = json.loads(file.read(_MAX_JOB_BYTES))
         except (OSError, ValueError, RecursionError):
             return None
-        job = record.get("job") if isinstance(record, dict) else None
-        return job if isinstance(job, dict) and record == _sealed(job) else None
+        return record["job"] if is_intact(record, "job") else None
 
     def n_bytes(self):
         """Return the size of the rows on the disk."""
@@ -214,41 +220,35 @@ class Partial:
         for name in ("job.json", "sums", "rows.npy"):
             (self.folder / name).unlink(missing_ok=True)
 
-    def _open_rows(self):
-        """Open the rows, with the header and the size that they must have."""
-        # Unbuffered: what a full disk did not take must not come up again at closing.
-        file = open_plain(self.rows_path, "r+b", buffering=0, create=True)
-        with _closed_on_error(file):
-            if file.read(len(self._header)) != self._header:
-                file.seek(0)
-                _write_all(file, memoryview(self._header))
-            # Nothing is written behind the header yet; but where files cannot be as
-            # large as this one will be, that is said now.
-            if os.fstat(file.fileno()).st_size != self.n_bytes():
-                file.truncate(self.n_bytes())
-        return file
-
-    def _open_sums(self):
-        """Open the checksums, one for each row; read them."""
-        n_bytes = _SUM_SIZE * self.shape[0]
-        path = self.folder / "sums"
-        file = open_plain(path, "r+b", buffering=0, create=True)
-        with _closed_on_error(file):
-            there = os.fstat(file.fileno()).st_size
-            if there != n_bytes:
-                file.truncate(min(there, n_bytes))
-                file.seek(0, os.SEEK_END)
-                # Written out, so that noting rows needs no room on a full disk.
-                _write_all(file, memoryview(bytes(max(0, n_bytes - there))))
-                os.fsync(file.fileno())
+    def _prepare_rows(self):
+        """Give the file of rows the header and the size that it must have."""
+        file = self._rows
+        if file.read(len(self._header)) != self._header:
             file.seek(0)
-            sums = np.empty((self.shape[0], _SUM_SIZE), np.uint8)
-            _read_all(file, memoryview(sums).cast("B") if sums.size else b"", path)
-        self._sums = sums
-        return file
+            _write_all(file, memoryview(self._header))
+        # Nothing is written after the header yet, but a file system that cannot hold a
+        # file of this size raises now.
+        if os.fstat(file.fileno()).st_size != self.n_bytes():
+            file.truncate(self.n_bytes())
 
-    def _take_over(self):
-        """Find the rows that fit their checksums; forget the checksums of others."""
+    def _read_sums(self):
+        """Read the checksums, one for each row."""
+        file, n_bytes = self._file_of_sums, _SUM_SIZE * self.shape[0]
+        there = os.fstat(file.fileno()).st_size
+        if there != n_bytes:
+            file.truncate(min(there, n_bytes))
+            file.seek(0, os.SEEK_END)
+            # Allocated now, so that later checksums need no space on a full disk.
+            _write_all(file, memoryview(bytes(max(0, n_bytes - there))))
+            os.fsync(file.fileno())
+        file.seek(0)
+        self._sums = np.empty((self.shape[0], _SUM_SIZE), np.uint8)
+        if self._sums.size:
+            path = self.folder / "sums"
+            _read_all(file, memoryview(self._sums).cast("B"), path)
+
+    def _find_valid_rows(self):
+        """Find the rows that match their checksums; forget the other checksums."""
         noted = self._sums.any(axis=1)
         self.done = np.zeros(self.shape[0], dtype=bool)
         size = max(1, _BLOCK // max(1, self._row_bytes))
@@ -279,12 +279,12 @@ class Partial:
         return np.frombuffer(sums, np.uint8).reshape(-1, _SUM_SIZE)
 
     def missing_bytes(self):
-        """Return how many bytes of the rows take no room on the disk yet."""
+        """Return how many bytes of the rows are not yet allocated on the disk."""
         blocks = getattr(os.stat(self.rows_path), "st_blocks", None)
         return max(0, self.n_bytes() - 512 * blocks) if blocks is not None else 0
 
     def write(self, rows, values):
-        """Fill in rows, and note that they are there.
+        """Write rows and mark them done.
 
         Parameters
         ----------
@@ -302,9 +302,9 @@ class Partial:
             self.commit()
 
     def place(self, rows, values):
-        """Fill in rows without noting it: they will be asked for again."""
+        """Write rows without marking them done."""
         values = np.ascontiguousarray(values, dtype="<f4")
-        # One write for each run of neighbors.
+        # One write for each run of consecutive indices.
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         with explain_full_disk(self.folder):
             for run, block in zip(
@@ -315,7 +315,7 @@ class Partial:
                     _write_all(self._rows, memoryview(block).cast("B"))
 
     def read(self, start, stop):
-        """Return rows as an array of little-endian float32, not mapped."""
+        """Return rows as an array of little-endian float32 in memory."""
         stop = min(stop, self.shape[0])
         values = np.empty((stop - start, self.shape[1]), dtype="<f4")
         self._rows.seek(len(self._header) + start * self._row_bytes)
@@ -324,13 +324,13 @@ class Partial:
         return values
 
     def commit(self):
-        """Make what is filled in last, whatever happens next."""
+        """Make what was written survive a power failure."""
         if self._filled is None:
             return
         first, last = self._filled
         with explain_full_disk(self.folder):
-            # Before the checksums, as the disk may reorder: after a power failure,
-            # rows would be taken for damaged.
+            # Before the checksums, because the disk may reorder writes. After a power
+            # failure, rows would count as damaged.
             os.fsync(self._rows.fileno())
             self._file_of_sums.seek(_SUM_SIZE * int(first))
             _write_all(
@@ -340,7 +340,7 @@ class Partial:
         self._filled, self._last_commit = None, time.monotonic()
 
     def close(self):
-        """Let go of the files, which stay."""
+        """Close the files."""
         self._rows.close()
         self._file_of_sums.close()
 
@@ -355,16 +355,16 @@ class Partial:
 
     @staticmethod
     def remove(folder):
-        """Remove a folder of rows and the lock in it, with the folder to oneself."""
+        """Remove a folder and the lock in it, which the caller holds."""
         folder = pathlib.Path(folder)
-        # First what would be taken for the beginnings of a job.
+        # First, so that the rest does not count as intermediate results of a job.
         _remove(folder / "job.json")
         with contextlib.suppress(OSError):
             for path in folder.iterdir():
                 if path.name != "lock":
                     _remove(path)
-            # Last: as soon as it is gone, the next one may begin in the same folder,
-            # which then stays.
+            # Last: without it, another process may start in the same folder, which
+            # then stays.
             os.unlink(folder / "lock")
             folder.rmdir()
 
@@ -390,22 +390,13 @@ def _read_all(file, view, path):
         view = view[n_read:]
 
 
-@contextlib.contextmanager
-def _closed_on_error(file):
-    try:
-        yield
-    except BaseException:
-        file.close()
-        raise
-
-
 def _is_own(entry):
-    """Return whether an entry of the folder can have been written here."""
+    """Return whether this class can have written an entry of the folder."""
     if not _OWN_NAMES.fullmatch(entry.name):
         return False
     if entry.name.endswith(".zarr"):
         return entry.is_dir(follow_symlinks=False)
-    # With a second name it would be written through to somebody else's file.
+    # Writing to a file with a second name would change that other file.
     status = entry.stat(follow_symlinks=False)
     return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
 
@@ -414,9 +405,17 @@ def _as_bytes(value):
     return json.dumps(value, indent=1, sort_keys=True).encode("utf-8")
 
 
-def _sealed(job):
-    """Return what ``job.json`` holds: damage to it is noticed."""
-    return {"job": job, "checksum": digest_description(job)}
+def with_checksum(record):
+    """Return a record of JSON types with a checksum, by which damage is noticed."""
+    return {**record, "checksum": digest_description(record)}
+
+
+def is_intact(record, *names):
+    """Return whether a record's values of these names match its checksum."""
+    if not isinstance(record, dict) or not isinstance(record.get("job"), dict):
+        return False
+    values = {name: record.get(name) for name in names}
+    return record.get("checksum") == digest_description(values)
 
 
 def _npy_header(shape):

@@ -8,11 +8,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..images import make_image_source
-from ._decode_ahead import decode_ahead, decoding_threads
+from ._compute import decode_ahead, decoding_threads
 
 __all__ = ["load_pixels"]
 
-# Images that are decoded before they are written where they belong.
+# Images that are decoded before they are copied into the array.
 _DECODED_AT_ONCE = 64
 
 
@@ -26,11 +26,11 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
         Its geometry is applied.
     settings : ExtractionSettings
     max_bytes : int
-        Larger results are memory-mapped: they live in a temporary file, which is gone
-        when the last reference to the array is.
+        Larger results are memory-mapped. Their temporary file is removed with the last
+        reference to the array.
     digests : list of bytes or None, default=None
-        Those that the images of X had before. An image that has another one now is one
-        that cannot be read.
+        The earlier digests of the images. An image whose digest has changed counts as
+        one that cannot be read.
 
     Returns
     -------
@@ -53,9 +53,8 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
-    pixels = _room_for(shape, max_bytes)
+    pixels = _allocate(shape, max_bytes)
     failures = {}
-    rows = np.arange(len(source))
     with (
         tqdm(
             total=len(source),
@@ -65,7 +64,9 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
         ) as bar,
         decoding_threads() as pool,
         closing(
-            decode_ahead(pool, source, rows, preprocessing, _DECODED_AT_ONCE)
+            decode_ahead(
+                pool, source, np.arange(shape[0]), preprocessing, _DECODED_AT_ONCE
+            )
         ) as decoded,
     ):
         for good, images, bad in decoded:
@@ -75,15 +76,15 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
             if good:
                 pixels[np.array(good)] = np.stack(images)
             bar.update(len(good) + len(bad))
-    return pixels, [failures[row] for row in sorted(failures)]
+    return pixels, [failures[i] for i in sorted(failures)]
 
 
-def _room_for(shape, max_bytes):
+def _allocate(shape, max_bytes):
     """Return an array of zeros, in memory or, if it is large, in a temporary file."""
     if math.prod(shape) <= max_bytes:
         return np.zeros(shape, np.uint8)
-    # The file has no name, or loses it when it is closed, so that nothing stays
-    # behind however the process ends; the mapping keeps it alive.
+    # The file has no name, or loses it when it is closed, so that it is removed however
+    # the process ends. The mapping keeps it alive.
     file = tempfile.TemporaryFile(prefix="skdeepfeat-pixels-")
     file.truncate(math.prod(shape))
     return np.memmap(file, np.uint8, "r+", shape=shape)

@@ -9,16 +9,14 @@ __all__ = ["ExtractionSettings"]
 class ExtractionSettings:
     """How to read X and run the network.
 
-    Below float32, rows depend on what computes them: see `settle_arithmetic`.
+    Most are parameters of `PretrainedFeatureExtractor`, which describes them.
 
     Attributes
     ----------
     flat_image_shape : tuple of int or None
-        (height, width[, channels]) of flat rows.
     max_pixels : int or None
-        Larger images are refused before they are decoded.
     storage_options : dict or None
-        With these fsspec reads addresses; None refuses them. Not shown.
+        Not shown.
     device : str, torch.device, or list of these
     precision : {"float32", "tf32", "bfloat16", "float16"}
     batch_size : int or "auto"
@@ -26,15 +24,13 @@ class ExtractionSettings:
     jpeg_decoder : {"pillow", "device"}
     on_error : {"raise", "nan"}
     cache_layers : "stages", list of str and int, or None
-        Layers that are computed besides, for the cache, where anything is.
     n_jobs : int or None
-        Workers among which images are shared out; None asks `joblib.parallel_config`.
-    n_images : int or None
-        How many images there are in all, where X is only a part of them.
-    device_type : str or None
-        The only kind of device that may compute, such as ``"cuda"``; None is any.
     verbose : int
-        Above 0, a progress bar counts the images that go through the network.
+    n_images : int or None
+        Number of images in the whole job, if X is only a part of it.
+    device_type : str or None
+        The only type of device that may compute, such as ``"cuda"``. None means any.
+        Set by `settle_arithmetic`.
     """
 
     flat_image_shape: tuple | None = None
@@ -48,6 +44,6 @@ class ExtractionSettings:
     on_error: str = "raise"
     cache_layers: str | list | tuple | None = None
     n_jobs: int | None = 1
+    verbose: int = 0
     n_images: int | None = None
     device_type: str | None = None
-    verbose: int = 0

@@ -1,11 +1,12 @@
 """Images through the neck in other processes or on other machines.
 
-joblib carries them: its active backend (loky, threading, dask, ray, anybody's) decides
-where a shard is computed. A worker gets the part of the source that it is to compute
-and the neck, and returns rows; it needs no cache.
+The active backend of joblib (loky, threading, dask, ray, or any other) decides where a
+shard is computed. A worker receives a part of the source and the neck, and returns
+features. It needs no cache.
 """
 
 import functools
+import itertools
 import logging
 import pickle
 import socket
@@ -14,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections import OrderedDict
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,60 +28,55 @@ from .._utils._device import resolve_device, resolve_devices
 from .._utils._digests import digest_bytes
 from .._utils._forks import released_after_fork
 from ..exceptions import BadImageError
-from ._compute import compute_rows
+from ._compute import compute_features
 
 __all__ = ["compute_in_shards", "count_workers"]
 
 logger = logging.getLogger(__name__)
 
-# Shards for each worker, so that fast ones take work from slow ones; and the most
-# batches in one, because a shard is what a lost worker costs.
-_SHARDS_A_WORKER = 4
-_BATCHES_A_SHARD = 4
+# Shards for each worker, so that fast workers take over work from slow ones.
+_SHARDS_PER_WORKER = 4
 
-# Necks that a worker process remembers, as many as networks are kept in memory.
+# The maximum, because a lost worker costs a shard.
+_BATCHES_PER_SHARD = 4
+
+# Necks that a worker process remembers: as many as the networks it keeps in memory.
 _N_KEPT = 2
 
-# Bytes from which dask places an argument on its workers once, beside the tasks. Less
-# travels with each task: what was placed is lost with the worker that held it.
-_PLACED_ONCE = 2**20
+# Payloads of at least this many bytes are reported to dask with their size, so that it
+# sends them to each worker once. Smaller ones are sent with each task: what was sent
+# once is lost with the worker that held it.
+_SENT_ONCE = 2**20
 
 
 def count_workers(n_jobs):
-    """Return how many workers `n_jobs` means here; 1 is this process alone.
+    """Return the number of workers that `n_jobs` means here. 1 is this process alone.
 
     Parameters
     ----------
     n_jobs : int or None
-        As scikit-learn understands it: None is 1 unless `joblib.parallel_config`
-        says otherwise, -1 all.
+        As in scikit-learn: None means 1 unless in a `joblib.parallel_config` context,
+        and -1 means all.
 
     Returns
     -------
     int
-        1 inside of another parallel job, too. joblib would hand out threads there,
-        which share the cores of the one worker; and dask's own workers, which may all
-        be waiting for the very rows that are to be computed.
+        Also 1 inside another parallel job. joblib would use threads there, which share
+        the cores of one worker, or the workers of dask, which may all be waiting for
+        the features that are to be computed.
     """
     backend, _ = get_active_backend()
-    if getattr(backend, "nesting_level", None) or _is_dask_task():
+    if getattr(backend, "nesting_level", None):
         return 1
+    if "distributed" in sys.modules:
+        with suppress(ValueError):  # not in a task of dask
+            sys.modules["distributed"].get_worker()
+            return 1
     return joblib.effective_n_jobs(n_jobs)
 
 
-def _is_dask_task():
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return False
-    try:
-        distributed.get_worker()
-    except ValueError:
-        return False
-    return True
-
-
 def compute_in_shards(source, indices, neck, settings, n_images=None):
-    """Yield the features of images as joblib's workers return them.
+    """Yield the features of images as the workers of joblib return them.
 
     Parameters
     ----------
@@ -89,38 +85,38 @@ def compute_in_shards(source, indices, neck, settings, n_images=None):
         Which of its images.
     neck : networks.Neck
     settings : ExtractionSettings
-        Its `device` is looked for on the workers.
+        The workers resolve its `device`.
     n_images : int, default=None
-        How many images the whole job has, where this is a part of it.
+        Number of images in the whole job, if this is a part of it.
 
     Yields
     ------
-    rows, outputs, bad
-        As `compute_rows` does, a shard at a time, in any order. With
-        ``on_error="raise"``, no more shards are begun after the first broken image.
+    done, outputs, bad
+        As in `compute_features`, one shard at a time, in any order. With
+        ``on_error="raise"``, no shard is started after the first broken image.
 
     Raises
     ------
     Exception
         What the network or its weights raise in a worker, with the worker's traceback
-        as a note. A worker that dies raises nothing: what is missing is computed again
-        in new workers and, if these die too, in this process.
+        as a note. If workers die, what is missing is computed again in new workers and,
+        if these die too, in this process.
     RuntimeError
-        If workers never returned anything.
+        If the workers never returned anything.
     """
-    parcel = _Parcel(neck, remembered=True)
+    payload = _Payload(neck, remembered=True)
     n_images = len(indices) if n_images is None else n_images
     missing, done, stopped = indices, set(), False
     for _ in range(2):
         try:
             shards = _compute_remotely(
-                source, missing, neck, parcel, settings, n_images
+                source, missing, neck, payload, settings, n_images
             )
             with closing(shards):
-                for rows, outputs, bad in shards:
-                    done.update(rows, bad)
+                for some, outputs, bad in shards:
+                    done.update(some, bad)
                     stopped |= bool(bad) and settings.on_error == "raise"
-                    yield rows, outputs, bad
+                    yield some, outputs, bad
             return
         except _WorkersLost as error:
             if stopped:
@@ -143,14 +139,14 @@ def compute_in_shards(source, indices, neck, settings, n_images=None):
         ) from loss
     logger.warning("workers were lost again: the rest is computed in this process")
     devices = resolve_devices(settings.device)
-    yield from compute_rows(source, missing, neck, devices, settings, n_images)
+    yield from compute_features(source, missing, neck, devices, settings, n_images)
 
 
 class _WorkersLost(Exception):
-    """Not what the work raised: what carried it broke down."""
+    """The backend failed, and not the work."""
 
 
-def _compute_remotely(source, indices, neck, parcel, settings, n_images):
+def _compute_remotely(source, indices, neck, payload, settings, n_images):
     n_jobs, settings = settings.n_jobs, replace(settings, verbose=0, n_jobs=1)
     n_workers = count_workers(n_jobs)
     size = _shard_size(len(indices), neck, settings, n_workers)
@@ -159,51 +155,51 @@ def _compute_remotely(source, indices, neck, parcel, settings, n_images):
     failure, is_over = None, threading.Event()
 
     def make_tasks():
-        for number, rows in enumerate(parts):
-            if is_over.is_set():  # what is under way then comes back all the same
+        for number, part in enumerate(parts):
+            if is_over.is_set():  # tasks that were started still return
                 return
-            part = _Parcel(source.part(rows))
+            part = _Payload(source.part(part))
             yield joblib.delayed(_compute_shard)(
-                number, parcel, part, settings, n_images
+                number, payload, part, settings, n_images
             )
 
     with closing(_run(make_tasks(), n_jobs)) as results:
         for shard in results:
-            rows = parts[shard.number]
+            part = parts[shard.number]
             bad = {
-                int(rows[i]): _placed(error, int(rows[i]), source, shard.host)
+                int(part[i]): _at_index(error, int(part[i]), source, shard.host)
                 for i, error in shard.bad.items()
             }
             failure = failure or shard.error
             if failure or (bad and settings.on_error == "raise"):
                 is_over.set()
-            yield rows[shard.rows].tolist(), shard.outputs, bad
+            yield part[shard.done].tolist(), shard.outputs, bad
     if failure is not None:
         raise failure
 
 
 def _shard_size(n_images, neck, settings, n_workers):
-    """Return how many images to send at once: whole batches."""
+    """Return how many images to send at once: complete batches."""
     batch_size = settings.batch_size
     if batch_size == "auto":
-        # The workers' device is not known here; "auto" may be a GPU there.
-        kind = "cpu" if settings.device == "cpu" else resolve_device("auto")
-        # Nor is the runtime: the one that likes the larger batches.
-        batch_size = neck.suggested_batch_size(kind, "openvino")
-    n_batches = -(-n_images // (_SHARDS_A_WORKER * n_workers * batch_size))
-    return batch_size * min(_BATCHES_A_SHARD, n_batches)
+        # Neither the workers' device is known here, as "auto" may be a GPU there, nor
+        # their runtime. OpenVINO has the largest batches.
+        device = "cpu" if settings.device == "cpu" else resolve_device("auto")
+        batch_size = neck.suggested_batch_size(device, "openvino")
+    n_batches = -(-n_images // (_SHARDS_PER_WORKER * n_workers * batch_size))
+    return batch_size * min(_BATCHES_PER_SHARD, n_batches)
 
 
-def _placed(error, row, source, host):
+def _at_index(error, index, source, host):
     elsewhere = "" if host == socket.gethostname() else f" (on the worker {host})"
-    return BadImageError(f"{error.cause}{elsewhere}", row, source.describe(row))
+    return BadImageError(f"{error.cause}{elsewhere}", index, source.describe(index))
 
 
-# -- Carrying
+# -- Through joblib
 
 
 def _run(tasks, n_jobs):
-    """Yield the results of tasks as they come, from joblib's active backend."""
+    """Yield the results of tasks as they come from the active backend of joblib."""
     make = functools.partial(
         joblib.Parallel, n_jobs=n_jobs, batch_size=1, pre_dispatch="2*n_jobs"
     )
@@ -211,35 +207,30 @@ def _run(tasks, n_jobs):
         parallel = make(return_as="generator_unordered")
         groups = [tasks]
     except ValueError:
-        # Of joblib's own backends, those made after multiprocessing, which ray's is.
+        # Backends based on joblib's multiprocessing backend, such as that of ray.
         parallel = make(return_as="list")
-        groups = _grouped(tasks, 2 * count_workers(n_jobs))
-    with parallel:  # a backend that does not start at all says why, and that is raised
+        size = 2 * count_workers(n_jobs)
+        groups = iter(lambda: list(itertools.islice(tasks, size)), [])
+    with parallel:  # raises if the backend does not start at all
         for group in groups:
-            results = _translated(parallel, group)
-            with _closing_quietly(results):
+            results = _results_or_loss(parallel, group)
+            try:
                 yield from results
+            finally:
+                with warnings.catch_warnings():
+                    # joblib warns of tasks that are cancelled by stopping early.
+                    warnings.filterwarnings("ignore", ".*tasks", UserWarning, "joblib")
+                    results.close()
 
 
-def _grouped(tasks, size):
-    group = []
-    for task in tasks:
-        group.append(task)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _translated(parallel, tasks):
-    """Yield results; a worker's own errors are among them, so any other is a loss."""
+def _results_or_loss(parallel, tasks):
+    """Yield results. They include the errors of workers, so any other is a loss."""
     results = None
     try:
         results = iter(parallel(tasks))
         for shard in results:
             if not isinstance(shard, _Shard):
-                # Ray's backend returns the exception that tells of a dead worker.
+                # The backend of ray returns an exception if a worker died.
                 raise _WorkersLost(_first_line(shard))
             yield shard
     except _WorkersLost:
@@ -251,30 +242,19 @@ def _translated(parallel, tasks):
             results.close()
 
 
-@contextmanager
-def _closing_quietly(results):
-    try:
-        yield
-    finally:
-        with warnings.catch_warnings():
-            # joblib tells whoever stops early that work is cancelled: it is meant.
-            warnings.filterwarnings("ignore", ".*tasks", UserWarning, "joblib")
-            results.close()
-
-
 def _first_line(error):
     return str(error).strip().partition("\n")[0][:200]
 
 
-class _Parcel:
-    """An object on its way to workers, pickled once and only if it has to be.
+class _Payload:
+    """An object to send to workers, pickled at most once.
 
     Parameters
     ----------
     content : object
     remembered : bool, default=False
-        Whether a worker process keeps it, and unpickles it once for all parcels of the
-        same content.
+        Whether a worker process keeps the object, and unpickles it once for all
+        payloads with the same content.
     """
 
     def __init__(self, content, remembered=False):
@@ -284,7 +264,7 @@ class _Parcel:
         self._remembered = remembered
 
     def open(self):
-        """Return the object; in the process that packed it, the very same."""
+        """Return the object. In the process that sent it, it is the same object."""
         if not self._is_packed:
             return self._content
         if self._key is None:
@@ -299,8 +279,8 @@ class _Parcel:
 
     @functools.cached_property
     def _packed(self):
-        # As an array, which loky writes to shared memory once, if it is large, for all
-        # tasks and workers, and which ray does not copy in the worker.
+        # As an array: if it is large, loky writes it to shared memory once for all
+        # tasks and workers. ray does not copy it in the worker.
         if self._is_packed:
             return self._content, self._key
         content = np.frombuffer(cloudpickle.dumps(self._content), np.uint8)
@@ -311,7 +291,7 @@ class _Parcel:
 
     def __sizeof__(self):
         size = self._packed[0].nbytes
-        return size if size >= _PLACED_ONCE else 0
+        return size if size >= _SENT_ONCE else 0
 
 
 _opened: OrderedDict[bytes, Any] = OrderedDict()
@@ -319,9 +299,9 @@ _opened_lock = released_after_fork(threading.Lock())
 
 
 def _received(content, key):
-    parcel = _Parcel(content)
-    parcel._is_packed, parcel._key = True, key
-    return parcel
+    payload = _Payload(content)
+    payload._is_packed, payload._key = True, key
+    return payload
 
 
 # -- What runs in a worker
@@ -329,7 +309,7 @@ def _received(content, key):
 
 @dataclass
 class _Shard:
-    """What became of a part of the images.
+    """The result for a part of the images.
 
     Attributes
     ----------
@@ -337,9 +317,9 @@ class _Shard:
         Which part.
     host : str
         Where it was computed.
-    rows : list of int
+    done : list of int
         Positions in the part.
-    outputs : list of ndarray of float32, shape (len(rows), n_features)
+    outputs : list of ndarray of float32, shape (len(done), n_features)
     bad : dict of int to BadImageError
     error : Exception or None
         What stopped the work before its end.
@@ -347,7 +327,7 @@ class _Shard:
 
     number: int
     host: str
-    rows: list
+    done: list
     outputs: list
     bad: dict
     error: Exception | None = None
@@ -357,20 +337,19 @@ def _compute_shard(number, neck, part, settings, n_images):
     shard, blocks = _Shard(number, socket.gethostname(), [], [], {}), []
     try:
         neck, part = neck.open(), part.open()
-        computed = compute_rows(
+        computed = compute_features(
             part,
             np.arange(len(part)),
             neck,
             resolve_devices(settings.device),
             settings,
-            # What pays for the whole job, such as compiling, is worth its time here.
-            n_images,
+            n_images,  # of the whole job, for which compiling may pay off
         )
         with closing(computed):
-            for rows, outputs, bad in computed:
-                shard.rows += rows
+            for done, outputs, bad in computed:
+                shard.done += done
                 shard.bad.update(bad)
-                if rows:
+                if done:
                     blocks.append(outputs)
     except Exception as error:
         shard.error = _portable(error)
@@ -379,11 +358,11 @@ def _compute_shard(number, neck, part, settings, n_images):
 
 
 def _portable(error):
-    """Return the error, or if it cannot travel one that says the same."""
+    """Return the error, or one with the same text if it cannot be pickled."""
     text = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # anybody's class, with anything in it
+    except Exception:  # the class may be any, with anything in it
         error = RuntimeError(f"{type(error).__name__}: {error}")
     error.add_note(f"In a worker on {socket.gethostname()}:\n{text}")
     return error

@@ -21,19 +21,17 @@ from .._utils._device import PRECISIONS, free_device_memory, resolve_device
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
-from ..cache import FeatureCache, MappingCache, open_cache
+from ..cache import FeatureCache, MappingCache
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import (
-    Extraction,
     ExtractionSettings,
-    extract_features,
+    ImageEstimatorMixin,
     list_failures,
     load_pixels,
     non_finite_error,
+    open_extraction,
     warn_of,
 )
-from ..feature_extraction._cloning import HandsOutParameters
-from ..feature_extraction._image_input import tag_image_input, validate_images
 from ..networks import resolve_neck
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from ._fit import apply_head, begin_fit
@@ -45,7 +43,7 @@ __all__ = ["BaseFineTune"]
 
 
 class BaseFineTune(
-    HandsOutParameters,
+    ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -160,9 +158,6 @@ class BaseFineTune(
                 f"{shown(sizes)} instead."
             )
 
-    def _check_images(self, X, *, reset):
-        return validate_images(self, X, reset=reset)
-
     def _resolve_neck(self, needs_weights=True):
         return resolve_neck(
             self.model,
@@ -214,10 +209,9 @@ class BaseFineTune(
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        [features], _ = extract_features(
-            X, self._fitted_neck(), open_cache(self.cache), self._settings()
-        )
-        return features
+        neck, settings = self._fitted_neck(), self._settings()
+        with open_extraction(X, neck, self.cache, settings) as extraction:
+            return extraction.features()
 
     def _outputs(self, X, *, of_all=False):
         """Return the head's raw outputs as float64, shape (n_samples, n_outputs).
@@ -232,23 +226,18 @@ class BaseFineTune(
         # Rows of a tuned body are seldom asked for twice, but after an error about a
         # broken image they are. Those of the body as it came are the extractor's rows.
         keeps = self.body_ is None or self.on_error == "nan"
-        extraction = Extraction(
-            X,
-            self._fitted_neck(),
-            open_cache(self.cache if keeps else None),
-            self._settings(),
-        )
-        if of_all:
-            _refuse(extraction.failures())
-        rows = np.arange(len(extraction))
-        [features] = extraction.fetch(rows)
-        if failures := extraction.failures():
+        neck, settings = self._fitted_neck(), self._settings()
+        cache = self.cache if keeps else None
+        with open_extraction(X, neck, cache, settings) as extraction:
+            if of_all:
+                _refuse(extraction.failures())
+            [features] = extraction.fetch(np.arange(len(extraction)))
+            failures, failed = extraction.failures(), extraction.failed()
+        if failures:
             if of_all:
                 _refuse(failures)
             warn_of(failures)
-        return _checked_outputs(
-            self.head_, apply_head(self.head_, features), extraction.failed(rows)
-        )
+        return _checked_outputs(self.head_, apply_head(self.head_, features), failed)
 
     def _outputs_of_views(self, X, of_all):
         """Return the mean outputs of several views of each image."""
@@ -398,9 +387,8 @@ class BaseFineTune(
         unpack_fitted(self)
 
     def __sklearn_tags__(self):
-        tags = tag_image_input(super().__sklearn_tags__(), self.flat_image_shape)
+        tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None
-        tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         return tags
 
 

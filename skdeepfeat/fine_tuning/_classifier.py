@@ -14,8 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 from torch import nn
 
+from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
-from ..images import DEFAULT_MAX_PIXELS
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
 from ._targets import Targets, checked_weights, checked_y, is_given

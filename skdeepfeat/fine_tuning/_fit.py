@@ -7,7 +7,6 @@ the whole way.
 
 import copy
 import dataclasses
-import functools
 import os
 import re
 import time
@@ -22,9 +21,8 @@ from torch import nn
 from .._utils._device import free_device_memory, is_out_of_memory, resolve_device
 from .._utils._digests import digest_arrays
 from .._utils._forks import undisturbed_by_forks
-from ..cache import open_cache
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
-from ..feature_extraction import extract_features, load_pixels
+from ..feature_extraction import load_pixels, open_extraction
 from ..networks import is_below_float32
 from ..training import (
     Augmentation,
@@ -80,7 +78,7 @@ def begin_fit(estimator, X, targets, sample_weight, validation=None, plan=None):
     ----------
     estimator : BaseFineTune
         It is not changed.
-    X : images, as `validate_images` returned them
+    X : images, as `_check_images` returned them
     targets : Targets
     sample_weight : ndarray of float, shape (n_samples,)
     validation : tuple of (X, Targets) or None, default=None
@@ -230,13 +228,10 @@ class _Fit:
         return None
 
     def _extract(self, neck, X):
-        est = self.estimator
-        cache = open_cache(est.cache)
-        keep = functools.partial(self._digests.__setitem__, id(X))
-        [features], failed = extract_features(
-            X, neck, cache, self.settings, on_read=keep
-        )
-        return features, failed
+        cache = self.estimator.cache
+        with open_extraction(X, neck, cache, self.settings) as extraction:
+            self._digests[id(X)] = extraction.digests
+            return extraction.features(), extraction.failed()
 
     def _split(self, rows):
         """Return the rows to train on, and those held out for validation or None."""

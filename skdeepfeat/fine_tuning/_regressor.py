@@ -6,8 +6,8 @@ from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
+from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
-from ..images import DEFAULT_MAX_PIXELS
 from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
 from ._onnx import ScaleTargets

@@ -3,16 +3,14 @@
 from ._byte_budget import ByteBudget
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
-from ._image_source import FileHashIndex, ImageSource
-from ._make_source import DEFAULT_MAX_PIXELS, make_image_source
-from ._on_device import JPEG_DECODERS, check_jpeg_decoder, fit_on_device
+from ._image_source import FileIndex, ImageSource
+from ._make_source import make_image_source
+from ._on_device import check_jpeg_decoder, fit_on_device
 from ._thread_pool import ThreadPool
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "JPEG_DECODERS",
     "ByteBudget",
-    "FileHashIndex",
+    "FileIndex",
     "ImageSource",
     "ThreadPool",
     "check_jpeg_decoder",

@@ -18,7 +18,7 @@ from skdeepfeat.exceptions import BadImageError
 from ._byte_budget import Share
 from ._encoded_images import read_until
 from ._image_limits import check_length
-from ._image_source import FileHashIndex
+from ._image_source import FileIndex
 from ._thread_pool import hash_in_threads
 
 __all__ = [
@@ -144,11 +144,11 @@ class Remembering:
 
     Parameters
     ----------
-    hash_index : FileHashIndex or None
+    file_index : FileIndex or None
     """
 
-    def __init__(self, hash_index: FileHashIndex | None):
-        self._index = hash_index
+    def __init__(self, file_index: FileIndex | None):
+        self._index = file_index
         self._known: list[tuple[FileStat, bytes]] = []
         self._next = time.monotonic() + _SECONDS
 
@@ -177,7 +177,7 @@ def ignore(n: int) -> None:
 
 def digest_files(
     paths: Sequence[str],
-    hash_index: FileHashIndex | None,
+    file_index: FileIndex | None,
     on_done: Callable[[int], object] | None,
     limit: int | None,
     check_large: Callable[[BinaryIO], object],
@@ -188,7 +188,7 @@ def digest_files(
     ----------
     paths : sequence of str
         Absolute. A file that is named twice is read once.
-    hash_index : FileHashIndex or None
+    file_index : FileIndex or None
         Unchanged files that it knows are not read.
     on_done : callable or None
         Called, from this thread, with the number of further `paths` that are done.
@@ -203,8 +203,8 @@ def digest_files(
     list of bytes or BadImageError, in the order of `paths`
     """
     results: dict[str, bytes | BadImageError | None] = dict.fromkeys(paths)
-    if hash_index is not None:
-        _look_up(results, hash_index)
+    if file_index is not None:
+        _look_up(results, file_index)
     unknown = [path for path, result in results.items() if result is None]
     on_done = on_done or ignore
     # A path that occurs several times is counted as unknown once.
@@ -213,7 +213,7 @@ def digest_files(
         digest = functools.partial(_digest_file, limit=limit, check_large=check_large)
         with (
             contextlib.closing(hash_in_threads(digest, unknown)) as digests,
-            Remembering(hash_index) as remembering,
+            Remembering(file_index) as remembering,
         ):
             for path, (result, file) in zip(unknown, digests, strict=True):
                 results[path] = result
@@ -223,7 +223,7 @@ def digest_files(
     return [results[path] for path in paths]
 
 
-def _look_up(results, hash_index):
+def _look_up(results, file_index):
     """Fill in the digests that are known, and the files that do not exist."""
     stats = []
     for path in results:
@@ -239,7 +239,7 @@ def _look_up(results, hash_index):
             results[path] = error
         except (OSError, ValueError) as error:
             results[path] = BadImageError(_explain(error, path))
-    for file, digest in zip(stats, hash_index.lookup(stats), strict=True):
+    for file, digest in zip(stats, file_index.lookup(stats), strict=True):
         results[file.path] = digest
 
 

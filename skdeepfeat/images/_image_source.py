@@ -13,7 +13,7 @@ from skdeepfeat.exceptions import BadImageError
 from ._byte_budget import ByteBudget, Share
 from ._geometry import fit_to_network
 
-__all__ = ["FileHashIndex", "ImageSource"]
+__all__ = ["FileIndex", "ImageSource"]
 
 # Otherwise its features would be stored under the digest of its former content.
 _CHANGED = (
@@ -21,7 +21,7 @@ _CHANGED = (
 )
 
 
-class FileHashIndex(Protocol):
+class FileIndex(Protocol):
     """The content digests of files that earlier runs have read."""
 
     def lookup(self, stats: list[FileStat]) -> list[bytes | None]:
@@ -44,14 +44,14 @@ class ImageSource(abc.ABC):
     @abc.abstractmethod
     def digests(
         self,
-        hash_index: FileHashIndex | None = None,
+        file_index: FileIndex | None = None,
         on_done: Callable[[int], object] | None = None,
     ) -> tuple[list[bytes | None], dict[int, BadImageError]]:
         """Return the content digest of every image.
 
         Parameters
         ----------
-        hash_index : FileHashIndex or None, default=None
+        file_index : FileIndex or None, default=None
             Unchanged files that it knows are not read again.
         on_done : callable or None, default=None
             Called, from the calling thread, with the number of further files that are

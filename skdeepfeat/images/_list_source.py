@@ -113,7 +113,7 @@ class ListSource(ImageSource):
         except FileNotFoundError:
             return ""  # it was deleted; absolute paths can still be read
 
-    def digests(self, hash_index=None, on_done=None):
+    def digests(self, file_index=None, on_done=None):
         files, addresses, others, results = {}, {}, [], {}
         folder = self._base_folder()
         for i, element in enumerate(self._elements):
@@ -127,10 +127,10 @@ class ListSource(ImageSource):
             except BadImageError as error:
                 results[i] = error
         if files:
-            results.update(self._digest_files(files, hash_index, on_done))
+            results.update(self._digest_files(files, file_index, on_done))
         if addresses:
             places = list(addresses.values())
-            digests = self._remote.digests(places, hash_index, on_done)
+            digests = self._remote.digests(places, file_index, on_done)
             results.update(zip(addresses, digests, strict=True))
         if others:
             digest = functools.partial(self._digest_object, budget=ByteBudget())
@@ -154,11 +154,11 @@ class ListSource(ImageSource):
             refuse_address(text)
         return False, absolute_path(text, folder)
 
-    def _digest_files(self, files, hash_index, on_done):
+    def _digest_files(self, files, file_index, on_done):
         """Return {index: digest or BadImageError} for {index: absolute path}."""
         check = functools.partial(check_large_file, max_pixels=self._max_pixels)
         paths = list(files.values())
-        results = digest_files(paths, hash_index, on_done, self._max_bytes, check)
+        results = digest_files(paths, file_index, on_done, self._max_bytes, check)
         found = dict(zip(files, results, strict=True))
         for i, result in found.items():
             if isinstance(result, BadImageError):

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse
 from PIL import Image
 
+from skdeepfeat._utils._choices import DEFAULT_MAX_PIXELS
 from skdeepfeat._utils._shown import shown
 
 from ._array_source import ArraySource
@@ -16,10 +17,7 @@ from ._image_limits import max_jpeg_scans
 from ._list_source import ListSource, is_missing, is_number
 from ._tensors import is_tensor
 
-__all__ = ["DEFAULT_MAX_PIXELS", "make_image_source"]
-
-# The size above which Pillow warns of a decompression bomb: a 256 MB RGB image.
-DEFAULT_MAX_PIXELS = 89_478_485
+__all__ = ["make_image_source"]
 
 # Objects that have one of these are collections: arrays, Series, frames of all kinds.
 # They are recognized so, because polars and pyarrow are optional.

@@ -18,11 +18,9 @@ from ._decode import ORIENTATIONS
 from ._decoder_messages import call_despite_warnings
 from ._geometry import is_resized_by_torch, resize_in_torch, resized_shape, window_of
 
-__all__ = ["JPEG_DECODERS", "EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
+__all__ = ["EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
 
 logger = logging.getLogger(__name__)
-
-JPEG_DECODERS = ("pillow", "device")
 
 # Decoded together, so that a batch of large photos fits into a GPU: 200 MB.
 _PIXELS_AT_ONCE = 2**26

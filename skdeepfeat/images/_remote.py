@@ -24,7 +24,7 @@ from ._download_buffer import DownloadBuffer
 from ._encoded_images import read_until
 from ._files import Remembering, absolute_path, ignore
 from ._image_limits import check_length
-from ._image_source import FileHashIndex
+from ._image_source import FileIndex
 from ._remote_version import Version, identify, is_settled
 from ._thread_pool import ThreadPool
 
@@ -112,7 +112,7 @@ class RemoteFiles:
     def digests(
         self,
         addresses: Sequence[str],
-        hash_index: FileHashIndex | None,
+        file_index: FileIndex | None,
         on_done: Callable[[int], object] | None,
     ) -> list[bytes | BadImageError]:
         """Return the content digest of each file, or why there is none.
@@ -123,7 +123,7 @@ class RemoteFiles:
         ----------
         addresses : sequence of str
             A file that is named twice is read once.
-        hash_index : FileHashIndex or None
+        file_index : FileIndex or None
             Files that it knows in the same version are not read. The digests of the
             others are stored every second, so that little is lost on interruption.
         on_done : callable or None
@@ -143,14 +143,14 @@ class RemoteFiles:
         archives: dict[str, Version | None] = {}
         with (
             ThreadPool(_AT_ONCE, "skdeepfeat-download") as pool,
-            Remembering(hash_index) as remembering,
+            Remembering(file_index) as remembering,
         ):
             for start in range(0, len(unknown), _WINDOW):
                 window, versions = unknown[start : start + _WINDOW], {}
-                if hash_index is not None:
+                if file_index is not None:
                     versions = self._versions(window, pool, archives)
                     stats = [version.stat for version in versions.values()]
-                    known = hash_index.lookup(stats)
+                    known = file_index.lookup(stats)
                     results.update(zip(versions, known, strict=True))
                 left = [address for address in window if results[address] is None]
                 on_done(len(window) - len(left))

@@ -1,22 +1,19 @@
 """From a name to a network that turns images into features.
 
-Names, architectures, weights and their preprocessing; truncation; pooling; running a
-batch. This package knows nothing of image files, nor of what is done with the features.
+It has the names, architectures and weights of networks with their preprocessing,
+truncates networks, pools their outputs and runs batches. It does not depend on image
+files, or on what the features are used for.
 """
 
-from ._copying import copy_module, module_on_cpu
+from ._modules import copy_module, module_on_cpu
 from ._neck import Neck, resolve_neck
-from .probing._identity import is_below_float32
+from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
-from .running._pooling import POOLINGS
-from .running._runtimes import RUNTIMES
-from .sources._find import list_models
 from .sources._hub_config import read_hub_config
-from .sources._parameters import read_preprocessing
+from .sources._network_sources import list_models
+from .sources._preprocessing_parameter import read_preprocessing
 
 __all__ = [
-    "POOLINGS",
-    "RUNTIMES",
     "Neck",
     "copy_module",
     "is_below_float32",

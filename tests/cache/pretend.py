@@ -23,6 +23,24 @@ def row_of(image, net, n_features):
     return (np.float32(image) + 1) * np.cos(columns * (image % 7 + 1) + len(net))
 
 
+def fetch(cache, *args, **kwargs):
+    """Open a cache and fetch rows."""
+    with cache.open() as store:
+        return store.fetch(*args, **kwargs)
+
+
+def lookup(cache, stats):
+    """Open a cache and look up the digests of files."""
+    with cache.open() as store:
+        return store.lookup(stats)
+
+
+def remember(cache, stats, digests):
+    """Open a cache and store the digests of files."""
+    with cache.open() as store:
+        store.remember(stats, digests)
+
+
 class Nets:
     """Networks with the same input; `computed` lists the images they were given.
 
@@ -96,7 +114,8 @@ class Nets:
         """Return the cache's rows of `images`; None is an image without digest."""
         keys = [None if image is None else key_of(image) for image in images]
         self.with_also = False
-        return cache.fetch(
+        return fetch(
+            cache,
             self.namespaces,
             keys,
             self.compute(images),

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat.cache import CacheInfo, FeatureCache, NoCache, open_cache
 from skdeepfeat.cache._size import format_size, parse_size
-from tests.cache.pretend import Nets, key_of
+from tests.cache.pretend import Nets, key_of, lookup, remember
 
 
 def test_making_one_touches_nothing(directory):
@@ -91,9 +91,9 @@ def test_no_cache_keeps_nothing(tmp_path, monkeypatch):
     cache, nets = open_cache(None), Nets({"a": 3}, bad={2})
     for _ in range(2):
         assert nets.check_fetch(cache, [1, 0, 1, None, 2]) == [1, 0]
-    memo, stat = cache.file_memo(), FileStat("/x", 1, 2, 3)
-    memo.remember([stat], [key_of(0)])
-    assert memo.lookup([stat]) == [None]
+    stat = FileStat("/x", 1, 2, 3)
+    remember(cache, [stat], [key_of(0)])
+    assert lookup(cache, [stat]) == [None]
     assert cache.info() == CacheInfo(None)
     assert str(cache.info()) == "no cache"
     assert cache.clear() == 0
@@ -177,26 +177,23 @@ def test_directories_with_odd_names(directory):
 
 
 def test_files_are_known_as_long_as_they_do_not_change(cache):
-    memo = cache.file_memo()
     stats = [FileStat(f"/x/{i}.jpg", 10, 20, 30) for i in range(1200)]
     digests = [key_of(i) for i in range(1200)]
-    assert memo.lookup(stats) == [None] * 1200
-    memo.remember(stats, digests)
-    assert cache.file_memo().lookup(stats[::-1] + stats[:2]) == (
-        digests[::-1] + digests[:2]
-    )
+    assert lookup(cache, stats) == [None] * 1200
+    remember(cache, stats, digests)
+    assert lookup(cache, stats[::-1] + stats[:2]) == (digests[::-1] + digests[:2])
     changed = [
         stats[0]._replace(size=11),
         stats[0]._replace(mtime_ns=21),
         stats[0]._replace(inode=31),
         stats[0]._replace(path="/x/new.jpg"),
     ]
-    assert memo.lookup(changed) == [None] * 4
-    memo.remember(changed[:1], [key_of(-1)])
-    assert memo.lookup([changed[0], stats[0]]) == [key_of(-1), digests[0]]
+    assert lookup(cache, changed) == [None] * 4
+    remember(cache, changed[:1], [key_of(-1)])
+    assert lookup(cache, [changed[0], stats[0]]) == [key_of(-1), digests[0]]
     # A few among many: the other way of looking up.
     few = [stats[i] for i in (1100, 3, 500)]
-    assert memo.lookup(few) == [digests[i] for i in (1100, 3, 500)]
+    assert lookup(cache, few) == [digests[i] for i in (1100, 3, 500)]
     assert cache.info().n_files == 1201
 
 
@@ -207,8 +204,8 @@ def test_files_with_odd_names_and_large_numbers(cache):
         FileStat("/x/big", 2**70, 2**60, 2**127),
     ]
     digests = [key_of(i) for i in range(3)]
-    cache.file_memo().remember(stats, digests)
-    assert cache.file_memo().lookup(stats) == digests
+    remember(cache, stats, digests)
+    assert lookup(cache, stats) == digests
 
 
 @pytest.mark.parametrize(
@@ -224,8 +221,8 @@ def test_files_with_odd_names_and_large_numbers(cache):
 def test_files_that_may_still_change_unseen(cache, monkeypatch, mtime_ns, expected):
     monkeypatch.setattr(FeatureCache, "_clock", lambda self=None: 1_000_000_001.0)
     stat = FileStat("/x", 1, mtime_ns, 3)
-    cache.file_memo().remember([stat], [key_of(0)])
-    assert cache.file_memo().lookup([stat]) == [key_of(0) if expected else None]
+    remember(cache, [stat], [key_of(0)])
+    assert lookup(cache, [stat]) == [key_of(0) if expected else None]
 
 
 # -- Few steps for many rows
@@ -256,7 +253,7 @@ def test_known_rows_take_few_statements(directory, statements):
 def test_known_files_take_few_statements(directory, statements):
     stats = [FileStat(f"/images/{i:06}.jpg", i, i, i) for i in range(3000)]
     digests = [key_of(i) for i in range(3000)]
-    FeatureCache(directory).file_memo().remember(stats, digests)
+    remember(FeatureCache(directory), stats, digests)
     del statements[:]
-    assert FeatureCache(directory).file_memo().lookup(stats) == digests
+    assert lookup(FeatureCache(directory), stats) == digests
     assert 0 < len(statements) < 100

@@ -16,7 +16,7 @@ from child import drop_privileges, forbid_writing, in_child, limit_files
 from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat.cache import FeatureCache
 from skdeepfeat.exceptions import CacheWarning
-from tests.cache.pretend import Nets, finish, key_of, start
+from tests.cache.pretend import Nets, fetch, finish, key_of, lookup, remember, start
 
 
 def file_of(cache):
@@ -88,11 +88,11 @@ def test_rows_exchanged_between_images_or_networks_are_noticed(cache):
 def test_a_damaged_digest_of_a_file_is_forgotten(cache):
     stats = [FileStat(f"/x/{i}", i, i + 1, i + 2) for i in range(4)]
     digests = [key_of(i) for i in range(4)]
-    cache.file_memo().remember(stats, digests)
+    remember(cache, stats, digests)
     condition = "WHERE CAST(key AS TEXT) LIKE"
     edit(cache, f"UPDATE files SET digest = ? {condition} '/x/1%'", key_of(9))
     edit(cache, f"UPDATE files SET digest = 'text' {condition} '/x/2%'")
-    assert cache.file_memo().lookup(stats) == [digests[0], None, None, digests[3]]
+    assert lookup(cache, stats) == [digests[0], None, None, digests[3]]
     report = cache.check()
     assert (report.n_files, report.n_damaged_files) == (4, 2)
     assert cache.check().ok
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_set_aside(cache, damage):
     computed = fetch_with_one_warning(cache, nets, range(220), "was quarantined as")
     assert len(computed) >= 20
     assert nets.check_fetch(cache, computed) == []
-    (aside,) = cache.info().set_aside
+    (aside,) = cache.info().quarantined
     assert pathlib.Path(aside).read_bytes() == content
     assert aside in str(cache.info())
     # Rows read before the damage was met are right, but were left with the old file.
@@ -189,7 +189,7 @@ def sample(tmp_path_factory):
     nets = Nets({"a": 100, "b": 64}, batch_size=50)
     nets.fetch(cache, range(150))
     stats = [FileStat(f"/x/{i}", i, i + 1, i + 2) for i in range(50)]
-    cache.file_memo().remember(stats, [key_of(i) for i in range(50)])
+    remember(cache, stats, [key_of(i) for i in range(50)])
     path = file_of(cache)
     shutil.copytree(path.parent, directory / "killed")
     killed = directory / "killed" / path.name
@@ -207,7 +207,7 @@ def check_after_damage(cache):
     stats = [FileStat(f"/x/{i}", i, i + 1, i + 2) for i in range(50)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CacheWarning)
-        for number, digest in enumerate(cache.file_memo().lookup(stats)):
+        for number, digest in enumerate(lookup(cache, stats)):
             assert digest in (None, key_of(number))
         nets.check_fetch(cache, [7, 180, 3])
         nets.check_fetch(cache, range(220))
@@ -260,9 +260,10 @@ def test_truncated_files(sample, directory, state, seed):
 def test_the_warning_points_at_the_caller(cache):
     Nets({"a": 2}).fetch(cache, [0])
     write_garbage(file_of(cache))
-    with pytest.warns(CacheWarning) as caught:
-        cache.fetch([], [], None, None)
-        cache.fetch(Nets({"a": 2}).namespaces, [key_of(0)], lambda _: [], lambda: [2])
+    namespaces = Nets({"a": 2}).namespaces
+    with pytest.warns(CacheWarning) as caught, cache.open() as store:
+        store.fetch([], [], None, None)
+        store.fetch(namespaces, [key_of(0)], lambda _: [], lambda: [2])
     assert {warning.filename for warning in caught} == {__file__}
 
 
@@ -284,7 +285,7 @@ def test_many_threads_find_the_same_damage(cache):
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
     assert not failures
-    assert len(cache.info().set_aside) == 1
+    assert len(cache.info().quarantined) == 1
     assert len([w for w in caught if w.category is CacheWarning]) == 1
     assert sum(len(each.computed) for each in nets) == 40
 
@@ -363,7 +364,7 @@ def test_a_file_that_refuses(directory, mode):
         drop_privileges()
         if mode:
             assert nets.check_fetch(cache, range(5)) == []
-        fetch_with_one_warning(cache, nets, range(6), "is not used as asked")
+        fetch_with_one_warning(cache, nets, range(6), "cannot be used as requested")
 
     in_child(use)
 
@@ -400,7 +401,7 @@ def test_a_limit_on_the_size_of_files(directory):
 
     script = start(FULL_DISK, directory, preexec_fn=limit)
     stored, message = finish(script).split(" ", 1)
-    assert "is not used as asked" in message
+    assert "cannot be used as requested" in message
     cache, nets = FeatureCache(directory), Nets({"a": 2000}, batch_size=50)
     assert cache.check().ok
     assert len(nets.check_fetch(cache, range(6_000))) == 6_000 - int(stored)
@@ -461,7 +462,7 @@ def test_the_directory_disappears_while_rows_are_computed(cache, directory):
         yield from nets.compute(range(6))(indices)
 
     keys = [key_of(i) for i in range(6)]
-    (output,) = cache.fetch(nets.namespaces, keys, compute, None)
+    (output,) = fetch(cache, nets.namespaces, keys, compute, None)
     np.testing.assert_array_equal(output, nets.expected(range(6))[0])
     assert nets.check_fetch(cache, range(6)) == []
 
@@ -478,7 +479,7 @@ def test_the_file_is_set_aside_while_rows_are_computed(cache):
         yield from nets.compute(range(6))(indices)
 
     keys = [key_of(i) for i in range(6)]
-    (output,) = cache.fetch(nets.namespaces, keys, compute, None)
+    (output,) = fetch(cache, nets.namespaces, keys, compute, None)
     np.testing.assert_array_equal(output, nets.expected(range(6))[0])
     assert nets.check_fetch(cache, range(6)) == []
     assert Nets({"b": 3}).check_fetch(cache, [1]) == []
@@ -513,6 +514,6 @@ def test_check_of_a_damaged_file(cache):
     assert report.problems and not report.ok and not report.repaired
     assert len(os.listdir(os.path.dirname(report.path))) == 2  # file and locks
     report = cache.check()
-    assert report.repaired and os.path.exists(report.set_aside)
-    assert report.set_aside in str(report)
+    assert report.repaired and os.path.exists(report.quarantined)
+    assert report.quarantined in str(report)
     assert cache.check().ok

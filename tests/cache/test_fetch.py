@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skdeepfeat.cache import FeatureCache, Namespace, open_cache
-from tests.cache.pretend import Nets, key_of, row_of
+from tests.cache.pretend import Nets, fetch, key_of, lookup, row_of
 
 
 @pytest.fixture(params=["on disk", "none"])
@@ -52,7 +52,7 @@ def test_compute_is_asked_for_first_occurrences_in_order(any_cache):
         yield indices, [np.ones((len(indices), 2))]
 
     keys = [None, key_of(1), key_of(0), key_of(1), key_of(2)]
-    any_cache.fetch([Namespace({}, "ones")], keys, compute, None)
+    fetch(any_cache, [Namespace({}, "ones")], keys, compute, None)
     np.testing.assert_array_equal(asked, [[1, 2, 4]])
 
 
@@ -63,7 +63,7 @@ def test_batches_may_come_in_any_order(cache):
 
     nets = Nets({"a": 4})
     keys = [key_of(i) for i in range(9)]
-    (output,) = cache.fetch(nets.namespaces, keys, backwards, None)
+    (output,) = fetch(cache, nets.namespaces, keys, backwards, None)
     np.testing.assert_array_equal(output, nets.expected(range(9))[0])
     assert nets.check_fetch(cache, range(9)) == []
 
@@ -85,7 +85,7 @@ def test_the_same_namespace_twice(cache):
 
     keys = [key_of(0), key_of(1)]
     for _ in range(2):
-        first, second = cache.fetch([namespace] * 2, keys, compute, None)
+        first, second = fetch(cache, [namespace] * 2, keys, compute, None)
         np.testing.assert_array_equal(first, np.ones((2, 2)))
         np.testing.assert_array_equal(second, first)
     assert cache.info().n_rows == 2
@@ -109,7 +109,7 @@ def test_width_of_nothing(cache, images):
     # Once the store can tell, nobody else is asked.
     nets.check_fetch(cache, [1])
     keys = [None] * len(images)
-    outputs = cache.fetch(nets.namespaces, keys, None, None)
+    outputs = fetch(cache, nets.namespaces, keys, None, None)
     assert [output.shape for output in outputs] == shapes
 
 
@@ -133,9 +133,9 @@ def test_rows_that_are_not_finite_are_refused_and_the_others_stored(cache, value
     keys = [key_of(i) for i in range(3)]
     for _ in range(2):
         with pytest.raises(ValueError, match="'odd'"):
-            cache.fetch(namespace, keys, compute, None)
+            fetch(cache, namespace, keys, compute, None)
     assert calls == [[0, 1, 2], [1]]
-    (output,) = cache.fetch(namespace, [keys[2], keys[0]], None, None)
+    (output,) = fetch(cache, namespace, [keys[2], keys[0]], None, None)
     np.testing.assert_array_equal(output, rows[[2, 0]])
 
 
@@ -146,7 +146,7 @@ def test_what_is_computed_besides_is_stored_if_it_is_finite(cache):
         yield indices, [np.ones((2, 3)), np.array([[1.0], [np.nan]])]
 
     keys = [key_of(0), key_of(1)]
-    (rows,) = cache.fetch([wanted], keys, compute, None, also=lambda: [other])
+    (rows,) = fetch(cache, [wanted], keys, compute, None, also=lambda: [other])
     np.testing.assert_array_equal(rows, np.ones((2, 3)))
     assert {one.label: one.n_rows for one in cache.info().namespaces} == {
         "wanted": 2,
@@ -176,7 +176,7 @@ def test_what_was_computed_before_an_error_is_stored(cache):
     images = list(range(12))
     keys = [key_of(i) for i in images]
     with pytest.raises(Broken) as caught:
-        cache.fetch(nets.namespaces, keys, breaking(images), None)
+        fetch(cache, nets.namespaces, keys, breaking(images), None)
     assert caught.value is error
     assert caught.value.__context__ is None
     assert closed == [True]
@@ -194,11 +194,11 @@ def test_compute_is_closed_when_its_rows_are_refused(cache):
             closed.append(True)
 
     with pytest.raises(ValueError, match="not asked for"):
-        cache.fetch([Namespace({}, "x")], [key_of(0)], compute, None)
+        fetch(cache, [Namespace({}, "x")], [key_of(0)], compute, None)
     assert closed == [True]
     # The lock is free again, and what came before the error is there.
     assert cache.info().n_rows == 1
-    cache.fetch([Namespace({}, "x")], [key_of(0)], None, None)
+    fetch(cache, [Namespace({}, "x")], [key_of(0)], None, None)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +206,12 @@ def test_compute_is_closed_when_its_rows_are_refused(cache):
 )
 def test_blocks_of_the_wrong_shape(any_cache, blocks):
     with pytest.raises(ValueError, match="compute must yield"):
-        any_cache.fetch(
-            [Namespace({}, "x")], [key_of(0)], lambda _: [([0], blocks)], None
+        fetch(
+            any_cache,
+            [Namespace({}, "x")],
+            [key_of(0)],
+            lambda _: [([0], blocks)],
+            None,
         )
 
 
@@ -217,9 +221,9 @@ def test_a_namespace_that_does_not_describe_its_network(cache):
     def net(width):
         return lambda indices: [(indices, [np.ones((len(indices), width))])]
 
-    cache.fetch(namespace, [key_of(0)], net(2), None)
+    fetch(cache, namespace, [key_of(0)], net(2), None)
     with pytest.raises(ValueError, match="'careless' have 2 columns"):
-        cache.fetch(namespace, [key_of(0), key_of(1)], net(3), None)
+        fetch(cache, namespace, [key_of(0), key_of(1)], net(3), None)
 
 
 def test_reused_buffers_of_a_network_do_no_harm(cache):
@@ -233,7 +237,7 @@ def test_reused_buffers_of_a_network_do_no_harm(cache):
     keys = [key_of(i) for i in range(10)]
     expected = np.repeat(np.arange(10.0)[:, None], 3, axis=1)
     for _ in range(2):
-        (output,) = cache.fetch([Namespace({}, "b")], keys, compute, None)
+        (output,) = fetch(cache, [Namespace({}, "b")], keys, compute, None)
         np.testing.assert_array_equal(output, expected)
 
 
@@ -274,9 +278,9 @@ def test_what_is_computed_besides_must_keep_its_width(cache):
     def net(width):
         return lambda indices: [(indices, [np.ones((len(indices), w)) for w in width])]
 
-    cache.fetch(names[:1], [key_of(0)], net([2, 3]), None, also=lambda: names[1:])
+    fetch(cache, names[:1], [key_of(0)], net([2, 3]), None, also=lambda: names[1:])
     with pytest.raises(ValueError, match="'careless' have 3 columns"):
-        cache.fetch(names[:1], [key_of(1)], net([2, 4]), None, also=lambda: names[1:])
+        fetch(cache, names[:1], [key_of(1)], net([2, 4]), None, also=lambda: names[1:])
 
 
 def test_what_is_computed_besides_is_not_kept_in_memory(cache):
@@ -293,15 +297,15 @@ def test_what_is_computed_besides_is_not_kept_in_memory(cache):
     keys = [key_of(i) for i in range(n_rows)]
     tracemalloc.start()
     try:
-        (rows,) = cache.fetch(
-            [Namespace({}, "x")], keys, compute, None, also=lambda: [wide]
+        (rows,) = fetch(
+            cache, [Namespace({}, "x")], keys, compute, None, also=lambda: [wide]
         )
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(rows[:, 1], np.arange(n_rows))
     assert peak < 40 * 2**20
-    (stored,) = cache.fetch([wide], keys[-2:], None, None)
+    (stored,) = fetch(cache, [wide], keys[-2:], None, None)
     np.testing.assert_array_equal(stored[:, [0, -1]], [[398, 398], [399, 399]])
 
 
@@ -323,7 +327,7 @@ def test_nothing_is_read_or_made_without_need(directory):
     cache = FeatureCache(directory)
     Nets({"a": 2}).fetch(cache, [])
     cache.info(), cache.check(), cache.clear()
-    cache.file_memo().lookup([])
+    lookup(cache, [])
     assert not directory.exists()
 
 

@@ -13,7 +13,7 @@ import pytest
 from skdeepfeat import CacheWarning
 from skdeepfeat.cache import FeatureCache, MappingCache, _bounds
 from skdeepfeat.cache._bounds import Bounds
-from skdeepfeat.cache._faults import StoreDamaged
+from skdeepfeat.cache._errors import StoreDamaged
 from skdeepfeat.cache._schema import FORMAT, PAGE_SIZE
 from tests.cache.pretend import Nets, finish, start
 
@@ -27,7 +27,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX systems")
 def path(cache):
     """Return the path of a cache file with the rows of `IMAGES`."""
     Nets({"a": 3}).fetch(cache, IMAGES)
-    with cache._open_store() as store:
+    with cache.open() as store:
         return store.database.path
 
 
@@ -193,9 +193,9 @@ def test_values_longer_than_any_row(cache, path, monkeypatch):
 
 
 def test_labels_that_fill_the_memory(cache, path, monkeypatch):
-    from skdeepfeat.cache import _audit
+    from skdeepfeat.cache import _sqlite_audit
 
-    monkeypatch.setattr(_audit, "_MAX_NAMESPACES", 1000)
+    monkeypatch.setattr(_sqlite_audit, "_MAX_NAMESPACES", 1000)
     change(path, "UPDATE namespaces SET label = printf('%.2000c', 'x')")
     with pytest.warns(CacheWarning, match="quarantined"):
         cache.info()
@@ -285,8 +285,8 @@ def show(folder):
 os.umask(int(sys.argv[1], 8))
 cache = FeatureCache(sys.argv[2] or None)
 Nets({"a": 3}).check_fetch(cache, range(12))
-with cache._open_store() as store:
-    store._open(create=False)  # beside the other connection, so that the log stays
+with cache.open() as store:
+    store.run(lambda connection: None)  # a second connection, so that the log stays
     Nets({"b": 3}).check_fetch(cache, range(12))
     show(cache.directory)
 """

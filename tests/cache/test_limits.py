@@ -7,9 +7,9 @@ import sqlite3
 import pytest
 
 from skdeepfeat._utils._filestat import FileStat
-from skdeepfeat.cache import FeatureCache, _store
+from skdeepfeat.cache import FeatureCache, _eviction
 from skdeepfeat.exceptions import CacheWarning
-from tests.cache.pretend import Nets, key_of
+from tests.cache.pretend import Nets, key_of, lookup, remember
 
 MB = 1_000_000
 HOUR = 3600
@@ -159,7 +159,7 @@ def test_clear_gives_the_space_back(directory):
     assert cache.clear(cache.info().namespaces[0].key) == 1000
     assert cache.info().namespaces == ()
     nets("a").fetch(cache, range(1000))
-    cache.file_memo().remember([FileStat("/x", 1, 2, 3)], [key_of(0)])
+    remember(cache, [FileStat("/x", 1, 2, 3)], [key_of(0)])
     assert cache.clear() == 1000
     assert size_of(directory) <= 12 * 65536
     info = cache.info()
@@ -180,24 +180,23 @@ def test_reading_hardly_ever_writes(directory, clock):
 
     written = int(clock.now)
     before = os.stat(path).st_mtime_ns
-    clock.now += _store.USE_GRANULARITY / 2
+    clock.now += _eviction.USE_GRANULARITY / 2
     nets().fetch(cache, range(100))
     assert last_use() == (written, written)
     assert os.stat(path).st_mtime_ns == before
-    clock.now += _store.USE_GRANULARITY
+    clock.now += _eviction.USE_GRANULARITY
     nets().fetch(cache, range(100))
     assert last_use() == (int(clock.now), int(clock.now))
 
 
 def test_the_memory_of_files_is_bounded(directory, clock):
     cache = FeatureCache(directory, max_size=2 * MB)  # 2000 files
-    memo = cache.file_memo()
     stats = [FileStat(f"/x/{i}", i, i, i) for i in range(2500)]
     digests = [key_of(i) for i in range(2500)]
     for start in range(0, 2500, 500):
-        memo.remember(stats[start : start + 500], digests[start : start + 500])
+        remember(cache, stats[start : start + 500], digests[start : start + 500])
         clock.now += 1
-    found = memo.lookup(stats)
+    found = lookup(cache, stats)
     assert found[-500:] == digests[-500:]
     assert found[:500] == [None] * 500
     assert cache.info().n_files == sum(digest is not None for digest in found) <= 2000

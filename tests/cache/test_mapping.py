@@ -16,7 +16,7 @@ from sklearn.base import clone
 from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat.cache import FeatureCache, MappingCache, Namespace, open_cache
 from skdeepfeat.exceptions import CacheWarning
-from tests.cache.pretend import Nets, key_of
+from tests.cache.pretend import Nets, fetch, key_of, lookup, remember
 from tests.cache.test_fetch import (  # noqa: F401
     test_a_namespace_that_does_not_describe_its_network,
     test_a_row_missing_in_one_namespace_is_computed_for_all,
@@ -137,7 +137,7 @@ def test_the_layout_is_the_one_that_is_written_down():
     namespace = Namespace({"net": "a"}, "label")
     row = np.array([[1, -2]], np.float32)
     key = bytes(range(32))
-    MappingCache(mapping).fetch([namespace], [key], lambda i: [(i, [row])], None)
+    fetch(MappingCache(mapping), [namespace], [key], lambda i: [(i, [row])], None)
     folder = f"skdeepfeat-v1/{namespace.key}"
     assert mapping == {
         f"{folder}/{key.hex()}": bytes.fromhex("736b6466 2c31220a 0000803f 000000c0"),
@@ -342,7 +342,8 @@ def test_processes_starting_cold_share_a_place(tmp_path):
                 yield [i], [np.ones((1, 3))]
 
         keys = [bytes([image]) * 32 for image in images]
-        cache.fetch([Namespace({}, "ones")], keys, compute, None)
+        with cache.open() as store:
+            store.fetch([Namespace({}, "ones")], keys, compute, None)
         return computed
 
     cache = MappingCache(fsspec.get_mapper(f"file://{tmp_path}/rows"))
@@ -453,10 +454,10 @@ def test_check_finds_what_is_damaged_and_removes_it(mapping):
 
 
 def test_digests_of_files_stay_on_this_machine(mapping):
-    memo, stat = MappingCache(mapping).file_memo(), FileStat("/x", 1, 2, 3)
-    memo.remember([stat], [key_of(0)])
-    assert MappingCache({}).file_memo().lookup([stat]) == [key_of(0)]
-    assert FeatureCache().file_memo().lookup([stat]) == [key_of(0)]
+    stat = FileStat("/x", 1, 2, 3)
+    remember(MappingCache(mapping), [stat], [key_of(0)])
+    assert lookup(MappingCache({}), [stat]) == [key_of(0)]
+    assert lookup(FeatureCache(), [stat]) == [key_of(0)]
     assert not [name for name in mapping if name]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from skdeepfeat import CacheWarning
 from skdeepfeat.cache import FeatureCache
-from tests.cache.pretend import Nets
+from tests.cache.pretend import Nets, finish, start
 
 HOMELESS = """
 import os, sys, warnings
@@ -76,6 +76,41 @@ def test_no_home(tmp_path):
     ]
 
 
+ANNOUNCED = """
+import logging, sys
+from pretend import Nets
+from skdeepfeat.cache import FeatureCache, MappingCache
+if sys.argv[1] == "info":
+    logging.basicConfig(level=logging.INFO)
+Nets({"a": 3}).check_fetch(MappingCache({}), range(5))
+for _ in range(2):
+    cache = FeatureCache(sys.argv[2] or None, max_size="3 GB")
+    Nets({"a": 3}).check_fetch(cache, range(5))
+"""
+
+
+def logged(level="warning", path=""):
+    """Return what a new process logs when it uses a cache."""
+    process = start(ANNOUNCED, level, path)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return errors.splitlines()
+
+
+@pytest.mark.slow
+def test_the_default_directory_is_logged_once(tmp_path, monkeypatch):
+    monkeypatch.delenv("SKDEEPFEAT_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    [line] = logged()
+    assert FeatureCache().directory in line and "3.0 GB" in line
+    # It exists now, so a warning would say nothing new.
+    assert logged() == []
+    [again] = logged("info")
+    assert line in again
+    assert logged("info", tmp_path / "named") == []
+
+
 @pytest.fixture
 def homeless(monkeypatch, tmp_path):
     for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "SKDEEPFEAT_CACHE_DIR"):
@@ -112,7 +147,5 @@ def test_no_working_directory(tmp_path):
     from skdeepfeat.cache import FeatureCache
     Nets({"a": 3}).check_fetch(FeatureCache("relative"), range(5))
     """
-    from tests.cache.pretend import finish, start
-
     (tmp_path / "gone").mkdir()
     finish(start(script, cwd=tmp_path / "gone"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from skdeepfeat.cache import FeatureCache, Namespace
-from tests.cache.pretend import Nets, finish, key_of, start
+from tests.cache.pretend import Nets, fetch, finish, key_of, start
 
 
 class SlowNets(Nets):
@@ -136,8 +136,8 @@ def test_places_do_not_wait_for_each_other(cache):
             barrier.wait()
             yield indices, [np.ones((len(indices), 2))]
 
-        [rows] = cache.fetch(
-            [namespaces[place]], [key_of(0)], compute, None, place=place
+        [rows] = fetch(
+            cache, [namespaces[place]], [key_of(0)], compute, None, place=place
         )
         fetched[place] = rows
 
@@ -233,7 +233,8 @@ def test_joblib_processes_share_one_object(cache):
             yield indices, [np.ones((len(indices), 3))]
 
         keys = [bytes([image]) * 32 for image in images]
-        cache.fetch([Namespace({}, "ones")], keys, compute, None)
+        with cache.open() as store:
+            store.fetch([Namespace({}, "ones")], keys, compute, None)
         return computed
 
     computed = joblib.Parallel(n_jobs=2)(
@@ -340,5 +341,5 @@ def test_locks_are_given_back_after_an_interruption(cache, error):
 
     keys = [key_of(image) for image in range(4)]
     with pytest.raises(error):
-        cache.fetch(nets.namespaces, keys, compute, None)
+        fetch(cache, nets.namespaces, keys, compute, None)
     assert in_threads([lambda: nets.check_fetch(cache, range(4))]) == [[2, 3]]

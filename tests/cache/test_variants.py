@@ -5,8 +5,17 @@ import threading
 import numpy as np
 import pytest
 
-from skdeepfeat.cache import FeatureCache, MappingCache, Namespace, NoCache, _variants
-from skdeepfeat.cache._store import Store
+from skdeepfeat.cache import (
+    FeatureCache,
+    MappingCache,
+    Namespace,
+    NoCache,
+    _mapping_layout,
+    _variants,
+)
+from skdeepfeat.cache._sqlite_store import SQLiteStore
+from skdeepfeat.exceptions import CacheWarning
+from tests.cache.pretend import fetch
 
 PLACE = Namespace({"net": "own"}, "own, neck, float32")
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3) + 1
@@ -17,7 +26,8 @@ def agree(found, known):
 
 
 def recognize(cache, rows=ROWS, namespace=PLACE):
-    [found] = cache.recognize([namespace], [rows], agree)
+    with cache.open() as store:
+        [found] = store.recognize([namespace], [rows], agree)
     return found
 
 
@@ -29,7 +39,7 @@ def keep_row(cache, namespace):
         computed.extend(indices)
         yield indices, [np.ones((len(indices), 3), np.float32)]
 
-    cache.fetch([namespace], [b"k" * 32], compute, lambda: [3])
+    fetch(cache, [namespace], [b"k" * 32], compute, lambda: [3])
     return len(computed)
 
 
@@ -78,12 +88,16 @@ def test_nan_rows_are_handed_to_whoever_compares(cache):
     def same(found, known):
         return np.array_equal(found, known, equal_nan=True)
 
-    [first] = cache.recognize([PLACE], [rows], same)
-    assert cache.recognize([PLACE], [rows.copy()], same) == [first]
+    found = []
+
+    for _ in range(2):
+        with cache.open() as store:
+            found.append(store.recognize([PLACE], [rows.copy()], same))
+    assert found[0] == found[1]
 
 
 def run_sql(cache, statement):
-    with cache._open_store() as store:
+    with cache.open() as store:
         store.run(lambda connection: connection.execute(statement), writing=True)
 
 
@@ -133,7 +147,8 @@ def test_two_that_come_at_once_end_with_one(tmp_path):
 
 
 def test_the_number_of_variants_is_limited(cache, monkeypatch):
-    monkeypatch.setattr(_variants, "_N_KEPT", 3)
+    for module in (_variants, _mapping_layout):
+        monkeypatch.setattr(module, "MAX_VARIANTS", 3)
     found = [recognize(cache, ROWS + i) for i in range(5)]
     assert len(set(found)) == 5
     assert [recognize(cache, ROWS + i) for i in (2, 3, 4)] == found[2:]
@@ -148,11 +163,11 @@ def test_variants_without_rows_go_with_what_is_evicted(tmp_path):
         _variants.delete_unused(connection, now)
 
     now = int(cache._clock())
-    with cache._open_store() as store:
-        assert isinstance(store, Store)
+    with cache.open() as store:
+        assert isinstance(store, SQLiteStore)
         store.run(lambda c: evict(c, now), writing=True)
     assert cache.check().n_variants == 2  # too young: rows may be on their way
-    with cache._open_store() as store:
+    with cache.open() as store:
         store.run(lambda c: evict(c, now + 10**6), writing=True)
     assert cache.check().n_variants == 1
     assert recognize(cache) == kept != unused
@@ -161,4 +176,5 @@ def test_variants_without_rows_go_with_what_is_evicted(tmp_path):
 def test_a_store_that_cannot_be_used_is_no_reason_to_fail(tmp_path):
     path = tmp_path / "file"
     path.write_text("in the way")
-    assert recognize(FeatureCache(path)) == recognize(NoCache())
+    with pytest.warns(CacheWarning, match="not a directory"):
+        assert recognize(FeatureCache(path)) == recognize(NoCache())

@@ -76,7 +76,7 @@ def test_check(run, cache):
     assert "repaired; 1 of 5 rows" in repaired.stdout
     again = run(*arguments)
     assert again.exit_code == 0
-    assert "sound; 0 of 4 rows" in again.stdout
+    assert "valid; 0 of 4 rows" in again.stdout
 
 
 def test_clear(run, cache):

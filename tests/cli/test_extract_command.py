@@ -12,8 +12,9 @@ import pytest
 from sklearn.utils._param_validation import StrOptions
 
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
+from skdeepfeat._utils._choices import FILE_FORMATS
 from skdeepfeat.cli import _extract_command
-from skdeepfeat.cli._options import StorageOption
+from skdeepfeat.cli._options import storage_option
 from skdeepfeat.feature_extraction._file_formats import FORMATS
 from skdeepfeat.images import find_images
 
@@ -125,7 +126,7 @@ def test_choices_are_those_of_the_estimator():
             assert set(option.type.choices) == known.options, option.name
             compared.append(option.name)
     assert compared == ["pooling", "precision", "runtime", "jpeg_decoder", "on_error"]
-    assert _extract_command.FORMATS == tuple(FORMATS)
+    assert FILE_FORMATS == tuple(FORMATS)
 
 
 def test_layers_for_a_search_to_come(run, names, tmp_path):
@@ -209,7 +210,7 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
     ("arguments", "text"),
     [
         ([], "Missing option '-o'"),
-        (["-o", "f.npy"], "Name images, folders, or a list"),
+        (["-o", "f.npy"], "Give images, folders, or a list"),
         (["no_such.png", "-o", "f.npy"], "There is no file or folder 'no_such.png'"),
         (["a.png", "-o", "f.csv"], "'f.csv' must end in .parquet, .npy or .zarr"),
         (["a.png", "-o", "no/f.npy"], "there is no folder"),
@@ -357,17 +358,16 @@ def test_help_shows_the_examples(run):
 
 
 def test_storage_options():
-    read = StorageOption().convert
     pairs = {
         "anon=true": ("anon", True),
         "key=a=b": ("key", "a=b"),
         "token=": ("token", ""),
         'client_kwargs={"region": 1}': ("client_kwargs", {"region": 1}),
     }
-    assert {text: read(text, None, None) for text in pairs} == pairs
+    assert {text: storage_option(text) for text in pairs} == pairs
     for wrong in ("anon", "=true"):
         with pytest.raises(click.BadParameter, match="must be KEY=VALUE"):
-            read(wrong, None, None)
+            storage_option(wrong)
 
 
 def test_an_empty_cell_keeps_its_row(run, photos, tmp_path, monkeypatch):

@@ -192,7 +192,7 @@ def test_ctrl_c_and_again(run_process, photos, tmp_path):
     shown = process.stderr
     assert process.returncode == 130, shown
     assert shown.splitlines()[-1] == (
-        "Interrupted. Run the same command again: it goes on from there."
+        "Interrupted. Run the same command again to continue."
     )
     assert "Traceback" not in shown
     known = cache.info().n_rows

@@ -14,7 +14,7 @@ from skdeepfeat.feature_extraction._arithmetic import (
     settle_arithmetic,
 )
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.running import _openvino, _runtimes
+from skdeepfeat.networks.running import _openvino_runtime, _runtimes
 
 CPU = torch.device("cpu")
 BELOW = ["tf32", "bfloat16", "float16"]
@@ -54,7 +54,8 @@ def test_runtimes_have_rows_of_their_own(images, tmp_path):
     for runtime in ("auto", "torch", "auto"):
         extractor(cache, runtime=runtime).transform(images[:2])
     parameters = {"image_size": 32, "precision": "bfloat16", "device": "cpu"}
-    FeatureMapper(**parameters, cache=cache)({"image": images[:2]})
+    mapped = PretrainedFeatureExtractor(**parameters, cache=cache)
+    FeatureMapper(mapped)({"image": images[:2]})
     best = "openvino" if _can_openvino() else "torch"
     names = {f"efficientnet_lite0_neck, bfloat16 by {one} on cpu" for one in
              ("torch", best)}  # fmt: skip
@@ -62,7 +63,7 @@ def test_runtimes_have_rows_of_their_own(images, tmp_path):
 
 
 def _can_openvino():
-    return _openvino.is_installed() and _openvino.computes_bfloat16()
+    return _openvino_runtime.is_installed() and _openvino_runtime.computes_bfloat16()
 
 
 def test_a_network_that_openvino_cannot_run_is_torchs(images, tmp_path):
@@ -115,8 +116,8 @@ def test_the_rule_does_not_look_at_the_number(precision):
 
 
 def test_a_processor_without_bfloat16(monkeypatch, images):
-    monkeypatch.setattr(_runtimes, "is_installed", lambda: True)
-    monkeypatch.setattr(_runtimes, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(_openvino_runtime, "is_installed", lambda: True)
+    monkeypatch.setattr(_openvino_runtime, "computes_bfloat16", lambda: False)
     choose = _runtimes.choose_runtime
     assert choose("auto", CPU, "bfloat16", (224, 224), None) == "torch"
     with pytest.raises(ValueError, match="'runtime' .*processors that compute in bf"):
@@ -134,7 +135,7 @@ def test_workers_compute_as_named_or_fail():
     check_device_type([torch.device("cuda:1")], settled)
     with pytest.raises(ValueError, match="'device' .*'cpu' was found here"):
         check_device_type([CPU], settled)
-    with pytest.raises(ValueError, match="'device' .*of one kind"):
+    with pytest.raises(ValueError, match="'device' .*of one type"):
         settle(device=["cuda:0", "cpu"])
     assert settle(device="cpu", runtime="torch").runtime == "torch"
     assert settle(device="cuda", precision="float32").device_type is None

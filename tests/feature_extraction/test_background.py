@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from skdeepfeat.feature_extraction._background import compute_beside
+from skdeepfeat.feature_extraction._background import compute_in_background
 
 
 def worker_of(compute, log=None):
@@ -42,24 +42,24 @@ def no_thread_stays():
 
 
 def test_one_worker_keeps_the_order():
-    found = list(compute_beside(numbers(50), [worker_of(lambda i: i * i)]))
+    found = list(compute_in_background(numbers(50), [worker_of(lambda i: i * i)]))
     assert found == [i * i for i in range(50)]
 
 
 @pytest.mark.parametrize("n_workers", [2, 5])
 def test_several_workers_do_each_item_once(n_workers):
     workers = [worker_of(lambda i: i)] * n_workers
-    assert sorted(compute_beside(numbers(200), workers)) == list(range(200))
+    assert sorted(compute_in_background(numbers(200), workers)) == list(range(200))
 
 
 def test_no_items_no_results():
-    assert list(compute_beside(numbers(0), [worker_of(lambda i: i)] * 2)) == []
+    assert list(compute_in_background(numbers(0), [worker_of(lambda i: i)] * 2)) == []
 
 
 def test_a_worker_lives_in_one_thread_and_not_the_callers():
     log = []
     worker = worker_of(lambda i: threading.current_thread().name, log)
-    names = set(compute_beside(numbers(5), [worker]))
+    names = set(compute_in_background(numbers(5), [worker]))
     assert names == {name for _, name in log} == {"skdeepfeat-compute"}
     assert [event for event, _ in log] == ["entered", "left"]
 
@@ -74,7 +74,7 @@ def test_the_caller_works_while_the_worker_does():
         return i
 
     found = []
-    for i in compute_beside(numbers(6), [worker_of(compute)]):
+    for i in compute_in_background(numbers(6), [worker_of(compute)]):
         found.append(i)
         if i < 5:
             barrier.wait()
@@ -84,12 +84,12 @@ def test_the_caller_works_while_the_worker_does():
 def test_several_workers_work_at_once():
     barrier = threading.Barrier(3, timeout=120)
     workers = [worker_of(lambda i: barrier.wait())] * 3
-    assert len(list(compute_beside(numbers(12), workers))) == 12
+    assert len(list(compute_in_background(numbers(12), workers))) == 12
 
 
 def test_no_more_is_computed_ahead_than_can_wait():
     computed = []
-    results = compute_beside(numbers(100), [worker_of(computed.append)])
+    results = compute_in_background(numbers(100), [worker_of(computed.append)])
     next(results)
     time.sleep(0.3)
     # One was taken, one waits in the queue, one for a place there.
@@ -120,7 +120,7 @@ def test_an_error_is_the_callers(where):
 
     worker = failing if where == "enter" else worker_of(compute, log)
     with pytest.raises(KeyError):
-        list(compute_beside(items(), [worker]))
+        list(compute_in_background(items(), [worker]))
     if where != "enter":
         assert [event for event, _ in log] == ["entered", "left"]
 
@@ -130,13 +130,13 @@ def test_an_interrupt_in_a_worker_is_handed_on():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(compute_beside(numbers(3), [worker_of(compute)]))
+        list(compute_in_background(numbers(3), [worker_of(compute)]))
 
 
 def test_whoever_stops_early_leaves_nothing_running():
     log, items_log = [], []
     workers = [worker_of(lambda i: i, log) for _ in range(3)]
-    results = compute_beside(numbers(1000, items_log), workers)
+    results = compute_in_background(numbers(1000, items_log), workers)
     next(results)
     results.close()
     assert items_log == ["closed"]

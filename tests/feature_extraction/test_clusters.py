@@ -208,11 +208,11 @@ def test_ray_data(ray, pixels, expected, log):
     )
     data = data.map_batches(
         FeatureMapper,
-        fn_constructor_kwargs={
-            "model": CountingNet(log),
-            "image_size": 16,
-            "runtime": "torch",
-        },
+        fn_constructor_args=[
+            PretrainedFeatureExtractor(
+                CountingNet(log), image_size=16, runtime="torch", cache=None
+            )
+        ],
         batch_size=8,
         compute=ray.data.ActorPoolStrategy(size=1),
         num_cpus=1,

@@ -13,10 +13,10 @@ from skdeepfeat import (
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.feature_extraction import ExtractionSettings
-from skdeepfeat.feature_extraction._compute import compute_rows
+from skdeepfeat.feature_extraction._compute import compute_features
 from skdeepfeat.images import _on_device, make_image_source
 from skdeepfeat.networks import _neck, resolve_neck
-from skdeepfeat.networks.running import _runtimes
+from skdeepfeat.networks.running import _openvino_runtime
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,9 @@ def neck(log):
 def collect(neck, source, indices, devices, **settings):
     rows, blocks, bad = [], [], {}
     settings = ExtractionSettings(**settings)
-    for done, outputs, failed in compute_rows(source, indices, neck, devices, settings):
+    for done, outputs, failed in compute_features(
+        source, indices, neck, devices, settings
+    ):
         rows += done
         if done:
             blocks.append(outputs[0])
@@ -208,14 +210,14 @@ class TestRuntime:
         assert self.extractor(cache=None).transform(images).shape == (37, 1280)
 
     def test_many_images_do_not(self, images, monkeypatch):
-        monkeypatch.setattr(_runtimes, "_WORTH_CONVERTING", 30 * 32**2)
+        monkeypatch.setattr(_openvino_runtime, "_WORTH_CONVERTING", 30 * 32**2)
         converted = []
 
         def compile_and_note(*args):
             converted.append(args)
             return compiled_network(*args)
 
-        from skdeepfeat.networks.running._compiled import compiled_network
+        from skdeepfeat.networks.running._compiled_networks import compiled_network
 
         monkeypatch.setattr(_neck, "compiled_network", compile_and_note)
         self.extractor(cache=None).transform(images[:29])

@@ -327,7 +327,7 @@ def test_what_a_kill_left_is_not_somebody_else_s(log, paths, tmp_path, name):
 
 def test_somebody_else_s_notes_are_not_overwritten(log, paths, tmp_path):
     (tmp_path / "features.npy.json").write_text('{"mine": 1}')
-    with pytest.raises(FileExistsError, match="beside it"):
+    with pytest.raises(FileExistsError, match="next to it"):
         counting(log).extract_to(paths, tmp_path / "features.npy")
 
 
@@ -457,7 +457,7 @@ def test_memory_maps_are_not_loaded(log, tmp_path):
             "no/features.npy",
             False,
             FileNotFoundError,
-            "'path'.* folder .*make it first",
+            "'path'.* folder .*create it first",
         ),
         (3, False, TypeError, "'path' parameter must be the path .* Got 3 instead"),
         (b"features.npy", False, TypeError, "'path'"),

@@ -538,3 +538,54 @@ def test_unfitted_transform_and_names(pixels):
     Image.fromarray(pixels[0]).save(buffer, "png")
     assert small().transform([buffer.getvalue()]).shape == (1, 1280)
     assert len(small().get_feature_names_out()) == 1280
+
+
+# What `fit` shows
+
+
+def test_fitted_attributes(pixels, monkeypatch):
+    def never(*args):
+        raise AssertionError("weights were loaded")
+
+    extractor = small(layer=[2, "neck"], pooling="max")
+    assert not hasattr(extractor, "layers_")
+    assert not hasattr(extractor, "n_features_out_")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "load_state_dict", never)
+        extractor.fit(pixels)
+        assert extractor.layers_ == ["blocks.2", "neck"]
+        assert extractor.n_features_out_ == len(extractor.get_feature_names_out())
+    assert extractor.n_features_out_ == extractor.transform(pixels[:1]).shape[1]
+    assert extractor.preprocessing_.crop == (64, 64)
+    assert extractor.device_ in ("cpu", "cuda:0", "mps:0", "xpu:0")
+    again = pickle.loads(pickle.dumps(extractor))
+    assert again.n_features_out_ == extractor.n_features_out_
+
+
+def test_fitted_attributes_are_set_on_every_fit(pixels):
+    extractor = small(device=["cpu"], layer="blocks.3").fit(pixels)
+    assert extractor.device_ == ["cpu"]
+    extractor.set_params(device="cpu", layer=None, image_size=32).fit(pixels)
+    assert (extractor.device_, extractor.layers_) == ("cpu", ["neck"])
+    assert extractor.preprocessing_.crop == (32, 32)
+    assert extractor.n_features_out_ == 1280
+    with pytest.raises(ValueError, match="'device' parameter"):
+        extractor.set_params(device="cuda:99").fit(pixels)
+    # The workers look for the device.
+    assert extractor.set_params(n_jobs=2).fit(pixels).device_ is None
+
+
+def test_a_call_opens_its_store_once(paths, tmp_path, monkeypatch):
+    cache = FeatureCache(tmp_path)
+    extractor, opened = small(cache=cache), []
+    open_store = FeatureCache.open
+
+    def count(self, *args, **kwargs):
+        opened.append(self)
+        return open_store(self, *args, **kwargs)
+
+    monkeypatch.setattr(FeatureCache, "open", count)
+    for _ in range(2):
+        extractor.transform(paths)
+        assert opened == [cache]
+        opened.clear()

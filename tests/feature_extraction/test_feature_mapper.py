@@ -44,9 +44,14 @@ def paths(pixels, tmp_path):
     return [str(tmp_path / f"{i}.png") for i in range(N)]
 
 
+def make_mapper(net, **parameters):
+    parameters = {"image_size": 16, "cache": None, **parameters}
+    return FeatureMapper(PretrainedFeatureExtractor(net, **parameters))
+
+
 @pytest.fixture
 def mapper(net):
-    return FeatureMapper(model=net, image_size=16)
+    return make_mapper(net)
 
 
 @pytest.fixture
@@ -159,7 +164,12 @@ def test_bytes_that_have_become_integers(mapper, expected, pixels, as_column):
 
 
 def test_columns_are_the_users(net, pixels, expected):
-    mapper = FeatureMapper("photo", "deep", False, model=net, image_size=16)
+    mapper = FeatureMapper(
+        PretrainedFeatureExtractor(net, image_size=16, cache=None),
+        image_column="photo",
+        feature_column="deep",
+        keep_columns=False,
+    )
     photos = {"photo": [encoded(one) for one in pixels], "other": [0] * N}
     for make in (dict, pd.DataFrame, pl.DataFrame, pa.table):
         result = mapper(make(photos))
@@ -179,9 +189,9 @@ def test_an_empty_batch_has_the_same_columns(mapper):
 def test_broken_images(net, pixels):
     batch = {"image": [encoded(pixels[0]), b"no image", None]}
     with pytest.raises(BadImageError, match="row 2: .*missing|row 2, None: missing"):
-        FeatureMapper(model=net, image_size=16)(batch)
+        make_mapper(net)(batch)
     with pytest.warns(BadImageWarning):
-        rows = FeatureMapper(model=net, image_size=16, on_error="nan")(batch)
+        rows = make_mapper(net, on_error="nan")(batch)
     assert np.isnan(rows["features"]).any(axis=1).tolist() == [False, True, True]
 
 
@@ -191,13 +201,27 @@ def test_broken_images(net, pixels):
         ({"image_column": 3}, TypeError, "The 'image_column' parameter .* Got 3"),
         ({"feature_column": None}, TypeError, "The 'feature_column' parameter"),
         ({"keep_columns": "no"}, TypeError, "The 'keep_columns' parameter"),
-        ({"pooling": "median"}, ValueError, "The 'pooling' parameter"),
-        ({"modell": "resnet50"}, TypeError, "modell"),
+        ({"extractor": "resnet50"}, TypeError, "The 'extractor' .* Got 'resnet50'"),
+        (
+            {"extractor": PretrainedFeatureExtractor(pooling="median")},
+            ValueError,
+            "The 'pooling' parameter",
+        ),
     ],
 )
 def test_parameters_are_checked(parameters, error, message):
     with pytest.raises(error, match=message):
         FeatureMapper(**parameters)
+
+
+def test_changes_of_the_extractor_do_not_matter(net, pixels, expected):
+    extractor = PretrainedFeatureExtractor(net, image_size=16, cache=None)
+    mapper = FeatureMapper(extractor)
+    before = pickle.dumps(mapper)
+    extractor.fit(pixels).set_params(pooling="flatten", image_size=20)
+    assert mapper.extractor.model is net
+    assert pickle.dumps(mapper) == before
+    np.testing.assert_allclose(mapper({"image": pixels})["features"], expected, 1e-5)
 
 
 def test_wrong_batches(mapper, pixels, paths):
@@ -214,7 +238,7 @@ def test_wrong_batches(mapper, pixels, paths):
 @pytest.mark.parametrize("element", sorted({*ELEMENTS} - {*AMBIGUOUS}))
 @pytest.mark.parametrize("on_error", ["raise", "nan"])
 def test_a_single_row_is_no_batch(net, pixels, paths, element, on_error):
-    mapper = FeatureMapper(model=net, image_size=16, on_error=on_error)
+    mapper = make_mapper(net, on_error=on_error)
     image = ELEMENTS[element](pixels[0], paths[0])
     with pytest.raises(TypeError, match="not single rows: .*batched=True.*map_batches"):
         mapper({"image": image, "label": 0})
@@ -240,7 +264,7 @@ DATASET = """
 import sys
 import datasets
 from networks import CountingNet
-from skdeepfeat import FeatureMapper
+from skdeepfeat import FeatureMapper, PretrainedFeatureExtractor
 
 log, cache, *paths = sys.argv[1:]
 datasets.disable_progress_bars()
@@ -248,9 +272,11 @@ data = datasets.Dataset.from_dict({"image": paths, "label": list(range(len(paths
 data.save_to_disk(cache)
 data = datasets.load_from_disk(cache).cast_column("image", datasets.Image())
 if log == "installed":
-    mapper = FeatureMapper(image_size=32, layer=1)
+    extractor = PretrainedFeatureExtractor(layer=1, image_size=32, cache=None)
 else:
-    mapper = FeatureMapper(model=CountingNet(log), image_size=16)
+    network = CountingNet(log)
+    extractor = PretrainedFeatureExtractor(network, image_size=16, cache=None)
+mapper = FeatureMapper(extractor)
 print(datasets.fingerprint.Hasher.hash(mapper))
 """
 
@@ -293,7 +319,7 @@ def test_datasets(offline, dataset, mapper, net, expected, kind):
 @pytest.mark.parametrize("kind", ["PIL", "bytes and paths"])
 def test_datasets_without_batched(offline, dataset, net, kind):
     data = dataset.cast_column("image", offline.Image(decode=kind == "PIL"))
-    mapper = FeatureMapper(model=net, image_size=16, on_error="nan")
+    mapper = make_mapper(net, on_error="nan")
     with pytest.raises(TypeError, match="not single rows: use datasets' map with"):
         data.map(mapper)
 
@@ -314,14 +340,14 @@ def test_datasets_know_what_was_mapped(dataset, net):
     def run():
         # Converting the network, which "auto" does where very many images may come,
         # runs it a few times more.
-        mapper = FeatureMapper(model=net, image_size=16, runtime="torch")
+        mapper = make_mapper(net, runtime="torch")
         return dataset.map(mapper, batched=True, batch_size=4)
 
     first = run()
     assert rows_counted(net.log) == N
     assert run()["features"][:] == first["features"][:]
     assert rows_counted(net.log) == N
-    other = FeatureMapper(model=net, image_size=17, runtime="torch")
+    other = make_mapper(net, image_size=17, runtime="torch")
     dataset.map(other, batched=True)
     assert rows_counted(net.log) == 2 * N
 

@@ -556,13 +556,15 @@ def test_a_disk_that_fills_up(wide, log, X, small_disk, suffix):
                 file.write(bytes(4096))
 
     stop_after(33, fill_up)
-    with pytest.raises(OSError, match="no room left .* kept there: .* call again") as e:
+    with pytest.raises(
+        OSError, match="no space left .* kept there: .* call again"
+    ) as e:
         wide.extract_to(X, path)
     assert e.value.errno == errno.ENOSPC
     assert not path.exists()
     # Nothing is computed before there is room.
     counted = rows_counted(log)
-    with pytest.raises(OSError, match="MB of room .* MB are left: make room"):
+    with pytest.raises(OSError, match="need about .* MB .*: free some space"):
         wide.extract_to(X, path)
     assert rows_counted(log) == counted < N
     filler.unlink()
@@ -577,7 +579,7 @@ def test_files_that_may_not_be_that_large(wide, log, X, tmp_path):
         limit_files(N * 1568)  # the header is too much
         for suffix in FORMATS:
             path = tmp_path / f"features{suffix}"
-            with pytest.raises(OSError, match="no room left .*File too large"):
+            with pytest.raises(OSError, match="no space left .*File too large"):
                 wide.extract_to(X, path)
             assert not any(name.startswith("features") for name in contents(tmp_path))
             assert rows_counted(log) == 0
@@ -591,7 +593,7 @@ def test_no_room_for_the_last_step(wide, log, X, tmp_path):
         # Random rows do not get smaller, and a Parquet file has a longer description.
         path = tmp_path / "features.parquet"
         limit_files(128 + N * 1568)
-        with pytest.raises(OSError, match="no room left .* kept there"):
+        with pytest.raises(OSError, match="no space left .* kept there"):
             wide.extract_to(X, path)
         limit_files(None)
         wide.extract_to(X, path)

@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from skdeepfeat import PretrainedFeatureExtractor
 
 def n_loaded(estimator, X, y):
-    from skdeepfeat.networks.running import _loaded as _store
+    from skdeepfeat.networks.running import _loaded_networks as _store
     return sum(entry.network is not None for entry in _store._entries.values())
 
 def pid(estimator, X, y):

@@ -141,7 +141,9 @@ def test_a_network_that_is_broken_is_given_up_soon():
 
 
 def test_the_mapper(pixels, on_error):
-    mapper = FeatureMapper(model=OddNet(), preprocessing=PREPROCESSING)
+    mapper = FeatureMapper(
+        PretrainedFeatureExtractor(OddNet(), preprocessing=PREPROCESSING, cache=None)
+    )
     with pytest.raises(NonFiniteOutputError, match=r"\[3, 20\]"):
         mapper({"image": pixels})
 

@@ -22,7 +22,7 @@ from skdeepfeat import (
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.cache import FeatureCache
-from skdeepfeat.feature_extraction import _extract
+from skdeepfeat.feature_extraction import _extraction
 
 
 def scale(x):
@@ -167,17 +167,17 @@ def test_a_network_trained_meanwhile_computes_what_its_key_says(
     cache, network = FeatureCache(tmp_path), Net()
     wanted = extractor(Net(), None).transform(images)
 
-    compute_rows, is_trained = _extract.compute_rows, threading.Event()
+    compute_features, is_trained = _extraction.compute_features, threading.Event()
 
     def compute(*args):
         thread = threading.Thread(target=train, args=[network])
         thread.start()
         thread.join()
         is_trained.set()
-        return compute_rows(*args)
+        return compute_features(*args)
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(_extract, "compute_rows", compute)
+        patch.setattr(_extraction, "compute_features", compute)
         np.testing.assert_array_equal(
             extractor(network, cache).transform(images), wanted
         )
@@ -206,7 +206,7 @@ def test_workers_and_mappers_find_the_same_rows(images, tmp_path):
     rows = extractor(network, cache).transform(images)
     with joblib.parallel_config("loky"):
         again = extractor(network, cache, n_jobs=2).transform(images)
-    mapper = FeatureMapper(model=network, image_size=16, cache=cache, device="cpu")
+    mapper = FeatureMapper(extractor(network, cache))
     batch = mapper({"image": images})
     np.testing.assert_array_equal(again, rows)
     np.testing.assert_array_equal(batch["features"], rows)

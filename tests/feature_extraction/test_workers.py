@@ -227,24 +227,24 @@ class CountsPickling:
 def test_a_parcel_is_packed_once_and_opened_once(monkeypatch):
     monkeypatch.setattr(_workers, "_opened", type(_workers._opened)())
     content = CountsPickling()
-    parcel = _workers._Parcel(content, remembered=True)
-    assert parcel.open() is content
+    payload = _workers._Payload(content, remembered=True)
+    assert payload.open() is content
     assert CountsPickling.n_times == 0
-    first, second = (pickle.loads(pickle.dumps(parcel)) for _ in range(2))
+    first, second = (pickle.loads(pickle.dumps(payload)) for _ in range(2))
     assert CountsPickling.n_times == 1
     assert first.open() is second.open() == {}
-    other = pickle.loads(pickle.dumps(_workers._Parcel([1], remembered=True)))
-    third = pickle.loads(pickle.dumps(_workers._Parcel([2], remembered=True)))
+    other = pickle.loads(pickle.dumps(_workers._Payload([1], remembered=True)))
+    third = pickle.loads(pickle.dumps(_workers._Payload([2], remembered=True)))
     assert (other.open(), third.open()) == ([1], [2])
     assert len(_workers._opened) == 2
     assert first.open() is not None  # forgotten meanwhile, so it is opened again
-    assert pickle.loads(pickle.dumps(_workers._Parcel([1]))).open() == [1]
+    assert pickle.loads(pickle.dumps(_workers._Payload([1]))).open() == [1]
     assert len(_workers._opened) == 2
 
 
 def test_large_parcels_show_their_size():
-    assert sys.getsizeof(_workers._Parcel(b"small")) < 1000
-    assert sys.getsizeof(_workers._Parcel(bytes(2**21))) > 2**21
+    assert sys.getsizeof(_workers._Payload(b"small")) < 1000
+    assert sys.getsizeof(_workers._Payload(bytes(2**21))) > 2**21
 
 
 class Unpicklable(Exception):

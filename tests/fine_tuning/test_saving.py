@@ -34,7 +34,7 @@ from skdeepfeat import (
 )
 from skdeepfeat._utils._random import seeded
 from skdeepfeat.fine_tuning._saving import _decode, _encode
-from skdeepfeat.networks.sources import _timm
+from skdeepfeat.networks.sources import _hub, _timm
 from skdeepfeat.training._tensor_file import dump_tensors
 
 N = 12
@@ -555,7 +555,7 @@ def test_a_network_of_the_hub_is_loaded_without_it(pixels, tmp_path, monkeypatch
     fitted.save(tmp_path / "c.safetensors")
     expected = fitted.predict_proba(pixels)
     shutil.rmtree(cache)
-    _timm._hub_config.cache_clear()
+    _hub._fetch_once.cache_clear()
     again = FineTuneClassifier.load(tmp_path / "c.safetensors")
     assert_array_equal(again.predict_proba(pixels), expected)
     pickled = pickle.loads(pickle.dumps(fitted))
@@ -570,7 +570,7 @@ def test_a_small_file_does_not_make_a_large_network(pixels, tmp_path, monkeypatc
         rewritten(tmp_path / "c", network_of("timm/vit_7b_patch16_dinov3"))
     )
     # What would take 27 GB is never asked for.
-    monkeypatch.setattr(_timm, "_build", refuse_numbers(_timm._build))
+    monkeypatch.setattr(_timm, "build_network", refuse_numbers(_timm.build_network))
     with pytest.raises(BadFileError, match="tensors are not those of this Eva"):
         FineTuneClassifier.load(tmp_path / "c")
 

@@ -34,7 +34,7 @@ def gray():
 
 
 class DictMemo:
-    """A FileMemo that counts."""
+    """A FileIndex that counts."""
 
     def __init__(self):
         self.known = {}

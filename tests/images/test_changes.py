@@ -150,18 +150,18 @@ def test_digests_of_another_source_can_be_expected(tmp_path, encode):
 @pytest.mark.parametrize("kind", ["stack", "list of tensors", "RGB", "bytearray"])
 def test_the_cache_is_not_poisoned(kind, tmp_path, encode, monkeypatch):
     """X changes at the worst moment: digests are known, nothing is decoded yet."""
-    from skdeepfeat.feature_extraction import _extract
+    from skdeepfeat.feature_extraction import _extraction
 
     X, change = make(kind, tmp_path, encode)
     cache = FeatureCache(tmp_path / "cache")
     extractor = PretrainedFeatureExtractor(image_size=32, cache=cache, on_error="nan")
-    compute = _extract.compute_rows
+    compute = _extraction.compute_features
 
     def change_and_compute(*args, **kwargs):
         change()
         return compute(*args, **kwargs)
 
-    monkeypatch.setattr(_extract, "compute_rows", change_and_compute)
+    monkeypatch.setattr(_extraction, "compute_features", change_and_compute)
     with pytest.warns(UserWarning, match="changed while it was being read"):
         rows = extractor.fit_transform(X)
     assert np.isnan(rows).any(axis=1).tolist() == [False, False, True, False]

@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from skdeepfeat.networks.running import _loaded
+from skdeepfeat.networks.running import _loaded_networks
 
 CPU = torch.device("cpu")
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 def no_networks():
     """Let no test profit from another's loaded network."""
     yield
-    _loaded.forget_networks()
+    _loaded_networks.forget_networks()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What is wrong with a network that cannot be examined, and what to pass instead.
 
-The error names the size or the number of channels only if another one works; both are
-tried.
+The error suggests another image size or number of channels only after trying it.
 """
 
 import inspect
@@ -13,32 +12,33 @@ from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from ..._utils._shown import shown
-from .._messages import choice_error
+from .._parameter_errors import choice_error, first_line
 
 __all__ = ["check_module", "explain_failure"]
 
 _CHANNELS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16)
 _SIDES = (224, 256, 384, 32, 64, 96, 128, 160, 192, 299, 336, 512, 28, 48)
 
-# What networks of images and text call their part for images.
+# Names of the image encoder in networks of images and text.
 _IMAGE_PARTS = (
     "vision_model", "visual", "vision_tower", "vision_encoder", "image_encoder",
     "visual_encoder", "vision_backbone", "image_tower", "image_model", "vision",
 )  # fmt: skip
 
-# Hints by what is in the words of an error.
+# Hints by words in the text of an error.
+_OF_ONE_TYPE = "All its parameters must have one type: model.float()"
 _HINTS = {
     "device": "Tensors that are plain attributes do not move with a module: use "
     "register_buffer for them",
-    "dtype": "All its parameters must have one type: model.float()",
-    "scalar type": "All its parameters must have one type: model.float()",
-    "should be the same": "All its parameters must have one type: model.float()",
-    "same type": "All its parameters must have one type: model.float()",
+    "dtype": _OF_ONE_TYPE,
+    "scalar type": _OF_ONE_TYPE,
+    "should be the same": _OF_ONE_TYPE,
+    "same type": _OF_ONE_TYPE,
 }
 
 
 def check_module(module):
-    """Raise if a user's module is of a kind that cannot be examined at all.
+    """Raise if a user's module cannot be examined at all.
 
     Raises
     ------
@@ -50,89 +50,82 @@ def check_module(module):
         raise choice_error(
             "model",
             "a module with weights. Lazy modules have none until they have run: call "
-            "model(torch.zeros(2, 3, 224, 224)) before",
+            "model(torch.zeros(2, 3, 224, 224)) first",
             name,
         )
     if any(one.device.type == "meta" for one in module.parameters()):
         raise choice_error(
             "model",
-            "a module with weights. Some of this one are on the meta device, which "
-            "holds no values: build it on the CPU",
+            "a module with weights. Some of its weights are on the meta device, which "
+            "has no values: build it on the CPU",
             name,
         )
 
 
-def explain_failure(name, size, error, builds, native=None):
-    """Return the error for a network that did not take images of a size.
+def explain_failure(spec, size, error):
+    """Return the error for a network that does not run on images of a size.
 
     Parameters
     ----------
-    name : str
-        The network's.
+    spec : NetworkSpec
     size : tuple of (int, int)
         Height and width, pixels.
     error : Exception
-        What it raised.
-    builds : sequence of callable
-        Ways to get the network, without numbers and with.
-    native : tuple of (int, int), default=None
-        The size that a known network is made for, if it may be built for one size.
+        What the network raised.
 
     Returns
     -------
     ValueError
     """
-    said = f"it said: {_first_line(error)}"
-    network, runs = _find_runner(builds, size, error)
+    name, native = spec.name, spec.native_size
+    said = f"it said: {first_line(error)}"
+    network = _build_failing(spec, size, error)
     if network is None:
         return choice_error(
             "model", f"a network that can be built and copied ({said})", name
         )
-    for channels, side in _channels_to_try(network, size):
-        if runs(channels, side):
+    for channels, tried in _channels_to_try(network, size):
+        if _error_of(network, channels, tried) is None:
             return _channels_error(name, channels)
-    works = [side for side in _sizes_to_try(network, size) if runs(3, side)]
-    if not works and native not in (None, size):
+    works = [
+        tried
+        for tried in _sizes_to_try(network, size)
+        if _error_of(network, 3, tried) is None
+    ]
+    if not works and spec.module is None and native != size:
         works = [native]
     if works:
-        shown = " or ".join(str(h) if h == w else f"({h}, {w})" for h, w in works[:2])
-        wanted = f"one that {name!r} can take, such as {shown} ({said})"
+        sizes = " or ".join(str(h) if h == w else f"({h}, {w})" for h, w in works[:2])
+        wanted = f"one that {name!r} can take, such as {sizes} ({said})"
         return choice_error("image_size", wanted, size)
     return choice_error("model", f"{_what_is_wrong(network, error)} ({said})", name)
 
 
-def _first_line(error):
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return first if len(first) <= 200 else f"{first[:200]} ..."
+def _build_failing(spec, size, error):
+    """Return a network that fails in the same way, without values if possible.
 
-
-def _find_runner(builds, size, error):
-    """Return a network, and ``runs(channels, size) -> bool``.
-
-    Without numbers where that fails in the same way, because it is faster.
+    That is faster. None if the network cannot be built.
     """
     found = None
-    for build in builds:
+    for build in (spec.build_empty, spec.build_on_cpu):
         try:
-            network = build().eval()
-        except Exception:  # networks are anybody's code
+            found = build().eval()
+        except Exception:  # a user's network may raise anything
             continue
-        found = network
-        if str(_error_of(network, 3, size)) == str(error):
+        if str(_error_of(found, 3, size)) == str(error):
             break
-    if found is None:
-        return None, None
-    return found, lambda channels, side: _error_of(found, channels, side) is None
+    return found
 
 
 def _error_of(network, channels, size):
+    """Return the exception that a network raises on an image, or None."""
     tensors = (p for p in network.parameters() if p.is_floating_point())
     like = next(tensors, torch.zeros(()))
     image = torch.zeros(2, channels, *size, dtype=like.dtype, device=like.device)
     try:
         with torch.no_grad():
             network(image)
-    except Exception as error:  # networks are anybody's code
+    except Exception as error:  # a user's network may raise anything
         return error
     return None
 
@@ -148,18 +141,18 @@ def _first_linear(network):
 
 
 def _channels_to_try(network, size):
-    """Yield (channels, size), the likeliest first."""
+    """Yield (channels, size), the most likely first."""
     declared = [one.in_channels for one in _convolutions(network)[:1]]
     likely = list(dict.fromkeys(c for c in (*declared, *_CHANNELS) if c != 3))
     yield from zip(likely, itertools.repeat(size))
-    # A network of another number of channels may want another size as well.
+    # A network with another number of channels may also need another size.
     for channels in {*declared, 1} - {3}:
         for side in _sizes_to_try(network, size, channels):
             yield channels, side
 
 
 def _sizes_to_try(network, size, channels=3):
-    """Return sizes, those that the first linear layer wants before the usual ones."""
+    """Return sizes: the one that fits the first linear layer, then the usual ones."""
     sides = list(_SIDES)
     if (linear := _first_linear(network)) is not None and channels:
         side = math.isqrt(linear.in_features // channels)
@@ -183,7 +176,7 @@ def _channels_error(name, channels):
 
 
 def _what_is_wrong(network, error):
-    """Return what `model` must be, in words, by what can be seen of the network."""
+    """Return in words what `model` must be, and what this network is instead."""
     base = "a network that takes a batch of images of shape (n, 3, height, width)"
     for part in _IMAGE_PARTS:
         if isinstance(getattr(network, part, None), nn.Module):
@@ -213,7 +206,7 @@ def _what_is_wrong(network, error):
 
 
 def _arguments_of(network):
-    """Return the arguments that `forward` needs, and the names of all it has."""
+    """Return the names of the required and of all arguments of `forward`."""
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):

@@ -1,49 +1,52 @@
 """Finding out what the layers of a network are, without its weights.
 
-A network is run once on torch's meta device, where tensors have shapes but no
-numbers, with a hook on every module. Networks that look at numbers while they run
-cannot do that; they are run on zeros with random weights instead.
+A network is run once on torch's meta device, where tensors have shapes but no values,
+with a hook on every module. Networks that read values while they run are run on zeros
+with random weights instead.
 """
 
 import itertools
+import json
 import logging
 from dataclasses import dataclass, replace
 
 import torch
 
+from .._modules import floating_dtype
+from .._parameter_errors import is_about
 from ..running._layer import Layer, first_tensor
-from ..running._own_pool import find_own_pool
-from ._layouts import TokenLayout
-from ._recording import Recorder
+from ..running._timm_pooling import find_own_pool
+from ._diagnosis import check_module, explain_failure
+from ._layer_recorder import Recorder
 
-__all__ = ["Probe", "probe_network"]
+__all__ = ["Probe", "probe_spec"]
 
 logger = logging.getLogger(__name__)
 
-# Not 1, so that an output without a batch axis is told from one with it.
+# Not 1, so that an output without a batch axis is recognized.
 _N_IMAGES = 3
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What `probe_network` found.
+    """The layers of a network.
 
     Attributes
     ----------
     layers : dict of str to Layer
-        In order of execution, those that are not offered among them.
+        In order of execution, including those that are not offered.
     neck, output : Layer
     neck_module : str or None
-        The module whose input is the neck. None where the neck is computed by timm's
+        The module whose input is the neck. None if the neck is computed by timm's
         ``forward_head``, or is the output itself.
     has_pre_logits : bool
         Whether the neck comes from ``forward_head(..., pre_logits=True)``.
     total_cost : int
         Floating-point operations for one image.
     declared_stages : tuple of str
-        The layers that end its stages as timm's ``feature_info`` has them, if at all.
-    own_pool : str or None
-        How the pooling in front of timm's classifier can be exchanged, if it can.
+        The layers that end a stage according to timm's ``feature_info``, if any.
+    own_pool : {"module", "attribute"} or None
+        How the pooling before timm's classifier can be replaced, if it can.
     """
 
     layers: dict[str, Layer]
@@ -56,51 +59,72 @@ class Probe:
     own_pool: str | None = None
 
 
-def probe_network(builds, build_real, size, has_pre_logits, classifier=None):
-    """Run a network once and describe its layers.
+def probe_spec(spec, size=None, explains=True):
+    """Return the `Probe` of a network. Those of named networks are remembered.
 
     Parameters
     ----------
-    builds : sequence of callable
-        Ways to get the network on the meta device, tried in turn.
-    build_real : callable
-        Returns it on the CPU with any weights; called where the meta device does not
-        do.
-    size : tuple of (int, int)
-        Height and width of the image, pixels.
-    has_pre_logits : bool
-        Whether the network's own ``forward_head`` defines the neck.
-    classifier : str, default=None
-        The module whose input is the neck. By default the last linear layer, if its
-        output is the network's.
-
-    Returns
-    -------
-    Probe
+    spec : NetworkSpec
+    size : tuple of (int, int), default=None
+        Height and width of the image, pixels. By default that of the preprocessing.
+    explains : bool, default=True
+        Whether to try out what is wrong if the network does not run.
 
     Raises
     ------
-    Exception
-        What the network raises when it does not take images of this size.
+    ValueError, TypeError
+        If the network does not run at this size, or does not return a tensor.
     """
-    image = torch.empty(_N_IMAGES, 3, *size, device="meta")
-    splits = (True, False) if has_pre_logits else (False,)
-    for split, build in itertools.product(splits, builds):
-        try:
-            return _probe(build(), image, split, classifier)
-        except Exception as error:  # networks are anybody's code
-            logger.debug("not on the meta device: %s", error)
-    image = torch.zeros(image.shape)
-    return _probe(build_real(), image, has_pre_logits, classifier)
+    size = size or spec.preprocessing.crop
+    if spec.module is not None:
+        check_module(spec.module)
+        return _probe_or_explain(spec, size, explains)
+    key = (json.dumps(spec.architecture, sort_keys=True), size)
+    if key not in _probes:
+        # Threads may do this twice; the results are equal.
+        _probes[key] = _probe_or_explain(spec, size, explains)
+    return _probes[key]
+
+
+_probes: dict[tuple, Probe] = {}
+
+
+def _probe_or_explain(spec, size, explains):
+    try:
+        image = torch.empty(_N_IMAGES, 3, *size, device="meta")
+        splits = (True, False) if spec.has_pre_logits else (False,)
+        for split, constants_on_cpu in itertools.product(splits, (True, False)):
+            try:
+                network = spec.build_empty(constants_on_cpu)
+                return _probe(network, image, split, spec.classifier)
+            except Exception as error:  # a user's network may raise anything
+                logger.debug("not on the meta device: %s", error)
+        image = torch.zeros(image.shape)
+        network = spec.build_on_cpu()
+        return _probe(network, image, spec.has_pre_logits, spec.classifier)
+    except Exception as error:
+        if is_about(error, "model"):
+            raise
+        if not explains:
+            raise ValueError(str(error)) from error
+        raise explain_failure(spec, size, error) from error
 
 
 def _probe(network, image, split, classifier):
+    """Run a network once, with ``forward_head`` separately if `split`."""
     network.eval()
-    dtype = next((p.dtype for p in network.parameters()), torch.float32)
-    image = image.to(dtype if dtype.is_floating_point else torch.float32)
-    tokens = TokenLayout.of(network)
-    recorder = Recorder(network, tokens, tuple(image.shape), classifier)
-    output, pre_logits = _run_recorded(network, image, split, recorder)
+    recorder = Recorder(network, tuple(image.shape), classifier)
+    image = image.to(floating_dtype(network))
+    pre_logits = None
+    with torch.no_grad():
+        with recorder, recorder.flops:
+            if split:
+                features = network.forward_features(image)
+                output = first_tensor(network.forward_head(features))
+            else:
+                output = first_tensor(network(image))
+        if split:
+            pre_logits = first_tensor(network.forward_head(features, pre_logits=True))
     if output is None:
         raise TypeError(
             "The 'model' parameter must be a network that returns a tensor. "
@@ -115,42 +139,29 @@ def _probe(network, image, split, classifier):
         cumulative_cost=total,
         order=2**40,
     )
-    output_layer = recorder.describe(whole, output, network)
-    neck, module = _neck_of(output_layer, output, pre_logits, recorder, network)
+    whole = recorder.describe(whole, output, network)
+    neck, neck_module = _neck_of(whole, output, pre_logits, recorder, network)
+    info = getattr(network, "feature_info", None) or ()
     return Probe(
         layers=dict(sorted(recorder.layers.items(), key=lambda item: item[1].order)),
         neck=neck,
-        output=output_layer,
-        neck_module=module,
+        output=whole,
+        neck_module=neck_module,
         has_pre_logits=pre_logits is not None,
         total_cost=total,
-        declared_stages=_declared_stages(network) if split else (),
+        declared_stages=tuple(one["module"] for one in getattr(info, "info", info))
+        if split
+        else (),
         own_pool=find_own_pool(network) if split else None,
     )
 
 
-def _declared_stages(network):
-    info = getattr(network, "feature_info", None) or ()
-    return tuple(one["module"] for one in getattr(info, "info", info))
-
-
-def _run_recorded(network, image, split, recorder):
-    """Return the network's output, and timm's features before the classifier."""
-    with torch.no_grad():
-        with recorder, recorder.flops:
-            if not split:
-                return first_tensor(network(image)), None
-            features = network.forward_features(image)
-            output = first_tensor(network.forward_head(features))
-        return output, first_tensor(network.forward_head(features, pre_logits=True))
-
-
-def _neck_of(output_layer, output, pre_logits, recorder, network):
-    """Return the neck's layer, and the module whose input it is, if it is one's."""
+def _neck_of(whole, output, pre_logits, recorder, network):
+    """Return the neck's layer, and the module whose input it is, if there is one."""
+    module = None
     if pre_logits is not None:
-        order = output_layer.order - 1
-        layer = replace(output_layer, kind="pre_logits", order=order)
-        tensor, module = pre_logits, None
+        tensor = pre_logits
+        layer = replace(whole, kind="pre_logits", order=whole.order - 1)
     elif recorder.linear is not None and (
         recorder.linear[2] is output or recorder.linear[0] == recorder.classifier
     ):
@@ -159,6 +170,6 @@ def _neck_of(output_layer, output, pre_logits, recorder, network):
         before = after.cumulative_cost - after.cost
         layer = replace(after, kind=f"input of {module}", cumulative_cost=before)
     else:
-        return replace(output_layer, name="neck"), None
+        return replace(whole, name="neck"), None
     layer = replace(layer, name="neck", cost=0, n_parameters=0)
     return recorder.describe(layer, tensor, network), module

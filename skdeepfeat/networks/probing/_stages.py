@@ -1,36 +1,48 @@
-"""Counting a network's stages, as timm's ``out_indices`` do.
+"""The stages of a network, numbered as by timm's ``out_indices``.
 
-Stage 0 is the first resolution (the stem's), -1 the last. Networks of one resolution
-count their blocks.
+Stage 0 is the first resolution (that of the stem), -1 the last. In networks with one
+resolution, each block is a stage.
 """
 
 import math
 from collections import defaultdict
 
 from ..running._layer import Layer
-from ._probe import Probe
+from ._probe import probe_spec
 
-__all__ = ["find_last_map", "find_stages"]
+__all__ = ["last_map_of", "stages_of"]
 
-# These bring any map to a fixed size, whatever stage it is from.
+# These bring a map of any stage to a fixed size.
 _RESIZERS = ("AdaptiveAvgPool2d", "AdaptiveMaxPool2d")
 
 
-def find_stages(probe: Probe, size) -> tuple[str, ...]:
-    """Return the names of the layers that end the stages.
+def stages_of(spec) -> tuple[str, ...]:
+    """Return the names of the layers that end a network's stages.
+
+    They are found at the size for which the weights were made, or at the wanted one if
+    the network takes no other, as timm's transformers and some users' modules.
 
     Parameters
     ----------
-    probe : Probe
-    size : tuple of (int, int)
-        Height and width of the image that was probed, pixels.
+    spec : NetworkSpec
 
     Returns
     -------
     tuple of str
-        As the network itself declares them where these are layers, else the last
-        layer of each resolution.
+        Those that the network declares if they are layers, else the last layer of each
+        resolution.
     """
+    size, wanted = spec.native_size, spec.preprocessing.crop
+    if "img_size" not in spec.architecture:
+        try:
+            return _find_stages(probe_spec(spec, size, size == wanted), size)
+        except ValueError:
+            if size == wanted:
+                raise
+    return _find_stages(probe_spec(spec, wanted), wanted)
+
+
+def _find_stages(probe, size):
     declared = probe.declared_stages
     if declared and all(_is_offered(probe, name) for name in declared):
         return declared
@@ -47,21 +59,33 @@ def find_stages(probe: Probe, size) -> tuple[str, ...]:
     return tuple(last_of_scale[scale] for scale in sorted(last_of_scale))
 
 
-def find_last_map(probe: Probe):
-    """Return the name of the last layer before the neck with a map or tokens, or None.
+def last_map_of(spec, probe) -> Layer | None:
+    """Return the last layer before the neck with a map or tokens, or None.
 
-    A map of one position is what a pooling left. Of layers inside of each other it is
-    the outermost.
+    It is found at the size for which the weights were made, because the last map of a
+    small image may have a single position. Of layers inside each other it is the
+    outermost.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    probe : Probe
+        At the wanted size, from which the result is taken.
     """
+    try:
+        native = probe_spec(spec, spec.native_size, explains=False)
+    except ValueError:
+        native = probe
     found = [
         layer
-        for layer in probe.layers.values()
-        if layer.order < probe.neck.order
+        for layer in native.layers.values()
+        if layer.order < native.neck.order
         and layer.is_offered
         and layer.kind not in _RESIZERS
-        and _n_positions(layer) > 1
+        and _n_positions(layer) > 1  # one position is left by a pooling
     ]
-    return max(found, key=lambda layer: layer.order).name if found else None
+    last = max(found, key=lambda layer: layer.order, default=None)
+    return last and probe.layers[last.name]
 
 
 def _is_offered(probe, name):
@@ -69,9 +93,9 @@ def _is_offered(probe, name):
 
 
 def _scale(layer: Layer, size):
-    """Return how often the resolution was halved, or None where there is no map.
+    """Return how often the resolution was halved, or None if there is no map.
 
-    Rounded, because convolutions without padding lose a few rows on the way.
+    It is rounded, because convolutions without padding lose a few rows.
     """
     if not layer.is_offered or layer.kind in _RESIZERS:
         return None
@@ -82,7 +106,7 @@ def _scale(layer: Layer, size):
 
 
 def _n_positions(layer):
-    """Return how many places of the image a layer tells apart."""
+    """Return the number of positions of a layer's map or tokens."""
     if layer.layout == "NCHW":
         return layer.shape[1] * layer.shape[2]
     if layer.layout == "NHWC":
@@ -91,10 +115,11 @@ def _n_positions(layer):
 
 
 def _units(parent, children, size, scale):
-    """Yield the layers of one resolution each, in order of execution.
+    """Yield layers of one resolution each, in order of execution.
 
-    A module that goes through several resolutions, such as VGG's ``features``, is
-    opened; one that halves once, such as a ResNet's ``layer2``, is a unit.
+    Of a module with several resolutions, such as VGG's ``features``, the parts are
+    yielded. A module that halves the resolution once, such as a ResNet's ``layer2``, is
+    yielded itself.
     """
     for child in children[parent]:
         inside = {_scale(layer, size) for layer in children[child.name]} - {None}
@@ -109,14 +134,14 @@ def _units(parent, children, size, scale):
 
 
 def _blocks(children):
-    """Return the largest family of siblings of one kind that hand on equal tokens."""
+    """Return the largest family of siblings of one kind and shape of tokens."""
     families = defaultdict(list)
     for parent, layers in children.items():
         for layer in layers:
             if layer.is_offered and layer.layout == "NLC":
                 families[parent, layer.kind, layer.shape].append(layer.name)
-    # Blocks are made of smaller parts of which there may be as many: the outermost
-    # family wins.
+    # Blocks consist of parts, of which there may be as many: the outermost family is
+    # returned.
     return max(
         families.values(),
         key=lambda names: (len(names), -names[0].count(".")),

@@ -1,4 +1,4 @@
-"""One place in a network where features can be taken."""
+"""A place in a network where features can be taken."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,35 +10,35 @@ __all__ = ["Layer", "first_tensor"]
 
 @dataclass(frozen=True)
 class Layer:
-    """What is known of a module and of what it computes.
+    """A module of a network and its output.
 
     Attributes
     ----------
     name : str
-        Of the module, or ``"neck"`` or ``"output"``.
+        The module's name, ``"neck"`` or ``"output"``.
     kind : str
         The module's class.
     shape : tuple of int
-        Of its output, without the batch axis.
+        The shape of its output, without the batch axis.
     layout : {"NCHW", "NHWC", "NLC", "vector", "other"}
     n_prefix_tokens : int
         Tokens before those of the patches ("NLC" only).
     has_class_token : bool
     n_parameters : int
-        With those of the modules in it.
+        Including the modules in it.
     cost : int
-        Floating-point operations of its own, for one image.
+        Floating-point operations for one image, including the modules in it.
     cumulative_cost : int
-        Those of the whole network until it is done.
+        Those of the whole network until the end of this module.
     order : int
-        Position in the order of execution. A module that runs several times counts
-        where it runs last, and so does its output.
+        Position in the order of execution. Of a module that runs several times, the
+        last run and its output count.
     n_calls : int
         How often it runs in one pass.
     parent : str
-        The nearest module around it that runs, ``""`` for the network.
+        The nearest module around it that runs, ``""`` for the network itself.
     is_offered : bool
-        Whether its output holds one row of floating-point numbers for each image.
+        Whether its output has one row of floating-point numbers for each image.
     """
 
     name: str

@@ -1,29 +1,45 @@
-"""What runs a network: torch itself, or a form that another library compiled."""
+"""What runs a network: torch itself, or a form that another library has compiled.
 
-from ._openvino import computes_bfloat16, is_installed
+The runtime NAME is the module `_NAME_runtime`. All but torch's own define
 
-__all__ = ["RUNTIMES", "choose_runtime", "is_worth_folding"]
+- ``TITLE``: its name in messages;
+- ``BATCH_PIXELS``: how many pixels to run at once on a CPU;
+- ``check(device, precision)``: raises if it cannot be used, when requested by name;
+- ``pays(device, precision, n_pixels)``: whether ``"auto"`` selects it;
+- ``compile_network(module, pixels, device, precision)``: compiles a `PixelsToRows`,
+  with a batch of pixels as the example, and returns a function that makes one user's
+  access to the compiled network, a callable as `Runner` wants it.
+"""
 
-RUNTIMES = ("auto", "torch", "compile", "openvino")
+import importlib
 
-# Converting takes 2 to 4 s. At 224 x 224 on 2 cores, by the rates of the two runtimes
-# alone, it is won back after some 90 images of ResNet-50 and 230 of the installed one.
-_WORTH_CONVERTING = 256 * 224 * 224
+from ..._utils._choices import RUNTIMES
+
+__all__ = ["batch_size_for", "choose_runtime", "is_worth_folding", "load_runtime"]
 
 # Finding and checking them takes as long as 4 images, and saves from a tenth of the
 # time (ResNet-50) to a third (the installed network).
 _WORTH_FOLDING = 64 * 224 * 224
 
-# OpenVINO computes float16 on a CPU in float32.
-_PRECISIONS = ("float32", "bfloat16")
+# Pixels to run at once. On a CPU, the C library returns maps of more than 32 MB to the
+# system at once, which has to fill new ones with zeros. With 8 images of 224 x 224 most
+# maps are smaller; `benchmarks/extraction.py --parts sweep` prints the rates.
+_BATCH_PIXELS = 8 * 224 * 224
+_BATCH_PIXELS_ACCELERATOR = 128 * 224 * 224
+_MAX_BATCH_SIZE = 512
+
+
+def load_runtime(name):
+    """Return the module of a runtime."""
+    return importlib.import_module(f"._{name}_runtime", __package__)
 
 
 def choose_runtime(runtime, device, precision, crop, n_images):
     """Return what is to run a network.
 
-    By rule and not by measuring, so that the same call gives the same numbers. Below
-    float32, where runtimes differ by percents, the number of images does not count
-    either: an image has the same row whatever it is computed together with.
+    The choice follows a rule and not a measurement, so that the same call gives the
+    same numbers. Below float32, where runtimes differ by percents, the number of images
+    does not matter either: the row of an image does not depend on other images.
 
     Parameters
     ----------
@@ -33,7 +49,7 @@ def choose_runtime(runtime, device, precision, crop, n_images):
     crop : tuple of (int, int)
         Height and width of the images, pixels.
     n_images : int or None
-        None is as many as pay.
+        None for unknown, which counts as many.
 
     Returns
     -------
@@ -41,66 +57,42 @@ def choose_runtime(runtime, device, precision, crop, n_images):
 
     Raises
     ------
-    ImportError
-        If OpenVINO is asked for by name and not installed.
-    ValueError
-        If it is asked for by name where it cannot be used.
+    ImportError, ValueError
+        If a runtime is requested by name and cannot be used.
     """
-    if runtime == "openvino":
-        if device.type != "cpu":
-            raise ValueError(
-                "The 'runtime' parameter can be 'openvino' on the CPU only. Got it "
-                f"with device {str(device)!r}: use device='cpu' or runtime='auto'."
-            )
-        if precision not in _PRECISIONS:
-            raise ValueError(
-                "The 'runtime' parameter can be 'openvino' with precision 'float32' "
-                f"or 'bfloat16'. Got it with {precision!r}: use one of these, or "
-                "runtime='auto'."
-            )
-        if not is_installed():
-            raise ImportError(
-                "runtime='openvino' needs the package 'openvino', which is not "
-                "installed. Install it with: pip install 'skdeepfeat[openvino]'"
-            )
-        if precision == "bfloat16" and not computes_bfloat16():
-            raise ValueError(
-                "The 'runtime' parameter can be 'openvino' with precision 'bfloat16' "
-                "only on processors that compute in bfloat16, which this one does not. "
-                "Got 'openvino': use precision='float32', which is as fast here, or "
-                "runtime='torch'."
-            )
-        return runtime
-    if runtime == "compile":
-        return runtime
-    if runtime == "torch" or device.type != "cpu" or precision not in _PRECISIONS:
-        return "torch"
-    if precision == "bfloat16":
-        pays = is_installed() and computes_bfloat16()
-    else:
-        pays = _has_pixels(n_images, crop, _WORTH_CONVERTING) and is_installed()
-    return "openvino" if pays else "torch"
+    if runtime == "auto":
+        n_pixels = _count_pixels(n_images, crop)
+        compilers = [one for one in RUNTIMES if one not in ("auto", "torch")]
+        paying = (
+            one
+            for one in compilers
+            if load_runtime(one).pays(device, precision, n_pixels)
+        )
+        return next(paying, "torch")
+    if runtime != "torch":
+        load_runtime(runtime).check(device, precision)
+    return runtime
 
 
 def is_worth_folding(device, precision, crop, n_images):
-    """Return whether batch norms should be folded into convolutions in torch.
+    """Return whether torch should fold batch norms into convolutions first.
 
-    By the number of pixels; always below float32, for the reason given above.
-
-    Parameters
-    ----------
-    device : torch.device
-    precision : {"float32", "tf32", "bfloat16", "float16"}
-    crop : tuple of (int, int)
-        Height and width of the images, pixels.
-    n_images : int or None
-        None is as many as pay.
+    It depends on the number of pixels. Below float32 it is always so, for the reason
+    given in `choose_runtime`, whose parameters these are.
     """
     # A CPU has no TF32.
     is_exact = precision == "float32" or (precision == "tf32" and device.type == "cpu")
-    return not is_exact or _has_pixels(n_images, crop, _WORTH_FOLDING)
+    return not is_exact or _count_pixels(n_images, crop) >= _WORTH_FOLDING
 
 
-def _has_pixels(n_images, crop, n_pixels):
-    height, width = crop
-    return n_images is None or n_images * height * width >= n_pixels
+def batch_size_for(runtime, device, crop):
+    """Return how many images to run at once."""
+    n_pixels = _BATCH_PIXELS_ACCELERATOR
+    if device.type == "cpu":
+        is_torch = runtime == "torch"
+        n_pixels = _BATCH_PIXELS if is_torch else load_runtime(runtime).BATCH_PIXELS
+    return max(1, min(_MAX_BATCH_SIZE, n_pixels // (crop[0] * crop[1])))
+
+
+def _count_pixels(n_images, crop):
+    return float("inf") if n_images is None else n_images * crop[0] * crop[1]

@@ -1,7 +1,7 @@
-"""A hub repository's ``config.json``, of which only what is listed here is used.
+"""A hub repository's ``config.json``, of which only the keys listed here are used.
 
-timm passes its content on to the function that builds a network, and some keywords of
-that function open addresses and files. So every keyword must be known to be harmless,
+timm passes its content to the function that builds a network, and some arguments of
+that function open addresses and files. So every argument must be known to be harmless,
 and every number must be within bounds.
 """
 
@@ -17,14 +17,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from ..._utils._preprocessing import MAX_SIDE
 from ..._utils._shown import shown
 from ...exceptions import BadFileError
-from ._download import hub_error
+from ._downloaded_weights import hub_error
+from ._image_transforms import INTERPOLATIONS
 
 __all__ = ["fetch_hub_config", "read_hub_config"]
 
-_MAX_BYTES = 4 * 2**20  # most are label names
+_MAX_BYTES = 4 * 2**20  # most of them for the names of labels
 _MAX_CLASSES = 200_000
 
-# What describes an architecture and nothing else, by how timm's networks call it.
+# Arguments of timm's networks that describe the architecture and nothing else.
 _SIZES = {
     "base_width", "block_size", "cardinality", "dims", "embed_dim", "embed_dims",
     "head_dim", "head_hidden_size", "img_size", "in_chans", "num_heads", "patch_size",
@@ -45,7 +46,7 @@ _MAX_SIZE, _MAX_DEPTH = 16_384, 200
 
 
 def fetch_hub_config(repository):
-    """Return the ``config.json`` of a repository, fetched where it is not here.
+    """Return the ``config.json`` of a repository, downloaded if necessary.
 
     Parameters
     ----------
@@ -60,9 +61,9 @@ def fetch_hub_config(repository):
     Raises
     ------
     DownloadError
-        If it is neither here nor to be fetched.
+        If it is not on this machine and cannot be downloaded.
     BadFileError
-        If it is damaged, or names something that is not allowed.
+        If it is damaged, or has a key or value that is not allowed.
     """
     name, _, revision = repository.partition("@")
     try:
@@ -72,24 +73,24 @@ def fetch_hub_config(repository):
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, HfHubHTTPError, ValueError) as error:
-        # Offline, not found, gated, no connection, or no name of a repository.
+        # Offline, not found, gated, no connection, or not the name of a repository.
         raise hub_error(name, "config.json", error) from error
     if len(content) > _MAX_BYTES:
         raise _error(repository, f"has more than {_MAX_BYTES:,} bytes")
     try:
         found = json.loads(content)
-    except Exception as error:  # of any bytes: also a RecursionError
+    except Exception as error:  # such as a RecursionError
         raise _error(repository, f"is damaged ({type(error).__name__})") from error
     return read_hub_config(found, repository)
 
 
 def read_hub_config(found, repository):
-    """Return what is used of a ``config.json``.
+    """Return the part of a ``config.json`` that is used.
 
     Parameters
     ----------
     found : object
-        The JSON.
+        The content of the file.
     repository : str
         For messages.
 
@@ -124,7 +125,7 @@ def read_hub_config(found, repository):
         described["num_classes"] = found["num_classes"]
     own = timm.get_pretrained_cfg(architecture)
     config = {
-        # Which modules are the head and the first convolution, timm knows itself.
+        # timm itself knows which modules are the head and the first convolution.
         key: value
         for key, value in (own.to_dict() if own else {}).items()
         if key in ("classifier", "first_conv", "pool_size", "fixed_input_size")
@@ -152,7 +153,7 @@ def read_hub_config(found, repository):
 
 
 def _apply_arguments(config, arguments):
-    """Change the size of the images as timm does for the arguments of a repository."""
+    """Change the size of the images as timm does for these arguments."""
     if arguments.get("dynamic_img_size") or arguments.get("strict_img_size") is False:
         config["fixed_input_size"] = False
     channels, *size = config.get("input_size") or (3, 224, 224)
@@ -166,8 +167,8 @@ def _apply_arguments(config, arguments):
 def _error(repository, what):
     return BadFileError(
         "The 'model' parameter must name a timm network on the hub. The config.json of "
-        f"{repository!r} {what}. Nothing of it is used. If you trust the repository, "
-        "build the network with timm.create_model and give it as 'model'."
+        f"{repository!r} {what}. The file is not used. If you trust the repository, "
+        "build the network with timm.create_model and pass it as 'model'."
     )
 
 
@@ -222,21 +223,19 @@ def _one_of(*names):
     return (lambda value: value in names), f"one of {', '.join(names)}"
 
 
-# What is used of `pretrained_cfg`: whether a value is allowed, and what it must be.
-# Addresses, files, other repositories, state dicts and loaders are not among it.
+# The keys of `pretrained_cfg` that are used: whether a value is allowed, and what it
+# must be. There are no addresses, files, other repositories, state dicts or loaders.
 _CONFIG = {
-    "input_size": (_is_input_size, f"three whole numbers from 1 to {MAX_SIDE}"),
+    "input_size": (_is_input_size, f"three integers from 1 to {MAX_SIDE}"),
     "fixed_input_size": (lambda value: isinstance(value, bool), "true or false"),
-    "interpolation": _one_of(
-        "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"
-    ),
+    "interpolation": _one_of(*INTERPOLATIONS),
     "crop_pct": (lambda value: _is_number(value, 0.2, 2), "a number from 0.2 to 2"),
     "crop_mode": _one_of("center", "squash", "border"),
     "mean": (_are_numbers(-1000, 1000), "a list of numbers"),
     "std": (_are_numbers(1e-6, 1000), "a list of numbers above 0"),
     "num_classes": (
         lambda value: type(value) is int and 0 <= value <= _MAX_CLASSES,
-        f"a whole number up to {_MAX_CLASSES:,}",
+        f"an integer up to {_MAX_CLASSES:,}",
     ),
     "label_offset": (lambda value: value in (0, 1), "0 or 1"),
     "hf_hub_filename": (

@@ -1,8 +1,8 @@
 """Parsing a pickle as data: nothing in it is imported, called or unpickled.
 
-pickletools decodes the instructions, which are followed here on a separate stack. A
-class or function is only its name, and an object only a name with its data. That is
-enough to find the tensors, whatever classes of other packages are in the file.
+pickletools decodes the instructions. They are followed here on our own stack, where a
+class or function is only its name, and an object is a name with its data. That is
+enough to find the tensors, even if the file has classes of other packages.
 """
 
 import pickletools
@@ -15,8 +15,8 @@ from ...exceptions import BadFileError
 
 __all__ = ["Object", "PickledDict", "Storage", "TensorRecord", "read_pickle"]
 
-# A network of 100,000 tensors needs 4 million. It bounds the memory: an instruction is
-# one byte at least, and an empty dict 64.
+# A network of 100,000 tensors needs 4 million. The limit bounds the memory: an
+# instruction can take 1 byte, and an empty dict that it creates 64.
 _MAX_INSTRUCTIONS = 5_000_000
 
 _STORAGES = {
@@ -38,7 +38,7 @@ _STORAGES = {
     "UntypedStorage": torch.uint8,
 }
 
-# They would not be run, but no weights need them, so the file is malicious.
+# They would not be run. But weights do not need them, so the file is malicious.
 _HARMFUL_MODULES = {
     "code", "commands", "ctypes", "http", "importlib", "multiprocessing", "nt", "os",
     "pickle", "posix", "pty", "requests", "runpy", "shutil", "signal", "socket",
@@ -53,7 +53,7 @@ _BUILTINS = ("builtins", "__builtin__", "io", "_io")
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in a file: the key of its part, their type and how many they are."""
+    """Numbers in a file: the key of their part, their type and their number."""
 
     key: str
     dtype: torch.dtype
@@ -62,7 +62,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A tensor that has not been read yet: a view of a storage."""
+    """A tensor that has not been read: a view of a storage."""
 
     storage: Any
     dtype: torch.dtype
@@ -72,7 +72,7 @@ class TensorRecord:
 
 
 class PickledDict(dict):
-    """A dict; `versions` is what torch keeps of the modules' formats."""
+    """A dict. `versions` are torch's versions of the modules' formats."""
 
     versions = None
 
@@ -90,7 +90,7 @@ class _Name:
 
 @dataclass(eq=False)
 class Object:
-    """What an object would be made of."""
+    """The parts of an object that is not created."""
 
     kind: Any
     args: Any = ()
@@ -102,6 +102,7 @@ class _Mark:
     pass
 
 
+# Instructions that push their argument, and those that push something new.
 _PUSHED = {
     "BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "BINUNICODE8", "BINBYTES",
     "BINBYTES8", "BINSTRING", "BYTEARRAY8", "FLOAT", "INT", "LONG", "LONG1", "LONG4",
@@ -117,8 +118,6 @@ _MADE = {
     "EMPTY_TUPLE": tuple,
     "MARK": _Mark,
 }
-_COLLECTED = {"TUPLE": tuple, "LIST": list, "FROZENSET": list}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_pickle(file, storages=None):
@@ -139,135 +138,112 @@ def read_pickle(file, storages=None):
     Raises
     ------
     BadFileError
-        If it names what runs code, or is too long.
+        If it names something that runs code, or is too long.
     Exception
         Any, if the file is damaged.
     """
-    machine = _Machine({} if storages is None else storages)
+    storages, stack, memo = {} if storages is None else storages, [], {}
     for number, (instruction, argument, _) in enumerate(pickletools.genops(file)):
         if number > _MAX_INSTRUCTIONS:
             raise BadFileError(
                 f"its pickle has more than {_MAX_INSTRUCTIONS:,} instructions"
             )
         if instruction.name == "STOP":
-            return machine.stack.pop()
-        machine.follow(instruction.name, argument)
+            return stack.pop()
+        _follow(instruction.name, argument, stack, memo, storages)
     raise EOFError
 
 
-class _Machine:
-    """The stack and the memo of one pickle."""
+def _follow(instruction, argument, stack, memo, storages):
+    if instruction in _PUSHED:
+        stack.append(argument)
+        return
+    if instruction in _MADE:
+        stack.append(_MADE[instruction]())
+        return
+    match instruction:
+        case "PROTO" | "FRAME":
+            pass
+        case "BINPUT" | "LONG_BINPUT" | "PUT":
+            memo[int(argument)] = stack[-1]
+        case "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        case "BINGET" | "LONG_BINGET" | "GET":
+            stack.append(memo[int(argument)])
+        case "TUPLE1" | "TUPLE2" | "TUPLE3":
+            n = int(instruction[-1])
+            stack[-n:] = [tuple(stack[-n:])]
+        case "TUPLE":
+            stack.append(tuple(_pop_to_mark(stack)))
+        case "LIST" | "FROZENSET":
+            stack.append(_pop_to_mark(stack))
+        case "DICT":
+            pairs = _pop_to_mark(stack)
+            stack.append(PickledDict())
+            _set_items(stack[-1], pairs)
+        case "SETITEM":
+            pair = [stack.pop(-2), stack.pop()]
+            _set_items(stack[-1], pair)
+        case "SETITEMS":
+            pairs = _pop_to_mark(stack)
+            _set_items(stack[-1], pairs)
+        case "APPEND" | "APPENDS" | "ADDITEMS":
+            is_one = instruction == "APPEND"
+            values = [stack.pop()] if is_one else _pop_to_mark(stack)
+            if isinstance(stack[-1], list):
+                stack[-1].extend(values)
+        case "POP":
+            stack.pop()
+        case "POP_MARK":
+            _pop_to_mark(stack)
+        case "DUP":
+            stack.append(stack[-1])
+        case "GLOBAL":
+            stack.append(_name_of(*argument.split(" ", 1)))
+        case "STACK_GLOBAL":
+            name, module = stack.pop(), stack.pop()
+            stack.append(_name_of(module, name))
+        case "INST":
+            kind = _name_of(*argument.split(" ", 1))
+            stack.append(_call(kind, tuple(_pop_to_mark(stack))))
+        case "OBJ":
+            kind, *args = _pop_to_mark(stack)
+            stack.append(_call(kind, tuple(args)))
+        case "REDUCE" | "NEWOBJ" | "NEWOBJ_EX":
+            if instruction == "NEWOBJ_EX":
+                stack.pop()  # the keyword arguments
+            args, kind = stack.pop(), stack.pop()
+            stack.append(_call(kind, args))
+        case "BUILD":
+            state, target = stack.pop(), stack[-1]
+            if isinstance(target, Object):
+                target.state = state
+            elif isinstance(target, PickledDict) and isinstance(state, dict):
+                target.versions = state.get("_metadata")
+        case "BINPERSID":
+            identifier = stack.pop()
+            if identifier[0] == "module":  # a class with its source, in old files
+                stack.append(identifier[1])
+            else:
+                storage = _storage_of(identifier)
+                stack.append(storages.setdefault(storage.key, storage))
+        case _:
+            raise ValueError(f"the instruction {instruction} is not supported")
 
-    def __init__(self, storages):
-        self.stack = []
-        self.memo = {}
-        self.storages = storages
 
-    def follow(self, name, argument):
-        stack = self.stack
-        if name in _PUSHED:
-            stack.append(argument)
-        elif name in _MADE:
-            stack.append(_MADE[name]())
-        elif name in _TUPLES:
-            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
-        elif name in _COLLECTED:
-            stack.append(_COLLECTED[name](self.pop_to_mark()))
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            self.memo[int(argument)] = stack[-1]
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self.memo[int(argument)])
-        elif name not in ("PROTO", "FRAME"):
-            # Looked up by the instruction's name: there is no method for the others.
-            getattr(self, f"on_{name.lower()}")(argument)
+def _pop_to_mark(stack):
+    values = []
+    while not isinstance(value := stack.pop(), _Mark):
+        values.append(value)
+    return values[::-1]
 
-    def pop_to_mark(self):
-        values = []
-        while not isinstance(value := self.stack.pop(), _Mark):
-            values.append(value)
-        return values[::-1]
 
-    def on_pop(self, _):
-        self.stack.pop()
-
-    def on_pop_mark(self, _):
-        self.pop_to_mark()
-
-    def on_dup(self, _):
-        self.stack.append(self.stack[-1])
-
-    def on_dict(self, _):
-        pairs = self.pop_to_mark()
-        self.stack.append(PickledDict())
-        self.set_items(pairs)
-
-    def on_setitem(self, _):
-        self.set_items([self.stack.pop(-2), self.stack.pop()])
-
-    def on_setitems(self, _):
-        self.set_items(self.pop_to_mark())
-
-    def set_items(self, pairs):
-        target = self.stack[-1]
-        target = target.items if isinstance(target, Object) else target
-        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # Hashing a nested tuple can take forever, and none is a tensor's name.
-            if isinstance(key, (str, int)):
-                target[key] = value
-
-    def on_append(self, _):
-        self.add([self.stack.pop()])
-
-    def on_appends(self, _):
-        self.add(self.pop_to_mark())
-
-    on_additems = on_appends
-
-    def add(self, values):
-        if isinstance(self.stack[-1], list):
-            self.stack[-1].extend(values)
-
-    def on_global(self, argument):
-        self.stack.append(_name_of(*argument.split(" ", 1)))
-
-    def on_stack_global(self, _):
-        name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(_name_of(module, name))
-
-    def on_inst(self, argument):
-        kind = _name_of(*argument.split(" ", 1))
-        self.stack.append(_call(kind, tuple(self.pop_to_mark())))
-
-    def on_obj(self, _):
-        kind, *args = self.pop_to_mark()
-        self.stack.append(_call(kind, tuple(args)))
-
-    def on_reduce(self, _):
-        args, kind = self.stack.pop(), self.stack.pop()
-        self.stack.append(_call(kind, args))
-
-    on_newobj = on_reduce
-
-    def on_newobj_ex(self, _):
-        _, args, kind = self.stack.pop(), self.stack.pop(), self.stack.pop()
-        self.stack.append(_call(kind, args))
-
-    def on_build(self, _):
-        state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, Object):
-            target.state = state
-        elif isinstance(target, PickledDict) and isinstance(state, dict):
-            target.versions = state.get("_metadata")
-
-    def on_binpersid(self, _):
-        identifier = self.stack.pop()
-        if identifier[0] == "module":  # a class with its source, in old files
-            self.stack.append(identifier[1])
-            return
-        storage = _storage_of(identifier)
-        self.stack.append(self.storages.setdefault(storage.key, storage))
+def _set_items(target, pairs):
+    target = target.items if isinstance(target, Object) else target
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        # The hash of a nested tuple can take forever, and none is a tensor's name.
+        if isinstance(key, (str, int)):
+            target[key] = value
 
 
 def _name_of(module, name):
@@ -282,17 +258,17 @@ def _name_of(module, name):
 
 def _harmful(name):
     return BadFileError(
-        "holds Python objects beside its tensors that would run code when they are "
-        f"unpickled ({name}), so it is refused; nothing of it was run. If you trust "
-        "the file, load it yourself and write only its tensors: "
+        "has Python objects that would run code when they are unpickled "
+        f"({name}), so it is refused; no code was run. If you trust the file, load it "
+        "yourself and write only its tensors: "
         "torch.save(model.state_dict(), path)"
     )
 
 
 def _call(kind, args):
-    """Return what a call would make: a tensor, a dict or a mere record of it."""
+    """Return what a call would: a tensor, a dict or only a record of the call."""
     if isinstance(kind, Object) and str(kind.kind).endswith(".getattr"):
-        # A method by its name, which protocol 2 has no other way to write.
+        # A method by its name, as protocol 2 writes it.
         raise _harmful(".".join(map(str, kind.args)))
     name = kind.name if isinstance(kind, _Name) else ""
     if str(kind) in ("collections.OrderedDict", "collections.defaultdict"):
@@ -305,7 +281,7 @@ def _call(kind, args):
         if name == "_rebuild_from_type_v2":
             return _call(args[0], args[2])
         if args and not isinstance(args[0], Storage):
-            return Object(kind, args)  # what pickle.dump makes of a tensor
+            return Object(kind, args)  # as pickle.dump writes a tensor
         if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             storage, offset, shape, stride = args[:4]
             return _checked(storage, storage.dtype, offset, shape, stride)
@@ -331,7 +307,8 @@ def _checked(storage, dtype, offset, shape, stride):
         n_elements *= n
         last += (n - 1) * step
     whole = all(type(n) is int and n >= 0 for n in (offset, *shape, *stride))
-    # More elements than the storage has: one number can be a view of any size.
+    # At most as many elements as the storage has: a view of one number can have any
+    # size.
     if not whole or (
         n_elements and max(n_elements, last + 1) * dtype.itemsize > n_bytes
     ):

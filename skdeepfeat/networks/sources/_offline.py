@@ -1,18 +1,18 @@
-"""What a user without a connection can do instead."""
+"""What works without a connection, for errors."""
 
 import contextlib
 import os
 
 from ...exceptions import WeightsNotFoundError
 from . import _embedded, _torchvision
-from ._download import DownloadError, checkpoints_folder
+from ._downloaded_weights import DownloadError, checkpoints_folder
 
 __all__ = ["explain_downloads", "usable_offline"]
 
 
 @contextlib.contextmanager
 def explain_downloads():
-    """Turn a failed download into the one error, with what is usable offline."""
+    """Raise WeightsNotFoundError for a failed download, with what works offline."""
     try:
         yield
     except DownloadError as error:
@@ -20,13 +20,13 @@ def explain_downloads():
 
 
 def usable_offline() -> str:
-    """Return a sentence that says what works here without a connection."""
+    """Return a sentence about what works here without a connection."""
     try:
         files = sorted(os.listdir(checkpoints_folder()))
     except OSError:
         files = []
     local = _torchvision.names_of_files(files)
-    parts = [f"model={name!r}" for name in _embedded.installed_names()]
+    parts = [f"model={name!r}" for name in _embedded.list_names()]
     parts += [f"model={name!r}, weights={weights!r}" for name, weights in local]
     parts += ["weights=FILE (.safetensors, .pth)", "weights='random'"]
     return f"Usable here without a connection: {'; '.join(parts)}."

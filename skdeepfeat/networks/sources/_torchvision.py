@@ -6,33 +6,38 @@ from collections import OrderedDict
 
 import torchvision
 from torch import nn
-from torchvision.models import WeightsEnum
 
-from .._messages import choice_error
-from ._download import UrlWeights
-from ._install import install_state_dict, taken_for
-from ._spec import NetworkSpec
-from ._transforms import preprocessing_from_transform
-from ._weights import RandomWeights
+from .._parameter_errors import choice_error
+from ._downloaded_weights import UrlWeights
+from ._image_transforms import preprocessing_from_transform
+from ._install_weights import install_state_dict, taken_for
+from ._network_spec import NetworkSpec
+from ._weights import Weights
+from ._weights_sources import RandomWeights, other_weights
 
-__all__ = ["list_names", "make_spec", "names_of_files"]
+__all__ = ["knows", "list_names", "make_spec", "names_of_files"]
 
-# These two are built with a head for training and with the weights' own input scaling
-# (torchvision sets `transform_input` whenever it loads weights into them).
+# torchvision builds these two with a head for training, and sets `transform_input`
+# whenever it loads weights into them.
 _INCEPTIONS = ("googlenet", "inception_v3")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-# torchvision's DenseNet files are older than the names of its modules.
+# torchvision's DenseNet files have older names than its modules.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 
 
 @functools.cache
-def list_names():
+def list_names(tags=False):
     """Return the names of torchvision's classification networks, sorted."""
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
+def knows(name):
+    """Return whether torchvision has a network of this name."""
+    return name in list_names()
+
+
 def names_of_files(files):
-    """Return (network, weights) for each of `files` that torchvision would look for."""
+    """Return (network, weights) for each of `files` that torchvision would use."""
     wanted = set(files)
     found = []
     for name in list_names() if wanted else ():
@@ -42,11 +47,6 @@ def names_of_files(files):
     return found
 
 
-def weight_names(name):
-    """Return the names of the weights that torchvision has for a network."""
-    return [m.name for m in torchvision.models.get_model_weights(name)]
-
-
 def make_spec(name, weights, image_size, preprocessing):
     """Return the `NetworkSpec` of a torchvision network.
 
@@ -54,7 +54,7 @@ def make_spec(name, weights, image_size, preprocessing):
     ----------
     name : str
         One of `list_names`.
-    weights : str, WeightsEnum, FileWeights or RandomWeights
+    weights : str, WeightsEnum or Weights
         A str is ``"default"`` or the name of a member of the network's enumeration.
     image_size : tuple of (int, int) or None
     preprocessing : Preprocessing or None
@@ -65,7 +65,7 @@ def make_spec(name, weights, image_size, preprocessing):
     NetworkSpec
     """
     member = torchvision.models.get_model_weights(name).DEFAULT
-    if isinstance(weights, (str, WeightsEnum)):
+    if not isinstance(weights, Weights):
         member = _find_member(name, weights)
         weights = UrlWeights(member.url, member.name, sha256_in_name=True)
     own = preprocessing or preprocessing_from_transform(member.transforms())
@@ -91,7 +91,7 @@ def _find_member(name, weights):
     enumeration = torchvision.models.get_model_weights(name)
     if isinstance(weights, enumeration):
         return weights
-    names = weight_names(name)
+    names = [member.name for member in enumeration]
     if isinstance(weights, str):
         short = weights.removeprefix(enumeration.__name__ + ".")
         if short.lower() == "default":
@@ -99,13 +99,12 @@ def _find_member(name, weights):
         if short in names:
             return enumeration[short]
     wanted = ", ".join(map(repr, ["default", *names]))
-    raise choice_error(
-        "weights", f"one of {wanted} for {name!r}, a file or None", weights, names
-    )
+    wanted = f"one of {wanted} for {name!r}, {other_weights()}"
+    raise choice_error("weights", wanted, weights, names)
 
 
 def _builder_options(name, member, weights, size):
-    """Return the builder's arguments, such that it builds what the weights expect."""
+    """Return the arguments with which torchvision builds what the weights expect."""
     if name in _INCEPTIONS:
         return {"transform_input": not isinstance(weights, RandomWeights)}
     if name.startswith("vit_"):
@@ -128,14 +127,14 @@ def _builder_options(name, member, weights, size):
 
 def _build(name, options, is_random):
     if name in _INCEPTIONS:
-        # The auxiliary heads run in training only. `init_weights` has to be said, or
-        # torchvision warns; it is slow, and of no use where a file follows.
+        # The auxiliary heads run in training only. Without `init_weights`, torchvision
+        # warns. It is slow, and not needed if weights follow.
         options = {**options, "aux_logits": False, "init_weights": is_random}
     return torchvision.models.get_model(name, weights=None, **options)
 
 
 def _has_head(member):
-    # One set of VGG-16 weights holds NaN behind its feature maps.
+    # One set of VGG-16 weights has NaN in its classifier.
     return member.meta.get("categories") is not None
 
 

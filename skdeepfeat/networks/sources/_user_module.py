@@ -3,15 +3,14 @@
 import functools
 
 from ..._utils._preprocessing import Preprocessing
-from .._copying import copy_network
-from .._messages import choice_error
-from ._spec import NetworkSpec
+from .._modules import copy_network
+from .._parameter_errors import choice_error
+from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
-from ._weights import ModuleWeights
 
 __all__ = ["make_spec"]
 
-# What most ImageNet networks were trained with.
+# Most ImageNet networks were trained with this.
 _IMAGENET = Preprocessing(resize=256, crop=(224, 224))
 
 
@@ -21,12 +20,12 @@ def make_spec(module, weights, image_size, preprocessing):
     Parameters
     ----------
     module : torch.nn.Module
-        It is never changed: a copy that shares its weights runs in its place.
+        It is never changed: a copy that shares its weights runs instead.
     weights : "default"
         The module's own.
     image_size : tuple of (int, int) or None
     preprocessing : Preprocessing or None
-        By default what the module's ``pretrained_cfg`` says, else ImageNet's usual
+        By default that of the module's ``pretrained_cfg``, else ImageNet's usual one
         (shorter side to 256, center 224, bilinear).
 
     Returns
@@ -44,7 +43,7 @@ def make_spec(module, weights, image_size, preprocessing):
         architecture={"module": name},
         build=functools.partial(copy_network, module),
         install=None,
-        weights=ModuleWeights(module),
+        weights=None,
         preprocessing=own.with_crop(image_size) if image_size else own,
         native_size=own.crop,
         module=module,

@@ -1,156 +1,89 @@
-"""Where a network's weights come from, how they are told apart, and reading them.
-
-Each kind of weights is a small record with the same three methods, so that nothing
-outside this file asks what kind it is dealing with.
-"""
+"""The record of a network's weights, which every source of weights subclasses."""
 
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-import torchvision
-from torch import nn
-
+from ..._utils._random import seeded
 from ...exceptions import BadFileError, WeightsNotFoundError
 from ._weights_file import WeightsFile, read_weights_file
 
-__all__ = [
-    "FileWeights",
-    "ModuleWeights",
-    "PinnedWeights",
-    "RandomWeights",
-    "Weights",
-    "check_sha256",
-    "file_key",
-]
-
-DigestFile = Callable[[str], bytes]
+__all__ = ["Weights", "file_key"]
 
 
 class Weights:
     """One set of weights.
 
+    A subclass has to define `store_key`, and `fetch` if the weights are in a file.
+
     Attributes
     ----------
     label : str
         For messages.
+    wanted : str
+        What the `weights` parameter is for this source, for messages.
+    sha256 : str or None
+        The beginning of the file's sha256 (hexadecimal), if it is known.
     """
 
     label: str
-    needs_reading: ClassVar[bool] = True
+    wanted: ClassVar[str] = ""
+    sha256: ClassVar[str | None] = None
 
-    def identity(self, digest_file: DigestFile) -> dict[str, Any]:
-        """Return JSON types that differ whenever the numbers differ.
+    @classmethod
+    def from_parameter(cls, weights, random_state, must_exist):
+        """Return the weights that a `weights` parameter means, or None.
 
-        Nothing is loaded for it. Weights that can only be told apart by their file,
-        and whose file is not here, are downloaded.
+        Parameters
+        ----------
+        weights : object
+        random_state : int
+        must_exist : bool
+            Whether a file must be there already.
         """
+        return None
+
+    def fetch(self) -> str:
+        """Return the path of the file, which is downloaded if necessary."""
         raise NotImplementedError
 
-    def store_key(self) -> tuple:
-        """Return what networks in memory tell weights apart by.
+    def identity(self, digest_file: Callable[[str], bytes]) -> dict[str, Any]:
+        """Return JSON types that differ whenever the numbers differ.
 
-        It may be finer than the identity, and nothing is read from a disk for it.
+        No weights are loaded. By default it is the digest of the file's content.
+        """
+        return {"file": digest_file(self.fetch()).hex()}
+
+    def store_key(self) -> tuple:
+        """Return what tells weights apart in memory, without reading from a disk.
+
+        It may differ where the identity is the same.
         """
         raise NotImplementedError
 
     def read(self) -> WeightsFile:
-        """Return what the file holds, downloaded first where need be."""
-        raise NotImplementedError
+        """Return the content of the file, after comparing its sha256."""
+        path = self.fetch()
+        if self.sha256:
+            _check_sha256(path, self.sha256)
+        return read_weights_file(path)
 
+    def build_network(self, spec):
+        """Return a network with these weights, and its modules that stay random.
 
-@dataclass(frozen=True)
-class RandomWeights(Weights):
-    """Weights as the architecture initialises them under a seed."""
-
-    seed: int
-    label: str = "random"
-    needs_reading: ClassVar[bool] = False
-
-    def identity(self, digest_file):
-        """Return the seed and the version of what draws the numbers."""
-        return {
-            "random_state": self.seed,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        }
-
-    def store_key(self):
-        """Return the seed."""
-        return ("random", self.seed)
-
-
-@dataclass(frozen=True, eq=False)
-class ModuleWeights(Weights):
-    """The weights that a user's module came with.
-
-    They have no identity of their own: what the module computes with them is what
-    counts, which a `Fingerprint` says.
-    """
-
-    module: nn.Module
-    label: str = "its own"
-    needs_reading: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class PinnedWeights(Weights):
-    """A file whose sha256 is written down in this package.
-
-    Attributes
-    ----------
-    path : str
-    sha256 : str
-        Hexadecimal.
-    """
-
-    path: str
-    sha256: str
-    label: str = "default"
-
-    def identity(self, digest_file):
-        """Return the pinned digest: the file is compared with it when it is read."""
-        return {"sha256": self.sha256}
-
-    def store_key(self):
-        """Return the pinned digest."""
-        return ("sha256", self.sha256)
-
-    def read(self):
-        """Return what the file holds, after comparing its sha256."""
-        check_sha256(self.path, self.sha256)
-        return read_weights_file(self.path)
-
-
-@dataclass(frozen=True)
-class FileWeights(Weights):
-    """A weights file of the user's."""
-
-    path: str
-
-    @property
-    def label(self):
-        """The path, for messages."""
-        return self.path
-
-    def identity(self, digest_file):
-        """Return the digest of the file's content."""
-        return {"file": digest_file(self.path).hex()}
-
-    def store_key(self):
-        """Return path, size and time of the file: a changed file is read again."""
-        return file_key(self.path)
-
-    def read(self):
-        """Return what the file holds."""
-        return read_weights_file(self.path)
+        Returns
+        -------
+        Module, tuple of str
+            The second are the modules of the head, if the weights have none that fits.
+        """
+        file = self.read()
+        with seeded(0):
+            return spec.install(file)
 
 
 def file_key(path: str) -> tuple:
-    """Return what tells one state of a file from another without reading it."""
+    """Return what tells one state of a file from another, without reading it."""
     try:
         stat = os.stat(path)
     except OSError as error:
@@ -160,7 +93,7 @@ def file_key(path: str) -> tuple:
     return ("file", os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
-def check_sha256(path: str, expected: str) -> None:
+def _check_sha256(path: str, expected: str) -> None:
     """Raise unless the file's sha256 begins with `expected` (hexadecimal)."""
     try:
         with open(path, "rb") as file:
@@ -172,7 +105,6 @@ def check_sha256(path: str, expected: str) -> None:
     if not found.startswith(expected):
         raise BadFileError(
             f"The weights file {path} is damaged or is not what its name says: its "
-            f"sha256 must begin with {expected}, but is {found}. "
-            "Delete it; it is then fetched again (a file that came with a package: "
-            "install that package again)."
+            f"sha256 must begin with {expected}, but is {found}. Delete it, and it is "
+            "downloaded again. If it came with a package, install that package again."
         )

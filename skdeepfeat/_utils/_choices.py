@@ -1,0 +1,40 @@
+"""The names that parameters with a growing number of choices take.
+
+This module imports nothing, so the command line can read it before torch is imported.
+A new choice is its name here and its implementation where the comment says.
+"""
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "FILE_FORMATS",
+    "JPEG_DECODERS",
+    "ON_ERROR",
+    "POOLINGS",
+    "PRECISIONS",
+    "RUNTIMES",
+    "SOURCES",
+]
+
+# networks/running/_poolings.py
+POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
+
+# networks/running/_NAME_runtime.py. "auto" selects the first that pays, else torch.
+RUNTIMES = ("auto", "torch", "compile", "openvino")
+
+# networks/sources/_NAME.py, in the order in which a bare name of a network is looked up
+SOURCES = ("embedded", "torchvision", "timm")
+
+# _utils/_device.py
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+
+# images/_on_device.py
+JPEG_DECODERS = ("pillow", "device")
+
+# feature_extraction/_file_formats.py
+FILE_FORMATS = (".parquet", ".npy", ".zarr")
+
+# What to do with an image that cannot be read.
+ON_ERROR = ("raise", "nan")
+
+# The limit of Pillow, above which it suspects a decompression bomb.
+DEFAULT_MAX_PIXELS = 89_478_485

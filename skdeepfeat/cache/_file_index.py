@@ -1,0 +1,108 @@
+"""Digests of files that have not changed since they were last read.
+
+As in git's index, a file with the same path, size, modification time and inode has the
+same content. Nothing else here is believed without looking at the image, hence the care
+about files that are changed in the very moment they are read.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from sqlite3 import Connection
+
+from .._utils._filestat import FileStat
+from ._checksum import checksum, is_valid
+from ._rows import count, in_chunks
+
+__all__ = ["lookup", "remember"]
+
+# A damaged file may claim values of any length, which must not fill the memory.
+_PLAUSIBLE = "length(digest) = 32 AND length(key) <= 65536"
+# Nanoseconds. A file can change again without its time stamp changing if that
+# happens within one tick of the file system's clock: at most 10 ms on Linux, 2 s
+# where times are kept in whole seconds.
+_TICK = 20_000_000
+_COARSE_TICK = 2_000_000_000
+
+
+def lookup(connection: Connection, stats: list[FileStat]) -> list[bytes | None]:
+    """Return the stored digests, None for files that are new or have changed."""
+    keys = [_key(stat) for stat in stats]
+    wanted = set(keys)
+    digests = {}
+    for found in _candidates(connection, sorted(wanted)):
+        for key, digest, crc in found:
+            # A damaged digest would be taken for another image's.
+            if key in wanted and is_valid(key, crc, digest):
+                digests[key] = digest
+    return [digests.get(key) for key in keys]
+
+
+def _candidates(connection: Connection, keys: list[bytes]) -> Iterator[Iterable]:
+    """Yield groups of (key, digest, crc) of the files `keys`, and of others."""
+    for chunk, marks in in_chunks(keys):
+        # Mostly all the files of a directory are wanted: walking along them takes half
+        # the time of seeking each.
+        limit = 2 * len(chunk)
+        neighbors = connection.execute(
+            "SELECT key, digest, crc FROM files "
+            f"WHERE key BETWEEN ? AND ? AND {_PLAUSIBLE} LIMIT ?",
+            (chunk[0], chunk[-1], limit + 1),
+        ).fetchall()
+        if len(neighbors) <= limit:
+            yield neighbors
+        else:
+            yield connection.execute(
+                "SELECT key, digest, crc FROM files "
+                f"WHERE key IN ({marks}) AND {_PLAUSIBLE}",
+                chunk,
+            )
+
+
+def _key(stat: FileStat) -> bytes:
+    # Numbers as text, because inodes may be larger than SQLite's integers. Paths hold
+    # no zero bytes.
+    return b"%b\0%d %d %d" % (os.fsencode(stat.path), *stat[1:])
+
+
+def remember(
+    connection: Connection,
+    stats: list[FileStat],
+    digests: list[bytes],
+    now: float,
+    limit: int,
+) -> None:
+    """Store digests; above `limit` files, remove those digested longest ago.
+
+    A changed file is a new entry. The old one remains until it is removed.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        In a transaction.
+    stats : list of FileStat
+    digests : list of bytes
+    now : float
+        Seconds since the epoch.
+    limit : int
+    """
+    settled = [
+        (_key(stat), digest)
+        for stat, digest in zip(stats, digests, strict=True)
+        if _is_settled(stat, now)
+    ]
+    connection.executemany(
+        "INSERT OR REPLACE INTO files (key, digest, crc, seen) VALUES (?, ?, ?, ?)",
+        ((key, digest, checksum(key, digest), int(now)) for key, digest in settled),
+    )
+    if (n_files := count(connection, "files")) > limit:
+        connection.execute(
+            "DELETE FROM files WHERE key IN "
+            "(SELECT key FROM files ORDER BY CAST(seen AS INTEGER), key LIMIT ?)",
+            (n_files - int(0.9 * limit),),
+        )
+
+
+def _is_settled(stat: FileStat, now: float) -> bool:
+    """Return whether a later change of the file would show in its time stamp."""
+    coarse = stat.mtime_ns % 1_000_000_000 == 0
+    return stat.mtime_ns < now * 1e9 - (_COARSE_TICK if coarse else _TICK)

@@ -1,0 +1,367 @@
+"""The store in an SQLite file, which `FeatureCache` opens."""
+
+import contextlib
+import logging
+import sqlite3
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from . import _eviction, _file_index, _rows, _sqlite_audit, _variants
+from ._checksum import is_valid, seed_of
+from ._database import Database
+from ._directory import CacheDirectory
+from ._errors import StoreDamaged, StoreUnavailable
+from ._file_lock import take_turn
+from ._reports import CacheInfo, CheckReport
+from ._size import Limits, format_size
+from ._store import Store
+from ._warnings import StoreWarnings
+
+__all__ = ["SQLiteStore"]
+
+logger = logging.getLogger(__name__)
+
+
+class SQLiteStore(Store):
+    """The rows in one directory; see `Store`.
+
+    Parameters
+    ----------
+    directory : CacheDirectory
+    limits : Limits
+    timeout : float
+        Seconds to wait for somebody else's lock on the file.
+    clock : callable
+        Returns seconds since the epoch.
+    quiet : bool, default=False
+        Only log that the file cannot be used.
+    """
+
+    keeps_rows = True
+
+    def __init__(
+        self,
+        directory: CacheDirectory,
+        limits: Limits,
+        *,
+        timeout: float,
+        clock: Callable[[], float],
+        quiet: bool = False,
+    ):
+        self.directory = directory
+        self.limits = limits
+        self.database = Database(directory, timeout, limits.wal_pages)
+        self.path = self.database.path
+        self.warnings = StoreWarnings(self.path, quiet)
+        self._clock = clock
+        self._announces = directory.is_default and not quiet
+        self._forget_job()
+
+    def _forget_job(self):
+        super()._forget_job()
+        self._wrote = self._is_full = False
+        self._damaged = set()  # (namespace key, key) of rows
+        # Ids of rows that this job has read and written. It does not evict them.
+        self._hits, self._written = [], []
+
+    def close(self):
+        self.database.close()
+
+    # -- Rows
+
+    def read(self, namespaces, wanted, buffers):
+        before = len(self._damaged)
+        self.run(lambda connection: self._read(connection, namespaces, wanted, buffers))
+        if n_rows := len(self._damaged) - before:
+            self.warnings.damaged_rows(n_rows)
+
+    def _read(self, connection, namespaces, wanted, buffers):
+        with _rows.transaction(connection):
+            found = [
+                _rows.find_ids(connection, each, list(wanted)) for each in namespaces
+            ]
+            known = set(wanted).intersection(*found)
+            for namespace, ids, buffer in zip(namespaces, found, buffers, strict=True):
+                key_of = {ids[key]: key for key in known}
+                ids = sorted(key_of)
+                damaged = _copy(connection, namespace, ids, key_of, wanted, buffer)
+                self._damaged.update((namespace.key, key) for key in damaged)
+                self._hits.append(ids)
+
+    def all_known(self, namespaces, keys):
+        def look(connection):
+            with _rows.transaction(connection):
+                return all(
+                    key in found and (namespace.key, key) not in self._damaged
+                    for namespace in namespaces
+                    for found in [_rows.find_ids(connection, namespace, list(keys))]
+                    for key in keys
+                )
+
+        return self.run(look, default=False)
+
+    def n_features(self, namespace):
+        def look(connection):
+            found = connection.execute(
+                "SELECT rows.key, crc, data FROM rows JOIN namespaces "
+                "ON namespace = namespaces.id WHERE namespaces.key = ? LIMIT 1",
+                (namespace.key,),
+            ).fetchone()
+            if found and is_valid(*found, seed_of(namespace.key)):
+                return len(found[2]) // 4
+
+        return self.run(look)
+
+    def hold(self, namespaces, place):
+        works = [namespace.work for namespace in namespaces]
+        label = "; ".join(namespace.label for namespace in namespaces)
+        try:
+            return take_turn(self.directory, place, works, label)
+        except StoreUnavailable as fault:
+            self.warnings.unusable(fault)
+            return contextlib.nullcontext()
+
+    def write(self, batch):
+        n_bytes = sum(
+            _eviction.footprint(memoryview(row).nbytes)
+            for _, _, rows in batch
+            for row in rows
+        )
+
+        def store(connection):
+            self._wrote = True
+            if not self._make_room(connection, n_bytes):
+                return False
+            written, now = [], int(self._clock())
+            with _rows.transaction(connection, "IMMEDIATE"):
+                for namespace, keys, rows in batch:
+                    damaged = {
+                        key for name, key in self._damaged if name == namespace.key
+                    }
+                    sizes = _rows.insert(connection, namespace, keys, rows, damaged)
+                    _eviction.note_new(connection, sizes, now)
+                    written.append(list(sizes))
+            self._written += written
+            return True
+
+        if not self._is_full and not self.run(store, default=True, writing=True):
+            self._is_full = True
+            self.warnings.too_small(format_size(self.limits.max_bytes))
+
+    def finish(self):
+        limit = self.limits.file_bytes
+
+        def settle(connection):
+            if _eviction.live_bytes(connection) > limit:
+                self._make_room(connection, 0)
+            _eviction.shrink(connection, limit)
+
+        def note_use(connection):
+            for ids in self._hits:
+                _eviction.note_use(connection, ids, int(self._clock()))
+
+        if self._wrote and limit is not None:
+            self.run(settle, writing=True)
+        if self._hits:
+            try:
+                self.database.run(note_use)
+            except (StoreDamaged, StoreUnavailable) as fault:
+                logger.debug("Use of rows was not noted: %s", fault)
+                self.database.close()
+
+    def _make_room(self, connection, n_bytes):
+        limit = self.limits.file_bytes
+        if limit is None or _eviction.live_bytes(connection) + n_bytes <= limit:
+            return True
+        if n_bytes > limit // 2:
+            return False  # whatever made room for this would be the whole cache
+        protected = set().union(*self._hits, *self._written)
+        with _rows.transaction(connection, "IMMEDIATE"):
+            _eviction.evict(connection, int(0.9 * limit) - n_bytes, protected)
+            _variants.delete_unused(connection, int(self._clock()))
+            return _eviction.live_bytes(connection) + n_bytes <= limit
+
+    # -- Variants and files
+
+    def _variant(self, namespace, name, data, choose):
+        def look(connection):
+            return choose(_variants.recall(connection, namespace))
+
+        def look_and_add(connection):
+            if not self._make_room(connection, _eviction.footprint(len(data))):
+                return name
+            with _rows.transaction(connection, "IMMEDIATE"):
+                # Of several processes that add one at the same time, the first wins.
+                if (found := look(connection)) is None:
+                    now = int(self._clock())
+                    _variants.remember(connection, namespace, name, data, now)
+            return found or name
+
+        return self.run(look) or self.run(look_and_add, default=name, writing=True)
+
+    def lookup(self, stats):
+        unknown = [None] * len(stats)
+        if not stats:
+            return unknown
+        return self.run(lambda c: _file_index.lookup(c, stats), default=unknown)
+
+    def remember(self, stats, digests):
+        limit, now = self.limits.n_files, self._clock()
+
+        def keep(connection):
+            with _rows.transaction(connection, "IMMEDIATE"):
+                _file_index.remember(connection, stats, digests, now, limit)
+
+        if stats:
+            self.run(keep, writing=True)
+
+    # -- The whole store
+
+    def info(self):
+        # Measured before the connection adds files of its own.
+        size = self.database.size()
+        namespaces, n_files = self.run(_sqlite_audit.look, default=((), 0))
+        return CacheInfo(
+            self.path,
+            size,
+            self.limits.max_bytes,
+            sum(namespace.n_rows for namespace in namespaces),
+            n_files,
+            namespaces,
+            self.database.quarantined(),
+        )
+
+    def clear(self, pattern):
+        if not self.run(lambda connection: True, default=False):
+            return 0  # there is no file, and none is made
+
+        def remove(connection):
+            n_rows = _sqlite_audit.remove(connection, pattern)
+            _eviction.shrink(connection, 0)
+            return n_rows
+
+        return self.run(remove, default=0, writing=True)
+
+    def check(self, repair):
+        report = CheckReport(self.path)
+        try:
+            return self.database.run(
+                lambda c: _sqlite_audit.examine(c, report, repair), default=report
+            )
+        except StoreUnavailable as fault:
+            problems = (f"it cannot be examined: {fault}",)
+            return CheckReport(self.path, problems=problems)
+        except StoreDamaged as damage:
+            problems, identity = damage.args, damage.identity
+        self.database.close()
+        aside = None
+        if repair:
+            try:
+                aside = self.database.quarantine(identity)
+            except StoreUnavailable as fault:
+                problems += (f"it cannot be quarantined: {fault}",)
+        return CheckReport(
+            self.path, problems=problems, repaired=bool(aside), quarantined=aside
+        )
+
+    # -- Faults
+
+    def run(
+        self,
+        operation: Callable[[sqlite3.Connection], Any],
+        default: Any = None,
+        *,
+        writing: bool = False,
+    ) -> Any:
+        """Return ``operation(connection)``, or `default` if the file cannot be used.
+
+        A damaged file is quarantined and the operation tried once more, on a new file
+        if it writes.
+        """
+        for _ in range(2):
+            if self._unreadable or (writing and self._unwritable):
+                return default
+            try:
+                result = self.database.run(operation, default, create=writing)
+            except StoreDamaged as damage:
+                self._quarantine(damage)
+            except StoreUnavailable as fault:
+                self._give_up(fault, writing)
+                return default
+            else:
+                if self._announces and self.database.is_open:
+                    self._announce()
+                return result
+        self._unreadable = True
+        return default
+
+    def _quarantine(self, damage):
+        self.database.close()
+        self._hits.clear()
+        self._written.clear()
+        try:
+            aside = self.database.quarantine(damage.identity)
+        except StoreUnavailable as fault:
+            cause = f"it is damaged ({damage}) and cannot be quarantined: {fault}"
+            self._give_up(cause, False)
+        else:
+            if aside is not None:
+                self.warnings.quarantined(aside, damage)
+
+    def _give_up(self, cause, writing):
+        self.database.close()
+        super()._give_up(cause, writing)
+
+    def _announce(self):
+        """Say where the default cache is, which nobody has chosen.
+
+        A warning is shown even if logging is not set up. So it is one only when the
+        cache is created: users see it once, and not in each script and worker.
+        """
+        global _is_announced
+        self._announces, was_announced, _is_announced = False, _is_announced, True
+        if not was_announced:
+            logger.log(
+                logging.WARNING if self.database.was_created else logging.INFO,
+                "Features are cached in %s, which may grow to %s. To change that, set "
+                "cache=FeatureCache(path, max_size) or the environment variable "
+                "SKDEEPFEAT_CACHE_DIR.",
+                self.directory.path,
+                format_size(self.limits.max_bytes),
+            )
+
+
+# Whether this process has logged where the default cache is.
+_is_announced = False
+
+
+def _copy(connection, namespace, ids, key_of, wanted, buffer):
+    """Copy stored rows to a buffer; return the keys of those that are not valid.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+    namespace : Namespace
+    ids : list of int
+        Ascending.
+    key_of : dict of int to bytes
+        The key of each id. Emptied.
+    wanted : mapping of bytes to int
+        The index in the buffer of each key.
+    buffer : OutputBuffer
+    """
+    seed = seed_of(namespace.key)
+    crc32, put_bytes, take = zlib.crc32, buffer.put_bytes, key_of.pop
+    damaged = []
+    for cursor in _rows.read_ids(connection, ids):
+        for number, crc, data in cursor:
+            key = take(number, None)
+            # As `is_valid`, without the call: this runs for every row.
+            if key is not None and not (
+                type(data) is bytes
+                and crc32(data, crc32(key, seed)) == crc
+                and put_bytes(wanted[key], data)
+            ):
+                damaged.append(key)
+    return [*damaged, *key_of.values()]

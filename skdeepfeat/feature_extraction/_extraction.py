@@ -1,0 +1,374 @@
+"""From X to features: images, neck and cache, wired together for one call.
+
+X becomes an `ImageSource`. Its digests tell the cache which features are known. Only
+what is missing is decoded in threads, run through the neck in batches, and stored batch
+by batch. docs/architecture.md draws the whole way.
+"""
+
+import contextlib
+import functools
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from .._utils._device import resolve_devices
+from .._utils._digests import digest_description, digest_file
+from .._utils._filestat import is_settled, stat_file
+from .._utils._printable import printable
+from .._utils._threads import all_cores
+from ..cache import Namespace, NoCache, open_cache, warn_of_unstable
+from ..images import make_image_source
+from ._arithmetic import settle_arithmetic
+from ._background import run_in_thread
+from ._compute import compute_features
+from ._failures import warn_of, with_duplicates
+from ._finite import GIVE_UP_AFTER, non_finite_error
+from ._workers import compute_in_shards, count_workers
+
+__all__ = ["Extraction", "open_extraction", "side_by_side"]
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def open_extraction(X, neck, cache, settings):
+    """Read X and open the cache for the body of a ``with``.
+
+    Parameters
+    ----------
+    X : images in any of the forms that `images.make_image_source` takes
+    neck : networks.Neck
+    cache : value of an estimator's `cache` parameter
+    settings : ExtractionSettings
+
+    Yields
+    ------
+    Extraction
+
+    Raises
+    ------
+    BadImageError
+        With ``on_error="raise"``, if an image cannot be read at all.
+    """
+    with open_cache(cache).open() as store:
+        yield Extraction(X, neck, store, settings)
+
+
+class Extraction:
+    """X on its way to features: its images, their digests, and what cannot be read.
+
+    Parameters
+    ----------
+    X, neck, settings
+        As in `open_extraction`.
+    store : cache.Store
+        Open.
+
+    Attributes
+    ----------
+    source : images.ImageSource
+    digests : list of bytes or None
+        The digest of each image; None where it could not be read.
+    namespaces : list of cache.Namespace
+        For each of the neck's outputs, what its features depend on in addition to the
+        image.
+    """
+
+    def __init__(self, X, neck, store, settings):
+        # The digests of files are stored even if features are not.
+        self._store = self._file_index = store
+        is_local = count_workers(settings.n_jobs) == 1
+        # Workers may have devices that this machine lacks.
+        self._devices = resolve_devices(settings.device) if is_local else []
+        self._can_fall_back = settings.runtime == "auto"
+        self.settings = settle_arithmetic(neck, self._devices, settings)
+        self.source = make_image_source(
+            X,
+            flat_image_shape=settings.flat_image_shape,
+            max_pixels=settings.max_pixels,
+            storage_options=settings.storage_options,
+        )
+        with tqdm(
+            total=len(self.source),
+            desc="reading",
+            unit="image",
+            delay=1,  # seconds: reading is usually over by then
+            leave=False,
+            disable=settings.verbose < 1,
+        ) as bar:
+            self.digests, failures = self.source.digests(
+                self._file_index, on_done=bar.update
+            )
+        if failures and settings.on_error == "raise":
+            # Nothing has been computed yet, so nothing is lost by raising now.
+            raise failures[min(failures)]
+        self._failures = dict(failures)
+        self.neck, self._joined_neck = neck, None
+        if neck.is_own and store.keeps_rows:
+            self.identify()
+        else:
+            self.namespaces = self._make_namespaces(neck)
+
+    def identify(self):
+        """Find out what a user's own network is; compute with a private copy of it.
+
+        The features of a network that cannot be recognized are not cached.
+        """
+        neck = self._run_in_thread(self.neck.identified)
+        if not neck.fingerprint.is_stable and self._store.keeps_rows:
+            warn_of_unstable(neck.spec.name)
+            self._store = NoCache().open()
+        self.neck, self._joined_neck = neck, None
+        self.namespaces = self._make_namespaces(neck)
+
+    def describe_network(self):
+        """Return what the features depend on in addition to the images, as JSON types.
+
+        For two jobs with the same network, `as_noted` makes these equal.
+        """
+        if self.neck.is_own and self.neck.fingerprint is None:
+            self.identify()
+        fingerprint = self.neck.fingerprint
+        keys = [namespace.key for namespace in self._describe_outputs(self.neck)]
+        if fingerprint is None or not fingerprint.is_stable:
+            return {"network": keys}
+        return {"network": keys, "probe": fingerprint.summary()}
+
+    def as_noted(self, job, noted):
+        """Return a job in the words of an earlier one if both mean the same network.
+
+        Parameters
+        ----------
+        job : dict
+            Includes what `describe_network` returns.
+        noted : dict or None
+        """
+        probe = (noted or {}).get("probe")
+        if "probe" in job and self.neck.fingerprint.agrees_with_summary(probe):
+            return {**job, "probe": probe}
+        return job
+
+    def __len__(self):
+        return len(self.source)
+
+    def features(self):
+        """Return the features of all images, and warn of images that cannot be read.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_images, n_features)
+            The neck's outputs side by side. As in `fetch`, row i belongs to image i.
+
+        Raises
+        ------
+        BadImageError, NonFiniteOutputError
+            As in `fetch`.
+        """
+        outputs = self.fetch(np.arange(len(self.source)))
+        if failures := self.failures():
+            warn_of(failures)
+        return side_by_side(outputs)
+
+    def failures(self):
+        """Return a `BadImageError` for each image found so far that cannot be read."""
+        if not self._failures:
+            return []
+        return with_duplicates(self._failures, self.digests, self.source)
+
+    def failed(self, indices=None):
+        """Return which images, fetched before, could not be read.
+
+        Parameters
+        ----------
+        indices : ndarray of int or None, default=None
+            None means all images.
+
+        Returns
+        -------
+        ndarray of bool
+        """
+        digests = self.digests
+        if indices is not None:
+            digests = [digests[i] for i in indices.tolist()]
+        bad = {self.digests[i] for i in self._failures}
+        return np.fromiter((digest in bad for digest in digests), bool, len(digests))
+
+    def fetch(self, indices, on_computed=None):
+        """Return the features of some of the images, computing those not known.
+
+        Parameters
+        ----------
+        indices : ndarray of int, ascending
+        on_computed : callable, default=None
+            ``on_computed(indices, outputs, n_bad)`` is called for every batch that went
+            through the neck, instead of showing a progress bar: with some of `indices`,
+            an array for each of the neck's outputs, and the number of images in the
+            batch that could not be read.
+
+        Returns
+        -------
+        list of ndarray of float32, shape (len(indices), n_features of the output)
+            The rows of images that could not be read are NaN; `failed` tells which.
+
+        Raises
+        ------
+        BadImageError
+            With ``on_error="raise"``, at the first image that cannot be read.
+        NonFiniteOutputError
+            If the network returns NaN or infinite values for an image that can be read.
+            The finite features of other images are then in the cache.
+        """
+        joins = self.settings.cache_layers is not None and self._store.keeps_rows
+        try:
+            return self._store.fetch(
+                self.namespaces,
+                [self.digests[i] for i in indices.tolist()],
+                lambda positions: self._compute(
+                    indices,
+                    positions,
+                    self._joined() if joins else self.neck,
+                    on_computed,
+                ),
+                self.neck.n_features,
+                also=self._joined_namespaces if joins else None,
+                place=",".join(map(str, self._devices)),
+            )
+        except _OpenVINOCannotRun:
+            # Nothing has been computed yet. torch computes other features, which the
+            # cache stores separately.
+            self.settings = replace(self.settings, runtime="torch")
+            self.namespaces = self._make_namespaces(self.neck)
+            return self.fetch(indices, on_computed)
+
+    def _joined(self):
+        """Return the neck with the layers that are computed for the cache only."""
+        if self._joined_neck is None:
+            self._joined_neck = self._run_in_thread(
+                functools.partial(self.neck.joined, self.settings.cache_layers)
+            )
+        return self._joined_neck
+
+    def _joined_namespaces(self):
+        return self._make_namespaces(self._joined())[len(self.namespaces) :]
+
+    def _compute(self, indices, positions, neck, on_computed):
+        """Yield the features at some positions of `indices`, as `cache.fetch` asks."""
+        settings, n_wanted = self.settings, len(self.namespaces)
+        if self._can_fall_back and settings.runtime == "openvino":
+            can_compile = functools.partial(
+                neck.can_compile, "openvino", precision=settings.precision
+            )
+            if not self._run_in_thread(can_compile):
+                raise _OpenVINOCannotRun
+        logger.info(
+            "%d of %d images go through the neck", len(positions), len(self.source)
+        )
+        # The choice of the runtime must not depend on how much of X is left to compute,
+        # or a resumed job would not give the same features to the last bit.
+        n_images = settings.n_images
+        if n_images is None:
+            n_images = len(positions) if on_computed is None else len(self.source)
+        missing = indices[positions]
+        if self._devices:
+            batches = compute_features(
+                self.source, missing, neck, self._devices, settings, n_images
+            )
+        else:
+            batches = compute_in_shards(self.source, missing, neck, settings, n_images)
+        bad, not_finite, n_finite = {}, [], 0
+        bar = tqdm(
+            total=len(positions),
+            desc=printable(neck.model_name),
+            unit="image",
+            disable=settings.verbose < 1 or on_computed is not None,
+        )
+        with bar, contextlib.closing(batches):
+            for done, outputs, failures in batches:
+                bad.update(failures)
+                bar.update(len(done) + len(failures))
+                done = np.array(done, np.intp)
+                finite = np.ones(len(done), bool)
+                for output in outputs[:n_wanted] if len(done) else ():
+                    finite &= np.isfinite(output).all(axis=1)
+                if not finite.all():
+                    not_finite += done[~finite].tolist()
+                    done = done[finite]
+                    outputs = [output[finite] for output in outputs]
+                self._failures.update(failures)
+                n_finite += len(done)
+                if on_computed is not None:
+                    on_computed(done, outputs[:n_wanted], len(failures))
+                if len(done):
+                    yield np.searchsorted(indices, done), outputs
+                if not n_finite and len(not_finite) >= GIVE_UP_AFTER:
+                    break
+        # Not at once: what was computed after a broken image is worth storing.
+        if bad and settings.on_error == "raise":
+            raise bad[min(bad)]
+        if not_finite:
+            concerned = {self.digests[i] for i in not_finite}
+            rows = [i for i, digest in enumerate(self.digests) if digest in concerned]
+            raise non_finite_error(neck, settings.precision, rows)
+
+    def _run_in_thread(self, function):
+        """Return ``function(device)``, with a device that this machine has."""
+        device = self._devices[0] if self._devices else torch.device("cpu")
+
+        def call():
+            with all_cores(device):
+                return function(device)
+
+        return run_in_thread(call)
+
+    def _make_namespaces(self, neck):
+        namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint
+        if fingerprint is None or not self._store.keeps_rows:
+            return namespaces
+        return self._store.recognize(namespaces, fingerprint.rows, fingerprint.agrees)
+
+    def _describe_outputs(self, neck):
+        """Return the namespaces of a neck, before variants of a user's network."""
+        settings, more, in_words = self.settings, {}, self.settings.precision
+        if settings.device_type is not None:
+            runtime, device = settings.runtime, settings.device_type
+            more["computed by"] = {"runtime": runtime, "device": device}
+            in_words += f" by {runtime} on {device}"
+        if settings.jpeg_decoder != "pillow":
+            more["jpeg_decoder"] = settings.jpeg_decoder
+            in_words += ", JPEGs by the device"
+        namespaces = []
+        descriptions = neck.descriptions(settings.precision, self._digest_weights)
+        for description, label in zip(descriptions, neck.labels(), strict=True):
+            description = {**description, **more}
+            # The network that computes a layer: all but which layer is taken.
+            network = {**description, "layer": None, "pooling": None}
+            namespaces.append(
+                Namespace(
+                    description,
+                    f"{label}, {in_words}",
+                    digest_description(network),
+                )
+            )
+        return namespaces
+
+    def _digest_weights(self, path):
+        """Return the digest of a weights file, which is read only if it has changed."""
+        file = stat_file(path)
+        [digest] = self._file_index.lookup([file])
+        if digest is None:
+            digest = digest_file(path)
+            if is_settled(file):
+                self._file_index.remember([file], [digest])
+        return digest
+
+
+def side_by_side(outputs):
+    """Return the features of several outputs as one array, without needless copies."""
+    return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+
+
+class _OpenVINOCannotRun(Exception):
+    """OpenVINO was chosen by default and cannot run the network."""

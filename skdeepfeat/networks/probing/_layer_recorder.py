@@ -1,0 +1,136 @@
+"""Recording every module of a network during one pass."""
+
+import functools
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ..running._layer import Layer, first_tensor
+from ._output_layouts import PrefixTokens, layout_of
+
+__all__ = ["Recorder"]
+
+
+class _FlopCounter(TorchDispatchMode):
+    """Floating-point operations so far, in this thread.
+
+    torch's own `FlopCounterMode` uses global hooks, which would also count what other
+    threads run.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(getattr(func, "_overloadpacket", None))
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=out)
+        return out
+
+
+class Recorder:
+    """Hooks on every module of a network, and what they recorded.
+
+    Parameters
+    ----------
+    network : Module
+    batch_shape : tuple of (int, int, int, int)
+        The shape of the batch that is run.
+    classifier : str or None
+        The module that is the classifier, if it is not linear.
+
+    Attributes
+    ----------
+    layers : dict of str to Layer
+    flops : _FlopCounter
+        A context manager that has to be entered, too.
+    linear : tuple of (str, Tensor, Tensor) or None
+        Name, input and output of the linear layer (or `classifier`) that ran last.
+    """
+
+    def __init__(self, network, batch_shape, classifier):
+        self.network = network
+        self.tokens = PrefixTokens.of(network)
+        self.classifier = classifier
+        self.n_images = batch_shape[0]
+        self.size = tuple(batch_shape[2:])
+        self.flops = _FlopCounter()
+        self.layers = {}
+        self.linear = None
+        self._grids = set()
+        self._stack = []
+        self._clock = 0
+        self._last_layout = "NCHW"
+
+    def __enter__(self):
+        self._handles = []
+        for name, module in self.network.named_modules():
+            # Scripted modules have no hooks, so only their output is known.
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                before = functools.partial(self._before, name)
+                after = functools.partial(self._after, name)
+                self._handles += [
+                    module.register_forward_pre_hook(before),
+                    module.register_forward_hook(after, with_kwargs=True),
+                ]
+        return self
+
+    def __exit__(self, *error):
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, name, module, args):
+        self._stack.append((name, self.flops.total))
+
+    def _after(self, name, module, args, kwargs, output):
+        _, start = self._stack.pop()
+        self._clock += 1
+        seen = self.layers.get(name)
+        layer = Layer(
+            name,
+            type(module).__name__,
+            n_parameters=sum(p.numel() for p in module.parameters()),
+            cost=(self.flops.total - start) // self.n_images
+            + (seen.cost if seen else 0),
+            cumulative_cost=self.flops.total // self.n_images,
+            order=self._clock,
+            n_calls=(seen.n_calls if seen else 0) + 1,
+            parent=self._stack[-1][0] if self._stack else "",
+        )
+        tensor = first_tensor(output)
+        self.layers[name] = self.describe(layer, tensor, module)
+        if isinstance(module, nn.Linear) or name == self.classifier:
+            self.linear = (name, first_tensor([*args, *kwargs.values()]), tensor)
+
+    def describe(self, layer, tensor, module):
+        """Return `layer` with the shape and layout of a tensor."""
+        if (
+            tensor is None
+            or tensor.ndim == 0
+            or tensor.shape[0] != self.n_images
+            or not tensor.is_floating_point()
+        ):
+            return replace(layer, is_offered=False)
+        shape = tuple(tensor.shape[1:])
+        layout = layout_of(shape, module, self.size, self._last_layout)
+        if layout in ("NCHW", "NHWC"):
+            self._last_layout = layout
+            grid = shape[1:] if layout == "NCHW" else shape[:2]
+            self._grids.add(grid[0] * grid[1])
+        n_prefix, has_class = 0, False
+        if layout == "NLC":
+            n_prefix, has_class = self.tokens.among(shape[0], self._grids)
+        return replace(
+            layer,
+            shape=shape,
+            layout=layout,
+            n_prefix_tokens=n_prefix,
+            has_class_token=has_class,
+            is_offered=True,
+        )

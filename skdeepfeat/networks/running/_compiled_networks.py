@@ -1,0 +1,203 @@
+"""Networks that a library has compiled: compared with torch, kept for the next call."""
+
+import ctypes
+import json
+import logging
+import threading
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..._utils._device import compute_context, is_out_of_memory
+from ..._utils._forks import in_child, undisturbed_by_forks
+from .._modules import copy_network
+from ._row_difference import TOLERANCE, largest_difference, random_pixels
+from ._runtimes import load_runtime
+from ._truncated_pass import run_truncated
+
+__all__ = ["CompilationError", "PixelsToRows", "compiled_network", "forget_compiled"]
+
+logger = logging.getLogger(__name__)
+
+# bfloat16 has 8 bits, and random pixels are hard for it: 0.08 with the installed
+# network. float16 and TF32 have 11 bits.
+_TOLERANCES = {
+    "float32": TOLERANCE,
+    "tf32": 0.03,
+    "bfloat16": 0.2,
+    "float16": 0.03,
+}
+
+# Not 1, which a trace could take for a constant. The comparison uses another number.
+_N_TRACED = 2
+_N_COMPARED = 3
+
+# For each device, as many as `_loaded_networks` keeps, and for the same reason.
+_N_KEPT = 2
+
+
+class CompilationError(Exception):
+    """A network cannot be run in another form; the message says why."""
+
+
+def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
+    """Return a compiled network. The two that were used last are kept.
+
+    Parameters
+    ----------
+    runtime : {"compile", "openvino"}
+    neck : Neck
+    device : torch.device
+    precision : {"float32", "tf32", "bfloat16", "float16"}
+    fingerprint : Fingerprint or None
+        Of a user's own network, by which its compiled form is found again.
+    borrow : callable
+        Returns a context that lends the network in torch, on the device. It is called
+        only to compile the network.
+
+    Returns
+    -------
+    callable
+        As `Runner` wants it.
+
+    Raises
+    ------
+    CompilationError
+        If the runtime cannot convert the network, or does not run it correctly.
+    """
+    if fingerprint is not None and not fingerprint.is_stable:
+        raise CompilationError("its rows differ from one pass to the next")
+    spec = neck.spec
+    key = (
+        runtime,
+        json.dumps(spec.architecture, sort_keys=True),
+        spec.weights.store_key() if fingerprint is None else fingerprint.tensors,
+        spec.preprocessing,
+        tuple((one.layer, one.pooling) for one in neck.outputs),
+        device,
+        precision,
+        torch.get_num_threads(),
+    )
+    # One at a time: two threads would compile the same network twice.
+    with undisturbed_by_forks(), _lock:
+        compiled, compiled_for = _compiled.get(key, (None, None))
+        if compiled_for is not None and not compiled_for.same_as(fingerprint):
+            compiled = None  # its code has changed
+        if compiled is None:
+            compiled_for = fingerprint
+            try:
+                compiled = _compile(runtime, neck, device, precision, borrow)
+            except CompilationError as error:
+                if is_out_of_memory(error.__cause__):
+                    raise  # there may be more memory the next time
+                # Kept, too, because the next call would only fail in the same way. The
+                # new error has no traceback, which would keep the network alive.
+                compiled = CompilationError(str(error))
+        _compiled[key] = compiled, compiled_for
+        _compiled.move_to_end(key)
+        for old in [one for one in _compiled if device in one][:-_N_KEPT]:
+            del _compiled[old]
+    if isinstance(compiled, CompilationError):
+        raise CompilationError(str(compiled))
+    return compiled()
+
+
+def forget_compiled():
+    """Drop the networks that are kept."""
+    global _lock
+    _lock = threading.Lock()
+    _compiled.clear()
+
+
+_compiled: OrderedDict[tuple, object] = OrderedDict()
+_lock = threading.Lock()
+
+
+@in_child
+def _abandon_compiled():
+    """Start with an empty store in a forked process, and leave the parent's alone.
+
+    The lock may be locked there forever. OpenVINO's threads are missing, and it waits
+    for them forever when a compiled network is destroyed, so none ever is.
+    """
+    global _compiled, _lock
+    for one, _ in _compiled.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+    _compiled, _lock = OrderedDict(), threading.Lock()
+
+
+class PixelsToRows(nn.Module):
+    """From decoded pixels to rows, so that the normalization is compiled, too.
+
+    Parameters
+    ----------
+    network : Module
+    neck : Neck
+    """
+
+    def __init__(self, network, neck):
+        super().__init__()
+        self.network = network
+        self._outputs = neck.outputs
+        self._probe = neck.probe
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(neck.preprocessing, name))
+            self.register_buffer(name, value.reshape(1, 3, 1, 1))
+
+    def forward(self, pixels):
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        images = (images / 255 - self.mean) / self.std
+        rows = run_truncated(self.network, images, self._outputs, self._probe)
+        return tuple(rows)
+
+
+def _compile(runtime, neck, device, precision, borrow):
+    with borrow() as network:
+        if neck.is_own:
+            # The user may train it further, in place.
+            network = copy_network(network, owned=True)
+        module = PixelsToRows(network, neck).eval().to(device)
+        if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
+            raise CompilationError("its weights are not in float32")
+        pixels = random_pixels(_N_TRACED + _N_COMPARED, neck.preprocessing.crop)
+        example, compared = pixels[:_N_TRACED].to(device), pixels[_N_TRACED:]
+        try:
+            compiled = load_runtime(runtime).compile_network(
+                module, example, device, precision
+            )
+            found = compiled()(compared)
+        except Exception as error:  # a user's network may raise anything
+            logger.debug("compiling failed", exc_info=True)
+            raise CompilationError(_in_words(error)) from error
+        with compute_context(device, "float32"):
+            rows = [one.cpu().numpy() for one in module(compared.to(device))]
+    _compare(found, rows, _TOLERANCES[precision])
+    return compiled
+
+
+def _in_words(error):
+    """Return the line of an error that names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # OpenVINO begins with the line of its own source, and ends with the cause.
+    said = lines[-1] if lines[0].startswith(("Check ", "Exception from")) else lines[0]
+    return said.removeprefix("-- ")[:200]
+
+
+def _compare(found, wanted, tolerance):
+    shapes = [rows.shape for rows in found]
+    if shapes != [rows.shape for rows in wanted]:
+        raise CompilationError(f"its rows have shapes {shapes}")
+    if not all(np.isfinite(rows).all() for rows in wanted):
+        raise CompilationError(
+            "torch's own rows of random pixels are NaN or infinite, so there is "
+            "nothing to compare with"
+        )
+    error = largest_difference(found, wanted)
+    if not error <= tolerance:
+        raise CompilationError(
+            f"its rows differ from torch's by {error:.1e} of the largest value"
+        )

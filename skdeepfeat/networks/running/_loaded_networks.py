@@ -1,0 +1,123 @@
+"""Loaded networks, shared by the threads of one process.
+
+The two networks that were used last stay in main memory: a grid search alternates
+between candidates, and a fold should not read the weights again. A device holds the
+weights only while a network is running there, once for all who run it.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..._utils._device import free_device_memory
+from ..._utils._forks import in_child, released_after_fork, undisturbed_by_forks
+from .._modules import copy_network
+from ..sources._offline import explain_downloads
+
+__all__ = ["borrowed", "forget_networks"]
+
+logger = logging.getLogger(__name__)
+
+_N_KEPT = 2
+
+
+@dataclass
+class _Entry:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    network: nn.Module | None = None
+    random_head: tuple[str, ...] = ()
+    on_device: dict[Any, nn.Module] = field(default_factory=dict)
+    n_users: dict[Any, int] = field(default_factory=dict)
+
+
+_entries: OrderedDict[tuple, _Entry] = OrderedDict()
+_entries_lock = released_after_fork(threading.Lock())
+
+
+@in_child
+def _forget_borrowers():
+    """Keep the weights, which a child shares with its parent, without borrowers."""
+    for entry in _entries.values():
+        entry.lock = threading.Lock()
+        entry.on_device, entry.n_users = {}, {}
+
+
+@contextlib.contextmanager
+def borrowed(spec, device, check_head=None):
+    """Lend a network on a device; the device's memory is freed at the end.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    device : torch.device
+    check_head : callable, default=None
+        Called with the names of the modules of the head that are random, because the
+        weights have none for it. It may raise.
+
+    Yields
+    ------
+    Module
+        For the borrower alone, but weights may be shared. In evaluation mode.
+    """
+    if spec.module is not None:
+        try:
+            yield copy_network(spec.module, device)
+        finally:
+            free_device_memory(device)
+        return
+    entry = _entry_of(spec)
+    with undisturbed_by_forks(), entry.lock:
+        if entry.network is None:
+            entry.network, entry.random_head = _load(spec)
+        if check_head is not None:
+            check_head(entry.random_head)
+        if device not in entry.on_device:
+            is_cpu = device.type == "cpu"
+            entry.on_device[device] = (
+                entry.network if is_cpu else copy_network(entry.network, device)
+            )
+        entry.n_users[device] = entry.n_users.get(device, 0) + 1
+    try:
+        yield copy_network(entry.on_device[device])
+    finally:
+        with entry.lock:
+            entry.n_users[device] -= 1
+            if entry.n_users[device] == 0:
+                del entry.on_device[device], entry.n_users[device]
+        free_device_memory(device)
+
+
+def forget_networks():
+    """Drop the networks that are kept in main memory."""
+    with _entries_lock:
+        _entries.clear()
+
+
+def _entry_of(spec):
+    key = (json.dumps(spec.architecture, sort_keys=True), spec.weights.store_key())
+    with _entries_lock:
+        entry = _entries.setdefault(key, _Entry())
+        _entries.move_to_end(key)
+        while len(_entries) > _N_KEPT:
+            _entries.popitem(last=False)
+    return entry
+
+
+def _load(spec):
+    logger.info("loading %s, weights %s", spec.name, spec.weights.label)
+    with explain_downloads():
+        network, random_head = spec.weights.build_network(spec)
+    network.eval().requires_grad_(False)
+    # Convolutions are faster with channels last. `Module.to` would fail at the weights
+    # of 3-D convolutions.
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return network, random_head

@@ -1,0 +1,164 @@
+"""Networks compiled by OpenVINO, the fastest runtime on a CPU.
+
+`benchmarks/extraction.py` compares it with torch.
+"""
+
+import functools
+import importlib
+import importlib.util
+import sys
+import warnings
+
+import numpy as np
+import torch
+
+__all__ = ["BATCH_PIXELS", "TITLE", "check", "compile_network", "pays"]
+
+TITLE = "OpenVINO"
+BATCH_PIXELS = 32 * 224 * 224  # OpenVINO reuses its memory, so more than torch's
+
+# Converting takes 2 to 4 s. At 224 x 224 pixels on 2 cores, that is regained after
+# about 90 images of ResNet-50, or 230 of the installed network.
+_WORTH_CONVERTING = 256 * 224 * 224
+
+# OpenVINO computes float16 on a CPU in float32.
+_ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def is_installed():
+    """Return whether the extra ``[openvino]`` is installed, without importing it."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+@functools.cache
+def computes_bfloat16():
+    """Return whether this processor computes bfloat16 itself, not in float32."""
+    core = _import_openvino().Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def check(device, precision):
+    """Raise if OpenVINO cannot be used.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    ValueError
+    """
+    if device.type != "cpu":
+        raise ValueError(
+            "The 'runtime' parameter can be 'openvino' on the CPU only. Got it with "
+            f"device {str(device)!r}: use device='cpu' or runtime='auto'."
+        )
+    if precision not in _ELEMENT_TYPES:
+        raise ValueError(
+            "The 'runtime' parameter can be 'openvino' with precision 'float32' or "
+            f"'bfloat16'. Got it with {precision!r}: use one of these, or "
+            "runtime='auto'."
+        )
+    if not is_installed():
+        raise ImportError(
+            "runtime='openvino' needs the package 'openvino', which is not installed. "
+            "Install it with: pip install 'skdeepfeat[openvino]'"
+        )
+    if precision == "bfloat16" and not computes_bfloat16():
+        raise ValueError(
+            "The 'runtime' parameter can be 'openvino' with precision 'bfloat16' only "
+            "on processors that compute in bfloat16, which this one does not. Got "
+            "'openvino': use precision='float32', which is as fast here, or "
+            "runtime='torch'."
+        )
+
+
+def pays(device, precision, n_pixels):
+    """Return whether compiling is worth its time; see `_runtimes`."""
+    if device.type != "cpu" or precision not in _ELEMENT_TYPES or not is_installed():
+        return False
+    if precision == "bfloat16":
+        return computes_bfloat16()
+    return n_pixels >= _WORTH_CONVERTING
+
+
+def compile_network(module, pixels, device, precision):
+    """Return a function that makes an `OpenVINONetwork`.
+
+    Parameters
+    ----------
+    module : PixelsToRows
+    pixels : Tensor of uint8, shape (n_images, height, width, 3)
+    device : torch.device
+        The CPU.
+    precision : {"float32", "bfloat16"}
+    """
+    # These are the parts of openvino.convert_model, which would also send telemetry.
+    openvino = _import_openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The tracer warns about values that it takes for constants, such as the size
+        # of the image, and torch that the tracer is deprecated.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module, (pixels,), check_trace=False)
+        decoder = TorchScriptPythonDecoder(traced)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    model = frontend.convert(frontend.load(decoder))
+    model.reshape([-1, *pixels.shape[1:]])
+    compiled = openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            # One request at a time on all cores: the images come in batches.
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        },
+    )
+    found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if found != _ELEMENT_TYPES[precision]:
+        raise ValueError(f"it would compute in {found} instead of {precision}")
+    return functools.partial(OpenVINONetwork, compiled)
+
+
+class OpenVINONetwork:
+    """One user's requests to a compiled model.
+
+    Parameters
+    ----------
+    compiled : openvino.CompiledModel
+    """
+
+    def __init__(self, compiled):
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, batch):
+        """Return the rows of a batch; the parameters are those of `EagerNetwork`."""
+        if not len(batch):
+            shapes = (one.partial_shape for one in self._request.model_outputs)
+            return [np.empty((0, one[1].get_length()), np.float32) for one in shapes]
+        results = self._request.infer(
+            [np.ascontiguousarray(batch.numpy())], share_inputs=True
+        )
+        return [np.asarray(rows, np.float32) for rows in results.to_tuple()]
+
+
+def _import_openvino():
+    """Import OpenVINO without the package that sends its usage telemetry.
+
+    That package would be told of every import and every conversion. OpenVINO also works
+    without it, so it is hidden during the import.
+    """
+    if "openvino" in sys.modules:
+        return importlib.import_module("openvino")  # the user has imported it
+    telemetry = "openvino_telemetry"
+    hidden = telemetry not in sys.modules
+    if hidden:
+        sys.modules[telemetry] = None
+    try:
+        openvino = importlib.import_module("openvino")
+        importlib.import_module("openvino.frontend.pytorch.ts_decoder")
+        return openvino
+    finally:
+        if hidden:
+            del sys.modules[telemetry]

@@ -1,0 +1,140 @@
+"""Networks run by torch itself, operation by operation."""
+
+import logging
+
+import torch
+
+from ..._utils._device import compute_context, free_device_memory
+from .._modules import copy_network, floating_dtype
+from ._batch_norm_folding import fold_batch_norms
+from ._device_transfer import Transfer
+from ._row_difference import TOLERANCE, largest_difference, random_pixels
+from ._truncated_pass import run_truncated
+
+__all__ = ["EagerNetwork"]
+
+logger = logging.getLogger(__name__)
+
+# torch.autocast does the others.
+_WITHOUT_AUTOCAST = ("float32", "tf32")
+
+_N_COMPARED = 2
+
+
+class EagerNetwork:
+    """From pixels to rows in torch.
+
+    Parameters
+    ----------
+    network : Module
+        On `device`, in evaluation mode, not shared with other threads.
+    neck : Neck
+    device : torch.device
+    precision : {"float32", "tf32", "bfloat16", "float16"}
+    folds : bool, default=False
+        Whether to fold batch norms into convolutions at the first batch. That takes as
+        long as some images, and memory for the weights of the convolutions.
+    """
+
+    def __init__(self, network, neck, device, precision, folds=False):
+        self.network = network
+        self._outputs = neck.outputs
+        self._probe = neck.probe
+        self._crop = neck.preprocessing.crop
+        self._mean, self._std = (
+            torch.tensor(value, device=device).reshape(1, 3, 1, 1)
+            for value in (neck.preprocessing.mean, neck.preprocessing.std)
+        )
+        self._device = device
+        self._precision = precision
+        self._dtype = floating_dtype(network)
+        self._folds = folds
+        self._channels_last = True
+        self._transfer = Transfer(device)
+
+    def __call__(self, batch):
+        """Return the rows of a batch.
+
+        Parameters
+        ----------
+        batch : Tensor of uint8, shape (n_images, height, width, 3)
+
+        Returns
+        -------
+        list of ndarray of float32, shape (n_images, n_features)
+        """
+        with self._transfer.stream():
+            return [rows.cpu().numpy() for rows in self.queue(batch)]
+
+    def queue(self, batch):
+        """Return the rows as tensors on the device, which may still compute them.
+
+        Parameters
+        ----------
+        batch : Tensor of uint8, shape (n_images, height, width, 3)
+        """
+        try:
+            return self._compute(batch)
+        except Exception as error:
+            if not self._channels_last or not _wants_contiguous(error):
+                raise
+        # The `view` of some networks needs channels first.
+        logger.debug("%s needs contiguous images", type(self.network).__name__)
+        self._channels_last = False
+        # A copy, because the weights may be shared.
+        self.network = copy_network(self.network, memory_format=torch.contiguous_format)
+        return self._compute(batch)
+
+    def _compute(self, batch):
+        if self._folds and not self._fold():
+            free_device_memory(self._device)
+        return self._rows(batch, self.network, self._precision)
+
+    def _fold(self):
+        """Fold batch norms unless the rows would change; return whether that worked."""
+        pixels = random_pixels(_N_COMPARED, self._crop)
+        found = {}
+
+        def run(network):
+            rows = self._rows(pixels, network, "float32")
+            found[network] = [one.cpu().numpy() for one in rows]
+
+        try:
+            with self._transfer.stream():
+                kept = {one.module for one in self._outputs}
+                folded = fold_batch_norms(self.network, run, kept)
+                if folded is not None:
+                    run(folded)
+                    error = largest_difference(found[folded], found[self.network])
+                    if not error <= TOLERANCE:
+                        raise ValueError(f"rows would differ by {error:.1e}")
+                    self.network = folded
+        except Exception as error:  # a user's network may raise anything
+            if self._channels_last and _wants_contiguous(error):
+                raise
+            logger.info(
+                "batch norms of %s are not folded: %s",
+                type(self.network).__name__,
+                f"{type(error).__name__}: {error}".partition("\n")[0][:200],
+            )
+            self._folds = False
+            return False
+        self._folds = False
+        return True
+
+    def _rows(self, batch, network, precision):
+        with compute_context(self._device, precision), self._transfer.stream():
+            # uint8 is the least to transfer. Permuting leaves the channels last in
+            # memory.
+            batch = self._transfer.send(batch)
+            images = batch.permute(0, 3, 1, 2).to(torch.float32)
+            images = images.div_(255).sub_(self._mean).div_(self._std)
+            if not self._channels_last:
+                images = images.contiguous()
+            if precision in _WITHOUT_AUTOCAST:
+                images = images.to(self._dtype)
+            return run_truncated(network, images, self._outputs, self._probe)
+
+
+def _wants_contiguous(error):
+    return "view size is not compatible" in str(error)

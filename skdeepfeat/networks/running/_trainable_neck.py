@@ -1,0 +1,207 @@
+"""A neck with its own weights, through which gradients flow."""
+
+import fnmatch
+import itertools
+import logging
+
+import torch
+from torch import nn
+
+from .._modules import copy_network, floating_dtype
+from ._truncated_pass import run_truncated
+
+__all__ = ["TrainableNeck"]
+
+logger = logging.getLogger(__name__)
+
+# timm's fused normalizations with an activation derive from these as well.
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+# What torchvision's recipes train without weight decay (the recipes'
+# `transformer_embedding_decay=0`), and two kinds of scales. timm's networks list
+# theirs, or have them as vectors.
+_UNDECAYED = (
+    "class_token", "layer_scale", "logit_scale", "pos_embedding",
+    "relative_position_bias_table",
+)  # fmt: skip
+
+
+class TrainableNeck(nn.Module):
+    """A network up to its neck as one module: images in, rows of features out.
+
+    Parameters
+    ----------
+    network : Module
+        No other module may share its parameters.
+    output : Output
+        Where the features are taken.
+    probe : Probe
+    preprocessing : Preprocessing
+        Its mean and std are applied in `forward`.
+    stages : sequence of str
+        The layers that end the network's stages, first to last.
+
+    Attributes
+    ----------
+    n_features, n_stages : int
+    stage_of_module, stage_of_parameter : dict of str to int
+        The stages of the modules that run, and of the parameters that the features
+        depend on, by their names in the network.
+    """
+
+    def __init__(self, network, output, probe, preprocessing, stages):
+        super().__init__()
+        self.network = network
+        self.n_features = output.n_features
+        self._output = output
+        self._probe = probe
+        shape = (1, 3, 1, 1)
+        for name in ("mean", "std"):
+            value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
+            self.register_buffer(f"_{name}", value, persistent=False)
+        self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
+        # Parameters behind the neck get no gradient, so they must not be given to an
+        # optimizer, or to processes that wait for each other's gradients.
+        reached, self._memory_format = self._try_backward(preprocessing.crop)
+        self.stage_of_parameter = {
+            name: self._stage_of(name)
+            for name, _ in network.named_parameters()
+            if name in reached
+        }
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in reached)
+            # From the user's own training, or from the trial.
+            parameter.grad = None
+
+    def forward(self, images):
+        """Return the features of images.
+
+        Parameters
+        ----------
+        images : Tensor, shape (n_images, 3, height, width)
+            uint8, or floats in [0, 1].
+
+        Returns
+        -------
+        Tensor of float32, shape (n_images, n_features)
+        """
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).div_(255)
+        images = (images - self._mean) / self._std
+        images = images.to(floating_dtype(self.network))
+        images = images.contiguous(memory_format=self._memory_format)
+        [rows] = run_truncated(self.network, images, [self._output], self._probe)
+        return rows
+
+    def parameter_groups(self):
+        """Return the parameters that the features depend on, by stage.
+
+        Returns
+        -------
+        list of list of (str, Parameter)
+            First stage to last. Names are those in the network.
+        """
+        groups = [[] for _ in range(self.n_stages)]
+        for name, parameter in self.network.named_parameters():
+            if name in self.stage_of_parameter:
+                groups[self.stage_of_parameter[name]].append((name, parameter))
+        return groups
+
+    def undecayed_parameters(self):
+        """Return the parameters that should have no weight decay.
+
+        These are position embeddings, class tokens and scales: those that timm's
+        networks list, and those with the names that torchvision's networks use. Biases
+        and normalizations are not included unless they are listed.
+
+        Returns
+        -------
+        list of Parameter
+        """
+        listed = getattr(self.network, "no_weight_decay", None)
+        # timm's lists hold patterns as well as names.
+        patterns = list(listed()) if callable(listed) else []
+        return [
+            parameter
+            for name, parameter in self.network.named_parameters()
+            if name.rpartition(".")[2] in _UNDECAYED
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+
+    def train_from(self, first_stage, *, freeze_statistics=False):
+        """Put the stages from a number on into training mode, and freeze the others.
+
+        A frozen batch normalization uses its running statistics and does not change
+        them.
+
+        Parameters
+        ----------
+        first_stage : int
+            `n_stages` freezes all.
+        freeze_statistics : bool, default=False
+            Whether batch normalizations of the trained stages also use their running
+            statistics and do not change them. Their weights are trained in any case.
+        """
+        for name, parameter in self.network.named_parameters():
+            stage = self.stage_of_parameter.get(name)
+            parameter.requires_grad_(stage is not None and stage >= first_stage)
+        for name, module in self.network.named_modules():
+            # Not `Module.train`, which would also change the modules inside.
+            is_frozen = freeze_statistics and isinstance(module, _BATCH_NORM)
+            is_trained = self._stage_of(f"{name}.") >= first_stage
+            module.training = is_trained and not is_frozen
+
+    def _stage_of(self, parameter_name):
+        """Return the stage of a parameter: that of the nearest module with one."""
+        owner = parameter_name.rpartition(".")[0]
+        while owner and owner not in self.stage_of_module:
+            owner = owner.rpartition(".")[0]
+        # Parameters of the network itself, such as a class token, are used first.
+        return self.stage_of_module.get(owner, 0)
+
+    def _try_backward(self, size):
+        """Return the names of the parameters with a gradient, and a memory format.
+
+        Channels last is faster, but the `view` of some networks fails with it.
+        """
+        trials = itertools.product(
+            (torch.device("meta"), torch.device("cpu")),
+            (torch.channels_last, torch.contiguous_format),
+        )
+        for device, memory_format in trials:
+            try:
+                return self._backward(device, memory_format, size), memory_format
+            except Exception as error:  # a user's network may raise anything
+                logger.debug("no gradients (%s, %s): %s", device, memory_format, error)
+                last_error = error
+        raise last_error
+
+    def _backward(self, device, memory_format, size):
+        network = copy_network(self.network, device)
+        for parameter in network.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+            parameter.grad = None
+        images = torch.zeros(2, 3, *size, device=device, dtype=floating_dtype(network))
+        images = images.contiguous(memory_format=memory_format)
+        with torch.enable_grad():
+            [rows] = run_truncated(network, images, [self._output], self._probe)
+            if rows.requires_grad:
+                rows.sum().backward()
+        return {n for n, p in network.named_parameters() if p.grad is not None}
+
+
+def _stages_of_modules(probe, stages):
+    """Return the number of stages, and the stage of each module that runs."""
+    layers = probe.layers
+    ends = [layers[name].order for name in stages]
+    last = max(len(ends) - 1, 0)
+    numbers = {}
+    for name, layer in layers.items():
+        # A module that contains several stages belongs to the first of them.
+        inside = [
+            one.order for key, one in layers.items() if key.startswith(f"{name}.")
+        ]
+        order = min([layer.order, *inside])
+        # Modules after the last stage belong to it.
+        numbers[name] = min(sum(end < order for end in ends), last)
+    return last + 1, numbers

@@ -1,0 +1,95 @@
+"""timm's networks in repositories of the Hugging Face hub."""
+
+import dataclasses
+import functools
+import json
+
+import torch
+
+from ..._utils._random import seeded
+from .._parameter_errors import choice_error
+from . import _timm
+from ._downloaded_weights import HubWeights
+from ._hub_config import fetch_hub_config
+from ._weights import Weights
+from ._weights_sources import other_weights
+
+__all__ = ["make_spec"]
+
+_MAX_GROWTH = 8
+
+_fetch_once = functools.cache(fetch_hub_config)
+
+
+def make_spec(name, weights, image_size, preprocessing, hub_config=None):
+    """Return the `NetworkSpec` of a timm network in a Hugging Face repository.
+
+    Its ``config.json`` names the architecture, so this small file is downloaded if it
+    is not on this machine.
+
+    Parameters
+    ----------
+    name : str
+        ``owner/repository`` or ``owner/repository@revision``.
+    weights : "default" or Weights
+    image_size : tuple of (int, int) or None
+    preprocessing : Preprocessing or None
+        Instead of that of the repository.
+    hub_config : dict, default=None
+        The content of the file if it is known, as `read_hub_config` returns it.
+
+    Returns
+    -------
+    NetworkSpec
+    """
+    if hub_config is None or hub_config["repository"] != name:
+        hub_config = _fetch_once(name)
+    config, model_args = hub_config["pretrained_cfg"], hub_config["model_args"]
+    if not isinstance(weights, Weights):
+        if weights != "default":
+            wanted = f"'default' for 'hf-hub:{name}', {other_weights()}"
+            raise choice_error("weights", wanted, weights)
+        weights = HubWeights(name, config.get("hf_hub_filename"))
+    short = name.partition("@")[0].rpartition("/")[2]
+    spec = _timm.make_spec_from_config(
+        name=f"hf-hub:{name}",
+        model_name="".join(c if c.isalnum() else "_" for c in short),
+        architecture=hub_config["architecture"],
+        config=config,
+        model_args=model_args,
+        weights=weights,
+        image_size=image_size,
+        preprocessing=preprocessing,
+    )
+    if model_args:
+        _refuse_larger(name, json.dumps(hub_config, sort_keys=True))
+    return dataclasses.replace(spec, hub_config=hub_config)
+
+
+@functools.cache
+def _refuse_larger(name, hub_config):
+    """Refuse arguments that make the network much larger than timm's own."""
+    described = json.loads(hub_config)
+    architecture, config = described["architecture"], described["pretrained_cfg"]
+    plain = {"num_classes": config.get("num_classes", 1000)}
+    sizes = []
+    for options in (plain, plain | described["model_args"]):
+        try:
+            with seeded(0), torch.device("meta"):
+                network = _timm.build_network(architecture, config, options)
+        except Exception as error:  # timm checks few arguments
+            raise choice_error(
+                "model",
+                "a repository on the hub whose config.json timm can build (it said: "
+                f"{str(error)[:200]})",
+                f"hf-hub:{name}",
+            ) from error
+        sizes.append(sum(parameter.numel() for parameter in network.parameters()))
+    if sizes[1] > _MAX_GROWTH * sizes[0]:
+        raise choice_error(
+            "model",
+            f"a repository whose config.json makes {architecture!r} at most "
+            f"{_MAX_GROWTH} times as large as timm does (it makes {sizes[1]:,} "
+            f"parameters of {sizes[0]:,})",
+            f"hf-hub:{name}",
+        )

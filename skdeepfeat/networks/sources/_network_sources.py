@@ -1,0 +1,173 @@
+"""From the `model` parameter to the record of a network.
+
+A source of networks is the module `_NAME`, with these functions:
+
+- ``list_names(tags)``: the names that `list_models` shows;
+- ``knows(name)``: whether it has a network of this name;
+- ``make_spec(name, weights, image_size, preprocessing)``: its `NetworkSpec`.
+
+The hub and a user's module have no names to list, so they are not in `SOURCES`.
+"""
+
+import fnmatch
+import importlib
+
+from torch import nn
+
+from ..._utils._choices import SOURCES
+from .._parameter_errors import choice_error
+from . import _hub, _user_module
+from ._offline import explain_downloads
+from ._preprocessing_parameter import read_image_size, read_preprocessing
+from ._weights import Weights
+from ._weights_sources import read_weights
+
+__all__ = ["list_models", "make_spec"]
+
+_MODULES = {name: importlib.import_module(f"._{name}", __package__) for name in SOURCES}
+_HUB_PREFIXES = ("hf-hub:", "hf_hub:")
+
+
+def make_spec(
+    model,
+    weights="default",
+    image_size=None,
+    preprocessing=None,
+    random_state=0,
+    needs_weights=True,
+    hub_config=None,
+):
+    """Return the `NetworkSpec` that the parameters describe. No weights are loaded.
+
+    Parameters
+    ----------
+    model, weights, image_size, preprocessing, random_state, needs_weights, hub_config
+        As in `resolve_neck`.
+
+    Returns
+    -------
+    NetworkSpec
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the parameter's name first.
+    WeightsNotFoundError
+        If a weights file is missing, or the configuration of a hub repository is not
+        on this machine and cannot be downloaded.
+    """
+    size = read_image_size(image_size)
+    if isinstance(model, nn.Module):
+        own = read_preprocessing(preprocessing)
+        return _user_module.make_spec(model, weights, size, own)
+    if not isinstance(model, str):
+        wanted = "a name that list_models shows, or a torch.nn.Module"
+        raise choice_error("model", wanted, model, error=TypeError)
+    weights = read_weights(weights, random_state, needs_weights)
+    is_named = not isinstance(weights, Weights)
+    try:
+        own = read_preprocessing(preprocessing)
+    except (TypeError, ValueError) as error:
+        if not is_named:
+            raise
+        raise _not_with_names(preprocessing) from error
+    arguments = weights, size, None if is_named else own
+    with explain_downloads():
+        if model.startswith(_HUB_PREFIXES) and model not in _HUB_PREFIXES:
+            name = model.partition(":")[2]
+            spec = _hub.make_spec(name, *arguments, hub_config)
+        else:
+            source, name = _find(model)
+            spec = source.make_spec(name, *arguments)
+    if is_named and own is not None:
+        wanted = own.with_crop(size) if size else own
+        if wanted != spec.preprocessing:
+            raise _not_with_names(preprocessing)
+    return spec
+
+
+def _not_with_names(preprocessing):
+    return choice_error(
+        "preprocessing",
+        "None with named weights, which have their own ('image_size' changes the size)",
+        preprocessing,
+    )
+
+
+def _find(model):
+    """Return a network's source, and the name that it has there."""
+    prefix, _, name = model.rpartition("/")
+    for key, source in _MODULES.items():
+        if prefix in ("", key) and source.knows(name):
+            return source, name
+    # Nearest first. A name that several sources have is shown without a source.
+    bare = name.partition(".")[0]
+    plain = {one for source in _MODULES.values() for one in source.list_names()}
+    prefixed = " or ".join(f"'{key}/NAME'" for key in SOURCES)
+    raise choice_error(
+        "model",
+        f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' or a "
+        "torch.nn.Module",
+        model,
+        sorted(plain, key=lambda one: (one[:1] != bare[:1], one)),
+    )
+
+
+def list_models(pattern=None, *, source=None, tags=False):
+    """List the names of networks for the parameter `model`.
+
+    Nothing is downloaded. The list does not tell which weights are already on this
+    machine: the weights of most networks are downloaded when they are first needed.
+
+    Parameters
+    ----------
+    pattern : str, default=None
+        A shell pattern such as ``"resnet*"``, case-insensitive. It may match the whole
+        name, or the part behind the source.
+    source : {"embedded", "torchvision", "timm"}, default=None
+        List only the networks of one source. By default, those of all sources are
+        listed.
+    tags : bool, default=False
+        Whether to list timm's networks once for each set of weights, such as
+        ``"timm/resnet50.a1_in1k"``.
+
+    Returns
+    -------
+    list of str
+        First the embedded networks whose packages are installed, then torchvision's,
+        then timm's. A timm network is listed as ``"timm/NAME"`` if the bare name means
+        a network of another source.
+
+    Raises
+    ------
+    ValueError
+        If there is no such source.
+
+    Examples
+    --------
+    >>> from skdeepfeat.networks import list_models
+    >>> list_models("resnet1*", source="torchvision")
+    ['resnet101', 'resnet152', 'resnet18']
+    """
+    if source is not None and source not in SOURCES:
+        wanted = f"None or one of {', '.join(map(repr, SOURCES))}"
+        raise choice_error("source", wanted, source, SOURCES)
+    found, earlier = [], []
+    for key, module in _MODULES.items():
+        if source in (None, key):
+            for name in module.list_names(tags):
+                bare = name.partition(".")[0]
+                is_taken = any(other.knows(bare) for other in earlier)
+                found.append(f"{key}/{name}" if is_taken else name)
+        earlier.append(module)
+    if pattern is None:
+        return found
+    pattern = pattern.lower()
+    return [
+        name
+        for name in found
+        if any(
+            fnmatch.fnmatchcase(form, pattern)
+            for form in (name.lower(), name.lower().rpartition("/")[2])
+        )
+    ]

@@ -1,0 +1,143 @@
+"""Where a network's weights come from: what the `weights` parameter can be.
+
+A new source is a subclass of `Weights` in a file of its own, and an entry in
+`WEIGHTS_SOURCES`. Names of weights that belong to one network, such as
+``"IMAGENET1K_V1"``, are read by the sources of networks.
+"""
+
+import numbers
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torchvision
+from torchvision.models import WeightsEnum
+
+from ..._utils._random import seeded
+from ...exceptions import WeightsNotFoundError
+from .._parameter_errors import choice_error
+from ._weights import Weights, file_key
+
+__all__ = ["FileWeights", "RandomWeights", "other_weights", "read_weights"]
+
+# Names without a folder that mean files, whether they exist or not.
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
+
+
+@dataclass(frozen=True)
+class RandomWeights(Weights):
+    """Weights as the architecture initializes them with a seed."""
+
+    seed: int
+    label: str = "random"
+    wanted: ClassVar[str] = "'random'"
+
+    @classmethod
+    def from_parameter(cls, weights, random_state, must_exist):
+        """Return the weights for ``"random"``, or None."""
+        if not isinstance(weights, str) or weights != "random":
+            return None
+        if not isinstance(random_state, numbers.Integral) or isinstance(
+            random_state, bool
+        ):
+            raise choice_error(
+                "random_state",
+                "an int with weights='random', because every process and every call "
+                "has to build the same network",
+                random_state,
+                error=TypeError,
+            )
+        return cls(int(random_state))
+
+    def identity(self, digest_file):
+        """Return the seed and the versions of what draws the numbers."""
+        return {
+            "random_state": self.seed,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        }
+
+    def store_key(self):
+        """Return the seed."""
+        return ("random", self.seed)
+
+    def build_network(self, spec):
+        """Return a new network."""
+        with seeded(self.seed):
+            return spec.build(), ()
+
+
+@dataclass(frozen=True)
+class FileWeights(Weights):
+    """A weights file of the user."""
+
+    path: str
+    wanted: ClassVar[str] = "a file"
+
+    @classmethod
+    def from_parameter(cls, weights, random_state, must_exist):
+        """Return the weights for a path, or None. The format does not matter here."""
+        path = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
+        if not isinstance(path, str):
+            return None
+        is_path = (
+            path is not weights
+            or os.path.basename(path) != path
+            or path.lower().endswith(_FILE_ENDINGS)
+            or (path != "default" and os.path.isfile(path))
+        )
+        if is_path and must_exist and not os.path.isfile(path):
+            raise WeightsNotFoundError(
+                "The 'weights' parameter must be a file that exists. There is no file "
+                f"{path!r} (looked for from {os.getcwd()})."
+            )
+        return cls(os.path.abspath(path)) if is_path else None
+
+    @property
+    def label(self):
+        """The path, for messages."""
+        return self.path
+
+    def fetch(self):
+        """Return the path."""
+        return self.path
+
+    def store_key(self):
+        """Return path, size and time of the file: a changed file is read again."""
+        return file_key(self.path)
+
+
+# The first that knows what a `weights` parameter means is used.
+WEIGHTS_SOURCES = (RandomWeights, FileWeights)
+
+
+def read_weights(weights, random_state, must_exist=True):
+    """Return the `weights` parameter as `Weights`, or as the name of a network's own.
+
+    Parameters
+    ----------
+    weights : str, PathLike or WeightsEnum
+    random_state : int
+        The seed of ``weights="random"``.
+    must_exist : bool, default=True
+        Whether a file must be there already.
+
+    Returns
+    -------
+    Weights, str or WeightsEnum
+    """
+    for source in WEIGHTS_SOURCES:
+        found = source.from_parameter(weights, random_state, must_exist)
+        if found is not None:
+            return found
+    if isinstance(weights, (str, WeightsEnum)):
+        return weights
+    wanted = f"'default', a name that the network's source knows, {other_weights()}"
+    raise choice_error("weights", wanted, weights, error=TypeError)
+
+
+def other_weights():
+    """Return in words what `weights` can be for every network."""
+    *others, last = [source.wanted for source in WEIGHTS_SOURCES]
+    return f"{', '.join(others)} or {last}"
