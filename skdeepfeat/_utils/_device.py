@@ -130,7 +130,7 @@ def compute_context(device, precision):
             dtype = PRECISIONS[precision]
             stack.enter_context(torch.autocast(device.type, dtype=dtype))
         elif device.type == "cuda":
-            stack.enter_context(_tf32.held(precision == "tf32"))
+            stack.enter_context(_tf32.set_to(precision == "tf32"))
         yield
 
 
@@ -145,7 +145,7 @@ class SharedSetting:
     read : callable
         Returns the value.
     write : callable
-        Takes what `read` returned, or a value passed to `held`.
+        Takes what `read` returned, or a value passed to `set_to`.
     """
 
     def __init__(self, read, write):
@@ -157,7 +157,7 @@ class SharedSetting:
         self._n_users = 0
 
     @contextlib.contextmanager
-    def held(self, value):
+    def set_to(self, value):
         """Set it to a value for the body of a ``with``."""
         with self._changed:
             self._changed.wait_for(lambda: not self._n_users or self._value == value)

@@ -261,7 +261,7 @@ def _import_plugins():
 def _orientation(image):
     """Return EXIF's number, 1 to 8, of an image.
 
-    Called after `load`, because there Pillow turns TIFFs and sets the number to 1.
+    Called after `load`, because there Pillow rotates TIFFs and sets the number to 1.
     """
     try:
         exif = image.info.get("exif")

@@ -1,4 +1,4 @@
-"""What changes between its digest and its pixels has no row: neither old nor new."""
+"""An image that changes between its digest and its pixels has no features."""
 
 import pickle
 

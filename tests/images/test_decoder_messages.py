@@ -1,4 +1,4 @@
-"""What Pillow and libtiff say is not on the terminal, unless somebody else asked."""
+"""Messages of Pillow and libtiff are not printed, except for other users of them."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""Encoded images in other wrappings share their rows with files of the same content."""
+"""Encoded images in base64, dicts and open files have the digests of their files."""
 
 import base64
 import io

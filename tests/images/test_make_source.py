@@ -1,4 +1,4 @@
-"""Everything that X can be, and what is said of what it cannot be."""
+"""Everything that X can be, and the errors for everything else."""
 
 import array
 import collections

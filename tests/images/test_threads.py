@@ -1,4 +1,4 @@
-"""Threads that nobody waits for, and the bytes that they share."""
+"""The thread pool and the byte budget."""
 
 import contextlib
 import threading
