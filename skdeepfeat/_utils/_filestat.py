@@ -4,7 +4,7 @@ import os
 import time
 from typing import NamedTuple
 
-__all__ = ["FileStat", "is_settled", "stat_file"]
+__all__ = ["FileStat", "file_stat", "is_settled", "stat_file"]
 
 # A file that changes twice within one tick of its file system's clock may keep its
 # mtime. A tick is at most 2 s, on FAT. git calls such an index entry racy.
@@ -32,12 +32,14 @@ class FileStat(NamedTuple):
     inode: int
 
 
+def file_stat(path, status):
+    """Return the `FileStat` of an absolute path and its `os.stat_result`."""
+    return FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 def stat_file(path):
     """Return the current `FileStat` of a file; raises OSError."""
-    status = os.stat(path)
-    return FileStat(
-        os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino
-    )
+    return file_stat(os.path.abspath(path), os.stat(path))
 
 
 def is_settled(file, now_ns=None):

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from skdeepfeat._utils._address import is_address
-from skdeepfeat._utils._filestat import FileStat, is_settled
+from skdeepfeat._utils._filestat import FileStat, file_stat, is_settled
 from skdeepfeat.exceptions import BadImageError
 
 from ._byte_budget import Share
@@ -98,12 +98,12 @@ def _digest_file(path, limit, check_large):
                 n_bytes += len(chunk)
                 check_length(n_bytes, limit)  # it may grow while it is read
                 hasher.update(chunk)
-            after = _file_stat(path, os.fstat(file.fileno()))
+            after = file_stat(path, os.fstat(file.fileno()))
     except BadImageError as error:
         return error, None
     if not n_bytes:
         return BadImageError("it is empty (0 bytes)"), None
-    is_unchanged = after == _file_stat(path, before)
+    is_unchanged = after == file_stat(path, before)
     is_known = is_unchanged and is_settled(after, started)
     return hasher.digest(), after if is_known else None
 
@@ -232,9 +232,7 @@ def _look_up(results, file_index):
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 _refuse_irregular(status)
-            stats.append(
-                FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
-            )
+            stats.append(file_stat(path, status))
         except BadImageError as error:
             results[path] = error
         except (OSError, ValueError) as error:
@@ -247,10 +245,6 @@ def _refuse_irregular(status):
     if not stat.S_ISREG(status.st_mode):
         names = [name for test, name in _KINDS if test(status.st_mode)]
         raise BadImageError(f"it is {(names or ['special'])[0]}, not an image file")
-
-
-def _file_stat(path, status):
-    return FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _explain(error, path):

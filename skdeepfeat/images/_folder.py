@@ -211,8 +211,8 @@ def _lower_case(extensions):
 
 
 def _extension(path):
-    if is_address(path):  # zip://1.jpg::all.zip
-        path = path.partition("::")[0]
+    if is_address(path):  # simplecache::zip://1.jpg::all.zip
+        path = path.partition("://")[2].partition("::")[0]
     return os.path.splitext(path)[1].lower()
 
 

@@ -22,6 +22,8 @@ __all__ = ["EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
 
 logger = logging.getLogger(__name__)
 
+_DECODING_DEVICES = ("cuda",)  # those of nvJPEG
+
 # Decoded together, so that a batch of large photos fits into a GPU: 200 MB.
 _PIXELS_AT_ONCE = 2**26
 
@@ -66,7 +68,7 @@ def check_jpeg_decoder(decoder, device):
     decoder : {"pillow", "device"}
     device : torch.device
     """
-    if decoder == "device" and device.type != "cuda":
+    if decoder == "device" and device.type not in _DECODING_DEVICES:
         raise ValueError(
             "The 'jpeg_decoder' parameter can be 'device' on CUDA devices only. Got it "
             f"with device {str(device)!r}: use jpeg_decoder='pillow'."

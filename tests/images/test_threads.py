@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from skdeepfeat.images import ByteBudget, ThreadPool
+from skdeepfeat.images import ByteBudget, ThreadPool, _thread_pool
 from skdeepfeat.images._byte_budget import Share
 
 TIMEOUT = 60  # seconds, for what never takes so long
@@ -18,6 +18,21 @@ class TestThreadPool:
             assert list(pool.map(lambda i: i * i, range(100))) == [
                 i * i for i in range(100)
             ]
+
+    @pytest.mark.parametrize("n_per_task", [1, 3, 100])
+    def test_a_task_can_have_several_items(self, n_per_task):
+        with ThreadPool(2, "test") as pool:
+            assert list(pool.map(abs, range(10), n_per_task)) == list(range(10))
+
+    def test_a_limited_number_of_tasks_wait(self, monkeypatch):
+        monkeypatch.setattr(_thread_pool, "_TASKS_AHEAD", 4)
+        begun = []
+        with ThreadPool(1, "test") as pool:
+            results = pool.map(begun.append, range(100))
+            next(results)
+            # Tasks run in order, so all that were submitted before are done.
+            pool.submit(len, "ab").result(TIMEOUT)
+            assert begun == [0, 1, 2, 3]
 
     def test_errors_are_those_of_the_function(self):
         with ThreadPool(2, "test") as pool:
