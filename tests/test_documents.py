@@ -71,8 +71,8 @@ def photos(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("default")
 def test_the_code_runs(document, photos):
     namespace = {}
-    exec(BEFORE, namespace)
     blocks = list(code_of(document))
     assert blocks
     for line, code in blocks:
+        exec(BEFORE, namespace)  # X may be another block's
         exec(compile("\n" * (line - 1) + code, document, "exec"), namespace)

@@ -24,7 +24,7 @@ RUNTIMES = ("auto", "torch", "compile", "openvino")
 # networks/sources/_NAME.py, in the order in which a bare name of a network is looked up
 SOURCES = ("embedded", "torchvision", "timm")
 
-# _utils/_device.py
+# _utils/_device.py, DTYPES
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 # images/_on_device.py

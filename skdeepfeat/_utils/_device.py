@@ -9,16 +9,18 @@ import torch
 from ._forks import released_after_fork
 
 __all__ = [
-    "PRECISIONS",
+    "DTYPES",
     "compute_context",
+    "float32_arithmetic",
     "free_device_memory",
     "is_out_of_memory",
     "resolve_device",
     "resolve_devices",
 ]
 
-PRECISIONS = {
+DTYPES = {
     "float32": torch.float32,
+    "tf32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
@@ -116,22 +118,36 @@ def _index_is_beyond(device):
 def compute_context(device, precision):
     """Inference mode in the given precision, for the body of a ``with``.
 
-    On NVIDIA GPUs, torch's convolutions round their inputs to TF32 by default, which
-    changes features by 1e-3. Unless the precision is ``"tf32"``, this is switched off.
-
     Parameters
     ----------
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        if precision in ("bfloat16", "float16"):
-            dtype = PRECISIONS[precision]
-            stack.enter_context(torch.autocast(device.type, dtype=dtype))
-        elif device.type == "cuda":
-            stack.enter_context(_tf32.set_to(precision == "tf32"))
+    dtype = DTYPES[precision]
+    is_mixed = dtype != torch.float32
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=dtype, enabled=is_mixed),
+        float32_arithmetic(device, precision),
+    ):
         yield
+
+
+def float32_arithmetic(device, precision):
+    """Return a context in which an NVIDIA GPU computes with float32 or with TF32.
+
+    By default, torch's convolutions round their inputs to TF32 there, which changes
+    features by 1e-3.
+
+    Parameters
+    ----------
+    device : torch.device
+    precision : {"float32", "tf32", "bfloat16", "float16"}
+        The last two have no effect here.
+    """
+    if device.type != "cuda" or DTYPES[precision] != torch.float32:
+        return contextlib.nullcontext()
+    return _tf32.set_to(precision == "tf32")
 
 
 class SharedSetting:

@@ -235,6 +235,14 @@ def _results_or_loss(parallel, tasks):
             yield shard
     except _WorkersLost:
         raise
+    except pickle.PicklingError as error:
+        # loky's cause is the text of a traceback in quotes, whose last line counts.
+        cause = str(error.__cause__ or error).strip('"\n ').rpartition("\n")[2]
+        raise TypeError(
+            f"The network cannot be sent to the workers of joblib ({cause}). Remove "
+            "what cannot be pickled from it, such as a lock or an open file (see "
+            "__getstate__), or use n_jobs=1, which computes in this process."
+        ) from error
     except Exception as error:
         raise _WorkersLost(f"{type(error).__name__}: {_first_line(error)}") from error
     finally:

@@ -1,10 +1,10 @@
-"""What FineTuneClassifier and FineTuneRegressor share: parameters, use, keeping."""
+"""What FineTuneClassifier and FineTuneRegressor have in common."""
 
 import numbers
 import os
 from collections.abc import MutableMapping
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import (
@@ -12,34 +12,49 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from .._utils._device import PRECISIONS, free_device_memory, resolve_device
+from .._utils._choices import ON_ERROR, PRECISIONS
+from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
 from ..cache import FeatureCache, MappingCache
-from ..exceptions import NonFiniteOutputError, TrainingDivergedError
+from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
-    list_failures,
-    load_pixels,
-    non_finite_error,
     open_extraction,
-    warn_of,
 )
 from ..networks import resolve_neck
-from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
-from ._fit import apply_head, begin_fit
+from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
+from ._fit import Fit
+from ._fit_settings import EarlierFit, FitData, FitSettings
 from ._onnx import export_network
-from ._saving import load_estimator, pack_fitted, save_estimator, unpack_fitted
-from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
+from ._outputs import compute_outputs, compute_outputs_of_views
+from ._saving import (
+    at_rest,
+    load_estimator,
+    pack_fitted,
+    save_estimator,
+    unpack_fitted,
+)
+from ._scoring import make_score
+from ._targets import checked_weights, checked_y, is_given
+from ._views import VIEWS
 
 __all__ = ["BaseFineTune"]
+
+
+_COUNT = Interval(numbers.Integral, 0, None, closed="left")
+_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+_FRACTION = Interval(numbers.Real, 0, 1, closed="left")
+_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
+_POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
 
 
 class BaseFineTune(
@@ -48,70 +63,358 @@ class BaseFineTune(
     TransformerMixin,
     BaseEstimator,
 ):
-    """The common part; see the two estimators."""
+    """Parameters, prediction and saving of both estimators.
+
+    `document` adds what is documented here to their own documentation.
+
+    Parameters
+    ----------
+    model : str or torch.nn.Module, default="efficientnet_lite0"
+        The network whose body is used, as for `PretrainedFeatureExtractor`.
+        ``"efficientnet_lite0"`` is installed with this package. Other bare names mean
+        torchvision if it has them, else timm. A network of your own is copied and not
+        changed. Its last linear layer counts as the old head.
+
+    weights : str, path-like or torchvision weights, default="default"
+        As for `PretrainedFeatureExtractor`.
+
+    image_size : int, pair of int or None, default=None
+        Input size in pixels, instead of the one that the weights were trained with. A
+        smaller size trains faster, by the square of the ratio.
+
+    hidden_layer_sizes : array-like of int, default=()
+        Number of units of each hidden layer (ReLU) of the new head. Empty: the head is
+        linear.
+
+    dropout : float, default=0.0
+        Probability, in [0, 1), that an input of a layer of the head is dropped during
+        training.
+
+    unfreeze : {"all", "gradual"}, int or None, default="all"
+        What phase two trains in addition to the head. ``"all"`` is the whole body. An
+        int is the number of the last stages, or all if there are fewer (see
+        `skdeepfeat.list_layers`). ``"gradual"`` adds the stages one by one, from the
+        last to the first, during the first half of the epochs (Howard and Ruder 2018
+        [2]_). None trains the head only, and there is no phase two.
+
+    max_epochs : int or "auto", default="auto"
+        Number of epochs of phase two. ``"auto"`` chooses it such that there are about
+        1,500 steps, but at least 8 and at most 30 epochs.
+
+    batch_size : int, default=32
+        Number of images in a step, over all devices. If the memory of a device is not
+        enough, a batch is split and the gradients of its parts are added.
+
+    learning_rate : float, default=4e-4
+        Highest learning rate of the head in phase two.
+
+    layer_decay : float, default=0.8
+        Factor by which the learning rate shrinks from each stage to the one before it.
+
+    optimizer : {"adamw", "adam", "sgd"}, default="adamw"
+        The torch optimizer of phase two.
+
+    optimizer_params : dict or None, default=None
+        Keyword arguments for the torch optimizer, such as ``{"betas": (0.9, 0.98)}``.
+        None uses the defaults of torch, and for ``"sgd"`` a Nesterov momentum of 0.9. A
+        dict replaces these. The learning rate and the weight decay have parameters of
+        their own.
+
+    weight_decay : float, default=0.05
+        Weight decay of kernels and matrices. Biases, normalizations, class tokens and
+        position embeddings do not decay.
+
+    schedule : {"constant", "step", "exponential", "sqrt", "inverse", "cosine", \
+    "one_cycle"}, default="one_cycle"
+        How the learning rate changes over the T steps of phase two. ``"constant"``
+        keeps it. ``"step"`` divides it by 10 after one half and after three quarters.
+        ``"exponential"`` falls to a hundredth. ``"sqrt"`` is sqrt(1 - t / T) and
+        ``"inverse"`` 1 / (1 + 9 t / T). ``"cosine"`` falls to 0. ``"one_cycle"`` rises
+        for 30 % of the steps and then falls to almost 0 (Smith and Topin 2018 [3]_).
+
+    warmup : float, default=0.0
+        Fraction of the steps during which the learning rate first rises linearly. Not
+        used by ``"one_cycle"``, which has its own rise.
+
+    max_grad_norm : float or None, default=1.0
+        Gradients with a larger norm are scaled down to this one. None: never.
+
+    ema_decay : float, default=0.99
+        Decay of the exponential moving average of the weights, which is the result of
+        the fit. With 0, the weights of the last step are the result.
+
+    freeze_batch_norm : bool, default=True
+        Whether batch normalizations of the body keep their pretrained statistics while
+        their stage is trained. Their scale and shift are trained in any case. The head
+        was fitted to features that use these statistics.
+
+    augment : {"flip_crop", "trivial"}, callable or None, default="flip_crop"
+        Random changes to training images. ``"flip_crop"`` takes a random part of half
+        to all of the image, and mirrors every other one. ``"trivial"`` also applies one
+        random operation to each image (TrivialAugment [4]_). None takes the center. A
+        torchvision v2 transform is called with whole batches, uint8 tensors of shape
+        (n_images, 3, height, width), and its result is cropped to the center. Training
+        images are decoded and resized once, with the margin that the preprocessing of
+        the network cuts off.
+
+    mixup : float, default=0.0
+        Parameter of the Beta distribution that pairs of images are mixed with (Zhang et
+        al. 2018 [5]_). 0 does not mix.
+
+    test_time_augmentation : {"flip", "flip_crop"} or None, default=None
+        Average the predictions over an image and its mirror image (``"flip"``), or over
+        ten views (``"flip_crop"``): the center and the four corners, each also
+        mirrored.
+
+    early_stopping : bool, default=False
+        Whether to stop when the validation score has not improved for
+        `n_iter_no_change` epochs, and to restore the best weights. The validation set
+        is the one that is given to `fit`, else a random `validation_fraction` of the
+        images.
+
+    validation_fraction : float, default=0.1
+        Fraction of the images, in (0, 1), that early stopping uses as validation set.
+
+    n_iter_no_change : int, default=5
+        Number of epochs without a better validation score before training stops.
+
+    scoring : str, callable or None, default=None
+        Score of the validation set after each epoch, which early stopping maximizes. A
+        str is the name of a scorer of scikit-learn. A callable is called as
+        ``scoring(estimator, X, y)``, where X holds the positions of the validation
+        images, and the methods of the estimator take X or a part of it. None is the
+        `score` of this estimator.
+
+    head_epochs : int, default=20
+        Number of epochs of phase one, if it trains by gradient descent. They run on
+        cached features, so they take little time.
+
+    warm_start : bool, default=False
+        Whether `fit` continues with the body and head of the previous fit.
+
+    precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
+        What the network computes in. The weights are float32 in any case (mixed
+        precision). ``"tf32"`` is float32 with the factors rounded to 10 bits on NVIDIA
+        GPUs that can, and float32 elsewhere.
+
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU. Only
+        one, unlike that of `PretrainedFeatureExtractor`; the Notes say how to train on
+        several.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the validation set, the order of the images, augmentation, dropout
+        and random heads. On one CPU, two fits with the same int are equal to the bit.
+
+    cache : "default", path-like, FeatureCache, mapping or None, default="default"
+        Where features are kept, as for `PretrainedFeatureExtractor`. Both share the
+        features of the frozen body.
+
+    checkpoint : path-like or None, default=None
+        File that is written after each epoch of phase two. If it exists, the same call
+        resumes from it and ends with the weights of an uninterrupted fit. The file
+        remains after the fit. Delete it to start over.
+
+    preprocessing : Preprocessing, dict, transform or None, default=None
+        For a network of your own and for weights from a file, as for
+        `PretrainedFeatureExtractor`.
+
+    flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
+        (height, width) or (height, width, channels) of the images if X is a table with
+        one flattened image per row. None if X is not such a table.
+
+    max_pixels : int or None, default=89478485
+        Images with more pixels are refused before they are decoded.
+
+    storage_options : dict or None, default=None
+        With None, paths in X that are addresses (``s3://...``) are bad images. With a
+        dict, which may be empty, fsspec reads them, as for
+        `PretrainedFeatureExtractor`. It is pickled, but neither shown nor saved.
+
+    verbose : int, default=0
+        Above 0, show progress bars.
+
+    Attributes
+    ----------
+    body_ : torch.nn.Module or None
+        The network with its tuned weights, on the CPU. Other pipelines can use it with
+        ``PretrainedFeatureExtractor(fitted.body_)``. None if the body was not trained.
+
+    head_ : torch.nn.Sequential
+        The new head, on the CPU.
+
+    history_ : DataFrame
+        One row per epoch: phase ("head" or "body"), epoch, train_loss, validation_loss,
+        validation_score, learning_rate, seconds. `partial_fit`, and `fit` with
+        ``warm_start=True``, append their epochs.
+
+    n_epochs_ : int
+        Number of epochs of phase two, including those of the fits that this one
+        continued.
+
+    best_epoch_, best_validation_score_ : int, float or None
+        The epoch of phase two, as counted in `history_`, whose weights were kept, and
+        its score. None without early stopping.
+
+    n_features_in_ : int
+        Number of columns seen in `fit`: 1, or the length of flattened images.
+
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        The names of the columns, if X was a data frame.
+
+    See Also
+    --------
+    PretrainedFeatureExtractor : Features of a frozen network for any estimator.
+
+    Notes
+    -----
+    X may be whatever `PretrainedFeatureExtractor` takes.
+
+    To train on several devices, start the program with ``torchrun`` or ``accelerate
+    launch``. Every process holds all images, computes its part of each batch and ends
+    with the same weights.
+
+    References
+    ----------
+    .. [1] Kumar et al., "Fine-tuning can distort pretrained features and underperform
+       out-of-distribution", ICLR 2022.
+    .. [2] Howard and Ruder, "Universal language model fine-tuning for text
+       classification", ACL 2018.
+    .. [3] Smith and Topin, "Super-convergence: Very fast training of neural networks
+       using large learning rates", 2018.
+    .. [4] Müller and Hutter, "TrivialAugment: Tuning-free yet state-of-the-art data
+       augmentation", ICCV 2021.
+    .. [5] Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018.
+    """
 
     _parameter_constraints: dict = {
         "model": [str, nn.Module],
         "weights": [str, os.PathLike, WeightsEnum, None],
-        "image_size": [
-            Interval(numbers.Integral, 1, None, closed="left"),
-            "array-like",
-            None,
-        ],
-        "flat_image_shape": [tuple, list, None],
-        "preprocessing": [Preprocessing, dict, callable, None],
+        "image_size": [_POSITIVE_INT, "array-like", None],
         "hidden_layer_sizes": ["array-like"],
-        "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
-        "head_epochs": [Interval(numbers.Integral, 0, None, closed="left")],
-        "unfreeze": [
-            StrOptions({"all", "gradual"}),
-            None,
-            Interval(numbers.Integral, 0, None, closed="left"),
-        ],
-        "freeze_batch_norm": ["boolean"],
-        "max_epochs": [
-            StrOptions({"auto"}),
-            Interval(numbers.Integral, 0, None, closed="left"),
-        ],
-        "batch_size": [Interval(numbers.Integral, 1, None, closed="left")],
-        "optimizer": [StrOptions(set(OPTIMIZERS))],
-        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "dropout": [_FRACTION],
+        "unfreeze": [StrOptions({"all", "gradual"}), _COUNT, None],
+        "max_epochs": [StrOptions({"auto"}), _COUNT],
+        "batch_size": [_POSITIVE_INT],
+        "learning_rate": [_POSITIVE],
         "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
-        "weight_decay": [Interval(numbers.Real, 0, None, closed="left")],
-        "momentum": [Interval(numbers.Real, 0, 1, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
+        "optimizer_params": [dict, None],
+        "weight_decay": [_NOT_NEGATIVE],
         "schedule": [StrOptions(set(SCHEDULES))],
-        "warmup": [Interval(numbers.Real, 0, 1, closed="left")],
-        "max_grad_norm": [Interval(numbers.Real, 0, None, closed="neither"), None],
-        "ema_decay": [Interval(numbers.Real, 0, 1, closed="left")],
-        "mixup": [Interval(numbers.Real, 0, None, closed="left")],
+        "warmup": [_FRACTION],
+        "max_grad_norm": [_POSITIVE, None],
+        "ema_decay": [_FRACTION],
+        "freeze_batch_norm": ["boolean"],
         "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
-        "test_time_augmentation": [StrOptions({"flip", "flip_crop"}), None],
+        "mixup": [_NOT_NEGATIVE],
+        "test_time_augmentation": [StrOptions(set(VIEWS)), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
+        "n_iter_no_change": [_POSITIVE_INT],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "head_epochs": [_COUNT],
         "warm_start": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
+        "random_state": ["random_state"],
         "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
         "checkpoint": [str, os.PathLike, None],
-        "on_error": [StrOptions({"raise", "nan"})],
-        "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "on_error": [StrOptions(set(ON_ERROR))],
+        "preprocessing": [Preprocessing, dict, callable, None],
+        "flat_image_shape": [tuple, list, None],
+        "max_pixels": [_POSITIVE_INT, None],
         "storage_options": [dict, None],
-        "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
-    # -- What the two estimators fill in
+    # -- What the two estimators define
+
+    _y_dtype = None
+
+    def _learn_targets(self, y, weight, classes):
+        """Set the attributes that `_encode` needs."""
+        raise NotImplementedError
+
+    def _weigh(self, y, weight):
+        """Return the weights of samples, given those that the user passed."""
+        return weight
+
+    def _encode(self, y):
+        """Return `Targets`."""
+        raise NotImplementedError
 
     def _score_outputs(self, outputs, targets):
         """Return the score of raw outputs (n_samples, n_outputs), more is better."""
         raise NotImplementedError
 
+    def _decode(self, targets):
+        """Return y from `Targets`."""
+        raise NotImplementedError
+
+    def _onnx_result(self):
+        """Return a module from raw outputs to results, their name, and metadata."""
+        raise NotImplementedError
+
     # -- Fitting
 
-    def _fit(self, X, targets, sample_weight, validation=None, plan=None):
-        """Fit head and body; the parameters are those of `begin_fit`."""
-        fit = begin_fit(self, X, targets, sample_weight, validation, plan)
+    @survives_fork
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+        """Fit a new head, then body and head together.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,) or as the Notes say
+        y : array-like, shape (n_samples,) or (n_samples, n_outputs)
+            For a classifier labels of any type, or an indicator matrix of several
+            labels per image. For a regressor one or several targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+        X_val, y_val : like X and y, default=None
+            A validation set, which is scored after each epoch. Early stopping uses it
+            instead of a part of X.
+
+        Returns
+        -------
+        self : the fitted estimator
+
+        Raises
+        ------
+        BadImageError
+            With ``on_error="raise"``: an image cannot be read.
+        TrainingDivergedError
+            The loss, or an output for the validation set, is NaN or infinite. The
+            estimator is still fitted, with the weights of the last good epoch.
+        NonFiniteOutputError
+            The network returns NaN or infinite values for an image that can be read,
+            whatever `on_error` is. The estimator is not changed.
+        OutOfMemoryError
+            Not even one image can be trained in the memory of the device.
+        """
+        continues = self._continues()
+        data = self._prepare(X, y, sample_weight, X_val, y_val, reset=not continues)
+        return self._fit(data, continues=continues)
+
+    def _prepare(
+        self, X, y, sample_weight=None, X_val=None, y_val=None, *,
+        classes=None, reset=True,
+    ):  # fmt: skip
+        """Return `FitData`."""
+        self._validate_params()
+        X = self._check_images(X, reset=reset)
+        y = checked_y(self, y, X, dtype=self._y_dtype)
+        weight = checked_weights(sample_weight, y)
+        if reset:
+            self._learn_targets(y, weight, classes)
+        data = FitData(X, self._encode(y), self._weigh(y, weight))
+        if not is_given(X_val, y_val):
+            return data
+        X_val = self._check_images(X_val, reset=False)
+        y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
+        return replace(data, X_val=X_val, targets_val=self._encode(y_val))
+
+    def _fit(self, data, settings=None, *, continues):
+        """Fit head and body to `FitData`."""
+        fit = self._begin_fit(data, settings or self._fit_settings(), continues)
         try:
             fit.run()
         except TrainingDivergedError:
@@ -121,25 +424,49 @@ class BaseFineTune(
         self._keep(fit)
         return self
 
+    def _begin_fit(self, data, settings, continues):
+        earlier = None
+        if continues:
+            earlier = EarlierFit(
+                self.head_,
+                self.body_,
+                self.history_.to_dict("records"),
+                self.n_epochs_,
+                self.best_epoch_,
+                self.best_validation_score_,
+            )
+        return Fit(
+            settings,
+            data,
+            self._fitted_neck() if continues else self._resolve_neck(),
+            extraction=self._extraction_settings(),
+            cache=self.cache,
+            random_state=self.random_state,
+            score=make_score(self, settings.scoring),
+            earlier=earlier,
+        )
+
     def _continues(self):
-        """Whether `fit` goes on from what an earlier one learned."""
+        """Whether `fit` continues an earlier one."""
         return self.warm_start and hasattr(self, "head_")
 
-    @staticmethod
-    def _plan_of_part(first):
-        """Return how `partial_fit` differs from `fit`."""
-        return {
-            "warm_start": not first,
-            "max_epochs": 1,
-            "schedule": "constant",
-            "warmup": 0.0,
-            "early_stopping": False,
-            "checkpoint": None,
-        }
+    def _fit_settings(self):
+        return FitSettings.from_params(self.get_params(deep=False))
+
+    def _settings_of_part(self):
+        """Return the settings of `partial_fit`."""
+        return replace(
+            self._fit_settings(),
+            max_epochs=1,
+            schedule="constant",
+            warmup=0.0,
+            early_stopping=False,
+            checkpoint=None,
+        )
 
     def _keep(self, fit):
-        self.head_ = _at_rest(fit.head)
-        self.body_ = None if fit.body is None else _at_rest(fit.body)
+        self.head_ = at_rest(fit.head)
+        self.body_ = None if fit.body is None else at_rest(fit.body)
         self.history_ = pd.DataFrame(fit.history)
         self.n_epochs_ = fit.n_epochs
         self.best_epoch_ = fit.best_epoch
@@ -157,6 +484,14 @@ class BaseFineTune(
                 "hold integers of at least 1, one for each hidden layer. Got "
                 f"{shown(sizes)} instead."
             )
+        # The error about `optimizer_params` comes before any image is read.
+        parameter = [("weight", nn.Parameter(torch.zeros(1)))]
+        make_optimizer(
+            self.optimizer,
+            [parameter],
+            learning_rate=self.learning_rate,
+            params=self.optimizer_params,
+        )
 
     def _resolve_neck(self, needs_weights=True):
         return resolve_neck(
@@ -166,11 +501,11 @@ class BaseFineTune(
             preprocessing=self.preprocessing,
             random_state=0,
             needs_weights=needs_weights,
-            # What a loaded file says, so that loading opens no connection.
+            # From a loaded file, so that loading opens no connection.
             hub_config=getattr(self, "_hub_config", None),
         )
 
-    def _settings(self, verbose=None):
+    def _extraction_settings(self):
         return ExtractionSettings(
             flat_image_shape=self.flat_image_shape,
             max_pixels=self.max_pixels,
@@ -178,7 +513,7 @@ class BaseFineTune(
             device=self.device,
             precision=self.precision,
             on_error=self.on_error,
-            verbose=int(self.verbose if verbose is None else verbose),
+            verbose=int(self.verbose),
         )
 
     def _fitted_neck(self):
@@ -186,7 +521,7 @@ class BaseFineTune(
             return self._resolve_neck()
         return self._resolve_neck(needs_weights=False).with_network(self.body_)
 
-    # -- Using
+    # -- Predicting
 
     @survives_fork
     def transform(self, X):
@@ -209,71 +544,33 @@ class BaseFineTune(
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        neck, settings = self._fitted_neck(), self._settings()
+        neck, settings = self._fitted_neck(), self._extraction_settings()
         with open_extraction(X, neck, self.cache, settings) as extraction:
             return extraction.features()
 
-    def _outputs(self, X, *, of_all=False):
-        """Return the head's raw outputs as float64, shape (n_samples, n_outputs).
-
-        With `of_all`, images that cannot be read are an error whatever `on_error` is:
-        before anything is computed where that can be known.
-        """
+    def _outputs(self, X, *, refuse_failures=False):
+        """Return the raw outputs of the head; see `compute_outputs`."""
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
+        neck, settings = self._fitted_neck(), self._extraction_settings()
         if self.test_time_augmentation is not None:
-            return self._outputs_of_views(X, of_all)
-        # Rows of a tuned body are seldom asked for twice, but after an error about a
-        # broken image they are. Those of the body as it came are the extractor's rows.
+            return compute_outputs_of_views(
+                X,
+                neck,
+                self.head_,
+                settings,
+                self.test_time_augmentation,
+                refuse_failures=refuse_failures,
+            )
+        # Features of a tuned body are seldom needed twice, except after an error about
+        # a broken image. Those of the body as it was are the extractor's.
         keeps = self.body_ is None or self.on_error == "nan"
-        neck, settings = self._fitted_neck(), self._settings()
         cache = self.cache if keeps else None
-        with open_extraction(X, neck, cache, settings) as extraction:
-            if of_all:
-                _refuse(extraction.failures())
-            [features] = extraction.fetch(np.arange(len(extraction)))
-            failures, failed = extraction.failures(), extraction.failed()
-        if failures:
-            if of_all:
-                _refuse(failures)
-            warn_of(failures)
-        return _checked_outputs(self.head_, apply_head(self.head_, features), failed)
-
-    def _outputs_of_views(self, X, of_all):
-        """Return the mean outputs of several views of each image."""
-        neck, settings = self._fitted_neck(), self._settings()
-        size = neck.preprocessing.crop
-        pixels, failures = load_pixels(
-            X, with_margin(neck.preprocessing), settings, MAX_BYTES_IN_MEMORY
+        return compute_outputs(
+            X, neck, self.head_, settings, cache, refuse_failures=refuse_failures
         )
-        if failures:
-            if of_all:
-                _refuse(failures)
-            warn_of(failures)
-        device = resolve_device(self.device)
-        outputs = np.zeros((len(pixels), _last_linear(self.head_).out_features))
-        failed, refused = np.zeros((2, len(pixels)), dtype=bool)
-        failed[[failure.row for failure in failures]] = True
-        views = VIEWS[self.test_time_augmentation]
-        n_at_once = neck.suggested_batch_size(device)
-        with neck.loaded(device, self.precision) as run:
-            for start in range(0, len(pixels), n_at_once):
-                part = pixels[start : start + n_at_once]
-                for place, mirrored in views:
-                    view = cut_view(part, size, place)
-                    view = view[:, :, ::-1] if mirrored else view
-                    [features] = run(np.ascontiguousarray(view))
-                    rows = slice(start, start + len(view))
-                    refused[rows] |= ~np.isfinite(features).all(axis=1)
-                    outputs[rows] += apply_head(self.head_, features) / len(views)
-        # The pixels of images that could not be read are zero.
-        outputs[failed] = np.nan
-        if (refused & ~failed).any():
-            rows = np.flatnonzero(refused & ~failed).tolist()
-            raise non_finite_error(neck, self.precision, rows)
-        return _checked_outputs(self.head_, outputs, failed)
 
-    # -- Keeping
+    # -- Saving
 
     @survives_fork
     def save(self, path):
@@ -373,10 +670,6 @@ class BaseFineTune(
         notes = {"preprocessing": neck.preprocessing.describe(), **notes}
         export_network(path, neck, self.head_, finish, output_name, notes)
 
-    def _onnx_result(self):
-        """Return what makes the result of raw outputs, its name, and notes on it."""
-        raise NotImplementedError
-
     @survives_fork
     def __getstate__(self):
         return pack_fitted(super().__getstate__())
@@ -390,44 +683,3 @@ class BaseFineTune(
         tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None
         return tags
-
-
-def _refuse(failures):
-    """Raise if there are images that could not be read, and so have no label."""
-    if not failures:
-        return
-    rows = [failure.row for failure in failures]
-    more = ", ..." if len(rows) > 10 else ""
-    raise ValueError(
-        f"{len(rows)} image(s) could not be read, so they have no label (rows "
-        f"{str(rows[:10])[:-1]}{more}]). predict_proba (or decision_function) gives "
-        "rows of NaN for them:\n"
-        f"{list_failures(failures)}"
-    )
-
-
-def _checked_outputs(head, outputs, failed):
-    """Return a head's outputs, which are finite but for images that failed."""
-    outputs[failed] = np.nan
-    refused = ~np.isfinite(outputs).all(axis=1) & ~failed
-    if not refused.any():
-        return outputs
-    sound = all(bool(torch.isfinite(weight).all()) for weight in head.parameters())
-    raise NonFiniteOutputError(
-        "The features are finite, and the cause is the head that was fitted to them: "
-        + ("its outputs overflow. " if sound else "its weights are NaN or infinite. ")
-        + "Fit it again with a smaller 'learning_rate' or without images whose "
-        "features are extremely large.",
-        np.flatnonzero(refused).tolist(),
-    )
-
-
-def _at_rest(module):
-    """Return a module that is done with training, in the main memory."""
-    # Gradients are as large as the weights, and a search keeps many estimators.
-    module.zero_grad(set_to_none=True)
-    return module.cpu().eval().requires_grad_(False)
-
-
-def _last_linear(head):
-    return [layer for layer in head if isinstance(layer, nn.Linear)][-1]

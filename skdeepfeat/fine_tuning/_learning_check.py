@@ -1,8 +1,8 @@
-"""The sanity check whether a set-up can learn a handful of images by heart."""
+"""The sanity check that a network can memorize a handful of images."""
 
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import clone
@@ -13,38 +13,34 @@ from torch import nn
 from .._utils._forks import survives_fork
 from ..exceptions import BadImageError, NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import load_pixels
-from ._fit import begin_fit
+from ._body_phase import load_images, make_training_run
 from ._trial import own_random_state, require_fine_tune
 
 __all__ = ["LearningCheck", "check_can_learn"]
 
-# Classes can be learned by heart without a fault; numbers nearly.
+# Scores from which on the images count as memorized.
 _ENOUGH = {"single": 1.0, "multilabel": 1.0, "regression": 0.95}
 
-# How a loss that was not enough is read: what it rose to and ended at, as shares of its
-# start; and what is as good as nothing (targets of a regression have variance 1).
+# How the losses of a failed check are interpreted. The first two are multiples of the
+# first loss, the last is a loss (targets of a regression have variance 1).
 _ROSE = 1.5
 _HARDLY_FELL = 0.5
 _SOLVED = 0.1
 
-# Of the running statistics of batch normalization: 1e-6 of the past is left after 60
-# steps, instead of 2e-3 with the usual 0.1.
+# Momentum of the running statistics of batch normalization; torch's default is 0.1.
 _MOMENTUM = 0.2
 
-# Whatever keeps a network from learning by heart.
-_WITHOUT_REGULARISATION = {
+# Settings without what keeps a network from memorizing.
+_WITHOUT_REGULARIZATION = {
     "augment": None,
-    "ema_decay": 0.0,
     "checkpoint": None,
-    "class_weight": None,
     "dropout": 0.0,
     "early_stopping": False,
+    "ema_decay": 0.0,
     "head_init": "random",
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "schedule": "constant",
-    "test_time_augmentation": None,
-    "warm_start": False,
     "warmup": 0.0,
     "weight_decay": 0.0,
 }
@@ -52,20 +48,19 @@ _WITHOUT_REGULARISATION = {
 
 @dataclass(frozen=True, eq=False)
 class LearningCheck:
-    """What `check_can_learn` found; as a string, the message.
+    """Result of `check_can_learn`. Its string is the message.
 
     Attributes
     ----------
     can_learn : bool
     score : float
-        On the images that were trained on: accuracy, or R^2. NaN if nothing was
-        trained.
+        Score of the training images: accuracy, or R^2. NaN if nothing was trained.
     n_samples, n_epochs : int
-        How many images were trained on, and for how many epochs.
+        Number of training images and of epochs.
     losses : ndarray of float64, shape (n_epochs,)
-        Of the training.
+        Training losses.
     message : str
-        In words, with what to look at if it cannot.
+        The result in words, with advice if the check failed.
     """
 
     can_learn: bool
@@ -88,15 +83,15 @@ class LearningCheck:
     prefer_skip_nested_validation=True,
 )
 def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
-    """Try to learn a few images by heart, as a sanity check of the whole set-up.
+    """Check that a network can memorize a few images, as a sanity check.
 
-    A network that cannot reach a perfect score on a handful of images, with all
-    regularisation switched off, will not learn from thousands (Karpathy 2019 [1]_). A
-    clone of the estimator is trained without augmentation, dropout, weight decay, label
-    smoothing, mixup, ema_decay and early stopping, from a random head and with a
-    constant learning rate. What is left as it is: network, weights, image size, hidden
-    layers, `unfreeze`, `freeze_batch_norm`, optimizer, learning rate, loss and batch
-    size.
+    A network that cannot reach a perfect score on a handful of images without
+    regularization will not learn from thousands (Karpathy 2019 [1]_). A clone of the
+    estimator is trained without augmentation, dropout, weight decay, label smoothing,
+    mixup, averaged weights, class weights and early stopping, from a random head and
+    with a constant learning rate. Network, weights, image size, hidden layers,
+    `unfreeze`, `freeze_batch_norm`, optimizer, learning rate, loss and batch size are
+    those of the estimator.
 
     Parameters
     ----------
@@ -105,10 +100,11 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     X : array-like of images, as for the estimator's `fit`
     y : array-like, as for the estimator's `fit`
     n_samples : int, default=20
-        How many images to take, at least 2: as many of each class as possible, or
+        Number of images to use, at least 2. They are balanced over the classes, or
         spread over the range of the (first) target.
     max_epochs : int, default=60
-        Of both body and head; of the head alone if the estimator trains no body.
+        Number of epochs, of phase two or, if the estimator trains the head only, of
+        phase one.
 
     Returns
     -------
@@ -137,20 +133,22 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     True
     """
     require_fine_tune(estimator, "check_can_learn")
-    trial = clone(estimator)
+    trial = clone(estimator).set_params(test_time_augmentation=None)
+    if hasattr(trial, "class_weight"):
+        trial.class_weight = None
     random_state = own_random_state(estimator)
-    [_, targets, *_] = trial._prepare(X, y)
+    targets = trial._prepare(X, y).targets
     rows = _choose_rows(targets, n_samples, random_state)
     some = targets.take(rows)
     constant = _constant_columns(some)
     if constant is not None:
         return LearningCheck(False, math.nan, len(rows), 0, np.empty(0), constant)
     X, y = _safe_indexing(X, rows), _safe_indexing(y, rows)
-    _simplify(trial, max_epochs, random_state)
+    trial.random_state = random_state.randint(2**31 - 1)
     try:
-        prepared = trial._prepare(X, y)
-        losses, diverged = _train(trial, prepared)
-        score = _score(trial, X, prepared[1])
+        data = trial._prepare(X, y)
+        losses, diverged = _train(trial, data, max_epochs)
+        score = _score(trial, X, data.targets)
     except BadImageError as error:
         raise error.at(int(rows[error.row]), error.origin) from None
     except NonFiniteOutputError as error:
@@ -161,8 +159,8 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
         message = f"The set-up can learn: {words}."
         if losses.max() > _ROSE * losses[0]:
             message += (
-                f" But the loss rose to {losses.max():.3g} on the way: a smaller "
-                f"'learning_rate' (now {trial.learning_rate:g}) may do better."
+                f" But the loss first rose to {losses.max():.3g}: a smaller "
+                f"'learning_rate' (now {trial.learning_rate:g}) may be better."
             )
     else:
         reason = _contradiction(trial, X, some, rows)
@@ -177,11 +175,11 @@ def _choose_rows(targets, n_samples, random_state):
     order = random_state.permutation(len(values))
     if targets.task == "single":
         # One of each class, then a second one of each, and so on.
-        turn = np.empty(len(order), int)
+        rank_in_class = np.empty(len(order), int)
         for label in np.unique(values):
             members = order[values[order] == label]
-            turn[members] = np.arange(len(members))
-        order = order[np.argsort(turn[order], kind="stable")]
+            rank_in_class[members] = np.arange(len(members))
+        order = order[np.argsort(rank_in_class[order], kind="stable")]
     elif targets.task == "regression":
         ranked = order[np.argsort(values[order, 0], kind="stable")]
         places = np.linspace(0, len(order) - 1, min(n_samples, len(order)))
@@ -190,7 +188,7 @@ def _choose_rows(targets, n_samples, random_state):
 
 
 def _constant_columns(targets):
-    """Return a message if there is nothing to tell apart, else None."""
+    """Return a message if a target is constant, else None."""
     if targets.task != "regression":
         return None
     constant = np.flatnonzero(np.ptp(targets.values, axis=0) == 0)
@@ -207,32 +205,26 @@ def _constant_columns(targets):
     )
 
 
-def _simplify(trial, max_epochs, random_state):
-    """Set the parameters that learning by heart needs."""
-    trains_body = trial.unfreeze not in (None, 0)
-    known = trial.get_params(deep=False)
-    settings = {k: v for k, v in _WITHOUT_REGULARISATION.items() if k in known}
-    trial.set_params(
-        **settings,
+def _train(trial, data, max_epochs):
+    """Fit the trial; return its losses, and whether they ended as NaN or infinite."""
+    settings = trial._fit_settings()
+    settings = replace(
+        settings,
+        **_WITHOUT_REGULARIZATION,
         max_epochs=max_epochs,
-        # A head that has learned the images by itself would say nothing of the body.
-        head_epochs=0 if trains_body else max_epochs,
-        random_state=random_state.randint(2**31 - 1),
+        # A head that memorizes the images by itself would not test the body.
+        head_epochs=max_epochs if settings.unfreeze in (None, 0) else 0,
     )
-
-
-def _train(trial, prepared):
-    """Fit the trial; return its losses, and whether they ended as no number."""
-    fit = begin_fit(trial, *prepared)
-    neck, rows, _ = fit.prepare_head()
+    fit = trial._begin_fit(data, settings, continues=False)
+    rows, _ = fit.prepare_head()
     records, diverged = fit.history, False
-    if fit.tunes_body:
-        _, data, _ = fit.load(neck, rows)
-        body, run = fit.training_run(neck, len(data))
+    if settings.trains_body:
+        _, images, _ = load_images(fit, rows)
+        body, run = make_training_run(fit, len(images))
         fit.processes.copy_from_first(run.model)
         _quicken_statistics(body)
         try:
-            run.fit(data)
+            run.fit(images)
         except TrainingDivergedError:
             diverged = True
         fit.body, records = body.network, run.history
@@ -241,11 +233,10 @@ def _train(trial, prepared):
 
 
 def _quicken_statistics(body):
-    """Let the running statistics of batch normalization follow within the epochs.
+    """Let the running statistics of batch normalization adapt in a few steps.
 
-    The check makes few steps, and images unlike those that the network has seen may
-    have variances a thousandth of theirs. Slow statistics say nothing of whether the
-    network can learn.
+    Images unlike those of the pretraining may have much smaller variances, and the
+    check makes few steps. Slow statistics do not mean that the network cannot learn.
     """
     for module in body.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -254,7 +245,7 @@ def _quicken_statistics(body):
 
 
 def _score(trial, X, targets):
-    """Return the score on the images that can be read, NaN if it is not a number."""
+    """Return the score of the images that can be read, NaN for outputs of NaN."""
     try:
         outputs = trial._outputs(X)
     except NonFiniteOutputError:
@@ -279,7 +270,9 @@ def _in_words(score, losses, n_samples, task):
 def _contradiction(trial, X, targets, rows):
     """Return a message if identical images have different targets, else None."""
     preprocessing = trial._resolve_neck().preprocessing
-    pixels, failures = load_pixels(X, preprocessing, trial._settings(), math.inf)
+    pixels, failures = load_pixels(
+        X, preprocessing, trial._extraction_settings(), math.inf
+    )
     bad = {failure.row for failure in failures}
     first_with = {}
     for place, image in enumerate(pixels):
@@ -296,27 +289,26 @@ def _contradiction(trial, X, targets, rows):
 
 
 def _reason(trial, losses, diverged):
-    """Return what to look at, judging by how the loss went."""
+    """Return advice that follows from how the loss changed."""
     rate = f"'learning_rate' (now {trial.learning_rate:g})"
     find = "learning_rate_range_test finds a rate."
     if diverged:
         return (
-            f"The loss was no longer a number after {len(losses)} epoch(s): the {rate} "
+            f"The loss was NaN or infinite after {len(losses)} epoch(s): the {rate} "
             f"is too large, or pixels or targets are huge. {find}"
         )
     if trial.unfreeze in (None, 0):
         return (
-            "Only the head learns (unfreeze=None), and it cannot tell the images "
-            "apart by the features of the frozen body. Un-freeze the body, give the "
-            "head 'hidden_layer_sizes', or choose another 'model' or a larger "
-            "'image_size'."
+            "Only the head is trained (unfreeze=None), and it cannot distinguish the "
+            "images by the features of the frozen body. Unfreeze the body, set "
+            "'hidden_layer_sizes', or choose another 'model' or a larger 'image_size'."
         )
     if losses[-1] < _SOLVED:
         return (
-            "The loss fell, but only in training mode; in use, where batch "
-            "normalization goes by its running statistics, the network gives other "
-            f"results. A smaller {rate} or a larger 'batch_size' (now "
-            f"{trial.batch_size}) brings the two together."
+            "The loss fell, but only in training mode. In prediction, batch "
+            "normalization uses its running statistics, and the outputs differ. A "
+            f"smaller {rate} or a larger 'batch_size' (now {trial.batch_size}) reduces "
+            "the difference."
         )
     if losses.max() > _ROSE * losses[0]:
         return f"The loss rose instead of falling: the {rate} is too large. {find}"

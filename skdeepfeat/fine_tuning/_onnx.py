@@ -1,4 +1,4 @@
-"""A tuned network as one ONNX file, from pixels to what the estimator predicts."""
+"""A tuned network as one ONNX file, from pixels to predictions."""
 
 import json
 import logging
@@ -14,12 +14,12 @@ __all__ = ["ScaleTargets", "export_network"]
 
 logger = logging.getLogger(__name__)
 
-# Not 1, which the exporter would take for a constant.
+# Not 1, which the exporter would treat as a constant.
 _N_EXAMPLES = 2
 
 
 class _PixelsToResult(nn.Module):
-    """Pixels as they come from a decoder to the estimator's numbers."""
+    """From decoded pixels to the results of the estimator."""
 
     def __init__(self, neck, head, finish):
         super().__init__()
@@ -32,19 +32,19 @@ class _PixelsToResult(nn.Module):
 
 
 class ScaleTargets(nn.Module):
-    """Put a regressor's outputs on the scale of its targets.
+    """Scale the outputs of a regressor to its targets.
 
     Parameters
     ----------
     mean, scale : ndarray of float, shape (n_targets,)
     is_vector : bool
-        Whether there is one target a sample and no axis for it.
+        Whether there is one target per sample, without an axis.
     """
 
     def __init__(self, mean, scale, is_vector):
         super().__init__()
-        # In float64, as the estimator computes: targets such as years need more digits
-        # than float32 has.
+        # In float64, as in the estimator: targets such as years need more digits than
+        # float32 has.
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
         self.is_vector = is_vector
@@ -65,11 +65,11 @@ def export_network(path, neck, head, finish, output_name, notes):
         With the tuned network.
     head : Module
     finish : Module
-        From the head's outputs to the result: a softmax, say.
+        From the outputs of the head to the result, such as a softmax.
     output_name : str
         The name of the result in the file.
     notes : dict of str to JSON types
-        Put beside the network as the file's metadata.
+        Metadata of the file.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def export_network(path, neck, head, finish, output_name, notes):
 def _export(network, images, output_name):
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # The exporter's remarks on its own parts are not for the user.
+            # The exporter warns about its own parts.
             warnings.simplefilter("ignore")
             return torch.onnx.export(
                 network,
@@ -104,7 +104,7 @@ def _export(network, images, output_name):
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # networks are anybody's code
+    except Exception as error:  # networks may run any code
         logger.debug("the exporter failed", exc_info=True)
         name = type(network.neck.network).__name__
         cause = error.__cause__ or error

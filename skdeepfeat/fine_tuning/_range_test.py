@@ -1,9 +1,9 @@
-"""The learning-rate range test, which leaves no trace."""
+"""The learning-rate range test, which does not change the estimator."""
 
 import copy
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
@@ -11,16 +11,16 @@ from tqdm.auto import tqdm
 
 from .._utils._forks import survives_fork
 from ..exceptions import TrainingDivergedError
-from ._fit import begin_fit
+from ._body_phase import load_images, make_training_run
 from ._trial import own_random_state, require_fine_tune
 
 __all__ = ["LearningRateRangeTest", "learning_rate_range_test"]
 
-# A loss this many times its minimum has diverged (Smith's and fastai's habit).
+# A loss this many times its minimum has diverged, as in fastai.
 _DIVERGED = 4.0
 
-# Shares of the steps: the decay of the weights that losses are smoothed with, and the
-# first steps, whose smoothed loss is too noisy to stop by.
+# Fractions of the steps: the decay length of the weights that losses are smoothed with,
+# and the first steps, whose smoothed loss is too noisy to stop at.
 _SPAN = 0.04
 _SETTLING = 0.1
 
@@ -32,16 +32,16 @@ class LearningRateRangeTest:
     Attributes
     ----------
     learning_rates : ndarray of float64, shape (n_steps_done,)
-        Of each step, rising exponentially.
+        Learning rate of each step, rising exponentially.
     losses : ndarray of float64, shape (n_steps_done,)
-        Of each step's batch, before the step.
+        Loss of the batch of each step, before the step.
     smoothed_losses : ndarray of float64, shape (n_steps_done,)
-        The losses freed from the difference between batches (each batch's loss before
-        all training is taken off, and the mean of these is added), as means over
-        neighboring steps on both sides, the nearest weighted most.
+        The losses without the differences between batches: the loss that each batch had
+        before all training is subtracted, and the mean of these is added. The result is
+        averaged over neighboring steps on both sides, the nearest weighted most.
     suggestion : float
-        The rate at which the smoothed loss falls fastest, as a function of the
-        logarithm of the rate. NaN if it falls nowhere.
+        The learning rate at which the smoothed loss falls fastest, as a function of the
+        logarithm of the rate. NaN if it never falls.
     """
 
     learning_rates: np.ndarray
@@ -69,21 +69,21 @@ def learning_rate_range_test(
     max_learning_rate=1.0,
     n_steps=100,
 ):
-    """Raise the learning rate step by step and watch the loss (Smith 2017 [1]_).
+    """Increase the learning rate step by step and record the loss (Smith 2017 [1]_).
 
-    Phase two of `fit`, in which body and head train together, is tried out with a rate
+    Phase two of `fit`, in which body and head train together, runs with a learning rate
     that grows exponentially, one batch at each rate, until the smoothed loss is more
-    than 4 times its minimum. It begins where `fit` would: with the head that phase one
-    gives, or with the fitted body and head if the estimator has ``warm_start=True``.
-    Optimizer, layer-wise decay, losses and augmentation are the estimator's. With
-    ``unfreeze="gradual"`` all of the body learns, as it does in the end. The same
-    batches go through the network a second time without training, to tell what is
-    learned from how batches differ; so the test takes as long as ``2 * n_steps``
-    steps of `fit`.
+    than 4 times its minimum. It begins as `fit` would: with the head from phase one, or
+    with the fitted body and head if the estimator has ``warm_start=True``. Optimizer,
+    layer-wise decay, loss and augmentation are those of the estimator. With
+    ``unfreeze="gradual"``, the whole body is trained, as at the end of `fit`. The same
+    batches go through the network a second time without training, to separate what is
+    learned from the differences between batches. So the test takes as long as
+    ``2 * n_steps`` steps of `fit`.
 
-    Nothing is left behind: the estimator, its weights and statistics of batch
-    normalization, its `random_state` and the random states of numpy and torch are what
-    they were. Only rows of features stay in the cache, where `fit` will find them.
+    The estimator does not change: neither its weights, statistics of batch
+    normalization and `random_state`, nor the random states of NumPy and torch. Only
+    features remain in the cache, where `fit` will find them.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ def learning_rate_range_test(
     y : array-like, as for the estimator's `fit`
     sample_weight : array-like of shape (n_samples,), default=None
     min_learning_rate : float, default=1e-6
-        Of the first step.
+        Learning rate of the first step.
     max_learning_rate : float, default=1.0
-        Of the last step, if the loss has not diverged before.
+        Learning rate of the last step, if the loss has not diverged before.
     n_steps : int, default=100
-        At least 10. X is gone through as often as this takes.
+        Number of steps, at least 10. If X has fewer batches, they are repeated.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def learning_rate_range_test(
     ValueError
         If the estimator trains no body, or the highest rate is not above the lowest.
     TrainingDivergedError
-        If the loss is not a number from the start.
+        If the loss is NaN or infinite from the start.
 
     See Also
     --------
@@ -139,53 +139,54 @@ def learning_rate_range_test(
         )
     if estimator.unfreeze in (None, 0):
         raise ValueError(
-            "The 'unfreeze' parameter of the estimator must let some of the body learn "
+            "The 'unfreeze' parameter of the estimator must unfreeze some of the body "
             "for learning_rate_range_test, as 'learning_rate' is not used otherwise. "
             f"Got {estimator.unfreeze!r} instead. Choose 'all' or a number of stages."
         )
     rates = np.geomspace(min_learning_rate, max_learning_rate, n_steps)
     losses, without = _sweep(estimator, X, y, sample_weight, rates)
     rates = rates[: len(losses)]
-    # Batches differ more from each other than training changes a loss at first, so
-    # what each would have had anyway is taken off before the losses are smoothed.
+    # At first, batches differ more from each other than training changes a loss. So the
+    # loss that each has without training is subtracted before smoothing.
     smoothed = without.mean() + _smooth(losses - without, _SPAN * n_steps)
     return LearningRateRangeTest(rates, losses, smoothed, _suggest(rates, smoothed))
 
 
 def _sweep(estimator, X, y, sample_weight, rates):
-    """Return the losses of the steps made, and what they are without training."""
+    """Return the losses of the steps made, and those of the same batches untrained."""
     trial = copy.copy(estimator)
     trial.random_state = own_random_state(estimator)
-    plan = {
-        "ema_decay": 0.0,
-        "checkpoint": None,
-        "early_stopping": False,
+    continues = trial._continues()
+    data = trial._prepare(X, y, sample_weight, reset=not continues)
+    settings = replace(
+        trial._fit_settings(),
+        ema_decay=0.0,
+        checkpoint=None,
+        early_stopping=False,
         # With one epoch, gradual unfreezing begins with all stages.
-        "max_epochs": 1,
-    }
-    reset = not trial._continues()
-    prepared = trial._prepare(X, y, sample_weight, reset=reset)
-    fit = begin_fit(trial, *prepared, plan=plan)
-    neck, rows, _ = fit.prepare_head()
+        max_epochs=1,
+    )
+    fit = trial._begin_fit(data, settings, continues)
+    rows, _ = fit.prepare_head()
     head = copy.deepcopy(fit.head)
-    _, data, _ = fit.load(neck, rows)
-    losses = _losses_at(fit, neck, data, rates, _make_stop(len(rates)))
+    _, images, _ = load_images(fit, rows)
+    losses = _losses_at(fit, images, rates, _make_stop(len(rates)))
     if len(losses) < 2:
         raise TrainingDivergedError(
-            "The loss was no longer a number in one of the first two steps, so there "
-            "is no rate to be found. Choose a smaller 'min_learning_rate' (now "
+            "The loss was NaN or infinite in one of the first two steps, so there is "
+            "no learning rate to suggest. Choose a smaller 'min_learning_rate' (now "
             f"{rates[0]:g}), and look for targets that are not finite."
         )
-    # The same batches, from the same start, at a rate that changes nothing.
+    # The same batches, from the same weights, at a rate that changes nothing.
     fit.head = head
-    at_rest = np.zeros(len(losses))
-    return losses, _losses_at(fit, neck, data, at_rest, lambda losses: False)
+    constant = np.zeros(len(losses))
+    return losses, _losses_at(fit, images, constant, lambda losses: False)
 
 
-def _losses_at(fit, neck, data, rates, stop):
-    """Return the losses of steps at these rates, with a body and optimizer anew."""
-    _, run = fit.training_run(neck, len(data))
-    # As in `fit`: processes that train together begin with the same weights.
+def _losses_at(fit, images, rates, stop):
+    """Return the losses of steps at these rates, with a new body and optimizer."""
+    _, run = make_training_run(fit, len(images))
+    # As in `fit`, all processes begin with the same weights.
     fit.processes.copy_from_first(run.model)
     with tqdm(
         rates,
@@ -193,7 +194,7 @@ def _losses_at(fit, neck, data, rates, stop):
         unit="step",
         disable=fit.settings.verbose < 1 or fit.processes.rank > 0,
     ) as bar:
-        return np.array(run.sweep(data, bar, stop))
+        return np.array(run.sweep(images, bar, stop))
 
 
 def _make_stop(n_steps):
@@ -222,7 +223,8 @@ def _smooth(losses, span):
 
 def _suggest(rates, smoothed):
     slopes = np.gradient(smoothed, np.log(rates))
-    # A loss that blew up may fall back steeply; what counts comes before the minimum.
+    # A loss that diverged may fall steeply again, so only what is before the minimum
+    # counts.
     slopes = slopes[: smoothed.argmin() + 1]
     steepest = int(slopes.argmin())
     return float(rates[steepest]) if slopes[steepest] < 0 else math.nan

@@ -1,30 +1,38 @@
-"""What a saved estimator may contain: the parameters and attributes of a fit only.
+"""Parameters and attributes of a saved estimator as JSON, and their checks.
 
-The file may come from a stranger. Whoever loads it decides where rows are kept, which
-addresses are read and how large an image may be.
+The file may come from a stranger. So it sets only what a fit sets, and whoever loads it
+decides where features are kept, which addresses are read and how large an image may be.
 """
 
+import dataclasses
+import json
 import math
 import numbers
+import os
 import re
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import is_classifier
 from torch import nn
+from torchvision.models import WeightsEnum
 
 from .._utils._preprocessing import MAX_SIDE
 from .._utils._shown import shown
 from ..exceptions import BadFileError
 from ..networks import read_hub_config, read_preprocessing
+from ..training import is_history
 
 __all__ = [
     "ATTRIBUTES",
     "NOT_SAVED",
-    "check_attributes",
     "check_estimator",
     "check_outputs",
-    "check_parameters",
+    "decode_attributes",
+    "decode_parameters",
+    "encode_attribute",
+    "encode_parameter",
 ]
 
 # They concern a machine and not what was learned, or may hold a password.
@@ -32,9 +40,49 @@ NOT_SAVED = ("cache", "checkpoint", "storage_options")
 
 _DEVICES = r"(auto|cpu|cuda(:\d{1,2})?|mps|xpu(:\d{1,2})?)"
 
+# Of `classes_` and other arrays.
+_DTYPES = r"[<>|=]?([biufU]\d+|O)"
+_MAX_ARRAY_BYTES = 256 * 2**20
 
-def check_parameters(cls, parameters):
-    """Return the parameters that are taken over.
+
+# -- Parameters
+
+
+def encode_parameter(name, value):
+    """Return a parameter as JSON types.
+
+    Tuples and arrays become lists, NumPy's numbers become Python's, and paths, devices
+    and torchvision's weights become text. A network becomes a mark with its name.
+
+    Raises
+    ------
+    ValueError
+        If the value is code or a handle.
+    """
+    if name == "model" and isinstance(value, nn.Module):
+        return {"module": type(value).__name__}
+    if name == "preprocessing" and value is not None:
+        value = dataclasses.asdict(read_preprocessing(value))
+    if name == "class_weight":
+        value = _with_pairs(value)
+    try:
+        return json.loads(json.dumps(value, default=_to_json))
+    except TypeError as error:
+        raise ValueError(
+            f"The {name!r} parameter must consist of numbers, text, paths and None to "
+            f"be saved, as the file holds no code. Got {error} instead. Set it to "
+            f"something else first, with set_params({name}=...), or use pickle."
+        ) from error
+
+
+def decode_parameters(cls, parameters):
+    """Return the parameters of a class that are taken from a file.
+
+    Parameters
+    ----------
+    cls : type
+    parameters : dict of str to JSON types
+        `model` may be a network that the caller has put there.
 
     Raises
     ------
@@ -43,15 +91,55 @@ def check_parameters(cls, parameters):
     unknown = sorted(parameters.keys() - set(cls._get_param_names()))
     if unknown:
         raise BadFileError(f"{cls.__name__} has no parameters {shown(unknown)}.")
-    taken = {k: v for k, v in parameters.items() if k not in NOT_SAVED}
+    taken = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in parameters.items()
+        if name not in NOT_SAVED
+    }
+    if taken.get("preprocessing") is not None:
+        taken["preprocessing"] = read_preprocessing(taken["preprocessing"])
+    if "class_weight" in taken:
+        taken["class_weight"] = _without_pairs(parameters["class_weight"])
     default = cls().max_pixels
     if taken.get("max_pixels") is None or taken["max_pixels"] > default:
         taken.pop("max_pixels", None)
     return taken
 
 
+def _with_pairs(class_weight):
+    """Return weights of classes without dicts, as the keys of JSON are text."""
+    if isinstance(class_weight, dict):
+        return {"pairs": list(map(list, class_weight.items()))}
+    if isinstance(class_weight, list):
+        return [_with_pairs(one) for one in class_weight]
+    return class_weight
+
+
+def _without_pairs(class_weight):
+    if isinstance(class_weight, dict):
+        return dict(class_weight["pairs"])
+    if isinstance(class_weight, list):
+        return [_without_pairs(one) for one in class_weight]
+    return class_weight
+
+
+def _to_json(value):
+    """Return what `json` cannot write in a form that it can."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        plain = value.tolist()
+        if not isinstance(plain, np.generic):  # as a longdouble is
+            return plain
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, WeightsEnum):
+        return value.name
+    raise TypeError(f"an object of type {type(value).__name__}")
+
+
 def check_estimator(estimator):
-    """Raise unless a new estimator's parameters are such as a fit takes.
+    """Raise if a new estimator has parameters that a fit would refuse.
 
     Raises
     ------
@@ -76,26 +164,55 @@ def _are_sides(size):
     return size is None or all(_is_int(side, 1, MAX_SIDE) for side in sides)
 
 
-def check_attributes(estimator, attributes):
-    """Return the fitted attributes, each of the type and shape that a fit gives it.
+# -- Attributes
+
+
+def encode_attribute(name, value):
+    """Return a fitted attribute as JSON types.
+
+    Raises
+    ------
+    ValueError
+        If the attribute is an array of an unusual type.
+    """
+    if isinstance(value, pd.DataFrame):
+        value = value.to_dict("records")
+    elif isinstance(value, np.ndarray):
+        # Python writes a float such that it reads the same number.
+        value = {"dtype": value.dtype.str, "values": value.tolist()}
+    try:
+        return json.loads(json.dumps(value, default=_to_json))
+    except TypeError as error:
+        raise ValueError(
+            f"The attribute {name!r} cannot be saved, as the file holds no code: it "
+            f"has {error}. Use pickle."
+        ) from error
+
+
+def decode_attributes(estimator, attributes):
+    """Return fitted attributes, each of the type and shape that a fit gives it.
 
     Raises
     ------
     BadFileError
     """
+    found = {}
     for name, value in attributes.items():
         if name not in ATTRIBUTES:
             raise BadFileError(f"it has {shown(name)}, which no fit sets.")
+        if isinstance(value, dict) and value.keys() == {"dtype", "values"}:
+            value = _decode_array(**value)
         if not ATTRIBUTES[name](value):
             raise _wrong(f"the attribute {name!r}", value)
+        found[name] = value
     needed = {"n_features_in_", "history_", "n_epochs_", "_n_features_out"}
     if is_classifier(estimator):
         needed |= {"classes_", "multilabel_"}
     else:
         needed |= {"_y_ndim", "_y_mean", "_y_scale"}
-    if lacking := sorted(needed - attributes.keys()):
-        raise BadFileError(f"it has no {lacking[0]!r}.")
-    found = dict(attributes)
+    if missing := sorted(needed - found.keys()):
+        raise BadFileError(f"it has no {missing[0]!r}.")
+    found["history_"] = pd.DataFrame(found["history_"])
     config = found.get("_hub_config")
     if config is not None:
         found["_hub_config"] = read_hub_config(config, str(config.get("repository")))
@@ -109,8 +226,17 @@ def check_attributes(estimator, attributes):
     return found
 
 
+def _decode_array(dtype, values):
+    """Return a one-dimensional array that does not fill the memory."""
+    is_plain = all(isinstance(value, (str, numbers.Real)) for value in values)
+    found = np.dtype(dtype) if re.fullmatch(_DTYPES, dtype) and is_plain else None
+    if found is None or found.itemsize * len(values) > _MAX_ARRAY_BYTES:
+        raise BadFileError(f"it holds {len(values)} values of type {shown(dtype)}.")
+    return np.array(values, found)
+
+
 def check_outputs(estimator):
-    """Raise unless head, neck and targets fit together.
+    """Raise if head, neck and targets do not match.
 
     Raises
     ------
@@ -146,22 +272,14 @@ def _is_number(value):
 
 def _is_vector(kinds):
     def check(value):
-        return (
-            isinstance(value, np.ndarray)
-            and value.ndim == 1
-            and len(value) > 0
-            and value.dtype.kind in kinds
-            and all(
-                isinstance(one, (str, numbers.Real, bool))
-                for one in (value if value.dtype == object else ())
-            )
-        )
+        is_array = isinstance(value, np.ndarray)
+        return is_array and len(value) > 0 and value.dtype.kind in kinds
 
     return check
 
 
 def _are_classes(value):
-    """Return whether values are sorted and distinct, as a fit leaves them."""
+    """Return whether labels are sorted and distinct, as after a fit."""
     if not _is_vector("biufOU")(value):
         return False
     try:
@@ -181,11 +299,11 @@ def _are_scales(value):
     return _is_vector("f")(value) and bool(np.isfinite(value).all())
 
 
-# Whether a value is such as a fit gives the attribute, by its name.
+# Checks that a value is one that a fit gives the attribute.
 ATTRIBUTES = {
     "n_features_in_": _is_count,
     "feature_names_in_": _is_vector("OU"),
-    "history_": lambda value: isinstance(value, pd.DataFrame),
+    "history_": is_history,
     "n_epochs_": _is_count,
     "best_epoch_": lambda value: value is None or _is_count(value),
     "best_validation_score_": lambda value: value is None or _is_number(value),

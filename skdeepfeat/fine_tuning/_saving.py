@@ -1,60 +1,51 @@
-"""Fitted estimators as files without code: safetensors, and JSON in its header.
+"""Fitted estimators as files without code: safetensors, with JSON in the header.
 
-An estimator is told apart into parameters and fitted attributes, which JSON can hold
-once types that it lacks are named, and networks, of which the tensors are kept. How a
-network computes is not in the file: it is built anew from the `model` parameter.
+Parameters and fitted attributes are plain JSON, networks are tensors. How a network
+computes is not in the file: it is built again from the `model` parameter.
 
-Pickles hold the networks in the same form, so they carry no class of torchvision or
-timm that another version may lack, and skops, which knows no tensors, takes them too.
+Pickles hold the networks in the same form. So they contain no class of torchvision or
+timm that another version may lack, and skops, which does not know tensors, takes them.
 """
 
 import contextlib
 import copy
-import dataclasses
 import importlib.metadata
 import json
 import os
 import pathlib
-import re
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum, get_weight
 
 from .._utils._atomic_file import write_atomically
-from .._utils._preprocessing import Preprocessing
 from .._utils._random import seeded
 from .._utils._shown import shown
 from ..exceptions import BadFileError, WeightsNotFoundError
-from ..networks import module_on_cpu, read_preprocessing
-from ..training._tensor_file import dump_tensors, parse_tensors
+from ..networks import module_on_cpu
+from ..training import dump_tensors, named_tensors, parse_tensors
 from ._saved_values import (
     ATTRIBUTES,
     NOT_SAVED,
-    check_attributes,
     check_estimator,
     check_outputs,
-    check_parameters,
+    decode_attributes,
+    decode_parameters,
+    encode_attribute,
+    encode_parameter,
 )
 
 __all__ = [
+    "at_rest",
     "load_estimator",
     "pack_fitted",
     "save_estimator",
     "unpack_fitted",
 ]
 
-# A file of a higher format is refused, one of a lower read as it was meant.
-_FORMAT = 1
+_FORMAT = 2
 
-_MAX_ARRAY_BYTES = 256 * 2**20
-
-# Of the columns of `history_`; text is `object` up to pandas 2, and `str` from 3 on.
-_FRAME_TYPES = {one: one for one in ("bool", "float64", "int64", "object", "str")}
-
-# The layers that a head consists of, and what each is built from.
+# The layers of a head, and what each is built from.
 _HEAD_LAYERS = {
     "Dropout": (nn.Dropout, ("p",)),
     "Linear": (nn.Linear, ("in_features", "out_features")),
@@ -78,23 +69,30 @@ def save_estimator(path, estimator):
     ------
     ValueError
         If a parameter is code or a handle, which no file without code can hold, or
-        was set to what no fit takes.
+        has a value that `fit` would refuse.
     """
     parameters = estimator.get_params(deep=False)
-    parameters = {k: v for k, v in parameters.items() if k not in NOT_SAVED}
-    attributes = {k: v for k, v in vars(estimator).items() if k in ATTRIBUTES}
+    attributes = vars(estimator)
     header = {
         "class": type(estimator).__name__,
-        "parameters": {k: _encode_parameter(k, v) for k, v in parameters.items()},
-        "attributes": {k: _encode_attribute(k, v) for k, v in attributes.items()},
+        "parameters": {
+            name: encode_parameter(name, value)
+            for name, value in parameters.items()
+            if name not in NOT_SAVED
+        },
+        "attributes": {
+            name: encode_attribute(name, attributes[name])
+            for name in ATTRIBUTES
+            if name in attributes
+        },
         "head": _describe_head(estimator.head_),
         "has_body": estimator.body_ is not None,
     }
-    # What load would refuse is not written: the file may be all that is kept.
+    # The file may be the only copy, so it must be one that `load` accepts.
     estimator._validate_params()
     networks = {"head": estimator.head_, "body": estimator.body_}
     if isinstance(estimator.model, nn.Module):
-        # The head belongs to these weights, and so does a later fit.
+        # The head belongs to these weights, and a later fit begins with them.
         networks["model"] = estimator.model
     write_atomically(path, _dump(header, networks))
 
@@ -106,7 +104,7 @@ def load_estimator(path, cls, model=None):
     ----------
     path : path-like
     cls : type
-        The estimator's class.
+        The class of the estimator.
     model : Module or None, default=None
         The user's own network, if the file was saved with one. It is not changed.
 
@@ -117,8 +115,8 @@ def load_estimator(path, cls, model=None):
     Raises
     ------
     BadFileError
-        If the file is damaged, something else, of a newer version or another class, or
-        says what no fit would.
+        If the file is damaged, of another format or another class, is not a saved
+        estimator, or has values that no fit gives.
     ValueError
         If `model` is missing, superfluous or another network.
     """
@@ -129,20 +127,17 @@ def load_estimator(path, cls, model=None):
             name = f"{header['class']!s:.80}"
             raise BadFileError(f"it holds a {name}. Use {name}.load instead.")
         described = dict(header["parameters"])
-        of_user = described.get("model")
-    given = _checked_model(of_user, model)
+        saved_model = described.get("model")
+    given = _checked_model(saved_model, model)
     with _explained(f"The file {os.fspath(path)!r}"):
         if given is not None:
-            described["model"] = None
-        parameters = check_parameters(cls, _decode_named(described))
-        if given is not None:
-            network = copy.deepcopy(given)
-            _fill(network, _with_prefix(tensors, "model"))
-            parameters["model"] = network
-        estimator = cls(**parameters)
+            described["model"] = _fill(
+                copy.deepcopy(given), _with_prefix(tensors, "model")
+            )
+        estimator = cls(**decode_parameters(cls, described))
         check_estimator(estimator)
-        attributes = _decode_named(header["attributes"])
-        vars(estimator).update(check_attributes(estimator, attributes))
+        attributes = decode_attributes(estimator, header["attributes"])
+        vars(estimator).update(attributes)
         _restore_networks(estimator, header, tensors)
         check_outputs(estimator)
     return estimator
@@ -150,11 +145,11 @@ def load_estimator(path, cls, model=None):
 
 @contextlib.contextmanager
 def _explained(what):
-    """Turn whatever goes wrong with a file into one error."""
+    """Turn all errors about a file into one kind of error."""
     try:
         yield
     except (WeightsNotFoundError, ImportError, MemoryError):
-        raise  # what the network needs is not on this machine
+        raise  # something is missing on this machine, and the file is not to blame
     except Exception as error:
         words = str(error)
         if not isinstance(error, ValueError):
@@ -163,7 +158,7 @@ def _explained(what):
 
 
 def _checked_model(described, model):
-    """Return the user's network, or None where the file names one."""
+    """Return the user's network, or None if the file names one."""
     if not (isinstance(described, dict) and "module" in described):
         if model is not None:
             raise ValueError(
@@ -195,7 +190,7 @@ def pack_fitted(state):
     Returns
     -------
     dict
-        On the CPU, and without networks but for a `model` of the user's own.
+        On the CPU, and without networks other than a `model` of the user's own.
     """
     state = dict(state)
     if isinstance(state.get("model"), nn.Module):
@@ -205,20 +200,20 @@ def pack_fitted(state):
         header = {
             "head": _describe_head(networks["head"]),
             "has_body": networks["body"] is not None,
-            "history": _encode(state.pop("history_")),
+            "history": encode_attribute("history_", state.pop("history_")),
         }
         state["_fitted"] = _dump(header, networks)
     return state
 
 
 def unpack_fitted(estimator):
-    """Put back what `pack_fitted` packed, in an estimator that has all the rest."""
+    """Set the attributes that `pack_fitted` packed."""
     content = vars(estimator).pop("_fitted", None)
     if content is None:
         return
     with _explained(f"The pickled {type(estimator).__name__}"):
         header, tensors = _parse(content)
-        estimator.history_ = _decode(header["history"])
+        estimator.history_ = pd.DataFrame(header["history"])
         _restore_networks(estimator, header, tensors)
 
 
@@ -241,24 +236,24 @@ def _restore_networks(estimator, header, tensors):
     content = _with_prefix(tensors, "head")
     if any(tensor.dtype != torch.float32 for tensor in content.values()):
         raise BadFileError("its head is not of float32.")
-    estimator.head_ = _at_rest(_fill(head, content))
+    estimator.head_ = at_rest(_fill(head, content))
     estimator.body_ = None
     if type(header["has_body"]) is not bool:
         raise BadFileError(f"it has a body: {shown(header['has_body'])}.")
     if header["has_body"]:
-        # Not `neck.trainable`, which would want the pretrained weights first.
+        # Not `neck.trainable`, which would need the pretrained weights.
         neck = estimator._resolve_neck(needs_weights=False)
         content = _with_prefix(tensors, "body")
-        # A file of some bytes may name a network of any size.
+        # A small file may name a network of any size.
         if (empty := neck.empty_network()) is not None:
             _check_tensors(empty, content)
         with seeded(0):
             body = neck.spec.build()
-        estimator.body_ = _at_rest(_fill(body, content))
+        estimator.body_ = at_rest(_fill(body, content))
 
 
 def _head_layer(described):
-    """Return a layer without numbers: those in the file decide how much memory."""
+    """Return a layer without memory, so that a small file makes no large layer."""
     kind, sizes = described
     make, names = _HEAD_LAYERS[kind]
     if sizes.keys() != set(names):
@@ -267,8 +262,11 @@ def _head_layer(described):
         return make(**sizes)
 
 
-def _at_rest(network):
-    return network.eval().requires_grad_(False)
+def at_rest(network):
+    """Return a module on the CPU, in evaluation mode and without gradients."""
+    # Gradients are as large as the weights, and a search keeps many estimators.
+    network.zero_grad(set_to_none=True)
+    return network.cpu().eval().requires_grad_(False)
 
 
 def _with_prefix(tensors, prefix):
@@ -284,18 +282,18 @@ def _fill(network, tensors):
         new = tensors[name]
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
-        twin = replaced.setdefault(id(old), new)
-        if torch.equal(twin, new):
-            new = twin  # tied weights stay tied
+        tied = replaced.setdefault(id(old), new)
+        if torch.equal(tied, new):
+            new = tied
         owner, _, last = name.rpartition(".")
-        # Not through the tables of parameters: recurrent layers keep lists beside them.
+        # Not by `register_parameter`: recurrent layers keep lists of their weights.
         setattr(network.get_submodule(owner), last, new)
     return network
 
 
 def _check_tensors(network, tensors):
-    """Return a network's own tensors, if the others are like them."""
-    own = _named_tensors(network)
+    """Return the tensors of a network, if the others have the same names and shapes."""
+    own = named_tensors(network, with_duplicates=True)
     differing = sorted(
         name
         for name in own.keys() | tensors.keys()
@@ -313,17 +311,11 @@ def _check_tensors(network, tensors):
         )
     types = {(own[name].dtype, tensors[name].dtype) for name in own}
     if len(types) > len({here for here, _ in types}):
-        # A network may have been converted as a whole, but no layer alone.
+        # A whole network may have been converted, but not a single layer.
         raise BadFileError(
             f"its tensors are of several types: {shown(sorted(map(str, types)))}."
         )
     return own
-
-
-def _named_tensors(network):
-    """Return all that training changes, also what `state_dict` would leave out."""
-    parameters = network.named_parameters(remove_duplicate=False)
-    return dict([*parameters, *network.named_buffers(remove_duplicate=False)])
 
 
 # -- Bytes
@@ -335,10 +327,9 @@ def _dump(header, networks):
         f"{prefix}.{name}": tensor.detach().cpu()
         for prefix, network in networks.items()
         if network is not None
-        for name, tensor in _named_tensors(network).items()
+        for name, tensor in named_tensors(network, with_duplicates=True).items()
     }
-    # Convolutions choose their code, and with it their speed, by how weights lie in
-    # memory.
+    # The memory format of weights decides how fast convolutions are.
     channels_last = [k for k, v in tensors.items() if _is_channels_last(v)]
     # Copies, because safetensors refuses tensors that share memory.
     tensors = {
@@ -360,11 +351,11 @@ def _parse(content):
     """Return the header and the tensors of `_dump`."""
     text, tensors = parse_tensors(content)
     header = json.loads(text)
-    newest = header["format"]
-    if type(newest) is not int or newest > _FORMAT:
+    if header["format"] != _FORMAT:
         raise BadFileError(
-            f"it was written by the newer skdeepfeat {header.get('version')!s:.80} "
-            f"(format {shown(newest)}). Update skdeepfeat."
+            f"it was written by skdeepfeat {header.get('version')!s:.80} in format "
+            f"{shown(header['format'])}, and this version reads format {_FORMAT}. Use "
+            "the version that wrote it, or fit again."
         )
     for name in header["channels_last"]:
         there = torch.empty_like(tensors[name], memory_format=torch.channels_last)
@@ -373,200 +364,6 @@ def _parse(content):
 
 
 def _is_channels_last(tensor):
-    if tensor.ndim != 4:
+    if tensor.ndim != 4 or tensor.is_contiguous():
         return False
-    like = torch.empty_like(
-        tensor, device="meta", memory_format=torch.channels_last
-    ).stride()
-    # A width, height or number of channels of 1 can look like both.
-    plain = torch.empty_like(
-        tensor, device="meta", memory_format=torch.contiguous_format
-    ).stride()
-    return tensor.stride() == like != plain
-
-
-# -- Values
-
-
-def _encode_parameter(name, value):
-    if name == "model" and isinstance(value, nn.Module):
-        return {"module": type(value).__name__}
-    if name == "preprocessing" and callable(value):
-        value = read_preprocessing(value)
-    try:
-        return _encode(value)
-    except TypeError as error:
-        raise ValueError(
-            f"The {name!r} parameter must be made of numbers, text, paths and None to "
-            f"be saved, as the file holds no code. Got {error} instead. Put something "
-            f"else in its place before, set_params({name}=...), or use pickle."
-        ) from error
-
-
-def _encode_attribute(name, value):
-    try:
-        return _encode(value)
-    except TypeError as error:
-        raise ValueError(
-            f"The attribute {name!r} cannot be saved, as the file holds no code: it "
-            f"has {error}. Use pickle."
-        ) from error
-
-
-def _encode(value):
-    """Return a value as JSON types; a dict with one key names a type JSON lacks.
-
-    Raises
-    ------
-    TypeError
-        With what cannot be encoded, in words.
-    """
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    for name, (matches, encode, _) in _CODECS.items():
-        if matches(value):
-            return {name: encode(value)}
-    raise TypeError(f"an object of type {type(value).__name__}")
-
-
-def _decode(value):
-    if not isinstance(value, dict):
-        return value
-    [(name, content)] = value.items()
-    if name not in _CODECS:
-        raise BadFileError(f"it holds a value of the unknown type {shown(name)}.")
-    return _CODECS[name][2](content)
-
-
-def _decode_named(values):
-    found = {}
-    for name, value in values.items():
-        try:
-            found[name] = _decode(value)
-        except BadFileError:
-            raise
-        except Exception as error:
-            raise BadFileError(
-                f"its {shown(name)} cannot be read ({type(error).__name__}: "
-                f"{str(error)[:200]})."
-            ) from error
-    return found
-
-
-def _encode_all(values):
-    return [_encode(value) for value in values]
-
-
-def _decode_all(values):
-    return [_decode(value) for value in values]
-
-
-def _encode_array(array):
-    plain = array.dtype.kind in "biuU" or array.dtype in (
-        np.float16,
-        np.float32,
-        np.float64,
-    )
-    if not plain and array.dtype != object:
-        raise TypeError(f"an array of type {array.dtype}")
-    # Python writes every float so that it reads the same again.
-    values = array.ravel().tolist()
-    return [array.dtype.str, list(array.shape), _encode_all(values)]
-
-
-def _decode_array(content):
-    dtype, shape, values = content
-    array = np.empty(len(values), _checked_dtype(dtype, len(values)))
-    for i, value in enumerate(values):
-        # One by one: an element that is a sequence is no axis.
-        array[i] = _decode(value)
-    return array.reshape(shape)
-
-
-def _checked_dtype(text, n):
-    """Return a dtype that a value can have, and that fills no memory."""
-    dtype = np.dtype(text) if re.fullmatch(r"[<>|=]?([biufU]\d+|O)", text) else None
-    if dtype is None or dtype.itemsize * n > _MAX_ARRAY_BYTES:
-        raise BadFileError(f"it holds {n} values of type {shown(text)}.")
-    return dtype
-
-
-def _encode_frame(frame):
-    return [
-        [name, str(frame[name].dtype), _encode_all(frame[name].tolist())]
-        for name in frame.columns
-    ]
-
-
-def _decode_frame(content):
-    return pd.DataFrame(
-        {
-            name: pd.Series(_decode_all(values), dtype=_FRAME_TYPES[dtype])
-            for name, dtype, values in content
-        }
-    )
-
-
-def _encode_preprocessing(value):
-    fields = dataclasses.fields(value)
-    return {field.name: _encode(getattr(value, field.name)) for field in fields}
-
-
-def _decode_preprocessing(content):
-    return Preprocessing(**{name: _decode(value) for name, value in content.items()})
-
-
-# Name in the file -> whether a value is such, to JSON types, and back. The first that
-# matches counts: NumPy's strings and floats are Python's as well.
-_CODECS = {
-    "scalar": (
-        lambda value: isinstance(value, np.generic),
-        lambda value: _encode_array(np.asarray(value)),
-        lambda content: _decode_array(content)[()],
-    ),
-    "array": (
-        lambda value: isinstance(value, np.ndarray),
-        _encode_array,
-        _decode_array,
-    ),
-    "frame": (
-        lambda value: isinstance(value, pd.DataFrame),
-        _encode_frame,
-        _decode_frame,
-    ),
-    "preprocessing": (
-        lambda value: isinstance(value, Preprocessing),
-        _encode_preprocessing,
-        _decode_preprocessing,
-    ),
-    "list": (
-        lambda value: isinstance(value, list),
-        _encode_all,
-        _decode_all,
-    ),
-    "tuple": (
-        lambda value: isinstance(value, tuple),
-        _encode_all,
-        lambda content: tuple(_decode_all(content)),
-    ),
-    "dict": (
-        lambda value: isinstance(value, dict),
-        lambda value: [[_encode(k), _encode(v)] for k, v in value.items()],
-        lambda content: {_decode(k): _decode(v) for k, v in content},
-    ),
-    "path": (
-        lambda value: isinstance(value, pathlib.Path),
-        os.fspath,
-        pathlib.Path,
-    ),
-    "device": (
-        lambda value: isinstance(value, torch.device),
-        str,
-        torch.device,
-    ),
-    "torchvision_weights": (
-        lambda value: isinstance(value, WeightsEnum),
-        str,
-        get_weight,
-    ),
-}
+    return tensor.is_contiguous(memory_format=torch.channels_last)

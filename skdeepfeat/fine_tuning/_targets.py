@@ -1,4 +1,4 @@
-"""What is to be learned: y and sample weights, checked and as numbers."""
+"""y and sample weights, checked and as numbers."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ __all__ = ["Targets", "checked_weights", "checked_y", "is_given"]
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """What is to be learned, as numbers.
+    """The targets of a fit as numbers.
 
     Attributes
     ----------
@@ -27,11 +27,11 @@ class Targets:
     task: str
 
     def take(self, rows):
-        """Return those of some rows."""
+        """Return the targets of some images."""
         return dataclasses.replace(self, values=self.values[rows])
 
     def tensor(self):
-        """Return the values as the losses want them."""
+        """Return the values in the form that losses take."""
         return torch.as_tensor(self.values).to(_TYPES[self.task])
 
 
@@ -43,14 +43,14 @@ _TYPES = {
 
 
 def checked_weights(sample_weight, y):
-    """Return sample weights as floats, one for each row of y."""
+    """Return sample weights as floats, of the length of y."""
     return _check_sample_weight(
         sample_weight, y, dtype=np.float64, ensure_non_negative=True
     )
 
 
 def checked_y(estimator, y, X, name="y", dtype=None):
-    """Return the targets as an array or a sparse matrix, finite and one for each X."""
+    """Return y as an array or a sparse matrix, finite and of the length of X."""
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires {name} to be passed, but the target "
@@ -64,7 +64,7 @@ def checked_y(estimator, y, X, name="y", dtype=None):
 
 
 def is_given(X_val, y_val):
-    """Whether there is a validation set; half of one is an error."""
+    """Whether there is a validation set; X_val without y_val is an error."""
     if (X_val is None) != (y_val is None):
         missing = "X_val" if X_val is None else "y_val"
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Trying an estimator out without changing it."""
+"""Helpers of functions that try an estimator without changing it."""
 
 import copy
 
@@ -10,13 +10,13 @@ __all__ = ["own_random_state", "require_fine_tune"]
 
 
 def require_fine_tune(estimator, caller):
-    """Refuse what is not one of the estimators that train a network.
+    """Raise if an object is not one of the fine-tuning estimators.
 
     Parameters
     ----------
     estimator : object
     caller : str
-        The function that it was given to.
+        Name of the function that checks it.
 
     Raises
     ------
@@ -25,14 +25,14 @@ def require_fine_tune(estimator, caller):
     if not isinstance(estimator, BaseFineTune):
         raise TypeError(
             f"The 'estimator' parameter of {caller} must be a FineTuneClassifier or a "
-            f"FineTuneRegressor. Got {type(estimator).__name__} instead. Of a pipeline "
-            "or a search, give the step or the estimator inside."
+            f"FineTuneRegressor. Got {type(estimator).__name__} instead. If it is a "
+            "pipeline or a search, give the step or the estimator in it."
         )
 
 
 def own_random_state(estimator):
-    """Return a `RandomState` that stands where the estimator's does.
+    """Return a `RandomState` in the same state as that of the estimator.
 
-    It may be drawn from: neither the estimator's nor numpy's global one will notice.
+    Drawing from it changes neither the one of the estimator nor NumPy's global one.
     """
     return copy.deepcopy(check_random_state(estimator.random_state))

@@ -1,4 +1,4 @@
-"""Pictures of how training goes, in the form of scikit-learn's Display classes."""
+"""Visualizations of training, in the form of scikit-learn's Display classes."""
 
 from ._history import FineTuneHistoryDisplay
 from ._learning_rate import LearningRateDisplay

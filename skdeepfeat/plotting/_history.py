@@ -7,11 +7,11 @@ from .._utils._optional import import_optional
 
 __all__ = ["FineTuneHistoryDisplay"]
 
-_PHASES = {"head": "head alone", "body": "body and head"}
+_PHASES = {"head": "head only", "body": "body and head"}
 
 
 class FineTuneHistoryDisplay:
-    """Picture of how a fit went, epoch by epoch.
+    """Visualization of the epochs of a fit.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.
@@ -19,23 +19,23 @@ class FineTuneHistoryDisplay:
     Parameters
     ----------
     history : DataFrame
-        As `history_` of a fitted `FineTuneClassifier` or `FineTuneRegressor`.
+        The `history_` of a fitted `FineTuneClassifier` or `FineTuneRegressor`.
     best_epoch : int or None, default=None
-        The epoch of the body whose weights were kept, if there was a choice.
+        The epoch of phase two whose weights were kept, with early stopping.
     estimator_name : str or None, default=None
         The title.
 
     Attributes
     ----------
     lines_ : list of matplotlib Line2D
-        Training loss, then what there is of validation loss, validation score and
-        learning rate.
+        Training loss, and those of validation loss, validation score and learning rate
+        that are shown.
     ax_ : matplotlib Axes
-        Of the losses.
+        Axes of the losses.
     score_ax_ : matplotlib Axes or None
-        Of the validation score, on the right; None if there is no score.
+        Axes of the validation score, on the right; None if there is no score.
     rate_ax_ : matplotlib Axes or None
-        Of the learning rate, farther to the right; None if it is not shown.
+        Axes of the learning rate, farther to the right; None if it is not shown.
     figure_ : matplotlib Figure
 
     Examples
@@ -60,7 +60,7 @@ class FineTuneHistoryDisplay:
     def from_estimator(
         cls, estimator, *, show_learning_rate=False, name=None, ax=None, **kwargs
     ):
-        """Draw the history of a fitted estimator.
+        """Plot the history of a fitted estimator.
 
         Parameters
         ----------
@@ -68,9 +68,9 @@ class FineTuneHistoryDisplay:
             Fitted.
         show_learning_rate : bool, default=False
         name : str or None, default=None
-            The title; None: the name of the estimator's class.
+            The title. None is the class of the estimator.
         ax : matplotlib Axes or None, default=None
-            None: of a new figure.
+            Axes to plot on. None creates a new figure.
         **kwargs : dict
             Passed to matplotlib's `plot` for all lines.
 
@@ -87,15 +87,15 @@ class FineTuneHistoryDisplay:
         return display.plot(ax=ax, show_learning_rate=show_learning_rate, **kwargs)
 
     def plot(self, ax=None, *, show_learning_rate=False, name=None, **kwargs):
-        """Draw.
+        """Plot the losses over the epochs.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            None: of a new figure.
+            Axes to plot on. None creates a new figure.
         show_learning_rate : bool, default=False
         name : str or None, default=None
-            The title; None: `estimator_name`.
+            The title. None is `estimator_name`.
         **kwargs : dict
             Passed to matplotlib's `plot` for all lines.
 
@@ -151,7 +151,7 @@ class FineTuneHistoryDisplay:
                     label="Weights kept",
                 )
             )
-        # Below the axes: inside, up to four lines leave no room for it.
+        # Below the axes, because up to four lines leave no space inside.
         ax.legend(
             handles=handles,
             loc="upper center",
@@ -164,15 +164,15 @@ class FineTuneHistoryDisplay:
     def _has(self, column):
         return bool(self.history[column].notna().any())
 
-    def _draw(self, ax, column, label, colour, kwargs):
-        # Epochs are counted through both phases; a marker shows a phase of one epoch.
+    def _draw(self, ax, column, label, color, kwargs):
+        # Epochs of both phases are counted on. A line of one epoch needs a marker.
         epochs = np.arange(1, len(self.history) + 1)
-        style = {"marker": "o", "markersize": 4, "color": colour, "label": label}
+        style = {"marker": "o", "markersize": 4, "color": color, "label": label}
         (line,) = ax.plot(epochs, self.history[column].to_numpy(), **(style | kwargs))
         self.lines_.append(line)
 
     def _mark_phases(self, ax):
-        """Draw where one phase ends, and name both over the axes."""
+        """Mark the phases, with their names above the axes."""
         phases = self.history["phase"].to_numpy()
         starts = np.flatnonzero(np.r_[True, phases[1:] != phases[:-1]])
         ends = [*starts[1:], len(phases)]

@@ -3,13 +3,13 @@
 import numpy as np
 
 from .._utils._optional import import_optional
-from ..fine_tuning._range_test import learning_rate_range_test
+from ..fine_tuning import learning_rate_range_test
 
 __all__ = ["LearningRateDisplay"]
 
 
 class LearningRateDisplay:
-    """Picture of a learning-rate range test.
+    """Visualization of a learning-rate range test.
 
     It is recommended to use `from_estimator` or `from_result` to create one. All
     parameters are stored as attributes.
@@ -17,10 +17,11 @@ class LearningRateDisplay:
     Parameters
     ----------
     learning_rates, losses, smoothed_losses : ndarray of float, shape (n_steps,)
+        As in `LearningRateRangeTest`.
     suggestion : float
-        As `LearningRateRangeTest` has them.
+        As in `LearningRateRangeTest`.
     estimator_name : str or None, default=None
-        Named in the legend.
+        Name in the legend.
 
     Attributes
     ----------
@@ -29,13 +30,13 @@ class LearningRateDisplay:
     raw_line_ : matplotlib Line2D
         The losses of the batches.
     suggestion_line_ : matplotlib Line2D or None
-        Where the suggestion is; None if there is none.
+        The suggested learning rate; None if there is none.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
     See Also
     --------
-    skdeepfeat.learning_rate_range_test : The numbers alone.
+    skdeepfeat.learning_rate_range_test : The numbers without the plot.
 
     Examples
     --------
@@ -80,16 +81,16 @@ class LearningRateDisplay:
         ax=None,
         **kwargs,
     ):
-        """Make a range test and draw it; the estimator is not changed.
+        """Run a range test and plot it. The estimator is not changed.
 
         Parameters
         ----------
         estimator, X, y, sample_weight, min_learning_rate, max_learning_rate, n_steps :
             As for `skdeepfeat.learning_rate_range_test`.
         name : str or None, default=None
-            Named in the legend; None: the name of the estimator's class.
+            Name in the legend. None is the class of the estimator.
         ax : matplotlib Axes or None, default=None
-            None: of a new figure.
+            Axes to plot on. None creates a new figure.
         **kwargs : dict
             Passed to matplotlib's `plot` for the smoothed losses.
 
@@ -111,13 +112,13 @@ class LearningRateDisplay:
 
     @classmethod
     def from_result(cls, result, *, name=None, ax=None, **kwargs):
-        """Draw a range test that was made before.
+        """Plot the result of a range test.
 
         Parameters
         ----------
         result : LearningRateRangeTest
         name, ax, **kwargs
-            As for `from_estimator`; without a name, none is shown.
+            As for `from_estimator`. None shows no name.
 
         Returns
         -------
@@ -133,14 +134,14 @@ class LearningRateDisplay:
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, name=None, **kwargs):
-        """Draw.
+        """Plot the losses over the learning rate.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            None: of a new figure.
+            Axes to plot on. None creates a new figure.
         name : str or None, default=None
-            Named in the legend; None: `estimator_name`.
+            Name in the legend. None is `estimator_name`.
         **kwargs : dict
             Passed to matplotlib's `plot` for the smoothed losses.
 
@@ -164,11 +165,11 @@ class LearningRateDisplay:
         (self.line_,) = ax.plot(
             self.learning_rates, self.smoothed_losses, **{"label": label, **kwargs}
         )
-        colour = self.line_.get_color()
+        color = self.line_.get_color()
         (self.raw_line_,) = ax.plot(
             self.learning_rates,
             self.losses,
-            color=colour,
+            color=color,
             alpha=0.3,
             linewidth=1,
             label="loss of each batch",
@@ -178,7 +179,7 @@ class LearningRateDisplay:
         if np.isfinite(self.suggestion):
             self.suggestion_line_ = ax.axvline(
                 self.suggestion,
-                color=colour,
+                color=color,
                 linestyle="--",
                 linewidth=1,
                 label=f"steepest fall: {self.suggestion:.2g}",
@@ -189,7 +190,7 @@ class LearningRateDisplay:
         return self
 
     def _limits(self):
-        """Return what of the losses to show: a divergence would flatten the rest."""
+        """Return limits of the losses, because a divergence would flatten the rest."""
         before = self.losses[: self.smoothed_losses.argmin() + 1]
         low, high = self.losses.min(), before.max()
         margin = max(high - low, 1e-3 * abs(high))

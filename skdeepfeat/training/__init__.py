@@ -1,16 +1,21 @@
-"""Training a head, and a body behind it: loop, schedules, losses, augmentation.
+"""Training a head, and a body with it: loop, schedules, losses, augmentation.
 
 This package knows nothing of image files, and of networks only that they are modules
 with stages.
 """
 
-from ._augment import AUGMENTATIONS, Augmentation, crop_centre
+from ._augment import AUGMENTATIONS, Augmentation, crop_center
 from ._averages import WeightAverage
-from ._checkpoint import load_checkpoint, read_checkpoint_header, save_checkpoint
+from ._checkpoint import (
+    is_history,
+    load_checkpoint,
+    read_checkpoint_header,
+    save_checkpoint,
+)
 from ._data import FeatureData, PixelData
-from ._freezing import first_trained_stage
-from ._heads import fit_linear_head, fold_standardisation, make_head, standardisation
-from ._loop import LoopSettings, TrainingRun, copy_state, seed_of
+from ._freezing import first_unfrozen_stage
+from ._heads import fit_linear_head, fold_standardization, make_head, standardization
+from ._loop import LoopSettings, TrainingRun, seed_of
 from ._losses import (
     CLASSIFICATION_LOSSES,
     REGRESSION_LOSSES,
@@ -20,6 +25,8 @@ from ._losses import (
 from ._optimizers import OPTIMIZERS, make_optimizer
 from ._processes import Processes
 from ._schedules import SCHEDULES, learning_rate_factor
+from ._state import copy_state, named_tensors
+from ._tensor_file import dump_tensors, parse_tensors
 
 __all__ = [
     "AUGMENTATIONS",
@@ -35,18 +42,22 @@ __all__ = [
     "TrainingRun",
     "WeightAverage",
     "copy_state",
-    "crop_centre",
-    "first_trained_stage",
+    "crop_center",
+    "dump_tensors",
+    "first_unfrozen_stage",
     "fit_linear_head",
-    "fold_standardisation",
+    "fold_standardization",
     "has_probabilities",
+    "is_history",
     "learning_rate_factor",
     "load_checkpoint",
     "make_head",
     "make_loss",
     "make_optimizer",
+    "named_tensors",
+    "parse_tensors",
     "read_checkpoint_header",
     "save_checkpoint",
     "seed_of",
-    "standardisation",
+    "standardization",
 ]

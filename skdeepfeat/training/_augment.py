@@ -9,32 +9,31 @@ from PIL import Image
 
 from ._registry import look_up
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "crop_centre"]
+__all__ = ["AUGMENTATIONS", "Augmentation", "crop_center"]
 
-# By name, whether a random operation comes first, and whether a random part is taken,
-# or the center.
+# By name: whether a random operation comes first, and whether a random part is taken
+# instead of the center.
 _KINDS = {None: (False, False), "flip_crop": (False, True), "trivial": (True, True)}
 
 AUGMENTATIONS = tuple(_KINDS)
 
-# Of random parts: the share of the image, and how far it may be stretched either way.
+# Of random parts: the fraction of the image, and the logarithm of the aspect ratio.
 _AREA = (0.5, 1.0)
 _LOG_STRETCH = np.log(4 / 3)
 
 
 class Augmentation:
-    """Batches of stored images to batches of what the network sees.
+    """Turn batches of stored images into batches of inputs of the network.
 
     Parameters
     ----------
     kind : {"flip_crop", "trivial"}, callable or None
-        None cuts out the center. ``"flip_crop"`` resizes a random part, half to
-        all of the image, stretched by up to 4:3, and mirrors every other one (as
-        Szegedy et al. 2015, who took parts from 8 % on). ``"trivial"`` does so, too,
-        after one random operation of random strength an image (TrivialAugment: Müller
-        and Hutter 2021). A torchvision v2 transform, or its like, is called with a
-        uint8 tensor (n_images, 3, height, width), and what it returns is cut to the
-        center.
+        None crops the center. ``"flip_crop"`` resizes a random part of half to all of
+        the image, stretched by up to 4:3, and mirrors every other one (Szegedy et al.
+        2015, who took parts from 8 % on). ``"trivial"`` first applies one random
+        operation of random strength to each image (TrivialAugment: Müller and Hutter
+        2021). A callable, such as a torchvision v2 transform, is called with a uint8
+        tensor (n_images, 3, height, width), and its result is cropped to the center.
     size : tuple of (int, int)
         Height and width that the network sees, pixels.
     """
@@ -48,9 +47,9 @@ class Augmentation:
         operates, self._takes_part = look_up(_KINDS, kind, "augment")
         self._transform = None
         if operates:
-            from torchvision.transforms import v2  # seconds, and seldom needed
+            from torchvision.transforms import v2  # slow to import, seldom needed
 
-            self._transform = _EachByItself(v2.TrivialAugmentWide())
+            self._transform = _ForEachImage(v2.TrivialAugmentWide())
 
     def __call__(self, pixels, rng, n_total=None, positions=None):
         """Return one batch.
@@ -59,18 +58,18 @@ class Augmentation:
         ----------
         pixels : ndarray of uint8, shape (n_images, stored_height, stored_width, 3)
         rng : numpy.random.Generator
-            Places and mirrorings; a transform draws from torch's own generator.
+            For crops and mirroring; a transform draws from torch's own generator.
         n_total, positions : int, ndarray of int, default=None
-            The size of the batch that these images are a part of, and their places in
-            it: numbers are drawn for all of it, so that the parts that several
-            processes make are those that one would have made.
+            The size of the batch that these images are a part of, and their positions
+            in it. Numbers are drawn for the whole batch, so that the result does not
+            depend on the number of processes.
 
         Returns
         -------
         Tensor, shape (n_images, 3, height, width)
-            uint8, or what the transform makes of it.
+            uint8, or the type that the transform returns.
         """
-        # A process may have no share of a small batch; transforms want an image.
+        # A process may have no image of a small batch; transforms need one.
         if self._transform is not None and len(pixels):
             images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             images = self._transform(images)
@@ -79,7 +78,7 @@ class Augmentation:
             pixels = images.permute(0, 2, 3, 1).numpy()
         if self._is_users or not self._takes_part:
             images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
-            return crop_centre(images, self.size)
+            return crop_center(images, self.size)
         if positions is None:
             n_total, positions = len(pixels), np.arange(len(pixels))
         return _flip_and_crop(pixels, self.size, rng, n_total, positions)
@@ -89,7 +88,7 @@ class Augmentation:
         wanted = (n_images, 3, *self.size)
         if isinstance(images, torch.Tensor):
             if images.ndim == 4:
-                images = crop_centre(images, self.size)
+                images = crop_center(images, self.size)
             if tuple(images.shape) == wanted:
                 return images
             found = f"a tensor of shape {tuple(images.shape)}"
@@ -102,7 +101,7 @@ class Augmentation:
         )
 
 
-def crop_centre(images, size):
+def crop_center(images, size):
     """Return the center of images (n_images, 3, H, W), at most `size` large."""
     (height, width), (rows, columns) = images.shape[-2:], size
     top = max(0, round((height - rows) / 2.0))
@@ -118,8 +117,7 @@ def _flip_and_crop(pixels, size, rng, n_total, positions):
     result = np.empty((len(pixels), *size, 3), np.uint8)
 
     def fill(i):
-        # Pillow, because it takes fractions of pixels as a box and lets other threads
-        # run meanwhile.
+        # Pillow takes boxes with fractions of pixels, and releases the GIL.
         part = Image.fromarray(pixels[i]).resize(
             size[::-1], Image.Resampling.BILINEAR, box=tuple(boxes[i])
         )
@@ -137,13 +135,13 @@ def _random_boxes(draws, stored, size):
     Parameters
     ----------
     draws : ndarray of float in [0, 1), shape (n_images, 4)
-        For the area, the shape, and the place down and right.
+        For the area, the aspect ratio, and the position down and right.
     stored, size : tuple of (int, int)
         Height and width of the images, and of the network's input.
     """
     areas = _AREA[0] + (_AREA[1] - _AREA[0]) * draws[:, 0]
     stretch = np.exp(_LOG_STRETCH * (2 * draws[:, 1] - 1) / 2)
-    # Of the largest box that has the input's proportions.
+    # Relative to the largest box with the aspect ratio of the input.
     unit = min(stored[0] / size[0], stored[1] / size[1])
     heights = np.minimum(unit * size[0] * np.sqrt(areas) / stretch, stored[0])
     widths = np.minimum(unit * size[1] * np.sqrt(areas) * stretch, stored[1])
@@ -152,8 +150,8 @@ def _random_boxes(draws, stored, size):
     return np.stack([lefts, tops, lefts + widths, tops + heights], axis=1)
 
 
-class _EachByItself:
-    """Call a transform for each image, as v2's draw once for a whole batch."""
+class _ForEachImage:
+    """Call a transform of torchvision, which draws once per call, for each image."""
 
     def __init__(self, transform):
         self.transform = transform

@@ -1,15 +1,18 @@
-"""The moving average of the weights, which generalises better than the last step's."""
+"""The moving average of the weights, which generalizes better than the last step's."""
 
 import torch
+
+from ._state import named_tensors
 
 __all__ = ["WeightAverage"]
 
 
 class WeightAverage:
-    """Exponential moving average of a module's parameters and buffers.
+    """Exponential moving average of the parameters and buffers of a module.
 
-    Polyak and Juditsky 1992; in early steps the average is that of all so far, so that
-    the weights it began with do not linger.
+    Polyak and Juditsky 1992. The decay is smaller in early steps, so that the initial
+    weights do not linger. `torch.optim.swa_utils.AveragedModel` has no such start: it
+    begins with the weights after the first step, and averages counters as well.
 
     Parameters
     ----------
@@ -21,15 +24,16 @@ class WeightAverage:
     def __init__(self, module, decay):
         self.decay = decay
         self.n_updates = 0
-        self.tensors = {k: v.detach().clone() for k, v in _tensors(module).items()}
+        tensors = named_tensors(module)
+        self.tensors = {k: v.detach().clone() for k, v in tensors.items()}
 
     @torch.no_grad()
     def update(self, module):
-        """Take in the weights after one step."""
+        """Include the weights after one step."""
         self.n_updates += 1
         decay = min(self.decay, self.n_updates / (10 + self.n_updates))
         floats, current = [], []
-        for name, tensor in _tensors(module).items():
+        for name, tensor in named_tensors(module).items():
             if tensor.dtype.is_floating_point:
                 floats.append(self.tensors[name])
                 current.append(tensor.detach())
@@ -39,12 +43,8 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self, module):
-        """Exchange the average's tensors for the module's."""
-        for name, tensor in _tensors(module).items():
-            held = self.tensors[name].clone()
+        """Exchange the tensors of the average and of the module."""
+        for name, tensor in named_tensors(module).items():
+            averaged = self.tensors[name].clone()
             self.tensors[name].copy_(tensor)
-            tensor.copy_(held)
-
-
-def _tensors(module):
-    return dict([*module.named_parameters(), *module.named_buffers()])
+            tensor.copy_(averaged)

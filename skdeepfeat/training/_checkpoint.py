@@ -1,4 +1,4 @@
-"""A run of epochs as one file, from which it goes on after a crash."""
+"""A run of epochs as one file, from which it is resumed after a crash."""
 
 import json
 import os
@@ -11,9 +11,15 @@ import torch
 from .._utils._atomic_file import write_atomically
 from .._utils._shown import shown
 from ..exceptions import BadFileError
+from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
 
-__all__ = ["load_checkpoint", "read_checkpoint_header", "save_checkpoint"]
+__all__ = [
+    "is_history",
+    "load_checkpoint",
+    "read_checkpoint_header",
+    "save_checkpoint",
+]
 
 _FORMAT = "skdeepfeat-checkpoint-2"
 
@@ -21,10 +27,10 @@ _MAX_EPOCHS = 10**6
 
 
 def save_checkpoint(path, run, header):
-    """Write a run's state; whoever reads the file sees the old one or the new one.
+    """Write the state of a run in one piece, so that no reader sees half of it.
 
-    A full disk does not end a training of hours: that is a warning, once a run, and
-    the file stays the one before.
+    A full disk does not end a training of hours: there is one warning per run, and the
+    previous file is kept.
 
     Parameters
     ----------
@@ -32,7 +38,7 @@ def save_checkpoint(path, run, header):
     run : TrainingRun
         Its `checkpoint_error` is set.
     header : dict of JSON types
-        What the run belongs to.
+        What identifies the fit that the run is a part of.
 
     Warns
     -----
@@ -47,7 +53,7 @@ def save_checkpoint(path, run, header):
         if run.checkpoint_error is None:
             warnings.warn(
                 f"The 'checkpoint' file {os.fspath(path)!r} could not be written after "
-                f"epoch {run.epoch}: {error}. The training goes on, and will try "
+                f"epoch {run.epoch}: {error}. The training continues, and tries "
                 "again after each epoch.",
                 RuntimeWarning,
                 stacklevel=2,
@@ -58,7 +64,7 @@ def save_checkpoint(path, run, header):
 def _describe(run):
     """Return the tensors and the rest of a run's state."""
     optimizer = run.optimizer.state_dict()["state"]
-    tensors = {f"model.{k}": v for k, v in _tensors_of(run.model).items()}
+    tensors = {f"model.{k}": v for k, v in named_tensors(run.model).items()}
     if run.average is not None:
         tensors |= {f"average.{k}": v for k, v in run.average.tensors.items()}
     if run.best_state is not None:
@@ -77,7 +83,7 @@ def _describe(run):
         "scale": run.scaler.state_dict(),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    # safetensors refuses tensors that share memory, and so do we.
+    # safetensors refuses tensors that share memory.
     return {k: v.clone() for k, v in tensors.items()}, progress
 
 
@@ -94,7 +100,7 @@ def read_checkpoint_header(path):
 
 
 def load_checkpoint(path, run):
-    """Put a run where the checkpoint's was.
+    """Give a run the state that a checkpoint was written in.
 
     Parameters
     ----------
@@ -107,7 +113,7 @@ def load_checkpoint(path, run):
     BadFileError
         If the file is damaged or something else.
     ValueError
-        If it is a checkpoint of another network. The run is as it was in both cases.
+        If it is a checkpoint of another network. The run is not changed in either case.
     """
     found = _read(path)
     if found is None:
@@ -115,7 +121,7 @@ def load_checkpoint(path, run):
     progress, tensors = found
     states = _states_of(path, progress, tensors, run)
     with torch.no_grad():
-        for name, tensor in _tensors_of(run.model).items():
+        for name, tensor in named_tensors(run.model).items():
             tensor.copy_(tensors[f"model.{name}"])
     if run.average is not None:
         for name, tensor in run.average.tensors.items():
@@ -133,37 +139,33 @@ def load_checkpoint(path, run):
 
 
 def _states_of(path, progress, tensors, run):
-    """Return the optimizer's states, if all tensors are like the run's own."""
-    own = _tensors_of(run.model)
+    """Return the states of the optimizer, if all tensors have the shapes of the run."""
+    own = named_tensors(run.model)
     wanted = {f"model.{name}": tensor.shape for name, tensor in own.items()}
     if run.average is not None:
         wanted |= {f"average.{k}": v.shape for k, v in run.average.tensors.items()}
     if any(name.startswith("best.") for name in tensors):
         wanted |= {f"best.{k}": v.shape for k, v in own.items()}
-    shapes = [p.shape for group in run.optimizer.param_groups for p in group["params"]]
+    learned = [p.shape for group in run.optimizer.param_groups for p in group["params"]]
     states = {}
     for name, tensor in tensors.items():
         found = re.fullmatch(r"optimizer\.(\d{1,9})\.(\w+)", name)
-        if found and int(found[1]) < len(shapes):
-            # A count of steps, or what is kept for each number of a parameter.
-            like = shapes[int(found[1])]
+        if found and int(found[1]) < len(learned):
+            # A count of steps, or a tensor of the shape of the parameter.
+            like = learned[int(found[1])]
             wanted[name] = tensor.shape if tensor.ndim == 0 else like
             states.setdefault(int(found[1]), {})[found[2]] = tensor
-    held = {name: tensor.shape for name, tensor in tensors.items()}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if progress["scale"].keys() != run.scaler.state_dict().keys():
-        held["precision"] = None
-    if held != wanted:
-        names = sorted(dict(held.items() ^ wanted.items()))
+        shapes["precision"] = None
+    if shapes != wanted:
+        names = sorted(dict(shapes.items() ^ wanted.items()))
         raise ValueError(
             f"The 'checkpoint' file {os.fspath(path)!r} belongs to another network: "
             f"{shown(names[0])} and {len(names) - 1} more of its tensors differ from "
-            "this one's. Delete it to start over, or choose another path."
+            "those of this one. Delete it to start over, or choose another path."
         )
     return states
-
-
-def _tensors_of(model):
-    return dict([*model.named_parameters(), *model.named_buffers()])
 
 
 def _read(path):
@@ -179,12 +181,12 @@ def _read(path):
             f"is not a checkpoint of this package ({str(error)[:200]}). Delete it, or "
             "choose another path."
         ) from error
-    held = progress.get("format") if isinstance(progress, dict) else None
-    if held != _FORMAT:
+    found = progress.get("format") if isinstance(progress, dict) else None
+    if found != _FORMAT:
         raise BadFileError(
             f"The 'checkpoint' file {os.fspath(path)!r} was written by another version "
-            f"of this package (format {shown(held)}). Delete it, or "
-            "choose another path."
+            f"of this package (format {shown(found)}). Delete it, or choose another "
+            "path."
         )
     for name, is_such in _PROGRESS.items():
         if name not in progress or not is_such(progress[name]):
@@ -204,7 +206,8 @@ def _is_number(value):
     return type(value) in (int, float)
 
 
-def _is_history(value):
+def is_history(value):
+    """Whether JSON is a history: records of text and numbers."""
     return isinstance(value, list) and all(
         isinstance(record, dict)
         and record.keys() >= {"phase", "epoch"}
@@ -219,10 +222,10 @@ def _is_scale(value):
     )
 
 
-# What a checkpoint says beside its tensors, and whether a value is such.
+# What a checkpoint holds in addition to its tensors, and how each value is checked.
 _PROGRESS = {
     "epoch": _is_count,
-    "history": _is_history,
+    "history": is_history,
     "best_score": lambda value: value is None or _is_number(value),
     "best_epoch": lambda value: value is None or _is_count(value),
     "n_average": lambda value: value is None or (type(value) is int and value >= 0),

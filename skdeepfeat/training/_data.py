@@ -1,4 +1,4 @@
-"""What a run of epochs reads: inputs by row, with their targets and weights."""
+"""The inputs of a training run, with their targets and weights."""
 
 import numpy as np
 import torch
@@ -7,14 +7,14 @@ __all__ = ["FeatureData", "PixelData"]
 
 
 class FeatureData:
-    """Rows of features, for training a head.
+    """Features, for training a head.
 
     Parameters
     ----------
     inputs : ndarray of float32, shape (n_samples, n_features)
     targets : Tensor, shape (n_samples,) or (n_samples, n_outputs)
     weights : Tensor of float32, shape (n_samples,)
-        Of the samples' losses; their mean is 1.
+        Weights of the samples in the loss; their mean is 1.
     """
 
     def __init__(self, inputs, targets, weights):
@@ -26,7 +26,7 @@ class FeatureData:
         return len(self.inputs)
 
     def batch(self, rows, rng, positions, n_total):
-        """Return the inputs of some rows."""
+        """Return the inputs of some samples."""
         return self.inputs[rows]
 
 
@@ -41,8 +41,8 @@ class PixelData:
         As `FeatureData` has them.
     augment : Augmentation
     rows : ndarray of int, default=None
-        Which of the images are trained on, if not all; targets and weights are those
-        of these. The others are left where they are, which may be on disk.
+        The images to train on, by default all; targets and weights belong to these.
+        The other images are not read, as they may be on disk.
     """
 
     def __init__(self, pixels, targets, weights, augment, rows=None):

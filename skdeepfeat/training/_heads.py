@@ -1,4 +1,4 @@
-"""The new head: its layers, and a good start for them on features of a frozen body."""
+"""The new head: its layers, and how a linear one is fitted to features."""
 
 import itertools
 import warnings
@@ -13,26 +13,26 @@ from torch import nn
 
 from .._utils._random import seeded
 
-__all__ = ["fit_linear_head", "fold_standardisation", "make_head", "standardisation"]
+__all__ = ["fit_linear_head", "fold_standardization", "make_head", "standardization"]
 
-# Inverse strengths as scikit-learn has them, from strong to weak, for features that
-# have the variance 1 on average. The weakest is taken where there are too few rows.
+# scikit-learn's C, from strong to weak regularization, for features with an average
+# variance of 1. With too few samples the weakest is used.
 _LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 6))
-# Strengths are compared if each class has at least this many rows. Only as many folds
-# are used as hold out enough rows for a clear decision.
-_MIN_ROWS_PER_CLASS = 16
+# Values of C are compared if each class has at least this many samples. No more folds
+# are used than are needed to score enough samples for a clear decision.
+_MIN_SAMPLES_PER_CLASS = 16
 _N_FOLDS = 5
-_ENOUGH_HELD_OUT = 500
-# The mean variance of all features has the weight of this many rows.
-_PRIOR_ROWS = 1000
+_ENOUGH_SCORED = 500
+# The mean variance of all features has the weight of this many samples.
+_PRIOR_SAMPLES = 1000
 _FLOAT32_NOISE = 1e-6
-# What a label that no sample, or every one, has in training is scored with.
+# The score of a label that all training samples have; its negative if none has it.
 _CERTAIN = 5.0
 
 
 def make_head(n_features, n_outputs, hidden_layer_sizes=(), dropout=0.0, seed=0):
-    """Return a linear head, or one with hidden layers of rectified linear units.
+    """Return a head that is linear, or has hidden layers with ReLU.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ def make_head(n_features, n_outputs, hidden_layer_sizes=(), dropout=0.0, seed=0)
     return nn.Sequential(*layers[:-1])
 
 
-def standardisation(features):
-    """Return mean and scale of each feature, with nearly one scale for few rows.
+def standardization(features):
+    """Return mean and scale of each feature, with nearly one scale for few samples.
 
-    The scale is the root of a weighted mean of the feature's own variance, with the
-    weight n_samples, and of the mean variance of all features, with the weight
-    `_PRIOR_ROWS`. With a handful of images, a scale of its own for each feature makes
-    most of the features that happen to vary least; with thousands it is slightly better
-    than one for all (benchmarks/README.md).
+    The squared scale is a weighted mean of the variance of the feature, with the weight
+    n_samples, and of the mean variance of all features, with the weight
+    `_PRIOR_SAMPLES`. With a handful of images, one scale per feature gives the most
+    weight to the features that happen to vary least. With thousands, it is slightly
+    better than one scale for all (benchmarks/README.md).
 
     Parameters
     ----------
@@ -77,41 +77,41 @@ def standardisation(features):
     """
     mean = features.mean(axis=0, dtype=np.float64)
     variance = features.var(axis=0, dtype=np.float64)
-    # The rounding errors of a constant in float32 must not be scaled up.
+    # The rounding errors of a constant must not be scaled up.
     variance[variance <= (_FLOAT32_NOISE * mean) ** 2] = 0.0
     common = variance.mean() if variance.any() else 1.0
-    own = len(features) / (len(features) + _PRIOR_ROWS)
+    own = len(features) / (len(features) + _PRIOR_SAMPLES)
     scale = np.sqrt(own * variance + (1 - own) * common)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
 @torch.no_grad()
-def fold_standardisation(head, mean, scale):
-    """Make a head for standardised features one for the features as they are."""
+def fold_standardization(head, mean, scale):
+    """Change a head for standardized features into one for the features themselves."""
     first = next(layer for layer in head if isinstance(layer, nn.Linear))
-    # In float64, for means that are large beside their scales.
+    # In float64, because means may be much larger than scales.
     weight = first.weight.double() / torch.from_numpy(scale).double()
     first.bias.copy_(first.bias - weight @ torch.from_numpy(mean).double())
     first.weight.copy_(weight)
 
 
 def fit_linear_head(head, features, targets, weights, *, task, seed):
-    """Start a linear head from scikit-learn's solution: linear probing.
+    """Initialize a linear head with the solution of scikit-learn (linear probing).
 
-    Kumar et al., "Fine-tuning can distort pretrained features and underperform
-    out-of-distribution", ICLR 2022: a head that fits the features spares them the large
-    gradients of a random one.
+    A random head would first distort the features by its large gradients (Kumar et al.,
+    "Fine-tuning can distort pretrained features and underperform out-of-distribution",
+    ICLR 2022).
 
     Parameters
     ----------
     head : Sequential
-        One linear layer; it is filled in.
+        One linear layer, whose weights are set.
     features : ndarray of float32, shape (n_samples, n_features)
-        Standardised.
+        Standardized.
     targets : ndarray
         Class numbers (n_samples,), or floats (n_samples, n_outputs).
     weights : ndarray of float, shape (n_samples,)
-        Rows with the weight 0 are left out.
+        Samples with the weight 0 are not used.
     task : {"single", "multilabel", "regression"}
     seed : int
     """
@@ -128,21 +128,21 @@ def fit_linear_head(head, features, targets, weights, *, task, seed):
         ridge = RidgeCV(_RIDGE_ALPHAS).fit(features, targets, weights)
         coef, intercept = np.atleast_2d(ridge.coef_), np.ravel(ridge.intercept_)
     else:
-        raise ValueError(f"There is no head for the task {task!r}.")
+        raise ValueError(f"There is no linear head for the task {task!r}.")
     with torch.no_grad():
         head[-1].weight.copy_(torch.from_numpy(np.asarray(coef, np.float32)))
         head[-1].bias.copy_(torch.from_numpy(np.asarray(intercept, np.float32)))
 
 
 def _multiclass(features, labels, weights, n_classes, seed):
-    """Return (coef, intercept) with a row for each class, whether it occurs or not."""
+    """Return (coef, intercept) with a row for each class, also for missing ones."""
     present = np.unique(labels)
     if len(present) == 1:
         found, offsets = np.zeros((1, features.shape[1])), np.zeros(1)
     else:
         found, offsets = _logistic(features, labels, weights, seed)
     if len(present) == 2:
-        # scikit-learn has one score for two classes; half of it for each of two
+        # scikit-learn has one score for two classes. One half of it for each class
         # gives the same probabilities.
         found = np.concatenate([-found / 2, found / 2])
         offsets = np.concatenate([-offsets / 2, offsets / 2])
@@ -160,61 +160,60 @@ def _binary(features, labels, weights, seed):
 
 
 def _logistic(features, labels, weights, seed):
-    """Return (coef, intercept), the strength chosen by cross-validation."""
-    strength = _choose_strength(features, labels, weights, seed)
-    [model] = _fit_models(strength, [_new_model()], [(features, labels, weights)])
+    """Return (coef, intercept), with C chosen by cross-validation."""
+    C = _choose_C(features, labels, weights, seed)
+    [model] = _fit_models(C, [_new_model()], [(features, labels, weights)])
     return model.coef_, model.intercept_
 
 
-def _choose_strength(features, labels, weights, seed):
-    """Return the weakest strength that is not clearly worse than the best one.
+def _choose_C(features, labels, weights, seed):
+    """Return the largest C that is not clearly worse than the best one.
 
-    The log loss of held-out rows decides, and the standard error of its difference what
-    is clear. With too few rows, none of the strengths is clearly better.
+    Clearly worse: by more than one standard error of the difference of the log losses
+    in cross-validation. With too few samples, no C is clearly better.
     """
-    if len(labels) < _MIN_ROWS_PER_CLASS * len(np.unique(labels)):
+    if len(labels) < _MIN_SAMPLES_PER_CLASS * len(np.unique(labels)):
         return _LOGISTIC_C[-1]
     folds = list(_folds(labels, seed))
     parts = [(features[rows], labels[rows], weights[rows]) for rows, _ in folds]
     models = [_new_model() for _ in folds]
-    held_out = np.concatenate([rows for _, rows in folds])
+    scored_weights = weights[np.concatenate([rows for _, rows in folds])]
     chosen, best = _LOGISTIC_C[-1], None
-    for strength in _LOGISTIC_C:
-        _fit_models(strength, models, parts)
+    for C in _LOGISTIC_C:
+        _fit_models(C, models, parts)
         losses = np.concatenate(
             [
                 _log_losses(model, features[rows], labels[rows])
                 for model, (_, rows) in zip(models, folds, strict=True)
             ]
         )
-        if best is not None and _is_worse(losses, best, weights[held_out]):
-            # From strong to weak, the loss falls and then rises.
+        if best is not None and _is_worse(losses, best, scored_weights):
+            # With growing C, the loss falls and then rises.
             break
-        chosen = strength
-        if best is None or np.average(losses - best, weights=weights[held_out]) < 0:
+        chosen = C
+        if best is None or np.average(losses - best, weights=scored_weights) < 0:
             best = losses
     return chosen
 
 
 def _folds(labels, seed):
-    """Yield (rows to fit, rows to score), until enough rows have been scored."""
+    """Yield (rows to fit, rows to score), until enough rows are scored."""
     n_scored = 0
     splits = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # A class with fewer rows than there are folds is not in each of them.
+        # The warning says that a class has fewer samples than there are folds.
         warnings.simplefilter("ignore", UserWarning)
-        for rows, held_out in splits.split(labels, labels):
-            # If nothing can be learned from these rows, all strengths look alike.
-            held_out = held_out[np.isin(labels[held_out], labels[rows])]
-            if len(np.unique(labels[rows])) > 1 and len(held_out):
-                yield rows, held_out
-                n_scored += len(held_out)
-            if n_scored >= _ENOUGH_HELD_OUT:
+        for rows, scored in splits.split(labels, labels):
+            scored = scored[np.isin(labels[scored], labels[rows])]
+            if len(np.unique(labels[rows])) > 1 and len(scored):
+                yield rows, scored
+                n_scored += len(scored)
+            if n_scored >= _ENOUGH_SCORED:
                 return
 
 
 def _log_losses(model, features, labels):
-    """Return the log loss of each row."""
+    """Return the log loss of each sample."""
     scores = model.decision_function(features).astype(np.float64)
     if scores.ndim == 1:
         return np.logaddexp(0, np.where(labels == model.classes_[1], -scores, scores))
@@ -231,15 +230,15 @@ def _is_worse(losses, best, weights):
 
 
 def _new_model():
-    # Each strength begins at the solution for the one before it.
+    # Each C begins at the solution for the previous one.
     return LogisticRegression(max_iter=300, warm_start=True)
 
 
-def _fit_models(strength, models, parts):
+def _fit_models(C, models, parts):
     with warnings.catch_warnings():
-        # A start need not be the optimum.
+        # An initial head need not be the optimum.
         warnings.simplefilter("ignore", ConvergenceWarning)
         for model, (features, labels, weights) in zip(models, parts, strict=True):
-            model.set_params(C=strength)
+            model.set_params(C=C)
             model.fit(features, labels, sample_weight=weights)
     return models

@@ -1,4 +1,4 @@
-"""The one training loop: epochs of steps, whatever is trained and on whatever data."""
+"""The training loop: epochs of steps, whatever is trained and on whatever data."""
 
 import contextlib
 import itertools
@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .._utils._device import PRECISIONS, free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
 from .._utils._random import RandomStream
-from ..exceptions import OutOfMemoryError, TrainingDivergedError
+from ..exceptions import TrainingDivergedError
+from ._gradients import BatchGradients, draw_mixing
 from ._processes import Processes
 from ._schedules import learning_rate_factor
+from ._state import copy_state, load_state
 
-__all__ = ["LoopSettings", "TrainingRun", "copy_state", "seed_of"]
+__all__ = ["LoopSettings", "TrainingRun", "seed_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,26 +32,26 @@ class LoopSettings:
     Attributes
     ----------
     phase : str
-        What the history calls it.
+        Its name in the history.
     n_epochs : int
     batch_size : int
         Samples in a step, over all processes.
     learning_rate : float
-        The schedule's highest.
+        The highest of the schedule.
     schedule : str
     warmup : float
-        Share of the run.
+        Fraction of the run.
     max_grad_norm : float or None
-        Longer gradients are cut down to this Euclidean length.
-    precision : {"float32", "bfloat16", "float16"}
+        Gradients with a larger norm are scaled down to it.
+    precision : {"float32", "tf32", "bfloat16", "float16"}
     mixup : float
-        Parameter of the Beta distribution that pairs of samples are mixed by (Zhang et
-        al. 2018); 0 does not mix.
+        Parameter of the Beta distribution that pairs of samples are mixed with (Zhang
+        et al. 2018); 0 does not mix.
     n_iter_no_change : int or None
         Epochs without a better validation score before the run ends; None: never.
     seed : int
     first_epoch : int
-        How many epochs of earlier runs this one goes on from. The history counts on
+        Number of epochs of earlier runs that this one continues. The history counts
         from there, and no epoch draws the random numbers of an earlier one.
     verbose : int
     """
@@ -76,17 +77,17 @@ def seed_of(*numbers):
 
 
 class TrainingRun:
-    """A model, its optimizer and how far they are.
+    """A model, its optimizer, and their progress.
 
-    All randomness of an epoch comes from the seed and the epoch's number, so a run that
-    is continued ends where one that was never interrupted does.
+    All randomness of an epoch comes from the seed and the number of the epoch. So a run
+    that is resumed ends with the weights of an uninterrupted one.
 
     Parameters
     ----------
     model : Module
         On `device`.
     optimizer : torch.optim.Optimizer
-        Its groups have a ``"share"``.
+        Its groups have an ``"lr_scale"``.
     loss : callable
         See `make_loss`.
     settings : LoopSettings
@@ -94,15 +95,15 @@ class TrainingRun:
     processes : Processes or None, default=None
     average : WeightAverage or None, default=None
     prepare : callable, default=None
-        ``prepare(epoch)`` is called before each epoch, to freeze what is to be frozen
-        and to put modules into training mode.
+        ``prepare(epoch)`` is called before each epoch. It freezes what is to be frozen,
+        and puts modules into training mode.
 
     Attributes
     ----------
     epoch : int
-        How many are done in this run.
+        Number of epochs that this run has finished.
     history : list of dict
-        One for each epoch that is done.
+        One record per finished epoch.
     best_score : float
     best_epoch : int or None
         Counted in this run, from 1.
@@ -110,7 +111,7 @@ class TrainingRun:
         The weights (averaged, if there is an average) of the best epoch, on the CPU.
     interrupted : bool
     checkpoint_error : OSError or None
-        Why a checkpoint could not be written, once that has been said.
+        Why a checkpoint could not be written, after the warning about it.
     """
 
     def __init__(
@@ -119,9 +120,7 @@ class TrainingRun:
     ):  # fmt: skip
         self.model = model
         self.optimizer = optimizer
-        self.loss = loss
         self.settings = settings
-        self.device = device
         self.processes = processes or Processes(device)
         self.average = average
         self.prepare = prepare or (lambda epoch: model.train())
@@ -132,16 +131,17 @@ class TrainingRun:
         self.best_state = None
         self.interrupted = False
         self.checkpoint_error = None
-        self._stream = None
-        # The weights before the last epoch, until a step has proven those after it.
-        self._earlier = None
-        # A batch may be larger by one; see `_batches`.
-        self._largest_fit = settings.batch_size + 1
         enabled = settings.precision == "float16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=enabled)
+        self._gradients = BatchGradients(model, loss, settings, device, self.scaler)
+        self._device = device
+        self._stream = None
+        # The weights before the last epoch. A step is needed to show that those after
+        # it give a finite loss.
+        self._earlier = None
 
     def fit(self, data, validate=None, after_epoch=None):
-        """Train until the epochs are done, or the validation score no longer rises.
+        """Train until the epochs are done, or the validation score stops improving.
 
         Parameters
         ----------
@@ -149,20 +149,20 @@ class TrainingRun:
         validate : callable, default=None
             ``validate(model) -> (loss, score)``, called after each epoch.
         after_epoch : callable, default=None
-            ``after_epoch(run)``, to keep what should outlive a crash.
+            ``after_epoch(run)``, which writes a checkpoint.
 
         Raises
         ------
         TrainingDivergedError
-            If the loss is no longer a number. The model then has the weights of the
-            last good epoch.
+            If the loss is NaN or infinite. The model then has the weights of the last
+            good epoch.
         OutOfMemoryError
-            If not even one sample fits into the memory of the device.
+            If not even one sample fits in the memory of the device.
 
         Warns
         -----
         RuntimeWarning
-            After a KeyboardInterrupt, which ends the run and is not handed on.
+            After a KeyboardInterrupt, which ends the run and is not raised again.
         """
         self.processes.copy_from_first(self.model)
         if self.average is not None:
@@ -176,11 +176,10 @@ class TrainingRun:
                     bar.set_postfix_str(_in_words(self.history[-1]))
                     bar.update()
             except KeyboardInterrupt:
-                self._stop_early()
-        if self.settings.n_iter_no_change is not None and self.best_state is not None:
-            self.load(self.best_state)
-        else:
-            self.load(self.state())
+                self._warn_of_interruption()
+        stops_early = self.settings.n_iter_no_change is not None
+        use_best = stops_early and self.best_state is not None
+        load_state(self.model, self.best_state if use_best else self.state())
 
     def sweep(self, data, learning_rates, stop):
         """Make one step at each of several learning rates, instead of a schedule.
@@ -195,16 +194,15 @@ class TrainingRun:
         Returns
         -------
         list of float
-            The loss of each step, as it was before the step. They end before the
-            first that is not a number.
+            The loss of each step, before the step. They end before the first that is
+            not finite.
         """
         losses = []
         self.prepare(0)
         self._begin_stream(0)
         steps = zip(learning_rates, self._endless(len(data)), strict=False)
         for rate, (rows, rng) in steps:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["share"]
+            self._set_rate(rate)
             try:
                 losses.append(self._step(data, rows, rng, len(losses)))
             except TrainingDivergedError:
@@ -213,34 +211,16 @@ class TrainingRun:
                 break
         return losses
 
-    def _begin_stream(self, epoch):
-        # Processes draw what they drop by themselves, as their samples differ.
-        number = self.settings.first_epoch + epoch
-        seed = seed_of(self.settings.seed, number, 1 + self.processes.rank)
-        self._stream = RandomStream(seed, self.device)
-
-    def _endless(self, n):
-        """Yield the batches of one epoch after the other, with its generator."""
-        for epoch in itertools.count():
-            batches, rng = self._batches(n, epoch)
-            yield from ((rows, rng) for rows in batches)
-
     def state(self):
-        """Return the weights that the run stands for: the average's, if it has one."""
+        """Return a copy of the averaged weights, or of the model's without average."""
         if self.average is None:
             return copy_state(self.model)
         return {k: v.detach().cpu().clone() for k, v in self.average.tensors.items()}
 
-    @torch.no_grad()
-    def load(self, state):
-        """Put weights, as `state` returns them, into the model."""
-        for name, tensor in [
-            *self.model.named_parameters(),
-            *self.model.named_buffers(),
-        ]:
-            tensor.copy_(state[name])
+    # -- Epochs
 
     def _run_good_epoch(self, data, validate):
+        """Run an epoch, or go back to the last weights that gave a finite loss."""
         good = self.state()
         start = time.perf_counter()
         try:
@@ -251,156 +231,80 @@ class TrainingRun:
                 good = self._earlier
                 self.epoch -= 1
                 self.history.pop()
-            self.load(good)
+            load_state(self.model, good)
             raise
-        # The weights that an epoch leaves are proven by the loss of the next step.
         self._earlier = good
 
     def _run_epoch(self, data):
-        n = len(data)
-        batches, rng = self._batches(n, self.epoch)
+        """Return the mean loss of the epoch's steps."""
+        batches, rng = self._batches(len(data), self.epoch)
         n_steps = len(batches)
         total = 0.0
         self.prepare(self.epoch)
         self._begin_stream(self.epoch)
         for step, rows in enumerate(batches):
-            self._set_rate(self.epoch * n_steps + step, n_steps)
+            self._set_rate(self._scheduled_rate(self.epoch * n_steps + step, n_steps))
             total += self._step(data, rows, rng, step) * len(rows)
             self._earlier = None
         if not self._has_finite_weights():
-            # A finite loss can have a gradient that is not, as sqrt has at 0.
-            self._diverged(n_steps - 1, "a number, but the weights were not")
+            # A finite loss can have an infinite gradient, as sqrt has at 0.
+            self._diverged(n_steps - 1, "finite, but the weights were not")
         self._average_buffers()
-        return total / n
-
-    def _has_finite_weights(self):
-        weights = [p for g in self.optimizer.param_groups for p in g["params"]]
-        # Running statistics overflow before the loss does. Other buffers may be
-        # infinite by design, as masks are.
-        statistics = [
-            buffer
-            for name, buffer in self.model.named_buffers()
-            if name.endswith(("running_mean", "running_var"))
-        ]
-        return all(bool(torch.isfinite(one).all()) for one in [*weights, *statistics])
-
-    def _average_buffers(self):
-        """Let all processes have the same running statistics."""
-        self.processes.average(self.model.buffers())
-        if self.average is not None:
-            names = [name for name, _ in self.model.named_buffers()]
-            self.processes.average(self.average.tensors[name] for name in names)
+        return total / len(data)
 
     def _batches(self, n, epoch):
-        """Return the rows of each batch of an epoch, and the epoch's generator."""
+        """Return the rows of each batch of an epoch, and the generator of the epoch."""
         number = self.settings.first_epoch + epoch
         rng = np.random.default_rng(seed_of(self.settings.seed, number))
         size = self.settings.batch_size
         n_steps = math.ceil(n / size)
-        # A few rows too many for full batches make all batches a bit smaller, or one
-        # larger by one: a last batch of one would spoil batch normalization.
+        # All batches have nearly the same size, and one may be larger than `size` by
+        # one: a last batch of one image would spoil batch normalization.
         if size > 1:
             n_steps = max(1, min(n_steps, n // 2))
         return np.array_split(rng.permutation(n), n_steps), rng
 
-    def _set_rate(self, step, n_steps):
+    def _endless(self, n):
+        """Yield the batches of one epoch after the other, with its generator."""
+        for epoch in itertools.count():
+            batches, rng = self._batches(n, epoch)
+            yield from ((rows, rng) for rows in batches)
+
+    def _begin_stream(self, epoch):
+        # Each process draws its own dropout, as the processes have different samples.
+        number = self.settings.first_epoch + epoch
+        seed = seed_of(self.settings.seed, number, 1 + self.processes.rank)
+        self._stream = RandomStream(seed, self._device)
+
+    def _scheduled_rate(self, step, n_steps):
         settings = self.settings
-        factor = learning_rate_factor(
-            settings.schedule, step, n_steps * settings.n_epochs, settings.warmup
+        n_total = n_steps * settings.n_epochs
+        return settings.learning_rate * learning_rate_factor(
+            settings.schedule, step, n_total, settings.warmup
         )
+
+    def _set_rate(self, rate):
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * factor * group["share"]
+            group["lr"] = rate * group["lr_scale"]
+
+    # -- One step
 
     @undisturbed_by_forks()
     def _step(self, data, rows, rng, number):
         """Make one step; return its loss."""
-        positions = np.arange(len(rows))[self.processes.share(len(rows))]
+        positions = np.arange(len(rows))[self.processes.part(len(rows))]
         mine = rows[positions]
-        # Transforms draw from torch's generators. Also for no rows: the other one must
-        # be at the same place in all processes.
+        # Transforms draw from torch's generators. This is done without rows as well,
+        # because `rng` must draw the same numbers in all processes.
         with self._stream.drawing():
             inputs = data.batch(mine, rng, positions, len(rows))
         targets, weights = data.targets[mine], data.weights[mine] / len(rows)
-        mixing = self._mixing(rng, positions, len(rows))
-        while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            value, cause = self._try_gradients(inputs, targets, weights, mixing)
-            if cause is None:
-                break
-            self._shrink(cause, len(mine))
-        value = self.processes.sum(value, self.device)
+        mixing = draw_mixing(self.settings.mixup, rng, positions, len(rows))
+        value = self._gradients.compute(inputs, targets, weights, mixing, self._stream)
+        value = self.processes.sum(value, self._device)
         if not math.isfinite(value):
             self._diverged(number, value)
-        self._update()
-        return value
-
-    def _mixing(self, rng, positions, n_total):
-        """Return (share, partners) of a batch's part, or None."""
-        if self.settings.mixup == 0:
-            return None
-        share = float(rng.beta(self.settings.mixup, self.settings.mixup))
-        # Drawn for the whole batch; partners are those of the own part, which are here.
-        partners = np.argsort(rng.permutation(n_total)[positions])
-        return share, torch.from_numpy(partners)
-
-    def _try_gradients(self, inputs, targets, weights, mixing):
-        """Return (loss, None), or (None, cause) where memory ran out."""
-        value = 0.0
-        try:
-            for start in range(0, len(targets), self._largest_fit):
-                part = slice(start, start + self._largest_fit)
-                # What is dropped is drawn on the way forward; on the way back, other
-                # threads' fits may draw theirs.
-                with self._stream.drawing():
-                    loss = self._loss_of(inputs, targets, weights, mixing, part)
-                self.scaler.scale(loss).backward()
-                value += float(loss.detach())
-            return value, None
-        except Exception as error:
-            if _has_no_variance(error):
-                self._refuse_small_batches(error, len(targets))
-            if not is_out_of_memory(error):
-                raise
-            return None, str(error).partition("\n")[0][:200]
-
-    def _refuse_small_batches(self, error, n):
-        cause = f"Got batch_size={self.settings.batch_size} and a batch of {n} image(s)"
-        if self._largest_fit < n:
-            cause += f", only {self._largest_fit} of which fit in memory"
-        raise ValueError(
-            "The 'batch_size' parameter must be at least 2, with at least 2 images to "
-            "train on for each process, where batch normalization learns from batches "
-            "(freeze_batch_norm=False): this network has a batch normalization of maps "
-            f"of one pixel, and one value has no variance. {cause}. Choose a larger "
-            "'batch_size' or 'image_size', or freeze_batch_norm=True."
-        ) from error
-
-    def _loss_of(self, inputs, targets, weights, mixing, part):
-        """Return the weighted loss of a part of a batch."""
-        images, wanted = self._to(inputs[part]), self._to(targets[part])
-        weight, dtype = self._to(weights[part]), PRECISIONS[self.settings.precision]
-        autocast = torch.autocast(
-            self.device.type, dtype=dtype, enabled=dtype != torch.float32
-        )
-        if mixing is None:
-            with autocast:
-                outputs = self.model(images)
-            return (self.loss(outputs.float(), wanted) * weight).sum()
-        share, partners = mixing[0], mixing[1][part]
-        others = self._to(inputs[partners])
-        if images.dtype == torch.uint8:
-            images, others = images.float() / 255, others.float() / 255
-        with autocast:
-            outputs = self.model(images * share + others * (1 - share)).float()
-        each = share * self.loss(outputs, wanted)
-        each = each + (1 - share) * self.loss(outputs, self._to(targets[partners]))
-        return (each * weight).sum()
-
-    def _to(self, tensor):
-        return tensor.to(self.device, non_blocking=True)
-
-    def _update(self):
-        parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+        parameters = self._parameters()
         self.processes.add_gradients(parameters)
         if self.settings.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -409,24 +313,10 @@ class TrainingRun:
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model)
+        return value
 
-    def _shrink(self, cause, n):
-        """Run the `n` samples of a batch, and later ones, in smaller parts."""
-        free_device_memory(self.device)
-        size = min(self._largest_fit, n)
-        if size <= 1:
-            raise OutOfMemoryError(
-                f"Not even one image can be trained in the memory of {self.device} "
-                f"({cause}). Choose a smaller 'image_size', a smaller 'model', fewer "
-                "stages for 'unfreeze', precision='bfloat16' or device='cpu'."
-            )
-        self._largest_fit = size // 2
-        logger.warning(
-            "a batch does not fit into the memory of %s; going on with parts of %d "
-            "images, whose gradients are added up",
-            self.device,
-            self._largest_fit,
-        )
+    def _parameters(self):
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _diverged(self, step, value):
         raise TrainingDivergedError(
@@ -436,6 +326,28 @@ class TrainingRun:
             f"{self.settings.learning_rate:g}) or 'max_grad_norm', and look for "
             "targets that are not finite."
         )
+
+    def _has_finite_weights(self):
+        # Running statistics overflow before the loss does. Other buffers may be
+        # infinite by design, as masks are.
+        statistics = [
+            buffer
+            for name, buffer in self.model.named_buffers()
+            if name.endswith(("running_mean", "running_var"))
+        ]
+        return all(
+            bool(torch.isfinite(tensor).all())
+            for tensor in [*self._parameters(), *statistics]
+        )
+
+    def _average_buffers(self):
+        """Give all processes the same running statistics."""
+        self.processes.average(self.model.buffers())
+        if self.average is not None:
+            names = [name for name, _ in self.model.named_buffers()]
+            self.processes.average(self.average.tensors[name] for name in names)
+
+    # -- After an epoch
 
     @property
     def _number(self):
@@ -453,9 +365,9 @@ class TrainingRun:
             "seconds": seconds,
         }
         if validate is not None:
-            with self._as_average():
-                # One process decides for all when to stop.
-                loss, score = self.processes.same_for_all(validate(self.model))
+            with self._averaged_model() as model:
+                # The first process decides for all when to stop.
+                loss, score = self.processes.same_for_all(validate(model))
             record |= {"validation_loss": loss, "validation_score": score}
             if score > self.best_score:
                 self.best_score, self.best_epoch = score, self.epoch + 1
@@ -465,14 +377,14 @@ class TrainingRun:
         self.history.append(record)
 
     @contextlib.contextmanager
-    def _as_average(self):
-        """Let the model have the average's weights for the time being."""
+    def _averaged_model(self):
+        """Give the model the averaged weights for the body of a ``with``."""
         if self.average is None:
-            yield
+            yield self.model
             return
         self.average.swap(self.model)
         try:
-            yield
+            yield self.model
         finally:
             self.average.swap(self.model)
 
@@ -482,7 +394,7 @@ class TrainingRun:
             return False
         return self.epoch - self.best_epoch >= patience
 
-    def _stop_early(self):
+    def _warn_of_interruption(self):
         self.interrupted = True
         warnings.warn(
             f"The training was interrupted after {self.epoch} of "
@@ -500,18 +412,6 @@ class TrainingRun:
             unit="epoch",
             disable=self.settings.verbose < 1 or self.processes.rank > 0,
         )
-
-
-def _has_no_variance(error):
-    """Whether torch refuses to normalize a batch that has one value per channel."""
-    text = "more than 1 value per channel"
-    return isinstance(error, ValueError) and text in str(error)
-
-
-def copy_state(model):
-    """Return a copy of the parameters and buffers, on the CPU."""
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    return {name: tensor.detach().cpu().clone() for name, tensor in tensors}
 
 
 def _in_words(record):

@@ -1,4 +1,4 @@
-"""Losses, one number a sample, so that samples can be weighted."""
+"""Losses, with one value per sample, so that samples can be weighted."""
 
 import functools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Loss:
-    """What there is to know of a loss.
+    """An entry of the registry of losses.
 
     Attributes
     ----------
@@ -32,8 +32,8 @@ class Loss:
         n_outputs). Targets are class numbers (n_samples,) for one label, else floats of
         the outputs' shape.
     has_probabilities : bool
-        Whether a softmax of the outputs, or a sigmoid for several labels, estimates the
-        probabilities of the classes.
+        Whether the softmax of the outputs (the sigmoid, for several labels) estimates
+        the probabilities of the classes.
     """
 
     functions: dict[str, Callable]
@@ -51,14 +51,14 @@ def make_loss(name, task, *, label_smoothing=0.0):
     Parameters
     ----------
     name : str
-        ``"cross_entropy"`` (of the softmax for one label a sample, of a sigmoid for
-        each of several), ``"hinge"`` (Crammer and Singer 2001: how far the largest
-        other score comes within 1 of the right one; for several labels a binary hinge
+        ``"cross_entropy"`` (softmax; with several labels per sample, a sigmoid for
+        each), ``"hinge"`` (Crammer and Singer 2001: 1 plus the largest other score
+        minus the score of the label, if positive; with several labels, a binary hinge
         for each), ``"squared_error"``, ``"absolute_error"`` or ``"huber"``.
     task : {"single", "multilabel", "regression"}
     label_smoothing : float, default=0.0
-        The share of a target that is spread over all classes (Szegedy et al. 2016);
-        cross-entropy only.
+        The fraction of a target that is spread over all classes (Szegedy et al. 2016).
+        Used by cross-entropy only.
 
     Returns
     -------

@@ -1,73 +1,91 @@
-"""Optimizers, and which parameter is trained how fast."""
+"""Optimizers, and the learning rate and weight decay of each parameter."""
 
 import torch
 
+from .._utils._shown import shown
 from ._registry import look_up
 
 __all__ = ["OPTIMIZERS", "make_optimizer"]
 
-
-def _sgd(groups, lr, momentum):
-    nesterov = momentum > 0
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
-
-
+# The class, and what it is called with unless the user gives something else.
 _OPTIMIZERS = {
-    "adamw": lambda groups, lr, momentum: torch.optim.AdamW(groups, lr=lr),
-    "adam": lambda groups, lr, momentum: torch.optim.Adam(groups, lr=lr),
-    "sgd": _sgd,
+    "adamw": (torch.optim.AdamW, {}),
+    "adam": (torch.optim.Adam, {}),
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
 }
 
 OPTIMIZERS = tuple(_OPTIMIZERS)
 
+_SET_ELSEWHERE = {"lr", "params", "weight_decay"}
+
 
 def make_optimizer(
-    name, groups, *, learning_rate, layer_decay=1.0, weight_decay=0.0, momentum=0.9,
+    name, groups, *, learning_rate, layer_decay=1.0, weight_decay=0.0, params=None,
     undecayed=(),
 ):  # fmt: skip
-    """Return an optimizer whose parameter groups know their share of the rate.
+    """Return an optimizer whose parameter groups know their part of the rate.
 
     Parameters
     ----------
     name : {"adamw", "adam", "sgd"}
-        sgd with Nesterov's momentum.
     groups : list of list of (str, Parameter)
         First stage to last, the head at the end.
     learning_rate : float
         Of the last group.
     layer_decay : float, default=1.0
-        Each group learns this many times as fast as the one behind it (Howard and
-        Ruder 2018 took 1 / 2.6).
+        Factor by which the learning rate shrinks from each group to the one before it
+        (Howard and Ruder 2018 took 1 / 2.6).
     weight_decay : float, default=0.0
-        Of matrices and kernels; biases and the parameters of normalizations are left
-        alone, as is usual (He et al. 2019, "Bag of tricks").
-    momentum : float, default=0.9
-        Of sgd.
+        Of matrices and kernels. As is usual, biases and the parameters of
+        normalizations do not decay (He et al. 2019, "Bag of tricks").
+    params : dict or None, default=None
+        Keyword arguments of the torch optimizer. None: torch's defaults, and a Nesterov
+        momentum of 0.9 for sgd.
     undecayed : iterable of Parameter, default=()
-        Others that are left alone, whatever their shape.
+        Other parameters that do not decay, whatever their shape.
 
     Returns
     -------
     torch.optim.Optimizer
-        Each of its groups has a ``"share"``, what a schedule's rate is multiplied
-        with.
+        Each of its groups has an ``"lr_scale"``, which the learning rate of a schedule
+        is multiplied by.
+
+    Raises
+    ------
+    ValueError
+        If the optimizer does not take `params`.
     """
-    make = look_up(_OPTIMIZERS, name, "optimizer")
-    options = []
+    kind, defaults = look_up(_OPTIMIZERS, name, "optimizer")
     exempt = {id(parameter) for parameter in undecayed}
+    options = []
     for depth, group in enumerate(reversed(groups)):
-        share = layer_decay**depth
+        lr_scale = layer_decay**depth
         for decay, members in _split(group, weight_decay, exempt).items():
             if members:
                 options.append(
                     {
                         "params": members,
                         "weight_decay": decay,
-                        "lr": learning_rate * share,
-                        "share": share,
+                        "lr": learning_rate * lr_scale,
+                        "lr_scale": lr_scale,
                     }
                 )
-    return make(options, learning_rate, momentum)
+    if params is None:
+        return kind(options, lr=learning_rate, **defaults)
+    if _SET_ELSEWHERE & params.keys():
+        raise ValueError(
+            "The 'optimizer_params' parameter must not hold 'lr', 'params' or "
+            "'weight_decay'. Set the parameters 'learning_rate' and 'weight_decay' "
+            f"instead. Got {shown(params)}."
+        )
+    try:
+        return kind(options, lr=learning_rate, **params)
+    except Exception as error:  # the optimizers check little of what they are given
+        raise ValueError(
+            "The 'optimizer_params' parameter must hold keyword arguments of "
+            f"torch.optim.{kind.__name__}. Got {shown(params)} instead "
+            f"({str(error)[:200]})."
+        ) from error
 
 
 def _split(group, weight_decay, exempt):

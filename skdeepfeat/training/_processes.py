@@ -1,4 +1,4 @@
-"""Training with several processes, one a device, as ``torchrun`` starts them."""
+"""Training with several processes, one per device, as ``torchrun`` starts them."""
 
 import os
 
@@ -9,16 +9,18 @@ __all__ = ["Processes"]
 
 
 class Processes:
-    """The processes that train one model together; by default this one alone.
+    """The processes that train one model together, by default only this one.
 
-    Every process holds the whole data and the whole model, computes the gradient of
-    its share of each batch, and adds up the others'. That is the same step as one
-    process makes of the whole batch, so a result does not depend on their number
-    (but for batch normalization, which sees shares of a batch).
+    Every process holds all data and the whole model, and computes the gradient of its
+    part of each batch. The gradients of all processes are added. One process would make
+    the same step with the whole batch, so the result does not depend on their number,
+    except for batch normalization, which sees parts of a batch.
 
-    `torch.nn.parallel.DistributedDataParallel` does the same with communication and
-    computation overlapping, but counts on a forward pass that runs to its end, and a
-    neck stops early.
+    `torch.nn.parallel.DistributedDataParallel` computes the same gradients, also with
+    uneven parts, but does not fit here. It cannot repeat a backward pass that ran out
+    of memory, because some sums have been exchanged already. A process without images,
+    in a batch smaller than the number of processes, makes the others wait. Layers that
+    are unfrozen later need a new wrapper.
 
     Attributes
     ----------
@@ -40,7 +42,7 @@ class Processes:
 
     @staticmethod
     def own_device(device):
-        """Return the device of this process, where each has one of its own."""
+        """Return the device of this process, if each has one of its own."""
         if (
             device.type == "cuda"
             and device.index is None
@@ -49,12 +51,12 @@ class Processes:
             return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         return device
 
-    def share(self, n):
-        """Return which of the `n` places of a batch are this process's."""
+    def part(self, n):
+        """Return which of the `n` positions of a batch belong to this process."""
         return slice(self.rank, n, self.size)
 
     def add_gradients(self, parameters):
-        """Add up what all processes have as gradients."""
+        """Replace gradients by their sums over all processes."""
         if self.size == 1:
             return
         with_gradient = [p for p in parameters if p.requires_grad]
@@ -64,7 +66,7 @@ class Processes:
         self._reduce([p.grad for p in with_gradient], divide=False)
 
     def average(self, tensors):
-        """Let all have the mean of each tensor; counters stay as they are."""
+        """Replace tensors by their means over all processes, except counters."""
         if self.size > 1:
             floats = [t for t in tensors if t.dtype.is_floating_point]
             self._reduce(floats, divide=True)
@@ -74,7 +76,7 @@ class Processes:
         if self.size == 1:
             return value
         tensor = torch.tensor(value, dtype=torch.float64)
-        # MPS knows no float64; gloo takes the CPU's, nccl only its own.
+        # MPS has no float64. gloo takes tensors of the CPU, nccl only those of CUDA.
         tensor = tensor.to(device) if device.type == "cuda" else tensor
         dist.all_reduce(tensor)
         return tensor.item()
@@ -93,13 +95,13 @@ class Processes:
         else:
             tensors = holder.tensors.values()
         for tensor in tensors:
-            # In one piece: an own copy where the memory is in another order.
+            # `broadcast` needs contiguous memory.
             whole = tensor.detach().contiguous()
             dist.broadcast(whole, 0)
             tensor.detach().copy_(whole)
 
     def same_for_all(self, value):
-        """Return the first process's value, which must be picklable, to all."""
+        """Return the value of the first process in all. It must be picklable."""
         if self.size == 1:
             return value
         values = [value]
@@ -110,7 +112,7 @@ class Processes:
     def _reduce(self, tensors, divide):
         if not tensors:
             return
-        # One message instead of hundreds.
+        # One message instead of one per tensor.
         flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
         dist.all_reduce(flat)
         if divide:

@@ -1,4 +1,4 @@
-"""Choices by name: an unknown name is an error, never the last of the known ones."""
+"""Choices by name."""
 
 from .._utils._suggestions import did_you_mean
 
@@ -6,7 +6,7 @@ __all__ = ["look_up"]
 
 
 def look_up(choices, name, parameter):
-    """Return what a name stands for.
+    """Return the entry of a registry.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How the learning rate changes over a run, as a factor of its highest value."""
+"""Learning rate schedules, as factors of the highest learning rate."""
 
 import math
 
@@ -31,7 +31,7 @@ def _cosine_between(start, end, t):
     return end + (start - end) * (1 + math.cos(math.pi * t)) / 2
 
 
-# Each maps the share of the run that is done, t in [0, 1], to a factor in [0, 1].
+# Each maps the finished fraction of the run, t in [0, 1], to a factor in [0, 1].
 _FACTORS = {
     "constant": lambda t: 1.0,
     "step": lambda t: _STEP_FACTOR ** sum(t >= step for step in _STEPS),
@@ -46,22 +46,22 @@ SCHEDULES = tuple(_FACTORS)
 
 
 def learning_rate_factor(schedule, step, n_steps, warmup=0.0):
-    """Return what the learning rate is multiplied with at one step.
+    """Return the factor of the learning rate at one step.
 
     Parameters
     ----------
     schedule : str
-        One of `SCHEDULES`: ``"constant"``; ``"step"``, a tenth after one half and
-        again after three quarters; ``"exponential"``, down to a hundredth; ``"sqrt"``,
-        sqrt(1 - t / T); ``"inverse"``, 1 / (1 + 9 t / T); ``"cosine"`` (Loshchilov and
-        Hutter, "SGDR", 2017), down to 0; ``"one_cycle"``, up and down again.
+        One of `SCHEDULES`: ``"constant"``; ``"step"``, divided by 10 after one half and
+        after three quarters; ``"exponential"``, down to a hundredth; ``"sqrt"``,
+        sqrt(1 - t / T); ``"inverse"``, 1 / (1 + 9 t / T); ``"cosine"``, down to 0
+        (Loshchilov and Hutter, "SGDR", 2017); ``"one_cycle"``, up and down again.
     step : int
         Counted from 0.
     n_steps : int
         Of the whole run.
     warmup : float, default=0.0
-        The share of the run, 0 to 1, in which the factor first rises linearly.
-        One-cycle has its own rise and takes none.
+        Fraction of the run, 0 to 1, during which the factor first rises linearly.
+        Not used by one-cycle, which has its own rise.
 
     Returns
     -------

@@ -44,7 +44,7 @@ def parse_tensors(content):
     Raises
     ------
     BadFileError
-        With what is wrong, in words that go behind a colon.
+        With a message that completes "The file ... cannot be loaded: ".
     """
     foreign = "it is damaged, or was not written by this package"
     try:

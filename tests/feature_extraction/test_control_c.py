@@ -1,4 +1,4 @@
-"""Ctrl-C while a decoder or a file is busy: nobody waits for it."""
+"""Ctrl-C while a decoder or a file is busy: it ends at once."""
 
 import os
 import signal

@@ -263,13 +263,13 @@ def test_a_validation_set_without_numbers_ends_the_training(pixels):
     classifier = fine_tune(net=Exploding(), max_epochs=3, ema_decay=0.0)
     with pytest.raises(TrainingDivergedError, match="validation set"):
         classifier.fit(pixels, LABELS, X_val=pixels, y_val=LABELS)
-    # What was sound before is kept.
+    # Finite features from before are kept.
     assert classifier.history_["phase"].tolist() == ["head"]
     assert np.isfinite(classifier.predict_proba(pixels)).all()
 
 
 def test_a_head_that_diverges_is_kept_as_it_was(pixels, monkeypatch):
-    monkeypatch.setattr("skdeepfeat.fine_tuning._fit._HEAD_LEARNING_RATE", 1e20)
+    monkeypatch.setattr("skdeepfeat.fine_tuning._head_phase._LEARNING_RATE", 1e20)
     regressor = fine_tune(
         FineTuneRegressor, net=SmallNet(), head_epochs=5, hidden_layer_sizes=(4,)
     )

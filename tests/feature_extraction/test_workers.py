@@ -198,7 +198,7 @@ def test_n_jobs_is_checked(pixels, n_jobs):
 def test_shards_are_whole_batches_several_for_each_worker():
     neck = resolve_neck("efficientnet_lite0", image_size=32)
     for n_images, batch_size, n_workers, expected in [
-        (1000, 10, 2, 40),  # four batches at the most
+        (1000, 10, 2, 40),  # at most four batches
         (100, 10, 2, 20),
         (60, 4, 3, 8),
         (5, 32, 2, 32),
@@ -358,6 +358,15 @@ def test_workers_that_always_die_are_an_error(pixels, log, loky):
     with pytest.raises(RuntimeError, match="broke down twice .*n_jobs=1"):
         extractor(net, n_jobs=2).transform(pixels)
     extractor(net, n_jobs=1).transform(pixels[:4])
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_sent_is_named(pixels, log, loky):
+    net = CountingNet(log)
+    net.lock = threading.Lock()
+    with pytest.raises(TypeError, match="cannot pickle '_thread.lock'.*n_jobs=1"):
+        extractor(net, n_jobs=2).transform(pixels)
+    assert extractor(net, n_jobs=1).transform(pixels).shape[0] == len(pixels)
 
 
 @pytest.mark.slow

@@ -8,8 +8,7 @@ from timm.optim import param_groups_weight_decay
 
 from skdeepfeat import FineTuneClassifier
 from skdeepfeat._utils._random import seeded
-from skdeepfeat.fine_tuning._fit import begin_fit
-from skdeepfeat.fine_tuning._targets import Targets
+from skdeepfeat.fine_tuning._body_phase import make_training_run
 
 SIZE = 32
 
@@ -44,10 +43,10 @@ def decayed_names(network):
         network, preprocessing={"resize": SIZE, "crop": (SIZE, SIZE)}, cache=None,
         weight_decay=0.25, device="cpu", random_state=0,
     )  # fmt: skip
-    targets = Targets(np.array([0, 1, 0, 1]), 2, "single")
-    fit = begin_fit(estimator, images, targets, np.ones(4))
-    neck, rows, _ = fit.prepare_head()
-    _, run = fit.training_run(neck, len(rows))
+    data = estimator._prepare(images, np.array([0, 1, 0, 1]))
+    fit = estimator._begin_fit(data, estimator._fit_settings(), continues=False)
+    rows, _ = fit.prepare_head()
+    _, run = make_training_run(fit, len(rows))
     decay_of = {
         id(parameter): group["weight_decay"]
         for group in run.optimizer.param_groups

@@ -164,7 +164,7 @@ PLAIN = {
 def test_steps_are_those_of_a_loop_by_hand(pixels):
     net = SmallNet(normalised=False)
     est = small(
-        model=net, optimizer="sgd", momentum=0.0, layer_decay=0.5, **PLAIN
+        model=net, optimizer="sgd", optimizer_params={}, layer_decay=0.5, **PLAIN
     )  # fmt: skip
     weight = np.random.default_rng(1).uniform(0.5, 2, N)
     found = learning_rate_range_test(

@@ -117,7 +117,7 @@ def test_losses_of_both_phases(pixels):
     assert display.score_ax_ is display.rate_ax_ is None
     assert display.ax_.get_title() == "FineTuneClassifier"
     words = {text.get_text(): text.xy[0] for text in display.ax_.texts}
-    assert words == {"head alone": 2.5, "body and head": 6.0}
+    assert words == {"head only": 2.5, "body and head": 6.0}
     # Where one phase ends and the other begins.
     boundaries = [line.get_xdata()[0] for line in display.ax_.lines[1:]]
     assert boundaries == [4.5]

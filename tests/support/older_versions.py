@@ -21,7 +21,7 @@ from networks import SmallNet
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor, PretrainedFeatureExtractor
 from skdeepfeat.feature_extraction._partial_file import Partial
-from skdeepfeat.fine_tuning import _fit
+from skdeepfeat.fine_tuning import _resume
 
 N = 8
 GEOMETRY = {"resize": 16, "crop": (16, 16), "interpolation": "bilinear"}
@@ -116,8 +116,8 @@ def write_fits(folder, images):
     np.save(folder / "regressor_predictions.npy", fitted.predict(images))
     fitted.save(folder / "regressor.safetensors")
 
-    stopping = interrupted_after(2, _fit.save_checkpoint)
-    with mock.patch.object(_fit, "save_checkpoint", stopping):
+    stopping = interrupted_after(2, _resume.save_checkpoint)
+    with mock.patch.object(_resume, "save_checkpoint", stopping):
         with pytest.warns(RuntimeWarning, match="interrupted after"):
             classifier(checkpoint=folder / "fit.checkpoint").fit(images, labels)
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from skdeepfeat._utils._random import seeded
-from skdeepfeat.training import AUGMENTATIONS, Augmentation, _augment, crop_centre
+from skdeepfeat.training import AUGMENTATIONS, Augmentation, _augment, crop_center
 
 SIZE = (6, 5)
 
@@ -93,12 +93,12 @@ def test_none_is_the_centre(pixels):
 def test_centre_is_torchvisions(pixels):
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     wanted = v2.functional.center_crop(images, list(SIZE))
-    assert torch.equal(crop_centre(images, SIZE), wanted)
+    assert torch.equal(crop_center(images, SIZE), wanted)
 
 
 def test_centre_of_what_is_smaller_is_all_of_it():
     images = torch.zeros(2, 3, 4, 9)
-    assert crop_centre(images, SIZE).shape == (2, 3, 4, 5)
+    assert crop_center(images, SIZE).shape == (2, 3, 4, 5)
 
 
 def test_trivial_draws_for_each_image_and_under_a_seed(pixels):

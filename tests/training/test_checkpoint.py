@@ -335,7 +335,7 @@ def test_a_full_disk_is_one_warning_and_the_training_goes_on(
                 limit_files(4096)
             save_checkpoint(path, run, {})
 
-        message = "run.ckpt.* after epoch 2: .*goes on"
+        message = "run.ckpt.* after epoch 2: .*continues"
         with pytest.warns(RuntimeWarning, match=message) as w:
             run.fit(make_pixels(22), after_epoch=after_epoch)
         assert len(w) == 1

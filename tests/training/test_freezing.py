@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdeepfeat.training import first_trained_stage
+from skdeepfeat.training import first_unfrozen_stage
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,9 @@ from skdeepfeat.training import first_trained_stage
     [("all", 0), (None, 5), (0, 5), (1, 4), (3, 2), (5, 0), (99, 0)],
 )
 def test_at_all_times(unfreeze, first):
-    assert {first_trained_stage(unfreeze, 5, epoch, 8) for epoch in range(8)} == {first}
+    assert {first_unfrozen_stage(unfreeze, 5, epoch, 8) for epoch in range(8)} == {
+        first
+    }
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ def test_at_all_times(unfreeze, first):
 )
 def test_gradual(n_stages, n_epochs, firsts):
     found = [
-        first_trained_stage("gradual", n_stages, epoch, n_epochs)
+        first_unfrozen_stage("gradual", n_stages, epoch, n_epochs)
         for epoch in range(n_epochs)
     ]
     assert found == firsts
@@ -37,7 +39,7 @@ def test_gradual(n_stages, n_epochs, firsts):
 @given(n_stages=st.integers(1, 60), n_epochs=st.integers(1, 200))
 def test_gradual_thaws_from_the_end_and_never_freezes_again(n_stages, n_epochs):
     found = [
-        first_trained_stage("gradual", n_stages, epoch, n_epochs)
+        first_unfrozen_stage("gradual", n_stages, epoch, n_epochs)
         for epoch in range(n_epochs)
     ]
     assert found == sorted(found, reverse=True)
@@ -48,4 +50,4 @@ def test_gradual_thaws_from_the_end_and_never_freezes_again(n_stages, n_epochs):
 
 def test_an_unknown_name_is_an_error():
     with pytest.raises(ValueError, match="'unfreeze' parameter.*Did you mean 'gradual"):
-        first_trained_stage("gradul", 4, 0, 2)
+        first_unfrozen_stage("gradul", 4, 0, 2)

@@ -10,9 +10,9 @@ from torch import nn
 from skdeepfeat.training import _heads as heads
 from skdeepfeat.training import (
     fit_linear_head,
-    fold_standardisation,
+    fold_standardization,
     make_head,
-    standardisation,
+    standardization,
 )
 
 
@@ -72,28 +72,28 @@ def spread_features(n):
     return features.astype(np.float32)
 
 
-def test_standardisation():
+def test_standardization():
     features = spread_features(50)
-    mean, scale = standardisation(features)
+    mean, scale = standardization(features)
     assert mean.dtype == scale.dtype == np.float32
     standard = (features - mean) / scale
     np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-4)
     variance = features.var(axis=0)
-    wanted = (50 * variance + heads._PRIOR_ROWS * variance.mean()) / (
-        50 + heads._PRIOR_ROWS
+    wanted = (50 * variance + heads._PRIOR_SAMPLES * variance.mean()) / (
+        50 + heads._PRIOR_SAMPLES
     )
     np.testing.assert_allclose(scale, np.sqrt(wanted), rtol=1e-4)
 
 
 def test_few_rows_leave_features_their_proportions():
-    scale = standardisation(spread_features(4))[1]
+    scale = standardization(spread_features(4))[1]
     assert scale.max() / scale.min() < 1.01
 
 
 def test_many_rows_bring_features_to_their_own_scale(monkeypatch):
-    monkeypatch.setattr(heads, "_PRIOR_ROWS", 1e-9)
+    monkeypatch.setattr(heads, "_PRIOR_SAMPLES", 1e-9)
     features = spread_features(500)
-    mean, scale = standardisation(features)
+    mean, scale = standardization(features)
     np.testing.assert_allclose(((features - mean) / scale).std(axis=0), 1, rtol=1e-3)
 
 
@@ -101,14 +101,14 @@ def test_many_rows_bring_features_to_their_own_scale(monkeypatch):
 def test_only_constants(value):
     features = np.full((50, 2), value, np.float32)
     features[::2] *= 1 + 1e-7  # float32's rounding is not a signal
-    scale = standardisation(features)[1]
+    scale = standardization(features)[1]
     assert (0.9 < scale).all() and (scale <= 1).all()
 
 
 def test_a_constant_feature_is_not_enlarged():
     features = spread_features(5000)
     features[:, 0] = 1e3 + 1e-4 * features[:, 0]
-    mean, scale = standardisation(features)
+    mean, scale = standardization(features)
     assert np.abs((features - mean) / scale)[:, 0].max() < 1e-3
 
 
@@ -118,9 +118,9 @@ def test_folding_leaves_the_outputs_as_they_were(sizes, dropout):
     features = rng.normal(20, 3, (30, 6)).astype(np.float32)
     features[:, 2] = 4.0
     head = make_head(6, 3, sizes, dropout)
-    mean, scale = standardisation(features)
+    mean, scale = standardization(features)
     before = outputs_of(head, (features - mean) / scale)
-    fold_standardisation(head, mean, scale)
+    fold_standardization(head, mean, scale)
     np.testing.assert_allclose(outputs_of(head, features), before, atol=1e-5)
 
 
@@ -232,7 +232,7 @@ def test_few_rows_are_learned_from_as_by_scikit_learn(n_per_class, informative):
 
         features, labels = rows(2 * n_per_class)
         test_features, test_labels = rows(1000)
-        mean, scale = standardisation(features)
+        mean, scale = standardization(features)
         head = make_head(1000, 2)
         fit_linear_head(
             head,
@@ -242,7 +242,7 @@ def test_few_rows_are_learned_from_as_by_scikit_learn(n_per_class, informative):
             task="single",
             seed=seed,
         )
-        fold_standardisation(head, mean, scale)
+        fold_standardization(head, mean, scale)
         found = outputs_of(head, test_features).argmax(1)
         oracle = LogisticRegression().fit(features, labels)
         margins.append(
@@ -261,7 +261,7 @@ def test_few_rows_do_not_blow_up_what_hardly_varies_in_them():
         features += 1e-4 * rng.random(features.shape)
         targets = features[:, :100].sum(axis=1) - features[:, 100:].sum(axis=1)
         features, targets = features.astype(np.float32), targets[:, None]
-        mean, scale = standardisation(features[:8])
+        mean, scale = standardization(features[:8])
         head = make_head(200, 1)
         fit_linear_head(
             head,
@@ -271,7 +271,7 @@ def test_few_rows_do_not_blow_up_what_hardly_varies_in_them():
             task="regression",
             seed=0,
         )
-        fold_standardisation(head, mean, scale)
+        fold_standardization(head, mean, scale)
         error = ((outputs_of(head, features[8:]) - targets[8:]) ** 2).mean()
         errors.append(error / targets[8:].var())
     assert np.mean(errors) < 1.3
@@ -285,7 +285,7 @@ def strength_of(labels, features, weights=None, seed=0):
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_the_weakest_penalty_where_strengths_cannot_be_compared(n_classes):
     rng = np.random.default_rng(0)
-    n = heads._MIN_ROWS_PER_CLASS * n_classes - 1
+    n = heads._MIN_SAMPLES_PER_CLASS * n_classes - 1
     labels = rng.permutation(np.arange(n) % n_classes)
     features = rng.normal(size=(n, 20)).astype(np.float32)
     assert strength_of(labels, features) == heads._LOGISTIC_C[-1]
@@ -372,7 +372,7 @@ def test_gradients_reach_a_started_head():
     features, labels = features_and_labels(3)
     head = make_head(6, 3)
     fit_linear_head(head, features, labels, np.ones(120), task="single", seed=0)
-    fold_standardisation(head, *standardisation(features))
+    fold_standardization(head, *standardization(features))
     head(torch.from_numpy(features)).sum().backward()
     assert isinstance(head[0].weight, nn.Parameter)
     assert head[0].weight.grad is not None

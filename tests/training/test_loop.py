@@ -16,7 +16,7 @@ from skdeepfeat.exceptions import OutOfMemoryError, TrainingDivergedError
 from skdeepfeat.training import (
     FeatureData,
     WeightAverage,
-    first_trained_stage,
+    first_unfrozen_stage,
     learning_rate_factor,
     make_loss,
     seed_of,
@@ -150,7 +150,7 @@ def test_averaged_weights_are_the_result(
 def test_layers_learn_at_their_share_of_the_rate(make_net, make_pixels, make_run):
     run = make_run(make_net(), n_epochs=1, schedule="constant")
     for group in run.optimizer.param_groups:
-        group["share"] = 0.5
+        group["lr_scale"] = 0.5
     run.fit(make_pixels(9))
     assert {group["lr"] for group in run.optimizer.param_groups} == {0.5e-2}
 
@@ -168,7 +168,7 @@ def test_prepare_freezes_epoch_by_epoch(make_net, make_pixels, make_run, weights
 
     def prepare(epoch):
         net.train()
-        net[1].requires_grad_(first_trained_stage("gradual", 2, epoch, 4) == 0)
+        net[1].requires_grad_(first_unfrozen_stage("gradual", 2, epoch, 4) == 0)
         kept.append(weights_of(net[1])["weight"])
 
     run.prepare = prepare

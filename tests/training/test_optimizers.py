@@ -41,7 +41,7 @@ def test_rates_fall_with_the_depth(stages):
     for stage, share in zip(stages, (0.25, 0.5, 1.0), strict=True):
         for _, parameter in stage:
             options = options_of(optimizer, parameter)
-            assert options["share"] == share
+            assert options["lr_scale"] == share
             assert options["lr"] == pytest.approx(0.1 * share)
 
 
@@ -49,7 +49,7 @@ def test_a_stage_without_parameters_counts_as_depth(stages):
     optimizer = make_optimizer(
         "sgd", [stages[0], [], stages[2]], learning_rate=0.1, layer_decay=0.5
     )
-    assert options_of(optimizer, stages[0][0][1])["share"] == 0.25
+    assert options_of(optimizer, stages[0][0][1])["lr_scale"] == 0.25
 
 
 def test_only_matrices_and_kernels_decay(stages):
@@ -75,12 +75,38 @@ def test_decay_moves_what_has_no_gradient_of_its_own(name):
     assert torch.equal(layer.bias, before[1])
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sgd_has_nesterovs_momentum(stages, momentum):
-    optimizer = make_optimizer("sgd", stages, learning_rate=0.1, momentum=momentum)
+@pytest.mark.parametrize(
+    ("params", "momentum", "nesterov"),
+    [(None, 0.9, True), ({}, 0.0, False), ({"momentum": 0.5}, 0.5, False)],
+)
+def test_sgd_has_nesterov_momentum_by_default(stages, params, momentum, nesterov):
+    optimizer = make_optimizer("sgd", stages, learning_rate=0.1, params=params)
     for group in optimizer.param_groups:
-        assert group["momentum"] == momentum
-        assert group["nesterov"] == (momentum > 0)
+        assert (group["momentum"], group["nesterov"]) == (momentum, nesterov)
+
+
+def test_params_reach_the_optimizer(stages):
+    params = {"betas": (0.8, 0.98), "amsgrad": True}
+    optimizer = make_optimizer("adamw", stages, learning_rate=0.1, params=params)
+    for group in optimizer.param_groups:
+        assert (group["betas"], group["amsgrad"]) == ((0.8, 0.98), True)
+    assert params == {"betas": (0.8, 0.98), "amsgrad": True}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"lr": 1.0}, "'learning_rate'"),
+        ({"weight_decay": 1.0}, "'weight_decay'"),
+        ({"params": []}, "must not hold"),
+        ({"momentum": 0.9}, "of torch.optim.AdamW"),
+        ({"betas": (2.0, 0.9)}, "Invalid beta"),
+        ({"eps": "small"}, "of torch.optim.AdamW"),
+    ],
+)
+def test_params_that_the_optimizer_does_not_take(stages, params, message):
+    with pytest.raises(ValueError, match=f"'optimizer_params' parameter.*{message}"):
+        make_optimizer("adamw", stages, learning_rate=0.1, params=params)
 
 
 def test_an_unknown_optimizer_is_not_taken_for_another(stages):

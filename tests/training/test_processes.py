@@ -129,7 +129,7 @@ def test_alone(make_net, weights_of, assert_same, monkeypatch):
     assert (alone.rank, alone.size) == (0, 1)
     assert alone.sum(1.5, torch.device("cpu")) == 1.5
     assert alone.same_for_all("x") == "x"
-    assert list(range(7))[alone.share(7)] == list(range(7))
+    assert list(range(7))[alone.part(7)] == list(range(7))
     net = make_net(batch_norm=True)
     before = weights_of(net)
     alone.copy_from_first(net)
@@ -145,7 +145,7 @@ def test_shares_are_disjoint_and_complete():
     for rank in range(3):
         one = Processes(torch.device("cpu"))
         one.rank, one.size = rank, 3
-        shares.append(list(range(8))[one.share(8)])
+        shares.append(list(range(8))[one.part(8)])
     assert sorted(sum(shares, [])) == list(range(8))
     assert {len(share) for share in shares} == {2, 3}
 

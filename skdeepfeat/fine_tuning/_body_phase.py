@@ -1,0 +1,242 @@
+"""Phase two: body and head are trained together on augmented images."""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import nn
+
+from .._utils._device import free_device_memory, is_out_of_memory
+from .._utils._forks import undisturbed_by_forks
+from ..feature_extraction import load_pixels
+from ..networks import is_below_float32
+from ..training import (
+    Augmentation,
+    LoopSettings,
+    PixelData,
+    TrainingRun,
+    WeightAverage,
+    crop_center,
+    first_unfrozen_stage,
+    make_optimizer,
+)
+from ._resume import resume
+from ._views import MAX_BYTES_IN_MEMORY, with_margin
+
+__all__ = ["load_images", "make_training_run", "tune_body"]
+
+# What "auto" means for `max_epochs`: enough steps for few images, and not too many for
+# thousands.
+_AUTO_STEPS = 1500
+_AUTO_EPOCHS = (8, 30)
+
+
+class _TunedNetwork(nn.Module):
+    """A body and its new head."""
+
+    def __init__(self, neck, head):
+        super().__init__()
+        self.neck = neck
+        self.head = head
+
+    def forward(self, images):
+        return self.head(self.neck(images))
+
+
+def tune_body(fit, rows, validation_rows):
+    """Train body and head of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+        After phase one.
+    rows : ndarray of int
+        The images to train on.
+    validation_rows : ndarray of int or None
+    """
+    try:
+        pixels, data, failed = load_images(fit, rows)
+        if validation_rows is not None:
+            validation_rows = validation_rows[~failed[validation_rows]]
+        validate = _make_validate(fit, pixels, validation_rows)
+    except KeyboardInterrupt:
+        warnings.warn(
+            "The fit was interrupted while the images were decoded. The estimator is "
+            "fitted, with a new head on the body as it was.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return
+    body, run = make_training_run(fit, len(data), validated=validate is not None)
+    after_epoch = resume(fit, run, data)
+    n_before = len(fit.history)
+    try:
+        run.fit(data, validate, after_epoch)
+    finally:
+        fit.body = body.network
+        fit.history = fit.history[:n_before] + run.history
+        fit.n_epochs = fit.n_earlier_epochs + run.epoch
+        if run.epoch:
+            # Without early stopping, the result has the weights of the last epoch.
+            is_best = run.best_epoch is not None and fit.settings.early_stopping
+            best = fit.n_earlier_epochs + (run.best_epoch or 0)
+            fit.best_epoch = best if is_best else None
+            fit.best_score = run.best_score if is_best else None
+
+
+def load_images(fit, rows):
+    """Decode the images of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+    rows : ndarray of int
+        The images to train on.
+
+    Returns
+    -------
+    pixels : ndarray of uint8, shape (n_images, height, width, 3)
+    data : PixelData
+        Of `rows`, without those that can no longer be read.
+    failed : ndarray of bool, shape (n_images,)
+        The images that could not be read.
+    """
+    preprocessing = fit.neck.preprocessing
+    pixels, failures = _load(fit, fit.data.X, with_margin(preprocessing))
+    failed = np.zeros(len(pixels), bool)
+    failed[[failure.row for failure in failures]] = True
+    rows = rows[~failed[rows]]
+    if len(rows) == 0:
+        raise ValueError("There is nothing to fit: no image of X can be read any more.")
+    data = PixelData(
+        pixels,
+        fit.data.targets.take(rows).tensor(),
+        fit.weights_of(rows),
+        Augmentation(fit.settings.augment, preprocessing.crop),
+        rows,
+    )
+    return pixels, data, failed
+
+
+def _load(fit, X, preprocessing):
+    digests = fit.digests.get(id(X))
+    return load_pixels(X, preprocessing, fit.extraction, MAX_BYTES_IN_MEMORY, digests)
+
+
+def make_training_run(fit, n_images, *, validated=False):
+    """Return a body that can be trained, and the `TrainingRun` of it with the head.
+
+    Parameters
+    ----------
+    fit : Fit
+    n_images : int
+        Number of images to train on.
+    validated : bool, default=False
+        Whether there is a validation set.
+
+    Returns
+    -------
+    body : TrainableNeck
+    run : TrainingRun
+    """
+    settings = fit.settings
+    body = fit.neck.trainable()
+    if is_below_float32(body.network):
+        raise ValueError(
+            "The 'model' parameter must have float32 weights to be fine-tuned: give "
+            "model.float(). precision='bfloat16' or 'float16' then computes with fewer "
+            "bits. Or train the head only, with unfreeze=None."
+        )
+    model = _TunedNetwork(body, fit.head).to(fit.device)
+    optimizer = make_optimizer(
+        settings.optimizer,
+        [*body.parameter_groups(), list(fit.head.named_parameters())],
+        learning_rate=settings.learning_rate,
+        layer_decay=settings.layer_decay,
+        weight_decay=settings.weight_decay,
+        params=settings.optimizer_params,
+        undecayed=body.undecayed_parameters(),
+    )
+    n_epochs = _n_epochs(settings, n_images)
+
+    def prepare(epoch):
+        first = first_unfrozen_stage(settings.unfreeze, body.n_stages, epoch, n_epochs)
+        body.train_from(first, freeze_statistics=settings.freeze_batch_norm)
+        fit.head.train()
+
+    run = TrainingRun(
+        model,
+        optimizer,
+        fit.loss,
+        LoopSettings(
+            phase="body",
+            n_epochs=n_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            schedule=settings.schedule,
+            warmup=settings.warmup,
+            max_grad_norm=settings.max_grad_norm,
+            precision=settings.precision,
+            mixup=settings.mixup,
+            n_iter_no_change=settings.patience if validated else None,
+            seed=fit.seed,
+            first_epoch=fit.n_earlier_epochs,
+            verbose=settings.verbose,
+        ),
+        fit.device,
+        fit.processes,
+        WeightAverage(model, settings.ema_decay) if settings.ema_decay else None,
+        prepare,
+    )
+    return body, run
+
+
+def _n_epochs(settings, n_images):
+    if settings.max_epochs != "auto":
+        return settings.max_epochs
+    n_steps = max(1, n_images // settings.batch_size)
+    return int(np.clip(_AUTO_STEPS // n_steps, *_AUTO_EPOCHS))
+
+
+def _make_validate(fit, pixels, validation_rows):
+    """Return ``validate(model) -> (loss, score)``, or None without validation set."""
+    if fit.data.X_val is not None:
+        images, failures = _load(fit, fit.data.X_val, fit.neck.preprocessing)
+        usable = np.delete(
+            np.arange(len(images)), [failure.row for failure in failures]
+        )
+        images, targets = images[usable], fit.data.targets_val.take(usable)
+    elif validation_rows is not None:
+        images = pixels[validation_rows]
+        targets = fit.data.targets.take(validation_rows)
+    else:
+        return None
+    size = fit.neck.preprocessing.crop
+    n_at_once = fit.neck.suggested_batch_size(fit.device)
+
+    def validate(model):
+        nonlocal n_at_once
+        while True:
+            try:
+                outputs = _center_outputs(model, images, size, n_at_once, fit.device)
+                return fit.evaluate(outputs, targets)
+            except Exception as error:
+                if n_at_once == 1 or not is_out_of_memory(error):
+                    raise
+            n_at_once //= 2
+            free_device_memory(fit.device)
+
+    return validate
+
+
+@undisturbed_by_forks()
+def _center_outputs(model, images, size, n_at_once, device):
+    """Return raw outputs for the centers of stored images as float64."""
+    model.eval()
+    outputs = []
+    with torch.inference_mode():
+        for start in range(0, len(images), n_at_once):
+            part = torch.from_numpy(images[start : start + n_at_once])
+            part = crop_center(part.permute(0, 3, 1, 2), size)
+            outputs.append(model(part.to(device)).float().cpu())
+    return torch.cat(outputs).double().numpy()

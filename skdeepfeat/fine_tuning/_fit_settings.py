@@ -1,0 +1,103 @@
+"""What a fit is given: how to train, on what, and from where."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from torch import nn
+
+from ._targets import Targets
+
+__all__ = ["EarlierFit", "FitData", "FitSettings"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train: the parameters of an estimator that its fit reads.
+
+    Their meaning is documented with the estimators.
+    """
+
+    hidden_layer_sizes: tuple
+    dropout: float
+    head_init: str
+    head_epochs: int
+    unfreeze: str | int | None
+    freeze_batch_norm: bool
+    max_epochs: int | str
+    batch_size: int
+    optimizer: str
+    optimizer_params: dict | None
+    learning_rate: float
+    layer_decay: float
+    weight_decay: float
+    schedule: str
+    warmup: float
+    max_grad_norm: float | None
+    ema_decay: float
+    loss: str
+    augment: str | Callable | None
+    mixup: float
+    early_stopping: bool
+    scoring: str | Callable | None
+    validation_fraction: float
+    n_iter_no_change: int
+    precision: str
+    checkpoint: object
+    verbose: int
+    label_smoothing: float = 0.0
+
+    @classmethod
+    def from_params(cls, params):
+        """Choose the settings from the parameters of an estimator."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: params[name] for name in names & params.keys()})
+
+    @property
+    def trains_body(self):
+        """Whether there is a phase two."""
+        return self.unfreeze not in (None, 0) and self.max_epochs != 0
+
+    @property
+    def patience(self):
+        """Epochs without a better score before training stops, or None: never."""
+        return self.n_iter_no_change if self.early_stopping else None
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What to train on, and the validation set that was given to `fit`, if any.
+
+    Attributes
+    ----------
+    X, X_val : images, as `_check_images` returned them
+    targets, targets_val : Targets
+    weights : ndarray of float64, shape (n_samples,)
+    """
+
+    X: object
+    targets: Targets
+    weights: np.ndarray
+    X_val: object = None
+    targets_val: Targets | None = None
+
+
+@dataclass(frozen=True)
+class EarlierFit:
+    """The result of the fit that another one continues.
+
+    Attributes
+    ----------
+    head, body : Module
+        `body` is None if it was not trained.
+    history : list of dict
+    n_epochs : int
+    best_epoch, best_score : int, float or None
+    """
+
+    head: nn.Module
+    body: nn.Module | None
+    history: list
+    n_epochs: int
+    best_epoch: int | None
+    best_score: float | None

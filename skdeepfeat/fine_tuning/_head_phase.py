@@ -1,0 +1,139 @@
+"""Phase one: a new head on the features of the body as it is."""
+
+import time
+
+import numpy as np
+import torch
+
+from .._utils._forks import undisturbed_by_forks
+from ..exceptions import TrainingDivergedError
+from ..training import (
+    FeatureData,
+    LoopSettings,
+    TrainingRun,
+    fit_linear_head,
+    fold_standardization,
+    make_head,
+    make_optimizer,
+    standardization,
+)
+
+__all__ = ["apply_head", "fit_head"]
+
+# The usual rate of Adam; small batches, because larger ones would save no time.
+_LEARNING_RATE = 1e-3
+_BATCH_SIZE = 64
+
+
+@undisturbed_by_forks()
+def apply_head(head, features, device=None):
+    """Return raw outputs as float64. NaN in, NaN out."""
+    head.eval()
+    with torch.inference_mode():
+        rows = torch.as_tensor(np.ascontiguousarray(features))
+        return head(rows.to(device) if device else rows).cpu().double().numpy()
+
+
+def fit_head(fit, features, rows, validation):
+    """Set the `head` of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+    features : ndarray of float32, shape (n_samples, n_features)
+    rows : ndarray of int, shape (n_samples,)
+        The images that the features belong to.
+    validation : tuple of (features, Targets) or None
+    """
+    settings = fit.settings
+    sizes = tuple(settings.hidden_layer_sizes)
+    if sizes and settings.head_init not in ("auto", "random"):
+        raise ValueError(
+            "The 'head_init' parameter must be 'auto' or 'random' for a head with "
+            f"hidden layers. Got {settings.head_init!r} instead."
+        )
+    targets = fit.data.targets.take(rows)
+    head = make_head(
+        features.shape[1], targets.n_outputs, sizes, settings.dropout, fit.seed
+    )
+    mean, scale = standardization(features)
+    if validation is not None:
+        validation = ((validation[0] - mean) / scale, validation[1])
+    data = FeatureData(
+        (features - mean) / scale, targets.tensor(), fit.weights_of(rows)
+    )
+    by_gradient = bool(sizes) or settings.head_init == "random"
+    try:
+        if by_gradient:
+            _train(fit, head, data, validation)
+        else:
+            _solve(fit, head, data, targets, validation)
+    except TrainingDivergedError:
+        if by_gradient:
+            fold_standardization(head, mean, scale)
+            fit.head = head
+        raise
+    fold_standardization(head, mean, scale)
+    fit.head = head
+
+
+def _solve(fit, head, data, targets, validation):
+    """Fit a linear head with scikit-learn, and record it as one epoch."""
+    start = time.perf_counter()
+    features = data.inputs.numpy()
+    weights = data.weights.numpy().astype(np.float64)
+    fit_linear_head(
+        head, features, targets.values, weights, task=targets.task, seed=fit.seed
+    )
+    outputs = torch.from_numpy(apply_head(head, features)).float()
+    record = {
+        "phase": "head",
+        "epoch": 1,
+        "train_loss": float((fit.loss(outputs, data.targets) * data.weights).mean()),
+        "validation_loss": np.nan,
+        "validation_score": np.nan,
+        "learning_rate": np.nan,
+        "seconds": time.perf_counter() - start,
+    }
+    if validation is not None:
+        found = fit.evaluate(apply_head(head, validation[0]), validation[1])
+        record["validation_loss"], record["validation_score"] = found
+    fit.history.append(record)
+
+
+def _train(fit, head, data, validation):
+    """Train a head by gradient descent."""
+    settings = fit.settings
+    head.to(fit.device)
+    run = TrainingRun(
+        head,
+        make_optimizer(
+            "adamw",
+            [list(head.named_parameters())],
+            learning_rate=_LEARNING_RATE,
+            weight_decay=settings.weight_decay,
+        ),
+        fit.loss,
+        LoopSettings(
+            phase="head",
+            n_epochs=settings.head_epochs,
+            batch_size=_BATCH_SIZE,
+            learning_rate=_LEARNING_RATE,
+            schedule="cosine",
+            seed=fit.seed,
+            n_iter_no_change=None if validation is None else settings.patience,
+            verbose=settings.verbose,
+        ),
+        fit.device,
+        fit.processes,
+    )
+
+    def validate(model):
+        return fit.evaluate(apply_head(model, validation[0], fit.device), validation[1])
+
+    try:
+        run.fit(data, None if validation is None else validate)
+    finally:
+        fit.history += run.history
+        fit.interrupted = run.interrupted
+        head.cpu().eval()

@@ -1,0 +1,115 @@
+"""Raw outputs of a fitted head for new images, from one view of each or several."""
+
+import numpy as np
+import torch
+
+from .._utils._device import resolve_device
+from ..exceptions import NonFiniteOutputError
+from ..feature_extraction import (
+    list_failures,
+    load_pixels,
+    non_finite_error,
+    open_extraction,
+    warn_of,
+)
+from ._head_phase import apply_head
+from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
+
+__all__ = ["compute_outputs", "compute_outputs_of_views"]
+
+
+def compute_outputs(X, neck, head, settings, cache, *, refuse_failures):
+    """Return raw outputs as float64, shape (n_samples, n_outputs).
+
+    Parameters
+    ----------
+    X : images, as `_check_images` returned them
+    neck : Neck
+    head : Sequential
+    settings : ExtractionSettings
+    cache : as the parameter of the estimators
+    refuse_failures : bool
+        Whether images that cannot be read are an error whatever `settings.on_error`
+        is. The error is raised before anything is computed, if possible.
+    """
+    with open_extraction(X, neck, cache, settings) as extraction:
+        if refuse_failures:
+            _refuse(extraction.failures())
+        [features] = extraction.fetch(np.arange(len(extraction)))
+        failures, failed = extraction.failures(), extraction.failed()
+    _report(failures, refuse_failures)
+    return _checked(head, apply_head(head, features), failed)
+
+
+def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures):
+    """Return the mean raw outputs of several views of each image.
+
+    Parameters
+    ----------
+    X, neck, head, settings, refuse_failures
+        As for `compute_outputs`.
+    views : str
+        A key of `VIEWS`.
+    """
+    size = neck.preprocessing.crop
+    pixels, failures = load_pixels(
+        X, with_margin(neck.preprocessing), settings, MAX_BYTES_IN_MEMORY
+    )
+    _report(failures, refuse_failures)
+    device = resolve_device(settings.device)
+    outputs = np.zeros((len(pixels), head[-1].out_features))
+    failed, refused = np.zeros((2, len(pixels)), dtype=bool)
+    failed[[failure.row for failure in failures]] = True
+    n_at_once = neck.suggested_batch_size(device)
+    with neck.loaded(device, settings.precision) as run:
+        for start in range(0, len(pixels), n_at_once):
+            rows = slice(start, start + n_at_once)
+            for place, mirrored in VIEWS[views]:
+                view = cut_view(pixels[rows], size, place)
+                view = view[:, :, ::-1] if mirrored else view
+                [features] = run(np.ascontiguousarray(view))
+                refused[rows] |= ~np.isfinite(features).all(axis=1)
+                outputs[rows] += apply_head(head, features) / len(VIEWS[views])
+    # Images that could not be read have pixels of zero here.
+    refused &= ~failed
+    if refused.any():
+        rows = np.flatnonzero(refused).tolist()
+        raise non_finite_error(neck, settings.precision, rows)
+    return _checked(head, outputs, failed)
+
+
+def _report(failures, refuse):
+    if refuse:
+        _refuse(failures)
+    elif failures:
+        warn_of(failures)
+
+
+def _refuse(failures):
+    """Raise if there are images that could not be read, which have no label."""
+    if not failures:
+        return
+    rows = [failure.row for failure in failures]
+    more = ", ..." if len(rows) > 10 else ""
+    raise ValueError(
+        f"{len(rows)} image(s) could not be read, so they have no label (rows "
+        f"{str(rows[:10])[:-1]}{more}]). predict_proba (or decision_function) gives "
+        "rows of NaN for them:\n"
+        f"{list_failures(failures)}"
+    )
+
+
+def _checked(head, outputs, failed):
+    """Return outputs, NaN for images that failed; others must be finite."""
+    outputs[failed] = np.nan
+    refused = ~np.isfinite(outputs).all(axis=1) & ~failed
+    if not refused.any():
+        return outputs
+    is_finite = all(bool(torch.isfinite(weight).all()) for weight in head.parameters())
+    cause = "its outputs overflow" if is_finite else "its weights are NaN or infinite"
+    raise NonFiniteOutputError(
+        "The features are finite, and the cause is the head that was fitted to them: "
+        f"{cause}. Fit it again with a smaller 'learning_rate' or without images whose "
+        "features are extremely large.",
+        np.flatnonzero(refused).tolist(),
+    )

@@ -1,0 +1,108 @@
+"""Resuming a fit from its checkpoint, if the checkpoint belongs to the same fit."""
+
+import dataclasses
+import os
+import re
+
+import numpy as np
+import torch
+
+from .._utils._digests import digest_arrays
+from ..training import copy_state, load_checkpoint, save_checkpoint
+
+__all__ = ["resume"]
+
+# Settings that do not change a result.
+_IRRELEVANT = {"checkpoint", "verbose"}
+
+
+def resume(fit, run, data):
+    """Load a checkpoint, if there is one; return the function that writes the next.
+
+    Parameters
+    ----------
+    fit : Fit
+    run : TrainingRun
+    data : PixelData
+
+    Returns
+    -------
+    callable or None
+        ``after_epoch(run)``; None without the setting `checkpoint`.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint belongs to another fit.
+    """
+    path = fit.settings.checkpoint
+    if path is None:
+        return None
+    header = {
+        "seed": fit.seed,
+        "first_epoch": fit.n_earlier_epochs,
+        "parameters": _describe_settings(fit.settings),
+        "network": _digest_weights(run.model.neck),
+        "data": digest_arrays(
+            data.pixels, data.rows, data.targets.numpy(), data.weights.numpy()
+        ),
+    }
+    if fit.checkpoint_header is not None:
+        _refuse_other(path, fit.checkpoint_header, header)
+        load_checkpoint(path, run)
+
+    def after_epoch(run):
+        if fit.processes.rank == 0:
+            save_checkpoint(path, run, header)
+
+    return after_epoch
+
+
+def _refuse_other(path, found, header):
+    """Raise if the header of a checkpoint is that of another fit."""
+    parameters = found.get("parameters")
+    if not isinstance(parameters, dict):
+        parameters = {}
+    differing = [
+        repr(name)
+        for name, value in header["parameters"].items()
+        if parameters.get(name) != value
+    ]
+    for name, words in {
+        "network": "the network's weights",
+        "first_epoch": "the number of earlier epochs",
+        "data": "the images, targets or weights",
+        "seed": "'random_state'",
+    }.items():
+        if found.get(name) != header[name]:
+            differing.append(words)
+    if differing:
+        raise ValueError(
+            f"The 'checkpoint' file {os.fspath(path)!r} belongs to another fit, with "
+            f"other values of {', '.join(differing)}. Delete it to start over, or "
+            "choose another path."
+        )
+
+
+def _digest_weights(module):
+    tensors = copy_state(module).values()
+    # As bytes, because numpy has no bfloat16.
+    return digest_arrays(*(t.reshape(-1).view(torch.uint8).numpy() for t in tensors))
+
+
+def _describe_settings(settings):
+    return {
+        field.name: _describe(getattr(settings, field.name))
+        for field in dataclasses.fields(settings)
+        if field.name not in _IRRELEVANT
+    }
+
+
+def _describe(value):
+    """Return a value as a JSON type that is the same in every process."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (int, float, str, type(None))):
+        return value
+    # The text of a function contains its address.
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))

@@ -1,0 +1,38 @@
+"""The score of a validation set, from outputs that are already there."""
+
+import numpy as np
+from sklearn.metrics import check_scoring
+
+__all__ = ["make_score"]
+
+
+def make_score(estimator, scoring):
+    """Return ``score(outputs, targets)`` for raw outputs of the head.
+
+    Parameters
+    ----------
+    estimator : BaseFineTune
+        What `fit` learns from y must be there already. It is not changed.
+    scoring : str, callable or None
+        As the parameter of the estimators.
+    """
+    if scoring is None:
+        return estimator._score_outputs
+    scorer = check_scoring(estimator, scoring)
+
+    def score(outputs, targets):
+        fitted = _with_outputs(estimator, outputs)
+        return scorer(fitted, np.arange(len(outputs)), estimator._decode(targets))
+
+    return score
+
+
+def _with_outputs(estimator, outputs):
+    """Return an estimator whose X is the positions of known outputs.
+
+    `copy.copy` would pack and unpack the networks, as for a pickle.
+    """
+    fitted = object.__new__(type(estimator))
+    vars(fitted).update(vars(estimator))
+    fitted._outputs = lambda X, refuse_failures=False: outputs[np.asarray(X)]
+    return fitted

@@ -1,0 +1,169 @@
+"""The gradient of one batch: mixed precision, mixup, and batches that do not fit."""
+
+import logging
+
+import numpy as np
+import torch
+
+from .._utils._device import (
+    DTYPES,
+    float32_arithmetic,
+    free_device_memory,
+    is_out_of_memory,
+)
+from ..exceptions import OutOfMemoryError
+
+__all__ = ["BatchGradients", "draw_mixing"]
+
+logger = logging.getLogger(__name__)
+
+
+def draw_mixing(alpha, rng, positions, n_total):
+    """Return (fraction, partners) that mix a part of a batch, or None.
+
+    Parameters
+    ----------
+    alpha : float
+        Parameter of the Beta distribution; 0 does not mix.
+    rng : numpy.random.Generator
+    positions : ndarray of int
+        Where the part is in the batch. Partners are drawn for the whole batch, and
+        are samples of the part, because a process has no others.
+    n_total : int
+        Size of the batch.
+    """
+    if alpha == 0:
+        return None
+    fraction = float(rng.beta(alpha, alpha))
+    return fraction, torch.from_numpy(np.argsort(rng.permutation(n_total)[positions]))
+
+
+class BatchGradients:
+    """Forward and backward passes, in parts if a batch does not fit in memory.
+
+    Parameters
+    ----------
+    model : Module
+    loss : callable
+        See `make_loss`.
+    settings : LoopSettings
+    device : torch.device
+    scaler : torch.amp.GradScaler
+    """
+
+    def __init__(self, model, loss, settings, device, scaler):
+        self._model = model
+        self._loss = loss
+        self._settings = settings
+        self._device = device
+        self._scaler = scaler
+        # A batch may be larger than `batch_size` by one.
+        self._largest_fit = settings.batch_size + 1
+
+    def compute(self, inputs, targets, weights, mixing, stream):
+        """Set the gradients of the model's parameters; return the loss.
+
+        Parameters
+        ----------
+        inputs, targets : Tensor, shape (n_samples, ...)
+        weights : Tensor, shape (n_samples,)
+            What the loss of each sample is multiplied by.
+        mixing : tuple or None
+            See `draw_mixing`.
+        stream : RandomStream
+            Where dropout draws from.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If not even one sample fits in the memory of the device.
+        """
+        while True:
+            self._model.zero_grad(set_to_none=True)
+            value, cause = self._try(inputs, targets, weights, mixing, stream)
+            if cause is None:
+                return value
+            # Out of the `except` block, which keeps the graph of the failed pass alive.
+            self._shrink(cause, len(targets))
+
+    def _try(self, inputs, targets, weights, mixing, stream):
+        """Return (loss, None), or (None, cause) if memory ran out."""
+        value = 0.0
+        try:
+            with float32_arithmetic(self._device, self._settings.precision):
+                for start in range(0, len(targets), self._largest_fit):
+                    part = slice(start, start + self._largest_fit)
+                    # Dropout draws in the forward pass. During the backward pass,
+                    # fits in other threads may draw.
+                    with stream.drawing():
+                        loss = self._loss_of(inputs, targets, weights, mixing, part)
+                    self._scaler.scale(loss).backward()
+                    value += float(loss.detach())
+            return value, None
+        except Exception as error:
+            if _has_no_variance(error):
+                self._refuse_small_batches(error, len(targets))
+            if not is_out_of_memory(error):
+                raise
+            return None, str(error).partition("\n")[0][:200]
+
+    def _loss_of(self, inputs, targets, weights, mixing, part):
+        """Return the weighted loss of a part of a batch."""
+        images, wanted = self._to(inputs[part]), self._to(targets[part])
+        weight = self._to(weights[part])
+        if mixing is None:
+            return (self._loss(self._outputs(images), wanted) * weight).sum()
+        fraction, partners = mixing[0], mixing[1][part]
+        others = self._to(inputs[partners])
+        if images.dtype == torch.uint8:
+            images, others = images.float() / 255, others.float() / 255
+        outputs = self._outputs(images * fraction + others * (1 - fraction))
+        each = fraction * self._loss(outputs, wanted)
+        each = each + (1 - fraction) * self._loss(outputs, self._to(targets[partners]))
+        return (each * weight).sum()
+
+    def _outputs(self, images):
+        dtype = DTYPES[self._settings.precision]
+        is_mixed = dtype != torch.float32
+        with torch.autocast(self._device.type, dtype=dtype, enabled=is_mixed):
+            return self._model(images).float()
+
+    def _to(self, tensor):
+        return tensor.to(self._device, non_blocking=True)
+
+    def _shrink(self, cause, n):
+        """Split the `n` samples of this batch, and later ones, into smaller parts."""
+        free_device_memory(self._device)
+        size = min(self._largest_fit, n)
+        if size <= 1:
+            raise OutOfMemoryError(
+                "Not even one image can be trained in the memory of "
+                f"{self._device} ({cause}). Choose a smaller 'image_size', a smaller "
+                "'model', fewer stages for 'unfreeze', precision='bfloat16' or "
+                "device='cpu'."
+            )
+        self._largest_fit = size // 2
+        logger.warning(
+            "a batch does not fit in the memory of %s; continuing with parts of %d "
+            "images, whose gradients are added",
+            self._device,
+            self._largest_fit,
+        )
+
+    def _refuse_small_batches(self, error, n):
+        cause = f"Got batch_size={self._settings.batch_size} and a batch of {n} images"
+        if self._largest_fit < n:
+            cause += f", only {self._largest_fit} of which fit in memory"
+        raise ValueError(
+            "The 'batch_size' parameter must be at least 2, with at least 2 training "
+            "images for each process, if batch normalizations use the statistics of "
+            "batches (freeze_batch_norm=False). This network has a batch normalization "
+            f"of maps of one pixel, and one value has no variance. {cause}. Choose a "
+            "larger 'batch_size' or 'image_size', or freeze_batch_norm=True."
+        ) from error
+
+
+def _has_no_variance(error):
+    """Whether torch refuses to normalize a batch that has one value per channel."""
+    text = "more than 1 value per channel"
+    return isinstance(error, ValueError) and text in str(error)
