@@ -10,7 +10,7 @@ from PIL import Image
 from skdeepfeat import FeatureCache, FineTuneClassifier, PretrainedFeatureExtractor
 from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.exceptions import BadImageError
-from skdeepfeat.fine_tuning import _fit
+from skdeepfeat.fine_tuning import _body_phase
 from skdeepfeat.images import _array_source, _list_source, make_image_source
 
 N = 4
@@ -173,13 +173,13 @@ def test_the_cache_is_not_poisoned(kind, tmp_path, encode, monkeypatch):
 
 def test_both_phases_of_fine_tuning_see_the_same_images(monkeypatch):
     X, y = list(frames()), [0, 1, 0, 1]
-    load = _fit.load_pixels
+    load = _body_phase.load_pixels
 
     def change_and_load(*args, **kwargs):
         X[2][:] = 255 - X[2]
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(_fit, "load_pixels", change_and_load)
+    monkeypatch.setattr(_body_phase, "load_pixels", change_and_load)
     classifier = FineTuneClassifier(image_size=32, max_epochs=1, cache=None)
     with pytest.raises(BadImageError, match="row 2.*changed while it was being read"):
         classifier.fit(X, y)
