@@ -220,7 +220,7 @@ def digest_files(
                 if file is not None:
                     remembering.add(file, result)
                 on_done(1)
-    return [results[path] for path in paths]
+    return [results[path] for path in paths]  # type: ignore[misc]  # none is None
 
 
 def _look_up(results, file_index):

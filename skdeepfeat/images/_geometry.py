@@ -67,7 +67,7 @@ def resized_shape(shape, preprocessing: Preprocessing) -> tuple[int, int]:
     """Return the (height, width) to which an image of a (height, width) is resized."""
     resize, crop = preprocessing.resize, preprocessing.crop
     if not isinstance(resize, int):
-        return tuple(resize)
+        return resize[0], resize[1]
     height, width = shape
     if preprocessing.crop_mode == "border" or crop[0] != crop[1]:
         # timm's ResizeKeepRatio.

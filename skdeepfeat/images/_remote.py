@@ -166,7 +166,7 @@ class RemoteFiles:
                     if isinstance(result, bytes) and version and is_settled(version):
                         remembering.add(version.stat, result)
                     on_done(1)
-        return [results[address] for address in addresses]
+        return [results[one] for one in addresses]  # type: ignore[misc]
 
     def _refuse_unusable(self, results):
         """Fill in the errors of file systems that cannot be opened, in full once."""
@@ -308,12 +308,12 @@ def fresh_options(address: str, options: Mapping) -> dict:
 
     Those that it keeps remember listings, in which a replaced file is the old one.
     """
-    options = _copied(options)
+    fresh = dict(_copied(options))
     for protocol in _protocols(address):
-        inner = options.get(protocol, {})
+        inner = fresh.get(protocol, {})
         if isinstance(inner, dict):
-            options[protocol] = {**inner, "skip_instance_cache": True}
-    return options
+            fresh[protocol] = {**inner, "skip_instance_cache": True}
+    return fresh
 
 
 def _copied(options):

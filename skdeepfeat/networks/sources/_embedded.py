@@ -47,8 +47,8 @@ class _PackagedWeights(Weights):
 
     name: str
     path: str
-    sha256: str
-    label: str = "default"  # type: ignore[misc]
+    sha256: str  # type: ignore[misc]
+    label: str = "default"
 
     def __reduce__(self):
         return _find_weights, (self.name,)
