@@ -141,16 +141,13 @@ def show_all_warnings():
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
     if isinstance(message, BadImageWarning):
-        message = _list_failures(message.failures)
+        from ..feature_extraction import list_failures
+
+        message = (
+            f"{len(message.failures):,} image(s) could not be read; their rows are "
+            f"NaN:\n{list_failures(message.failures, _LISTED_FAILURES)}"
+        )
     say(f"Warning: {message}")
-
-
-def _list_failures(failures):
-    lines = [f"{len(failures):,} image(s) could not be read; their rows are NaN:"]
-    lines += [f"  {error}" for error in failures[:_LISTED_FAILURES]]
-    more = len(failures) - _LISTED_FAILURES
-    lines += [f"  ... and {more:,} more"] if more > 0 else []
-    return "\n".join(lines)
 
 
 @contextlib.contextmanager

@@ -23,11 +23,11 @@ def with_duplicates(failures, digests, source):
     return [every[i] for i in sorted(every)]
 
 
-def list_failures(failures):
-    """Return a line for each of the first failures, and how many more there are."""
-    listed = "\n".join(f"  {error}" for error in failures[:_NAMED_FAILURES])
-    more = len(failures) - _NAMED_FAILURES
-    return f"{listed}\n  ... and {more} more" if more > 0 else listed
+def list_failures(failures, n=_NAMED_FAILURES):
+    """Return a line for each of the first `n` failures, and how many more there are."""
+    listed = "\n".join(f"  {error}" for error in failures[:n])
+    more = len(failures) - n
+    return f"{listed}\n  ... and {more:,} more" if more > 0 else listed
 
 
 def warn_of(failures):

@@ -37,14 +37,14 @@ __all__ = ["PretrainedFeatureExtractor"]
 class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEstimator):
     """Extract features from images with a pretrained network.
 
-    The head of the network is chopped off. What would enter the head, the output of the
-    neck, becomes the features for any scikit-learn estimator. This is transfer learning
-    by feature extraction [1]_, [2]_. The transformer is stateless: `fit` checks the
-    parameters and learns nothing, and `transform` works without it.
+    The head of the network is chopped off, and the output of the neck becomes the
+    features for any scikit-learn estimator. This is transfer learning by feature
+    extraction [1]_, [2]_. The transformer is stateless: `fit` only checks the
+    parameters, and `transform` works without it.
 
     Each image goes through the network once. Its features are stored in a cache on
-    disk, under the content of the image and the identity of the network. Later folds,
-    candidates, processes and runs read them from there.
+    disk, with the content of the image and the identity of the network as the key.
+    Other folds, candidates, processes and later runs read them from there.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Workers beside the caller: none waits, nothing is lost, none is left running."""
+"""Workers in the background: no waiting, nothing lost, no thread left running."""
 
 import contextlib
 import threading

@@ -90,8 +90,8 @@ def test_the_rows_are_those_of_transform(log, paths, pixels, tmp_path, suffix, k
     assert path == tmp_path / f"features{suffix}"
     assert read(path).dtype == np.float32
     np.testing.assert_allclose(read(path), expected, rtol=1e-5)
-    beside = [f"{path.name}.json"] if suffix == ".npy" else []
-    assert contents(tmp_path) == [path.name, *beside, "log"]
+    notes = [f"{path.name}.json"] if suffix == ".npy" else []
+    assert contents(tmp_path) == [path.name, *notes, "log"]
 
 
 def test_parquet_is_a_frame_that_an_estimator_can_be_fitted_to(log, paths, tmp_path):
@@ -226,7 +226,7 @@ def test_a_file_of_somebody_else_s(log, paths, tmp_path, suffix):
         pd.DataFrame(foreign).rename(columns=str).to_parquet(path)
     elif suffix == ".npy":
         counting(log).extract_to(paths, path)
-        np.save(path, foreign)  # what the notes beside it say is no longer so
+        np.save(path, foreign)  # which no longer matches its notes
     else:
         zarr.create_array(str(path), data=foreign)
     with pytest.raises(FileExistsError, match="not written by extract_to"):
@@ -410,7 +410,7 @@ def test_raise_names_the_row_and_keeps_what_was_computed(log, paths, broken, tmp
     assert "features.parquet" not in contents(tmp_path)
     done = rows_counted(log)
     assert 9 <= done < N
-    # A decision about broken images is none about the others: the half is taken up.
+    # `on_error` does not matter for the other images: their features are reused.
     with pytest.warns(BadImageWarning):
         counting(log, on_error="nan").extract_to(X, path)
     assert rows_counted(log) == N - 3
@@ -485,14 +485,14 @@ def test_an_address_is_no_place_to_write(log, paths, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_folder_that_may_not_be_written_to(log, pixels, tmp_path):
     mine, theirs = tmp_path / "features.npy", tmp_path / "theirs.npy"
-    half = tmp_path / "half" / "features.npy"
+    started = tmp_path / "started" / "features.npy"
 
     def extract():
         counting(log).extract_to(pixels, mine)
-        begun = half.parent / "features.npy.partial"
-        begun.mkdir(parents=True)
+        folder = started.parent / "features.npy.partial"
+        folder.mkdir(parents=True)
         forbid_writing(tmp_path)
-        for path, overwrite in [(theirs, False), (mine, True), (half, False)]:
+        for path, overwrite in [(theirs, False), (mine, True), (started, False)]:
             message = "'path' .*: choose another 'path'"
             with pytest.raises(PermissionError, match=message):
                 # What cannot be read is not looked at.

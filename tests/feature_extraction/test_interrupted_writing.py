@@ -418,7 +418,7 @@ def start(log, path, what="run"):
     `what` is the number of a signal that the network sends to its own process half
     way, or ``"wait"`` for another process to say that it waits.
     """
-    seen = log.with_name("somebody waits")
+    seen = log.with_name("a process waits")
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, log, path, what, seen],
         stderr=subprocess.PIPE,
@@ -459,7 +459,7 @@ def test_two_processes_write_the_same_file(log, tmp_path):
     errors = [finish(one) for one in [start(log, path, "wait") for _ in range(2)]]
     assert rows_counted(log) == N
     assert sum("another process is writing it" in error for error in errors) == 1
-    assert contents(tmp_path) == ["features.parquet", "log", "somebody waits"]
+    assert contents(tmp_path) == ["features.parquet", "log", "a process waits"]
 
 
 def test_two_threads_write_the_same_file(log, X, tmp_path, caplog):
@@ -562,14 +562,14 @@ def test_a_disk_that_fills_up(wide, log, X, small_disk, suffix):
         wide.extract_to(X, path)
     assert e.value.errno == errno.ENOSPC
     assert not path.exists()
-    # Nothing is computed before there is room.
+    # Nothing is computed before there is space.
     counted = rows_counted(log)
     with pytest.raises(OSError, match="need about .* MB .*: free some space"):
         wide.extract_to(X, path)
     assert rows_counted(log) == counted < N
     filler.unlink()
     wide.extract_to(X, path)
-    assert rows_counted(log) <= N + IN_FLIGHT  # those that found no room
+    assert rows_counted(log) <= N + IN_FLIGHT  # those that could not be written
     np.testing.assert_allclose(read(path), wide.transform(X), rtol=1e-5, atol=1e-5)
 
 

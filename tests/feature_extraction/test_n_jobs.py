@@ -76,7 +76,7 @@ search.fit(X, np.arange(24) % 2)
 
 
 def run(script, *arguments):
-    """Run a script as from a shell in which nobody has set numbers of threads."""
+    """Run a script as from a shell without settings for the number of threads."""
     kept = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
@@ -107,6 +107,6 @@ def test_one_process_at_a_time_runs_a_network_and_with_all_cores(tmp_path):
     assert {n_others for *_, n_others, _ in lines} == {"0"}
     assert {int(n_threads) for *_, n_threads in lines} <= {
         joblib.cpu_count(),
-        # the process that refits is no worker of a pool
+        # the process that refits is not a worker of a pool
         int(run("import torch; print(torch.get_num_threads())")),
     }

@@ -263,7 +263,7 @@ def test_a_validation_set_without_numbers_ends_the_training(pixels):
     classifier = fine_tune(net=Exploding(), max_epochs=3, ema_decay=0.0)
     with pytest.raises(TrainingDivergedError, match="validation set"):
         classifier.fit(pixels, LABELS, X_val=pixels, y_val=LABELS)
-    # What was sound before is kept.
+    # Finite features from before are kept.
     assert classifier.history_["phase"].tolist() == ["head"]
     assert np.isfinite(classifier.predict_proba(pixels)).all()
 

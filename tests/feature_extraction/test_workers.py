@@ -198,7 +198,7 @@ def test_n_jobs_is_checked(pixels, n_jobs):
 def test_shards_are_whole_batches_several_for_each_worker():
     neck = resolve_neck("efficientnet_lite0", image_size=32)
     for n_images, batch_size, n_workers, expected in [
-        (1000, 10, 2, 40),  # four batches at the most
+        (1000, 10, 2, 40),  # at most four batches
         (100, 10, 2, 20),
         (60, 4, 3, 8),
         (5, 32, 2, 32),

@@ -1,4 +1,4 @@
-"""What fitted estimators hold on to: a search keeps many of them."""
+"""Memory that fitted estimators keep, of which a search has many."""
 
 import gc
 
@@ -39,7 +39,8 @@ def test_a_fitted_extractor_holds_neither_rows_nor_networks(images, no_collector
     fitted = [PretrainedFeatureExtractor(image_size=16, cache=None) for _ in range(2)]
     for one in fitted:
         one.fit_transform(images)
-        assert set(vars(one)) == {*one.get_params(), "n_features_in_"}
+        fitted_attributes = {"n_features_in_", "preprocessing_", "layers_", "device_"}
+        assert set(vars(one)) == {*one.get_params(), *fitted_attributes}
     assert len(tensors() - before) == 0
 
 
@@ -62,6 +63,6 @@ def test_a_tuned_classifier_holds_its_weights_and_no_gradients(
     fitted = FineTuneClassifier(net, image_size=16, max_epochs=2, random_state=0)
     fitted.fit(images, np.arange(12) % 2)
     own = [fitted.head_, fitted.body_]
-    held = [one for m in own for one in (*m.parameters(), *m.buffers())]
-    assert all(one.grad is None for one in held)
-    assert len(tensors() - before) <= len(held)
+    kept = [one for m in own for one in (*m.parameters(), *m.buffers())]
+    assert all(one.grad is None for one in kept)
+    assert len(tensors() - before) <= len(kept)
