@@ -30,7 +30,7 @@ EXPECTED_FAILURES = {
     "check_sample_weight_equivalence_on_dense_data": (
         "A row that is there twice is drawn twice an epoch, in other batches and other "
         "held-out parts than one of weight two. That a weight of zero equals a missing "
-        "row is tested in test_fine_tune_classifier.py."
+        "row is tested in test_classifier.py."
     ),
     "check_methods_subset_invariance": (
         "Networks compute in float32, whose last digits depend on the size of the "

@@ -31,7 +31,8 @@ N = 24
 SIZE = 16
 LABELS = np.array(["dark", "bright"])[np.arange(N) % 2]
 PREPROCESSING = {"resize": (SIZE, SIZE), "crop": (SIZE, SIZE)}
-ROOT = pathlib.Path(__file__).parents[2]
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
 
 
 def make_pixels():
@@ -392,7 +393,7 @@ def test_an_interruption_of_the_head_ends_the_fit(pixels, monkeypatch):
 FIT = """
 import os, signal, sys
 from networks import CountingNet, rows_counted
-from test_fine_tune_faults import LABELS, make_pixels, small
+from test_faults import LABELS, make_pixels, small
 
 log, checkpoint = sys.argv[1:]
 forward = CountingNet.forward
@@ -412,7 +413,7 @@ small(model=CountingNet(log), max_epochs=6, checkpoint=checkpoint).fit(
 @pytest.mark.slow
 def test_a_killed_fit_goes_on_where_it_was(pixels, tmp_path):
     log, checkpoint = tmp_path / "log", tmp_path / "run" / "checkpoint"
-    folders = [ROOT, ROOT / "tests" / "support", ROOT / "tests"]
+    folders = [ROOT, ROOT / "tests" / "support", HERE]
     process = subprocess.run(
         [sys.executable, "-c", FIT, log, checkpoint],
         # With one thread, as here, or the weights would not be the same to the bit.

@@ -1,6 +1,6 @@
 """FineTuneRegressor as its users meet it; what it shares is tested with the classifier.
 
-See test_fine_tune_classifier.py.
+See test_classifier.py.
 """
 
 import numpy as np

@@ -16,6 +16,7 @@ from .._parameter_errors import choice_error, first_line
 
 __all__ = ["check_module", "explain_failure"]
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CHANNELS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16)
 _SIDES = (224, 256, 384, 32, 64, 96, 128, 160, 192, 299, 336, 512, 28, 48)
 
@@ -130,19 +131,15 @@ def _error_of(network, channels, size):
     return None
 
 
-def _convolutions(network):
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [one for one in network.modules() if isinstance(one, kinds)]
-
-
-def _first_linear(network):
-    linear = (one for one in network.modules() if isinstance(one, nn.Linear))
-    return next(linear, None)
+def _first(network, *kinds):
+    """Return the first module of some classes, or None."""
+    return next((one for one in network.modules() if isinstance(one, kinds)), None)
 
 
 def _channels_to_try(network, size):
     """Yield (channels, size), the most likely first."""
-    declared = [one.in_channels for one in _convolutions(network)[:1]]
+    convolution = _first(network, *_CONVOLUTIONS)
+    declared = [] if convolution is None else [convolution.in_channels]
     likely = list(dict.fromkeys(c for c in (*declared, *_CHANNELS) if c != 3))
     yield from zip(likely, itertools.repeat(size))
     # A network with another number of channels may also need another size.
@@ -154,7 +151,7 @@ def _channels_to_try(network, size):
 def _sizes_to_try(network, size, channels=3):
     """Return sizes: the one that fits the first linear layer, then the usual ones."""
     sides = list(_SIDES)
-    if (linear := _first_linear(network)) is not None and channels:
+    if (linear := _first(network, nn.Linear)) is not None:
         side = math.isqrt(linear.in_features // channels)
         if side and channels * side * side == linear.in_features:
             sides.insert(0, side)
@@ -182,8 +179,8 @@ def _what_is_wrong(network, error):
         if isinstance(getattr(network, part, None), nn.Module):
             return f"{base}. Its image encoder does: pass model.{part}"
     needed, names = _arguments_of(network)
-    embeds = any(isinstance(one, nn.Embedding) for one in network.modules())
-    if "input_ids" in names or (embeds and "Long, Int" in str(error)):
+    embedding = _first(network, nn.Embedding)
+    if "input_ids" in names or (embedding is not None and "Long, Int" in str(error)):
         return f"{base}. This one takes token ids, so it is a network of text"
     if len(needed) > 1:
         arguments = shown(", ".join(needed))
@@ -192,12 +189,11 @@ def _what_is_wrong(network, error):
             "the part that computes features of images, or a module whose "
             "forward(images) calls it"
         )
-    dimensions = {type(one).__name__ for one in _convolutions(network)[:1]}
-    if dimensions & {"Conv1d", "Conv3d"}:
-        return f"{base}. This one begins with a {dimensions.pop()}"
-    words = str(error)
-    for sign, hint in _HINTS.items():
-        if sign in words:
+    kind = type(_first(network, *_CONVOLUTIONS)).__name__
+    if kind in ("Conv1d", "Conv3d"):
+        return f"{base}. This one begins with a {kind}"
+    for words, hint in _HINTS.items():
+        if words in str(error):
             return f"{base}. {hint}"
     return (
         f"{base}. The forward of this one fails with such a batch: try "

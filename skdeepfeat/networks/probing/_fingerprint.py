@@ -86,7 +86,7 @@ class Fingerprint:
             return False
         for rows, text in zip(self.rows, texts, strict=True):
             wanted = self._sums(rows)
-            # Independent errors add up so.
+            # Independent errors add in quadrature.
             squares = _WEIGHTS**2 @ _allowed(rows, self.tolerance) ** 2
             allowed = np.sqrt(_add_up(squares, len(wanted), signed=False))
             try:
@@ -166,7 +166,7 @@ def _update(hasher, name, tensor):
     try:
         parts = _plain_parts(tensor.detach())
     except Exception:  # a tensor without values, or of a kind that has no bytes
-        parts = []  # the rows show its effect
+        parts = []  # a change of it changes the rows
     for part in parts:
         hasher.update(f"{tuple(part.shape)}".encode())
         # As uint8, because numpy has no bfloat16.
@@ -175,7 +175,7 @@ def _update(hasher, name, tensor):
 
 
 def _plain_parts(tensor):
-    """Return the dense tensors that hold the values of one of any kind."""
+    """Return dense tensors with the values of a tensor of any kind."""
     if tensor.layout == torch.sparse_coo:
         tensor = tensor.coalesce()
         return [tensor.indices(), *_plain_parts(tensor.values())]

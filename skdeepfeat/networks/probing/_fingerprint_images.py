@@ -40,7 +40,7 @@ def probe_images(crop):
             _gradients(y, x, height, width),
             np.array(_CORNERS, np.uint8)[(8 * x // width + 3 * (4 * y // height)) % 8],
             _squares(y, x, height, width),
-            96 + texture // 8,  # of low contrast
+            96 + texture // 8,  # low contrast
         ]
     ).astype(np.uint8)
     images.flags.writeable = False

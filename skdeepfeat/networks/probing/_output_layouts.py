@@ -35,7 +35,7 @@ class PrefixTokens:
 
     @classmethod
     def of(cls, network):
-        """Return those of a network: timm has an attribute, others have a parameter."""
+        """Return those of a network, by timm's attribute or by names of parameters."""
         own = {name.rpartition(".")[2] for name, _ in network.named_parameters()}
         has_class = any(name in own for name in _CLASS_TOKENS)
         n = getattr(network, "num_prefix_tokens", None)

@@ -140,8 +140,7 @@ def _blocks(children):
         for layer in layers:
             if layer.is_offered and layer.layout == "NLC":
                 families[parent, layer.kind, layer.shape].append(layer.name)
-    # Blocks consist of parts, of which there may be as many: the outermost family is
-    # returned.
+    # There may be as many parts of blocks as blocks. The outermost family is returned.
     return max(
         families.values(),
         key=lambda names: (len(names), -names[0].count(".")),

@@ -32,12 +32,15 @@ _REDUCTIONS = {
 
 
 def changes_vectors(pooling: str) -> bool:
-    """Whether a neck that is a vector is to be pooled anew, from the last map."""
+    """Return whether a pooling also applies to a neck that is a vector.
+
+    Such a neck was pooled by the network itself, and is then replaced.
+    """
     return pooling not in ("auto", "avg", "mean", "flatten")
 
 
 def can_pool(layer: Layer, pooling: str) -> bool:
-    """Whether a pooling applies to a layer's output."""
+    """Return whether a pooling applies to a layer's output."""
     if layer.layout in _MAPS:
         return pooling != "cls"
     if layer.layout == "NLC":

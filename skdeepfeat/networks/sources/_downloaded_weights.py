@@ -121,7 +121,7 @@ class HubWeights(Weights):
     repo : str
         ``owner/name`` or ``owner/name@revision``.
     file_name : str or None
-        The file in the repository, if it has not the usual name.
+        The file in the repository, if it does not have the usual name.
     """
 
     repo: str
@@ -132,10 +132,6 @@ class HubWeights(Weights):
         """Return the repository, and the state of the local file if there is one."""
         path = self._local()
         return ("hub", self.repo, *(file_key(path) if path else ()))
-
-    def _repo_and_revision(self):
-        name, _, revision = self.repo.partition("@")
-        return name, revision or None
 
     def _candidates(self):
         name = self.file_name or "pytorch_model.bin"
@@ -148,9 +144,11 @@ class HubWeights(Weights):
         return [safe.get(name, os.path.splitext(name)[0] + ".safetensors"), name]
 
     def _local(self):
-        repo, revision = self._repo_and_revision()
+        repo, _, revision = self.repo.partition("@")
         for name in self._candidates():
-            path = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+            path = huggingface_hub.try_to_load_from_cache(
+                repo, name, revision=revision or None
+            )
             if isinstance(path, str):
                 return path
         return None
@@ -159,11 +157,13 @@ class HubWeights(Weights):
         """Return the path of the file, which is downloaded if necessary."""
         if path := self._local():
             return path
-        repo, revision = self._repo_and_revision()
+        repo, _, revision = self.repo.partition("@")
         last_error = None
         for name in self._candidates():
             try:
-                return huggingface_hub.hf_hub_download(repo, name, revision=revision)
+                return huggingface_hub.hf_hub_download(
+                    repo, name, revision=revision or None
+                )
             except EntryNotFoundError as error:
                 # Also raised offline, if nothing is known about the repository.
                 last_error = error

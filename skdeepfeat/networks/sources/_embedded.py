@@ -53,10 +53,6 @@ class _PackagedWeights(Weights):
     def __reduce__(self):
         return _find_weights, (self.name,)
 
-    def fetch(self):
-        """Return the path."""
-        return self.path
-
     def identity(self, digest_file):
         """Return the known digest."""
         return {"sha256": self.sha256}

@@ -15,12 +15,14 @@ __all__ = ["Weights", "file_key"]
 class Weights:
     """One set of weights.
 
-    A subclass has to define `store_key`, and `fetch` if the weights are in a file.
+    A subclass has to define `store_key`. If the weights are in a file, it defines
+    `path`, or `fetch` if the file may have to be downloaded.
 
     Attributes
     ----------
     label : str
         For messages.
+    path : str
     wanted : str
         What the `weights` parameter is for this source, for messages.
     sha256 : str or None
@@ -28,6 +30,7 @@ class Weights:
     """
 
     label: str
+    path: str
     wanted: ClassVar[str] = ""
     sha256: ClassVar[str | None] = None
 
@@ -46,7 +49,7 @@ class Weights:
 
     def fetch(self) -> str:
         """Return the path of the file, which is downloaded if necessary."""
-        raise NotImplementedError
+        return self.path
 
     def identity(self, digest_file: Callable[[str], bytes]) -> dict[str, Any]:
         """Return JSON types that differ whenever the numbers differ.
@@ -56,9 +59,9 @@ class Weights:
         return {"file": digest_file(self.fetch()).hex()}
 
     def store_key(self) -> tuple:
-        """Return what tells weights apart in memory, without reading from a disk.
+        """Return a key of the weights in memory, without reading from a disk.
 
-        It may differ where the identity is the same.
+        It may differ if the identity is the same, but not the other way around.
         """
         raise NotImplementedError
 
@@ -83,7 +86,7 @@ class Weights:
 
 
 def file_key(path: str) -> tuple:
-    """Return what tells one state of a file from another, without reading it."""
+    """Return a key that changes when the file changes, without reading it."""
     try:
         stat = os.stat(path)
     except OSError as error:

@@ -51,7 +51,7 @@ class RandomWeights(Weights):
         return cls(int(random_state))
 
     def identity(self, digest_file):
-        """Return the seed and the versions of what draws the numbers."""
+        """Return the seed and the versions of the libraries that use it."""
         return {
             "random_state": self.seed,
             "torch": torch.__version__,
@@ -97,10 +97,6 @@ class FileWeights(Weights):
     @property
     def label(self):
         """The path, for messages."""
-        return self.path
-
-    def fetch(self):
-        """Return the path."""
         return self.path
 
     def store_key(self):
