@@ -1,1 +1,1 @@
-"""Small helpers, one subject a file; nothing here knows an estimator."""
+"""Small helpers, one subject per file. Nothing here depends on an estimator."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written as a whole or not at all."""
 
 import contextlib
 import os
@@ -9,17 +9,17 @@ __all__ = ["write_atomically"]
 
 
 def write_atomically(path, content):
-    """Write a file; whoever reads it meanwhile, or after a crash, sees all or nothing.
+    """Write a file so that other readers, also after a crash, see all of it or nothing.
 
     Parameters
     ----------
     path : path-like
-        An older file there is replaced; folders that are missing are made.
+        An existing file is replaced; missing folders are created.
     content : bytes
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`, whose files only their owner may read.
+    # Not `tempfile`, whose files only the owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:

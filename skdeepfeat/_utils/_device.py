@@ -1,4 +1,4 @@
-"""Where a network runs: choice of device and precision, running out of memory."""
+"""Devices: which one a network runs on, in which precision, and its memory."""
 
 import contextlib
 import gc
@@ -34,7 +34,7 @@ def resolve_device(device):
     Parameters
     ----------
     device : str or torch.device
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+        ``"auto"`` is the first available of cuda, mps and xpu, otherwise the CPU.
 
     Returns
     -------
@@ -43,15 +43,12 @@ def resolve_device(device):
     Raises
     ------
     ValueError
-        If there is no such device. It is never replaced silently by another one.
+        If there is no such device. Another one is never used silently.
     """
+    accelerators = list(filter(_is_available, _ACCELERATORS))
     if device == "auto":
-        found = [name for name in _ACCELERATORS if _is_available(name)]
-        return _with_index(torch.device(found[0] if found else "cpu"))
-    usable = ["cpu"]
-    for name in _ACCELERATORS:
-        if _is_available(name):
-            usable.append(name)
+        return _with_index(torch.device(accelerators[0] if accelerators else "cpu"))
+    usable = ["cpu", *accelerators]
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -63,7 +60,7 @@ def resolve_device(device):
         raise ValueError(
             f"The 'device' parameter is {str(resolved)!r}, which torch does not find "
             f"on this machine. Usable here: {', '.join(usable)}. "
-            "device='auto' takes the best of them."
+            "device='auto' selects the best of them."
         )
     return _with_index(resolved)
 
@@ -100,14 +97,12 @@ def _is_available(name):
 
 
 def _with_index(device):
-    """Return a GPU with its number, so that one has one name in all threads.
-
-    Which of several is the current one is a matter of each thread.
-    """
+    """Return a GPU with its index, because each thread has its own current GPU."""
     if device.index is not None or device.type not in ("cuda", "xpu"):
         return device
     module = getattr(torch, device.type)
-    # Asking would start it, which takes its memory, in whoever only waits for rows.
+    # Asking for the current device would initialize the GPU, which takes memory also
+    # in processes that only wait for features.
     return torch.device(
         device.type, module.current_device() if module.is_initialized() else 0
     )
@@ -139,34 +134,34 @@ def compute_context(device, precision):
 
 
 def float32_arithmetic(device, precision):
-    """Return a context in which an NVIDIA GPU computes float32 as `precision` says.
+    """Return a context in which an NVIDIA GPU computes with float32 or with TF32.
 
-    By default torch's convolutions round their inputs to TF32 there, which moves
-    features by 1e-3 from those of a CPU.
+    By default, torch's convolutions round their inputs to TF32 there, which changes
+    features by 1e-3.
 
     Parameters
     ----------
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-        The last two change nothing here.
+        The last two have no effect here.
     """
     if device.type != "cuda" or DTYPES[precision] != torch.float32:
         return contextlib.nullcontext()
-    return _tf32.held(precision == "tf32")
+    return _tf32.set_to(precision == "tf32")
 
 
 class SharedSetting:
     """A setting of the whole process that several threads need for a while.
 
-    Who wants the value that others are using joins them; who wants another one waits
-    until they are done. The last one to leave puts back what was there before.
+    Threads that want the same value share it. A thread that wants another value waits
+    until they are done. The last one restores the former value.
 
     Parameters
     ----------
     read : callable
         Returns the value.
     write : callable
-        Takes what `read` returned, or a value that is wanted.
+        Takes what `read` returned, or a value passed to `set_to`.
     """
 
     def __init__(self, read, write):
@@ -178,8 +173,8 @@ class SharedSetting:
         self._n_users = 0
 
     @contextlib.contextmanager
-    def held(self, value):
-        """Have the setting at a value for the body of a ``with``."""
+    def set_to(self, value):
+        """Set it to a value for the body of a ``with``."""
         with self._changed:
             self._changed.wait_for(lambda: not self._n_users or self._value == value)
             if not self._n_users:
@@ -196,7 +191,7 @@ class SharedSetting:
                     self._changed.notify_all()
 
 
-# torch's current interface. Once somebody has used it, reading the old one, allow_tf32,
+# torch's current interface. Once it has been used, reading the old one, allow_tf32,
 # is an error.
 _WITH_TF32 = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
 
@@ -212,13 +207,13 @@ def _write_tf32(wanted):
         place.fp32_precision = value
 
 
-# torch.backends.cudnn.flags would not do: of two threads that use it, the first to
-# leave would change what the other computes in.
+# torch.backends.cudnn.flags is not safe with threads: the first of two to leave would
+# change the precision of the other.
 _tf32 = SharedSetting(_read_tf32, _write_tf32)
 
 
 def is_out_of_memory(error):
-    """Return whether an exception says that a device's memory did not suffice."""
+    """Return whether an exception says that a device is out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     # The CPU's allocator and MPS raise plain RuntimeErrors.
@@ -228,7 +223,7 @@ def is_out_of_memory(error):
 
 
 def free_device_memory(device):
-    """Give what torch's allocator keeps for reuse back to the device."""
+    """Return the memory that torch's allocator caches to the device."""
     if device.type in _ACCELERATORS:
         gc.collect()
         getattr(torch, device.type).empty_cache()

@@ -1,10 +1,11 @@
-"""Content digests: of bytes, of pixels, of arrays, of a description.
+"""Digests of bytes, pixels, arrays and descriptions.
 
-BLAKE3 is used because it hashes at memory speed and, unlike a checksum, a chosen
-collision cannot plant a row in somebody's cache (https://github.com/BLAKE3-team).
+BLAKE3 is as fast as reading from memory. As it is a cryptographic hash, nobody can make
+an image that gets the features of another one (https://github.com/BLAKE3-team).
 """
 
 import functools
+import hashlib
 import json
 
 import numpy as np
@@ -14,7 +15,6 @@ __all__ = [
     "DIGEST_SIZE",
     "digest_arrays",
     "digest_bytes",
-    "digest_chunks",
     "digest_description",
     "digest_file",
     "digest_pixels",
@@ -22,7 +22,6 @@ __all__ = [
 ]
 
 DIGEST_SIZE = 32
-_CHUNK = 1 << 20  # bytes
 _PIXELS = "skdeepfeat 2026-11-21 canonical pixels v1"
 
 
@@ -31,30 +30,18 @@ def digest_bytes(data):
     return blake3(data).digest()
 
 
-def digest_chunks(chunks):
-    """Return the `digest_bytes` of what comes in pieces, and how many bytes it had."""
-    hasher, n_bytes = blake3(), 0
-    for chunk in chunks:
-        hasher.update(chunk)
-        n_bytes += len(chunk)
-    return hasher.digest(), n_bytes
-
-
 def digest_file(path):
-    """Return the digest of a file's content, the same as `digest_bytes` of it."""
-    # Read, not mapped: a file cut short meanwhile would end the process (SIGBUS).
-    hasher = blake3()
+    """Return the `digest_bytes` of a file's content."""
+    # Not memory-mapped: if the file were truncated meanwhile, SIGBUS would end the
+    # process.
     with open(path, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-    return hasher.digest()
+        return hashlib.file_digest(file, blake3).digest()
 
 
 def digest_pixels(pixels):
     """Return the 32-byte digest of one image's canonical pixels.
 
-    A key-derivation context sets these digests apart from those of files, so that no
-    file's bytes can pose as an array.
+    With a key-derivation context, no file can have the digest of an array.
 
     Parameters
     ----------
@@ -83,7 +70,7 @@ def digest_arrays(*arrays):
     Parameters
     ----------
     *arrays : ndarray
-        Memory-mapped ones are read through once, not loaded.
+        Memory-mapped arrays are read once and not loaded.
 
     Returns
     -------
@@ -97,7 +84,7 @@ def digest_arrays(*arrays):
 
 
 def digest_strings(strings):
-    """Return the hexadecimal digest of a sequence of bytes objects, gone through once.
+    """Return the hexadecimal digest of a sequence of bytes objects.
 
     Parameters
     ----------
@@ -114,6 +101,6 @@ def digest_strings(strings):
 
 
 def digest_description(description):
-    """Return the hexadecimal digest of a dict of JSON types, whatever its order."""
+    """Return the hexadecimal digest of a dict of JSON types, in any order."""
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return blake3(canonical.encode()).hexdigest()

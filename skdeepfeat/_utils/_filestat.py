@@ -1,18 +1,18 @@
-"""What identifies a file's content without reading it, as git's index does."""
+"""Identify the content of a file without reading it, as git's index does."""
 
 import os
 import time
 from typing import NamedTuple
 
-__all__ = ["FileStat", "is_settled", "stat_file"]
+__all__ = ["FileStat", "file_stat", "is_settled", "stat_file"]
 
-# A file may change again within one tick of its file system's clock and keep its
-# mtime: 2 s on FAT, the coarsest. git calls such an index entry racy.
+# A file that changes twice within one tick of its file system's clock may keep its
+# mtime. A tick is at most 2 s, on FAT. git calls such an index entry racy.
 _RACY_NS = 2_000_000_000
 
 
 class FileStat(NamedTuple):
-    """A file as it stood when it was looked at.
+    """The state of a file.
 
     Attributes
     ----------
@@ -32,22 +32,24 @@ class FileStat(NamedTuple):
     inode: int
 
 
+def file_stat(path, status):
+    """Return the `FileStat` of an absolute path and its `os.stat_result`."""
+    return FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 def stat_file(path):
-    """Return the `FileStat` of a file as it stands now; raises OSError."""
-    status = os.stat(path)
-    return FileStat(
-        os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino
-    )
+    """Return the current `FileStat` of a file; raises OSError."""
+    return file_stat(os.path.abspath(path), os.stat(path))
 
 
 def is_settled(file, now_ns=None):
-    """Return whether a change of the file from `now_ns` on would show in its mtime.
+    """Return whether a change of the file after `now_ns` would change its mtime.
 
     Parameters
     ----------
     file : FileStat
     now_ns : int or None, default=None
-        Nanoseconds since the epoch, from before the file was read; None is now.
+        Nanoseconds since the epoch, before the file was read; None is now.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     return now_ns - file.mtime_ns > _RACY_NS

@@ -1,15 +1,15 @@
-"""Support for forks: estimators work in a child whatever its parent was doing.
+"""Support for forks: estimators work in a forked child, whatever its parent was doing.
 
-A fork copies one thread. Pools such as OpenMP's do not notice that their threads are
-gone, and wait for them forever when the thread that used them before computes again.
-Locks that other threads held stay locked. SQLite must not use a connection that the
-parent opened. Therefore
+A fork copies one thread. Thread pools such as OpenMP's do not notice that their threads
+no longer exist, and wait for them forever when the thread that has used them computes
+again. Locks that other threads held stay locked. SQLite must not use a connection that
+the parent opened. Therefore
 
 * `survives_fork` runs public functions in a new thread, which gets its own pools, if
-  they are called in the only thread that is left after a fork;
-* `released_after_fork` opens a lock in the child;
-* `undisturbed_by_forks` makes a fork wait until a piece of work of another thread is
-  done, so that no native library is copied while it holds an internal lock.
+  they are called in the only thread that a fork has copied;
+* `released_after_fork` releases a lock in the child;
+* `undisturbed_by_forks` makes a fork wait for work of another thread, so that no native
+  library is copied while it holds an internal lock.
 """
 
 import contextlib
@@ -31,18 +31,18 @@ __all__ = [
 # Not on Windows.
 _HAS_FORKS = hasattr(os, "register_at_fork")
 
-# Seconds that a fork waits for the work of other threads. A batch or a step takes less;
-# the limit keeps a fork from waiting forever for work that waits for its own thread.
-_PATIENCE = 30.0
+# Seconds that a fork waits for the work of other threads. A batch or a step takes less.
+# Without a limit, a fork could wait forever for work that waits for the forking thread.
+_FORK_TIMEOUT = 30.0
 
-# The thread that a fork has left in this process, which is a child.
+# In a child process, the thread that the fork has copied.
 _forked_thread = None
 
-# Seconds that work waits for a fork that is waiting for other work, so that the fork
-# finds a moment without work. Then it begins: the other work may need what it holds.
-_DEFERENCE = 1.0
+# Seconds that new work waits for a fork that waits for other work, so that the fork
+# gets a chance. Then it begins, because the other work may depend on it.
+_WORK_TIMEOUT = 1.0
 
-# How deep each thread is in `undisturbed_by_forks`, and how many forks are waiting.
+# How many `undisturbed_by_forks` each thread is in, and how many forks are waiting.
 _depth_of = {}
 _n_waiting = 0
 _changed = threading.Condition()
@@ -55,10 +55,10 @@ _in_child = []
 
 
 def survives_fork(function):
-    """Return a function that also works in the thread that a fork has left.
+    """Return a function that also works in the thread that a fork has copied.
 
-    There it runs in a thread of its own, and the caller waits for it. Anywhere else it
-    is called as it is.
+    There it runs in a new thread, for which the caller waits. In all other threads it
+    is called directly.
     """
 
     @functools.wraps(function)
@@ -78,7 +78,7 @@ def _call_in_thread(call):
         try:
             with with_settings():
                 outcome.append((call(), None))
-        except BaseException as error:  # handed on, whatever it is
+        except BaseException as error:  # raised in the calling thread
             outcome.append((None, error))
         finally:
             is_done.set()
@@ -101,7 +101,7 @@ def _call_in_thread(call):
 
 
 def _carried_settings():
-    """Return a context manager: the settings that libraries keep for each thread."""
+    """Return a context with the settings of this thread, to be used in another one."""
     import joblib
     import sklearn
 
@@ -126,11 +126,11 @@ def _raise_in(thread, kind):
     )
 
 
-# -- What is done around a fork
+# -- Before and after a fork
 
 
 def released_after_fork(lock):
-    """Return a lock that is open in a forked child, whoever held it in the parent.
+    """Return a lock that is released in a forked child.
 
     Parameters
     ----------
@@ -142,16 +142,16 @@ def released_after_fork(lock):
 
 
 def in_child(function):
-    """Have a function called in each forked child, before anything else runs there."""
+    """Call a function in each forked child, before anything else."""
     _in_child.append(function)
     return function
 
 
 def before_fork(function):
-    """Have a function called before each fork, which must not wait for other threads.
+    """Call a function before each fork. It must not wait for other threads.
 
-    No other thread enters `undisturbed_by_forks` until the fork is done. One that is
-    inside may still be there, if it has taken longer than a fork waits.
+    No other thread enters `undisturbed_by_forks` until the fork is done. A thread may
+    still be inside if its work takes longer than a fork waits.
     """
     _before.append(function)
     return function
@@ -161,12 +161,12 @@ def before_fork(function):
 def undisturbed_by_forks():
     """Let forks by other threads wait for the end of the body of a ``with``.
 
-    The body should take seconds at most.
+    The body should take seconds, not minutes.
     """
     me = threading.get_ident()
     with _changed:
         if me not in _depth_of:
-            _changed.wait_for(lambda: not _n_waiting, timeout=_DEFERENCE)
+            _changed.wait_for(lambda: not _n_waiting, timeout=_WORK_TIMEOUT)
         _depth_of[me] = _depth_of.get(me, 0) + 1
     try:
         yield
@@ -180,11 +180,11 @@ def undisturbed_by_forks():
 
 def _prepare():
     global _n_waiting
-    # Held until the fork is done, so that no thread begins meanwhile.
+    # Held until the fork is done, so that no thread begins work meanwhile.
     _changed.acquire()
     _n_waiting += 1
     me = threading.get_ident()
-    _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_PATIENCE)
+    _changed.wait_for(lambda: not _depth_of.keys() - {me}, timeout=_FORK_TIMEOUT)
     for function in _before:
         function()
 
@@ -196,19 +196,19 @@ def _resume():
     _changed.release()
 
 
-def _begin_anew():
+def _reset_in_child():
     global _changed, _forked_thread, _n_waiting
     _forked_thread = me = threading.get_ident()
     _changed, _n_waiting = threading.Condition(), 0
     for other in _depth_of.keys() - {me}:
         del _depth_of[other]
-    _open_lock_of_tqdm()
+    _release_lock_of_tqdm()
     for function in _in_child:
         function()
 
 
-def _open_lock_of_tqdm():
-    """Open the lock that all progress bars share, if another thread held it."""
+def _release_lock_of_tqdm():
+    """Release the lock that all progress bars share, if another thread held it."""
     if "tqdm.std" not in sys.modules:
         return
     lock = sys.modules["tqdm.std"].TqdmDefaultWriteLock.th_lock
@@ -220,5 +220,5 @@ def _open_lock_of_tqdm():
 
 if _HAS_FORKS:
     os.register_at_fork(
-        before=_prepare, after_in_parent=_resume, after_in_child=_begin_anew
+        before=_prepare, after_in_parent=_resume, after_in_child=_reset_in_child
     )

@@ -1,4 +1,4 @@
-"""Import of what only an extra installs."""
+"""Import of optional dependencies."""
 
 import importlib
 
@@ -6,7 +6,7 @@ __all__ = ["import_optional"]
 
 
 def import_optional(module, *, extra, purpose):
-    """Import `module`, or say which extra brings it.
+    """Import a module, or raise an error that names the extra that installs it.
 
     Parameters
     ----------
@@ -15,7 +15,7 @@ def import_optional(module, *, extra, purpose):
     extra : str
         The extra of this package that installs it.
     purpose : str
-        What it is needed for; the error begins with it.
+        What needs it; the error begins with it.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Opening files whose names others can predict: plain files only, never through links.
 
-Anyone who may write to a folder can put a link where a lock or a partial file will be.
-Following it would write to, or empty, another file of the user's. A named pipe there
-would make `open` wait forever.
+Anyone who can write to a folder can put a link where a lock or a partial file will be.
+Following it would overwrite another file of the user. A named pipe would make `open`
+wait forever.
 """
 
 import errno
@@ -11,12 +11,12 @@ import stat
 
 __all__ = ["is_special", "open_plain"]
 
-# Systems without these flags have no links that a stranger can make.
+# On systems without these flags, other users cannot create such links.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666):
-    """Open a file as `open` does, but only a plain file at this very name.
+    """Open a file like `open`, but only if it is a plain file and not a link.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
     buffering : int, default=-1
         As for `open`.
     create : bool, default=False
-        Make the file if there is none, also where `mode` alone would not.
+        Create the file if it does not exist, even if `mode` would not.
     permissions : int, default=0o666
-        Those of a new file, less the umask.
+        Of a new file, before the umask is applied.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
     Raises
     ------
     FileExistsError
-        If something else is there: a link, a folder, a pipe or a device.
+        If the path is a link, a folder, a pipe or a device.
     """
 
     def opener(name, flags):
@@ -59,10 +59,7 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
 
 
 def is_special(path):
-    """Return whether something other than a plain file is at a path.
-
-    It is looked at once: files may come and go meanwhile.
-    """
+    """Return whether a path is something other than a plain file."""
     try:
         return not stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:

@@ -1,4 +1,4 @@
-"""The record of how an image becomes what a network was trained to see.
+"""How images are preprocessed for a network.
 
 Two packages use it: `networks` reads it from the weights, `images` applies its
 geometry.
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 
 __all__ = ["MAX_SIDE", "Preprocessing"]
 
-# Pixels, height or width of what a network sees. Many more would fill the memory.
+# Pixels, height or width of a network's input. Many more would exhaust the memory.
 MAX_SIDE = 4096
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Geometry and normalization that belong to one set of weights.
+    """The geometry and normalization that belong to a set of weights.
 
     Attributes
     ----------
@@ -22,16 +22,16 @@ class Preprocessing:
         Pixels. An int is the length of the shorter side (the longer one for
         ``crop_mode="border"``), a pair is (height, width).
     crop : tuple of (int, int)
-        Height and width in pixels of what the network sees.
+        Height and width of the network's input, in pixels.
     interpolation : {"nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"}
         Pillow's resampling filter.
     mean, std : tuple of 3 floats
         Per channel, for pixels scaled to [0, 1].
     crop_mode : {"center", "border"}
-        What to do with the resized image: cut out its center (padding it with
-        `fill` where it is smaller), or pad it to `crop` (timm's "border" mode).
+        What to do with the resized image: crop its center (after padding it with
+        `fill` if it is smaller), or pad it to `crop` (timm's "border" mode).
     fill : tuple of 3 ints
-        The colour of padding, 0 to 255.
+        The color of the padding, 0 to 255.
     """
 
     resize: int | tuple[int, int]
@@ -45,13 +45,13 @@ class Preprocessing:
     def with_crop(self, size):
         """Return the same preprocessing for another input size.
 
-        The resize keeps its ratio to the crop, so the share of the picture that the
-        network sees stays what the weights were trained with.
+        `resize` is scaled with `crop`, so that the network still sees the same part of
+        the image.
 
         Parameters
         ----------
         size : int or tuple of (int, int)
-            Pixels: a square's side, or (height, width).
+            Pixels: the side of a square, or (height, width).
 
         Returns
         -------
@@ -68,7 +68,7 @@ class Preprocessing:
         return replace(self, resize=resize, crop=crop)
 
     def describe(self):
-        """Return a plain dict of JSON types, for a cache's namespace."""
+        """Return a dict of JSON types, for a cache's namespace."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()

@@ -1,9 +1,9 @@
-"""Text from outside, made safe to show: no control characters and no secrets.
+"""Remove control characters and secrets from text of unknown origin.
 
-File names, labels and error texts may hold escape sequences, which move the cursor,
+File names, labels and error texts may contain escape sequences, which move the cursor,
 rename the window or hide what was printed, and newlines, which make one message look
-like two. Addresses may hold passwords and signatures, and other people read logs. This
-module imports nothing heavy, because the command line needs it at once.
+like two. Addresses may contain passwords and signatures, and other people read logs.
+This module imports nothing heavy, because the command line needs it at once.
 """
 
 import re
@@ -18,8 +18,8 @@ _CONTROL = re.compile(
 )
 
 _HIDDEN = "<hidden>"
-# What precedes the host of an address. In abfs://container@account it is not
-# secret: there it has no colon.
+# The user and password of an address. In abfs://container@account the part before the
+# @ is not secret, and has no colon.
 _USER = re.compile(
     r"(?<=://)[^/?#\s'\"@]*:[^/?#\s'\"]*(?=@)|(?:(?<=ttp://)|(?<=tps://))[^/?#\s'\"@]+(?=@)",
     re.IGNORECASE,
@@ -34,15 +34,15 @@ _NAMED = re.compile(
 
 
 def redacted(text, options=()) -> str:
-    """Return text without the secrets of addresses, and without the values of options.
+    """Return text without secrets in addresses and without the values of options.
 
     Parameters
     ----------
     text : object
-        Its `str` is shown.
+        Converted by `str`.
     options : mapping, default=()
-        Storage options. Their values, also those of mappings and sequences in them, are
-        hidden where they are text of at least four characters.
+        Storage options. Text values of at least four characters are hidden, including
+        those in nested mappings and sequences.
     """
     text = str(text)
     for value in sorted(_texts(options), key=len, reverse=True):
@@ -53,7 +53,7 @@ def redacted(text, options=()) -> str:
 
 
 def _texts(value):
-    """Return the pieces of text in the values of options."""
+    """Return the text values of options."""
     if isinstance(value, str):
         return [value] if len(value) >= 4 else []
     if isinstance(value, Mapping):
@@ -64,14 +64,14 @@ def _texts(value):
 
 
 def printable(text) -> str:
-    """Return text in one line, with escapes as Python writes them."""
+    """Return text in one line, with control characters escaped as in Python."""
     return _CONTROL.sub(_escape, str(text))
 
 
 def printable_lines(text) -> str:
-    """Return text that may have several lines; all but the first are indented.
+    """Return text of several lines, with control characters escaped.
 
-    So none of them looks like a message of its own.
+    All lines but the first are indented, so that none looks like a separate message.
     """
     first, *others = str(text).split("\n")
     indented = [line if line[:1] in ("", " ") else f"  {line}" for line in others]
@@ -79,5 +79,4 @@ def printable_lines(text) -> str:
 
 
 def _escape(found):
-    # As Python writes it: \n, \x1b, \u202e, \udcff.
     return repr(found[0])[1:-1]

@@ -1,4 +1,4 @@
-"""Random numbers that leave torch's global generators as they were."""
+"""Random numbers that do not change torch's global generators."""
 
 import contextlib
 import random
@@ -11,28 +11,28 @@ from ._forks import released_after_fork, undisturbed_by_forks
 
 __all__ = ["RandomStream", "random_states_kept", "seeded"]
 
-# torch.nn.init and dropout draw from the one global generator, so two threads that
-# use it at the same time would draw from each other's seeds.
+# torch.nn.init and dropout use the global generator, so two threads that set its state
+# at the same time would disturb each other.
 _LOCK = released_after_fork(threading.RLock())
 
 
 class RandomStream:
-    """Numbers from torch's generators under a seed of one's own, drawn in pieces.
+    """Random numbers with a seed of their own, drawn in several steps.
 
-    They are the same in however many pieces they are drawn. Only while it draws does
-    a stream occupy the generators, whose states it puts back; in between, other
-    threads draw theirs.
+    The numbers do not depend on the number of steps. In a step, the global generators
+    of torch have the state of the stream. Their states are restored after each step, so
+    that other threads can use them in between.
 
-    `torch.manual_seed` is avoided because it would reseed every accelerator's
-    generator as well.
+    `torch.manual_seed` is not used, because it would seed the generators of all
+    accelerators.
 
     Parameters
     ----------
     seed : int
     device : torch.device or None, default=None
-        An accelerator whose generator takes part, beside the CPU's. Networks are built
-        on the CPU whatever device they will run on, so that the same seed means the
-        same network everywhere.
+        An accelerator whose generator is used in addition to the CPU's. Networks are
+        always built on the CPU, so that the same seed gives the same network on all
+        devices.
     """
 
     def __init__(self, seed: int, device: torch.device | None = None):
@@ -45,10 +45,10 @@ class RandomStream:
 
     @contextlib.contextmanager
     def drawing(self):
-        """Let what is drawn inside come from this stream, from where it was left."""
-        # torch's generators have locks of their own, too.
+        """Draw from this stream in the body of a ``with``, which is one step."""
+        # torch's generators have locks, too.
         with undisturbed_by_forks(), _LOCK, contextlib.ExitStack() as stack:
-            # MPS has one generator, and no device to name.
+            # MPS has a single device, which cannot be selected.
             if self._accelerator is not None and self._device.type != "mps":
                 stack.enter_context(self._accelerator.device(self._device))
             outside = self._get_states()
@@ -83,9 +83,9 @@ class RandomStream:
 
 
 def seeded(seed: int, device: torch.device | None = None):
-    """Return a context in which torch's generators draw under `seed`.
+    """Return a context in which torch's generators are seeded.
 
-    Their states are put back after.
+    Their states are restored afterwards.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def seeded(seed: int, device: torch.device | None = None):
 
 @contextlib.contextmanager
 def random_states_kept(device: torch.device | None = None):
-    """Leave what the user draws next as it was: of torch, NumPy and `random`.
+    """Restore the generators of torch, NumPy and `random` after the body of a ``with``.
 
     Parameters
     ----------

@@ -1,16 +1,16 @@
-"""How values of any size and kind are shown in messages."""
+"""Short forms of values for error messages."""
 
 import reprlib
 
 __all__ = ["shown", "shown_path"]
 
 _LENGTH = 80  # characters
-# Longer than nearly all paths: to find a file one needs the whole of its path.
+# Longer than nearly all paths, because only a complete path is useful.
 _PATH_LENGTH = 255
 
 
 def _make_repr():
-    # As much of each container as could fit, so that nothing short is abridged.
+    # As many items of each container as could fit, so that only long ones are cut.
     maker = reprlib.Repr()
     maker.maxlevel = 4
     for name in ("list", "tuple", "dict", "set", "frozenset", "deque", "array"):
@@ -28,7 +28,7 @@ def shown(value, length=_LENGTH) -> str:
     Parameters
     ----------
     value : object
-        Of any size: what does not fit is not formatted where that can be told.
+        Of any size: items that would not fit are not formatted.
     length : int, default=80
         In characters.
 
@@ -37,7 +37,7 @@ def shown(value, length=_LENGTH) -> str:
     str
     """
     if isinstance(value, (str, bytes)) and len(value) > length:
-        # Their beginning says what they are; reprlib keeps the end as well.
+        # The beginning is enough; reprlib would also keep the end.
         text = repr(value[:length])
     else:
         text = " ".join(_repr(value).split())
@@ -45,7 +45,7 @@ def shown(value, length=_LENGTH) -> str:
 
 
 def shown_path(path: str) -> str:
-    """Return a path as it is, if it can be one and can be printed, else `shown`.
+    """Return a path as it is if it is short and printable, otherwise its repr.
 
     Parameters
     ----------

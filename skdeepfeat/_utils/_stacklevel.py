@@ -1,4 +1,4 @@
-"""Which line of the user's code a warning is about."""
+"""The stack level of warnings, so that they name a line of the user's code."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def caller_stacklevel() -> int:
-    """Return the stacklevel, seen from the caller, of the code that called us in.
+    """Return the stacklevel, relative to the caller, of the last frame of the package.
 
-    Public methods are wrapped, and some of them run in threads, so no fixed number of
-    frames lies between a warning and the user's call.
+    It is not a fixed number, because public methods are wrapped, and some of them run
+    in threads.
     """
     level = found = 1
     frame = sys._getframe(1)

@@ -1,4 +1,4 @@
-"""The names that a misspelled one may have meant."""
+"""Suggestions for misspelled names."""
 
 import difflib
 
@@ -6,21 +6,21 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(name, candidates, n=3):
-    """Return `` Did you mean 'a' or 'b'?``, or ``""`` where nothing is near.
+    """Return `` Did you mean 'a' or 'b'?``, or ``""`` if no candidate is similar.
 
     Parameters
     ----------
     name : str
-        What was asked for.
+        The misspelled name.
     candidates : iterable of str
-        What there is.
+        The existing names.
     n : int, default=3
-        How many to name at most.
+        The number of suggestions, at most.
 
     Returns
     -------
     str
-        A sentence with a leading blank, to be put behind an error's text.
+        A sentence with a leading space, to be appended to an error message.
     """
     by_folded = {}
     for candidate in candidates:

@@ -1,4 +1,4 @@
-"""How many of the processor's cores the network may use."""
+"""The number of cores that a network uses."""
 
 import contextlib
 import multiprocessing
@@ -10,31 +10,31 @@ from ._forks import in_child, released_after_fork
 
 __all__ = ["all_cores", "others_wait"]
 
-# torch and joblib are imported where they are needed: the cache uses this file too,
-# and looking into a cache should not take the time that torch needs to start.
+# torch and joblib are imported inside of functions: the cache uses this module, and
+# inspecting a cache must not take the time to import torch.
 
-# What joblib sets to one number in the environment of its workers, where the user has
-# not set it. torch follows the second if it was built with MKL, else the first.
+# joblib sets all of these to the same number in the environment of its workers, unless
+# the user has set them. torch uses the second if it was built with MKL, else the first.
 _FOLLOWED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _SET_WITH_THEM = ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 _guard = released_after_fork(threading.Lock())
-_n_owners = 0  # how many `others_wait` there are, in all threads
+_n_owners = 0  # the number of `others_wait` contexts, in all threads
 _mine = threading.local()
 
 
 @in_child
 def _forget_owners() -> None:
     global _n_owners
-    _n_owners = 0  # those of the parent's threads
+    _n_owners = 0  # the threads of the parent do not exist in the child
 
 
 @contextlib.contextmanager
 def others_wait() -> Iterator[None]:
-    """Say, for the body of a ``with``, that other workers wait for this process.
+    """Declare, for the body of a ``with``, that other workers wait for this process.
 
-    It is what makes `all_cores` take them: processes that run the network side by side
-    keep to their shares.
+    Without it, `all_cores` does nothing: processes that run the network at the same
+    time each use their own cores.
     """
     global _n_owners
     with _guard:
@@ -48,29 +48,29 @@ def others_wait() -> Iterator[None]:
 
 @contextlib.contextmanager
 def all_cores(device: "torch.device") -> Iterator[None]:  # noqa: F821
-    """Let torch use every core for the body of a ``with``, while the others wait.
+    """Let torch use all cores for the body of a ``with``, while other workers wait.
 
-    joblib's worker processes are given one share of the cores each: one thread with
-    ``n_jobs=-1``. While one of them runs the network and the others wait for its rows
-    (`others_wait`), their cores would idle. So it takes all cores that this process may
-    use, and gives them back at the end, whatever happens. `LOKY_MAX_CPU_COUNT` and
-    the system's affinities and quotas are respected.
+    joblib divides the cores among its worker processes: with ``n_jobs=-1``, each has
+    one thread. While one of them runs the network and the others wait for its features
+    (`others_wait`), their cores would be idle. So it uses all cores that this process
+    may use, and restores the number of threads afterwards. `LOKY_MAX_CPU_COUNT` and the
+    affinities and quotas of the system are respected.
 
-    A number that the user has chosen stays: with ``torch.set_num_threads``, or with
-    ``OMP_NUM_THREADS`` in the environment that the script was started in. So does that
-    of a Dask or Ray worker, whose share is a contract with its scheduler. In all these
-    cases, and outside of pools, nothing is done.
+    Nothing is done outside of joblib's workers. Nothing is done either if the user has
+    set the number of threads, with ``torch.set_num_threads`` or with
+    ``OMP_NUM_THREADS`` in the environment of the script, or in Dask and Ray workers,
+    for which a scheduler reserves cores.
 
     Parameters
     ----------
     device : torch.device
-        Where the network runs. On anything but a CPU, nothing is done.
+        Where the network runs. Nothing is done unless it is a CPU.
 
     Notes
     -----
-    torch keeps the number for each thread, and a default for threads to come. Only
-    that of the calling thread is changed, which must be the one that runs the network:
-    threads may come and go here side by side, and none ends with another's number.
+    torch has a number of threads for each thread, and a default for new ones. Only that
+    of the calling thread is changed, which must be the one that runs the network. So
+    several threads can use this at the same time.
     """
     nested = getattr(_mine, "depth", 0)
     if device.type != "cpu" or not (nested or (_n_owners and _is_set_by_a_pool())):
@@ -95,8 +95,8 @@ def _set_threads_here(n_threads: int, default: int) -> None:
     import torch
 
     torch.set_num_threads(n_threads)
-    # The number has become the default too, so a thread that starts by chance now
-    # would keep it forever. The default is what was set last, in whatever thread.
+    # This has also changed the default for new threads. The default is what any thread
+    # has set last, so another thread restores it.
     thread = threading.Thread(target=torch.set_num_threads, args=(default,))
     thread.start()
     thread.join()
@@ -108,16 +108,16 @@ def _is_set_by_a_pool() -> bool:
         return False
     import torch
 
-    # joblib leaves alone what the user has set, so a number of his stands out, unless
-    # it is the one that joblib would choose.
+    # joblib does not change a number that the user has set, so it differs, unless it is
+    # the one that joblib would have set.
     given = {os.environ.get(name) for name in (*_FOLLOWED, *_SET_WITH_THEM)}
-    return given == {str(torch.get_num_threads())} and not _is_in_the_shell()
+    return given == {str(torch.get_num_threads())} and not _is_in_parent_environment()
 
 
-def _is_in_the_shell() -> bool:
-    """Return whether the script was started with a number of threads.
+def _is_in_parent_environment() -> bool:
+    """Return whether the user has set a number of threads for the script.
 
-    Where the system does not show the environment of the parent process: no.
+    False if the system does not show the environment of the parent process.
     """
     try:
         with open(f"/proc/{os.getppid()}/environ", "rb") as file:

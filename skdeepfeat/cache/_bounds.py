@@ -18,7 +18,7 @@ MAX_VALUE = 2**27
 # a millisecond.
 _INTERVAL = 50_000
 # Steps for opening a file, which takes some hundred, and for any operation on it: about
-# a second. A sound file's rows take less than a step for each of their bytes.
+# a second. A valid file's rows take less than a step for each of their bytes.
 _TO_OPEN = 1_000_000
 _TO_USE = 50_000_000
 
@@ -60,7 +60,7 @@ class Bounds:
 
     @contextlib.contextmanager
     def hold(self, file_size: Callable[[], int] | None = None) -> Iterator[None]:
-        """Keep the body of a ``with`` within bounds; translate its errors.
+        """Limit the steps of the body of a ``with``, and translate its errors.
 
         Parameters
         ----------
@@ -77,8 +77,8 @@ class Bounds:
         try:
             with translated():
                 yield
-        except StoreUnavailable as fault:
-            if fault.code != sqlite3.SQLITE_INTERRUPT:
+        except StoreUnavailable as error:
+            if error.code != sqlite3.SQLITE_INTERRUPT:
                 raise
             interruption, self._interruption = self._interruption, None
             if self._intervals >= 0:
@@ -86,4 +86,4 @@ class Bounds:
                 raise (interruption or KeyboardInterrupt()) from None
             raise StoreDamaged(
                 "a query on it did not end within its limit of steps"
-            ) from fault
+            ) from error

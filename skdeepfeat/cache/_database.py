@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import glob
 import os
 import pathlib
 import secrets
@@ -27,6 +28,7 @@ __all__ = ["Database"]
 # take what it finds in one for changes to undo, and for the name of a file to remove.
 _JOURNAL = "-journal"
 _COMPANIONS = ("-wal", "-shm")
+_ALL_COMPANIONS = (_JOURNAL, *_COMPANIONS)
 
 
 class Database:
@@ -64,7 +66,7 @@ class Database:
         self._timeout = timeout
         self._wal_pages = wal_pages
         self._connection = self._bounds = self._identity = None
-        # Held while the connection is used, so that no fork closes it meanwhile.
+        # Locked while the connection is used, so that no fork closes it meanwhile.
         self._guard = threading.Lock()
         _databases.add(self)
 
@@ -102,18 +104,18 @@ class Database:
                     raise StoreUnavailable(f"it is read-only, and {damage}") from damage
                 damage.identity = self._identity
                 raise
-            except StoreUnavailable as fault:
-                if not self._claims_to_be_read_only(fault):
+            except StoreUnavailable as error:
+                if not self._claims_to_be_read_only(error):
                     raise
-                damage = StoreDamaged(fault)
+                damage = StoreDamaged(error)
                 damage.identity = self._identity
-                raise damage from fault
+                raise damage from error
 
-    def _claims_to_be_read_only(self, fault: StoreUnavailable) -> bool:
+    def _claims_to_be_read_only(self, error: StoreUnavailable) -> bool:
         """Return whether a single damaged byte of its header locks the file."""
         effective = os.access in os.supports_effective_ids
         return (
-            fault.code == sqlite3.SQLITE_READONLY
+            error.code == sqlite3.SQLITE_READONLY
             and not self.is_immutable
             and all(
                 os.access(path, os.W_OK, effective_ids=effective)
@@ -155,8 +157,8 @@ class Database:
                 continue
             try:
                 self._refuse_special()
-                # SQLite finds the write-ahead log by name, not by file: if somebody
-                # renamed the file meanwhile, this connection has the log of another.
+                # SQLite finds the write-ahead log by name, not by file: if another
+                # process renamed it meanwhile, this connection has the log of another.
                 if self._connect() and self._find() == self._identity:
                     return True
             except StoreDamaged as damage:
@@ -191,7 +193,7 @@ class Database:
 
     def _connect(self) -> bool:
         uri = pathlib.Path(self.path).absolute().as_uri()
-        first_fault = None
+        first_error = None
         for is_immutable, mode in ((False, "mode=rw"), (True, "mode=ro&immutable=1")):
             if is_immutable and _size_of(self.path + "-wal"):
                 break  # what is in the log would be missing, or incomplete
@@ -209,17 +211,17 @@ class Database:
                 bounds = Bounds(connection)
                 with bounds.hold():
                     _prepare(connection, self._wal_pages)
-            except StoreUnavailable as fault:
+            except StoreUnavailable as error:
                 if self._find() is None:
                     return False
-                if fault.code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                if error.code not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                     raise
-                first_fault = first_fault or fault
+                first_error = first_error or error
             else:
                 self._connection, self._bounds = connection, bounds
                 self.is_immutable = is_immutable
                 return True
-        raise first_fault
+        raise first_error
 
     # -- The file as a whole
 
@@ -229,17 +231,8 @@ class Database:
 
     def quarantined(self) -> tuple[str, ...]:
         """Return the paths of quarantined damaged files, oldest first."""
-        directory, name = os.path.split(self.path)
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            return ()
-        return tuple(
-            os.path.join(directory, other)
-            for other in sorted(names)
-            if other.startswith(f"{name}.damaged-")
-            and not other.endswith((_JOURNAL, *_COMPANIONS))
-        )
+        found = sorted(glob.glob(f"{glob.escape(self.path)}.damaged-*"))
+        return tuple(path for path in found if not path.endswith(_ALL_COMPANIONS))
 
     def quarantine(self, identity: tuple[int, int] | None) -> str | None:
         """Rename the damaged file, if it is still there.
@@ -266,26 +259,26 @@ class Database:
             if self._find() != identity:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
-            aside, n = f"{self.path}.damaged-{stamp}", 1
-            while os.path.lexists(aside):
+            new_path, n = f"{self.path}.damaged-{stamp}", 1
+            while os.path.lexists(new_path):
                 n += 1
-                aside = f"{self.path}.damaged-{stamp}-{n}"
+                new_path = f"{self.path}.damaged-{stamp}-{n}"
             # The log first: a file without its log is merely older, but a log beside a
             # new file would be replayed into it.
-            for companion in (_JOURNAL, *_COMPANIONS):
+            for companion in _ALL_COMPANIONS:
                 with contextlib.suppress(FileNotFoundError):
-                    os.rename(self.path + companion, aside + companion)
-            os.rename(self.path, aside)
-            return aside
+                    os.rename(self.path + companion, new_path + companion)
+            os.rename(self.path, new_path)
+            return new_path
 
     def _create(self) -> None:
         with self._locked():
             if self._find() is not None:
                 return
-            # Left by a file that somebody removed.
-            for companion in (_JOURNAL, *_COMPANIONS):
+            # Left by a file that was removed.
+            for companion in _ALL_COMPANIONS:
                 pathlib.Path(self.path + companion).unlink(missing_ok=True)
-            # Nobody sees a file that is not complete.
+            # Other processes never see a file that is not complete.
             scratch = f"{self.path}.new-{secrets.token_hex(8)}"
             try:
                 # Not left to SQLite, which gives new files the permissions 0644. The
@@ -296,7 +289,7 @@ class Database:
                 os.rename(scratch, self.path)
                 self.was_created = True
             finally:
-                for companion in ("", _JOURNAL, *_COMPANIONS):
+                for companion in ("", *_ALL_COMPANIONS):
                     pathlib.Path(scratch + companion).unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -381,7 +374,7 @@ def _close_connections() -> None:
 
 @in_child
 def _abandon_connections() -> None:
-    """Give up what could not be closed, and the files for as long as we live."""
+    """Never use connections that could not be closed, nor their files."""
     for database in list(_databases):
         if database._connection is not None or database._guard.locked():
             _inherited.add(database._identity)

@@ -31,13 +31,13 @@ class CacheDirectory:
         look into it, because a cache contains the paths of the user's images. The
         permissions of a directory that the user has named follow the umask, so that a
         group can share it.
-    fault : str or None
+    problem : str or None
         Why there can be no such directory.
     """
 
     path: str
     is_default: bool = False
-    fault: str | None = None
+    problem: str | None = None
 
     @property
     def locks(self) -> str:
@@ -54,8 +54,8 @@ class CacheDirectory:
 
         A default directory that an earlier version left open to others is closed.
         """
-        if self.fault is not None:
-            raise StoreUnavailable(self.fault)
+        if self.problem is not None:
+            raise StoreUnavailable(self.problem)
         if not self.is_default or not hasattr(os, "geteuid"):
             return
         with contextlib.suppress(OSError):  # not there, or not ours to change
@@ -104,17 +104,17 @@ def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
         path = _WITHOUT_HOME
     # What is left of "~" would become a directory of that name in the working
     # directory, as would a relative path that the environment gives for caches.
-    fault = None
+    problem = None
     if path.startswith("~"):
-        fault = f"the home directory of {path!r} is not known"
+        problem = f"the home directory of {path!r} is not known"
     elif is_default and not os.path.isabs(path):
-        fault = "the path of the user's cache directory is not absolute"
+        problem = "the path of the user's cache directory is not absolute"
     else:
         try:
             path = os.path.abspath(path)
         except OSError:
-            fault = "the working directory does not exist any more"
-    return CacheDirectory(path, is_default, fault)
+            problem = "the working directory does not exist any more"
+    return CacheDirectory(path, is_default, problem)
 
 
 def check_path(path: str | os.PathLike, source: str) -> None:

@@ -54,9 +54,9 @@ def translated() -> Iterator[None]:
         # The lower byte is the kind, the rest of the code a detail of it.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _NOT_DAMAGE:
-            fault = StoreUnavailable(f"{_NOT_DAMAGE[code]} ({error})")
-            fault.code = code
-            raise fault from error
+            unavailable = StoreUnavailable(f"{_NOT_DAMAGE[code]} ({error})")
+            unavailable.code = code
+            raise unavailable from error
         raise StoreDamaged(str(error)) from error
     except OSError as error:
         cause = error.strerror or str(error)

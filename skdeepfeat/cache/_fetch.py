@@ -69,7 +69,7 @@ class _Job:
         missing = self._read(wanted)
         while missing:
             with self._store.hold(self._namespaces, self._place):
-                # Whoever held the lock before has stored rows meanwhile.
+                # The process that had the lock before has stored rows meanwhile.
                 if not self._store.all_known(self._namespaces, missing):
                     if missing := self._read(missing):
                         self._compute(compute, missing)

@@ -16,12 +16,12 @@ from .._utils._threads import others_wait
 from ._directory import CacheDirectory
 from ._errors import StoreUnavailable, translated
 
-__all__ = ["hold", "take_turn"]
+__all__ = ["hold", "hold_device_lock"]
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two attempts at a lock that somebody else holds. Work worth locking
-# takes longer, and twenty attempts per second do not show in the load.
+# Seconds between two attempts at a lock that is taken. Work worth locking takes longer,
+# and twenty attempts per second do not show in the load.
 _POLL = 0.05
 
 # How many pools of processes have locks of their own. Lock files stay, so there must
@@ -30,7 +30,7 @@ _POLL = 0.05
 _N_POOLS = 256
 
 
-def take_turn(
+def hold_device_lock(
     directory: CacheDirectory, place: str, names: Iterable[str], label: str
 ) -> AbstractContextManager:
     """Return a context in which one worker computes and the others wait.
@@ -60,11 +60,11 @@ def take_turn(
     """
     is_worker = multiprocessing.current_process().name != "MainProcess"
     pool = os.getppid() if is_worker else os.getpid()
-    turn = f"turn-{re.sub(r'[^a-z0-9]+', '-', place)}-{pool % _N_POOLS}"
+    device = f"device-{re.sub(r'[^a-z0-9]+', '-', place)}-{pool % _N_POOLS}"
     with contextlib.ExitStack() as stack:
-        # First the turn: a network for which a pool has no time yet is not kept from
-        # other scripts.
-        stack.enter_context(hold(directory, [turn], waiting_for=label))
+        # The device first: while a pool waits for it, other scripts can still run the
+        # network.
+        stack.enter_context(hold(directory, [device], waiting_for=label))
         stack.enter_context(hold(directory, names, waiting_for=label))
         stack.enter_context(others_wait())
         return stack.pop_all()
@@ -89,12 +89,12 @@ def hold(
     ----------
     directory : CacheDirectory
         Made if it does not exist. The lock files stay: if one were removed while
-        somebody waits for it, it would have two owners.
+        another process waits for it, it would have two owners.
     names : iterable of str
     timeout : float, default=-1
         Seconds to wait for each; negative waits forever.
     waiting_for : str, default=""
-        Named in the log if somebody else holds a lock.
+        Named in the log if another thread or process holds a lock.
 
     Raises
     ------

@@ -67,7 +67,7 @@ class Entries:
                 raise error
 
     def delete(self, names: list[str]) -> None:
-        """Remove entries; it does not matter if somebody else has removed them."""
+        """Remove entries; those that do not exist do not matter."""
         for chunk in _chunks(names):
             if self._is_batched and hasattr(self.mapping, "delitems"):
                 self.mapping.delitems(chunk)

@@ -15,7 +15,7 @@ from typing import Any
 from .._utils._plain_file import open_plain
 from . import _mapping_layout as layout
 from ._errors import StoreUnavailable
-from ._file_lock import take_turn
+from ._file_lock import hold_device_lock
 from ._mapping_access import Entries
 from ._reports import CacheInfo, CheckReport, NamespaceInfo, matches
 from ._sqlite_store import SQLiteStore
@@ -26,8 +26,8 @@ __all__ = ["MappingStore"]
 
 logger = logging.getLogger(__name__)
 
-# A file that is written whenever somebody on this machine has computed rows.
-_LAST_TURN = "last-turn"
+# A file that is written whenever a process of this machine has computed rows.
+_LAST_WRITER = "last-writer"
 
 
 class MappingStore(Store):
@@ -68,12 +68,12 @@ class MappingStore(Store):
         super()._forget_job()
         self._absent: set[str] = set()
         self._described: set[str] = set()
-        self._turn_seen = None
+        self._seen_writer = None
 
     def read(self, namespaces, wanted, buffers):
         n_damaged = 0
         if not self._absent:
-            self._turn_seen = self._last_turn()
+            self._seen_writer = self._last_writer()
         for namespace, buffer in zip(namespaces, buffers, strict=True):
             key_of = {layout.row_name(namespace.key, key): key for key in wanted}
             # Asking once more costs as much as asking the first time.
@@ -81,7 +81,7 @@ class MappingStore(Store):
             missing = set(names)
             for name, value in self._get(names):
                 if isinstance(value, bytes) and not value:
-                    continue  # a file that somebody is about to write
+                    continue  # a file that another process is about to write
                 key = key_of[name]
                 data = layout.unpack_row(namespace.key, key, value)
                 if data is not None and buffer.put_bytes(wanted[key], data):
@@ -96,25 +96,25 @@ class MappingStore(Store):
         label = "; ".join(namespace.label for namespace in namespaces)
         stack = contextlib.ExitStack()
         try:
-            stack.enter_context(take_turn(self._directory, place, [], label))
-        except StoreUnavailable as fault:
-            logger.debug("The workers of this machine have no lock: %s", fault)
+            stack.enter_context(hold_device_lock(self._directory, place, [], label))
+        except StoreUnavailable as error:
+            logger.debug("The workers of this machine have no lock: %s", error)
         else:
-            if self._last_turn() != self._turn_seen:
-                self._absent.clear()  # somebody has stored rows since we looked
-            stack.callback(self._note_turn)
+            if self._last_writer() != self._seen_writer:
+                self._absent.clear()  # others have stored rows since
+            stack.callback(self._note_writer)
         return stack
 
-    def _last_turn(self):
+    def _last_writer(self):
         """Return what the last computation on this machine has left, or None."""
         try:
-            with open_plain(os.path.join(self._directory.locks, _LAST_TURN)) as file:
+            with open_plain(os.path.join(self._directory.locks, _LAST_WRITER)) as file:
                 return file.read(16)
         except OSError:
             return None
 
-    def _note_turn(self):
-        path = os.path.join(self._directory.locks, _LAST_TURN)
+    def _note_writer(self):
+        path = os.path.join(self._directory.locks, _LAST_WRITER)
         permissions = self._directory.permissions
         try:
             with open_plain(path, "wb", permissions=permissions) as file:
@@ -239,7 +239,7 @@ class MappingStore(Store):
             n_damaged_variants=len(bad_variants),
         )
 
-    # -- Faults
+    # -- Errors
 
     def run(self, operation: Callable, default: Any = None, *, writing=False) -> Any:
         """Return ``operation()``, or `default` if the mapping cannot be used."""

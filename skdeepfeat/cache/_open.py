@@ -16,9 +16,9 @@ def open_cache(value):
     Parameters
     ----------
     value : None, "default", str, path-like, FeatureCache, MappingCache or mapping
-        None keeps nothing, ``"default"`` is ``FeatureCache()``, a path is the
-        directory of one, a mapping that of a `MappingCache`. To use a directory named
-        "default", write "./default".
+        None stores nothing, ``"default"`` is ``FeatureCache()``, a path is the
+        directory of a `FeatureCache`, and a mapping becomes a `MappingCache`. For a
+        directory named "default", write "./default".
 
     Returns
     -------
@@ -43,7 +43,7 @@ def open_cache(value):
     if isinstance(value, MutableMapping):
         return MappingCache(value)
     raise TypeError(
-        "The 'cache' parameter must be 'default', a directory's path, a FeatureCache, "
-        "a mapping such as fsspec.get_mapper('s3://bucket/rows'), or None for none at "
-        f"all. Got {value!r} instead."
+        "The 'cache' parameter must be 'default', the path of a directory, a "
+        "FeatureCache, a mapping such as fsspec.get_mapper('s3://bucket/rows'), or "
+        f"None to work without a cache. Got {value!r} instead."
     )

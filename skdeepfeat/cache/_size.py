@@ -56,8 +56,8 @@ def parse_size(size: int | str | None) -> int | None:
 def _size_error(size) -> str:
     return (
         "The 'max_size' parameter of FeatureCache must be a number of bytes above 0, "
-        "a text such as '500 MB' or '2 GiB', or None for no limit (cache=None keeps "
-        f"nothing at all). Got {size!r} instead."
+        "a text such as '500 MB' or '2 GiB', or None for no limit (cache=None works "
+        f"without a cache). Got {size!r} instead."
     )
 
 

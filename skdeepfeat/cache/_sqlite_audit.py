@@ -1,6 +1,5 @@
 """The SQLite file as a whole: what is in it, removing parts of it, examining it."""
 
-import dataclasses
 import datetime
 import json
 from collections.abc import Callable
@@ -71,11 +70,10 @@ def _namespace_info(
 
 def _parsed(description: object) -> dict:
     try:
-        parsed = json.loads(description)
-    except (TypeError, ValueError, RecursionError):
-        parsed = None
+        return dict(json.loads(description))
     # Damaged, or a stranger's; nothing but this summary reads it.
-    return parsed if isinstance(parsed, dict) else {}
+    except (TypeError, ValueError, RecursionError):
+        return {}
 
 
 def _as_time(seconds: object) -> datetime.datetime | None:
@@ -111,8 +109,8 @@ def _remove_namespace(connection: Connection, number: int, key: object) -> int:
     return removed.rowcount
 
 
-def examine(connection: Connection, report: CheckReport, repair: bool) -> CheckReport:
-    """Return a report with what was found in the file.
+def examine(connection: Connection, path: str, repair: bool) -> CheckReport:
+    """Return what was found in the file at `path`.
 
     Raises
     ------
@@ -156,8 +154,8 @@ def examine(connection: Connection, report: CheckReport, repair: bool) -> CheckR
             connection.executemany(
                 "DELETE FROM variants WHERE id = ?", zip(bad_variants)
             )
-    return dataclasses.replace(
-        report,
+    return CheckReport(
+        path,
         n_rows=n_rows,
         n_files=n_files,
         n_damaged=len(bad_rows),

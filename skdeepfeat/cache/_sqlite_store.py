@@ -12,7 +12,7 @@ from ._checksum import is_valid, seed_of
 from ._database import Database
 from ._directory import CacheDirectory
 from ._errors import StoreDamaged, StoreUnavailable
-from ._file_lock import take_turn
+from ._file_lock import hold_device_lock
 from ._reports import CacheInfo, CheckReport
 from ._size import Limits, format_size
 from ._store import Store
@@ -31,7 +31,7 @@ class SQLiteStore(Store):
     directory : CacheDirectory
     limits : Limits
     timeout : float
-        Seconds to wait for somebody else's lock on the file.
+        Seconds to wait for another program's lock on the file.
     clock : callable
         Returns seconds since the epoch.
     quiet : bool, default=False
@@ -117,9 +117,9 @@ class SQLiteStore(Store):
         works = [namespace.work for namespace in namespaces]
         label = "; ".join(namespace.label for namespace in namespaces)
         try:
-            return take_turn(self.directory, place, works, label)
-        except StoreUnavailable as fault:
-            self.warnings.unusable(fault)
+            return hold_device_lock(self.directory, place, works, label)
+        except StoreUnavailable as error:
+            self.warnings.unusable(error)
             return contextlib.nullcontext()
 
     def write(self, batch):
@@ -131,7 +131,7 @@ class SQLiteStore(Store):
 
         def store(connection):
             self._wrote = True
-            if not self._make_room(connection, n_bytes):
+            if not self._make_space(connection, n_bytes):
                 return False
             written, now = [], int(self._clock())
             with _rows.transaction(connection, "IMMEDIATE"):
@@ -154,7 +154,7 @@ class SQLiteStore(Store):
 
         def settle(connection):
             if _eviction.live_bytes(connection) > limit:
-                self._make_room(connection, 0)
+                self._make_space(connection, 0)
             _eviction.shrink(connection, limit)
 
         def note_use(connection):
@@ -166,16 +166,16 @@ class SQLiteStore(Store):
         if self._hits:
             try:
                 self.database.run(note_use)
-            except (StoreDamaged, StoreUnavailable) as fault:
-                logger.debug("Use of rows was not noted: %s", fault)
+            except (StoreDamaged, StoreUnavailable) as error:
+                logger.debug("Use of rows was not noted: %s", error)
                 self.database.close()
 
-    def _make_room(self, connection, n_bytes):
+    def _make_space(self, connection, n_bytes):
         limit = self.limits.file_bytes
         if limit is None or _eviction.live_bytes(connection) + n_bytes <= limit:
             return True
         if n_bytes > limit // 2:
-            return False  # whatever made room for this would be the whole cache
+            return False  # this alone would replace most of the cache
         protected = set().union(*self._hits, *self._written)
         with _rows.transaction(connection, "IMMEDIATE"):
             _eviction.evict(connection, int(0.9 * limit) - n_bytes, protected)
@@ -189,7 +189,7 @@ class SQLiteStore(Store):
             return choose(_variants.recall(connection, namespace))
 
         def look_and_add(connection):
-            if not self._make_room(connection, _eviction.footprint(len(data))):
+            if not self._make_space(connection, _eviction.footprint(len(data))):
                 return name
             with _rows.transaction(connection, "IMMEDIATE"):
                 # Of several processes that add one at the same time, the first wins.
@@ -209,12 +209,12 @@ class SQLiteStore(Store):
     def remember(self, stats, digests):
         limit, now = self.limits.n_files, self._clock()
 
-        def keep(connection):
+        def store(connection):
             with _rows.transaction(connection, "IMMEDIATE"):
                 _file_index.remember(connection, stats, digests, now, limit)
 
         if stats:
-            self.run(keep, writing=True)
+            self.run(store, writing=True)
 
     # -- The whole store
 
@@ -244,28 +244,27 @@ class SQLiteStore(Store):
         return self.run(remove, default=0, writing=True)
 
     def check(self, repair):
-        report = CheckReport(self.path)
         try:
             return self.database.run(
-                lambda c: _sqlite_audit.examine(c, report, repair), default=report
+                lambda connection: _sqlite_audit.examine(connection, self.path, repair),
+                CheckReport(self.path),
             )
-        except StoreUnavailable as fault:
-            problems = (f"it cannot be examined: {fault}",)
+        except StoreUnavailable as error:
+            problems = (f"it cannot be examined: {error}",)
             return CheckReport(self.path, problems=problems)
         except StoreDamaged as damage:
             problems, identity = damage.args, damage.identity
         self.database.close()
-        aside = None
-        if repair:
-            try:
-                aside = self.database.quarantine(identity)
-            except StoreUnavailable as fault:
-                problems += (f"it cannot be quarantined: {fault}",)
+        new_path = None
+        try:
+            new_path = self.database.quarantine(identity) if repair else None
+        except StoreUnavailable as error:
+            problems += (f"it cannot be quarantined: {error}",)
         return CheckReport(
-            self.path, problems=problems, repaired=bool(aside), quarantined=aside
+            self.path, problems=problems, repaired=bool(new_path), quarantined=new_path
         )
 
-    # -- Faults
+    # -- Errors
 
     def run(
         self,
@@ -286,8 +285,8 @@ class SQLiteStore(Store):
                 result = self.database.run(operation, default, create=writing)
             except StoreDamaged as damage:
                 self._quarantine(damage)
-            except StoreUnavailable as fault:
-                self._give_up(fault, writing)
+            except StoreUnavailable as error:
+                self._give_up(error, writing)
                 return default
             else:
                 if self._announces and self.database.is_open:
@@ -301,20 +300,20 @@ class SQLiteStore(Store):
         self._hits.clear()
         self._written.clear()
         try:
-            aside = self.database.quarantine(damage.identity)
-        except StoreUnavailable as fault:
-            cause = f"it is damaged ({damage}) and cannot be quarantined: {fault}"
+            new_path = self.database.quarantine(damage.identity)
+        except StoreUnavailable as error:
+            cause = f"it is damaged ({damage}) and cannot be quarantined: {error}"
             self._give_up(cause, False)
         else:
-            if aside is not None:
-                self.warnings.quarantined(aside, damage)
+            if new_path is not None:
+                self.warnings.quarantined(new_path, damage)
 
     def _give_up(self, cause, writing):
         self.database.close()
         super()._give_up(cause, writing)
 
     def _announce(self):
-        """Say where the default cache is, which nobody has chosen.
+        """Log where the default cache is, as the user has not chosen it.
 
         A warning is shown even if logging is not set up. So it is one only when the
         cache is created: users see it once, and not in each script and worker.

@@ -224,7 +224,7 @@ class Store(AbstractContextManager):
         """
         return name
 
-    # -- Faults
+    # -- Errors
 
     def _give_up(self, cause: object, writing: bool) -> None:
         """Do without writing, or without the store at all, for the rest of the job."""

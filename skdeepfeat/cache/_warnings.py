@@ -44,13 +44,13 @@ class StoreWarnings:
             str(cause),
         )
 
-    def quarantined(self, aside: str, cause: object) -> None:
+    def quarantined(self, new_path: str, cause: object) -> None:
         """Say that a file was found damaged or foreign, and where it is now."""
         self._warn(
             "quarantined",
             f"The feature cache {self._path} cannot be read: {cause}. It was "
-            f"quarantined as {aside}, and a new one was created. Its features will be "
-            "computed again. The old file can be deleted unless you need its content.",
+            f"quarantined as {new_path}, and a new one was created. Its features will "
+            "be computed again. The old file can be deleted unless you need it.",
         )
 
     def damaged_rows(self, n_rows: int) -> None:

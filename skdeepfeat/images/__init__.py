@@ -1,15 +1,16 @@
 """From X to pixels: which images there are, their digests, decoding, geometry."""
 
-from ._budget import ByteBudget
+from ._byte_budget import ByteBudget
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
+from ._image_source import FileIndex, ImageSource
+from ._make_source import make_image_source
 from ._on_device import check_jpeg_decoder, fit_on_device
-from ._source import FileMemo, ImageSource, make_image_source
 from ._thread_pool import ThreadPool
 
 __all__ = [
     "ByteBudget",
-    "FileMemo",
+    "FileIndex",
     "ImageSource",
     "ThreadPool",
     "check_jpeg_decoder",

@@ -1,13 +1,13 @@
-"""The one form that every image takes: uint8, gray (H, W) or RGB (H, W, 3).
+"""The form that every image is brought to: uint8, gray (H, W) or RGB (H, W, 3).
 
-The functions work on one image and, with leading axes, on a block of equal ones.
+The functions work on one image or, with leading axes, on several of one size.
 """
 
 import numpy as np
 
 from skdeepfeat.exceptions import BadImageError
 
-__all__ = ["CHANNELS", "canonical_image", "canonical_pixels", "value_fault"]
+__all__ = ["CHANNELS", "canonical_image", "canonical_pixels", "value_problem"]
 
 CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
 
@@ -17,7 +17,7 @@ _WHITE = 255
 
 
 def canonical_image(array):
-    """Return one user's array in canonical form.
+    """Return an array of a user in canonical form.
 
     Parameters
     ----------
@@ -32,21 +32,25 @@ def canonical_image(array):
     BadImageError
         If the shape or the values are not those of an image.
     """
-    fault = _shape_fault(array.shape)
-    fault = fault or value_fault(array.dtype, lambda: _range_of(array), "image")
-    if fault:
-        raise BadImageError(fault)
+
+    def value_range():
+        return array.min(), array.max()
+
+    problem = _shape_problem(array.shape)
+    problem = problem or value_problem(array.dtype, value_range, "image")
+    if problem:
+        raise BadImageError(problem)
     return canonical_pixels(array, has_channels=array.ndim == 3)
 
 
 def canonical_pixels(values, *, has_channels):
-    """Return values that `value_fault` has passed in canonical form.
+    """Return valid values (see `value_problem`) in canonical form.
 
     Parameters
     ----------
     values : ndarray of shape (..., H, W, C) or, without channels, (..., H, W)
     has_channels : bool
-        Whether the last axis is the channels'.
+        Whether the last axis holds the channels.
 
     Returns
     -------
@@ -73,30 +77,30 @@ def _to_uint8(values):
     if kind == "u":
         # 65535 = 255 * 257, so this is the rounded value * 255 / 65535.
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    # float16 holds 0 to 255 too coarsely to multiply in.
+    # float16 is too coarse for values from 0 to 255.
     scaled = values.astype(np.float32) if itemsize < 4 else values
     return np.rint(scaled * 255).astype(np.uint8)
 
 
-def _over_white(colour, alpha):
+def _over_white(color, alpha):
     if alpha.size and alpha.min() == _WHITE:
-        return colour
+        return color
     # In 16 bits: the largest sum is 255 * 255 + 127. Division by 255, rounded.
     alpha = alpha.astype(np.uint16)
-    mixed = colour * alpha + (_WHITE - alpha) * np.uint16(_WHITE)
+    mixed = color * alpha + (_WHITE - alpha) * np.uint16(_WHITE)
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def value_fault(dtype, value_range, name):
-    """Return what is wrong with the values of an array, with the way out, or None.
+def value_problem(dtype, value_range, name):
+    """Return what is wrong with the values of an array and how to fix it, or None.
 
     Parameters
     ----------
     dtype : numpy.dtype
     value_range : callable
-        Returns (lowest, highest), NaN if there is one; called only where needed.
+        Returns (lowest, highest), NaN if any value is; called only where needed.
     name : str
-        What the array is called in the advice: ``X``, ``image``.
+        The name of the array in the advice: ``X``, ``image``.
 
     Returns
     -------
@@ -138,11 +142,7 @@ def _advice(low, high, name):
     return f"use ({name} - {name}.min()) / ({name}.max() - {name}.min()), or pass uint8"
 
 
-def _range_of(array):
-    return array.min(), array.max()
-
-
-def _shape_fault(shape):
+def _shape_problem(shape):
     if len(shape) not in (2, 3):
         return (
             "an image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "

@@ -1,4 +1,4 @@
-"""Image files: their bytes, their content digests, and what keeps them from us."""
+"""Image files: their bytes, their content digests, and why they cannot be read."""
 
 import contextlib
 import errno
@@ -7,20 +7,21 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
+
+from blake3 import blake3
 
 from skdeepfeat._utils._address import is_address
-from skdeepfeat._utils._digests import digest_chunks
-from skdeepfeat._utils._filestat import FileStat, is_settled
+from skdeepfeat._utils._filestat import FileStat, file_stat, is_settled
 from skdeepfeat.exceptions import BadImageError
 
-from ._budget import Share
-from ._cells import read_until
+from ._byte_budget import Share
+from ._encoded_images import read_until
 from ._image_limits import check_length
-from ._thread_pool import ThreadPool
+from ._image_source import FileIndex
+from ._thread_pool import hash_in_threads
 
 __all__ = [
-    "FileMemo",
     "Remembering",
     "absolute_path",
     "digest_files",
@@ -28,27 +29,10 @@ __all__ = [
     "ignore",
     "read_file",
     "refuse_address",
-    "working_folder",
 ]
 
-
-class FileMemo(Protocol):
-    """Remembers the content digest of files between runs."""
-
-    def lookup(self, stats: list[FileStat]) -> list[bytes | None]:
-        """Return the digest of each file, None where it is not known."""
-        ...
-
-    def remember(self, stats: list[FileStat], digests: list[bytes]) -> None:
-        """Keep the digests of files."""
-        ...
-
-
-# Files between two visits to the memo at most, and the most that wait in the pool.
-_WINDOW = 4096
-# Between two visits in a window; less would wear out the disk for little.
+# Between two writes to the index of file hashes; more writes would wear out the disk.
 _SECONDS = 1.0
-_PER_TASK = 16
 
 _CHUNK = 2**20  # bytes that are hashed at a time
 # The header of a file with at least this many bytes is checked before it is read.
@@ -64,37 +48,28 @@ _KINDS = (
 
 
 def absolute_path(path: str, folder: str) -> str:
-    """Return `path` as seen from `folder`, without following or resolving anything."""
+    """Return `path` relative to `folder`, without following links."""
     # os.path.abspath would also fold "a/..", which is another file if a is a symlink.
     if path[:1] == os.sep or os.path.isabs(path):
         return path
     return os.path.join(folder, path)
 
 
-def working_folder() -> str:
-    """Return the working folder, empty if it is gone."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""  # deleted under us: relative paths find nothing, absolute ones do
-
-
-def read_file(path: str, limit: int | None = None, share: Share | None = None) -> bytes:
+def read_file(path: str, limit: int | None, share: Share) -> bytes:
     """Return a file's content.
 
     Parameters
     ----------
     path : str
         Absolute.
-    limit : int or None, default=None
+    limit : int or None
         How many bytes it may have; None for any number.
-    share : Share or None, default=None
-        Takes the bytes of memory for it.
+    share : Share
+        The memory is taken from it.
 
     Returns
     -------
     bytes
-        Not empty.
 
     Raises
     ------
@@ -102,63 +77,62 @@ def read_file(path: str, limit: int | None = None, share: Share | None = None) -
         If it cannot be read. Pipes and devices are refused, not waited for.
     """
     with _opened(path, limit) as (file, status):
-        if share is not None:
-            share.take(status.st_size)
-        data = read_until(file, limit, status.st_size)
-    if not data:
-        raise BadImageError("it is empty (0 bytes)")
-    return data
+        share.take(status.st_size)
+        return read_until(file, limit, status.st_size)
 
 
-def _digest_file(path, limit, look):
-    """Return the digest of a file's content, and the file as it stood meanwhile.
+def _digest_file(path, limit, check_large):
+    """Return the `digest_bytes` of a file and its state, or (BadImageError, None).
 
-    The latter is None if it changed meanwhile or so shortly before that a change to
-    come might not show.
+    The state is None if the digest must not be remembered: the file changed while it
+    was read, or so shortly before that the next change might not be noticed.
     """
     started = time.time_ns()
-    with _opened(path, limit) as (file, before):
-        if before.st_size >= _LARGE and look is not None:
-            look(file)
-            file.seek(0)
-        digest, n_bytes = digest_chunks(_chunks(file, limit))
-        after = os.fstat(file.fileno())
+    try:
+        with _opened(path, limit) as (file, before):
+            if before.st_size >= _LARGE:
+                check_large(file)
+                file.seek(0)
+            hasher, n_bytes = blake3(), 0
+            while chunk := file.read(_CHUNK):
+                n_bytes += len(chunk)
+                check_length(n_bytes, limit)  # it may grow while it is read
+                hasher.update(chunk)
+            after = file_stat(path, os.fstat(file.fileno()))
+    except BadImageError as error:
+        return error, None
     if not n_bytes:
-        raise BadImageError("it is empty (0 bytes)")
-    found = _file_stat(path, after)
-    stood_still = found == _file_stat(path, before)
-    return digest, found if stood_still and is_settled(found, started) else None
-
-
-def _chunks(file, limit):
-    n_bytes = 0
-    while chunk := file.read(_CHUNK):
-        n_bytes += len(chunk)
-        check_length(n_bytes, limit)  # it may grow while it is read
-        yield chunk
+        return BadImageError("it is empty (0 bytes)"), None
+    is_unchanged = after == file_stat(path, before)
+    is_known = is_unchanged and is_settled(after, started)
+    return hasher.digest(), after if is_known else None
 
 
 @contextlib.contextmanager
 def _opened(path, limit):
-    """Open a regular file of at most `limit` bytes; have what fails be said in words.
+    """Open a regular file of at most `limit` bytes; turn errors into BadImageErrors.
 
     Yields
     ------
     file : binary file without a buffer
     status : os.stat_result
     """
-    # Looked at before it is opened, because opening a device may already act on it;
-    # and not waited for, in case it turns into a pipe in between.
-    check_length(_stat_regular(path).st_size, limit)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     status = None
     try:
+        # Checked before it is opened, because opening a device may already have an
+        # effect. O_NONBLOCK, in case it is replaced by a pipe in between.
+        before = os.stat(path)
+        _refuse_irregular(before)
+        check_length(before.st_size, limit)
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(path, flags), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             _refuse_irregular(status)
             yield file, status
-    except OSError as error:
-        raise BadImageError(_in_words(error, path)) from error
+    except BadImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise BadImageError(_explain(error, path)) from error
     except MemoryError as error:
         raise BadImageError(
             f"there is not enough memory to read its {status.st_size} bytes"
@@ -166,15 +140,15 @@ def _opened(path, limit):
 
 
 class Remembering:
-    """Hands digests to a memo: every second, and at the end, whatever ends it.
+    """Passes digests to an index: every second, and at the end, however it ends.
 
     Parameters
     ----------
-    memo : FileMemo or None
+    file_index : FileIndex or None
     """
 
-    def __init__(self, memo: FileMemo | None):
-        self._memo = memo
+    def __init__(self, file_index: FileIndex | None):
+        self._index = file_index
         self._known: list[tuple[FileStat, bytes]] = []
         self._next = time.monotonic() + _SECONDS
 
@@ -185,29 +159,28 @@ class Remembering:
         self._flush()
 
     def add(self, file: FileStat, digest: bytes) -> None:
-        """Have the digest of a file remembered, soon."""
+        """Remember the digest of a file, soon."""
         self._known.append((file, digest))
         if time.monotonic() >= self._next:
             self._flush()
 
     def _flush(self):
         known, self._known = self._known, []
-        if known and self._memo is not None:
-            self._memo.remember(*map(list, zip(*known, strict=True)))
+        if known and self._index is not None:
+            self._index.remember(*map(list, zip(*known, strict=True)))
         self._next = time.monotonic() + _SECONDS
 
 
 def ignore(n: int) -> None:
-    """Do nothing, where nobody wants to know how many files are done."""
+    """Do nothing: the default of `on_done`."""
 
 
 def digest_files(
     paths: Sequence[str],
-    memo: FileMemo | None,
-    n_threads: int,
-    on_done: Callable[[int], object] | None = None,
-    limit: int | None = None,
-    look: Callable[[BinaryIO], object] | None = None,
+    file_index: FileIndex | None,
+    on_done: Callable[[int], object] | None,
+    limit: int | None,
+    check_large: Callable[[BinaryIO], object],
 ) -> list[bytes | BadImageError]:
     """Return the content digest of each file, or why there is none.
 
@@ -215,15 +188,13 @@ def digest_files(
     ----------
     paths : sequence of str
         Absolute. A file that is named twice is read once.
-    memo : FileMemo or None
-        Files that it knows, unchanged, are not read.
-    n_threads : int
-        How many files are read at the same time.
-    on_done : callable or None, default=None
-        Told how many further `paths` are done, from this thread.
-    limit : int or None, default=None
+    file_index : FileIndex or None
+        Unchanged files that it knows are not read.
+    on_done : callable or None
+        Called, from this thread, with the number of further `paths` that are done.
+    limit : int or None
         How many bytes a file may have; None for any number.
-    look : callable or None, default=None
+    check_large : callable
         Called with a large file, open, before it is read; raises BadImageError if it
         should not be.
 
@@ -232,23 +203,28 @@ def digest_files(
     list of bytes or BadImageError, in the order of `paths`
     """
     results: dict[str, bytes | BadImageError | None] = dict.fromkeys(paths)
-    if memo is not None:
-        _recall(results, memo)
+    if file_index is not None:
+        _look_up(results, file_index)
     unknown = [path for path, result in results.items() if result is None]
     on_done = on_done or ignore
-    # The other places where a file is named are done with its first.
+    # A path that occurs several times is counted as unknown once.
     on_done(len(paths) - len(unknown))
     if unknown:
-        digest = functools.partial(_digest_each, limit=limit, look=look)
-        with ThreadPool(n_threads, "skdeepfeat-hash") as pool:
-            for start in range(0, len(unknown), _WINDOW):
-                window = unknown[start : start + _WINDOW]
-                _hash(window, results, memo, pool, digest, on_done)
+        digest = functools.partial(_digest_file, limit=limit, check_large=check_large)
+        with (
+            contextlib.closing(hash_in_threads(digest, unknown)) as digests,
+            Remembering(file_index) as remembering,
+        ):
+            for path, (result, file) in zip(unknown, digests, strict=True):
+                results[path] = result
+                if file is not None:
+                    remembering.add(file, result)
+                on_done(1)
     return [results[path] for path in paths]
 
 
-def _recall(results, memo):
-    """Fill in what the memo knows, and the files that are not there at all."""
+def _look_up(results, file_index):
+    """Fill in the digests that are known, and the files that do not exist."""
     stats = []
     for path in results:
         # Spelled out, because a warm run over 50,000 files does little else.
@@ -256,45 +232,13 @@ def _recall(results, memo):
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 _refuse_irregular(status)
-            stats.append(
-                FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
-            )
+            stats.append(file_stat(path, status))
         except BadImageError as error:
             results[path] = error
         except (OSError, ValueError) as error:
-            results[path] = BadImageError(_in_words(error, path))
-    for file, digest in zip(stats, memo.lookup(stats), strict=True):
+            results[path] = BadImageError(_explain(error, path))
+    for file, digest in zip(stats, file_index.lookup(stats), strict=True):
         results[file.path] = digest
-
-
-def _hash(paths, results, memo, pool, digest, on_done):
-    tasks = [paths[i : i + _PER_TASK] for i in range(0, len(paths), _PER_TASK)]
-    with Remembering(memo) as remembering:
-        for task, answers in zip(tasks, pool.map(digest, tasks), strict=True):
-            for path, (result, file) in zip(task, answers, strict=True):
-                results[path] = result
-                if file is not None:
-                    remembering.add(file, result)
-            on_done(len(task))
-
-
-def _digest_each(paths, limit, look):
-    answers = []
-    for path in paths:
-        try:
-            answers.append(_digest_file(path, limit, look))
-        except BadImageError as error:
-            answers.append((error, None))
-    return answers
-
-
-def _stat_regular(path):
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise BadImageError(_in_words(error, path)) from error
-    _refuse_irregular(status)
-    return status
 
 
 def _refuse_irregular(status):
@@ -303,11 +247,7 @@ def _refuse_irregular(status):
         raise BadImageError(f"it is {(names or ['special'])[0]}, not an image file")
 
 
-def _file_stat(path, status):
-    return FileStat(path, status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-def _in_words(error, path):
+def _explain(error, path):
     if isinstance(error, ValueError):
         return f"it is not a valid path ({error})"
     if isinstance(error, PermissionError):
@@ -318,7 +258,7 @@ def _in_words(error, path):
 
 
 def home_hint(path: str) -> str:
-    """Return a hint in brackets if the path means a home folder, else ``""``."""
+    """Return a hint in brackets if the path begins with a home folder, else ``""``."""
     name = path[path.find(os.sep + "~") + 1 :]
     if name.startswith("~") and os.path.exists(os.path.expanduser(name)):
         return " ('~' is not expanded: use os.path.expanduser)"

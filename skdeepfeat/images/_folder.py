@@ -13,10 +13,23 @@ from skdeepfeat._utils._suggestions import did_you_mean
 
 from ._decode import readable_formats
 from ._files import home_hint
-from ._leftovers import is_left_over
 from ._remote_folder import is_folder, list_below
 
 __all__ = ["find_images", "load_image_folder"]
+
+# Created by operating systems and programs; compared in lower case.
+_IGNORED_NAMES = frozenset(
+    {
+        "__macosx",  # in ZIP archives made on a Mac
+        "@eadir",  # Synology's thumbnails
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "__pycache__",
+    }
+)
 
 
 def load_image_folder(
@@ -31,7 +44,7 @@ def load_image_folder(
 ):
     """Find the images of a folder that holds one folder per class.
 
-    ::
+    The folder must look like this::
 
         root/
             cat/
@@ -40,63 +53,72 @@ def load_image_folder(
             dog/
                 3.jpg
 
-    The images themselves are not read. A class may have folders of its own, at any
-    depth. Links are followed, once. Endings may be in upper case. What systems and
-    programs leave behind is passed over: hidden files and folders, whose names begin
-    with a dot (``.DS_Store``, ``._a.jpg``, ``.ipynb_checkpoints``), ``__MACOSX``,
-    ``@eaDir``, ``#recycle``, ``$RECYCLE.BIN``, ``System Volume Information`` and
-    ``lost+found``.
+    Only paths are returned; no image is read. Subfolders of a class folder belong to
+    the class. Symbolic links are followed, and a folder that is reached again is
+    skipped.
+
+    Files and folders that operating systems and programs create are ignored. These are
+    hidden ones, whose names begin with a dot (``.DS_Store``, ``.ipynb_checkpoints``),
+    ``__MACOSX``, ``__pycache__``, ``@eaDir``, ``#recycle``, ``#snapshot``,
+    ``$RECYCLE.BIN``, ``System Volume Information`` and ``lost+found``.
 
     Parameters
     ----------
     root : str or os.PathLike
-        The folder, or with `storage_options` its address: ``"s3://bucket/train"``,
-        ``"zip://train::all.zip"``.
+        The path of the folder. With `storage_options` it can be an address, such as
+        ``"s3://bucket/train"`` or ``"zip://train::all.zip"``.
     categories : list of str, default=None
-        The classes to read, in the order in which they are numbered; a class that
-        has no image here keeps its number. None: all folders, in alphabetical order.
+        The names of the class folders to load. Their order determines the labels, and
+        a folder without images keeps its label. If None, all folders are loaded in
+        alphabetical order.
     extensions : list of str, default=None
-        Endings of image files, such as ``".jpg"``; upper and lower case are the
-        same. None: all that Pillow can read here.
+        The file extensions of images, such as ``".jpg"``. Case is ignored. If None,
+        the extensions of all formats that can be read are used.
     shuffle : bool, default=False
-        Whether to bring the images into random order. Otherwise they are sorted by
-        class and path.
+        Whether to shuffle the images. Otherwise they are sorted by class and path.
     random_state : int, RandomState instance or None, default=None
-        Decides the order if `shuffle` is True.
+        Determines the order if `shuffle` is True. Pass an int for reproducible output
+        across multiple function calls.
     return_X_y : bool, default=False
-        Return only ``(data, target)``.
+        If True, return ``(data, target)`` instead of a Bunch.
     storage_options : dict or None, default=None
-        None refuses addresses. A dict, which may be empty, has fsspec list them, with
-        these options of its file system; give the estimator the same.
+        Options of the fsspec file system, if `root` is an address. It may be empty. If
+        None, addresses are refused. Pass the same options to the estimator, so that it
+        can read the images.
 
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        With the attributes
+        Dictionary-like object, with the following attributes.
 
         data : ndarray of shape (n_images,) of str objects
-            The paths, each beginning with `root`.
+            The paths of the images. Each begins with `root`.
         filenames : ndarray of shape (n_images,)
-            The same, under the name that `load_files` gives it.
+            The same as `data`, under the name that
+            :func:`~sklearn.datasets.load_files` uses.
         target : ndarray of shape (n_images,) of int
-            The number of the class.
+            The label of each image, an index into `target_names`.
         target_names : list of str
-            The class of each number.
+            The names of the classes.
         skipped : list of str
-            Files passed over: another ending, or in no class folder.
+            The paths of files that have another extension or lie in no class folder.
 
-    (data, target) : tuple, if `return_X_y` is True
+    (data, target) : tuple if `return_X_y` is True
+        The paths and the labels.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
         If `root` is not a folder.
     OSError
-        If it is an address that cannot be listed.
+        If `root` is an address that cannot be listed.
     ValueError
-        If it holds no class folders, or no image at all. Also if a folder has no image
-        and `categories` is None: with and without it, the classes would have other
-        numbers.
+        If `root` has no class folders or no images, or if a class folder has no images
+        and `categories` is None.
+
+    See Also
+    --------
+    sklearn.datasets.load_files : The same for text files.
 
     Examples
     --------
@@ -105,20 +127,20 @@ def load_image_folder(
     >>> extractor.fit_transform(bunch.data, bunch.target)  # doctest: +SKIP
     """
     root = os.fsdecode(root)
-    endings = _endings(extensions)
+    extensions = _lower_case(extensions)
     if is_address(root):
-        tree = _remote_tree(root, storage_options)
-        skipped = [address for parts, address in tree.items() if len(parts) == 1]
-        folders = _remote_folders(root, tree)
+        folders, tree = _remote_folders(root, storage_options)
+        skipped = tree.pop((), [])
     else:
-        folders, skipped = _class_folders(root)
+        folders, skipped = _local_folders(root)
     names = _chosen(folders, categories, root)
     paths, target = [], []
     for label, name in enumerate(names):
         if is_address(root):
-            found = _images_of(tree, name, endings, skipped)
+            files = tree[name]
         else:
-            found = _images_below(os.path.join(root, name), endings, skipped)
+            files = _files_below(os.path.join(root, name), skipped)
+        found = _with_extension(files, extensions, skipped)
         paths += found
         target += [label] * len(found)
     _check_any(root, names, target, skipped, may_be_empty=categories is not None)
@@ -139,103 +161,112 @@ def load_image_folder(
 
 
 def find_images(folder, extensions=None, storage_options=None):
-    """Return the images in a folder's whole tree, whatever its folders mean.
+    """Return the images in a folder and its subfolders.
 
-    As `load_image_folder`: what systems leave behind is passed over, links are followed
-    once, no image is read.
+    As in `load_image_folder`, links are followed once, and no image is read.
 
     Parameters
     ----------
     folder : str or os.PathLike
     extensions : list of str, default=None
-        Endings of image files; None: all that Pillow can read here.
+        The file extensions of images; None: all that Pillow can read here.
     storage_options : mapping or None, default=None
-        With these fsspec lists a folder behind an address, and an address that is no
-        folder is returned as it is, as one image.
+        With these fsspec lists a folder at an address. An address that is not a folder
+        is returned as one image.
 
     Returns
     -------
     paths : list of str
         Sorted, each beginning with `folder`.
     skipped : list of str
-        Files passed over because of their endings.
+        Files that have another extension.
 
     Raises
     ------
     OSError
         If a folder cannot be read.
     """
-    folder, endings = os.fsdecode(folder), _endings(extensions)
-    if storage_options is not None and is_address(folder):
-        return _images_behind(folder, endings, storage_options)
+    folder, extensions = os.fsdecode(folder), _lower_case(extensions)
     skipped = []
-    paths = _images_below(folder, endings, skipped)
-    return paths, sorted(skipped)
+    if storage_options is None or not is_address(folder):
+        files = _files_below(folder, skipped)
+    else:
+        # An extension of an image is enough, without asking the file system.
+        is_image = _extension(folder) in extensions
+        if is_image or not is_folder(folder, storage_options):
+            return [folder], []
+        files = _tree_below(folder, storage_options).values()
+    return _with_extension(files, extensions, skipped), sorted(skipped)
 
 
-def _images_behind(address, endings, storage_options):
-    # What ends like an image is none that a file system has to be asked about.
-    if _ending(address.partition("::")[0]) in endings or not is_folder(
-        address, storage_options
-    ):
-        return [address], []
-    tree = list_below(address, storage_options)
-    found = [name for parts, name in tree.items() if _ending(parts[-1]) in endings]
-    images = set(found)
-    return found, sorted(name for name in tree.values() if name not in images)
-
-
-def _endings(extensions):
+def _lower_case(extensions):
+    """Return file extensions as a set, in lower case and with the dot."""
     if extensions is None:
         readable = set(readable_formats())
         known = Image.registered_extensions()
-        return {ending for ending, name in known.items() if name in readable}
+        return {extension for extension, name in known.items() if name in readable}
     if isinstance(extensions, str):
         extensions = [extensions]
-    return {f".{ending.lower().removeprefix('.')}" for ending in extensions}
+    return {f".{extension.lower().removeprefix('.')}" for extension in extensions}
 
 
-def _named(root):
-    return shown(redacted(root))
+def _extension(path):
+    if is_address(path):  # simplecache::zip://1.jpg::all.zip
+        path = path.partition("://")[2].partition("::")[0]
+    return os.path.splitext(path)[1].lower()
 
 
-def _remote_tree(root, storage_options):
-    if storage_options is None:
-        raise ValueError(
-            f"root is an address, {_named(root)}, which is read only on request: pass "
-            "storage_options={} to have fsspec list it."
-        )
-    return list_below(root, storage_options)
-
-
-def _remote_folders(root, tree):
-    """Return the names of the folders in a tree: those that have a file."""
-    folders = sorted({parts[0] for parts in tree if len(parts) > 1})
-    if not folders:
-        raise ValueError(
-            "root must hold one folder per class, with the images in them. "
-            f"Got {len(tree)} files and no folder in {_named(root)}."
-        )
-    return folders
-
-
-def _images_of(tree, folder, endings, skipped):
-    """Return the addresses of the images in a folder of a tree, sorted."""
-    inside = [entry for entry in tree.items() if entry[0][0] == folder]
-    inside = [entry for entry in inside if len(entry[0]) > 1]
-    found = [address for parts, address in inside if _ending(parts[-1]) in endings]
-    images = set(found)
-    skipped.extend(address for _, address in inside if address not in images)
+def _with_extension(paths, extensions, skipped):
+    """Return the paths that have one of the extensions; add the others to `skipped`."""
+    found = []
+    for path in paths:
+        (found if _extension(path) in extensions else skipped).append(path)
     return found
 
 
-def _class_folders(root):
-    """Return the names of the folders in `root`, and the files that lie beside them."""
+def _is_ignored(name):
+    return name.startswith(".") or name.lower() in _IGNORED_NAMES
+
+
+def _quoted(root):
+    return shown(redacted(root))
+
+
+def _tree_below(root, storage_options):
+    """Return {parts of the path: address} of the files below an address, sorted."""
+    tree = list_below(root, storage_options)
+    return {
+        parts: address
+        for parts, address in tree.items()
+        if not any(map(_is_ignored, parts))
+    }
+
+
+def _remote_folders(root, storage_options):
+    """Return the names of the folders at an address, and {name: its files}.
+
+    The files in no folder have the name ``()``.
+    """
+    if storage_options is None:
+        raise ValueError(
+            f"root is an address, {_quoted(root)}, which is read only on request: pass "
+            "storage_options={} to have fsspec list it."
+        )
+    files = {}
+    for parts, address in _tree_below(root, storage_options).items():
+        files.setdefault(parts[0] if len(parts) > 1 else (), []).append(address)
+    folders = [name for name in files if name]
+    _check_any_folder(root, folders, files.get((), []))
+    return folders, files
+
+
+def _local_folders(root):
+    """Return the names of the folders in `root`, and the paths of the files in it."""
     try:
         entries = _sorted_entries(root)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"root must be a folder of class folders: there is no {_named(root)}"
+            f"root must be a folder of class folders: there is no {_quoted(root)}"
             f"{home_hint(root)}."
         ) from error
     except NotADirectoryError as error:
@@ -244,12 +275,16 @@ def _class_folders(root):
         ) from error
     folders = [entry.name for entry in entries if entry.is_dir()]
     files = [entry.path for entry in entries if not entry.is_dir()]
+    _check_any_folder(root, folders, files)
+    return folders, files
+
+
+def _check_any_folder(root, folders, files):
     if not folders:
         raise ValueError(
             "root must hold one folder per class, with the images in them. "
-            f"Got {len(files)} files and no folder in {_named(root)}."
+            f"Got {len(files)} files and no folder in {_quoted(root)}."
         )
-    return folders, files
 
 
 def _chosen(folders, categories, root):
@@ -262,7 +297,7 @@ def _chosen(folders, categories, root):
     for name in categories:
         if name not in folders:
             raise ValueError(
-                f"categories must name folders in {_named(root)}. Got {shown(name)}."
+                f"categories must name folders in {_quoted(root)}. Got {shown(name)}."
                 f"{did_you_mean(str(name), folders)}"
             )
     if len(set(categories)) < len(categories):
@@ -270,8 +305,11 @@ def _chosen(folders, categories, root):
     return list(categories)
 
 
-def _images_below(folder, endings, skipped):
-    """Return the paths of the images in a folder's whole tree, sorted."""
+def _files_below(folder, skipped):
+    """Return the paths of the files in a folder and its subfolders, sorted.
+
+    What is neither a file nor a folder is added to `skipped`.
+    """
     found, waiting, seen = [], [folder], set()
     while waiting:
         folder = waiting.pop()
@@ -279,25 +317,19 @@ def _images_below(folder, endings, skipped):
         # Some file systems, mostly on Windows, do not number their files.
         identity = (status.st_dev, status.st_ino or os.path.realpath(folder))
         if identity in seen:
-            continue  # a link to a folder above: around it we go no second time
+            continue  # a link to a parent folder
         seen.add(identity)
         for entry in _sorted_entries(folder):
             if entry.is_dir():
                 waiting.append(entry.path)
-            elif _ending(entry.name) in endings and entry.is_file():
-                found.append(entry.path)
             else:
-                skipped.append(entry.path)
+                (found if entry.is_file() else skipped).append(entry.path)
     return sorted(found, key=lambda path: path.split(os.sep))
-
-
-def _ending(name):
-    return os.path.splitext(name)[1].lower()
 
 
 def _sorted_entries(folder):
     with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not is_left_over(entry.name)]
+        visible = [entry for entry in entries if not _is_ignored(entry.name)]
     return sorted(visible, key=lambda entry: entry.name)
 
 
@@ -305,11 +337,11 @@ def _check_any(root, names, target, skipped, *, may_be_empty):
     filled = {names[label] for label in target}
     empty = [name for name in names if name not in filled]
     if not filled or (empty and not may_be_empty):
-        endings = sorted({_ending(path) or "no ending" for path in skipped})
-        seen = f" {len(skipped)} files were passed over ({', '.join(endings[:8])})."
+        extensions = sorted({_extension(path) or "no extension" for path in skipped})
+        seen = f" {len(skipped)} files were skipped ({', '.join(extensions[:8])})."
         listed = ", ".join(map(shown, empty[:8])) + (" ..." if len(empty) > 8 else "")
         raise ValueError(
-            f"Every class folder must hold an image. Empty in {_named(root)}: "
+            f"Every class folder must hold an image. Empty in {_quoted(root)}: "
             f"{listed}. Remove these folders, or name the classes with "
             "categories=[...], some of which may then be "
             f"empty.{seen if skipped else ''}"

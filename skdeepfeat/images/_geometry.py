@@ -1,9 +1,10 @@
-"""From an image of any size to the pixels that a network was trained to see.
+"""Resizing and cropping of an image to the input size of a network.
 
 The arithmetic is that of the two references: torchvision's `ImageClassification` preset
 (torchvision/transforms/_presets.py) and timm's `transforms_imagenet_eval`
-(timm/data/transforms_factory.py), both applied to PIL images. Sizes are theirs down to
-the rounding, values to one level of 255 in half a percent of the pixels, rarely two.
+(timm/data/transforms_factory.py), both applied to PIL images. Sizes are exactly the
+same, with the same rounding. Half a percent of the values differ by one level of 255,
+rarely by two.
 """
 
 import numpy as np
@@ -19,13 +20,12 @@ __all__ = [
     "window_of",
 ]
 
-# Pixels. A strip of 1 x 100,000 resized to a shorter side of 256 would need 20 GB for
-# the sake of its middle; beyond this, only what the crop keeps is resized.
+# Pixels. An image of 1 x 100,000 resized to a shorter side of 256 would need 20 GB,
+# most of which is cropped. Above this size, only what the crop keeps is resized.
 _MAX_RESIZED = 2**24
 
-# torch resizes bytes with the instructions of modern processors: 0.5 ms where Pillow
-# takes 2.5 (500 x 375 to a shorter side of 256, bicubic). It has no others with
-# antialiasing.
+# torch resizes uint8 with SIMD instructions, several times as fast as Pillow. It has no
+# other interpolations with antialiasing.
 _RESIZED_BY_TORCH = ("bilinear", "bicubic")
 
 
@@ -36,10 +36,10 @@ def fit_to_network(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     ----------
     pixels : ndarray of uint8, shape (H, W) or (H, W, 3)
     preprocessing : Preprocessing
-        Its geometry is used; normalization is the network's business. An int as
-        `resize` with a crop that is not square is the length of the side that
-        belongs to the crop's shorter one, and the image is scaled to cover the crop
-        (to lie within it, for ``crop_mode="border"``), as timm does.
+        Its geometry is used; the network normalizes. If `resize` is an int and the crop
+        is not square, `resize` is the length of the side that belongs to the crop's
+        shorter side, as in timm. The image is scaled to cover the crop, or to lie
+        within it for ``crop_mode="border"``.
 
     Returns
     -------
@@ -51,13 +51,20 @@ def fit_to_network(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     window = (top, left, height, width)
     kept = _resize(pixels, size, window, preprocessing.interpolation)
     if kept.ndim == 2:
-        # After the resize, which treats each channel by itself: a third of the work.
+        # After the resize, which is done for each channel.
         kept = np.repeat(kept[:, :, None], 3, axis=2)
-    return _pad(kept, preprocessing)
+    # Always a new array: those of Pillow are read-only, which torch warns about.
+    crop_height, crop_width = preprocessing.crop
+    result = np.empty((crop_height, crop_width, 3), dtype=np.uint8)
+    if (height, width) != (crop_height, crop_width):
+        result[:] = preprocessing.fill
+    top, left = (crop_height - height) // 2, (crop_width - width) // 2
+    result[top : top + height, left : left + width] = kept
+    return result
 
 
 def resized_shape(shape, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the (height, width) that an image of this (height, width) is given."""
+    """Return the (height, width) to which an image of a (height, width) is resized."""
     resize, crop = preprocessing.resize, preprocessing.crop
     if not isinstance(resize, int):
         return tuple(resize)
@@ -68,21 +75,21 @@ def resized_shape(shape, preprocessing: Preprocessing) -> tuple[int, int]:
         ratios = [height * min(crop) / target[0], width * min(crop) / target[1]]
         ratio = max(ratios) if preprocessing.crop_mode == "border" else min(ratios)
         return max(1, round(height / ratio)), max(1, round(width / ratio))
-    # torchvision's resize: the longer side is cut down, not rounded.
+    # torchvision's resize: the longer side is rounded down.
     if height <= width:
         return resize, int(resize * width / height)
     return int(resize * height / width), resize
 
 
 def window_of(size, crop):
-    """Return where the crop begins in a side of `size`, and how much of it is there."""
+    """Return where the crop begins in a side of some size, and its length there."""
     if crop >= size:
         return 0, size
     return int(round((size - crop) / 2.0)), crop
 
 
 def _resize(pixels, size, window, interpolation):
-    """Resize to `size`, return the window (top, left, height, width) of the result."""
+    """Resize to `size` and crop to the window (top, left, height, width)."""
     top, left, height, width = window
     resample = Image.Resampling[interpolation.upper()]
     if size[0] * size[1] > _MAX_RESIZED:
@@ -105,7 +112,7 @@ def _resize(pixels, size, window, interpolation):
 
 
 def is_resized_by_torch(shape, preprocessing: Preprocessing) -> bool:
-    """Return whether torch brings an image of this (height, width) to its size."""
+    """Return whether torch resizes an image of this (height, width)."""
     size = resized_shape(shape, preprocessing)
     if size == tuple(shape):
         return True
@@ -119,25 +126,25 @@ def is_resized_by_torch(shape, preprocessing: Preprocessing) -> bool:
 def _is_one_way(shape, size):
     """Return whether both sides are enlarged or both reduced.
 
-    Else torch's intermediate rounding is another than Pillow's, by up to 21 levels.
+    Otherwise torch and Pillow round differently in between, by up to 21 levels.
     """
     return (size[0] <= shape[0]) == (size[1] <= shape[1])
 
 
 def _resize_array_in_torch(pixels, size, interpolation):
-    # Here, because what only looks at folders and files need not wait for torch.
+    # Imported here, because finding files must not take the time to import torch.
     import torch
 
-    # What Pillow decoded is read-only, which torch warns of, and a copy takes no time.
+    # torch warns about read-only arrays, such as those of Pillow; copying is fast.
     images = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-    # The channels stay last in memory, which is what the resize is fast with.
+    # Channels last in memory, for which the resize is fast.
     images = images.permute(2, 0, 1)[None] if images.ndim == 3 else images[None, None]
     resized = resize_in_torch(images, size, interpolation)[0]
     return (resized.permute(1, 2, 0) if pixels.ndim == 3 else resized[0]).numpy()
 
 
 def resize_in_torch(images, size, interpolation):
-    """Resize tensors as Pillow does, to one level of 255.
+    """Resize tensors like Pillow, up to one level of 255.
 
     Parameters
     ----------
@@ -155,19 +162,6 @@ def resize_in_torch(images, size, interpolation):
     options = {"size": size, "mode": interpolation, "antialias": True}
     if images.device.type == "cpu":
         return torch.nn.functional.interpolate(images, **options)
-    # A GPU has this for floats alone.
+    # On a GPU only for floats.
     resized = torch.nn.functional.interpolate(images.float(), **options)
     return resized.round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _pad(pixels, preprocessing):
-    """Put the image into the middle of the crop, on the fill colour."""
-    height, width = pixels.shape[:2]
-    crop_height, crop_width = preprocessing.crop
-    # A new array in any case: what Pillow hands out is read-only, which torch minds.
-    padded = np.empty((crop_height, crop_width, 3), dtype=np.uint8)
-    if (height, width) != (crop_height, crop_width):
-        padded[:] = preprocessing.fill
-    top, left = (crop_height - height) // 2, (crop_width - width) // 2
-    padded[top : top + height, left : left + width] = pixels
-    return padded

@@ -1,4 +1,4 @@
-"""Limits on what an image may cost: pixels, bytes, scans."""
+"""Limits on the size of an image: pixels, bytes, scans."""
 
 import os
 
@@ -11,14 +11,13 @@ __all__ = ["check_length", "check_size", "max_bytes", "max_jpeg_scans", "too_lar
 SCANS_VARIABLE = "SKDEEPFEAT_MAX_JPEG_SCANS"
 _DEFAULT_SCANS = 100
 
-# Bytes: those of four channels of 16 bits each for every pixel, and as much again as
-# the largest files have of metadata.
+# Bytes. Four channels of 16 bits per pixel, and the metadata of the largest files.
 _BYTES_PER_PIXEL = 8
 _METADATA = 2**26
 
 
 def max_bytes(max_pixels):
-    """Return how many bytes a file may have, or None for any number.
+    """Return how many bytes a file may have, None for any number.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def max_jpeg_scans():
     Raises
     ------
     ValueError
-        If the environment variable does not hold such a number.
+        If the environment variable is not a number of scans.
     """
     text = os.environ.get(SCANS_VARIABLE)
     if text is None:
@@ -55,7 +54,7 @@ def max_jpeg_scans():
 
 
 def check_size(size, max_pixels, what="it claims"):
-    """Raise BadImageError unless an image may be of this (width, height)."""
+    """Raise BadImageError if an image may not have this (width, height)."""
     width, height = size
     if width <= 0 or height <= 0:
         raise BadImageError("it has no pixels")
@@ -64,7 +63,7 @@ def check_size(size, max_pixels, what="it claims"):
 
 
 def too_large(claim, max_pixels, what="it claims"):
-    """Return what is wrong with an image of too many pixels."""
+    """Return the error message for an image of too many pixels."""
     return (
         f"{what} {claim}, more than max_pixels={max_pixels} allows: it is damaged or a "
         "decompression bomb, or max_pixels must be raised"
@@ -72,7 +71,7 @@ def too_large(claim, max_pixels, what="it claims"):
 
 
 def check_length(n_bytes, limit):
-    """Raise BadImageError if a file has more bytes than `limit`, which may be None."""
+    """Raise BadImageError if a file has more bytes than a limit that is not None."""
     if limit is not None and n_bytes > limit:
         raise BadImageError(
             f"it has more than {limit} bytes, 8 for each of max_pixels and 64 MiB: if "

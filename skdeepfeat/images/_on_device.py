@@ -1,9 +1,9 @@
-"""JPEGs whose bytes go to a GPU, to be decoded, resized and cropped there.
+"""JPEGs that a GPU decodes, resizes and crops.
 
-Only on request. nvJPEG's pixels are not those of libjpeg, which the reference
-transforms of the weights were made with, so their rows are cached separately.
-torchvision's decoder of it is deprecated since 0.29, in favor of torchcodec's; it is
-what there is in all versions that are supported.
+nvJPEG produces slightly different pixels than libjpeg, which the weights were evaluated
+with, so it is used on request only, and its features are cached separately.
+torchvision's interface to nvJPEG is deprecated since 0.29, in favor of torchcodec. It
+is used because all supported versions have it.
 """
 
 import logging
@@ -14,47 +14,34 @@ import numpy as np
 
 from skdeepfeat.exceptions import BadImageError
 
+from ._decode import ORIENTATIONS
+from ._decoder_messages import call_despite_warnings
 from ._geometry import is_resized_by_torch, resize_in_torch, resized_shape, window_of
-from ._quiet import call_despite_warnings
 
 __all__ = ["EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
 
 logger = logging.getLogger(__name__)
 
-# nvJPEG's, through torchvision.
-_DECODING_DEVICES = ("cuda",)
+_DECODING_DEVICES = ("cuda",)  # those of nvJPEG
 
-# What is decoded at once, so that a batch of large photos fits into a GPU: 200 MB.
+# Decoded together, so that a batch of large photos fits into a GPU: 200 MB.
 _PIXELS_AT_ONCE = 2**26
-
-# EXIF's orientations: whether rows and columns change places, then which of (height,
-# width) is turned round.
-_ORIENT = {
-    1: (False, ()),
-    2: (False, (1,)),
-    3: (False, (0, 1)),
-    4: (False, (0,)),
-    5: (True, ()),
-    6: (True, (1,)),
-    7: (True, (0, 1)),
-    8: (True, (0,)),
-}
 
 
 @dataclass(frozen=True)
 class EncodedJpeg:
-    """A JPEG on its way to a device.
+    """A JPEG for a device to decode.
 
     Attributes
     ----------
     data : bytes
     shape : tuple of (int, int)
-        (height, width) as it is stored, before `orientation` is applied.
+        (height, width) before `orientation` is applied.
     orientation : int
         EXIF's number, 1 to 8.
     by_host : callable
-        ``by_host()`` returns the image fitted to the network by Pillow, or raises the
-        BadImageError that says what is wrong with it.
+        Takes no arguments. Decodes, resizes and crops the image without the device;
+        raises BadImageError if it cannot be read.
     """
 
     data: bytes
@@ -64,17 +51,17 @@ class EncodedJpeg:
 
     @property
     def upright_shape(self):
-        """(height, width) as it is seen."""
-        is_turned, _ = _ORIENT[self.orientation]
-        return self.shape[::-1] if is_turned else self.shape
+        """(height, width) after `orientation` is applied."""
+        is_transposed, _ = ORIENTATIONS[self.orientation]
+        return self.shape[::-1] if is_transposed else self.shape
 
     def suits(self, preprocessing):
-        """Return whether a device can bring it to the network's size, too."""
+        """Return whether a device can also resize it."""
         return is_resized_by_torch(self.upright_shape, preprocessing)
 
 
 def check_jpeg_decoder(decoder, device):
-    """Raise ValueError if a device cannot decode JPEGs and is asked to.
+    """Raise ValueError if `jpeg_decoder` does not fit the device.
 
     Parameters
     ----------
@@ -94,7 +81,7 @@ def fit_on_device(images, preprocessing, device):
     Parameters
     ----------
     images : list of EncodedJpeg and ndarray of uint8, shape (height, width, 3)
-        Arrays are of the network's size already.
+        Arrays already have the network's input size.
     preprocessing : Preprocessing
         Its geometry is applied.
     device : torch.device
@@ -102,40 +89,38 @@ def fit_on_device(images, preprocessing, device):
     Returns
     -------
     batch : Tensor of uint8, shape (n_good, crop_height, crop_width, 3)
-        On the device, complete. The images that could be read, in their order.
+        On the device, synchronized. The images that could be read, in their order.
     failures : dict of int to BadImageError
-        Those of the others, by their position.
+        The images that could not be read, by their position.
     """
     import torch
 
-    fitted, failures = [None] * len(images), {}
+    fitted, failures = list(images), {}
     encoded = [i for i, one in enumerate(images) if isinstance(one, EncodedJpeg)]
     for part in _parts(encoded, images):
         jpegs = [images[i] for i in part]
-        found = _decode_and_fit(jpegs, preprocessing, device)
-        for i, one in zip(part, found or [None] * len(part), strict=True):
+        decoded = _decode_and_fit(jpegs, preprocessing, device)
+        for i, jpeg, one in zip(part, jpegs, decoded, strict=True):
             try:
-                fitted[i] = images[i].by_host() if one is None else one
+                fitted[i] = jpeg.by_host() if one is None else one
             except BadImageError as error:
                 failures[i] = error
-    good = []
-    for i, one in enumerate(images):
-        if i not in failures:
-            one = one if fitted[i] is None else fitted[i]
-            if isinstance(one, np.ndarray):
-                one = torch.from_numpy(one).to(device)
-            good.append(one)
+    good = [
+        torch.from_numpy(one).to(device) if isinstance(one, np.ndarray) else one
+        for i, one in enumerate(fitted)
+        if i not in failures
+    ]
     if not good:
         return torch.empty((0, *preprocessing.crop, 3), dtype=torch.uint8), failures
     batch = torch.stack(good)
     if device.type == "cuda":
-        # The network runs on a stream of its own.
+        # The network runs on another stream.
         torch.cuda.current_stream(device).synchronize()
     return batch, failures
 
 
 def _parts(encoded, images):
-    """Yield the positions of JPEGs that are decoded at once."""
+    """Yield the positions of JPEGs that are decoded together."""
     part, n_pixels = [], 0
     for i in encoded:
         height, width = images[i].shape
@@ -149,9 +134,9 @@ def _parts(encoded, images):
 
 
 def _decode_and_fit(jpegs, preprocessing, device):
-    """Return tensors (height, width, 3) on the device; None if one of them fails.
+    """Return tensors (height, width, 3) on the device; all None if one JPEG fails.
 
-    The decoder does not say which, and the device's memory may not suffice.
+    The decoder does not say which one failed, or the device is out of memory.
     """
     try:
         decoded = _decode([one.data for one in jpegs], device)
@@ -166,7 +151,7 @@ def _decode_and_fit(jpegs, preprocessing, device):
             device,
             str(error).partition("\n")[0][:200],
         )
-        return None
+        return [None] * len(jpegs)
 
 
 def _decode(files, device):
@@ -174,20 +159,20 @@ def _decode(files, device):
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg
 
-    # A copy, because torch warns of memory that it could not write to.
+    # A copy, because torch warns about read-only memory.
     data = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
     return call_despite_warnings(decode_jpeg, data, ImageReadMode.RGB, device)
 
 
 def _orient(pixels, orientation):
-    is_turned, flipped = _ORIENT[orientation]
-    if is_turned:
+    is_transposed, flipped = ORIENTATIONS[orientation]
+    if is_transposed:
         pixels = pixels.transpose(1, 2)
-    return pixels.flip([axis + 1 for axis in flipped]) if flipped else pixels
+    return pixels.flip([axis + 1 for axis in flipped])
 
 
 def _fit(pixels, preprocessing):
-    """Do to a tensor (3, height, width) what `fit_to_network` does to an array."""
+    """Do the same as `fit_to_network`, for a tensor (3, height, width)."""
     size = resized_shape(tuple(pixels.shape[1:]), preprocessing)
     if size != tuple(pixels.shape[1:]):
         pixels = resize_in_torch(pixels[None], size, preprocessing.interpolation)[0]

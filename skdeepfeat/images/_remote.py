@@ -1,16 +1,17 @@
 """Files behind addresses (``s3://``, ``https://``, ``zip://...::...``), through fsspec.
 
-Nothing here happens unless the user gave `storage_options`: a table with a column of
-addresses must not make a program reach for the network by itself.
+Nothing here is used unless the user gave `storage_options`: a table with a column of
+addresses must not make a program open connections.
+
+fsspec's caching file systems and its `cat` of many files are not used, because neither
+limits the size of a file.
 """
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat._utils._optional import import_optional
@@ -19,98 +20,74 @@ from skdeepfeat._utils._shown import shown_path
 from skdeepfeat._utils._suggestions import did_you_mean
 from skdeepfeat.exceptions import BadImageError
 
-from ._cells import read_until
-from ._files import FileMemo, Remembering, absolute_path, ignore, working_folder
+from ._download_buffer import DownloadBuffer
+from ._encoded_images import read_until
+from ._files import Remembering, absolute_path, ignore
 from ._image_limits import check_length
-from ._remote_identity import Version, identify, is_settled
-from ._spool import Spool
+from ._image_source import FileIndex
+from ._remote_version import Version, identify, is_settled
 from ._thread_pool import ThreadPool
 
-__all__ = ["RemoteFiles", "RemotePlace", "fresh_options", "in_words", "open_place"]
+__all__ = [
+    "RemoteFiles",
+    "absolute_address",
+    "explain",
+    "import_fsspec",
+    "open_place",
+    "opened",
+    "without_secrets",
+]
 
 # Downloads at the same time: they wait for the network, not for a core. It is also
 # the number of files whose bytes are in memory.
 _AT_ONCE = 32
-# Bytes. Of larger files one is in memory at a time.
+# Bytes. Of larger files, one is in memory at a time.
 _LARGE = 2**25
-# Files between two visits to the memo, as for local ones.
+# Files whose versions are looked up before the first of them is downloaded.
 _WINDOW = 1024
 
 
-@dataclass(frozen=True)
-class RemotePlace:
+class RemotePlace(NamedTuple):
     """A file system of fsspec, opened for one X.
 
     Attributes
     ----------
     fs : fsspec.AbstractFileSystem
-    options : dict
-        What the user gave.
     lock : context manager
-        Held while `fs` is used; does nothing where it may be used by many threads.
+        Held while `fs` is used; does nothing if threads can share it.
     """
 
     fs: Any
-    options: Mapping
     lock: Any
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether it is a ZIP or TAR file, or the like, of which files are read."""
-        from fsspec.archive import AbstractArchiveFileSystem
-
-        return isinstance(self.fs, AbstractArchiveFileSystem)
 
 
 class RemoteFiles:
-    """What X's addresses lead to: read, digested, and remembered for a while.
+    """Reads files at addresses and takes their digests.
+
+    Pickled, it is its options: another process opens its own connections.
 
     Parameters
     ----------
     storage_options : mapping
         The file system's options. They go to the one protocol that X uses, or, under
         its name, to one of several: ``{"s3": {"anon": True}}``.
-    limit : int or None, default=None
+    limit : int or None
         How many bytes a file may have; None for any number.
     """
 
-    def __init__(self, storage_options: Mapping, limit: int | None = None):
+    def __init__(self, storage_options: Mapping, limit: int | None):
         self._options = storage_options
         self._limit = limit
-        # Where relative paths in addresses begin; None is the working folder of the
-        # moment.
-        self._folder: str | None = None
-        self._begin()
-
-    def _begin(self):
         self._lock = threading.RLock()
         self._large = threading.Lock()
-        self._places: dict[tuple, RemotePlace | BadImageError] = {}
-        self._spool = Spool()
+        self._places: dict[tuple, RemotePlace] = {}
+        self._downloads = DownloadBuffer()
 
-    def __getstate__(self):
-        # Connections, locks and files stay where they are; a worker opens its own.
-        names = ("_options", "_limit", "_folder")
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state):
-        vars(self).update(state)
-        self._begin()
-
-    def seen_from(self, folder: str) -> "RemoteFiles":
-        """Return the same with a folder where relative paths begin, wherever it goes.
-
-        Parameters
-        ----------
-        folder : str
-        """
-        new = object.__new__(RemoteFiles)
-        vars(new).update(vars(self))  # what is open, and the spool, are shared
-        new._folder = folder
-        return new
+    def __reduce__(self):
+        return RemoteFiles, (self._options, self._limit)
 
     def read(self, address: str) -> bytes:
-        """Return the content of a file, from the spool if it has just been digested.
+        """Return the content of a file, without a download if `digests` has kept it.
 
         Parameters
         ----------
@@ -125,35 +102,33 @@ class RemoteFiles:
         ------
         BadImageError
             If it cannot be read.
-        ImportError
-            Without fsspec.
         """
-        data = self._spool.get(address)
+        data = self._downloads.get(address)
         if data is None:
-            with contextlib.ExitStack() as held:
-                data = self._download(address, held)
+            with self._downloaded(address) as data:
+                pass
         return data
 
     def digests(
         self,
         addresses: Sequence[str],
-        memo: FileMemo | None,
-        on_done: Callable[[int], object] | None = None,
+        file_index: FileIndex | None,
+        on_done: Callable[[int], object] | None,
     ) -> list[bytes | BadImageError]:
         """Return the content digest of each file, or why there is none.
 
-        What is read for it is kept in a spool, as far as there is room, until its
-        pixels are wanted.
+        Downloads are kept until they are decoded, up to a limit.
 
         Parameters
         ----------
         addresses : sequence of str
             A file that is named twice is read once.
-        memo : FileMemo or None
-            Files that it knows, in the same version, are not read. It is told of the
-            others every second, so that little is lost when this is interrupted.
-        on_done : callable or None, default=None
-            Told how many further `addresses` are done, from this thread.
+        file_index : FileIndex or None
+            Files that it knows in the same version are not read. The digests of the
+            others are stored every second, so that little is lost on interruption.
+        on_done : callable or None
+            Called, from this thread, with the number of further `addresses` that are
+            done.
 
         Returns
         -------
@@ -163,22 +138,38 @@ class RemoteFiles:
         self._refuse_unusable(results)
         unknown = [address for address, result in results.items() if result is None]
         on_done = on_done or ignore
-        # The other places where a file is named are done with its first.
+        # An address that occurs several times is counted as unknown once.
         on_done(len(addresses) - len(unknown))
-        if unknown:
-            containers: dict[str, Version | None] = {}
-            with ThreadPool(_AT_ONCE, "skdeepfeat-download") as pool:
-                for start in range(0, len(unknown), _WINDOW):
-                    window, versions = unknown[start : start + _WINDOW], {}
-                    if memo is not None:
-                        versions = self._recall(window, results, memo, pool, containers)
-                    left = [address for address in window if results[address] is None]
-                    on_done(len(window) - len(left))
-                    self._digest(left, results, versions, memo, pool, on_done)
+        archives: dict[str, Version | None] = {}
+        with (
+            ThreadPool(_AT_ONCE, "skdeepfeat-download") as pool,
+            Remembering(file_index) as remembering,
+        ):
+            for start in range(0, len(unknown), _WINDOW):
+                window, versions = unknown[start : start + _WINDOW], {}
+                if file_index is not None:
+                    versions = self._versions(window, pool, archives)
+                    stats = [version.stat for version in versions.values()]
+                    known = file_index.lookup(stats)
+                    results.update(zip(versions, known, strict=True))
+                left = [address for address in window if results[address] is None]
+                on_done(len(window) - len(left))
+                futures = {
+                    pool.submit(self._digest, address): address for address in left
+                }
+                # In the order in which they finish, so that a slow file does not keep
+                # others from being remembered.
+                for future in as_completed(futures):
+                    address, result = futures[future], future.result()
+                    results[address] = result
+                    version = versions.get(address)
+                    if isinstance(result, bytes) and version and is_settled(version):
+                        remembering.add(version.stat, result)
+                    on_done(1)
         return [results[address] for address in addresses]
 
     def _refuse_unusable(self, results):
-        """Fill in what is wrong with a whole file system: in full once only."""
+        """Fill in the errors of file systems that cannot be opened, in full once."""
         first = {}
         for address in results:
             try:
@@ -192,136 +183,131 @@ class RemoteFiles:
                     )
                 results[address] = error
 
-    def _recall(self, addresses, results, memo, pool, containers):
-        """Fill in what the memo knows; return the versions of all that have one."""
+    def _versions(self, addresses, pool, archives):
+        """Return {address: Version} of the files that have one."""
 
         def look(address):
             try:
-                return self._version(address, containers)
+                return self._version(address, archives)
             except Exception:
-                # Reading the file will tell what is wrong, and better: some
-                # file systems say "not found" here whatever it was.
+                # Reading the file gives a better error: some file systems say
+                # "not found" here whatever the reason is.
                 return None
 
-        versions = dict(zip(addresses, pool.map(look, addresses), strict=True))
-        versions = {address: each for address, each in versions.items() if each}
-        stats = [version.stat for version in versions.values()]
-        for address, digest in zip(versions, memo.lookup(stats), strict=True):
-            results[address] = digest
-        return versions
+        versions = zip(addresses, pool.map(look, addresses), strict=True)
+        return {address: version for address, version in versions if version}
 
-    def _version(self, address, containers):
-        place = self._place(address)
-        address = _absolute(address, self._folder)
+    def _version(self, address, archives):
         if _is_wrapped(address):
-            return None  # what fsspec's caches hold may be older than what they say
-        if place.is_archive:
-            # Its members' times and checksums are whatever its maker wrote there.
-            container = address.partition("::")[2]
-            if not container:
+            return None  # fsspec's caches may return an older content
+        place = self._place(address)
+        if _is_archive(place.fs):
+            # The times and checksums of its members are chosen by who made it.
+            archive = address.partition("::")[2]
+            if not archive:
                 return None
             with self._lock:
-                if container not in containers:
-                    containers[container] = self._version(container, containers)
-            found = containers[container]
+                if archive not in archives:
+                    archives[archive] = self._version(archive, archives)
+            found = archives[archive]
             return None if found is None else found.of_member(address)
         with place.lock:
-            return identify(place.fs, address, place.options)
+            return identify(place.fs, address, self._options)
 
-    def _digest(self, addresses, results, versions, memo, pool, on_done):
-        def digest(address):
-            with contextlib.ExitStack() as held:
-                try:
-                    data = self._download(address, held)
-                except BadImageError as error:
-                    return error
-                self._spool.put(address, data)
-                return digest_bytes(data)
-
-        futures = {pool.submit(digest, address): address for address in addresses}
-        with Remembering(memo) as remembering:
-            # As they come: a slow one keeps nothing from being remembered.
-            for future in as_completed(futures):
-                address, result = futures[future], future.result()
-                results[address] = result
-                version = versions.get(address)
-                if isinstance(result, bytes) and version and is_settled(version):
-                    remembering.add(version.stat, result)
-                on_done(1)
-
-    def _download(self, address, held):
-        """Return the content of a file; `held` is left when it is not needed any more.
-
-        Only then another large one is read.
-        """
-        place = self._place(address)
-        address = _absolute(address, self._folder)
+    def _digest(self, address):
         try:
-            with place.lock:
-                if _is_wrapped(address):
-                    fs, path = _open_wrapped(address, self._options)
-                else:
-                    fs, path = place.fs, address.partition("::")[0]
-                    if place.is_archive and fs.isdir(path):
-                        raise IsADirectoryError(path)
-                data = _read(fs, path, self._limit, functools.partial(self._wait, held))
-        except BadImageError:
-            raise
-        except Exception as error:
-            # Each file system brings the errors of its own library (botocore,
-            # aiohttp, zipfile ...): there is no common base.
-            text = redacted(in_words(error, address), self._options)
-            raise BadImageError(text) from without_secrets(error, self._options)
-        if not data:
-            raise BadImageError("it is empty (0 bytes)")
-        return bytes(data)
+            with self._downloaded(address) as data:
+                self._downloads.put(address, data)
+                return digest_bytes(data)
+        except BadImageError as error:
+            return error
 
-    def _wait(self, held):
-        held.enter_context(self._large)
+    @contextlib.contextmanager
+    def _downloaded(self, address):
+        """Lend the content of a file; if it is large, that of no other large file."""
+        with contextlib.ExitStack() as stack:
 
-    def _place(self, address):
-        """Return the `RemotePlace` of an address; raise what is wrong with it."""
-        fsspec = import_optional("fsspec", extra="remote", purpose="Reading addresses")
-        address = _absolute(address, self._folder)
-        with self._lock:
+            def wait_for_turn():
+                stack.enter_context(self._large)
+
             try:
-                key = _place_key(fsspec, address)
-                if _is_wrapped(address):
-                    return self._place(address.partition("::")[2])
-                if key not in self._places:
-                    self._places[key] = open_place(address, self._options)
+                place = self._place(address)
+                with place.lock:
+                    if _is_wrapped(address):
+                        # A cache has each file to itself, so fsspec keeps it.
+                        fs, path = opened(address, _copied(self._options))
+                    else:
+                        fs, path = place.fs, address.partition("::")[0]
+                        if _is_archive(fs) and fs.isdir(path):
+                            raise IsADirectoryError(path)
+                    data = bytes(_read(fs, path, self._limit, wait_for_turn))
             except BadImageError:
                 raise
             except Exception as error:
-                key = _protocols(address)[0], address.partition("::")[2]
-                fault = _unusable(fsspec, error, address, self._options)
-                self._places.setdefault(key, fault)
-            found = self._places[key]
-        if isinstance(found, BadImageError):
-            raise BadImageError(found.cause) from found.__cause__
-        return found
+                # Each file system raises the errors of its own library (botocore,
+                # aiohttp, zipfile ...): there is no common base.
+                text = redacted(explain(error, address), self._options)
+                cause = without_secrets(error, self._options)
+                raise BadImageError(text) from cause
+            if not data:
+                raise BadImageError("it is empty (0 bytes)")
+            yield data
+
+    def _place(self, address):
+        """Return the `RemotePlace` of an address; raise what is wrong with it."""
+        fsspec = import_fsspec()
+        head, _, tail = address.partition("::")
+        protocol = head.partition("://")[0]
+        with self._lock:
+            try:
+                kind = fsspec.get_filesystem_class(protocol)
+                if _is_wrapped(address):
+                    return self._place(tail)
+                # Some addresses name the host, the user or the repository.
+                options = sorted(kind._get_kwargs_from_urls(head).items())
+                key = protocol, tail, repr(options)
+                if key not in self._places:
+                    self._places[key] = open_place(address, self._options)
+                return self._places[key]
+            except BadImageError:
+                raise
+            except Exception as error:
+                text = _explain_unusable(fsspec, error, address)
+                cause = without_secrets(error, self._options)
+                raise BadImageError(redacted(text, self._options)) from cause
+
+
+def import_fsspec():
+    """Return the module, or raise the ImportError that names the extra."""
+    return import_optional("fsspec", extra="remote", purpose="Reading addresses")
+
+
+def opened(address: str, options: Mapping):
+    """Return the file system of an address, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    return url_to_fs(address, **options)
 
 
 def open_place(address: str, options: Mapping) -> RemotePlace:
-    """Return the file system that an address is on, newly opened.
-
-    fsspec keeps file systems alive with the listings that they once made: an object
-    that was replaced since would be taken for what it was.
-    """
-    from fsspec.core import url_to_fs
+    """Return the file system of an address, newly opened."""
     from fsspec.implementations.local import LocalFileSystem
     from fsspec.implementations.memory import MemoryFileSystem
 
-    fs, _ = url_to_fs(address, **fresh_options(address, options))
-    # fsspec makes no promise for others: it gives each thread an instance of its own,
-    # which for an archive would mean reading its list of files for each.
+    fs, _ = opened(address, fresh_options(address, options))
+    # fsspec gives each thread an instance of its own of all other file systems. For an
+    # archive, each of them would read the list of files.
     is_shareable = fs.async_impl or isinstance(fs, (LocalFileSystem, MemoryFileSystem))
-    lock = contextlib.nullcontext() if is_shareable else threading.RLock()
-    return RemotePlace(fs, dict(options), lock)
+    return RemotePlace(
+        fs, contextlib.nullcontext() if is_shareable else threading.RLock()
+    )
 
 
 def fresh_options(address: str, options: Mapping) -> dict:
-    """Return the keyword arguments for fsspec: new file systems, nobody's dict."""
+    """Return keyword arguments with which fsspec makes a new file system.
+
+    Those that it keeps remember listings, in which a replaced file is the old one.
+    """
     options = _copied(options)
     for protocol in _protocols(address):
         inner = options.get(protocol, {})
@@ -350,25 +336,30 @@ def _protocols(address):
 
 
 def _is_wrapped(address):
-    """Whether an address begins with a protocol alone: ``simplecache::...``."""
+    """Return whether an address begins with a protocol alone: ``simplecache::...``."""
     return "://" not in address.partition("::")[0]
 
 
-def _absolute(address, folder):
-    """Return an address whose last link, if it is a local path, is an absolute one.
+def _is_archive(fs):
+    from fsspec.archive import AbstractArchiveFileSystem
 
-    ``zip://1.jpg::../all.zip`` is another file for a worker in another folder.
+    return isinstance(fs, AbstractArchiveFileSystem)
+
+
+def absolute_address(address: str, folder: str) -> str:
+    """Return an address in which the last part, if it is a local path, is absolute.
+
+    Without this, ``zip://1.jpg::../all.zip`` would depend on the working folder.
     """
-    import fsspec
-
+    fsspec = import_fsspec()
     before, chain, last = address.rpartition("::")
     protocol, _, path = last.rpartition("://")
     is_local = protocol in ("", "file", "local")
     if not is_local or last in fsspec.available_protocols():
         return address
     if not path.startswith(("/", "~")):  # fsspec expands the home folder
-        path = absolute_path(path, working_folder() if folder is None else folder)
-    if "::" in path:  # fsspec would take what follows for another link
+        path = absolute_path(path, folder)
+    if "::" in path:  # fsspec would split the path there
         return address
     return f"{before}{chain}{protocol or 'file'}://{path}"
 
@@ -376,16 +367,15 @@ def _absolute(address, folder):
 def _read(fs, path, limit, on_large):
     """Return the content of a file that has at most `limit` bytes."""
     from fsspec import AbstractFileSystem
-    from fsspec.archive import AbstractArchiveFileSystem
 
-    # In a stream: what a server or an archive says of the length may be wrong, and
-    # what is compressed may become anything.
+    # In a stream, because servers and archives may claim a wrong length, and compressed
+    # files may become any size.
     is_opened = type(fs).cat_file is AbstractFileSystem.cat_file and not fs.async_impl
-    if is_opened or isinstance(fs, AbstractArchiveFileSystem):
+    if is_opened or _is_archive(fs):
         with fs.open(path, "rb") as file:
             return _read_in_parts(file, limit, on_large)
     if "http" in fs.protocol:
-        # With any size it does not ask for the size first.
+        # With `size` given, it does not ask for the size first.
         with fs.open(path, "rb", block_size=0, size=1) as file:
             return _read_in_parts(file, limit, on_large)
     data = _read_range(fs, path, limit)
@@ -401,7 +391,7 @@ def _read_range(fs, path, limit):
     try:
         return fs.cat_file(path, start=0, end=limit + 1)
     except Exception:
-        # Stores refuse a range of what is empty.
+        # Stores refuse a range of an empty file.
         with contextlib.suppress(Exception):
             if fs.info(path).get("size") == 0:
                 return b""
@@ -409,74 +399,50 @@ def _read_range(fs, path, limit):
 
 
 def _read_in_parts(file, limit, on_large):
-    start = file.read(_LARGE)
-    while start and len(start) < _LARGE:
-        more = file.read(_LARGE - len(start))
+    parts, n_bytes = [], 0
+    while n_bytes < _LARGE:
+        more = file.read(_LARGE - n_bytes)
         if not more:
-            return start
-        start += more
-    if not start:
-        return start
+            return b"".join(parts)
+        parts.append(more)
+        n_bytes += len(more)
     on_large()
-    return start + read_until(file, limit, n_before=len(start))
+    return b"".join([*parts, read_until(file, limit, n_before=n_bytes)])
 
 
-def _open_wrapped(address, options):
-    """Return the file system and path of a file in one of fsspec's caches.
-
-    They are made for one address each, so fsspec keeps them, not we.
-    """
-    from fsspec.core import url_to_fs
-
-    return url_to_fs(address, **_copied(options))
-
-
-def _place_key(fsspec, address):
-    head, _, tail = address.partition("::")
-    protocol = head.partition("://")[0]
-    # Some addresses name the host, the user or the repository.
-    options = fsspec.get_filesystem_class(protocol)._get_kwargs_from_urls(head)
-    return protocol, tail, repr(sorted(options.items()))
-
-
-# -- What can go wrong
+# -- Errors
 
 
 def without_secrets(error: Exception, options: Mapping) -> Exception | None:
-    """Return an error as the cause of another, None if its text shows secrets."""
+    """Return an error that can be a ``__cause__``, None if its text has secrets."""
     text = str(error)
     return error if redacted(text, options) == text else None
 
 
-def _unusable(fsspec, error, address, options):
-    """Return what is wrong with a whole file system."""
-    protocol = address.partition("://")[0].rpartition("::")[2]
+def _explain_unusable(fsspec, error, address):
+    protocol = _innermost_protocol(address)
     text = _text(error)
     if isinstance(error, ImportError):
-        cause = (
+        return (
             f"the protocol {protocol!r} needs a package that is not installed: {text}"
         )
-    elif isinstance(error, ValueError) and "not known" in text:
+    if isinstance(error, ValueError) and "not known" in text:
         known = fsspec.available_protocols()
-        cause = (
+        return (
             f"fsspec knows no protocol {protocol!r}.{did_you_mean(protocol, known)} "
             "fsspec.available_protocols() lists those it knows"
         )
-    elif isinstance(error, TypeError):
-        cause = (
+    if isinstance(error, TypeError):
+        return (
             f"storage_options do not fit the protocol {protocol!r} ({text}): they are "
             "the options of its file system in fsspec"
         )
-    else:
-        cause = in_words(error, address)
-    fault = BadImageError(redacted(cause, options))
-    fault.__cause__ = without_secrets(error, options)
-    return fault
+    return explain(error, address)
 
 
-def in_words(error: Exception, address: str) -> str:
-    """Return what kept us from an address, with the way out."""
-    # HTTP's "not found" may be anything: what it was made from says what.
+def explain(error: Exception, address: str) -> str:
+    """Return why an address cannot be read, and how to fix it."""
+    # fsspec raises FileNotFoundError for most HTTP errors; the status says more.
     status = getattr(error, "status", None)
     names = {each.__name__ for each in type(error).__mro__}
     if isinstance(error, PermissionError) or status in (401, 403):
@@ -505,8 +471,12 @@ def in_words(error: Exception, address: str) -> str:
     return f"it cannot be read ({type(error).__name__}: {_text(error)})"
 
 
+def _innermost_protocol(address):
+    return address.partition("://")[0].rpartition("::")[2]
+
+
 def _anonymous(address):
-    protocol = address.partition("://")[0].rpartition("::")[2]
+    protocol = _innermost_protocol(address)
     names = {"s3": "{'anon': True}", "s3a": "{'anon': True}", "gs": "{'token': 'anon'}"}
     if protocol not in names:
         return ""

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping
 
-from skdeepfeat._utils._optional import import_optional
 from skdeepfeat._utils._printable import redacted
 
-from ._leftovers import is_left_over
-from ._remote import fresh_options, in_words, without_secrets
+from ._remote import (
+    explain,
+    fresh_options,
+    import_fsspec,
+    opened,
+    without_secrets,
+)
 
 __all__ = ["is_folder", "list_below"]
 
 
 def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str]:
-    """Return the addresses of all files in a tree, under their path as parts.
-
-    What systems leave behind (`is_left_over`) is passed over.
+    """Return the addresses of all files in a tree, by the parts of their paths.
 
     Parameters
     ----------
@@ -33,19 +35,16 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
     OSError
         If it cannot be listed.
     """
-    import_optional("fsspec", extra="remote", purpose="Reading addresses")
-    from fsspec.core import url_to_fs
-
+    import_fsspec()
     head, chain, tail = root.partition("::")
-    if "://" not in head:  # a cache of fsspec's, which has each file to itself
+    if "://" not in head:  # one of fsspec's caches, which are for single files
         below = list_below(tail, storage_options)
         return {parts: f"{head}::{address}" for parts, address in below.items()}
     try:
-        fs, path = url_to_fs(root, **fresh_options(root, storage_options))
+        fs, path = opened(root, fresh_options(root, storage_options))
         names = fs.find(path)
     except Exception as error:
-        # Each file system has errors of its own; see RemoteFiles.
-        text = f"{root!r} cannot be listed: {in_words(error, root)}."
+        text = f"{root!r} cannot be listed: {explain(error, root)}."
         cause = without_secrets(error, storage_options)
         raise OSError(redacted(text, storage_options)) from cause
     before = head if head.endswith("://") else f"{head.rstrip('/')}/"
@@ -53,14 +52,12 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
     found = {}
     for name in names:
         inside = name.lstrip("/") if not prefix else name.removeprefix(prefix)
-        parts = tuple(inside.split("/"))
-        if not any(map(is_left_over, parts)):
-            found[parts] = f"{before}{inside}{chain}{tail}"
+        found[tuple(inside.split("/"))] = f"{before}{inside}{chain}{tail}"
     return dict(sorted(found.items()))
 
 
 def is_folder(address: str, storage_options: Mapping) -> bool:
-    """Return whether an address leads to a folder; False where that is not to be had.
+    """Return whether an address leads to a folder; False if that cannot be found out.
 
     Parameters
     ----------
@@ -68,19 +65,16 @@ def is_folder(address: str, storage_options: Mapping) -> bool:
     storage_options : mapping
         The file system's options.
     """
-    import_optional("fsspec", extra="remote", purpose="Reading addresses")
-    from fsspec.core import url_to_fs
-
+    import_fsspec()
     head, _, tail = address.partition("::")
     if "://" not in head:
         return is_folder(tail, storage_options)
     if head.endswith("/"):
         return True
     if head.lower().startswith(("http:", "https:")):
-        return False  # it has pages, and would look for links in what may be an image
+        return False  # fsspec would search the page for links
     try:
-        fs, path = url_to_fs(address, **fresh_options(address, storage_options))
+        fs, path = opened(address, fresh_options(address, storage_options))
         return fs.isdir(path)
     except Exception:
-        # Reading it as an image says what is wrong, in words; see RemoteFiles.
-        return False
+        return False  # reading it as an image gives the error

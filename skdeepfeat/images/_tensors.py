@@ -1,4 +1,4 @@
-"""torch tensors as arrays, without importing torch for those who have none."""
+"""torch tensors as arrays, without importing torch if X holds none."""
 
 import sys
 
@@ -26,10 +26,10 @@ def tensor_to_array(tensor, *, has_channels: bool) -> np.ndarray:
     Returns
     -------
     ndarray of shape (..., H, W, C) or (..., H, W)
-        A view where the tensor lies in the main memory.
+        A view if the tensor is on the CPU.
     """
     tensor = tensor.detach().cpu()
     if tensor.dtype.is_floating_point and str(tensor.dtype) not in _NUMPY_FLOATS:
-        tensor = tensor.float()  # bfloat16 and the 8-bit floats, unknown to numpy
+        tensor = tensor.float()  # bfloat16 and the 8-bit floats, which numpy lacks
     array = tensor.resolve_conj().resolve_neg().numpy()
     return np.moveaxis(array, -3, -1) if has_channels else array

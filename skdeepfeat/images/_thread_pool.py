@@ -3,35 +3,29 @@
 import contextlib
 import queue
 import threading
+from collections import deque
 from concurrent.futures import CancelledError, Future, InvalidStateError
 
 import joblib
 
-__all__ = ["ThreadPool", "resolve_threads"]
+__all__ = ["ThreadPool", "hash_in_threads"]
 
-
-def resolve_threads(n_threads: int | None) -> int:
-    """Return the number of threads; None means as many as help.
-
-    More than there are cores, because they wait for the disk half of the time.
-    """
-    if n_threads is None:
-        return min(16, 2 * joblib.cpu_count())
-    return max(1, int(n_threads))
+_TASKS_AHEAD = 256
+_MAX_HASHING_THREADS = 16
 
 
 class ThreadPool:
-    """A pool of threads that nobody has to wait for.
+    """A pool of daemon threads that can be abandoned.
 
-    `concurrent.futures` waits for what runs, at the latest when the process ends. A
-    decoder or a connection may take minutes and cannot be interrupted, so Ctrl-C would
-    take as long.
+    `concurrent.futures.ThreadPoolExecutor` waits for running tasks, at the latest when
+    the process ends. A decoder or a connection may take minutes and cannot be
+    interrupted, so Ctrl-C would take as long.
 
     Parameters
     ----------
     n_threads : int
     name : str
-        Of the threads.
+        Name of the threads.
     """
 
     def __init__(self, n_threads: int, name: str):
@@ -50,7 +44,7 @@ class ThreadPool:
         self.abandon()
 
     def submit(self, function, *args) -> Future:
-        """Have a function called in a thread; return its future."""
+        """Call a function in a thread; return its future."""
         future: Future = Future()
         with self._lock:
             if self._is_abandoned:
@@ -61,19 +55,27 @@ class ThreadPool:
                 threading.Thread(
                     target=_work, args=[self._tasks], name=self._name, daemon=True
                 ).start()
-        future.add_done_callback(self._forget)
+        future.add_done_callback(self._unfinished.discard)
         self._tasks.put((future, function, args))
         return future
 
-    def map(self, function, items):
-        """Yield the results for some items, in their order."""
-        futures = [self.submit(function, item) for item in items]
-        futures.reverse()
-        while futures:
-            yield futures.pop().result()
+    def map(self, function, items, n_per_task=1):
+        """Yield ``function(item)`` for each of a sequence of items, in their order.
+
+        Handing a task to a thread takes as long as hashing a small image, so a task can
+        have several items.
+        """
+        pending: deque[Future] = deque()
+        for i in range(0, len(items), n_per_task):
+            task = items[i : i + n_per_task]
+            pending.append(self.submit(_call_each, function, task))
+            if len(pending) >= _TASKS_AHEAD:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
 
     def abandon(self):
-        """Drop what waits; who waits for what runs gets a CancelledError at once."""
+        """Drop tasks that have not begun; raise CancelledError for those that have."""
         with self._lock:
             self._is_abandoned = True
             unfinished = list(self._unfinished)
@@ -84,22 +86,27 @@ class ThreadPool:
         for _ in range(self._n_started):
             self._tasks.put(None)
 
-    def _forget(self, future):
-        with self._lock:
-            self._unfinished.discard(future)
-
 
 def _work(tasks):
     while (task := tasks.get()) is not None:
         future, function, args = task
-        if future.set_running_or_notify_cancel():
-            # It may have been abandoned meanwhile.
-            with contextlib.suppress(InvalidStateError):
+        # The future of a running task may be set when the pool is abandoned.
+        with contextlib.suppress(InvalidStateError):
+            if future.set_running_or_notify_cancel():
                 try:
-                    result = function(*args)
+                    future.set_result(function(*args))
                 except BaseException as error:
                     future.set_exception(error)
-                else:
-                    future.set_result(result)
-                    del result
         del task, future, function, args
+
+
+def _call_each(function, items):
+    return [function(item) for item in items]
+
+
+def hash_in_threads(function, items, n_per_task=16):
+    """Yield ``function(item)`` for each of a sequence of items, in their order."""
+    # More threads than cores: half of the time they wait for the disk.
+    n_threads = min(_MAX_HASHING_THREADS, 2 * joblib.cpu_count())
+    with ThreadPool(n_threads, "skdeepfeat-hash") as pool:
+        yield from pool.map(function, items, n_per_task)

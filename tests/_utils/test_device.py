@@ -122,13 +122,13 @@ class TestSharedSetting:
         return SharedSetting(lambda: state["value"], write)
 
     def test_it_is_put_back_also_after_an_error(self, setting, state):
-        with pytest.raises(KeyError), setting.held("one"):
+        with pytest.raises(KeyError), setting.set_to("one"):
             assert state["value"] == "one"
             raise KeyError
         assert state["value"] == "before"
 
     def test_the_last_one_puts_it_back(self, setting, state):
-        first, second = setting.held("one"), setting.held("one")
+        first, second = setting.set_to("one"), setting.set_to("one")
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)
@@ -140,11 +140,11 @@ class TestSharedSetting:
         entered = threading.Event()
 
         def other():
-            with setting.held("two"):
+            with setting.set_to("two"):
                 assert state["value"] == "two"
                 entered.set()
 
-        with setting.held("one"):
+        with setting.set_to("one"):
             thread = threading.Thread(target=other)
             thread.start()
             assert not entered.wait(0.2)
@@ -157,7 +157,7 @@ class TestSharedSetting:
 
         def work(value):
             for _ in range(200):
-                with setting.held(value):
+                with setting.set_to(value):
                     if state["value"] != value:
                         wrong.append(value)
 

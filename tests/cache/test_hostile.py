@@ -129,7 +129,7 @@ def test_locks_that_lead_elsewhere(cache, path, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"precious")
     [lock] = [
-        each for each in os.scandir(cache.directory + "/locks") if "turn" in each.name
+        each for each in os.scandir(cache.directory + "/locks") if "device" in each.name
     ]
     os.remove(lock)
     os.symlink(elsewhere, lock)

@@ -12,7 +12,7 @@ SCRIPT = """
 import signal, sys, threading, time
 import numpy as np
 from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
-from skdeepfeat.images import _decode, _elements
+from skdeepfeat.images import _image_source, _list_source
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -29,18 +29,18 @@ except KeyboardInterrupt:
 """
 
 DECODING = """
-original, n = _elements.fit_to_network, []
+original, n = _image_source.fit_to_network, []
 def fit(*args):
     n.append(1)
     return block() if len(n) == 3 else original(*args)
-_elements.fit_to_network = fit
+_image_source.fit_to_network = fit
 """
 HASHING = """
-original, n = _elements.digest_pixels, []
+original, n = _list_source.digest_pixels, []
 def digest(pixels):
     n.append(1)
     return block() if len(n) == 3 else original(pixels)
-_elements.digest_pixels = digest
+_list_source.digest_pixels = digest
 X = X * 20
 """
 EXTRACT = "PretrainedFeatureExtractor(image_size=32, cache=None).fit_transform(X)"

@@ -33,8 +33,8 @@ def gray():
     return np.random.default_rng(1).integers(0, 256, (11, 7), dtype=np.uint8)
 
 
-class DictMemo:
-    """A FileMemo that counts."""
+class DictFileIndex:
+    """A FileIndex that counts."""
 
     def __init__(self):
         self.known = {}
@@ -49,5 +49,5 @@ class DictMemo:
 
 
 @pytest.fixture
-def memo():
-    return DictMemo()
+def file_index():
+    return DictFileIndex()

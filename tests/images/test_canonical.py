@@ -46,10 +46,10 @@ def test_channels_are_kept_dropped_or_composited_over_white(rgb, gray):
     np.testing.assert_array_equal(canonical_image(opaque), rgb)
 
 
-def test_compositing_is_exact_for_every_colour_and_alpha():
-    colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
-    pair = np.dstack([colour, alpha]).astype(np.uint8)
-    expected = np.rint((colour * alpha + 255 * (255 - alpha)) / 255)
+def test_compositing_is_exact_for_every_color_and_alpha():
+    color, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    pair = np.dstack([color, alpha]).astype(np.uint8)
+    expected = np.rint((color * alpha + 255 * (255 - alpha)) / 255)
     np.testing.assert_array_equal(canonical_image(pair), expected)
 
 

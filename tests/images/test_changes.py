@@ -1,4 +1,4 @@
-"""What changes between its digest and its pixels has no row: neither old nor new."""
+"""An image that changes between its digest and its pixels has no features."""
 
 import pickle
 
@@ -10,8 +10,8 @@ from PIL import Image
 from skdeepfeat import FeatureCache, FineTuneClassifier, PretrainedFeatureExtractor
 from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.exceptions import BadImageError
-from skdeepfeat.fine_tuning import _fit
-from skdeepfeat.images import _elements, _stack, make_image_source
+from skdeepfeat.fine_tuning import _body_phase
+from skdeepfeat.images import _array_source, _list_source, make_image_source
 
 N = 4
 CROP = Preprocessing(8, (8, 8))
@@ -108,13 +108,13 @@ def test_a_changed_image_is_a_bad_image(kind, tmp_path, encode):
 @pytest.mark.parametrize(
     ("kind", "module", "digest"),
     [
-        ("stack", _stack, "digest_pixels"),
-        ("memory map", _stack, "digest_pixels"),
-        ("tensor", _stack, "digest_pixels"),
-        ("list of arrays", _elements, "digest_pixels"),
-        ("list of tensors", _elements, "digest_pixels"),
-        ("RGB", _elements, "digest_pixels"),
-        ("bytearray", _elements, "digest_bytes"),
+        ("stack", _array_source, "digest_pixels"),
+        ("memory map", _array_source, "digest_pixels"),
+        ("tensor", _array_source, "digest_pixels"),
+        ("list of arrays", _list_source, "digest_pixels"),
+        ("list of tensors", _list_source, "digest_pixels"),
+        ("RGB", _list_source, "digest_pixels"),
+        ("bytearray", _list_source, "digest_bytes"),
     ],
 )
 def test_a_change_after_the_check_is_not_seen(
@@ -173,13 +173,13 @@ def test_the_cache_is_not_poisoned(kind, tmp_path, encode, monkeypatch):
 
 def test_both_phases_of_fine_tuning_see_the_same_images(monkeypatch):
     X, y = list(frames()), [0, 1, 0, 1]
-    load = _fit.load_pixels
+    load = _body_phase.load_pixels
 
     def change_and_load(*args, **kwargs):
         X[2][:] = 255 - X[2]
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(_fit, "load_pixels", change_and_load)
+    monkeypatch.setattr(_body_phase, "load_pixels", change_and_load)
     classifier = FineTuneClassifier(image_size=32, max_epochs=1, cache=None)
     with pytest.raises(BadImageError, match="row 2.*changed while it was being read"):
         classifier.fit(X, y)

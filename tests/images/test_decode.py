@@ -24,14 +24,14 @@ def over_white(rgba):
     return np.rint(rgba[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
 
 
-def png(width, height, depth, colour_type, rows, chunks=b""):
+def png(width, height, depth, color_type, rows, chunks=b""):
     """Return a PNG written by hand, for what Pillow does not write."""
 
     def chunk(kind, data):
         check = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     extra = b"".join(chunk(kind, data) for kind, data in chunks)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     parts = [chunk(b"IHDR", header), extra, chunk(b"IDAT", data), chunk(b"IEND", b"")]
@@ -79,12 +79,12 @@ class TestFormats:
         pixels = decode_bytes(data, MAX_PIXELS)
         assert pixels.shape == rgb.shape
         # Inverted, as a reader that overlooks Adobe's convention gives it, it would
-        # be off by 128 on average. The colours are noise, so JPEG itself is coarse.
+        # be off by 128 on average. The colors are noise, so JPEG itself is coarse.
         assert np.abs(pixels.astype(int) - rgb).mean() < 40
 
     @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
     def test_the_first_frame_of_an_animation(self, format, encode):
-        frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+        frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
         data = encode(
             frames[0], format, save_all=True, append_images=frames[1:], lossless=True
         )
@@ -134,11 +134,11 @@ class TestModes:
         alpha = Image.fromarray(rgba[..., 3])
         image = Image.merge("PA", [Image.fromarray(np.asarray(palette)), alpha])
         image.putpalette(palette.getpalette())
-        colours = np.asarray(palette.convert("RGB"))
-        expected = over_white(np.dstack([colours, rgba[..., 3]]))
+        colors = np.asarray(palette.convert("RGB"))
+        expected = over_white(np.dstack([colors, rgba[..., 3]]))
         np.testing.assert_array_equal(decode_pil(image, MAX_PIXELS), expected)
 
-    def test_one_transparent_colour(self, rgb, gray, encode):
+    def test_one_transparent_color(self, rgb, gray, encode):
         expected = rgb.copy()
         expected[2, 3] = 255
         data = encode(rgb, transparency=tuple(int(v) for v in rgb[2, 3]))
@@ -197,7 +197,7 @@ class TestModes:
             decode_bytes(encode(floats * 255, "TIFF"), MAX_PIXELS)
 
     @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "RGBX"])
-    def test_other_colour_spaces(self, mode):
+    def test_other_color_spaces(self, mode):
         flat = Image.new("RGB", (5, 4), (200, 90, 30))
         if mode == "LAB":
             from PIL import ImageCms
@@ -297,7 +297,7 @@ class TestPilImages:
                     np.testing.assert_array_equal(result, pixels)
 
     def test_the_frame_that_the_user_has_chosen(self, encode):
-        frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+        frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
         data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
         image = Image.open(io.BytesIO(data))
         image.seek(1)

@@ -1,4 +1,4 @@
-"""Files: their digests, the memo of digests, and faults that are really made."""
+"""Files: their digests, the index of digests, and real errors."""
 
 import errno
 import os
@@ -56,9 +56,10 @@ def content_digests(paths):
 
 
 class TestDigests:
-    @pytest.mark.parametrize("n_threads", [1, 3, None])
-    def test_they_are_those_of_the_content_in_order(self, photos, n_threads):
-        digests, failures = make_image_source(photos).digests(n_threads=n_threads)
+    @pytest.mark.parametrize("n_cores", [1, 3, 64])
+    def test_they_are_those_of_the_content_in_order(self, photos, n_cores, monkeypatch):
+        monkeypatch.setattr("joblib.cpu_count", lambda: n_cores)
+        digests, failures = make_image_source(photos).digests()
         assert digests == content_digests(photos)
         assert failures == {}
 
@@ -75,31 +76,31 @@ class TestDigests:
         assert sorted(opened) == [photos[1], photos[3]]
 
 
-class TestMemo:
-    def test_known_files_are_not_opened_again(self, photos, memo, opened):
-        first, _ = make_image_source(photos).digests(memo)
+class TestFileIndex:
+    def test_known_files_are_not_opened_again(self, photos, file_index, opened):
+        first, _ = make_image_source(photos).digests(file_index)
         assert sorted(opened) == photos
-        assert sorted(memo.remembered) == photos
+        assert sorted(file_index.remembered) == photos
         opened.clear()
-        second, _ = make_image_source(photos[::-1]).digests(memo)
+        second, _ = make_image_source(photos[::-1]).digests(file_index)
         assert second == first[::-1]
         assert opened == []
 
     def test_relative_paths_are_remembered_as_absolute(
-        self, photos, memo, opened, tmp_path, monkeypatch
+        self, photos, file_index, opened, tmp_path, monkeypatch
     ):
-        make_image_source(photos).digests(memo)
+        make_image_source(photos).digests(file_index)
         opened.clear()
         monkeypatch.chdir(tmp_path)
         X = [os.path.basename(path) for path in photos]
-        digests, failures = make_image_source(X).digests(memo)
+        digests, failures = make_image_source(X).digests(file_index)
         assert digests == content_digests(photos)
         assert failures == {}
         assert opened == []
 
     @pytest.mark.parametrize("change", ["size", "mtime", "inode"])
-    def test_a_changed_file_is_read_again(self, photos, memo, opened, change):
-        make_image_source(photos).digests(memo)
+    def test_a_changed_file_is_read_again(self, photos, file_index, opened, change):
+        make_image_source(photos).digests(file_index)
         opened.clear()
         path, data = photos[7], pathlib.Path(photos[7]).read_bytes()
         if change == "size":
@@ -110,55 +111,57 @@ class TestMemo:
             other = f"{path}.new"
             write(pathlib.Path(other), data[::-1])
             os.replace(other, path)
-        digests, _ = make_image_source(photos).digests(memo)
+        digests, _ = make_image_source(photos).digests(file_index)
         assert digests == content_digests(photos)
         assert opened == [path]
 
     @pytest.mark.parametrize("age", [0.0, 1.0, -3600.0])
-    def test_a_file_of_this_moment_is_not_remembered(self, tmp_path, encode, memo, age):
+    def test_a_file_of_this_moment_is_not_remembered(
+        self, tmp_path, encode, file_index, age
+    ):
         """It may change again within the same tick of the file system's clock."""
         data = encode(np.zeros((2, 2), dtype=np.uint8))
         path = write(tmp_path / "new.png", data, time.time() - age)
-        digests, _ = make_image_source([path]).digests(memo)
+        digests, _ = make_image_source([path]).digests(file_index)
         assert digests == [digest_bytes(data)]
-        assert memo.remembered == []
+        assert file_index.remembered == []
 
-    def test_a_racy_change_is_seen(self, tmp_path, encode, memo):
+    def test_a_racy_change_is_seen(self, tmp_path, encode, file_index):
         now = time.time()
         path = write(tmp_path / "a.bin", b"one", now)
-        before, _ = make_image_source([path]).digests(memo)
+        before, _ = make_image_source([path]).digests(file_index)
         with open(path, "r+b") as file:  # same inode, same size, same mtime
             file.write(b"two")
         os.utime(path, (now, now))
-        after, _ = make_image_source([path]).digests(memo)
+        after, _ = make_image_source([path]).digests(file_index)
         assert before == [digest_bytes(b"one")]
         assert after == [digest_bytes(b"two")]
 
-    def test_bad_files_are_not_remembered(self, tmp_path, memo):
+    def test_bad_files_are_not_remembered(self, tmp_path, file_index):
         X = [write(tmp_path / "empty.jpg", b""), str(tmp_path / "none.jpg")]
         for _ in range(2):
-            digests, failures = make_image_source(X).digests(memo)
+            digests, failures = make_image_source(X).digests(file_index)
             assert digests == [None, None]
             assert sorted(failures) == [0, 1]
-        assert memo.remembered == []
+        assert file_index.remembered == []
 
     def test_an_interrupted_run_has_remembered_what_it_read(
-        self, photos, memo, monkeypatch
+        self, photos, file_index, monkeypatch
     ):
         from skdeepfeat.images import _files
 
-        monkeypatch.setattr(_files, "_WINDOW", 10)
-        remember = memo.remember
+        monkeypatch.setattr(_files, "_SECONDS", 0.0)
+        remember = file_index.remember
 
         def interrupted(stats, digests):
             remember(stats, digests)
-            if len(memo.remembered) >= 20:
+            if len(file_index.remembered) >= 20:
                 raise KeyboardInterrupt
 
-        memo.remember = interrupted
+        file_index.remember = interrupted
         with pytest.raises(KeyboardInterrupt):
-            make_image_source(photos).digests(memo)
-        assert sorted(memo.remembered) == photos[:20]
+            make_image_source(photos).digests(file_index)
+        assert sorted(file_index.remembered) == photos[:20]
 
 
 class TestPixels:
@@ -170,13 +173,13 @@ class TestPixels:
             source.pixels(5)
         assert source.pixels(4).shape == (4, 5, 3)
 
-    def test_a_memo_that_is_wrong_cannot_plant_a_row(self, photos, memo):
+    def test_a_wrong_index_does_not_give_wrong_features(self, photos, file_index):
         source = make_image_source(photos)
-        source.digests(memo)
-        for stat in memo.known:
-            memo.known[stat] = digest_bytes(b"something else")
+        source.digests(file_index)
+        for stat in file_index.known:
+            file_index.known[stat] = digest_bytes(b"something else")
         source = make_image_source(photos)
-        source.digests(memo)
+        source.digests(file_index)
         with pytest.raises(BadImageError, match="changed while it was being read"):
             source.pixels(0)
 

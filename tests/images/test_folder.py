@@ -130,6 +130,11 @@ def test_extensions(root, extensions):
     assert "dog/a.jpg" in below(root, bunch.skipped)
 
 
+def test_a_colon_in_a_name_is_not_an_address(root):
+    (root / "cat" / "a::b.png").write_bytes(b"")
+    assert "cat/a::b.png" in below(root, load_image_folder(root).data)
+
+
 def test_shuffle_is_decided_by_random_state(root):
     state = np.random.get_state()[1].copy()
     plain = load_image_folder(root)

@@ -1,4 +1,4 @@
-"""Wild input: whatever the bytes are, there are pixels or a BadImageError."""
+"""Fuzzing: all bytes give pixels or a BadImageError."""
 
 import io
 

@@ -119,7 +119,7 @@ def test_equals_timm_where_the_crop_is_not_square(crop_mode):
     fill = (124, 116, 104) if crop_mode == "border" else (0, 0, 0)
     for shape in SHAPES[4:]:
         for crop in [(56, 84), (84, 56), (32, 96)]:
-            # 0.8 of these sides is whole, so that one int stands for both.
+            # 0.8 of these sides is whole, so that one int fits both.
             resize = int(min(crop) / 0.8)
             assert [c / 0.8 for c in crop] == [resize * c / min(crop) for c in crop]
             preprocessing = Preprocessing(

@@ -1,4 +1,4 @@
-"""Files that are made to cost much more than they are: told by their headers."""
+"""Files that are made to need much memory or time are found by their headers."""
 
 import io
 import struct
@@ -336,7 +336,7 @@ def test_a_huge_file_is_not_read(tmp_path):
     for name, size in (("a.png", 3 * 2**30), ("b.png", 2**29)):
         with open(tmp_path / name, "wb") as file:
             file.write(bomb(20000)[:200])
-            file.truncate(size)  # takes no room on the disk
+            file.truncate(size)  # takes no space on the disk
         paths.append(str(tmp_path / name))
     command = [sys.executable, "-c", LIMITED, *paths]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -140,7 +140,7 @@ def test_one_that_the_device_cannot_decode_is_tried_by_pillow(
 
 def test_what_pillow_cannot_read_either_is_a_failure_of_its_row(jpeg, monkeypatch):
     broken = jpeg()
-    # What follows the header of the quantisation tables is no table.
+    # What follows the header of the quantization tables is no table.
     at = broken.index(b"\xff\xda")
     broken = broken[:at] + b"\xff\xda\x00\x03\x09" + broken[at + 5 :]
     images, batch, failures = fit([jpeg(), broken, jpeg()])

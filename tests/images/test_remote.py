@@ -1,4 +1,4 @@
-"""Addresses through fsspec: real file systems, a real web server, real faults."""
+"""Addresses through fsspec: real file systems, a real web server, real errors."""
 
 import functools
 import http.server
@@ -19,7 +19,7 @@ from object_store import s3_options, s3_server  # noqa: F401
 
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat.exceptions import BadImageError
-from skdeepfeat.images import ThreadPool, _spool, make_image_source
+from skdeepfeat.images import ThreadPool, _download_buffer, make_image_source
 
 N = 12
 
@@ -102,7 +102,7 @@ def addresses(counted, contents):
 def set_clock(monkeypatch, seconds):
     """Have the module that judges times of change look at a clock that is fast."""
     clock = types.SimpleNamespace(time=lambda: time.time() + seconds)
-    monkeypatch.setattr("skdeepfeat.images._remote_identity.time", clock)
+    monkeypatch.setattr("skdeepfeat.images._remote_version.time", clock)
 
 
 def source_of(X, **options):
@@ -290,34 +290,38 @@ def test_a_folder_is_no_image(place, contents):
     assert list(failures) == [0]
 
 
-def test_files_known_to_the_memo_are_not_read(place, contents, memo, monkeypatch):
+def test_files_known_to_the_index_are_not_read(
+    place, contents, file_index, monkeypatch
+):
     address, options = place
     # Times of change count only when they are a minute old.
     set_clock(monkeypatch, 3600)
     X = [address.format(name) for name in contents]
-    first, _ = source_of(X, **options).digests(memo)
+    first, _ = source_of(X, **options).digests(file_index)
     is_trusted = not address.startswith("simplecache")
-    assert len(memo.remembered) == is_trusted * N
-    assert not any(word in str(memo.known) for word in ("folder", "testing-secret"))
+    assert len(file_index.remembered) == is_trusted * N
+    assert not any(
+        word in str(file_index.known) for word in ("folder", "testing-secret")
+    )
     if not is_trusted:
         return
     monkeypatch.setattr("skdeepfeat.images._remote._read", None)
-    again, failures = source_of(X[::-1], **options).digests(memo)
+    again, failures = source_of(X[::-1], **options).digests(file_index)
     assert (again, failures) == (first[::-1], {})
 
 
 # -- How little is read
 
 
-def test_a_warm_run_of_a_thousand_files_downloads_nothing(counted, memo):
+def test_a_warm_run_of_a_thousand_files_downloads_nothing(counted, file_index):
     X = [f"counted://many/{i}" for i in range(1000)]
     for i, address in enumerate(X):
         counted().pipe_file(address, b"content %d" % i)
     expected = [digest_bytes(b"content %d" % i) for i in range(1000)]
-    assert source_of(X).digests(memo) == (expected, {})
+    assert source_of(X).digests(file_index) == (expected, {})
     assert len(counted.reads) == len(set(counted.reads)) == 1000
     counted.forget()
-    assert source_of(X).digests(memo) == (expected, {})
+    assert source_of(X).digests(file_index) == (expected, {})
     assert counted.reads == []
     assert len(counted.looks) == 1000
 
@@ -332,11 +336,11 @@ def test_a_cold_image_is_downloaded_once(addresses, counted):
     ]
 
 
-def test_what_the_spool_has_no_room_for_is_downloaded_twice(
+def test_what_does_not_fit_the_buffer_is_downloaded_twice(
     addresses, counted, contents, monkeypatch
 ):
     sizes = [len(data) for data in contents.values()]
-    monkeypatch.setattr(_spool, "MAX_BYTES", sum(sizes) // 2)
+    monkeypatch.setattr(_download_buffer, "MAX_BYTES", sum(sizes) // 2)
     source = source_of(addresses)
     source.digests()
     for i in range(N):
@@ -383,32 +387,32 @@ class MemoryElsewhere:
 
 
 @pytest.mark.parametrize("change", ["content", "options"])
-def test_another_version_is_read_again(addresses, counted, memo, change):
-    source_of(addresses).digests(memo)
+def test_another_version_is_read_again(addresses, counted, file_index, change):
+    source_of(addresses).digests(file_index)
     counted.forget()
     options = {}
     if change == "content":
         counted().pipe_file(addresses[5], b"changed")
     else:
         options = {"endpoint": "another server"}
-    digests, _ = source_of(addresses, **options).digests(memo)
+    digests, _ = source_of(addresses, **options).digests(file_index)
     assert len(counted.reads) == (1 if change == "content" else N)
     if change == "content":
         assert digests[5] == digest_bytes(b"changed")
 
 
-def test_new_credentials_lead_to_the_same_files(memo, s3_options, contents):  # noqa: F811
+def test_new_credentials_lead_to_the_same_files(file_index, s3_options, contents):  # noqa: F811
     fs = fsspec.filesystem("s3", skip_instance_cache=True, **s3_options)
     fs.pipe({f"bucket/{name}": data for name, data in contents.items()})
     X = [f"s3://bucket/{name}" for name in contents]
-    source_of(X, **s3_options).digests(memo)
-    assert len(memo.remembered) == N
+    source_of(X, **s3_options).digests(file_index)
+    assert len(file_index.remembered) == N
     others = {**s3_options, "key": "another", "secret": "of today", "token": "x"}
-    source_of(X, **others).digests(memo)
-    assert len(memo.remembered) == N
+    source_of(X, **others).digests(file_index)
+    assert len(file_index.remembered) == N
 
 
-def test_an_object_replaced_in_the_same_process_is_read(s3_options, encode, memo):  # noqa: F811
+def test_an_object_replaced_in_the_same_process_is_read(s3_options, encode, file_index):  # noqa: F811
     """fsspec remembers listings, with ETags that are those of yesterday."""
     fs = fsspec.filesystem("s3", **s3_options)
     other = fsspec.filesystem("s3", skip_instance_cache=True, **s3_options)
@@ -416,78 +420,84 @@ def test_an_object_replaced_in_the_same_process_is_read(s3_options, encode, memo
     fs.ls("bucket", detail=True)
     for content in (b"one", b"two"):
         other.pipe_file("bucket/a.png", content)
-        digests, _ = source_of(["s3://bucket/a.png"], **s3_options).digests(memo)
+        digests, _ = source_of(["s3://bucket/a.png"], **s3_options).digests(file_index)
         assert digests == [digest_bytes(content)]
 
 
-def test_an_archive_replaced_in_the_same_process_is_read(tmp_path, memo):
+def test_an_archive_replaced_in_the_same_process_is_read(tmp_path, file_index):
     path = tmp_path / "a.zip"
     for content in (b"one", b"two"):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a", content)
         os.utime(path, (1_500_000_000 + content[0],) * 2)
-        digests, _ = source_of([f"zip://a::{path}"]).digests(memo)
+        digests, _ = source_of([f"zip://a::{path}"]).digests(file_index)
         assert digests == [digest_bytes(content)]
-    assert len(memo.remembered) == 2
+    assert len(file_index.remembered) == 2
 
 
 @pytest.mark.parametrize("age, expected", [(3600, N), (30, 0), (-3600, 0)])
 def test_times_of_change_count_once_they_are_a_minute_old(
-    addresses, counted, memo, monkeypatch, age, expected
+    addresses, counted, file_index, monkeypatch, age, expected
 ):
     counted.tags = False
     set_clock(monkeypatch, age)
-    source_of(addresses).digests(memo)
-    assert len(memo.remembered) == expected
+    source_of(addresses).digests(file_index)
+    assert len(file_index.remembered) == expected
 
 
 def test_what_cannot_be_trusted_is_not_remembered(
-    addresses, counted, memo, monkeypatch
+    addresses, counted, file_index, monkeypatch
 ):
     class Session:
         pass
 
-    source_of(addresses, session=Session()).digests(memo)
-    assert memo.remembered == []
+    source_of(addresses, session=Session()).digests(file_index)
+    assert file_index.remembered == []
     monkeypatch.setattr(counted, "tags", False)
     monkeypatch.setattr(counted, "modified", lambda self, path: None)
-    source_of(addresses).digests(memo)
-    assert memo.remembered == []
+    source_of(addresses).digests(file_index)
+    assert file_index.remembered == []
 
 
-def test_weak_tags_are_not_enough(addresses, counted, memo, monkeypatch):
+def test_weak_tags_are_not_enough(addresses, counted, file_index, monkeypatch):
     original = counted.info
 
     def weak(self, path, **kwargs):
         return {**original(self, path, **kwargs), "ETag": 'W/"1"'}
 
     monkeypatch.setattr(counted, "info", weak)
-    source_of(addresses).digests(memo)
-    assert memo.remembered == []
+    source_of(addresses).digests(file_index)
+    assert file_index.remembered == []
 
 
-def test_a_file_changed_between_digest_and_pixels(addresses, counted, memo, encode):
-    source_of(addresses).digests(memo)
+def test_a_file_changed_between_digest_and_pixels(
+    addresses, counted, file_index, encode
+):
+    source_of(addresses).digests(file_index)
     source = source_of(addresses)
-    source.digests(memo)
+    source.digests(file_index)
     counted().pipe_file(addresses[2], encode(np.zeros((9, 9), dtype=np.uint8)))
     with pytest.raises(BadImageError, match="changed while it was being read"):
         source.pixels(2)
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_every_row_is_reported_once(addresses, counted, memo, known, tmp_path, encode):
+def test_every_row_is_reported_once(
+    addresses, counted, file_index, known, tmp_path, encode
+):
     path = tmp_path / "local.png"
     path.write_bytes(encode(np.zeros((3, 3), np.uint8)))
     X = [*addresses, addresses[0], path, path, "nosuch://a.png", "counted://no.png"]
     if known:
-        source_of(X).digests(memo)
+        source_of(X).digests(file_index)
     told = []
-    source_of(X).digests(memo, on_done=told.append)
+    source_of(X).digests(file_index, on_done=told.append)
     assert sum(told) == len(X)
 
 
-def test_an_interrupted_run_has_remembered_what_it_downloaded(addresses, memo, counted):
+def test_an_interrupted_run_has_remembered_what_it_downloaded(
+    addresses, file_index, counted
+):
     told = []
 
     def interrupt(n):
@@ -496,15 +506,15 @@ def test_an_interrupted_run_has_remembered_what_it_downloaded(addresses, memo, c
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        source_of(addresses).digests(memo, on_done=interrupt)
-    assert len(memo.remembered) == 5
+        source_of(addresses).digests(file_index, on_done=interrupt)
+    assert len(file_index.remembered) == 5
     counted.forget()
-    source_of(addresses).digests(memo)
+    source_of(addresses).digests(file_index)
     assert len(counted.reads) == N - 5
 
 
 def test_a_slow_file_keeps_none_from_being_remembered(
-    addresses, counted, memo, monkeypatch
+    addresses, counted, file_index, monkeypatch
 ):
     monkeypatch.setattr("skdeepfeat.images._files._SECONDS", 0.0)
     released, original = threading.Event(), counted.cat_file
@@ -515,15 +525,17 @@ def test_a_slow_file_keeps_none_from_being_remembered(
         return original(self, path, *args, **kwargs)
 
     def release(n):
-        if len(memo.remembered) == N - 1:
+        if len(file_index.remembered) == N - 1:
             released.set()
 
     monkeypatch.setattr(counted, "cat_file", cat_file)
-    source_of(addresses).digests(memo, on_done=release)
-    assert released.is_set() and len(memo.remembered) == N
+    source_of(addresses).digests(file_index, on_done=release)
+    assert released.is_set() and len(file_index.remembered) == N
 
 
-def test_an_interruption_does_not_wait_for_all_downloads(counted, memo, monkeypatch):
+def test_an_interruption_does_not_wait_for_all_downloads(
+    counted, file_index, monkeypatch
+):
     X = [f"counted://many/{i}" for i in range(400)]
     for address in X:
         counted().pipe_file(address, b"content")
@@ -544,7 +556,7 @@ def test_an_interruption_does_not_wait_for_all_downloads(counted, memo, monkeypa
     monkeypatch.setattr("skdeepfeat.images._remote.ThreadPool", Pool)
     monkeypatch.setattr(counted, "cat_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        source_of(X).digests(memo)
+        source_of(X).digests(file_index)
     # Those before it, and those that were on their way.
     assert len(counted.reads) <= 40 + 32
 

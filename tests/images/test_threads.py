@@ -1,4 +1,4 @@
-"""Threads that nobody waits for, and the bytes that they share."""
+"""The thread pool and the byte budget."""
 
 import contextlib
 import threading
@@ -6,8 +6,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from skdeepfeat.images import ByteBudget, ThreadPool
-from skdeepfeat.images._budget import share_of
+from skdeepfeat.images import ByteBudget, ThreadPool, _thread_pool
+from skdeepfeat.images._byte_budget import Share
 
 TIMEOUT = 60  # seconds, for what never takes so long
 
@@ -18,6 +18,21 @@ class TestThreadPool:
             assert list(pool.map(lambda i: i * i, range(100))) == [
                 i * i for i in range(100)
             ]
+
+    @pytest.mark.parametrize("n_per_task", [1, 3, 100])
+    def test_a_task_can_have_several_items(self, n_per_task):
+        with ThreadPool(2, "test") as pool:
+            assert list(pool.map(abs, range(10), n_per_task)) == list(range(10))
+
+    def test_a_limited_number_of_tasks_wait(self, monkeypatch):
+        monkeypatch.setattr(_thread_pool, "_TASKS_AHEAD", 4)
+        begun = []
+        with ThreadPool(1, "test") as pool:
+            results = pool.map(begun.append, range(100))
+            next(results)
+            # Tasks run in order, so all that were submitted before are done.
+            pool.submit(len, "ab").result(TIMEOUT)
+            assert begun == [0, 1, 2, 3]
 
     def test_errors_are_those_of_the_function(self):
         with ThreadPool(2, "test") as pool:
@@ -59,7 +74,7 @@ class TestByteBudget:
         used, most = [0], [0]
 
         def work(n_bytes):
-            with budget.share() as share:
+            with Share(budget) as share:
                 share.take(n_bytes)
                 with guard:
                     used[0] += n_bytes
@@ -76,7 +91,7 @@ class TestByteBudget:
         budget, alone = ByteBudget(100), []
 
         def work(n_bytes):
-            with budget.share() as share:
+            with Share(budget) as share:
                 share.take(n_bytes)
                 alone.append(budget._used == n_bytes or n_bytes <= 100)
 
@@ -88,7 +103,7 @@ class TestByteBudget:
         budget, barrier = ByteBudget(100), threading.Barrier(3)
 
         def work(_):
-            with budget.share() as share:
+            with Share(budget) as share:
                 share.take(30)
                 barrier.wait(TIMEOUT)
                 share.take(80)
@@ -101,11 +116,11 @@ class TestByteBudget:
         budget, ended = ByteBudget(100), threading.Event()
 
         def wait():
-            with contextlib.suppress(CancelledError), budget.share() as share:
+            with contextlib.suppress(CancelledError), Share(budget) as share:
                 share.take(60)
             ended.set()
 
-        with budget.share() as share:
+        with Share(budget) as share:
             share.take(60)
             thread = threading.Thread(target=wait)
             thread.start()
@@ -114,5 +129,6 @@ class TestByteBudget:
             thread.join()
 
     def test_without_a_budget(self):
-        with share_of(None) as share:
-            assert share is None
+        with Share(None) as share:
+            share.take(2**60)
+            assert share.n_bytes == 0

@@ -1,8 +1,9 @@
-"""Encoded images in wrappings: base64, dicts of Hugging Face datasets, open files."""
+"""Encoded images in base64, in dicts of Hugging Face datasets and in open files."""
 
 import base64
 import io
 import os
+import re
 import threading
 import urllib.parse
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from skdeepfeat.exceptions import BadImageError
 from ._image_limits import check_length
 
 __all__ = [
-    "Unreadable",
     "decode_base64",
     "decode_data_uri",
     "describe_file",
@@ -27,56 +27,31 @@ __all__ = [
 
 _CHUNK = 2**20  # bytes
 
-# The first bytes of files that a text without a name may hold. Texts with fewer than
-# this many characters are not images.
-_SIGNATURES = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"\0\0\0\x0cjP  ",
-    b"\xff\x4f\xff\x51",
-    b"\0\0\1\0",
-    b"8BPS",
-    b"DDS ",
-    b"qoif",
-    b"icns",
+# The first bytes of the image files that are recognized in base64.
+_SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM|II[*+]\x00|MM\x00[*+]"
+    rb"|\x00{3}\x0cjP  |\xff\x4f\xff\x51|\x00\x00\x01\x00"
+    rb"|8BPS|DDS |qoif|icns|RIFF.{4}WEBP|.{4}ftyp",
+    re.DOTALL,
 )
-_SHORTEST = 32
+_SHORTEST = 32  # characters of base64
 
 _AS_TEXT = "the file is open as text: open it with mode 'rb'"
 
-# The position of an open file belongs to whoever reads it, and one file can be in
-# several rows: the same object always gets the same lock.
+# Reading moves the position of an open file, and one file can be in X several times.
+# The same object always gets the same lock.
 _LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 
-class Unreadable:
-    """What a worker gets instead of an open file that could not be read.
-
-    Parameters
-    ----------
-    cause : str
-    """
-
-    def __init__(self, cause: str):
-        self.cause = cause
-
-
 def unwrapped(element):
-    """Return what is in a dict ``{"bytes": ..., "path": ...}``, or the element itself.
+    """Return the content of a dict ``{"bytes": ..., "path": ...}``, or the element.
 
     Raises
     ------
     BadImageError
-        If it is another dict.
+        If it is a dict of another form, or if `element` is one (see `ListSource.part`).
     """
-    if isinstance(element, Unreadable):
+    if isinstance(element, BadImageError):
         raise BadImageError(element.cause)
     if not isinstance(element, Mapping):
         return element
@@ -100,7 +75,7 @@ def unwrapped(element):
 
 
 def is_data_uri(text: str) -> bool:
-    """Return whether a text is a ``data:`` URI, which is never taken for a path."""
+    """Return whether a text is a ``data:`` URI."""
     return text[:5].lower() == "data:"
 
 
@@ -110,7 +85,7 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
     Raises
     ------
     BadImageError
-        If it is damaged, or of more than `limit` bytes.
+        If it is damaged, or has more than `limit` bytes.
     """
     head, comma, content = text[5:].partition(",")
     if not comma:
@@ -122,7 +97,7 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
         return data
     data = b"".join(data.split()).translate(bytes.maketrans(b"-_", b"+/"))
     try:
-        # As browsers do, which take it without its padding, too.
+        # Browsers accept it without padding, too.
         data = data.rstrip(b"=")
         return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except ValueError as error:
@@ -132,19 +107,20 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
 
 
 def decode_base64(text: str, limit: int | None) -> bytes | None:
-    """Return the image that a text holds in base64, None if it does not.
+    """Return the image that a text holds in base64, None if it holds none.
 
     Raises
     ------
     BadImageError
-        If it is of more than `limit` bytes.
+        If it has more than `limit` bytes.
     """
     if len(text) < _SHORTEST:
         return None
     if "\n" in text[:100]:  # as MIME breaks it
         text = text.replace("\r", "").replace("\n", "")
     try:
-        if not _is_signature(base64.b64decode(text[:_SHORTEST], validate=True)):
+        start = base64.b64decode(text[:_SHORTEST], validate=True)
+        if not _SIGNATURE.match(start):
             return None
         check_length(len(text) * 3 // 4, limit)
         return base64.b64decode(text, validate=True)
@@ -154,22 +130,16 @@ def decode_base64(text: str, limit: int | None) -> bytes | None:
         return None
 
 
-def _is_signature(start):
-    if start[:4] == b"RIFF":
-        return start[8:12] == b"WEBP"
-    return start.startswith(_SIGNATURES) or start[4:8] == b"ftyp"
-
-
 # -- Open files
 
 
 def is_open_file(element) -> bool:
-    """Return whether `element` is a file, or like one: `io.BytesIO`, an upload."""
+    """Return whether an object is an open file, or like one: `io.BytesIO`."""
     return hasattr(element, "read") and not isinstance(element, (os.PathLike, type))
 
 
 def read_open_file(file, limit: int | None) -> bytes:
-    """Return the whole content of an open file, whose position stays as it is.
+    """Return the whole content of an open file, and restore its position.
 
     Raises
     ------
@@ -195,7 +165,7 @@ def read_open_file(file, limit: int | None) -> bytes:
                 file.seek(position)
         except BadImageError:
             raise
-        except Exception as error:  # of whatever stands behind it
+        except Exception as error:  # files of other libraries raise their own
             text = shown(str(error))
             raise BadImageError(
                 f"it cannot be read ({type(error).__name__}: {text})"
@@ -209,7 +179,7 @@ def _is_seekable(file):
 
 
 def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) -> bytes:
-    """Return the rest of a file, but no more than may be.
+    """Return the rest of a file of limited length.
 
     Parameters
     ----------
@@ -219,31 +189,28 @@ def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) ->
     expected : int, default=0
         How many bytes there probably are.
     n_before : int, default=0
-        How many were read before, and count.
+        How many bytes were read before; they count towards `limit`.
 
     Raises
     ------
     BadImageError
-        If there are more than `limit`.
+        If there are more than `limit` bytes.
     """
-    # One byte more, to find the end of most files with the first reading.
-    data = file.read(max(_CHUNK, expected + 1))
-    if isinstance(data, str):
-        raise BadImageError(_AS_TEXT)
-    if not data:
-        return b""
-    parts, n_bytes = [data], n_before + len(data)
-    while True:
-        check_length(n_bytes, limit)
-        data = file.read(_CHUNK)
-        if not data:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+    parts, n_bytes = [], n_before
+    # One byte more, to find the end of most files with the first call.
+    n_wanted = max(_CHUNK, expected + 1)
+    while data := file.read(n_wanted):
+        if isinstance(data, str):
+            raise BadImageError(_AS_TEXT)
         parts.append(data)
         n_bytes += len(data)
+        check_length(n_bytes, limit)
+        n_wanted = _CHUNK
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def describe_file(file) -> str:
-    """Return what an open file is called."""
+    """Return the name of an open file, or its type."""
     name = getattr(file, "name", None)
     if isinstance(name, str):
         return f"open file {shown_path(name)}"

@@ -1,4 +1,4 @@
-"""What Pillow and libtiff say is not on the terminal, unless somebody else asked."""
+"""Messages of Pillow and libtiff are not printed, except for other users of them."""
 
 import io
 import subprocess
@@ -11,7 +11,7 @@ from PIL import Image
 
 from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
-from skdeepfeat.images._quiet import collect_messages
+from skdeepfeat.images._decoder_messages import collect_messages
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Encoded images in other wrappings share their rows with files of the same content."""
+"""Encoded images in base64, dicts and open files have the digests of their files."""
 
 import base64
 import io
@@ -191,7 +191,7 @@ def test_the_position_of_an_open_file_stays(path, data):
 
 def test_one_open_file_in_many_rows_and_threads(data):
     source = make_image_source([io.BytesIO(data)] * 64)
-    digests, _ = source.digests(n_threads=8)
+    digests, _ = source.digests()
     assert set(digests) == {digest_bytes(data)}
     with ThreadPoolExecutor(8) as pool:
         shapes = set(pool.map(lambda i: source.pixels(i).shape, range(64)))

@@ -1,4 +1,4 @@
-"""Everything that X can be, and what is said of what it cannot be."""
+"""Everything that X can be, and the errors for everything else."""
 
 import array
 import collections
@@ -183,13 +183,14 @@ def to_tensor(X):
 
 @pytest.mark.parametrize("has_channels", [False, True])
 @pytest.mark.parametrize("container", STACKS)
-def test_stacks(container, has_channels):
+def test_stacks(container, has_channels, monkeypatch):
     shape = (30, 9, 8, 3) if has_channels else (30, 9, 8)
     X = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     source = make_image_source(STACKS[container](X))
     assert len(source) == 30
-    for n_threads in (1, 3):
-        digests, failures = source.digests(n_threads=n_threads)
+    for n_cores in (1, 3):
+        monkeypatch.setattr("joblib.cpu_count", lambda n=n_cores: n)
+        digests, failures = source.digests()
         assert failures == {}
         assert digests == [digest_pixels(image) for image in X]
     np.testing.assert_array_equal(source.pixels(29), X[29])
@@ -198,12 +199,13 @@ def test_stacks(container, has_channels):
 
 
 def test_a_stack_is_read_in_blocks(monkeypatch):
-    from skdeepfeat.images import _stack
+    from skdeepfeat.images import _array_source
 
     X = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), dtype=np.uint8)
-    monkeypatch.setattr(_stack, "_BLOCK", 4 * 48)  # 4, 4 and 3 images
-    for n_threads in (1, 2):
-        digests, _ = make_image_source(X / 255).digests(n_threads=n_threads)
+    monkeypatch.setattr(_array_source, "_BLOCK", 4 * 48)  # 4, 4 and 3 images
+    for n_cores in (1, 2):
+        monkeypatch.setattr("joblib.cpu_count", lambda n=n_cores: n)
+        digests, _ = make_image_source(X / 255).digests()
         assert digests == [digest_pixels(image) for image in X]
 
 
@@ -439,9 +441,9 @@ def test_what_holds_no_images(case):
 
 @pytest.mark.parametrize("block", [1, 10**6])
 def test_one_bad_value_anywhere_in_a_float_stack_is_found(block, monkeypatch):
-    from skdeepfeat.images import _stack
+    from skdeepfeat.images import _array_source
 
-    monkeypatch.setattr(_stack, "_BLOCK", block)
+    monkeypatch.setattr(_array_source, "_BLOCK", block)
     for value, words in ((np.nan, "NaN"), (1.5, "to 1.5"), (-0.25, "from -0.25")):
         for row in (0, 3, 6):
             X = np.full((7, 3, 5), 0.5)

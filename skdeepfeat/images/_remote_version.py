@@ -1,8 +1,8 @@
-"""Which version of a remote file it is, told without reading it.
+"""The version of a remote file, found without reading it.
 
-What a store says of an object (ETag, checksum, time of the last change) takes the
-place that mtime and inode have for local files. Where it says nothing that can be
-trusted, the file is read again.
+ETags, checksums and times of the last change are for remote files what mtime and inode
+are for local ones. Where a store tells nothing that can be trusted, the file is read
+again. fsspec's own `ukey` is not enough: for HTTP it is the same for all contents.
 """
 
 import datetime
@@ -17,33 +17,16 @@ from skdeepfeat._utils._filestat import FileStat
 
 __all__ = ["Version", "identify", "is_settled"]
 
-# What changes whenever the content does, by the names that file systems give it.
+# Fields that change whenever the content does, as the file systems name them.
 _VALIDATORS = (
-    "ETag",
-    "etag",
-    "e_tag",
-    "md5Hash",
-    "Content-MD5",
-    "content_md5",
-    "Digest",
-    "generation",
-    "VersionId",
-    "version_id",
-    "blob_id",
-    "sha",
-    "hex",
-)
+    "ETag etag e_tag md5Hash Content-MD5 content_md5 Digest generation VersionId "
+    "version_id blob_id sha hex"
+).split()
 _TIMES = (
-    "LastModified",
-    "Last-Modified",
-    "last_modified",
-    "updated",
-    "modified",
-    "mtime",
-    "last_write_time",
-)
-# Options that let somebody in and do not decide what is read. They may change every
-# hour; others may name another server, whose files are other files.
+    "LastModified Last-Modified last_modified updated modified mtime last_write_time"
+).split()
+# Options that grant access and do not affect what is read. They may change every hour.
+# All other options may name another server, with other files.
 _CREDENTIALS = {
     "s3": {"key", "secret", "token"},
     "gs": {"token"},
@@ -58,15 +41,15 @@ _MARGIN = 60
 
 
 class Version(NamedTuple):
-    """A remote file as it stood when it was looked at.
+    """The version of a remote file.
 
     Attributes
     ----------
     stat : FileStat
-        The same for the same version: what the memo remembers digests under. Its
-        path is a digest, because addresses may hold passwords and signatures.
+        The key of its digest in the index of file hashes. Its path is a digest, because
+        addresses may hold passwords and signatures.
     changed : float or None
-        Seconds since the epoch, where only the time tells versions apart.
+        Seconds since the epoch, if only the time distinguishes versions.
     """
 
     stat: FileStat
@@ -79,19 +62,19 @@ class Version(NamedTuple):
 
 
 def identify(fs: Any, address: str, options: Mapping) -> Version | None:
-    """Return the `Version` of a file, or None where nothing can be trusted.
+    """Return the `Version` of a file, or None if nothing can be trusted.
 
     Parameters
     ----------
     fs : fsspec.AbstractFileSystem
     address : str
     options : mapping
-        What `fs` was opened with.
+        The options that `fs` was opened with.
 
     Raises
     ------
     Exception
-        What the file system raises if it cannot be looked at.
+        Any that the file system raises.
     """
     place = _place(fs, address, options)
     info = fs.info(address)
@@ -99,7 +82,7 @@ def identify(fs: Any, address: str, options: Mapping) -> Version | None:
         return None
     size = info.get("size")
     said = {name: str(info[name]) for name in _VALIDATORS if info.get(name)}
-    # A weak ETag is the same for contents that mean the same.
+    # A weak ETag may be the same for different bytes.
     said = {name: text for name, text in said.items() if not text.startswith("W/")}
     changed = None
     if not said:
@@ -118,22 +101,26 @@ def identify(fs: Any, address: str, options: Mapping) -> Version | None:
 
 
 def is_settled(version: Version) -> bool:
-    """Return whether a change from now on would show in the version."""
+    """Return whether the next change of the file will change its version."""
     return version.changed is None or time.time() - version.changed > _MARGIN
 
 
 def _place(fs, address, options):
-    """Return a name for the address, or None if the options have no name."""
-    protocols = [fs.protocol] if isinstance(fs.protocol, str) else [*fs.protocol]
+    """Return a name for the address, or None if the options cannot be compared."""
+    protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
     secret = set().union(*(_CREDENTIALS.get(name, set()) for name in protocols))
-    kept = {name: value for name, value in options.items() if name not in secret}
+
+    def without_credentials(options):
+        return {name: value for name, value in options.items() if name not in secret}
+
+    kept = without_credentials(options)
     for name in protocols:
         if isinstance(kept.get(name), Mapping):
-            kept[name] = {k: v for k, v in kept[name].items() if k not in secret}
+            kept[name] = without_credentials(kept[name])
     try:
         return _hidden([address, kept])
     except (TypeError, ValueError):
-        return None  # a session or another object: who knows where it leads
+        return None  # a session or another object
 
 
 def _hidden(values):
@@ -149,26 +136,22 @@ def _changed(fs, address, info):
     try:
         return _seconds(fs.modified(address))
     except Exception:
-        return None  # most file systems have no such method, and say so differently
+        return None  # most file systems lack it, and raise various errors
 
 
 def _seconds(value):
     if isinstance(value, str):
-        value = _parsed(value)
+        for parse in (
+            email.utils.parsedate_to_datetime,
+            datetime.datetime.fromisoformat,
+        ):
+            try:
+                value = parse(value)
+                break
+            except ValueError:
+                continue
     if isinstance(value, datetime.datetime):
         # Without a time zone it may be hours off.
         return value.timestamp() if value.tzinfo is not None else None
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number else None
-
-
-def _parsed(text):
-    for parse in (
-        email.utils.parsedate_to_datetime,
-        datetime.datetime.fromisoformat,
-    ):
-        try:
-            return parse(text)
-        except ValueError:
-            continue
-    return None

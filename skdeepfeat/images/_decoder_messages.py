@@ -1,15 +1,14 @@
 """Messages of Pillow and libtiff, attached to the image that they are about.
 
-Pillow's plugins warn about a corrupt EXIF block, an odd TIFF tag, a size near its own
-limit; libtiff writes its errors to the terminal. Neither names the file. Both can be
-redirected, but only for the whole process. So the hooks here collect messages for
-threads that ask for them, and pass on all others to where they went before.
+Pillow's plugins warn about a corrupt EXIF block, an odd TIFF tag or a large size.
+libtiff writes its errors to the terminal. Neither names the file. Both can be
+redirected, but only for the whole process. So the hooks in this module collect the
+messages of threads that decode images, and pass on all others.
 
 If users turn warnings into errors, a warning becomes an exception in the middle of a
 decoder. Only then is the decoder called again, with warnings ignored.
-`warnings.catch_warnings` is not used from the start, because it swaps the filter list
-of the whole process: threads that enter and leave it out of order leave the wrong list
-behind.
+`warnings.catch_warnings` is not used from the start, because it replaces the filters of
+the whole process: threads that leave it in another order restore the wrong filters.
 """
 
 import contextlib
@@ -23,20 +22,20 @@ import warnings
 
 import PIL
 
-from .._utils._forks import released_after_fork
+from skdeepfeat._utils._forks import released_after_fork
 
 __all__ = ["call_despite_warnings", "collect_messages", "collect_messages_of_libtiff"]
 
 _lock = released_after_fork(threading.Lock())
 _MESSAGE_LENGTH = 200  # characters of one message
-_MOST_MESSAGES = 10  # of one image: a damaged TIFF has one for each strip
+_MAX_MESSAGES = 10  # of one image: a damaged TIFF has one for each strip
 
 
 class _Collected(threading.local):
     messages: list | None = None
 
     def add(self, message):
-        if len(self.messages) < _MOST_MESSAGES:
+        if len(self.messages) < _MAX_MESSAGES:
             self.messages.append(" ".join(message.split())[:_MESSAGE_LENGTH])
 
 
@@ -45,12 +44,12 @@ _collected = _Collected()
 
 @contextlib.contextmanager
 def collect_messages():
-    """Collect what Pillow says in this thread, instead of having it shown.
+    """Collect the messages of Pillow in this thread, instead of showing them.
 
     Yields
     ------
     list of str
-        Filled as messages come. Inside of another one it is the other's.
+        Filled as messages come. Nested contexts share the list.
     """
     if _collected.messages is not None:
         yield _collected.messages
@@ -70,19 +69,19 @@ def call_despite_warnings(function, *arguments):
     Parameters
     ----------
     function : callable
-        Safe to be called twice.
+        May be called twice.
     *arguments
         Its arguments.
 
     Returns
     -------
     object
-        What the function returns.
+        Its result.
     """
     try:
         return function(*arguments)
     except Warning:
-        # One thread at a time, so that the lists are put back in order.
+        # One thread at a time, so that the filters are restored in order.
         with _lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(*arguments)
@@ -90,12 +89,12 @@ def call_despite_warnings(function, *arguments):
 
 @functools.cache
 def _hook_logging():
-    # Without a handler of the user's, logging writes errors to the terminal.
+    # If the user has set no handler, logging writes errors to the terminal.
     logging.getLogger("PIL.TiffImagePlugin").addFilter(_collect_record)
 
 
 def _collect_record(record):
-    """Return whether a record is logged: it is not if it is collected."""
+    """Collect a warning of Pillow; return whether it is logged instead."""
     if _collected.messages is None or record.levelno < logging.WARNING:
         return True
     _collected.add(record.getMessage())
@@ -103,7 +102,7 @@ def _collect_record(record):
 
 
 def _hook_warnings():
-    # Looked at each time, because users and catch_warnings set it, too.
+    # Checked each time, because users and catch_warnings set it, too.
     before = warnings.showwarning
     if getattr(before, "collects", False):
         return
@@ -120,25 +119,25 @@ def _hook_warnings():
 
 @functools.cache
 def collect_messages_of_libtiff():
-    """Have libtiff's messages collected from now on, where Pillow's copy is found."""
+    """Collect libtiff's messages from now on, if Pillow's copy of it is found."""
     for path in _paths_of_libtiff():
         with contextlib.suppress(OSError, AttributeError):
             _hooked.append(_hook_libtiff(ctypes.CDLL(str(path))))
 
 
-_hooked: list = []  # what C calls must not be collected
+_hooked: list = []  # keeps what C calls from being garbage collected
 _HANDLER = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p
 )  # TIFFErrorHandler(module, format, va_list)
 
 
 def _paths_of_libtiff():
-    """Return where the libtiff is that Pillow has loaded, if it is a file."""
+    """Return the paths of the libtiff that Pillow has loaded, if it is a file."""
     package = pathlib.Path(PIL.__file__).parent
     if sys.platform == "darwin":
         return list(package.glob(".dylibs/libtiff*.dylib"))
     if sys.platform != "linux":
-        return []  # in Pillow's wheels for Windows it is no file of its own
+        return []  # in Pillow's wheels for Windows it is linked statically
     found = set()
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/maps").read_text().splitlines():

@@ -1,0 +1,169 @@
+"""What the other packages see of X: images that are read one by one, by index."""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from skdeepfeat._utils._filestat import FileStat
+from skdeepfeat._utils._preprocessing import Preprocessing
+from skdeepfeat.exceptions import BadImageError
+
+from ._byte_budget import ByteBudget, Share
+from ._geometry import fit_to_network
+
+__all__ = ["FileIndex", "ImageSource"]
+
+# Otherwise its features would be stored under the digest of its former content.
+_CHANGED = (
+    "it was changed while it was being read: its content differs from a moment ago"
+)
+
+
+class FileIndex(Protocol):
+    """The content digests of files that earlier runs have read."""
+
+    def lookup(self, stats: list[FileStat]) -> list[bytes | None]:
+        """Return the digest of each file, None where it is not known."""
+
+    def remember(self, stats: list[FileStat], digests: list[bytes]) -> None:
+        """Store the digests of files."""
+
+
+class ImageSource(abc.ABC):
+    """Images by index. All methods may be called from many threads at once."""
+
+    # The digests of the images when they were first read, None where unknown.
+    _expected: Sequence[bytes | None] | None = None
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    @abc.abstractmethod
+    def digests(
+        self,
+        file_index: FileIndex | None = None,
+        on_done: Callable[[int], object] | None = None,
+    ) -> tuple[list[bytes | None], dict[int, BadImageError]]:
+        """Return the content digest of every image.
+
+        Parameters
+        ----------
+        file_index : FileIndex or None, default=None
+            Unchanged files that it knows are not read again.
+        on_done : callable or None, default=None
+            Called, from the calling thread, with the number of further files that are
+            done. Images in memory are not counted: they take too little time.
+
+        Returns
+        -------
+        digests : list of bytes or None
+            32 bytes for each image; None for an image that cannot be read.
+        failures : dict of int to BadImageError
+            The images that cannot be read, by index.
+        """
+
+    @abc.abstractmethod
+    def pixels(self, i: int) -> np.ndarray:
+        """Return the pixels of one image.
+
+        Parameters
+        ----------
+        i : int
+
+        Returns
+        -------
+        ndarray of uint8, shape (H, W) or (H, W, 3), in C order
+            May be a view of X, so it must not be written to.
+
+        Raises
+        ------
+        BadImageError
+            If the image cannot be read, or has changed since its digest was taken.
+        """
+
+    def fitted(
+        self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
+    ) -> np.ndarray:
+        """Return one image, resized and cropped for a network.
+
+        Parameters
+        ----------
+        i : int
+        preprocessing : Preprocessing
+            Its geometry is applied.
+        budget : ByteBudget or None, default=None
+            The memory for the image is taken from it, which may wait.
+
+        Returns
+        -------
+        ndarray of uint8, shape (crop_height, crop_width, 3)
+
+        Raises
+        ------
+        BadImageError
+            As `pixels` does.
+        """
+        with Share(budget) as share:
+            return fit_to_network(self._copied_pixels(i, share), preprocessing)
+
+    def for_device(
+        self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
+    ):
+        """Return one image in a form that a device can decode, where there is one.
+
+        Parameters and errors are those of `fitted`.
+
+        Returns
+        -------
+        EncodedJpeg or ndarray
+            What `fit_on_device` takes. Images that are not JPEGs come as from `fitted`.
+        """
+        return self.fitted(i, preprocessing, budget)
+
+    def expect(self, digests: Sequence[bytes | None]) -> None:
+        """Treat images whose content has another digest as images that cannot be read.
+
+        Parameters
+        ----------
+        digests : sequence of bytes or None
+            What `digests` of another source of the same X returned. `digests` calls
+            this with its own result.
+        """
+        self._expected = digests
+
+    @abc.abstractmethod
+    def describe(self, i: int) -> str:
+        """Return the path of an image, or what kind of object it is."""
+
+    @abc.abstractmethod
+    def path(self, i: int) -> str | None:
+        """Return the path of an image as it was given, None if it has none."""
+
+    @abc.abstractmethod
+    def part(self, indices: np.ndarray) -> "ImageSource":
+        """Return some of the images as a source that other processes can use.
+
+        It does not hold the other images, reads the same files whatever the working
+        folder is, and counts its images from 0.
+
+        Parameters
+        ----------
+        indices : ndarray of int
+        """
+
+    @abc.abstractmethod
+    def _copied_pixels(self, i: int, share: Share) -> np.ndarray:
+        """Return the pixels of one image that nobody else can change any more."""
+
+    def _expected_of(self, indices):
+        if self._expected is None:
+            return None
+        return [self._expected[i] for i in indices]
+
+    def _check_unchanged(self, i, digest, content):
+        expected = None if self._expected is None else self._expected[i]
+        if expected is not None and digest(content) != expected:
+            raise BadImageError(_CHANGED, i, self.describe(i))

@@ -1,0 +1,352 @@
+"""Images in a list, each of its own kind: paths, bytes, open files, PIL, arrays."""
+
+import contextlib
+import copy
+import functools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from skdeepfeat._utils._address import is_address
+from skdeepfeat._utils._digests import digest_bytes, digest_pixels
+from skdeepfeat._utils._shown import shown, shown_path
+from skdeepfeat.exceptions import BadImageError
+
+from ._byte_budget import ByteBudget, Share
+from ._canonical import CHANNELS, canonical_image
+from ._decode import check_large_file, decode_bytes, decode_pil, jpeg_for_device
+from ._decoder_messages import collect_messages
+from ._encoded_images import (
+    decode_base64,
+    decode_data_uri,
+    describe_file,
+    is_data_uri,
+    is_open_file,
+    read_open_file,
+    unwrapped,
+)
+from ._files import absolute_path, digest_files, read_file, refuse_address
+from ._image_limits import max_bytes
+from ._image_source import ImageSource
+from ._on_device import EncodedJpeg
+from ._remote import RemoteFiles, absolute_address
+from ._tensors import is_tensor, tensor_to_array
+from ._thread_pool import hash_in_threads
+
+__all__ = ["ListSource", "is_missing", "is_number"]
+
+logger = logging.getLogger(__name__)
+
+# Longer texts are not paths on any system.
+_LONGEST_PATH = 4096
+
+_ENCODED = (bytes, bytearray, memoryview)
+_EMPTY = "it is empty (0 bytes)"
+
+
+class ListSource(ImageSource):
+    """Images of a list, each of its own kind.
+
+    Parameters
+    ----------
+    elements : sequence
+    max_pixels : int or None
+    storage_options : mapping or None, default=None
+        With these fsspec reads addresses; None refuses them.
+    """
+
+    def __init__(
+        self,
+        elements: Sequence,
+        max_pixels: int | None,
+        storage_options: Mapping | None = None,
+    ):
+        self._elements = elements
+        self._max_pixels = max_pixels
+        self._max_bytes = max_bytes(max_pixels)
+        self._remote = None
+        if storage_options is not None:
+            self._remote = RemoteFiles(storage_options, self._max_bytes)
+        # Where relative paths begin; None is the current working folder.
+        self._folder: str | None = None
+
+    def __len__(self):
+        return len(self._elements)
+
+    def describe(self, i):
+        return _describe(self._elements[i])
+
+    def path(self, i):
+        element = self._elements[i]
+        if isinstance(element, Mapping):
+            element = element.get("path")
+        if not isinstance(element, (str, os.PathLike)):
+            return None
+        path = os.fsdecode(element)
+        return None if is_data_uri(path) or len(path) > _LONGEST_PATH else path
+
+    def part(self, indices):
+        indices = [int(i) for i in indices]
+        part = copy.copy(self)
+        part._elements = [self._picklable(self._elements[i]) for i in indices]
+        part._folder = self._base_folder()
+        part._expected = self._expected_of(indices)
+        return part
+
+    def _picklable(self, element):
+        try:
+            element = unwrapped(element)
+            if is_open_file(element):
+                return read_open_file(element, self._max_bytes)
+        except BadImageError as error:
+            return error  # raised by the worker
+        return bytes(element) if isinstance(element, memoryview) else element
+
+    def _base_folder(self):
+        if self._folder is not None:
+            return self._folder
+        try:
+            return os.getcwd()
+        except FileNotFoundError:
+            return ""  # it was deleted; absolute paths can still be read
+
+    def digests(self, file_index=None, on_done=None):
+        files, addresses, others, results = {}, {}, [], {}
+        folder = self._base_folder()
+        for i, element in enumerate(self._elements):
+            try:
+                text = element if type(element) is str else _path_text(element)
+                if text is None or is_data_uri(text):
+                    others.append(i)
+                    continue
+                is_remote, place = self._locate(text, folder)
+                (addresses if is_remote else files)[i] = place
+            except BadImageError as error:
+                results[i] = error
+        if files:
+            results.update(self._digest_files(files, file_index, on_done))
+        if addresses:
+            places = list(addresses.values())
+            digests = self._remote.digests(places, file_index, on_done)
+            results.update(zip(addresses, digests, strict=True))
+        if others:
+            digest = functools.partial(self._digest_object, budget=ByteBudget())
+            results.update(zip(others, hash_in_threads(digest, others), strict=True))
+        found, failures = [None] * len(self), {}
+        for i, result in sorted(results.items()):
+            if isinstance(result, bytes):
+                found[i] = result
+            else:
+                failures[i] = result.at(i, self.describe(i))
+        self.expect(found)
+        return found, failures
+
+    def _locate(self, text, folder):
+        """Return whether a path is an address, and its absolute form."""
+        if not text:
+            raise BadImageError("the path is empty")
+        if "://" in text:
+            if self._remote is not None and is_address(text):
+                return True, absolute_address(text, folder)
+            refuse_address(text)
+        return False, absolute_path(text, folder)
+
+    def _digest_files(self, files, file_index, on_done):
+        """Return {index: digest or BadImageError} for {index: absolute path}."""
+        check = functools.partial(check_large_file, max_pixels=self._max_pixels)
+        paths = list(files.values())
+        results = digest_files(paths, file_index, on_done, self._max_bytes, check)
+        found = dict(zip(files, results, strict=True))
+        for i, result in found.items():
+            if isinstance(result, BadImageError):
+                try:
+                    data = self._from_base64(_path_text(self._elements[i]), result)
+                    found[i] = digest_bytes(data)
+                except BadImageError as error:
+                    found[i] = error
+        return found
+
+    def _digest_object(self, i, budget):
+        with collect_messages(), Share(budget) as share:
+            try:
+                data = self._read(i, share)
+                if data is not None:
+                    return digest_bytes(data)
+                return digest_pixels(self._pixels_in_memory(i, share))
+            except BadImageError as error:
+                return error
+
+    def pixels(self, i):
+        with Share(None) as share:
+            return self._copied_pixels(i, share)
+
+    def _copied_pixels(self, i, share):
+        with self._naming(i):
+            data = self._encoded(i, share)
+            if data is not None:
+                return decode_bytes(data, self._max_pixels, share)
+            pixels = self._pixels_in_memory(i, share, copy=True)
+            self._check_unchanged(i, digest_pixels, pixels)
+            return pixels
+
+    def for_device(self, i, preprocessing, budget=None):
+        with self._naming(i), Share(budget) as share:
+            data = self._encoded(i, share)
+            found = None if data is None else jpeg_for_device(data, self._max_pixels)
+        if found is not None:
+            by_host = functools.partial(self.fitted, i, preprocessing)
+            jpeg = EncodedJpeg(data, *found, by_host)
+            if jpeg.suits(preprocessing):
+                return jpeg
+        return self.fitted(i, preprocessing, budget)
+
+    @contextlib.contextmanager
+    def _naming(self, i):
+        """Add which image it is to a BadImageError and to what Pillow logs."""
+        with collect_messages() as messages:
+            try:
+                yield
+            except BadImageError as error:
+                raise error.at(i, self.describe(i)) from error.__cause__
+        if messages:
+            text = "; ".join(messages)
+            logger.info("image %d, %s: Pillow says: %s", i, self.describe(i), text)
+
+    def _encoded(self, i, share):
+        data = self._read(i, share)
+        if data is not None:
+            self._check_unchanged(i, digest_bytes, data)
+        return data
+
+    def _read(self, i, share):
+        """Return the bytes of image `i`, None if it is not encoded."""
+        element = unwrapped(self._elements[i])
+        if isinstance(element, _ENCODED):
+            data = bytes(element)  # a copy of what may be changed
+        elif is_open_file(element):
+            data = read_open_file(element, self._max_bytes)
+        elif (text := _path_text(element)) is not None:
+            data = self._read_text(text, share)
+        else:
+            return None
+        if not data:
+            raise BadImageError(_EMPTY)
+        return data
+
+    def _read_text(self, text, share):
+        if is_data_uri(text):
+            return decode_data_uri(text, self._max_bytes)
+        is_remote, place = self._locate(text, self._base_folder())
+        if is_remote:
+            data = self._remote.read(place)
+            share.take(len(data))
+            return data
+        try:
+            return read_file(place, self._max_bytes, share)
+        except BadImageError as error:
+            return self._from_base64(text, error)
+
+    def _from_base64(self, text, error):
+        """Return the image that a text holds; raise `error` if it is a path."""
+        if not os.path.lexists(
+            absolute_path(text, self._base_folder())[:_LONGEST_PATH]
+        ):
+            data = decode_base64(text, self._max_bytes)
+            if data is not None:
+                return data
+            if len(text) > _LONGEST_PATH:
+                raise BadImageError(
+                    "it is neither the path of a file nor an image in base64: "
+                    f"{len(text)} characters"
+                )
+        raise BadImageError(error.cause) from error.__cause__
+
+    def _pixels_in_memory(self, i, share, copy=False):
+        """Return the canonical pixels of a PIL image, an array or a tensor.
+
+        With `copy`, they are not a view of an array of the user.
+        """
+        element = unwrapped(self._elements[i])
+        if isinstance(element, Image.Image):
+            return decode_pil(element, self._max_pixels, share)
+        if is_missing(element):
+            raise BadImageError("missing value")
+        if is_tensor(element):
+            array = _array_of_tensor(element)
+        elif hasattr(element, "__array__") and not is_number(element):
+            array = np.asarray(element)
+        else:
+            raise BadImageError(
+                "an image is a path, the bytes of an image file, an open file, a PIL "
+                f"image, an array or a tensor. Got {_an(type(element).__name__)}"
+            )
+        if copy:
+            share.take(2 * array.nbytes)
+            array = np.array(array)
+        return canonical_image(array)
+
+
+def _path_text(element):
+    """Return a path as text, None if an element is not a path."""
+    element = unwrapped(element)
+    return os.fsdecode(element) if isinstance(element, (str, os.PathLike)) else None
+
+
+def _array_of_tensor(tensor):
+    shape = tuple(tensor.shape)
+    if len(shape) == 3 and shape[0] not in CHANNELS and shape[2] in CHANNELS:
+        raise BadImageError(
+            "a tensor's channels must come first: use image.permute(2, 0, 1). "
+            f"Got shape {shape}"
+        )
+    if len(shape) not in (2, 3):
+        raise BadImageError(
+            f"a tensor must have shape (C, H, W) or (H, W). Got shape {shape}"
+        )
+    return tensor_to_array(tensor, has_channels=len(shape) == 3)
+
+
+def is_missing(value) -> bool:
+    """Return whether a value is None, NaN, or pandas' NA or NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(value != value)
+
+
+def is_number(value) -> bool:
+    """Return whether a value is a single number."""
+    return isinstance(value, (int, float, complex, np.number, np.bool_))
+
+
+def _describe(element):
+    if isinstance(element, Mapping) and ("bytes" in element or "path" in element):
+        path = element.get("path")
+        if not isinstance(path, (str, os.PathLike)) and element.get("bytes") is None:
+            return "a dict without bytes and path"
+        element = path if isinstance(path, (str, os.PathLike)) else b""
+    if isinstance(element, (str, os.PathLike)):
+        text = os.fsdecode(element)
+        if is_data_uri(text):
+            return f"data URI {shown(text, 40)} of {len(text)} characters"
+        return shown_path(text) or "an empty path"
+    if is_open_file(element):
+        return describe_file(element)
+    if isinstance(element, _ENCODED):
+        return "encoded bytes"
+    if isinstance(element, Image.Image):
+        name = getattr(element, "filename", "")
+        return f"PIL image {shown_path(os.fsdecode(name))}" if name else "PIL image"
+    if is_missing(element):
+        return repr(element)
+    if is_tensor(element):
+        return f"tensor of shape {tuple(element.shape)}"
+    if isinstance(element, np.ndarray):
+        return f"array of shape {element.shape}"
+    return _an(type(element).__name__)
+
+
+def _an(name):
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
