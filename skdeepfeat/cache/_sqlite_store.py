@@ -83,7 +83,8 @@ class SQLiteStore(Store):
             ]
             known = set(wanted).intersection(*found)
             for namespace, ids, buffer in zip(namespaces, found, buffers, strict=True):
-                key_of = {ids[key]: key for key in known}
+                # In this order ids are nearly sorted, and memory is read in sequence.
+                key_of = {ids[key]: key for key in wanted if key in known}
                 ids = sorted(key_of)
                 damaged = _copy(connection, namespace, ids, key_of, wanted, buffer)
                 self._damaged.update((namespace.key, key) for key in damaged)

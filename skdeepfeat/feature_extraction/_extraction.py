@@ -222,16 +222,16 @@ class Extraction:
             The finite features of other images are then in the cache.
         """
         joins = self.settings.cache_layers is not None and self._store.keeps_rows
+
+        def compute(positions):
+            neck = self._joined() if joins else self.neck
+            return self._compute(neck, indices, positions, on_computed)
+
         try:
             return self._store.fetch(
                 self.namespaces,
                 [self.digests[i] for i in indices.tolist()],
-                lambda positions: self._compute(
-                    indices,
-                    positions,
-                    self._joined() if joins else self.neck,
-                    on_computed,
-                ),
+                compute,
                 self.neck.n_features,
                 also=self._joined_namespaces if joins else None,
                 place=",".join(map(str, self._devices)),
@@ -254,7 +254,7 @@ class Extraction:
     def _joined_namespaces(self):
         return self._make_namespaces(self._joined())[len(self.namespaces) :]
 
-    def _compute(self, indices, positions, neck, on_computed):
+    def _compute(self, neck, indices, positions, on_computed):
         """Yield the features at some positions of `indices`, as `cache.fetch` asks."""
         settings, n_wanted = self.settings, len(self.namespaces)
         if self._can_fall_back and settings.runtime == "openvino":

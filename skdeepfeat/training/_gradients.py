@@ -151,7 +151,9 @@ class BatchGradients:
         )
 
     def _refuse_small_batches(self, error, n):
-        cause = f"Got batch_size={self._settings.batch_size} and a batch of {n} images"
+        cause = (
+            f"Got batch_size={self._settings.batch_size} and a batch of {n} image(s)"
+        )
         if self._largest_fit < n:
             cause += f", only {self._largest_fit} of which fit in memory"
         raise ValueError(

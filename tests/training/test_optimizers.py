@@ -64,6 +64,8 @@ def test_only_matrices_and_kernels_decay(stages):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_decay_moves_what_has_no_gradient_of_its_own(name):
     layer = nn.Linear(2, 1)
+    # Larger than a step, which would otherwise cross zero.
+    nn.init.constant_(layer.weight, 0.5)
     before = layer.weight.detach().clone(), layer.bias.detach().clone()
     optimizer = make_optimizer(
         name, [list(layer.named_parameters())], learning_rate=0.1, weight_decay=0.5
