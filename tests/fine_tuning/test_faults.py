@@ -323,9 +323,10 @@ def test_batches_without_variance_are_named(parameters, cause):
 
 def test_one_image_at_a_time_is_enough_with_frozen_statistics():
     images = np.random.default_rng(0).integers(0, 255, (4, 4, 4, 3), np.uint8)
-    small(
+    one_by_one = small(
         model=OnePixelNorm(), batch_size=1, preprocessing={"resize": 4, "crop": 4}
     ).fit(images, [0, 1, 0, 1])
+    assert np.isfinite(one_by_one.history_["train_loss"]).all()
 
 
 @pytest.mark.parametrize("weights", [{0: -1, 1: 1}, {0: np.nan, 1: 1}])

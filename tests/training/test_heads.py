@@ -279,7 +279,7 @@ def test_few_rows_do_not_blow_up_what_hardly_varies_in_them():
 
 def strength_of(labels, features, weights=None, seed=0):
     weights = np.ones(len(labels)) if weights is None else weights
-    return heads._choose_strength(features, labels, weights, seed)
+    return heads._choose_C(features, labels, weights, seed)
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
