@@ -141,7 +141,9 @@ def draw_task(axes, name, X, y, table):
     axes[1].set_xlabel("")
     axes[1].grid(axis="y", alpha=0.4)
     axes[1].set_axisbelow(True)
-    axes[1].legend(loc="lower center", ncols=len(CLASSIFIERS), framealpha=1)
+    axes[1].legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=len(CLASSIFIERS)
+    )
     axes[1].set_title("raw pixels against layers of efficientnet_lite0")
 
 

@@ -66,7 +66,7 @@ def pixels():
 
 def estimator(kind=FineTuneClassifier, model=None, **parameters):
     model = TinyNet() if model is None else model
-    if isinstance(model, nn.Module) or parameters.get("weights", 0) is None:
+    if isinstance(model, nn.Module) or parameters.get("weights") == "random":
         parameters["preprocessing"] = {"resize": SIZE, "crop": (SIZE, SIZE)}
     else:
         parameters["image_size"] = SIZE
@@ -152,8 +152,8 @@ def test_a_network_whose_output_is_the_neck(pixels, tmp_path):
     ("model", "weights"),
     [
         ("efficientnet_lite0", "default"),
-        ("resnet18", None),
-        ("timm/vit_tiny_patch16_224", None),
+        ("resnet18", "random"),
+        ("timm/vit_tiny_patch16_224", "random"),
     ],
 )
 def test_published_networks(model, weights, unfreeze, pixels, tmp_path):
