@@ -459,7 +459,7 @@ def test_two_processes_write_the_same_file(log, tmp_path):
     errors = [finish(one) for one in [start(log, path, "wait") for _ in range(2)]]
     assert rows_counted(log) == N
     assert sum("another process is writing it" in error for error in errors) == 1
-    assert contents(tmp_path) == ["features.parquet", "log", "a process waits"]
+    assert contents(tmp_path) == ["a process waits", "features.parquet", "log"]
 
 
 def test_two_threads_write_the_same_file(log, X, tmp_path, caplog):
