@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.metrics import check_scoring
 
+from .._utils._shown import shown
+
 __all__ = ["make_score"]
 
 
@@ -22,7 +24,14 @@ def make_score(estimator, scoring):
 
     def score(outputs, targets):
         fitted = _with_outputs(estimator, outputs)
-        return scorer(fitted, np.arange(len(outputs)), estimator._decode(targets))
+        y = estimator._decode(targets)
+        try:
+            return scorer(fitted, np.arange(len(outputs)), y)
+        except AttributeError as error:  # such as predict_proba with loss="hinge"
+            raise ValueError(
+                "The 'scoring' parameter must be a scorer that can be computed from "
+                f"this estimator ({error}). Got {shown(scoring)} instead."
+            ) from error
 
     return score
 

@@ -123,7 +123,7 @@ def test_early_stopping_follows_the_scorer(pixels):
 
 def test_a_scorer_that_the_loss_does_not_allow(pixels):
     y = NAMES[np.arange(N) % 3]
-    with pytest.raises(AttributeError, match="predict_proba"):
+    with pytest.raises(ValueError, match="'scoring' .*predict_proba.*neg_log"):
         small(scoring="neg_log_loss", loss="hinge", early_stopping=True).fit(
             pixels[:N], y
         )
