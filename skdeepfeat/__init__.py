@@ -90,6 +90,8 @@ _PACKAGES = (
     "feature_extraction",
     "fine_tuning",
     "images",
+    "inspection",
+    "model_selection",
     "networks",
     "plotting",
     "training",
