@@ -16,9 +16,9 @@ from typing import Any
 import safetensors
 import torch
 
+from ..._utils._parameter_errors import first_line
 from ..._utils._shown import shown
 from ...exceptions import BadFileError, WeightsNotFoundError
-from .._parameter_errors import first_line
 from ._inert_pickle import Object, PickledDict, TensorRecord, read_pickle
 
 __all__ = ["WeightsFile", "read_weights_file"]
