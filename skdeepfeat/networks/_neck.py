@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from .._utils._forks import released_after_fork, undisturbed_by_forks
+from .._utils._parameter_errors import choice_error
 from ._modules import copy_network, non_finite_tensors
-from ._parameter_errors import choice_error
 from .probing._fingerprint import Fingerprint, fingerprint_of, is_below_float32
 from .probing._probe import Probe, probe_spec
 from .probing._stages import stages_of
