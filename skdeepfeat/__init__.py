@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
         learning_rate_range_test,
     )
     from .images import load_image_folder
+    from .model_selection import TransferAdvisor
     from .networks import list_layers, list_models
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Preprocessing",
     "PretrainedFeatureExtractor",
     "TrainingDivergedError",
+    "TransferAdvisor",
     "WeightsNotFoundError",
     "check_can_learn",
     "learning_rate_range_test",
@@ -77,6 +79,7 @@ _HOMES = {
     "Preprocessing": "_utils._preprocessing",
     "PretrainedFeatureExtractor": "feature_extraction",
     "TrainingDivergedError": "exceptions",
+    "TransferAdvisor": "model_selection",
     "WeightsNotFoundError": "exceptions",
     "check_can_learn": "fine_tuning",
     "learning_rate_range_test": "fine_tuning",

@@ -12,6 +12,7 @@ from ._image_estimator import ImageEstimatorMixin
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
+from ._speed import seconds_per_image
 
 __all__ = [
     "ExtractionSettings",
@@ -24,5 +25,6 @@ __all__ = [
     "load_pixels",
     "non_finite_error",
     "open_extraction",
+    "seconds_per_image",
     "warn_of",
 ]

@@ -26,16 +26,19 @@ class LayerFeatures:
         The rows of images that could not be read are NaN.
     failed : ndarray of bool, shape (n_images,)
         Which images could not be read. All False with ``on_error="raise"``.
+    failures : list of BadImageError
+        One for each of these images.
     """
 
     names: list[str]
     depths: list[float]
     features: list[np.ndarray]
     failed: np.ndarray
+    failures: list
 
 
 @survives_fork
-def extract_layers(extractor, X, layers):
+def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     """Return the features of several layers, each image in one pass for all of them.
 
     The cache of the extractor is used for each layer. An image goes through the
@@ -48,6 +51,10 @@ def extract_layers(extractor, X, layers):
     X : images, as for its `transform`
     layers : list of str and int, or "stages"
         ``"stages"`` means all stages and the neck.
+    n_images : int or None, default=None
+        The number of images in the whole job, if X is only a part of it.
+    warns : bool, default=True
+        Whether to give one `BadImageWarning` about images that could not be read.
 
     Returns
     -------
@@ -63,11 +70,11 @@ def extract_layers(extractor, X, layers):
     extractor._validate_params()
     X = extractor._check_images(X, reset=False)
     neck = extractor._resolve_neck().with_layers(layers)
-    settings = extractor._settings()
+    settings = extractor._settings(n_images)
     with open_extraction(X, neck, extractor.cache, settings) as extraction:
         features = extraction.fetch(np.arange(len(extraction)))
         failures, failed = extraction.failures(), extraction.failed()
-    if failures:
+    if failures and warns:
         warn_of(failures)
     names = [one.layer for one in neck.outputs]
-    return LayerFeatures(names, neck.depths(), features, failed)
+    return LayerFeatures(names, neck.depths(), features, failed, failures)

@@ -1,5 +1,6 @@
 """Pretrained networks with a new head, fine-tuned as classifiers and regressors."""
 
+from ._body_phase import auto_epochs
 from ._classifier import FineTuneClassifier
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
@@ -10,6 +11,7 @@ __all__ = [
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
+    "auto_epochs",
     "check_can_learn",
     "learning_rate_range_test",
 ]
