@@ -1,14 +1,14 @@
 """What a fit is given: how to train, on what, and from where."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from torch import nn
 
 from ._targets import Targets
 
-__all__ = ["EarlierFit", "FitData", "FitSettings"]
+__all__ = ["FitData", "FitResult", "FitSettings"]
 
 
 @dataclass(frozen=True)
@@ -82,22 +82,24 @@ class FitData:
     targets_val: Targets | None = None
 
 
-@dataclass(frozen=True)
-class EarlierFit:
-    """The result of the fit that another one continues.
+@dataclass
+class FitResult:
+    """What a fit results in, and what another fit continues.
 
     Attributes
     ----------
-    head, body : Module
+    head, body : Module or None
         `body` is None if it was not trained.
     history : list of dict
+        Of all epochs, with those of the fits that this one continues.
     n_epochs : int
+        Number of epochs of phase two in the history.
     best_epoch, best_score : int, float or None
     """
 
-    head: nn.Module
-    body: nn.Module | None
-    history: list
-    n_epochs: int
-    best_epoch: int | None
-    best_score: float | None
+    head: nn.Module | None = None
+    body: nn.Module | None = None
+    history: list = field(default_factory=list)
+    n_epochs: int = 0
+    best_epoch: int | None = None
+    best_score: float | None = None

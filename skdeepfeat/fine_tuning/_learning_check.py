@@ -217,7 +217,7 @@ def _train(trial, data, max_epochs):
     )
     fit = trial._begin_fit(data, settings, continues=False)
     rows, _ = fit.prepare_head()
-    records, diverged = fit.history, False
+    records, diverged = fit.result.history, False
     if settings.trains_body:
         _, images, _ = load_images(fit, rows)
         body, run = make_training_run(fit, len(images))
@@ -227,7 +227,7 @@ def _train(trial, data, max_epochs):
             run.fit(images)
         except TrainingDivergedError:
             diverged = True
-        fit.body, records = body.network, run.history
+        fit.result.body, records = body.network, run.history
     trial._keep(fit)
     return np.array([record["train_loss"] for record in records], float), diverged
 
