@@ -17,8 +17,8 @@ from ..training import (
     TrainingRun,
     WeightAverage,
     crop_center,
-    first_unfrozen_stage,
     make_optimizer,
+    unfrozen_parts,
 )
 from ._resume import resume
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
@@ -160,8 +160,8 @@ def make_training_run(fit, n_images, *, validated=False):
     n_epochs = _n_epochs(settings, n_images)
 
     def prepare(epoch):
-        first = first_unfrozen_stage(settings.unfreeze, body.n_stages, epoch, n_epochs)
-        body.train_from(first, freeze_statistics=settings.freeze_batch_norm)
+        parts = unfrozen_parts(settings.unfreeze, body.n_stages, epoch, n_epochs)
+        body.train_parts(parts, freeze_statistics=settings.freeze_batch_norm)
         fit.result.head.train()
 
     run = TrainingRun(

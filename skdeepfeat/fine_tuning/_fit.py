@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from .._utils._device import resolve_device
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import open_extraction
-from ..training import Processes, make_loss, read_checkpoint_header
+from ..training import Processes, make_loss, read_checkpoint_header, unfrozen_parts
 from ._body_phase import tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
@@ -77,8 +77,13 @@ class Fit:
 
     def run(self):
         """Run both phases."""
+        settings = self.settings
+        if settings.trains_body and settings.names_parts:
+            # An error about a name comes before phase one, which may take hours.
+            body = self.neck.trainable()
+            body.train_parts(unfrozen_parts(settings.unfreeze, body.n_stages, 0, 1))
         rows, validation_rows = self.prepare_head()
-        if self.settings.trains_body and not self.interrupted:
+        if settings.trains_body and not self.interrupted:
             tune_body(self, rows, validation_rows)
 
     def prepare_head(self):

@@ -22,7 +22,7 @@ class FitSettings:
     dropout: float
     head_init: str
     head_epochs: int
-    unfreeze: str | int | None
+    unfreeze: str | int | tuple | None
     freeze_batch_norm: bool
     max_epochs: int | str
     batch_size: int
@@ -57,6 +57,14 @@ class FitSettings:
     def trains_body(self):
         """Whether there is a phase two."""
         return self.unfreeze not in (None, 0) and self.max_epochs != 0
+
+    @property
+    def names_parts(self):
+        """Whether `unfreeze` names layers or stages, which a network may not have."""
+        return isinstance(self.unfreeze, (str, tuple, list)) and self.unfreeze not in (
+            "all",
+            "gradual",
+        )
 
     @property
     def patience(self):

@@ -55,12 +55,19 @@ class FineTuneParameters:
         Probability, in [0, 1), that an input of a layer of the head is dropped during
         training.
 
-    unfreeze : {"all", "gradual"}, int or None, default="all"
+    unfreeze : str, int, tuple of (str or int), or None, default="all"
         What phase two trains in addition to the head. ``"all"`` is the whole body. An
         int is the number of the last stages, or all if there are fewer (see
         `skdeepfeat.list_layers`). ``"gradual"`` adds the stages one by one, from the
         last to the first, during the first half of the epochs (Howard and Ruder 2018
         [2]_). None trains the head only, and there is no phase two.
+
+        A tuple lists the parts to train (surgical fine-tuning, Lee et al. 2023 [6]_).
+        An int in a tuple is the number of a stage: 0 is the first, with the stem, and
+        -1 the last. So ``(0,)`` is the first stage only, whereas ``1`` is the last. A
+        str is the name of a layer and stands for all weights in it, as in
+        ``("layer1", "layer4.1")``, or ``"normalization"`` for the scales and shifts of
+        all batch, layer and group normalizations. A single name needs no tuple.
 
     max_epochs : int or "auto", default="auto"
         Number of epochs of phase two. ``"auto"`` chooses it such that there are about
@@ -250,6 +257,8 @@ class FineTuneParameters:
     .. [4] Müller and Hutter, "TrivialAugment: Tuning-free yet state-of-the-art data
        augmentation", ICCV 2021.
     .. [5] Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018.
+    .. [6] Lee et al., "Surgical fine-tuning improves adaptation to distribution
+       shifts", ICLR 2023.
     """
 
     _parameter_constraints: dict = {
@@ -258,7 +267,7 @@ class FineTuneParameters:
         "image_size": [_POSITIVE_INT, "array-like", None],
         "hidden_layer_sizes": ["array-like"],
         "dropout": [_FRACTION],
-        "unfreeze": [StrOptions({"all", "gradual"}), _COUNT, None],
+        "unfreeze": [str, _COUNT, tuple, list, None],
         "max_epochs": [StrOptions({"auto"}), _COUNT],
         "batch_size": [_POSITIVE_INT],
         "learning_rate": [_POSITIVE],
@@ -302,6 +311,13 @@ class FineTuneParameters:
                 "hold integers of at least 1, one for each hidden layer. Got "
                 f"{shown(sizes)} instead."
             )
+        unfreeze = self.unfreeze
+        if isinstance(unfreeze, (tuple, list)) and not _are_parts(unfreeze):
+            raise ValueError(
+                f"The 'unfreeze' parameter of {type(self).__name__} must hold numbers "
+                "of stages and names of layers, at least one, if it is a tuple. Got "
+                f"{shown(unfreeze)} instead."
+            )
         names = get_scorer_names()
         if isinstance(self.scoring, str) and self.scoring not in names:
             wanted = (
@@ -316,3 +332,11 @@ class FineTuneParameters:
             learning_rate=self.learning_rate,
             params=self.optimizer_params,
         )
+
+
+def _are_parts(unfreeze):
+    return len(unfreeze) > 0 and all(
+        (isinstance(part, numbers.Integral) and not isinstance(part, bool))
+        or (isinstance(part, str) and part != "")
+        for part in unfreeze
+    )
