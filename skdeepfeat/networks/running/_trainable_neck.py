@@ -48,6 +48,8 @@ class TrainableNeck(nn.Module):
     Attributes
     ----------
     n_features, n_stages : int
+    stage_layers : tuple of str
+        The layer that ends each stage; the neck if there are no stages.
     stage_of_module, stage_of_parameter : dict of str to int
         The stages of the modules that run, and of the parameters that the features
         depend on, by their names in the network.
@@ -63,7 +65,7 @@ class TrainableNeck(nn.Module):
         for name in ("mean", "std"):
             value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
             self.register_buffer(f"_{name}", value, persistent=False)
-        self._ends = tuple(stages)
+        self.stage_layers = tuple(stages) or ("neck",)
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
         # Parameters behind the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
@@ -196,9 +198,12 @@ class TrainableNeck(nn.Module):
         return found
 
     def _no_such_part(self, part, modules, owners):
-        ends = ", ".join(f"{i} ends with {name!r}" for i, name in enumerate(self._ends))
-        ends = ends if len(ends) <= 400 else f"{ends[:400]} ..."
-        candidates = [NORMALIZATION, *self._ends]
+        ends = ", ".join(
+            f"{i} ends with {name!r}" for i, name in enumerate(self.stage_layers)
+        )
+        if len(ends) > 400:
+            ends = f"{ends[:400]} ..."
+        candidates = [NORMALIZATION, *self.stage_layers]
         candidates += [
             name
             for name in modules
@@ -208,7 +213,7 @@ class TrainableNeck(nn.Module):
             "unfreeze",
             "'all', 'gradual', 'normalization', None, a number of stages, a layer with "
             "weights before the neck, or a tuple of layers and stages. This network "
-            f"has {self.n_stages} stage(s)" + (f" ({ends})" if ends else ""),
+            f"has {self.n_stages} stage(s) ({ends})",
             part,
             filter(None, candidates),
         )
