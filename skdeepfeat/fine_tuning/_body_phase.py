@@ -104,7 +104,7 @@ def load_images(fit, rows):
     preprocessing = fit.neck.preprocessing
     pixels, failures = _load(fit, fit.data.X, with_margin(preprocessing))
     failed = np.zeros(len(pixels), bool)
-    failed[[failure.row for failure in failures]] = True
+    failed[[failure.index for failure in failures]] = True
     rows = rows[~failed[rows]]
     if len(rows) == 0:
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
@@ -203,7 +203,7 @@ def _make_validate(fit, pixels, validation_rows):
     if fit.data.X_val is not None:
         images, failures = _load(fit, fit.data.X_val, fit.neck.preprocessing)
         usable = np.delete(
-            np.arange(len(images)), [failure.row for failure in failures]
+            np.arange(len(images)), [failure.index for failure in failures]
         )
         images, targets = images[usable], fit.data.targets_val.take(usable)
     elif validation_rows is not None:

@@ -184,7 +184,7 @@ class Fit:
             try:
                 features, failed = self._extract(data.X_val)
             except NonFiniteOutputError as error:
-                raise error.at(error.rows, "X_val") from None
+                raise error.at(error.indices, "X_val") from None
             return features[~failed], data.targets_val.take(~failed)
         if validation_rows is not None:
             return features[validation_rows], data.targets.take(validation_rows)

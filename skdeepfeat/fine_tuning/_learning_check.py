@@ -150,9 +150,9 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
         losses, diverged = _train(trial, data, max_epochs)
         score = _score(trial, X, data.targets)
     except BadImageError as error:
-        raise error.at(int(rows[error.row]), error.origin) from None
+        raise error.at(int(rows[error.index]), error.origin) from None
     except NonFiniteOutputError as error:
-        raise error.at(sorted(rows[list(error.rows)].tolist())) from None
+        raise error.at(sorted(rows[list(error.indices)].tolist())) from None
     can_learn = not diverged and score >= _ENOUGH[targets.task]
     words = _in_words(score, losses, len(rows), targets.task)
     if can_learn:
@@ -273,7 +273,7 @@ def _contradiction(trial, X, targets, rows):
     pixels, failures = load_pixels(
         X, preprocessing, trial._extraction_settings(), math.inf
     )
-    bad = {failure.row for failure in failures}
+    bad = {failure.index for failure in failures}
     first_with = {}
     for place, image in enumerate(pixels):
         if place in bad:

@@ -192,7 +192,7 @@ def test_every_kind_of_input(pixels, tmp_path):
 def test_broken_images(pixels):
     X = [*pixels[:9], b"not an image"]
     y = LABELS[:10]
-    with pytest.raises(BadImageError, match="row 9"):
+    with pytest.raises(BadImageError, match="index 9"):
         check_can_learn(small(), X, y)
     with pytest.warns(UserWarning, match="could not be read|BadImage|row"):
         assert check_can_learn(small(on_error="nan"), X, y).can_learn
