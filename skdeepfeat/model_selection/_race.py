@@ -7,6 +7,7 @@ import numpy as np
 
 from ..exceptions import TrainingDivergedError
 from ..fine_tuning import auto_epochs
+from ..inspection import relative_gradient_norms
 from ._candidates import Candidate, make_head, make_tuned
 from ._scores import Scores
 
@@ -26,6 +27,9 @@ _N_TRIAL = 64
 _TRAINING = 6
 # Predictions of time are off by this much.
 _SAFETY = 0.8
+# Stages whose relative gradient norm is at least this fraction of the largest one want
+# to change.
+_LARGE_NORM = 0.5
 
 
 class Race:
@@ -54,6 +58,8 @@ class Race:
     n_train, n_epochs, n_folds, n_tested : int
     epoch_seconds : dict of Candidate to float
         For one image in one epoch.
+    gradient_norms : DataFrame or None
+        As `relative_gradient_norms` returns them.
     """
 
     def __init__(self, problem, base, base_scores, features, speed, note):
@@ -66,12 +72,12 @@ class Race:
         self.candidates = [
             Candidate(base.network, unfreeze=one) for one in (None, 1, "all")
         ]
-        self.epoch_seconds = {self.candidates[0]: 0.0}
         self.scores = {}
         self.reason = None
         self.n_train = self.n_epochs = self.n_folds = self.n_tested = 0
+        self.epoch_seconds = {}
+        self.gradient_norms = None
         self._overhead = 0.0
-        self._parts = {}
         self._seconds = {}
 
     def run(self, clock, until):
@@ -83,24 +89,28 @@ class Race:
         until : float
             The fraction of the budget at which it is to end.
         """
-        folds = self.problem.folds(len(self._features))
+        folds = [
+            (np.sort(train), np.sort(test))
+            for train, test in self.problem.folds(len(self._features))
+        ]
         try:
-            if not self._is_planned(clock, until, folds):
+            if not self._plan(clock, until, folds):
                 self.reason = "for lack of time"
                 return
         except (ValueError, TrainingDivergedError) as error:
-            self.reason = f"because it failed: {error}"
+            # Such as a network with weights in float16.
+            self.reason = f"because of the error: {error}"
             return
+        folds = folds[: self.n_folds]
         try:
-            for train, test in folds[: self.n_folds]:
-                start = time.perf_counter()
-                self._run_fold(np.sort(train)[: self.n_train], np.sort(test))
-                self._keep_scores()
-                self.n_tested += len(test)
-                if time.perf_counter() - start > clock.left(until):
-                    break
+            self._run_folds(folds, clock, until)
+            self._race_stages(folds, clock, until)
         finally:  # also after Ctrl-C
-            self._note_scores()
+            for candidate, scores in self.scores.items():
+                seconds = self._seconds[candidate]
+                self._note("fine-tuning", candidate, scores, seconds)
+
+    # -- What was found
 
     def pool(self):
         """Return the scores that tuned candidates would have on all images.
@@ -119,56 +129,136 @@ class Race:
                 scores.parts + shift, scores.n_images, scores.n_train, np.nan
             )
             for candidate, scores in self.scores.items()
-            if candidate is not self.base
+            if candidate != self.base
         }
 
     def gain(self, candidate):
         """Return the gain over the base, and its standard error."""
         parts = self.scores[candidate].parts - self.scores[self.base].parts
-        return Scores(parts, 0, 0, 0.0)
+        return Scores(parts, 0, 0, np.nan)
+
+    def stages(self):
+        """Return the stages with large relative gradient norms, as for `unfreeze`.
+
+        Returns
+        -------
+        tuple of int or None
+            None if these are all stages, or only the last one.
+        """
+        if self.gradient_norms is None:
+            return None
+        norms = self.gradient_norms["relative_norm"].drop("head").fillna(0.0)
+        large = norms.index[norms >= _LARGE_NORM * norms.max()]
+        if len(large) == len(norms) or list(large) == [norms.index[-1]]:
+            return None
+        return tuple(int(stage) for stage in large)
 
     def final_seconds(self, candidate):
         """Predict how long a fit to all images takes."""
         n = len(self.problem)
-        n_epochs = auto_epochs(n, _BATCH_SIZE)
-        return (
-            n * n_epochs * self.epoch_seconds[candidate]
-            + n * self._speed.now
-            + self._overhead * n / _N_TRIAL
-        )
+        seconds = self._speed.now + self._overhead / _N_TRIAL
+        if candidate.unfreeze is not None:
+            seconds += auto_epochs(n, _BATCH_SIZE) * self.epoch_seconds[candidate]
+        return n * seconds
 
-    def _is_planned(self, clock, until, folds):
+    # -- The steps
+
+    def _plan(self, clock, until, folds):
         """Choose folds, images and epochs; return whether the time is enough."""
         trial = _TRAINING * _N_TRIAL * self._speed.now
         if clock.left(until) < 4 * trial:
             return False
-        n_most = min(len(train) for train, _ in folds)
+        rows = folds[0][0][:_N_TRIAL]
         for candidate in self.candidates[1:]:
-            self._time_epoch(candidate, np.sort(folds[0][0])[:_N_TRIAL])
+            start = time.perf_counter()
+            self._fit(candidate, rows, n_epochs=1)
+            training = len(rows) * self.epoch_seconds[candidate]
+            self._overhead = time.perf_counter() - start - training
+        self._measure_gradients(rows)
         seconds = sum(self.epoch_seconds.values())
         n_tested = np.mean([len(test) for _, test in folds])
-        per_fold = 2 * n_tested * self._speed.now
+        # Each fold is predicted by three networks.
+        testing = 3 * n_tested * self._speed.now
         n_folds = int(min(len(folds), np.ceil(_ENOUGH_TESTED / n_tested)))
         for self.n_folds in range(n_folds, 0, -1):
+            left = _SAFETY * clock.left(until) / self.n_folds - testing
             # The number of images that can be trained, counted in each epoch.
-            left = _SAFETY * clock.left(until) / self.n_folds - per_fold
             n_images = left / seconds
             fewest = _STEPS if self.n_folds > 1 else _FEWEST_STEPS
             if n_images >= fewest * _BATCH_SIZE:
                 break
         else:
+            self.n_folds = 0
             return False
+        n_most = min(len(train) for train, _ in folds)
         self.n_train = int(min(n_most, n_images / _EPOCHS))
-        n_epochs = int(n_images / self.n_train)
-        self.n_epochs = min(n_epochs, auto_epochs(self.n_train, _BATCH_SIZE))
+        most_epochs = auto_epochs(self.n_train, _BATCH_SIZE)
+        self.n_epochs = int(min(n_images / self.n_train, most_epochs))
         return True
 
-    def _time_epoch(self, candidate, rows):
+    def _measure_gradients(self, rows):
+        problem, whole = self.problem, self.candidates[-1]
+        indices = problem.order[rows]
+        self.gradient_norms = relative_gradient_norms(
+            make_tuned(whole, problem.classifies, problem.seed),
+            problem.images(indices),
+            problem.y[indices],
+            n_samples=len(rows),
+        )
+
+    def _run_folds(self, folds, clock, until):
+        """Score all candidates on one fold after the other, while there is time."""
+        done = 0
+        for train, test in folds:
+            start = time.perf_counter()
+            found = {
+                candidate: self._score(candidate, train, test)
+                for candidate in (self.base, *self.candidates)
+            }
+            # Only complete folds count, so that all are scored on the same images.
+            for candidate, scores in found.items():
+                self._add(candidate, scores)
+            done += 1
+            self.n_tested += len(test)
+            if time.perf_counter() - start > clock.left(until):
+                break
+        del folds[done:]
+
+    def _race_stages(self, folds, clock, until):
+        """Score training only the stages that want to change, if there is time."""
+        candidate = Candidate(self.base.network, unfreeze=self.stages())
+        expected = self._seconds[self.candidates[-1]]
+        if candidate.unfreeze is None or expected > clock.left(until):
+            return
+        scores = [self._score(candidate, train, test) for train, test in folds]
+        self._add(candidate, np.concatenate(scores))
+
+    def _score(self, candidate, train, test):
+        """Fit a candidate on a fold and return the scores of parts of the test set."""
+        problem = self.problem
+        # Positions are in a fair order, so that the parts are fair samples.
+        n_parts = min(int(np.ceil(_N_PARTS / self.n_folds)), len(test))
+        parts = [test[i::n_parts] for i in range(n_parts)]
+        y = problem.targets(len(self._features))
+        train = train[: self.n_train]
         start = time.perf_counter()
-        model = self._fit(candidate, rows, n_epochs=1)
-        seconds = model.history_.query("phase == 'body'")["seconds"].sum()
-        self.epoch_seconds[candidate] = seconds / len(rows)
-        self._overhead = time.perf_counter() - start - seconds
+        if candidate.is_tuned:
+            model = self._fit(candidate, train, self.n_epochs)
+            inputs = [problem.images(problem.order[part]) for part in parts]
+        else:
+            n_features = self._features.shape[1]
+            model = make_head(
+                candidate.head, problem.classifies, n_features, problem.seed
+            )
+            model.fit(self._features[train], y[train])
+            inputs = [self._features[part] for part in parts]
+        scorer = problem.scorer(model)
+        scores = [
+            scorer(model, X, y[part]) for X, part in zip(inputs, parts, strict=True)
+        ]
+        seconds = time.perf_counter() - start
+        self._seconds[candidate] = self._seconds.get(candidate, 0.0) + seconds
+        return np.array(scores, float)
 
     def _fit(self, candidate, rows, n_epochs):
         problem = self.problem
@@ -178,50 +268,16 @@ class Race:
             # It is raised again below.
             warnings.filterwarnings("ignore", ".* was interrupted", RuntimeWarning)
             model.fit(problem.images(indices), problem.y[indices])
-        if candidate.unfreeze is not None and model.n_epochs_ < n_epochs:
+        if candidate.unfreeze is None:
+            return model
+        if model.n_epochs_ < n_epochs:
             raise KeyboardInterrupt
+        body = model.history_[model.history_["phase"] == "body"]
+        seconds = body["seconds"].sum() / (n_epochs * len(rows))
+        self.epoch_seconds[candidate] = seconds
         return model
 
-    def _run_fold(self, train, test):
-        problem = self.problem
-        n_parts = int(np.ceil(_N_PARTS / self.n_folds))
-        n_parts = min(n_parts, len(test))
-        parts = [test[i::n_parts] for i in range(n_parts)]
-        y = problem.targets(len(self._features))
-        found = {}
-        start = time.perf_counter()
-        head = make_head(
-            self.base.head, problem.classifies, self._features.shape[1], problem.seed
-        )
-        head.fit(self._features[train], y[train])
-        scorer = problem.scorer(head)
-        found[self.base] = [
-            scorer(head, self._features[part], y[part]) for part in parts
-        ]
-        self._add_seconds(self.base, start)
-        for candidate in self.candidates:
-            start = time.perf_counter()
-            model = self._fit(candidate, train, self.n_epochs)
-            scorer = problem.scorer(model)
-            found[candidate] = [
-                scorer(model, problem.images(problem.order[part]), y[part])
-                for part in parts
-            ]
-            self._add_seconds(candidate, start)
-        # Only complete folds count, so that all are scored on the same images.
-        for candidate, scores in found.items():
-            self._parts.setdefault(candidate, []).extend(scores)
-
-    def _add_seconds(self, candidate, start):
-        seconds = time.perf_counter() - start
-        self._seconds[candidate] = self._seconds.get(candidate, 0.0) + seconds
-
-    def _note_scores(self):
-        for candidate, scores in self.scores.items():
-            self._note("fine-tuning", candidate, scores, self._seconds[candidate])
-
-    def _keep_scores(self):
-        for candidate, parts in self._parts.items():
-            self.scores[candidate] = Scores(
-                np.array(parts, float), self.n_train, self.n_train, np.nan
-            )
+    def _add(self, candidate, parts):
+        if candidate in self.scores:
+            parts = np.concatenate([self.scores[candidate].parts, parts])
+        self.scores[candidate] = Scores(parts, self.n_train, self.n_train, np.nan)

@@ -19,12 +19,16 @@ _N_LISTED = 4
 
 def recommend(decision, *, interrupted=False):
     """Return the recommendation of a `Decision` as text."""
+    if not decision.can_learn:
+        parts = [_what(decision), _further(decision), _time(decision, interrupted)]
+        return "\n".join(parts)
     parts = [
         _what(decision),
         _networks(decision),
         _layers(decision),
         _curve(decision),
         _tuning(decision),
+        _gradients(decision),
         _table(decision),
         _further(decision),
         _time(decision, interrupted),
@@ -127,6 +131,21 @@ def _tuning(decision):
     )
 
 
+def _gradients(decision):
+    race = decision.race
+    if race is None or race.gradient_norms is None:
+        return ""
+    norms = race.gradient_norms["relative_norm"].drop("head")
+    text = (
+        f"Gradients: relative to its weights, the gradient of stage {norms.idxmax()} "
+        f"is the largest, {norms.max():.3g}; the smallest is {norms.min():.3g}."
+    )
+    stages = race.stages()
+    if stages is not None:
+        text += f" unfreeze={stages!r} would train the stages with at least half of it."
+    return text
+
+
 def _table(decision):
     chosen = decision.recommended()
     if chosen.network not in decision.layer_of:
@@ -154,7 +173,7 @@ def _table(decision):
 def _further(decision):
     chosen, race = decision.recommended(), decision.race
     text = f"The final fit takes about {_seconds(decision.final_seconds(chosen))}."
-    if race is not None and race.epoch_seconds.get(race.candidates[-1]):
+    if race is not None and race.candidates[-1] in race.epoch_seconds:
         whole = race.candidates[-1]
         if chosen != whole:
             seconds = _seconds(race.final_seconds(whole))

@@ -58,7 +58,8 @@ class TransferAdvisor(BaseEstimator):
        regression, RBF SVM and random forest.
     4. *Fine-tuning*: the learning curve of the linear model, and a short race of
        `FineTuneClassifier` or `FineTuneRegressor` with ``unfreeze`` None, 1 (the last
-       stage) and ``"all"`` against the best head, on the same images.
+       stage) and ``"all"`` against the best head, on the same images. If there is time
+       left, the stages with the largest relative gradient norms take part [4]_.
 
     The features are cached, so that each image goes through each network once. The
     recommendation is the cheapest candidate within one standard error of the best [2]_:
@@ -140,6 +141,10 @@ class TransferAdvisor(BaseEstimator):
     scorer_ : callable
         The scorer of `score`.
 
+    gradient_norms_ : DataFrame or None
+        As `skdeepfeat.inspection.relative_gradient_norms` returns it for the network
+        that was fine-tuned. None without a race.
+
     decision_seconds_ : float
         How long the decision took.
 
@@ -184,6 +189,8 @@ class TransferAdvisor(BaseEstimator):
        2009, section 7.10.
     .. [3] Stanford University, "CS231n: Transfer learning",
        https://cs231n.github.io/transfer-learning.
+    .. [4] Lee et al., "Surgical fine-tuning improves adaptation to distribution
+       shifts", ICLR 2023.
 
     Examples
     --------
@@ -315,6 +322,8 @@ class TransferAdvisor(BaseEstimator):
         self.recommended_estimator_ = _make_estimator(decision, chosen)
         self.recommended_estimator_.set_params(**_own_cache(chosen))
         self.scorer_ = check_scoring(self.recommended_estimator_, self.scoring)
+        race = decision.race
+        self.gradient_norms_ = None if race is None else race.gradient_norms
         self.decision_seconds_ = decision.seconds
 
     def _fit_recommended(self, decision):
