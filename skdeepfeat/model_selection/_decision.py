@@ -1,5 +1,6 @@
 """The way to a recommendation, from the networks to how much of one is tuned."""
 
+import contextlib
 import logging
 import time
 
@@ -447,7 +448,7 @@ class Decision:
     def _extract(self, network, n, layers):
         """Return the `LayerFeatures` of the first n images."""
         rows = self.problem.order[:n]
-        try:
+        with _indices_in_X(rows):
             found = extract_layers(
                 network.extractor,
                 self.problem.images(rows),
@@ -455,10 +456,6 @@ class Decision:
                 n_images=len(self.problem),
                 warns=False,
             )
-        except BadImageError as error:
-            raise error.at(int(rows[error.index]), error.origin) from None
-        except NonFiniteOutputError as error:
-            raise error.at(rows[error.indices].tolist(), "X") from None
         for failure in found.failures:
             index = int(rows[failure.index])
             self.problem.failures[index] = failure.at(index, failure.origin)
@@ -466,8 +463,10 @@ class Decision:
 
     def _time_layers(self, network, layers):
         # The first images are a fair sample.
-        X = self.problem.images(self.problem.order[:64])
-        return seconds_per_image(network.extractor, X, len(self.problem), layers)
+        rows = self.problem.order[:64]
+        X = self.problem.images(rows)
+        with _indices_in_X(rows):
+            return seconds_per_image(network.extractor, X, len(self.problem), layers)
 
     def _seconds_of_layer(self, network, layer):
         """Return the seconds for one image, in proportion to the operations.
@@ -514,6 +513,17 @@ class Decision:
         )
         self.rows.append(row)
         self._on_row(row)
+
+
+@contextlib.contextmanager
+def _indices_in_X(rows):
+    """Let errors about some of the images name their indices in X."""
+    try:
+        yield
+    except BadImageError as error:
+        raise error.at(int(rows[error.index]), error.origin) from None
+    except NonFiniteOutputError as error:
+        raise error.at(rows[error.indices].tolist(), "X") from None
 
 
 def _survivors(scores):
