@@ -6,15 +6,16 @@ import pathlib
 import shutil
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .._utils._digests import digest_description, digest_strings
+from .._utils._parameter_errors import choice_error
 from .._utils._printable import printable, redacted
 from ..exceptions import BadImageError
 from ._extraction import side_by_side
 from ._failures import warn_of
 from ._file_formats import FORMATS, indices_at_once
 from ._partial_file import Partial, explain_full_disk, hold, is_intact, with_checksum
+from ._progress import progress_bar
 
 __all__ = ["check_destination", "write_features"]
 
@@ -48,15 +49,10 @@ def check_destination(path, overwrite):
         If the format needs a package that is not installed.
     """
     if not isinstance(overwrite, (bool, np.bool_)):
-        raise TypeError(
-            f"The 'overwrite' parameter must be True or False. Got {overwrite!r} "
-            "instead."
-        )
+        raise choice_error("overwrite", "True or False", overwrite, error=TypeError)
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            "The 'path' parameter must be the path of the file to write. "
-            f"Got {path!r} instead."
-        )
+        wanted = "the path of the file to write"
+        raise choice_error("path", wanted, path, error=TypeError)
     given, path = path, pathlib.Path(path)  # which makes "." of "", "s3:/" of "s3://"
     if "://" in os.fspath(given):
         raise ValueError(
@@ -202,13 +198,10 @@ def _fill(extraction, partial):
     n_images, n_features = partial.shape
     first = _first_with_same_content(extraction.digests)
     size = indices_at_once(n_features)
-    with tqdm(
-        total=n_images,
-        initial=int(partial.done.sum()),
-        desc=printable(extraction.neck.model_name),
-        unit="image",
-        disable=extraction.settings.verbose < 1,
-    ) as bar:
+    title = printable(extraction.neck.model_name)
+    n_done = int(partial.done.sum())
+    verbose = extraction.settings.verbose
+    with progress_bar(n_images, title, verbose, initial=n_done) as bar:
         for start in range(0, n_images, size):
             stop = min(start + size, n_images)
             # Duplicates of images in earlier parts. So an image goes through the

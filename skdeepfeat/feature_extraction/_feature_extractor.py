@@ -1,5 +1,6 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
+import dataclasses
 import numbers
 import os
 from collections.abc import MutableMapping
@@ -505,21 +506,9 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
             return extraction.features()
 
     def _settings(self, n_images=None):
-        return ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            runtime=self.runtime,
-            jpeg_decoder=self.jpeg_decoder,
-            on_error=self.on_error,
-            cache_layers=self.cache_layers,
-            n_jobs=self.n_jobs,
-            verbose=int(self.verbose),
-            n_images=n_images,
-        )
+        names = [field.name for field in dataclasses.fields(ExtractionSettings)]
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return ExtractionSettings(**own, n_images=n_images)
 
     def _resolve_neck(self):
         return resolve_neck(

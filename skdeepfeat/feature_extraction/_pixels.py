@@ -5,10 +5,9 @@ import tempfile
 from contextlib import closing
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from ..images import make_image_source
 from ._compute import decode_ahead, decoding_threads
+from ._progress import progress_bar
 
 __all__ = ["load_pixels"]
 
@@ -44,24 +43,14 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     BadImageError
         With ``on_error="raise"``, at the first image that cannot be read.
     """
-    source = make_image_source(
-        X,
-        flat_image_shape=settings.flat_image_shape,
-        max_pixels=settings.max_pixels,
-        storage_options=settings.storage_options,
-    )
+    source = settings.read_images(X)
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
     pixels = _allocate(shape, max_bytes)
     failures = {}
     with (
-        tqdm(
-            total=len(source),
-            desc="decoding",
-            unit="image",
-            disable=settings.verbose < 1,
-        ) as bar,
+        progress_bar(len(source), "decoding", settings.verbose) as bar,
         decoding_threads() as pool,
         closing(
             decode_ahead(

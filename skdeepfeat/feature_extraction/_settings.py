@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from ..images import make_image_source
+
 __all__ = ["ExtractionSettings"]
 
 
@@ -47,3 +49,12 @@ class ExtractionSettings:
     verbose: int = 0
     n_images: int | None = None
     device_type: str | None = None
+
+    def read_images(self, X):
+        """Return the `images.ImageSource` of X."""
+        return make_image_source(
+            X,
+            flat_image_shape=self.flat_image_shape,
+            max_pixels=self.max_pixels,
+            storage_options=self.storage_options,
+        )

@@ -57,10 +57,6 @@ class _PackagedWeights(Weights):
         """Return the known digest."""
         return {"sha256": self.sha256}
 
-    def store_key(self):
-        """Return the known digest."""
-        return ("sha256", self.sha256)
-
 
 def list_names(tags=False):
     """Return the names of the networks whose packages are installed."""

@@ -15,8 +15,8 @@ __all__ = ["Weights", "file_key"]
 class Weights:
     """One set of weights.
 
-    A subclass has to define `store_key`. If the weights are in a file, it defines
-    `path`, or `fetch` if the file may have to be downloaded.
+    A subclass is a frozen dataclass. If the weights are in a file, it defines `path`,
+    or `fetch` if the file may have to be downloaded.
 
     Attributes
     ----------
@@ -61,9 +61,10 @@ class Weights:
     def store_key(self) -> tuple:
         """Return a key of the weights in memory, without reading from a disk.
 
-        It may differ if the identity is the same, but not the other way around.
+        It may differ if the identity is the same, but not the other way around. By
+        default it is the record itself, for weights that never change.
         """
-        raise NotImplementedError
+        return (self,)
 
     def read(self) -> WeightsFile:
         """Return the content of the file, after comparing its sha256."""

@@ -58,10 +58,6 @@ class RandomWeights(Weights):
             "torchvision": torchvision.__version__,
         }
 
-    def store_key(self):
-        """Return the seed."""
-        return ("random", self.seed)
-
     def build_network(self, spec):
         """Return a new network."""
         with seeded(self.seed):
