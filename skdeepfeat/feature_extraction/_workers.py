@@ -27,6 +27,7 @@ from joblib.parallel import get_active_backend
 from .._utils._device import resolve_device, resolve_devices
 from .._utils._digests import digest_bytes
 from .._utils._forks import released_after_fork
+from .._utils._parameter_errors import first_line
 from ..exceptions import BadImageError
 from ._compute import compute_features
 
@@ -227,7 +228,7 @@ def _results_or_loss(parallel, tasks):
         for shard in results:
             if not isinstance(shard, _Shard):
                 # The backend of ray returns an exception if a worker died.
-                raise _WorkersLost(_first_line(shard))
+                raise _WorkersLost(first_line(shard))
             yield shard
     except _WorkersLost:
         raise
@@ -240,14 +241,10 @@ def _results_or_loss(parallel, tasks):
             "__getstate__), or use n_jobs=1, which computes in this process."
         ) from error
     except Exception as error:
-        raise _WorkersLost(f"{type(error).__name__}: {_first_line(error)}") from error
+        raise _WorkersLost(f"{type(error).__name__}: {first_line(error)}") from error
     finally:
         if hasattr(results, "close"):
             results.close()
-
-
-def _first_line(error):
-    return str(error).strip().partition("\n")[0][:200]
 
 
 class _Payload:

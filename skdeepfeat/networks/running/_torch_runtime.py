@@ -5,6 +5,7 @@ import logging
 import torch
 
 from ..._utils._device import compute_context, free_device_memory
+from ..._utils._parameter_errors import first_line
 from .._modules import copy_network, floating_dtype
 from ._batch_norm_folding import fold_batch_norms
 from ._device_transfer import Transfer
@@ -105,11 +106,9 @@ class EagerNetwork:
         except Exception as error:  # a user's network may raise anything
             if self._channels_last and _wants_contiguous(error):
                 raise
-            logger.info(
-                "batch norms of %s are not folded: %s",
-                type(self.network).__name__,
-                f"{type(error).__name__}: {error}".partition("\n")[0][:200],
-            )
+            name, kind = type(self.network).__name__, type(error).__name__
+            cause = first_line(error)
+            logger.info("batch norms of %s are not folded: %s: %s", name, kind, cause)
         self._folds = False
         # After the except clause, which frees the traceback's tensors.
         free_device_memory(self._device)

@@ -13,7 +13,7 @@ from ._image_transforms import preprocessing_from_transform
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
 from ._weights import Weights
-from ._weights_sources import RandomWeights, other_weights
+from ._weights_sources import other_weights
 
 __all__ = ["knows", "list_names", "make_spec", "names_of_files"]
 
@@ -71,8 +71,7 @@ def make_spec(name, weights, image_size, preprocessing):
     own = preprocessing or preprocessing_from_transform(member.transforms())
     wanted = own.with_crop(image_size) if image_size else own
     options = _builder_options(name, member, weights, wanted.crop)
-    is_random = isinstance(weights, RandomWeights)
-    build = functools.partial(_build, name, options, is_random)
+    build = functools.partial(_build, name, options, weights.are_random)
     return NetworkSpec(
         name=f"torchvision/{name}",
         model_name=name,
@@ -106,10 +105,10 @@ def _find_member(name, weights):
 def _builder_options(name, member, weights, size):
     """Return the arguments with which torchvision builds what the weights expect."""
     if name in _INCEPTIONS:
-        return {"transform_input": not isinstance(weights, RandomWeights)}
+        return {"transform_input": not weights.are_random}
     if name.startswith("vit_"):
         native = tuple(member.meta["min_size"])
-        if size != native and not isinstance(weights, RandomWeights):
+        if size != native and not weights.are_random:
             raise choice_error(
                 "image_size",
                 f"{native[0]} for torchvision's {name!r} with these weights, whose "

@@ -25,6 +25,8 @@ class Weights:
     path : str
     wanted : str
         What the `weights` parameter is for this source, for messages.
+    are_random : bool
+        Whether they are not trained.
     sha256 : str or None
         The beginning of the file's sha256 (hexadecimal), if it is known.
     """
@@ -32,6 +34,7 @@ class Weights:
     label: str
     path: str
     wanted: ClassVar[str] = ""
+    are_random: ClassVar[bool] = False
     sha256: ClassVar[str | None] = None
 
     @classmethod

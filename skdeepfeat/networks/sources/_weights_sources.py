@@ -32,6 +32,7 @@ class RandomWeights(Weights):
     seed: int
     label: str = "random"
     wanted: ClassVar[str] = "'random'"
+    are_random: ClassVar[bool] = True
 
     @classmethod
     def from_parameter(cls, weights, random_state, must_exist):
