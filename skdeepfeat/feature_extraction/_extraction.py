@@ -21,8 +21,12 @@ from ..cache import Namespace, NoCache, open_cache, warn_of_unstable
 from ._arithmetic import settle_arithmetic
 from ._background import run_in_thread
 from ._compute import compute_features
-from ._failures import warn_of, with_duplicates
-from ._finite import GIVE_UP_AFTER, non_finite_error
+from ._failures import (
+    GIVE_UP_AFTER,
+    non_finite_error,
+    warn_of,
+    with_duplicates,
+)
 from ._progress import progress_bar
 from ._workers import compute_in_shards, count_workers
 

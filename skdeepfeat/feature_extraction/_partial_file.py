@@ -63,7 +63,9 @@ def hold(folder):
     """
     path = folder / "lock"
     while True:
-        _make_folder(folder)
+        # A broken link also raises FileExistsError. `_refuse_foreign` reports it.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
         with contextlib.ExitStack() as stack:
             try:
                 _refuse_foreign(folder)
@@ -77,12 +79,6 @@ def hold(folder):
                 continue
             yield
             return
-
-
-def _make_folder(folder):
-    # A broken link also raises FileExistsError. `_refuse_foreign` reports it.
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir()
 
 
 def _refuse_foreign(folder):

@@ -55,10 +55,6 @@ class Neck:
     pooling: str
     fingerprint: Fingerprint | None = None
 
-    def __getstate__(self):
-        # The process that unpickles it may not have the device of a user's network.
-        return {**vars(self), "spec": self.spec.on_cpu()}
-
     # Examining a network takes about a second. If all rows are known, it is not needed,
     # so these two are computed when they are first used.
 

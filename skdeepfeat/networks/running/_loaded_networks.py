@@ -22,7 +22,7 @@ from ..._utils._device import free_device_memory
 from ..._utils._forks import in_child, released_after_fork, undisturbed_by_forks
 from .._modules import copy_network
 
-__all__ = ["borrowed", "forget_networks"]
+__all__ = ["borrowed"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +92,6 @@ def borrowed(spec, device, check_head=None):
     finally:
         del network
         free_device_memory(device)
-
-
-def forget_networks():
-    """Drop the networks that are kept in main memory."""
-    with _entries_lock:
-        _entries.clear()
 
 
 def _entry_of(spec):

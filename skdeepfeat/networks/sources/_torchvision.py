@@ -72,12 +72,14 @@ def make_spec(name, weights, image_size, preprocessing):
     wanted = own.with_crop(image_size) if image_size else own
     options = _builder_options(name, member, weights, wanted.crop)
     build = functools.partial(_build, name, options, weights.are_random)
+    # One set of VGG-16 weights has NaN in its classifier.
+    has_head = member.meta.get("categories") is not None
     return NetworkSpec(
         name=f"torchvision/{name}",
         model_name=name,
         architecture={"torchvision": name, **options},
         build=build,
-        install=functools.partial(_install, build, _has_head(member)),
+        install=functools.partial(_install, build, has_head),
         weights=weights,
         preprocessing=wanted,
         native_size=own.crop,
@@ -130,11 +132,6 @@ def _build(name, options, is_random):
         # warns. It is slow, and not needed if weights follow.
         options = {**options, "aux_logits": False, "init_weights": is_random}
     return torchvision.models.get_model(name, weights=None, **options)
-
-
-def _has_head(member):
-    # One set of VGG-16 weights has NaN in its classifier.
-    return member.meta.get("categories") is not None
 
 
 def _install(build, has_head, file):
