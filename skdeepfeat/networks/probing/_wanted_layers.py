@@ -156,7 +156,7 @@ def _no_effect(pooling, outputs, probe, spec):
         if one.is_offered
         and can_pool(one, pooling)
         # A map with a single position is not worth pooling.
-        and not (one.layout in ("NCHW", "NHWC") and one.shape.count(1) >= 2)
+        and not (one.layout in ("NCHW", "NHWC") and one.n_positions == 1)
     ]
     if candidates:
         names = ", ".join(repr(one.layer) for one in outputs)

@@ -55,6 +55,15 @@ class Layer:
     parent: str = ""
     is_offered: bool = False
 
+    @property
+    def n_positions(self):
+        """The number of positions of a map, or of tokens of patches; 0 for others."""
+        if self.layout == "NCHW":
+            return self.shape[1] * self.shape[2]
+        if self.layout == "NHWC":
+            return self.shape[0] * self.shape[1]
+        return self.shape[0] - self.n_prefix_tokens if self.layout == "NLC" else 0
+
 
 def first_tensor(output):
     """Return the first tensor in a module's output, or None."""

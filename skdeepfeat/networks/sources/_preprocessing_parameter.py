@@ -7,7 +7,6 @@ import numpy as np
 
 from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import MAX_SIDE, Preprocessing
-from ..._utils._suggestions import did_you_mean
 from ._image_transforms import (
     INTERPOLATIONS,
     is_transform,
@@ -98,10 +97,8 @@ def _read_dict(fields):
             raise choice_error("preprocessing", wanted, fields) from error
     for name in fields:
         if name not in _FIELDS:
-            hint = did_you_mean(str(name), _FIELDS)
-            raise choice_error(
-                "preprocessing", f"a dict with keys of {', '.join(_FIELDS)}", fields
-            ) from ValueError(f"{name!r} is not one of them.{hint}")
+            wanted = f"a dict with keys of {', '.join(_FIELDS)}"
+            raise choice_error("preprocessing", wanted, name, _FIELDS)
     if fields.get("crop") is None:
         raise choice_error("preprocessing", "a dict that has at least 'crop'", fields)
     crop = _convert("crop", fields["crop"])

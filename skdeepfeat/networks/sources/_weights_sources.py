@@ -82,7 +82,7 @@ class FileWeights(Weights):
             path is not weights
             or os.path.basename(path) != path
             or path.lower().endswith(_FILE_ENDINGS)
-            or (path != "default" and os.path.isfile(path))
+            or os.path.isfile(path)
         )
         if is_path and must_exist and not os.path.isfile(path):
             raise WeightsNotFoundError(
@@ -120,6 +120,8 @@ def read_weights(weights, random_state, must_exist=True):
     -------
     Weights, str or WeightsEnum
     """
+    if isinstance(weights, str) and weights == "default":
+        return weights
     for source in WEIGHTS_SOURCES:
         found = source.from_parameter(weights, random_state, must_exist)
         if found is not None:
