@@ -16,7 +16,6 @@ from ._extraction import open_extraction, side_by_side
 from ._failures import warn_of
 from ._file_formats import FORMATS, indices_at_once
 from ._partial_file import Partial, explain_full_disk, hold, is_intact, with_checksum
-from ._progress import progress_bar
 
 __all__ = ["FileWriterMixin", "feature_names"]
 
@@ -274,8 +273,8 @@ def _fill(extraction, partial):
     size = indices_at_once(n_features)
     title = printable(extraction.neck.model_name)
     n_done = int(partial.done.sum())
-    verbose = extraction.settings.verbose
-    with progress_bar(n_images, title, verbose, initial=n_done) as bar:
+    settings = extraction.settings
+    with settings.progress_bar(n_images, title, initial=n_done) as bar:
         for start in range(0, n_images, size):
             stop = min(start + size, n_images)
             # Duplicates of images in earlier parts. So an image goes through the

@@ -27,7 +27,6 @@ from ._failures import (
     warn_of,
     with_duplicates,
 )
-from ._progress import progress_bar
 from ._workers import compute_in_shards, count_workers
 
 __all__ = ["Extraction", "open_extraction", "side_by_side"]
@@ -89,13 +88,11 @@ class Extraction:
         self.settings = settle_arithmetic(neck, self._devices, settings)
         self.source = settings.read_images(X)
         # Reading is usually over after a second.
-        with progress_bar(
-            len(self.source), "reading", settings.verbose, delay=1, leave=False
-        ) as bar:
+        bar = settings.progress_bar(len(self.source), "reading", delay=1, leave=False)
+        with bar:
             self.digests, self._failures = self.source.digests(store, bar.update)
-        if self._failures and settings.on_error == "raise":
-            # Nothing has been computed yet, so nothing is lost by raising now.
-            raise self._failures[min(self._failures)]
+        # Nothing has been computed yet, so nothing is lost by raising now.
+        self._raise_failure()
         self.neck, self._joined_neck = neck, None
         if neck.is_own and store.keeps_rows:
             self._identify()
@@ -253,10 +250,11 @@ class Extraction:
         logger.info(
             "%d of %d images go through the neck", len(positions), len(self.source)
         )
-        # The choice of the runtime must not depend on how much of X is left to compute,
-        # or a resumed job would not give the same features to the last bit.
-        if settings.n_images is None and on_computed is not None:
-            settings = replace(settings, n_images=len(self.source))
+        if on_computed is not None:  # a part of a job that shows its own progress
+            # The choice of the runtime must not depend on how much of X is left, or a
+            # resumed job would not give the same features to the last bit.
+            n_images = settings.n_images or len(self.source)
+            settings = replace(settings, n_images=n_images, verbose=0)
         missing = indices[positions]
         if self._devices:
             batches = compute_features(
@@ -264,13 +262,11 @@ class Extraction:
             )
         else:
             batches = compute_in_shards(self.source, missing, neck, settings)
-        bad, not_finite, n_finite = {}, [], 0
-        # With `on_computed`, the caller shows the progress.
-        verbose = settings.verbose if on_computed is None else 0
-        bar = progress_bar(len(positions), printable(neck.model_name), verbose)
+        not_finite, n_finite = [], 0
+        bar = settings.progress_bar(len(positions), printable(neck.model_name))
         with bar, contextlib.closing(batches):
             for done, outputs, failures in batches:
-                bad.update(failures)
+                self._failures.update(failures)
                 bar.update(len(done) + len(failures))
                 done = np.array(done, np.intp)
                 finite = np.ones(len(done), bool)
@@ -280,7 +276,6 @@ class Extraction:
                     not_finite += done[~finite].tolist()
                     done = done[finite]
                     outputs = [output[finite] for output in outputs]
-                self._failures.update(failures)
                 n_finite += len(done)
                 if on_computed is not None:
                     on_computed(done, outputs[:n_wanted], len(failures))
@@ -289,14 +284,17 @@ class Extraction:
                 if not n_finite and len(not_finite) >= GIVE_UP_AFTER:
                     break
         # Not at once: what was computed after a broken image is worth storing.
-        if bad and settings.on_error == "raise":
-            raise bad[min(bad)]
+        self._raise_failure()
         if not_finite:
             concerned = {self.digests[i] for i in not_finite}
             indices = [
                 i for i, digest in enumerate(self.digests) if digest in concerned
             ]
             raise non_finite_error(neck, settings.precision, indices)
+
+    def _raise_failure(self):
+        if self._failures and self.settings.on_error == "raise":
+            raise self._failures[min(self._failures)]
 
     def _run_in_thread(self, function):
         """Return ``function(device)``, with a device that this machine has."""

@@ -7,7 +7,6 @@ from contextlib import closing
 import numpy as np
 
 from ._compute import decode_ahead, decoding_threads
-from ._progress import progress_bar
 
 __all__ = ["load_pixels"]
 
@@ -50,7 +49,7 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     pixels = _allocate(shape, max_bytes)
     failures = {}
     with (
-        progress_bar(len(source), "decoding", settings.verbose) as bar,
+        settings.progress_bar(len(source), "decoding") as bar,
         decoding_threads() as pool,
         closing(
             decode_ahead(

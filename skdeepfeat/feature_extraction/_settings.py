@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from tqdm.auto import tqdm
+
 from ..images import make_image_source
 
 __all__ = ["ExtractionSettings"]
@@ -49,6 +51,11 @@ class ExtractionSettings:
     verbose: int = 0
     n_images: int | None = None
     device_type: str | None = None
+
+    def progress_bar(self, n_images, title, **options):
+        """Return a bar that counts images. It is shown if `verbose` is above 0."""
+        hidden = self.verbose < 1
+        return tqdm(total=n_images, desc=title, unit="image", disable=hidden, **options)
 
     def read_images(self, X):
         """Return the `images.ImageSource` of X."""
