@@ -86,6 +86,7 @@ _HOMES = {
 }
 _PACKAGES = (
     "cache",
+    "compression",
     "exceptions",
     "feature_extraction",
     "fine_tuning",

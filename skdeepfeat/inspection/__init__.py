@@ -3,4 +3,6 @@
 Nothing here needs matplotlib: `skdeepfeat.plotting` draws these numbers.
 """
 
-__all__ = []
+from ._linear_probe import linear_probe
+
+__all__ = ["linear_probe"]
