@@ -424,7 +424,7 @@ class Neck:
             If there are no such layers. The text begins with the parameter `layers`.
         """
         outputs = self._find_layers(layers, "layers", "'stages'")
-        return self._derived(self.spec, [one.layer for one in outputs], outputs)
+        return self._derived(outputs, layer=[one.layer for one in outputs])
 
     def depths(self):
         """Return for each output the share of the operations that computes it.
