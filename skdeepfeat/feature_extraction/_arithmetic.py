@@ -10,8 +10,6 @@ import torch
 from .._utils._device import resolve_device
 from ..networks import is_below_float32
 
-__all__ = ["check_device_type", "settle_arithmetic"]
-
 
 def settle_arithmetic(neck, devices, settings):
     """Return settings that name the runtime and the type of device below float32.

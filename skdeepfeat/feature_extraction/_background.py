@@ -4,8 +4,6 @@ import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["compute_in_background", "run_in_thread"]
-
 # Seconds between two checks whether the caller still wants a result.
 _POLL = 0.1
 

@@ -20,8 +20,6 @@ from ..images import ByteBudget, ThreadPool, check_jpeg_decoder, fit_on_device
 from ._arithmetic import check_device_type
 from ._background import compute_in_background
 
-__all__ = ["compute_features", "decode_ahead", "decoding_threads"]
-
 # Threads for each device. While one waits for the result of a GPU, the other has queued
 # the next batch there. On a CPU, two threads would compete for the cores.
 _THREADS_PER_DEVICE = {"cuda": 2}

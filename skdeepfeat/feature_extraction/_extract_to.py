@@ -17,8 +17,6 @@ from ._failures import warn_of
 from ._file_formats import FORMATS, indices_at_once
 from ._partial_file import Partial, explain_full_disk, hold, is_intact, with_checksum
 
-__all__ = ["FileWriterMixin", "feature_names"]
-
 # Increased when an equal job would give a different file.
 _FORMAT = 2
 

@@ -29,8 +29,6 @@ from ._failures import (
 )
 from ._workers import compute_in_shards, count_workers
 
-__all__ = ["Extraction", "open_extraction", "side_by_side"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -154,14 +152,12 @@ class Extraction:
             As in `fetch`.
         """
         outputs = self.fetch(np.arange(len(self.source)))
-        if failures := self.failures():
-            warn_of(failures)
+        if self._failures:
+            warn_of(self.failures())
         return side_by_side(outputs)
 
     def failures(self):
         """Return a `BadImageError` for each image found so far that cannot be read."""
-        if not self._failures:
-            return []
         return with_duplicates(self._failures, self.digests, self.source)
 
     def failed(self, indices=None):

@@ -10,10 +10,6 @@ import warnings
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadImageWarning, NonFiniteOutputError
 
-__all__ = [
-    "GIVE_UP_AFTER", "list_failures", "non_finite_error", "warn_of", "with_duplicates",
-]  # fmt: skip
-
 logger = logging.getLogger(__name__)
 
 # Number of images without a single finite feature row after which the network counts

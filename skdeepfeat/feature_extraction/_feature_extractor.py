@@ -31,8 +31,6 @@ from ._image_estimator import ImageEstimatorMixin
 from ._settings import ExtractionSettings
 from ._workers import count_workers
 
-__all__ = ["PretrainedFeatureExtractor"]
-
 
 class PretrainedFeatureExtractor(
     ImageEstimatorMixin, FileWriterMixin, TransformerMixin, BaseEstimator

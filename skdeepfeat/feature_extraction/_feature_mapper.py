@@ -12,8 +12,6 @@ from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ._feature_extractor import PretrainedFeatureExtractor
 
-__all__ = ["FeatureMapper"]
-
 _HINT = "use datasets' map with batched=True, or Ray's map_batches instead of map"
 _AN_EXTRACTOR = "a PretrainedFeatureExtractor or None"
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Image.Image)

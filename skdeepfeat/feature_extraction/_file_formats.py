@@ -12,8 +12,6 @@ from .._utils._filestat import stat_file
 from .._utils._optional import import_optional
 from .._utils._plain_file import open_plain
 
-__all__ = ["FORMATS", "indices_at_once"]
-
 # Bytes of features that are in memory at a time: while they are computed; while the
 # file is assembled, when the writers hold copies (a row group of a Parquet file); and
 # in one chunk of a Zarr array.

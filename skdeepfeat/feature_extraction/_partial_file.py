@@ -24,8 +24,6 @@ from .._utils._plain_file import open_plain
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import CacheWarning
 
-__all__ = ["Partial", "explain_full_disk", "hold", "is_intact", "with_checksum"]
-
 logger = logging.getLogger(__name__)
 
 # Seconds of work that a power failure may cost. A killed process loses at most this

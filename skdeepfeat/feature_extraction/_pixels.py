@@ -8,8 +8,6 @@ import numpy as np
 
 from ._compute import decode_ahead, decoding_threads
 
-__all__ = ["load_pixels"]
-
 # Images that are decoded before they are copied into the array.
 _DECODED_AT_ONCE = 64
 

@@ -6,8 +6,6 @@ from tqdm.auto import tqdm
 
 from ..images import make_image_source
 
-__all__ = ["ExtractionSettings"]
-
 
 @dataclass(frozen=True)
 class ExtractionSettings:

@@ -31,8 +31,6 @@ from .._utils._parameter_errors import first_line
 from ..exceptions import BadImageError
 from ._compute import compute_features
 
-__all__ = ["compute_in_shards", "count_workers"]
-
 logger = logging.getLogger(__name__)
 
 # Shards for each worker, so that fast workers take over work from slow ones.

@@ -28,8 +28,6 @@ from .running._trainable_neck import TrainableNeck
 from .sources._network_sources import make_spec
 from .sources._network_spec import NetworkSpec
 
-__all__ = ["Neck", "resolve_neck"]
-
 logger = logging.getLogger(__name__)
 
 # To be increased when this package computes other rows of the same network, such as in

@@ -14,8 +14,6 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore
 from ..._utils._parameter_errors import choice_error, first_line
 from ..._utils._shown import shown
 
-__all__ = ["check_module", "explain_failure"]
-
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CHANNELS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16)
 _SIDES = (224, 256, 384, 32, 64, 96, 128, 160, 192, 299, 336, 512, 28, 48)

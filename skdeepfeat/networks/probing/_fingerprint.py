@@ -14,8 +14,6 @@ from blake3 import blake3
 from ..._utils._random import random_states_kept
 from ._fingerprint_images import VERSION, probe_images
 
-__all__ = ["Fingerprint", "digest_tensors", "fingerprint_of", "is_below_float32"]
-
 # Relative to the largest value of a row. In float32, rows of one network differ by up
 # to 1e-5 between batch sizes, numbers of threads and processors.
 _TOLERANCE = 1e-4

@@ -11,8 +11,6 @@ from torch.utils.flop_counter import flop_registry
 from ..running._layer import Layer, first_tensor
 from ._output_layouts import PrefixTokens, layout_of
 
-__all__ = ["Recorder"]
-
 
 class _FlopCounter(TorchDispatchMode):
     """Floating-point operations so far, in this thread.

@@ -10,8 +10,6 @@ from collections import defaultdict
 from ..running._layer import Layer
 from ._probe import probe_spec
 
-__all__ = ["last_map_of", "stages_of"]
-
 # These bring a map of any stage to a fixed size.
 _RESIZERS = ("AdaptiveAvgPool2d", "AdaptiveMaxPool2d")
 

@@ -10,8 +10,6 @@ from ..running._poolings import can_pool, changes_vectors, n_pooled, resolve_poo
 from ..running._timm_pooling import can_replace_pool
 from ._stages import last_map_of, stages_of
 
-__all__ = ["Output", "resolve_outputs"]
-
 
 @dataclass(frozen=True)
 class Output:

@@ -17,8 +17,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .._modules import copy_network
 from ._row_difference import TOLERANCE, largest_difference
 
-__all__ = ["fold_batch_norms"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -11,8 +11,6 @@ from ..._utils._forks import undisturbed_by_forks
 from ..._utils._parameter_errors import first_line
 from ...exceptions import OutOfMemoryError
 
-__all__ = ["Runner"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -17,8 +17,6 @@ from ._row_difference import TOLERANCE, largest_difference, random_pixels
 from ._runtimes import load_runtime
 from ._truncated_pass import run_truncated
 
-__all__ = ["CompilationError", "PixelsToRows", "compiled_network"]
-
 logger = logging.getLogger(__name__)
 
 # bfloat16 has 8 bits, and random pixels are hard for it: 0.08 with the installed

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Layer", "first_tensor"]
-
 
 @dataclass(frozen=True)
 class Layer:

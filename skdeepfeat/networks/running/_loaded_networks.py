@@ -22,8 +22,6 @@ from ..._utils._device import free_device_memory
 from ..._utils._forks import in_child, released_after_fork, undisturbed_by_forks
 from .._modules import copy_network
 
-__all__ = ["borrowed"]
-
 logger = logging.getLogger(__name__)
 
 _N_KEPT = 2

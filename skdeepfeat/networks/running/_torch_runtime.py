@@ -12,8 +12,6 @@ from ._device_transfer import Transfer
 from ._row_difference import random_pixels
 from ._truncated_pass import run_truncated
 
-__all__ = ["EagerNetwork"]
-
 logger = logging.getLogger(__name__)
 
 # torch.autocast does the others.

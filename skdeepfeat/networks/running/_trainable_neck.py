@@ -10,8 +10,6 @@ from torch import nn
 from .._modules import copy_network, floating_dtype
 from ._truncated_pass import run_truncated
 
-__all__ = ["TrainableNeck"]
-
 logger = logging.getLogger(__name__)
 
 # timm's fused normalizations with an activation derive from these as well.

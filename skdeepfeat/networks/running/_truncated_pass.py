@@ -8,8 +8,6 @@ from ._layer import first_tensor
 from ._poolings import pool
 from ._timm_pooling import with_replaced_pool
 
-__all__ = ["run_truncated"]
-
 
 class _Stop(BaseException):
     """The last wanted layer is done.

@@ -19,13 +19,6 @@ from ..._utils._printable import redacted
 from ...exceptions import WeightsNotFoundError
 from ._weights import Weights, file_key
 
-__all__ = [
-    "HubWeights",
-    "UrlWeights",
-    "checkpoints_folder",
-    "hub_error",
-]
-
 logger = logging.getLogger(__name__)
 
 

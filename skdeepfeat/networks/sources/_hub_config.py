@@ -19,8 +19,6 @@ from ...exceptions import BadFileError
 from ._downloaded_weights import hub_error
 from ._image_transforms import INTERPOLATIONS
 
-__all__ = ["fetch_hub_config", "read_hub_config"]
-
 _MAX_BYTES = 4 * 2**20  # most of them for the names of labels
 _MAX_CLASSES = 200_000
 

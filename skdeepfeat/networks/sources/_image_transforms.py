@@ -12,8 +12,6 @@ from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
 from ..._utils._shown import shown
 
-__all__ = ["INTERPOLATIONS", "is_transform", "preprocessing_from_transform"]
-
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 _COMPOSED = (v1.Compose, v2.Compose, nn.Sequential)

@@ -21,8 +21,6 @@ from ._preprocessing_parameter import read_image_size, read_preprocessing
 from ._weights import Weights
 from ._weights_sources import read_weights
 
-__all__ = ["list_models", "make_spec"]
-
 _MODULES = {name: importlib.import_module(f"._{name}", __package__) for name in SOURCES}
 _HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 

@@ -15,8 +15,6 @@ from ..._utils._random import seeded
 from .._modules import copy_network
 from ._weights import Weights
 
-__all__ = ["NetworkSpec"]
-
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:

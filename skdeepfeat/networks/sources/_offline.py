@@ -5,8 +5,6 @@ import os
 from . import _embedded, _torchvision
 from ._downloaded_weights import checkpoints_folder
 
-__all__ = ["usable_offline"]
-
 
 def usable_offline() -> str:
     """Return a sentence about what works here without a connection."""

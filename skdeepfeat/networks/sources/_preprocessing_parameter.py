@@ -14,8 +14,6 @@ from ._image_transforms import (
 )
 from ._timm import preprocessing_from_config
 
-__all__ = ["read_image_size", "read_preprocessing"]
-
 _FIELDS = [field.name for field in dataclasses.fields(Preprocessing)]
 # Keys of a timm configuration that are not fields of `Preprocessing`.
 _TIMM_KEYS = {"input_size", "crop_pct"}

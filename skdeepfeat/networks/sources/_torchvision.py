@@ -15,8 +15,6 @@ from ._network_spec import NetworkSpec
 from ._weights import Weights
 from ._weights_sources import other_weights
 
-__all__ = ["knows", "list_names", "make_spec", "names_of_files"]
-
 # torchvision builds these two with a head for training, and sets `transform_input`
 # whenever it loads weights into them.
 _INCEPTIONS = ("googlenet", "inception_v3")

@@ -9,8 +9,6 @@ from ..._utils._random import seeded
 from ...exceptions import BadFileError, WeightsNotFoundError
 from ._weights_file import WeightsFile, read_weights_file
 
-__all__ = ["Weights", "file_key"]
-
 
 class Weights:
     """One set of weights.

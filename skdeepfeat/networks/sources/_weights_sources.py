@@ -19,8 +19,6 @@ from ..._utils._random import seeded
 from ...exceptions import WeightsNotFoundError
 from ._weights import Weights, file_key
 
-__all__ = ["FileWeights", "RandomWeights", "other_weights", "read_weights"]
-
 # Names without a folder that mean files, whether they exist or not.
 _FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 
