@@ -173,14 +173,10 @@ def _columns_of(batch):
     for name in ("column_names", "columns"):
         if hasattr(batch, name):
             return list(getattr(batch, name))
-    hint = (
-        _HINT
-        if not isinstance(batch, (str, bytes))
-        else "use PretrainedFeatureExtractor for paths"
-    )
     raise TypeError(
-        "FeatureMapper takes batches: dicts of columns, data frames or pyarrow tables; "
-        f"{hint}. Got {type(batch).__name__}."
+        "FeatureMapper takes batches: dicts of columns, data frames or pyarrow tables "
+        f"({_HINT}; for a list of images, use PretrainedFeatureExtractor). "
+        f"Got {type(batch).__name__}."
     )
 
 

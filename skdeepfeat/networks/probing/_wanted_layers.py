@@ -3,7 +3,6 @@
 import numbers
 from dataclasses import dataclass
 
-from ..._utils._choices import POOLINGS
 from ..._utils._parameter_errors import choice_error
 from ..running._layer import Layer
 from ..running._poolings import can_pool, changes_vectors, n_pooled, resolve_pooling
@@ -48,6 +47,7 @@ def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     ----------
     layer : None, str, int or sequence of str and int
     pooling : str
+        One of `POOLINGS`.
     probe : Probe
     spec : NetworkSpec
     parameter : str, default="layer"
@@ -62,10 +62,6 @@ def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     TypeError, ValueError
         With the parameter's name first.
     """
-    if not isinstance(pooling, str) or pooling not in POOLINGS:
-        wanted = f"one of {', '.join(map(repr, POOLINGS))}"
-        error = ValueError if isinstance(pooling, str) else TypeError
-        raise choice_error("pooling", wanted, pooling, POOLINGS, error)
     wanted = list(layer) if isinstance(layer, (list, tuple)) else [layer]
     if not wanted:
         raise choice_error(parameter, "None, a layer or a list of at least one", layer)

@@ -51,14 +51,14 @@ def _forget_borrowers():
 
 
 @contextlib.contextmanager
-def borrowed(spec, device, check_head=None):
+def borrowed(spec, device, check_head):
     """Lend a network on a device; the device's memory is freed at the end.
 
     Parameters
     ----------
     spec : NetworkSpec
     device : torch.device
-    check_head : callable, default=None
+    check_head : callable
         Called with the names of the modules of the head that are random, because the
         weights have none for it. It may raise.
 
@@ -77,8 +77,7 @@ def borrowed(spec, device, check_head=None):
     with undisturbed_by_forks(), entry.lock:
         if entry.network is None:
             entry.network, entry.random_head = _load(spec)
-        if check_head is not None:
-            check_head(entry.random_head)
+        check_head(entry.random_head)
         network = entry.network
         if device.type != "cpu":
             network = entry.on_device.get(device)

@@ -72,22 +72,21 @@ class EagerNetwork:
         ----------
         batch : Tensor of uint8, shape (n_images, height, width, 3)
         """
-        try:
-            return self._compute(batch)
-        except Exception as error:
-            if not self._channels_last or not _wants_contiguous(error):
-                raise
-        # The `view` of some networks needs channels first.
-        logger.debug("%s needs contiguous images", type(self.network).__name__)
-        self._channels_last = False
-        # A copy, because the weights may be shared.
-        self.network = copy_network(self.network, memory_format=torch.contiguous_format)
-        return self._compute(batch)
-
-    def _compute(self, batch):
-        if self._folds:
-            self._fold()
-        return self._rows(batch, self.network, self._precision)
+        while True:
+            try:
+                if self._folds:
+                    self._fold()
+                return self._rows(batch, self.network, self._precision)
+            except Exception as error:
+                if not self._channels_last or not _wants_contiguous(error):
+                    raise
+            # The `view` of some networks needs channels first.
+            logger.debug("%s needs contiguous images", type(self.network).__name__)
+            self._channels_last = False
+            # A copy, because the weights may be shared.
+            self.network = copy_network(
+                self.network, memory_format=torch.contiguous_format
+            )
 
     def _fold(self):
         """Fold batch norms into convolutions unless the rows would change."""

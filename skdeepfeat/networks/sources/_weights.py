@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ..._utils._random import seeded
 from ...exceptions import BadFileError, WeightsNotFoundError
-from ._weights_file import WeightsFile, read_weights_file
+from ._weights_file import read_weights_file
 
 
 class Weights:
@@ -35,19 +35,6 @@ class Weights:
     are_random: ClassVar[bool] = False
     sha256: ClassVar[str | None] = None
 
-    @classmethod
-    def from_parameter(cls, weights, random_state, must_exist):
-        """Return the weights that a `weights` parameter means, or None.
-
-        Parameters
-        ----------
-        weights : object
-        random_state : int
-        must_exist : bool
-            Whether a file must be there already.
-        """
-        return None
-
     def fetch(self) -> str:
         """Return the path of the file, which is downloaded if necessary."""
         return self.path
@@ -67,13 +54,6 @@ class Weights:
         """
         return (self,)
 
-    def read(self) -> WeightsFile:
-        """Return the content of the file, after comparing its sha256."""
-        path = self.fetch()
-        if self.sha256:
-            _check_sha256(path, self.sha256)
-        return read_weights_file(path)
-
     def build_network(self, spec):
         """Return a network with these weights, and its modules that stay random.
 
@@ -82,7 +62,10 @@ class Weights:
         Module, tuple of str
             The second are the modules of the head, if the weights have none that fits.
         """
-        file = self.read()
+        path = self.fetch()
+        if self.sha256:
+            _check_sha256(path, self.sha256)
+        file = read_weights_file(path)
         with seeded(0):
             return spec.install(file)
 

@@ -1,8 +1,10 @@
 """Where a network's weights come from: what the `weights` parameter can be.
 
 A new source is a subclass of `Weights` in a file of its own, and an entry in
-`WEIGHTS_SOURCES`. Names of weights that belong to one network, such as
-``"IMAGENET1K_V1"``, are read by the sources of networks.
+`WEIGHTS_SOURCES`. It has the class method ``from_parameter(weights, random_state,
+must_exist)``, which returns the weights that the parameter means, or None. `must_exist`
+tells whether a file must be there already. Names of weights that belong to one network,
+such as ``"IMAGENET1K_V1"``, are read by the sources of networks.
 """
 
 import numbers
