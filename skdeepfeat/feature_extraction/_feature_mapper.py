@@ -185,7 +185,7 @@ def _columns_of(batch):
 
 def _images_of(column):
     """Return a column as the extractor takes it."""
-    if _is_arrow(column):
+    if type(column).__module__.partition(".")[0] == "pyarrow":
         column = _from_arrow(column)
     elif hasattr(column, "to_list"):  # pandas and polars
         column = column.to_list()
@@ -196,10 +196,6 @@ def _images_of(column):
             return column  # a tensor
         column = list(column)  # a column type of datasets
     return [_image_of(element) for element in column]
-
-
-def _is_arrow(column):
-    return type(column).__module__.partition(".")[0] == "pyarrow"
 
 
 def _from_arrow(column):

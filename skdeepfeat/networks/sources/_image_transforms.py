@@ -64,15 +64,6 @@ def preprocessing_from_transform(transform):
     ValueError
         It names the step that `Preprocessing` cannot express.
     """
-    if isinstance(transform, _presets.ImageClassification):
-        resize = tuple(transform.resize_size)
-        return Preprocessing(
-            resize=resize[0] if len(resize) == 1 else resize,
-            crop=_pair(transform.crop_size),
-            interpolation=transform.interpolation.value,
-            mean=tuple(transform.mean),
-            std=tuple(transform.std),
-        )
     steps = _Steps()
     for step in _flat(transform):
         try:
@@ -108,6 +99,13 @@ def _refused(transform, why):
 
 
 def _flat(transform):
+    if isinstance(transform, _presets.ImageClassification):
+        return [
+            v1.Resize(transform.resize_size, transform.interpolation),
+            v1.CenterCrop(transform.crop_size),
+            v1.ToTensor(),
+            v1.Normalize(transform.mean, transform.std),
+        ]
     if not isinstance(transform, _COMPOSED):
         return [transform]
     inner = getattr(transform, "transforms", transform)
