@@ -5,6 +5,7 @@ Nothing here needs matplotlib: `skdeepfeat.plotting` draws these numbers.
 
 from ._confusion_examples import confusion_examples
 from ._embedding import embedding
+from ._gradient_norms import relative_gradient_norms
 from ._linear_probe import linear_probe
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
@@ -17,6 +18,7 @@ __all__ = [
     "embedding",
     "linear_probe",
     "predict_graded",
+    "relative_gradient_norms",
     "similarity",
     "top_losses",
     "transfer_scores",
