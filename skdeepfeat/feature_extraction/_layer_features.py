@@ -17,6 +17,8 @@ class LayerFeatures:
 
     Attributes
     ----------
+    network : str
+        The short name of the network.
     names : list of str
         The layers, as in `list_layers`.
     depths : list of float
@@ -30,6 +32,7 @@ class LayerFeatures:
         One for each of these images.
     """
 
+    network: str
     names: list[str]
     depths: list[float]
     features: list[np.ndarray]
@@ -47,10 +50,9 @@ def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
-        Its `layer` is not used.
     X : images, as for its `transform`
-    layers : list of str and int, or "stages"
-        ``"stages"`` means all stages and the neck.
+    layers : list of str and int, "stages", or None
+        ``"stages"`` means all stages and the neck. None means the extractor's `layer`.
     n_images : int or None, default=None
         The number of images in the whole job, if X is only a part of it.
     warns : bool, default=True
@@ -69,7 +71,9 @@ def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     """
     extractor._validate_params()
     X = extractor._check_images(X, reset=False)
-    neck = extractor._resolve_neck().with_layers(layers)
+    neck = extractor._resolve_neck()
+    if layers is not None:
+        neck = neck.with_layers(layers)
     settings = extractor._settings(n_images)
     with open_extraction(X, neck, extractor.cache, settings) as extraction:
         features = extraction.fetch(np.arange(len(extraction)))
@@ -77,4 +81,6 @@ def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     if failures and warns:
         warn_of(failures)
     names = [one.layer for one in neck.outputs]
-    return LayerFeatures(names, neck.depths(), features, failed, failures)
+    return LayerFeatures(
+        neck.model_name, names, neck.depths(), features, failed, failures
+    )

@@ -124,6 +124,8 @@ class TransferAdvisor(BaseEstimator):
           images;
         - ``recommended``: whether it is the recommended candidate of the "decision".
 
+        The `attrs` have the name of the score as "scoring".
+
         The rows of the stage "decision" repeat the candidates that were compared at
         the end. Their scores are comparable. Fine-tuned ones have the score of the
         candidate that they ran against, plus the gain in the race.
@@ -318,6 +320,7 @@ class TransferAdvisor(BaseEstimator):
         chosen = decision.recommended()
         rows = [*decision.rows, *_rows_of_pool(decision, chosen)]
         self.results_ = pd.DataFrame(rows)
+        self.results_.attrs["scoring"] = decision.problem.score_name
         self.recommendation_ = recommend(decision, interrupted=interrupted)
         self.recommended_estimator_ = _make_estimator(decision, chosen)
         self.recommended_estimator_.set_params(**_own_cache(chosen))
