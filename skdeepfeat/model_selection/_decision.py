@@ -28,7 +28,7 @@ _GROWTH_LINEAR = 1.5
 # the best of many candidates is above its expectation.
 _ABOVE_CHANCE = 3.0
 # Rates and times count as equal within this factor: a busy machine changes them by it.
-_SAME = 1.25
+_SAME = 1.1
 _SAME_SECONDS = 1.0
 
 
@@ -158,7 +158,10 @@ class Decision:
         seconds = min(map(self.final_seconds, within))
         seconds = max(seconds * _SAME, seconds + _SAME_SECONDS)
         within = [one for one in within if self.final_seconds(one) <= seconds]
-        return max(within, key=lambda one: pool[one].mean)
+        # Of equals the better one, and of equally good ones the faster one.
+        return max(
+            within, key=lambda one: (pool[one].mean, self.images_per_second(one))
+        )
 
     def best(self):
         """Return the candidate with the highest score."""

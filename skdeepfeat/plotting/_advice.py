@@ -108,6 +108,8 @@ class AdviceDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="AdviceDisplay"
         )
+        from matplotlib import ticker
+
         if ax is None:
             _, ax = plt.subplots(figsize=(8, 5), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
@@ -171,10 +173,12 @@ class AdviceDisplay:
             ylabel=f"{self.score_name[:1].upper()}{self.score_name[1:]}",
             title=chosen["candidate"],
         )
-        if candidates["images_per_second"].max() > (
-            10 * candidates["images_per_second"].min()
-        ):
+        rates = candidates["images_per_second"]
+        if rates.max() > 5 * rates.min():
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter("")
         # Below the axes, where it covers no point.
         ax.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False
