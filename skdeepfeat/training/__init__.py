@@ -23,6 +23,7 @@ from ._losses import (
     make_loss,
 )
 from ._optimizers import OPTIMIZERS, make_optimizer
+from ._pair_losses import PAIR_LOSSES, alignment, uniformity
 from ._processes import Processes
 from ._schedules import SCHEDULES, learning_rate_factor
 from ._state import copy_state, named_tensors
@@ -37,10 +38,12 @@ __all__ = [
     "Augmentation",
     "FeatureData",
     "LoopSettings",
+    "PAIR_LOSSES",
     "PixelData",
     "Processes",
     "TrainingRun",
     "WeightAverage",
+    "alignment",
     "copy_state",
     "crop_center",
     "dump_tensors",
@@ -59,5 +62,6 @@ __all__ = [
     "save_checkpoint",
     "seed_of",
     "standardization",
+    "uniformity",
     "unfrozen_parts",
 ]
