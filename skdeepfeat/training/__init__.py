@@ -12,7 +12,7 @@ from ._checkpoint import (
     read_checkpoint_header,
     save_checkpoint,
 )
-from ._data import FeatureData, PixelData
+from ._data import FeatureData, PairData, PixelData
 from ._freezing import unfrozen_parts
 from ._heads import fit_linear_head, fold_standardization, make_head, standardization
 from ._loop import LoopSettings, TrainingRun, seed_of
@@ -24,6 +24,7 @@ from ._losses import (
 )
 from ._optimizers import OPTIMIZERS, make_optimizer
 from ._pair_losses import PAIR_LOSSES, alignment, uniformity
+from ._pair_views import PairViews
 from ._processes import Processes
 from ._schedules import SCHEDULES, learning_rate_factor
 from ._state import copy_state, named_tensors
@@ -39,6 +40,8 @@ __all__ = [
     "FeatureData",
     "LoopSettings",
     "PAIR_LOSSES",
+    "PairData",
+    "PairViews",
     "PixelData",
     "Processes",
     "TrainingRun",

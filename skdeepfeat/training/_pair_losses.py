@@ -53,7 +53,7 @@ def _align_uniform(first, second):
 
 
 def _simclr(first, second, temperature=0.5):
-    """NT-Xent: Chen et al., "A simple framework for contrastive learning", ICML 2020."""
+    """NT-Xent: Chen et al., "A simple framework for contrastive ...", ICML 2020."""
     n = len(first)
     views = F.normalize(torch.cat([first, second]))
     similarity = views @ views.T / temperature
