@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .._utils._device import compute_context
+from .._utils._random import RandomStream
 from ..fine_tuning import make_training_run, resume
 from ..training import (
     PAIR_LOSSES,
@@ -132,13 +133,14 @@ class Pretraining:
         """Return alignment, uniformity, effective rank and spread of embeddings."""
         rng = np.random.default_rng(self.seed)
         rows = rng.permutation(len(data))[:_N_MEASURED]
-        model = run.model
+        model, stream = run.model, RandomStream(self.seed)
         with run.averaged_model(), compute_context(self.device, "float32"):
             model.eval()
             parts = []
             for start in range(0, len(rows), self.settings.batch_size):
                 part = rows[start : start + self.settings.batch_size]
-                views = data.batch(part, rng, np.arange(len(part)), len(part))
+                with stream.drawing():  # for a user's transform
+                    views = data.batch(part, rng, np.arange(len(part)), len(part))
                 images = views.flatten(0, 1).to(self.device)
                 embeddings = model.head.projector(model.neck(images)).float().cpu()
                 parts.append(embeddings.unflatten(0, (len(part), 2)))

@@ -29,12 +29,15 @@ from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
 from .._utils._device import free_device_memory, resolve_device
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
+from .._utils._shown import shown
+from .._utils._stacklevel import caller_stacklevel
 from ..cache import FeatureCache, MappingCache
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
     PretrainedFeatureExtractor,
     load_pixels,
+    warn_of,
 )
 from ..fine_tuning import MAX_BYTES_IN_MEMORY, with_margin
 from ..networks import resolve_neck
@@ -380,6 +383,8 @@ class SelfSupervisedExtractor(
             X, with_margin(neck.preprocessing), self._extraction(device),
             MAX_BYTES_IN_MEMORY,
         )  # fmt: skip
+        if failures:
+            warn_of(failures)
         failed = [failure.index for failure in failures]
         rows = np.delete(np.arange(len(pixels)), failed)
         _check_variety(pixels, rows)
@@ -528,7 +533,7 @@ class SelfSupervisedExtractor(
                 "method='vicreg', a smaller 'learning_rate', a larger 'batch_size' or "
                 "stronger views.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=caller_stacklevel(),
             )
 
     def _refuse_worse(self, original):
@@ -543,7 +548,7 @@ class SelfSupervisedExtractor(
             f"{before:.3f} before. {ending} Fewer epochs, a smaller 'learning_rate' or "
             "fewer stages for 'unfreeze' change less.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=caller_stacklevel(),
         )
 
 
@@ -571,9 +576,9 @@ def _group_codes(groups, n_images, rows):
     names, codes = np.unique(groups[rows], return_inverse=True)
     counts = np.bincount(codes)
     if counts.min() < 2:
+        name = shown(names[counts.argmin()].item())
         raise ValueError(
             "groups must have at least 2 images that can be read in each group. Group "
-            f"{names[counts.argmin()]!r:.80} has one. Leave out such images, or fit "
-            "without groups."
+            f"{name} has one. Leave out such images, or fit without groups."
         )
     return codes
