@@ -12,7 +12,6 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import cross_val_score
@@ -327,7 +326,6 @@ class SelfSupervisedExtractor(
         self.verbose = verbose
 
     @survives_fork
-    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, groups=None, X_probe=None, y_probe=None):
         """Train the network on images.
 
@@ -367,6 +365,7 @@ class SelfSupervisedExtractor(
             If the embeddings collapse, if the probe scores less after the training, or
             if the training is interrupted.
         """
+        self._validate_params()
         X = self._check_images(X, reset=True)
         probe = self._check_probe(X_probe, y_probe)
         settings = self._training_settings()
@@ -533,7 +532,7 @@ class SelfSupervisedExtractor(
                 "method='vicreg', a smaller 'learning_rate', a larger 'batch_size' or "
                 "stronger views.",
                 RuntimeWarning,
-                stacklevel=caller_stacklevel(),
+                stacklevel=caller_stacklevel() + 1,
             )
 
     def _refuse_worse(self, original):
@@ -548,7 +547,7 @@ class SelfSupervisedExtractor(
             f"{before:.3f} before. {ending} Fewer epochs, a smaller 'learning_rate' or "
             "fewer stages for 'unfreeze' change less.",
             RuntimeWarning,
-            stacklevel=caller_stacklevel(),
+            stacklevel=caller_stacklevel() + 1,
         )
 
 
