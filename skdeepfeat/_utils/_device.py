@@ -8,16 +8,6 @@ import torch
 
 from ._forks import released_after_fork
 
-__all__ = [
-    "DTYPES",
-    "compute_context",
-    "float32_arithmetic",
-    "free_device_memory",
-    "is_out_of_memory",
-    "resolve_device",
-    "resolve_devices",
-]
-
 DTYPES = {
     "float32": torch.float32,
     "tf32": torch.float32,

@@ -22,8 +22,6 @@ from ._errors import StoreDamaged, StoreUnavailable, translated
 from ._file_lock import hold
 from ._schema import APPLICATION_ID, FORMAT, PAGE_SIZE
 
-__all__ = ["Database"]
-
 # The first never exists for a valid file, which has a write-ahead log. SQLite would
 # take what it finds in one for changes to undo, and for the name of a file to remove.
 _JOURNAL = "-journal"

@@ -8,8 +8,6 @@ from ._size import Limits, parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
 
-__all__ = ["FeatureCache", "NoCache", "RowCache"]
-
 
 class RowCache:
     """What all caches can do. Subclasses have a method ``open``."""

@@ -12,8 +12,6 @@ from ._namespace import Namespace
 if TYPE_CHECKING:
     from ._store import Store
 
-__all__ = ["OutputBuffer", "fetch_rows"]
-
 # Seconds of work that kill -9 may cost at most, apart from the current batch.
 _COMMIT_INTERVAL = 1.0
 

@@ -4,8 +4,6 @@ import functools
 
 from .._utils._digests import digest_description
 
-__all__ = ["Namespace"]
-
 
 class Namespace:
     """The part of the cache that belongs to one way of computing rows.

@@ -7,8 +7,6 @@ import fnmatch
 from .._utils._printable import printable, redacted
 from ._size import format_size
 
-__all__ = ["CacheInfo", "CheckReport", "NamespaceInfo", "matches"]
-
 
 def matches(pattern: str, key: str, label: object) -> bool:
     """Return whether a pattern is the key or label of a namespace, or matches it."""

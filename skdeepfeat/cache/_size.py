@@ -6,8 +6,6 @@ import re
 
 from ._schema import PAGE_SIZE
 
-__all__ = ["Limits", "format_size", "parse_size"]
-
 _MIB = 2**20
 
 _UNITS = {"": 1, "b": 1}

@@ -18,8 +18,6 @@ from ._size import Limits, format_size
 from ._store import Store
 from ._warnings import StoreWarnings
 
-__all__ = ["SQLiteStore"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -11,8 +11,6 @@ from ._image_source import ImageSource
 from ._tensors import is_tensor, tensor_to_array
 from ._thread_pool import hash_in_threads
 
-__all__ = ["ArraySource"]
-
 # Values converted at a time: enough to hide numpy's overhead, few enough to stay in
 # the processor's cache.
 _BLOCK = 2**20

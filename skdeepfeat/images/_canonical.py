@@ -7,14 +7,6 @@ import numpy as np
 
 from skdeepfeat.exceptions import BadImageError
 
-__all__ = [
-    "CHANNELS",
-    "canonical_image",
-    "canonical_pixels",
-    "value_problem",
-    "value_range",
-]
-
 CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
 
 # What arithmetic in float32 adds to a value that should be 0 or 1.

@@ -28,17 +28,6 @@ from ._headers import check_header, is_sane_exif
 from ._image_limits import check_length, check_size, max_bytes, too_large
 from ._object_locks import lock_of
 
-__all__ = [
-    "ORIENTATIONS",
-    "READ_FORMATS",
-    "REFUSED_FORMATS",
-    "check_large_file",
-    "decode_bytes",
-    "decode_pil",
-    "jpeg_for_device",
-    "readable_formats",
-]
-
 # Of Pillow's own formats, those whose decoders open no files, run no programs and
 # allocate no more than the size in the header tells, or `check_header` has checked.
 READ_FORMATS = frozenset(

@@ -13,17 +13,6 @@ from skdeepfeat.exceptions import BadImageError
 from ._image_limits import check_length
 from ._object_locks import lock_of
 
-__all__ = [
-    "decode_base64",
-    "decode_data_uri",
-    "describe_file",
-    "is_data_uri",
-    "is_open_file",
-    "read_open_file",
-    "read_until",
-    "unwrapped",
-]
-
 _CHUNK = 2**20  # bytes
 
 # The first bytes of the image files that are recognized in base64.

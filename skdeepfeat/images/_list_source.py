@@ -36,8 +36,6 @@ from ._remote import RemoteFiles, absolute_address
 from ._tensors import is_tensor, tensor_to_array
 from ._thread_pool import hash_in_threads
 
-__all__ = ["ListSource", "is_missing", "is_number"]
-
 logger = logging.getLogger(__name__)
 
 # Longer texts are not paths on any system.

@@ -18,8 +18,6 @@ from ._image_limits import max_jpeg_scans
 from ._list_source import ListSource, is_missing, is_number
 from ._tensors import is_tensor
 
-__all__ = ["make_image_source"]
-
 # Objects that have one of these are collections: arrays, Series, frames of all kinds.
 # They are recognized so, because polars and pyarrow are optional.
 _COLLECTION_ATTRIBUTES = ("__array__", "to_list", "to_pylist", "columns")

@@ -9,8 +9,6 @@ from PIL import Image
 
 from .._utils._parameter_errors import look_up
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "crop_center"]
-
 # By name: whether a random operation comes first, and whether a random part is taken
 # instead of the center.
 _KINDS = {None: (False, False), "flip_crop": (False, True), "trivial": (True, True)}

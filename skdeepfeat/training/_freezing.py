@@ -4,8 +4,6 @@ import math
 
 from .._utils._parameter_errors import look_up
 
-__all__ = ["first_unfrozen_stage"]
-
 # Gradual unfreezing reaches the first stage after this fraction of the run.
 _GRADUAL_FRACTION = 0.5
 

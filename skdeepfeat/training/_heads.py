@@ -13,8 +13,6 @@ from torch import nn
 
 from .._utils._random import seeded
 
-__all__ = ["fit_linear_head", "fold_standardization", "make_head", "standardization"]
-
 # scikit-learn's C, from strong to weak regularization, for features with an average
 # variance of 1. With too few samples the weakest is used.
 _LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)

@@ -20,8 +20,6 @@ from ._processes import Processes
 from ._schedules import learning_rate_factor
 from ._state import copy_state, load_state
 
-__all__ = ["LoopSettings", "TrainingRun", "seed_of"]
-
 logger = logging.getLogger(__name__)
 
 

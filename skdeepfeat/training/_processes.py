@@ -5,8 +5,6 @@ import os
 import torch
 import torch.distributed as dist
 
-__all__ = ["Processes"]
-
 
 class Processes:
     """The processes that train one model together, by default only this one.
