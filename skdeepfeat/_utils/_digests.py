@@ -11,7 +11,6 @@ import json
 import numpy as np
 from blake3 import blake3
 
-DIGEST_SIZE = 32
 _PIXELS = "skdeepfeat 2026-11-21 canonical pixels v1"
 
 

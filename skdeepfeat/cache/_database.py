@@ -22,6 +22,7 @@ from ._errors import StoreDamaged, StoreUnavailable, translated
 from ._file_lock import hold
 from ._schema import APPLICATION_ID, FORMAT, PAGE_SIZE
 
+_NAME = "features-v{}.sqlite"
 # The first never exists for a valid file, which has a write-ahead log. SQLite would
 # take what it finds in one for changes to undo, and for the name of a file to remove.
 _JOURNAL = "-journal"
@@ -58,7 +59,7 @@ class Database:
     """
 
     def __init__(self, directory: CacheDirectory, timeout: float, wal_pages: int):
-        self.path = os.path.join(directory.path, f"features-v{FORMAT}.sqlite")
+        self.path = os.path.join(directory.path, _NAME.format(FORMAT))
         self.is_immutable = self.was_created = False
         self._directory = directory
         self._timeout = timeout
@@ -234,6 +235,12 @@ class Database:
         """Return the paths of quarantined damaged files, oldest first."""
         found = sorted(glob.glob(f"{glob.escape(self.path)}.damaged-*"))
         return tuple(path for path in found if not path.endswith(_ALL_COMPANIONS))
+
+    def of_other_formats(self) -> tuple[str, ...]:
+        """Return the paths of files that other versions of this package have made."""
+        folder = glob.escape(self._directory.path)
+        found = sorted(glob.glob(os.path.join(folder, _NAME.format("*"))))
+        return tuple(path for path in found if path != self.path)
 
     def quarantine(self, identity: tuple[int, int] | None) -> str | None:
         """Rename the damaged file, if it is still there.

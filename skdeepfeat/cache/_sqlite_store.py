@@ -229,6 +229,7 @@ class SQLiteStore(Store):
             n_files,
             namespaces,
             self.database.quarantined(),
+            self.database.of_other_formats(),
         )
 
     def clear(self, pattern):
