@@ -95,9 +95,9 @@ class Database:
             For the errors of SQLite and of the system.
         """
         with undisturbed_by_forks(), self._guard:
-            if not self._open(create):
-                return default
             try:
+                if not self._open(create):
+                    return default
                 with self._bounds.hold(self.size):
                     return operation(self._connection)
             except StoreDamaged as damage:
@@ -117,6 +117,7 @@ class Database:
         effective = os.access in os.supports_effective_ids
         return (
             error.code == sqlite3.SQLITE_READONLY
+            and self.is_open
             and not self.is_immutable
             and all(
                 os.access(path, os.W_OK, effective_ids=effective)
@@ -156,15 +157,11 @@ class Database:
                     return False
                 self._create()
                 continue
-            try:
-                self._refuse_special()
-                # SQLite finds the write-ahead log by name, not by file: if another
-                # process renamed it meanwhile, this connection has the log of another.
-                if self._connect() and self._find() == self._identity:
-                    return True
-            except StoreDamaged as damage:
-                damage.identity = self._identity
-                raise
+            self._refuse_special()
+            # SQLite finds the write-ahead log by name, not by file: if another process
+            # renamed it meanwhile, this connection has the log of another.
+            if self._connect() and self._find() == self._identity:
+                return True
             self._disconnect()
         raise StoreUnavailable("other programs keep replacing it")
 
@@ -267,10 +264,7 @@ class Database:
             if self._find() != identity:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
-            new_path, n = f"{self.path}.damaged-{stamp}", 1
-            while os.path.lexists(new_path):
-                n += 1
-                new_path = f"{self.path}.damaged-{stamp}-{n}"
+            new_path = f"{self.path}.damaged-{stamp}-{secrets.token_hex(4)}"
             # The log first: a file without its log is merely older, but a log beside a
             # new file would be replayed into it.
             for companion in _ALL_COMPANIONS:

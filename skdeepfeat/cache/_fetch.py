@@ -1,6 +1,7 @@
 """One fetch: what is known is read, what is not is computed once and stored."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -82,11 +83,8 @@ class _Job:
         """Read what is known of the wanted rows; return those that are missing."""
         self._store.read(self._namespaces, wanted, self.buffers)
         indices = np.fromiter(wanted.values(), np.intp, len(wanted))
-        is_missing = np.zeros(len(wanted), dtype=bool)
-        for buffer in self.buffers:
-            is_missing |= ~buffer.filled[indices]
-        keys = list(wanted) if is_missing.any() else []
-        return {keys[i]: wanted[keys[i]] for i in np.flatnonzero(is_missing).tolist()}
+        known = np.all([buffer.filled[indices] for buffer in self.buffers], axis=0)
+        return dict(itertools.compress(wanted.items(), (~known).tolist()))
 
     def settle_widths(self, n_features: Callable) -> None:
         """Allocate the buffers of which no row is filled."""
