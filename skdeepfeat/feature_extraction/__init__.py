@@ -9,6 +9,7 @@ from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
 from ._finite import non_finite_error
 from ._image_estimator import ImageEstimatorMixin
+from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
 
@@ -16,7 +17,9 @@ __all__ = [
     "ExtractionSettings",
     "FeatureMapper",
     "ImageEstimatorMixin",
+    "LayerFeatures",
     "PretrainedFeatureExtractor",
+    "extract_layers",
     "list_failures",
     "load_pixels",
     "non_finite_error",

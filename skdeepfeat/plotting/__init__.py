@@ -1,6 +1,7 @@
-"""Visualizations of training, in the form of scikit-learn's Display classes."""
+"""Displays in the form of scikit-learn's: of training, and of what networks see."""
 
 from ._history import FineTuneHistoryDisplay
+from ._layer_probe import LayerProbeDisplay
 from ._learning_rate import LearningRateDisplay
 
-__all__ = ["FineTuneHistoryDisplay", "LearningRateDisplay"]
+__all__ = ["FineTuneHistoryDisplay", "LayerProbeDisplay", "LearningRateDisplay"]
