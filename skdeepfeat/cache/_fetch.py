@@ -83,8 +83,10 @@ class _Job:
         """Read what is known of the wanted rows; return those that are missing."""
         self._store.read(self._namespaces, wanted, self.buffers)
         indices = np.fromiter(wanted.values(), np.intp, len(wanted))
-        known = np.all([buffer.filled[indices] for buffer in self.buffers], axis=0)
-        return dict(itertools.compress(wanted.items(), (~known).tolist()))
+        is_missing = np.zeros(len(wanted), dtype=bool)
+        for buffer in self.buffers:
+            is_missing |= ~buffer.filled[indices]
+        return dict(itertools.compress(wanted.items(), is_missing.tolist()))
 
     def settle_widths(self, n_features: Callable) -> None:
         """Allocate the buffers of which no row is filled."""
