@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from .images import load_image_folder
     from .model_selection import TransferAdvisor
     from .networks import list_layers, list_models
-    from .self_supervised import Autoencoder
+    from .self_supervised import Autoencoder, SelfSupervisedExtractor
 
 __all__ = [
     "Autoencoder",
@@ -51,6 +51,7 @@ __all__ = [
     "OutOfMemoryError",
     "Preprocessing",
     "PretrainedFeatureExtractor",
+    "SelfSupervisedExtractor",
     "TrainingDivergedError",
     "TransferAdvisor",
     "WeightsNotFoundError",
@@ -81,6 +82,7 @@ _HOMES = {
     "OutOfMemoryError": "exceptions",
     "Preprocessing": "_utils._preprocessing",
     "PretrainedFeatureExtractor": "feature_extraction",
+    "SelfSupervisedExtractor": "self_supervised",
     "TrainingDivergedError": "exceptions",
     "TransferAdvisor": "model_selection",
     "WeightsNotFoundError": "exceptions",
