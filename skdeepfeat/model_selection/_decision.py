@@ -7,6 +7,7 @@ import time
 import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
+from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
 from ..feature_extraction import extract_layers, seconds_per_image
 from ._candidates import Candidate, linear_head, make_head, other_heads
@@ -522,6 +523,13 @@ class Decision:
                 problem.scorer(head),
             )
         scores = self.frozen[candidate, n]
+        if np.isnan(scores.mean):
+            raise ValueError(
+                "The 'scoring' parameter of TransferAdvisor must be a scorer that "
+                "gives a number for each fold. It gave NaN for "
+                f"{candidate} on {n} images. "
+                f"Got {shown(problem.scoring)} instead."
+            )
         seconds += time.perf_counter() - start
         self._note(stage, candidate, scores, seconds)
         return scores
@@ -544,7 +552,8 @@ def _indices_in_X(rows):
     except BadImageError as error:
         raise error.at(int(rows[error.index]), error.origin) from None
     except NonFiniteOutputError as error:
-        raise error.at(rows[error.indices].tolist(), "X") from None
+        indices = sorted(rows[list(error.indices)].tolist())
+        raise error.at(indices) from None
 
 
 def _survivors(scores):

@@ -218,6 +218,8 @@ def _score(decision, scores):
 
 
 def _numbers(scores):
+    if np.isnan(scores.error):  # a single fold
+        return f"{scores.mean:.3f}"
     return f"{scores.mean:.3f} (standard error {scores.error:.3f})"
 
 

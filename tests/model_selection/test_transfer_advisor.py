@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from networks import CountingStages, SmallNet, fix_weights, rows_counted
+from networks import CountingStages, OddNet, SmallNet, fix_weights, rows_counted
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn import config_context
@@ -30,6 +30,7 @@ from skdeepfeat import (
     BadImageError,
     BadImageWarning,
     FineTuneClassifier,
+    NonFiniteOutputError,
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.feature_extraction import ImageSeconds
@@ -111,11 +112,29 @@ class Pool(nn.Module):
 def test_copies_of_a_network_tie(no_race):
     X, y = digits(150)
     advisor = make_advisor([SmallNet(), SmallNet()]).fit(X, y)
-    scores = stage(advisor, "network").pivot(
-        index="n_images", columns="network", values="score"
+    scores = stage(advisor, "network").pivot_table(
+        index=["n_images", "layer"], columns="network", values="score"
     )
     assert scores.columns.tolist() == ["SmallNet #1", "SmallNet #2"]
     assert_array_equal(scores["SmallNet #1"], scores["SmallNet #2"])
+
+
+class Forgetful(SmallNet):
+    """Its neck knows nothing, and the layers before it do."""
+
+    def forward(self, x):
+        maps = self.last(self.stem(x).relu()).relu()
+        return self.head(0 * maps.mean((2, 3)) + 1)
+
+
+def test_a_network_is_as_good_as_its_best_layer(no_race):
+    X, y = digits(200)
+    weak = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    advisor = make_advisor([weak, Forgetful()]).fit(X, y)
+    chosen = recommended_row(advisor)
+    assert chosen["network"] == "Forgetful"
+    assert chosen["layer"] in ("stem", "last")
+    assert "are unlike those" in advisor.recommendation_
 
 
 @pytest.mark.slow
@@ -527,6 +546,35 @@ def test_bad_targets(y, message):
     X, _ = digits(30)
     with pytest.raises(ValueError, match=message):
         make_advisor().fit(X, y)
+
+
+def test_network_that_returns_nan():
+    X, y = digits(60)
+    X = X.copy()
+    X[[3, 50]] = 1.0
+    with pytest.raises(NonFiniteOutputError) as caught:
+        make_advisor([OddNet()]).fit(X, y)
+    assert caught.value.indices == (3, 50)
+
+
+def test_scorer_that_gives_nan():
+    X, y = digits(60)
+    with pytest.raises(ValueError, match="'scoring'.*NaN"):
+        make_advisor(scoring=lambda estimator, X, y: np.nan).fit(X, y)
+
+
+def test_indices_that_do_not_exist():
+    X, y = digits(30)
+    cv = [(np.arange(20), np.arange(20, 40))]
+    with pytest.raises(ValueError, match="'cv'.*Got the index 39"):
+        make_advisor(cv=cv).fit(X, y)
+
+
+def test_one_fold_has_no_standard_error(no_race):
+    X, y = digits(90, classes=3)
+    advisor = make_advisor(cv=[(np.arange(60), np.arange(60, 90))]).fit(X, y)
+    assert advisor.results_["standard_error"].isna().all()
+    assert "nan" not in advisor.recommendation_
 
 
 def test_more_folds_than_groups():
