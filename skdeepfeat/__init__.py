@@ -101,6 +101,7 @@ _PACKAGES = (
     "networks",
     "plotting",
     "self_supervised",
+    "text",
     "training",
 )
 
