@@ -9,6 +9,7 @@ from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
 from ._finite import non_finite_error
 from ._image_estimator import ImageEstimatorMixin
+from ._inspected import inspected
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
 
@@ -17,6 +18,7 @@ __all__ = [
     "FeatureMapper",
     "ImageEstimatorMixin",
     "PretrainedFeatureExtractor",
+    "inspected",
     "list_failures",
     "load_pixels",
     "non_finite_error",

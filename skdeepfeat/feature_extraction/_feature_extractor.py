@@ -498,6 +498,13 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
             state = {**state, "model": module_on_cpu(self.model)}
         return state
 
+    def _inspected(self, X):
+        """Return X as checked, the neck and the settings, to look into the network."""
+        self._validate_params()
+        if X is not None:
+            X = self._check_images(X, reset=False)
+        return X, self._resolve_neck(), self._settings()
+
     def _extract(self, X, neck, n_images=None):
         """Return the features of X, which is a part of `n_images` images if given."""
         settings = self._settings(n_images)

@@ -4,6 +4,7 @@ from ._classifier import FineTuneClassifier
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._regressor import FineTuneRegressor
+from ._score_modules import score_modules
 
 __all__ = [
     "FineTuneClassifier",
@@ -12,4 +13,5 @@ __all__ = [
     "LearningRateRangeTest",
     "check_can_learn",
     "learning_rate_range_test",
+    "score_modules",
 ]

@@ -7,6 +7,7 @@ files, or on what the features are used for.
 
 from ._modules import copy_module, module_on_cpu
 from ._neck import Neck, resolve_neck
+from ._parameter_errors import choice_error
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
 from .sources._hub_config import read_hub_config
@@ -15,6 +16,7 @@ from .sources._preprocessing_parameter import read_preprocessing
 
 __all__ = [
     "Neck",
+    "choice_error",
     "copy_module",
     "is_below_float32",
     "list_layers",
