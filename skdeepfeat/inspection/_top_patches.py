@@ -13,7 +13,7 @@ from ._network_pass import batches, opened_network
 from ._parts import network_parts
 from ._units import Unit, project, receptive_fields, strongest_positions
 
-__all__ = ["TopPatches", "find_top_patches", "top_patches"]
+__all__ = ["TopPatches", "find_top_patches", "project_patches", "top_patches"]
 
 
 @dataclass(frozen=True)
@@ -120,56 +120,69 @@ def top_patches(extractor, X, layer, feature, k=9):
     >>> found.patches[0].shape
     (19, 19, 3)
     """
-    return find_top_patches(extractor, X, layer, feature, k)[0]
+    [found] = find_top_patches(extractor, X, layer, [feature], k)
+    return found
 
 
-def find_top_patches(extractor, X, layer, feature, k, project_as=None):
-    """Return `TopPatches`, and the signals of `deconvnet` for their images.
+def find_top_patches(extractor, X, layer, features, k):
+    """Return `TopPatches` of several units of a layer, with one pass over the images.
 
-    Parameters
-    ----------
-    extractor, X, layer, feature, k
-        Those of `top_patches`.
-    project_as : {"deconvnet", "guided"} or None, default=None
-        None computes no signals.
+    Parameters and errors are those of `top_patches`.
     """
     if not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1:
         raise choice_error("k", "an int of at least 1", k)
     parts = network_parts(extractor, X)
-    unit = Unit(parts.neck, layer, feature)
-    pooling = "max" if unit.has_positions else "auto"
-    pooled = parts.neck.at_layer(layer, pooling)
-    with open_extraction(parts.X, pooled, parts.cache, parts.settings) as extraction:
-        largest = extraction.features()[:, feature]
-        order = np.argsort(-largest, kind="stable")
-        chosen = order[~np.isnan(largest[order])][:k]
-        preprocessing = parts.neck.preprocessing
-        images = [extraction.source.fitted(i, preprocessing) for i in chosen.tolist()]
-    if not images:
+    units = [Unit(parts.neck, layer, feature) for feature in features]
+    pooling = "max" if units[0].has_positions else "auto"
+    neck = parts.neck.at_layer(layer, pooling)
+    with open_extraction(parts.X, neck, parts.cache, parts.settings) as extraction:
+        rows = extraction.features()
+        return [
+            _find(unit, rows[:, unit.feature], extraction.source, k, parts.settings)
+            for unit in units
+        ]
+
+
+def _find(unit, largest, source, k, settings):
+    order = np.argsort(-largest, kind="stable")
+    chosen = order[~np.isnan(largest[order])][:k]
+    if not len(chosen):
         raise ValueError("X must have at least one image that can be read.")
-    images = np.stack(images)
-    positions = _positions_in(images, unit, parts.settings)
-    found = TopPatches(
+    preprocessing = unit.neck.preprocessing
+    images = np.stack([source.fitted(i, preprocessing) for i in chosen.tolist()])
+    positions = []
+    with opened_network(unit.neck, settings) as (network, device), torch.no_grad():
+        for _, batch in batches(images, np.arange(len(images)), device):
+            _, values = unit.activations(network, batch)
+            positions.append(strongest_positions(values))
+    positions = np.concatenate(positions)
+    return TopPatches(
         layer=unit.layer.name,
-        feature=feature,
+        feature=unit.feature,
         indices=chosen,
         activations=largest[chosen],
         positions=positions,
         boxes=np.array(receptive_fields(unit, positions)),
         images=images,
     )
-    if project_as is None:
-        return found, None
-    signals = project(
-        unit, parts.settings, images, np.arange(len(images)), project_as == "guided"
-    )
-    return found, np.concatenate([signal for _, signal in signals])
 
 
-def _positions_in(images, unit, settings):
-    positions = []
-    with opened_network(unit.neck, settings) as (network, device), torch.no_grad():
-        for _, batch in batches(images, np.arange(len(images)), device):
-            _, values = unit.activations(network, batch)
-            positions.append(strongest_positions(values))
-    return np.concatenate(positions)
+def project_patches(extractor, patches, guided):
+    """Return the signals of `deconvnet` in each of the patches.
+
+    Parameters
+    ----------
+    extractor : estimator
+        As for `top_patches`.
+    patches : TopPatches
+    guided : bool
+
+    Returns
+    -------
+    list of ndarray of float32, shape (patch_height, patch_width, 3)
+    """
+    parts = network_parts(extractor)
+    unit = Unit(parts.neck, patches.layer, patches.feature)
+    everything = np.arange(len(patches.images))
+    signals = project(unit, parts.settings, patches.images, everything, guided)
+    return patches.cut(np.concatenate([signal for _, signal in signals]))

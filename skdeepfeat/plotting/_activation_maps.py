@@ -16,8 +16,8 @@ _KINDS = ("image", "map", "overlay")
 class ActivationMapDisplay:
     """Visualization of activation maps.
 
-    Red parts of an image speak for the target, and blue parts against it. Maps are
-    enlarged onto the part of the image that the network sees. The colors of each map
+    Red parts of an image speak for the target, and blue parts against it. An overlay
+    shows the image in gray. Maps are enlarged onto the part of the image that the network sees. The colors of each map
     are scaled by its largest absolute value.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
@@ -165,8 +165,11 @@ class ActivationMapDisplay:
 
     def _draw(self, ax, i, kind, cmap, alpha):
         image = np.asarray(self.images[i])
-        if kind != "map":
+        if kind == "image":
             self.images_.append(show_picture(ax, image))
+        elif kind == "overlay":
+            # Gray, because the colors of a photograph hide those of the map.
+            self.images_.append(show_picture(ax, _gray(image)))
         values = _enlarged(self.maps[i], image.shape[:2])
         size = np.nanmax(np.abs(values), initial=0)
         if kind == "image" or not np.isfinite(values).any():
@@ -177,6 +180,14 @@ class ActivationMapDisplay:
         if kind == "overlay":
             opacity = alpha * np.abs(values) / (size or 1)
         self.images_.append(show_picture(ax, values, alpha=opacity, **limits))
+
+
+def _gray(image):
+    """Return the luminance of an image, rather light, in [0, 1]."""
+    values = image / 255 if image.dtype == np.uint8 else image
+    if values.ndim == 3 and values.shape[2] >= 3:
+        values = values[:, :, :3] @ np.array([0.299, 0.587, 0.114])
+    return 0.25 + 0.75 * values
 
 
 def _enlarged(values, shape):

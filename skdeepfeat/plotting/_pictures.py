@@ -9,6 +9,9 @@ __all__ = ["axes_grid", "mosaic", "pattern", "show_picture"]
 # Inches, of one picture with its title.
 _CELL = (2.2, 2.4)
 
+# Pixels, of the longer side of a picture in a mosaic.
+_SMALLEST = 24
+
 
 def axes_grid(plt, ax, n_rows, n_columns):
     """Return axes in rows and columns.
@@ -113,15 +116,18 @@ def mosaic(pictures, n_columns):
     ndarray of float, shape (height, width, 3)
         In [0, 1].
     """
-    height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
+    pictures = [one / 255 if one.dtype == np.uint8 else one for one in pictures]
+    height, width = np.max([one.shape[:2] for one in pictures], axis=0)
+    # Small filters are enlarged, so that the lines are thin.
+    factor = max(1, _SMALLEST // max(height, width))
+    pictures = [one.repeat(factor, 0).repeat(factor, 1) for one in pictures]
+    height, width = height * factor, width * factor
     line = max(1, round(max(height, width) / 24))
     n_rows = -(-len(pictures) // n_columns)
     whole = np.ones(
         (n_rows * (height + line) - line, n_columns * (width + line) - line, 3)
     )
     for i, picture in enumerate(pictures):
-        if picture.dtype == np.uint8:
-            picture = picture / 255
         top = i // n_columns * (height + line) + (height - picture.shape[0]) // 2
         left = i % n_columns * (width + line) + (width - picture.shape[1]) // 2
         bottom, right = top + picture.shape[0], left + picture.shape[1]

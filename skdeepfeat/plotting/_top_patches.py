@@ -2,11 +2,16 @@
 
 import math
 
+import numpy as np
+
 from .._utils._optional import import_optional
-from ..inspection._top_patches import find_top_patches
+from ..inspection._top_patches import find_top_patches, project_patches
+from ..networks import choice_error
 from ._pictures import axes_grid, mosaic, pattern, show_picture
 
 __all__ = ["TopPatchesDisplay"]
+
+_PROJECTIONS = ("deconvnet", "guided", None)
 
 
 class TopPatchesDisplay:
@@ -85,13 +90,16 @@ class TopPatchesDisplay:
         -------
         display : TopPatchesDisplay
         """
-        tops, signals = [], []
-        for feature in [features] if _is_number(features) else features:
-            top, found = find_top_patches(extractor, X, layer, feature, k, projection)
-            tops.append(top)
-            if projection is not None:
-                signals.append(top.cut(found))
-        display = cls(tops=tops, signals=signals or None)
+        if projection not in _PROJECTIONS:
+            wanted = "'deconvnet', 'guided' or None"
+            raise choice_error("projection", wanted, projection, _PROJECTIONS[:2])
+        features = np.atleast_1d(features).tolist()
+        tops = find_top_patches(extractor, X, layer, features, k)
+        signals = None
+        if projection is not None:
+            guided = projection == "guided"
+            signals = [project_patches(extractor, top, guided) for top in tops]
+        display = cls(tops=tops, signals=signals)
         return display.plot(ax=ax, n_columns=n_columns)
 
     def plot(self, ax=None, *, n_columns=2):
@@ -139,7 +147,3 @@ class TopPatchesDisplay:
             for cell in cells:
                 cell.set_axis_off()
         return self
-
-
-def _is_number(features):
-    return not hasattr(features, "__len__")
