@@ -135,7 +135,7 @@ def save(display, path):
     """Write a picture with few colors, which makes a small file."""
     buffer = io.BytesIO()
     display.figure_.savefig(buffer, dpi=80)
-    Image.open(buffer).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.open(buffer).convert("RGB").quantize(256).save(path, optimize=True)
     print(f"wrote {path}")
 
 

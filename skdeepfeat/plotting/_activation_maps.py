@@ -17,8 +17,8 @@ class ActivationMapDisplay:
     """Visualization of activation maps.
 
     Red parts of an image speak for the target, and blue parts against it. An overlay
-    shows the image in gray. Maps are enlarged onto the part of the image that the network sees. The colors of each map
-    are scaled by its largest absolute value.
+    shows the image in gray. Maps are enlarged onto the part of the image that the
+    network sees. The colors of each map are scaled by its largest absolute value.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.

@@ -36,9 +36,10 @@ def axes_grid(plt, ax, n_rows, n_columns):
     """
     if ax is None:
         size = (_CELL[0] * n_columns, _CELL[1] * n_rows)
-        _, axes = plt.subplots(
+        figure, axes = plt.subplots(
             n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
         )
+        figure.get_layout_engine().set(h_pad=0.08)  # inches, above the titles
         return axes
     given = np.ravel(np.asarray(ax, dtype=object))
     if len(given) == n_rows * n_columns:
