@@ -28,31 +28,31 @@ class BadImageError(ValueError):
     ----------
     cause : str
         What is wrong with it, in words.
-    row : int or None, default=None
-        Its row in X, counted from 0.
+    index : int or None, default=None
+        Its index in X.
     origin : str or None, default=None
         The path of its file, or what kind of object it was. Passwords and the values of
         queries in addresses are hidden.
     """
 
-    def __init__(self, cause, row=None, origin=None):
+    def __init__(self, cause, index=None, origin=None):
         # Origins may be addresses with passwords, and causes may repeat them.
         cause = redacted(cause)
         if isinstance(origin, str) and "://" in origin:
             origin = redacted(origin)
         # All arguments go to `args`, so that the error survives the pickling that
         # brings it back from a joblib worker.
-        super().__init__(cause, row, origin)
+        super().__init__(cause, index, origin)
         self.cause = cause
-        self.row = row
+        self.index = index
         self.origin = origin
 
-    def at(self, row, origin):
+    def at(self, index, origin):
         """Return the same error with its place in X filled in."""
-        return BadImageError(self.cause, row, origin)
+        return BadImageError(self.cause, index, origin)
 
     def __str__(self):
-        place = [f"row {self.row}"] if self.row is not None else []
+        place = [f"index {self.index}"] if self.index is not None else []
         place += [printable(self.origin)] if self.origin else []
         cause = printable(self.cause)
         return f"{', '.join(place)}: {cause}" if place else cause
@@ -66,8 +66,7 @@ class BadImageWarning(UserWarning):
     message : str
         The text shown.
     failures : tuple of BadImageError, default=()
-        One error a row, in the order of the rows, each with `row`, `origin` and
-        `cause`.
+        One error for each image, by ascending `index`.
     """
 
     def __init__(self, message, failures=()):
@@ -103,35 +102,35 @@ class NonFiniteOutputError(ValueError):
     ----------
     cause : str
         The likely cause and how to fix it, as sentences.
-    rows : sequence of int
-        The rows of these images in X, counted from 0, in ascending order.
+    indices : sequence of int
+        The indices of these images in X, in ascending order.
     source : str, default="X"
         The name of the parameter that holds the images.
     """
 
-    def __init__(self, cause, rows, source="X"):
+    def __init__(self, cause, indices, source="X"):
         # All arguments go to `args`, as for `BadImageError`.
-        super().__init__(cause, tuple(rows), source)
+        super().__init__(cause, tuple(indices), source)
         self.cause = cause
-        self.rows = tuple(rows)
+        self.indices = tuple(indices)
         self.source = source
 
-    def at(self, rows, source="X"):
-        """Return the same error with other rows."""
-        return NonFiniteOutputError(self.cause, rows, source)
+    def at(self, indices, source="X"):
+        """Return the same error with other indices."""
+        return NonFiniteOutputError(self.cause, indices, source)
 
     def __str__(self):
-        named = ", ".join(map(str, self.rows[:_N_NAMED]))
-        more = len(self.rows) - _N_NAMED
+        named = ", ".join(map(str, self.indices[:_N_NAMED]))
+        more = len(self.indices) - _N_NAMED
         more = f" and {more} more" if more > 0 else ""
         return (
-            f"The network returned NaN or infinite values for {len(self.rows)} "
-            f"image(s) of {self.source} that could be read (rows [{named}]{more}). "
+            f"The network returned NaN or infinite values for {len(self.indices)} "
+            f"image(s) of {self.source} that could be read (indices [{named}]{more}). "
             f"{self.cause}"
         )
 
 
-# How many rows an error names.
+# How many indices an error names.
 _N_NAMED = 10
 
 

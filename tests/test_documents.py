@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[1]
-_NAMES = ("cache", "fine_tuning", "guide", "inspection")
+_NAMES = ("cache", "fine_tuning", "guide", "inspection", "without_labels")
 DOCUMENTS = ["README.md", *(f"docs/{n}.md" for n in _NAMES)]
 REPLACED = {
     'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",

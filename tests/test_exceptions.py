@@ -13,17 +13,17 @@ from skdeepfeat._utils._suggestions import did_you_mean
     ("error", "text"),
     [
         (BadImageError("it is empty"), "it is empty"),
-        (BadImageError("it is empty", 3), "row 3: it is empty"),
-        (BadImageError("it is empty", 3, "a.png"), "row 3, a.png: it is empty"),
-        (BadImageError("it is empty").at(0, "b.png"), "row 0, b.png: it is empty"),
+        (BadImageError("it is empty", 3), "index 3: it is empty"),
+        (BadImageError("it is empty", 3, "a.png"), "index 3, a.png: it is empty"),
+        (BadImageError("it is empty").at(0, "b.png"), "index 0, b.png: it is empty"),
     ],
 )
 def test_bad_image_error_names_its_place(error, text):
     assert str(error) == text
     again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.row, again.origin, again.cause) == (
+    assert (str(again), again.index, again.origin, again.cause) == (
         text,
-        error.row,
+        error.index,
         error.origin,
         error.cause,
     )
@@ -33,7 +33,7 @@ def test_bad_image_warning_carries_the_failures_through_a_pickle():
     warning = BadImageWarning("two", [BadImageError("a", 1), BadImageError("b", 2)])
     again = pickle.loads(pickle.dumps(warning))
     assert str(again) == "two"
-    assert [failure.row for failure in again.failures] == [1, 2]
+    assert [failure.index for failure in again.failures] == [1, 2]
 
 
 def test_did_you_mean():

@@ -165,7 +165,7 @@ def test_what_the_gpu_cannot_decode_is_an_error_of_its_row(tmp_path):
     (tmp_path / "2.jpg").write_bytes(broken)
     with pytest.raises(BadImageError) as caught:
         features(paths, device="cuda", jpeg_decoder="device")
-    assert caught.value.row == 2
+    assert caught.value.index == 2
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -10,6 +10,7 @@ from ._feature_mapper import FeatureMapper
 from ._finite import non_finite_error
 from ._image_estimator import ImageEstimatorMixin
 from ._inspected import inspected
+from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
 
@@ -17,8 +18,10 @@ __all__ = [
     "ExtractionSettings",
     "FeatureMapper",
     "ImageEstimatorMixin",
+    "LayerFeatures",
     "PretrainedFeatureExtractor",
     "inspected",
+    "extract_layers",
     "list_failures",
     "load_pixels",
     "non_finite_error",

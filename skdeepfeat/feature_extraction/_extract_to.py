@@ -181,7 +181,9 @@ def _write(extraction, images, names, job, file_format, overwrite):
             record = with_checksum(
                 {
                     "job": job,
-                    "failures": [[one.cause, one.row, one.origin] for one in failures],
+                    "failures": [
+                        [one.cause, one.index, one.origin] for one in failures
+                    ],
                 }
             )
             with explain_full_disk(folder):

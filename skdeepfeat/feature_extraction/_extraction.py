@@ -310,8 +310,10 @@ class Extraction:
             raise bad[min(bad)]
         if not_finite:
             concerned = {self.digests[i] for i in not_finite}
-            rows = [i for i, digest in enumerate(self.digests) if digest in concerned]
-            raise non_finite_error(neck, settings.precision, rows)
+            indices = [
+                i for i, digest in enumerate(self.digests) if digest in concerned
+            ]
+            raise non_finite_error(neck, settings.precision, indices)
 
     def _run_in_thread(self, function):
         """Return ``function(device)``, with a device that this machine has."""

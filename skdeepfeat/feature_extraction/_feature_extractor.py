@@ -110,7 +110,7 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read. ``"raise"`` raises a
-        `BadImageError` that names the row, the file and the cause; features computed
+        `BadImageError` that names the index, the file and the cause; features computed
         until then stay in the cache. ``"nan"`` returns a row of NaN and gives one
         `BadImageWarning` that lists all such images.
 

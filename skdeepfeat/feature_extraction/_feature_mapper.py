@@ -57,7 +57,7 @@ class FeatureMapper:
     A batch is a dict of arrays or lists, a pandas or polars data frame or a pyarrow
     table. The result has the same type. Each row of features is a vector of float32.
 
-    `BadImageError.row` and `NonFiniteOutputError.rows` are indices into the batch.
+    `BadImageError.index` and `NonFiniteOutputError.indices` are indices into the batch.
 
     Examples
     --------

@@ -17,21 +17,21 @@ logger = logging.getLogger(__name__)
 GIVE_UP_AFTER = 32
 
 
-def non_finite_error(neck, precision, rows):
-    """Return the error about rows that a network computed as NaN or infinite values.
+def non_finite_error(neck, precision, indices):
+    """Return the error about images whose features are NaN or infinite.
 
     Parameters
     ----------
     neck : networks.Neck
     precision : str
-    rows : sequence of int
-        Indices into X, in ascending order.
+    indices : sequence of int
+        Into X, in ascending order.
 
     Returns
     -------
     NonFiniteOutputError
     """
-    return NonFiniteOutputError(_likely_cause(neck, precision), rows)
+    return NonFiniteOutputError(_likely_cause(neck, precision), indices)
 
 
 def _likely_cause(neck, precision):

@@ -5,6 +5,7 @@ from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._regressor import FineTuneRegressor
 from ._score_modules import score_modules
+from ._stage_gradients import stage_gradients
 
 __all__ = [
     "FineTuneClassifier",
@@ -14,4 +15,5 @@ __all__ = [
     "check_can_learn",
     "learning_rate_range_test",
     "score_modules",
+    "stage_gradients",
 ]

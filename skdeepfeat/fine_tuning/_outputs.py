@@ -59,7 +59,7 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     device = resolve_device(settings.device)
     outputs = np.zeros((len(pixels), head[-1].out_features))
     failed, refused = np.zeros((2, len(pixels)), dtype=bool)
-    failed[[failure.row for failure in failures]] = True
+    failed[[failure.index for failure in failures]] = True
     n_at_once = neck.suggested_batch_size(device)
     with neck.loaded(device, settings.precision) as run:
         for start in range(0, len(pixels), n_at_once):
@@ -89,7 +89,7 @@ def _refuse(failures):
     """Raise if there are images that could not be read, which have no label."""
     if not failures:
         return
-    rows = [failure.row for failure in failures]
+    rows = [failure.index for failure in failures]
     more = ", ..." if len(rows) > 10 else ""
     raise ValueError(
         f"{len(rows)} image(s) could not be read, so they have no label (rows "

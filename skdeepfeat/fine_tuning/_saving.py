@@ -22,7 +22,7 @@ from .._utils._atomic_file import write_atomically
 from .._utils._random import seeded
 from .._utils._shown import shown
 from ..exceptions import BadFileError, WeightsNotFoundError
-from ..networks import module_on_cpu
+from ..networks import apply_changes, changes_of, module_on_cpu
 from ..training import dump_tensors, named_tensors, parse_tensors
 from ._saved_values import (
     ATTRIBUTES,
@@ -131,9 +131,11 @@ def load_estimator(path, cls, model=None):
     given = _checked_model(saved_model, model)
     with _explained(f"The file {os.fspath(path)!r}"):
         if given is not None:
-            described["model"] = _fill(
-                copy.deepcopy(given), _with_prefix(tensors, "model")
-            )
+            network = copy.deepcopy(given)
+            changes = _changes_in(header, "model")
+            if changes != changes_of(network):
+                apply_changes(network, changes)
+            described["model"] = _fill(network, _with_prefix(tensors, "model"))
         estimator = cls(**decode_parameters(cls, described))
         check_estimator(estimator)
         attributes = decode_attributes(estimator, header["attributes"])
@@ -244,11 +246,12 @@ def _restore_networks(estimator, header, tensors):
         # Not `neck.trainable`, which would need the pretrained weights.
         neck = estimator._resolve_neck(needs_weights=False)
         content = _with_prefix(tensors, "body")
+        changes = _changes_in(header, "body")[len(changes_of(neck.spec.module)) :]
         # A small file may name a network of any size.
         if (empty := neck.empty_network()) is not None:
-            _check_tensors(empty, content)
+            _check_tensors(apply_changes(empty, changes), content)
         with seeded(0):
-            body = neck.spec.build()
+            body = apply_changes(neck.spec.build(), changes)
         estimator.body_ = at_rest(_fill(body, content))
 
 
@@ -267,6 +270,11 @@ def at_rest(network):
     # Gradients are as large as the weights, and a search keeps many estimators.
     network.zero_grad(set_to_none=True)
     return network.cpu().eval().requires_grad_(False)
+
+
+def _changes_in(header, prefix):
+    """Return the changes of the layers of a network."""
+    return header.get("changes", {}).get(prefix, [])
 
 
 def _with_prefix(tensors, prefix):
@@ -323,10 +331,11 @@ def _check_tensors(network, tensors):
 
 def _dump(header, networks):
     """Return a safetensors file of networks, some None, with a header."""
+    networks = {prefix: one for prefix, one in networks.items() if one is not None}
+    changes = {prefix: changes_of(network) for prefix, network in networks.items()}
     tensors = {
         f"{prefix}.{name}": tensor.detach().cpu()
         for prefix, network in networks.items()
-        if network is not None
         for name, tensor in named_tensors(network, with_duplicates=True).items()
     }
     # The memory format of weights decides how fast convolutions are.
@@ -341,6 +350,7 @@ def _dump(header, networks):
             "format": _FORMAT,
             "version": importlib.metadata.version("skdeepfeat"),
             **header,
+            "changes": {k: v for k, v in changes.items() if v},
             "channels_last": channels_last,
         }
     )

@@ -9,9 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from ..feature_extraction import load_pixels, warn_of
 from ..images import make_image_source
-from ..networks import choice_error
 from ._cam import cam
 from ._ends import NotLinearError, results_of
 from ._grad_cam import grad_cam
@@ -229,7 +229,7 @@ def _explain_parts(parts, target, method, **options):
         parts.X, parts.neck.preprocessing, parts.settings, MAX_BYTES
     )
     targets = Targets(target, parts.end.classes, len(pixels))
-    failed = [failure.row for failure in failures]
+    failed = [failure.index for failure in failures]
     indices = np.setdiff1d(np.arange(len(pixels)), failed)
     if failures:
         warn_of(failures)

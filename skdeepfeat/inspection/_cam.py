@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..networks import choice_error
+from .._utils._parameter_errors import choice_error
 from ._ends import linear_form
 from ._network_pass import batches, check_finite, opened_network
 from ._positions import grid_of_tokens, layer_with_positions, to_maps

@@ -97,7 +97,7 @@ def project_images(estimator, X, layer, feature, *, guided=False):
     pixels, failures = load_pixels(
         parts.X, parts.neck.preprocessing, parts.settings, MAX_BYTES
     )
-    failed = [failure.row for failure in failures]
+    failed = [failure.index for failure in failures]
     indices = np.setdiff1d(np.arange(len(pixels)), failed)
     signals = np.full(pixels.shape, np.nan, np.float32)
     for part, found in project(unit, parts.settings, pixels, indices, guided):

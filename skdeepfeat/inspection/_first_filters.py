@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from .._utils._forks import survives_fork
-from ..networks import choice_error
+from .._utils._parameter_errors import choice_error
 from ._parts import network_parts
 
 __all__ = ["first_filters"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..networks import choice_error
+from .._utils._parameter_errors import choice_error
 
 __all__ = ["Connections", "RectifiedSignals"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ..networks import choice_error
+from .._utils._parameter_errors import choice_error
 from ._network_pass import batches, check_finite, opened_network
 from ._positions import has_positions, layer_with_positions, to_maps
 

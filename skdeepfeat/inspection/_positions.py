@@ -2,7 +2,7 @@
 
 import math
 
-from ..networks import choice_error
+from .._utils._parameter_errors import choice_error
 
 __all__ = ["grid_of_tokens", "has_positions", "layer_with_positions", "to_maps"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..networks import choice_error
+from .._utils._parameter_errors import choice_error
 
 __all__ = ["Targets"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from ..feature_extraction import open_extraction
-from ..networks import choice_error
 from ._network_pass import batches, opened_network
 from ._parts import network_parts
 from ._units import Unit, project, receptive_fields, strongest_positions

@@ -5,7 +5,7 @@ import numbers
 
 import torch
 
-from ..networks import choice_error
+from .._utils._parameter_errors import choice_error
 from ._function_modes import Connections, RectifiedSignals
 from ._network_pass import batches, check_finite, opened_network
 from ._positions import has_positions, to_maps

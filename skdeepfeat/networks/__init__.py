@@ -5,9 +5,16 @@ truncates networks, pools their outputs and runs batches. It does not depend on 
 files, or on what the features are used for.
 """
 
+from ._layer_changes import (
+    apply_changes,
+    change_layer,
+    changes_of,
+    is_convolution,
+    is_linear,
+    merge_resizings,
+)
 from ._modules import copy_module, module_on_cpu
 from ._neck import Neck, resolve_neck
-from ._parameter_errors import choice_error
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
 from .sources._hub_config import read_hub_config
@@ -16,11 +23,16 @@ from .sources._preprocessing_parameter import read_preprocessing
 
 __all__ = [
     "Neck",
-    "choice_error",
+    "apply_changes",
+    "change_layer",
+    "changes_of",
     "copy_module",
     "is_below_float32",
+    "is_convolution",
+    "is_linear",
     "list_layers",
     "list_models",
+    "merge_resizings",
     "module_on_cpu",
     "read_hub_config",
     "read_preprocessing",

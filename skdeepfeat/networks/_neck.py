@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from .._utils._forks import released_after_fork, undisturbed_by_forks
+from .._utils._parameter_errors import choice_error
 from ._modules import copy_network, non_finite_tensors
-from ._parameter_errors import choice_error
 from .probing._fingerprint import Fingerprint, fingerprint_of, is_below_float32
 from .probing._probe import Probe, probe_spec
 from .probing._stages import last_map_of, stages_of
@@ -462,17 +462,49 @@ class Neck:
         TypeError, ValueError
             If there are no such layers.
         """
-        if not len(layers):
-            wanted = "None, 'stages' or a list of at least one layer"
-            raise choice_error("cache_layers", wanted, layers)
-        layers = [*stages_of(self.spec), "neck"] if layers == "stages" else list(layers)
-        more = resolve_outputs(
-            layers, self.pooling, self.probe, self.spec, "cache_layers"
-        )
+        more = self._find_layers(layers, "cache_layers", "None, 'stages'")
         known = {one.layer for one in self.outputs}
         outputs = (*self.outputs, *(one for one in more if one.layer not in known))
         neck = self._derived(self.spec, [one.layer for one in outputs], outputs)
         return neck if self.fingerprint is None else neck._with_fingerprint(device)
+
+    def with_layers(self, layers):
+        """Return a neck of the same network and pooling with other outputs.
+
+        Parameters
+        ----------
+        layers : list of str and int, or "stages"
+            ``"stages"`` means all stages and the neck.
+
+        Returns
+        -------
+        Neck
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are no such layers. The text begins with the parameter `layers`.
+        """
+        outputs = self._find_layers(layers, "layers", "'stages'")
+        return self._derived(self.spec, [one.layer for one in outputs], outputs)
+
+    def depths(self):
+        """Return for each output the share of the operations that computes it.
+
+        Returns
+        -------
+        list of float
+            Shares of the floating-point operations of the whole network, up to 1.
+        """
+        total = self.probe.total_cost or 1
+        return [one.source.cumulative_cost / total for one in self.outputs]
+
+    def _find_layers(self, layers, parameter, alternatives):
+        if not len(layers):
+            wanted = f"{alternatives} or a list of at least one layer"
+            raise choice_error(parameter, wanted, layers)
+        layers = [*stages_of(self.spec), "neck"] if layers == "stages" else list(layers)
+        return resolve_outputs(layers, self.pooling, self.probe, self.spec, parameter)
 
 
 for _cached in (Neck.probe, Neck.outputs):

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
 from ..inspection._activation_maps import explain
-from ..networks import choice_error
 from ._pictures import axes_grid, show_picture
 
 __all__ = ["ActivationMapDisplay"]

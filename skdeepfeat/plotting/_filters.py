@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
 from ..inspection import first_filters
-from ..networks import choice_error
 from ._pictures import mosaic, show_picture
 
 __all__ = ["FilterDisplay"]

@@ -7,7 +7,7 @@ import torch
 from joblib import cpu_count
 from PIL import Image
 
-from ._registry import look_up
+from .._utils._parameter_errors import look_up
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "crop_center"]
 

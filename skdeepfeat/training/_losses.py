@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ._registry import look_up
+from .._utils._parameter_errors import look_up
 
 __all__ = [
     "CLASSIFICATION_LOSSES",

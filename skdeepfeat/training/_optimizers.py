@@ -2,8 +2,8 @@
 
 import torch
 
+from .._utils._parameter_errors import look_up
 from .._utils._shown import shown
-from ._registry import look_up
 
 __all__ = ["OPTIMIZERS", "make_optimizer"]
 

@@ -2,7 +2,7 @@
 
 import math
 
-from ._registry import look_up
+from .._utils._parameter_errors import look_up
 
 __all__ = ["SCHEDULES", "learning_rate_factor"]
 

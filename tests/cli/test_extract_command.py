@@ -193,14 +193,14 @@ def broken(photos, names):
 
 def test_a_broken_image_ends_it(run, broken, names, tmp_path):
     result = run("extract", broken, "-o", tmp_path / "f.npy", *SMALL)
-    says(result, 1, f"Error: row 1, {names[1]}: it is empty", "--on-error nan")
+    says(result, 1, f"Error: index 1, {names[1]}: it is empty", "--on-error nan")
     assert not (tmp_path / "f.npy").exists()
 
 
 def test_broken_images_become_nan(run, broken, names, tmp_path):
     output = tmp_path / "f.parquet"
     result = run("extract", broken, "-o", output, *SMALL, "--on-error", "nan", "-q")
-    says(result, 0, "Warning: 2 image(s) could not be read", f"  row 3, {names[3]}: ")
+    says(result, 0, "Warning: 2 image(s) could not be read", f"  index 3, {names[3]}: ")
     frame = pd.read_parquet(output)
     assert frame.index.tolist() == names
     assert frame.isna().all(axis=1).tolist() == [False, True, False, True, False]
@@ -377,5 +377,5 @@ def test_an_empty_cell_keeps_its_row(run, photos, tmp_path, monkeypatch):
     output = tmp_path / "f.npy"
     arguments = ("--from-file", "list.csv", "--column", "path", "-o", output)
     result = run("extract", *arguments, *SMALL, "-q", "--on-error", "nan")
-    says(result, 0, "Warning: 1 image(s) could not be read", "row 1")
+    says(result, 0, "Warning: 1 image(s) could not be read", "index 1")
     assert np.isnan(np.load(output)).all(axis=1).tolist() == [False, True, False]

@@ -79,7 +79,7 @@ def test_exit_codes(run_process, photos, tmp_path):
     (photos / "a.png").write_bytes(b"")
     broken = run_process(*arguments)
     assert (broken.returncode, broken.stdout) == (1, "")
-    assert broken.stderr.splitlines()[-1].startswith("Error: row 0, ")
+    assert broken.stderr.splitlines()[-1].startswith("Error: index 0, ")
     assert "Traceback" not in broken.stderr
     done = run_process(*arguments, "--on-error", "nan")
     assert (done.returncode, done.stdout) == (0, "")

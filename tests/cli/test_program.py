@@ -57,7 +57,7 @@ def raising(error):
         (OutOfMemoryError("Not even one image fits."), "Not even one image fits."),
         (ImportError("The demo needs the package 'x'."), "The demo needs the pack"),
         (ValueError("The 'model' parameter is wrong."), "The 'model' parameter is"),
-        (BadImageError("it is empty", 3, "x.jpg"), "row 3, x.jpg: it is empty. With"),
+        (BadImageError("it is empty", 3, "x.jpg"), "index 3, x.jpg: it is empty. With"),
         (FileNotFoundError(2, "No such file", "a b"), "No such file: a b\n"),
         (
             FileExistsError("'x' is there. Use overwrite=True."),
@@ -170,7 +170,7 @@ def test_our_warnings_are_lines_and_others_are_not_shown():
         "Warning: the disk is full",
         "Warning: 102 image(s) could not be read; their rows are NaN:",
     ]
-    assert lines[2] == "  row 0, x.jpg: it is empty"
+    assert lines[2] == "  index 0, x.jpg: it is empty"
     assert lines[-1] == "  ... and 2 more"
     assert len(lines) == 2 + 100 + 1
     assert "something is slow" in outcome(action, "--debug", "act").stderr

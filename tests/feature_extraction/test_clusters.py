@@ -140,13 +140,13 @@ def test_files_and_broken_images(cluster, pixels, expected, log, tmp_path, monke
     with pytest.warns(BadImageWarning) as caught:
         rows = neck.transform(paths)
     [failure] = caught[0].message.failures
-    assert (failure.row, failure.origin) == (50, "50.png")
+    assert (failure.index, failure.origin) == (50, "50.png")
     good = np.arange(N) != 50
     assert_close(rows[good], expected[good])
     assert np.isnan(rows[50]).all()
     # Workers have stored nothing; the caller has, and nothing is computed again.
     assert FeatureCache(tmp_path / "cache").info().n_rows == N - 1 == rows_counted(log)
-    with pytest.raises(BadImageError, match="row 50, 50.png"):
+    with pytest.raises(BadImageError, match="index 50, 50.png"):
         neck.set_params(on_error="raise").transform(paths)
     assert rows_counted(log) == N - 1
 

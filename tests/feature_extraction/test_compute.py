@@ -157,7 +157,7 @@ class TestJPEGDecoder:
         extractor = self.extractor(jpeg_decoder="device", cache=cache)
         with pytest.raises(BadImageError) as caught:
             extractor.transform(undecodable)
-        assert caught.value.row == 10 and caught.value.origin == undecodable[10]
+        assert caught.value.index == 10 and caught.value.origin == undecodable[10]
         # Not the whole: no batch is begun after it has been found.
         assert 15 <= cache.info().n_rows <= 31
         with pytest.warns(BadImageWarning, match="10"):

@@ -389,7 +389,7 @@ def test_broken_images_are_nan_and_listed_once(log, paths, broken, tmp_path, suf
         with pytest.warns(BadImageWarning) as caught:
             path = extractor.extract_to(broken, tmp_path / f"features{suffix}")
         [warning] = caught
-        assert [one.row for one in warning.message.failures] == [2, 9, 20, 29]
+        assert [one.index for one in warning.message.failures] == [2, 9, 20, 29]
         assert warning.message.failures[1].origin == broken[9]
         assert os.path.samefile(warning.filename, __file__)
     assert rows_counted(log) == N - 4  # the second time there was nothing to do
@@ -398,14 +398,14 @@ def test_broken_images_are_nan_and_listed_once(log, paths, broken, tmp_path, suf
     assert np.isnan(features[bad]).all()
     expected = counting(log).transform(paths)
     np.testing.assert_allclose(features[~bad], expected[~bad], rtol=1e-5)
-    with pytest.raises(BadImageError, match="row 2"):
+    with pytest.raises(BadImageError, match="index 2"):
         counting(log).extract_to(broken, path)
 
 
 def test_raise_names_the_row_and_keeps_what_was_computed(log, paths, broken, tmp_path):
     X, path = [*broken[:2], paths[2], *broken[3:]], tmp_path / "features.parquet"
     for _ in range(2):
-        with pytest.raises(BadImageError, match="row 9, .*broken9.png"):
+        with pytest.raises(BadImageError, match="index 9, .*broken9.png"):
             counting(log).extract_to(X, path)
     assert "features.parquet" not in contents(tmp_path)
     done = rows_counted(log)
@@ -420,7 +420,7 @@ def test_a_finished_file_with_broken_rows_raises_when_asked_to(log, broken, tmp_
     X, path = broken[3:], tmp_path / "features.npy"
     with pytest.warns(BadImageWarning):
         counting(log, on_error="nan").extract_to(X, path)
-    with pytest.raises(BadImageError, match="row 6, .*broken9.png"):
+    with pytest.raises(BadImageError, match="index 6, .*broken9.png"):
         counting(log).extract_to(X, path)
 
 

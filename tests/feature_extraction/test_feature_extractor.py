@@ -276,7 +276,7 @@ def test_nan_rows_stand_where_the_broken_images_are(broken, paths, counting):
     with pytest.warns(BadImageWarning, match=r"4 image\(s\)") as caught:
         rows = counting.set_params(on_error="nan").transform(broken)
     failures = caught[0].message.failures
-    assert [failure.row for failure in failures] == [2, 5, 7, 9]
+    assert [failure.index for failure in failures] == [2, 5, 7, 9]
     assert "cut.png" in str(failures[2])
     assert len(caught) == 1
     good = np.setdiff1d(np.arange(N), [2, 5, 7, 9])
@@ -299,9 +299,9 @@ def test_raise_names_row_file_and_cause_and_keeps_what_was_computed(
     with open(paths[1], "rb") as file:
         cut.write_bytes(file.read()[:-300])
     X = [*paths[:7], str(cut), *paths[7:]]
-    with pytest.raises(BadImageError, match=r"row 7, .*cut\.png: ") as caught:
+    with pytest.raises(BadImageError, match=r"index 7, .*cut\.png: ") as caught:
         counting.set_params(batch_size=4).transform(X)
-    assert caught.value.row == 7
+    assert caught.value.index == 7
     done = rows_counted(log)
     assert 7 <= done <= N
     counting.transform(paths)
@@ -310,7 +310,7 @@ def test_raise_names_row_file_and_cause_and_keeps_what_was_computed(
 
 @pytest.mark.parametrize("bad", [["missing.png"], [b""], [None], [b"not an image"]])
 def test_any_bad_image_raises_by_default(bad, counting):
-    with pytest.raises(BadImageError, match="row 0"):
+    with pytest.raises(BadImageError, match="index 0"):
         counting.fit(bad).transform(bad)
 
 

@@ -188,7 +188,9 @@ def test_an_empty_batch_has_the_same_columns(mapper):
 
 def test_broken_images(net, pixels):
     batch = {"image": [encoded(pixels[0]), b"no image", None]}
-    with pytest.raises(BadImageError, match="row 2: .*missing|row 2, None: missing"):
+    with pytest.raises(
+        BadImageError, match="index 2: .*missing|index 2, None: missing"
+    ):
         make_mapper(net)(batch)
     with pytest.warns(BadImageWarning):
         rows = make_mapper(net, on_error="nan")(batch)

@@ -69,7 +69,7 @@ def test_rows_that_are_not_finite_are_named(pixels, tmp_path, on_error, value):
     with pytest.raises(NonFiniteOutputError, match=r"2 image.*\[3, 20\]") as caught:
         features.transform(pixels)
     assert isinstance(caught.value, ValueError)
-    assert caught.value.rows == tuple(ODD)
+    assert caught.value.indices == tuple(ODD)
     assert "arithmetic" in str(caught.value)
     # Nothing that was computed is lost.
     assert cache.info().n_rows == N - len(ODD)
@@ -81,7 +81,7 @@ def test_duplicates_and_many_rows_are_counted(pixels, on_error):
     with pytest.raises(NonFiniteOutputError, match="13 image.* and 3 more") as caught:
         extractor(on_error=on_error, cache=None).transform(X)
     n = len(X)
-    assert caught.value.rows == (*range(7), *range(n - 6, n))
+    assert caught.value.indices == (*range(7), *range(n - 6, n))
 
 
 def test_an_unreadable_image_is_something_else(pixels, tmp_path):
@@ -135,7 +135,7 @@ def test_a_network_that_is_broken_is_given_up_soon():
     features = extractor(Broken(), cache=None, batch_size=8, layer="output")
     features.fit(X)
     seen.clear()
-    with pytest.raises(NonFiniteOutputError, match="rows .* and 22 more"):
+    with pytest.raises(NonFiniteOutputError, match="indices .* and 22 more"):
         features.transform(X)
     assert sum(seen) < 120
 
@@ -180,7 +180,7 @@ def test_the_error_can_be_sent_to_another_process():
     error = NonFiniteOutputError("because.", range(12))
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
-    assert again.rows == error.rows
+    assert again.indices == error.indices
 
 
 # -- Fine-tuning

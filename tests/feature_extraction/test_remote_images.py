@@ -94,7 +94,7 @@ def test_progress_while_they_are_read(images, log, monkeypatch, capsys):
 
 
 def test_they_are_read_only_when_asked(images, log):
-    with pytest.raises(BadImageError, match=r"row 0, memory://.*storage_options={}"):
+    with pytest.raises(BadImageError, match=r"index 0, memory://.*storage_options={}"):
         extractor(log, storage_options=None).fit_transform(list(images))
 
 

@@ -130,7 +130,7 @@ def test_broken_images_keep_their_rows(with_broken, log):
     def transform():
         with pytest.warns(BadImageWarning) as caught:
             rows = extractor(CountingNet(log), on_error="nan").transform(with_broken)
-        return rows, [(error.row, str(error)) for error in caught[0].message.failures]
+        return rows, [(error.index, str(error)) for error in caught[0].message.failures]
 
     expected, failures = transform()
     with joblib.parallel_config(backend="threading", n_jobs=3):
@@ -149,7 +149,7 @@ def test_the_first_broken_image_ends_the_work(with_broken, log, tmp_path, monkey
     with joblib.parallel_config(backend="threading", n_jobs=2):
         with pytest.raises(BadImageError) as caught:
             neck.transform(with_broken)
-    assert caught.value.row == 7
+    assert caught.value.index == 7
     assert caught.value.origin == "encoded bytes"
     assert rows_counted(log) < N - 20
     assert FeatureCache(tmp_path / "cache").info().n_rows == rows_counted(log)
@@ -373,11 +373,11 @@ def test_a_network_that_cannot_be_sent_is_named(pixels, log, loky):
 def test_broken_images_in_loky(with_broken, log, loky):
     with pytest.warns(BadImageWarning) as caught:
         extractor(CountingNet(log), on_error="nan", n_jobs=2).transform(with_broken)
-    assert [error.row for error in caught[0].message.failures] == list(BROKEN)
+    assert [error.index for error in caught[0].message.failures] == list(BROKEN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with_broken[41] = with_broken[40]
-        with pytest.raises(BadImageError, match="row 7, encoded bytes"):
+        with pytest.raises(BadImageError, match="index 7, encoded bytes"):
             extractor(CountingNet(log), n_jobs=2).transform(with_broken)
 
 

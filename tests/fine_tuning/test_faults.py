@@ -97,12 +97,12 @@ GOOD = np.setdiff1d(np.arange(N), [3, 7])
 
 def test_broken_images_raise_by_default(broken, paths):
     classifier = small()
-    with pytest.raises(BadImageError, match=r"row [37], .*(cut|missing)\.png"):
+    with pytest.raises(BadImageError, match=r"index [37], .*(cut|missing)\.png"):
         classifier.fit(broken, LABELS)
     assert not hasattr(classifier, "head_")
     classifier.fit(paths, LABELS)
     for method in ("predict", "predict_proba", "decision_function", "transform"):
-        with pytest.raises(BadImageError, match=r"row [37]"):
+        with pytest.raises(BadImageError, match=r"index [37]"):
             getattr(classifier, method)(broken)
 
 

@@ -16,9 +16,9 @@ from torch import nn
 from skdeepfeat import BadImageError, FineTuneClassifier, FineTuneRegressor
 from skdeepfeat.fine_tuning._learning_check import (
     LearningCheck,
-    _choose_rows,
     check_can_learn,
 )
+from skdeepfeat.fine_tuning._trial import choose_rows
 
 N, SIZE = 60, 12
 NUMBERS = np.arange(N) % 3
@@ -155,7 +155,7 @@ def test_leaves_the_estimator_alone(pixels, random_state, fitted):
 
 def rows_taken(X, y, kind=FineTuneClassifier, n_samples=20):
     targets = small(kind)._prepare(X, y).targets
-    return _choose_rows(targets, n_samples, np.random.RandomState(0))
+    return choose_rows(targets, n_samples, np.random.RandomState(0))
 
 
 def test_rare_classes_are_taken_as_well_as_frequent_ones(pixels):
@@ -192,7 +192,7 @@ def test_every_kind_of_input(pixels, tmp_path):
 def test_broken_images(pixels):
     X = [*pixels[:9], b"not an image"]
     y = LABELS[:10]
-    with pytest.raises(BadImageError, match="row 9"):
+    with pytest.raises(BadImageError, match="index 9"):
         check_can_learn(small(), X, y)
     with pytest.warns(UserWarning, match="could not be read|BadImage|row"):
         assert check_can_learn(small(on_error="nan"), X, y).can_learn

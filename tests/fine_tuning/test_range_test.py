@@ -285,7 +285,7 @@ def test_regressor_and_broken_images(pixels):
     X = [*pixels, b"not an image"]
     y = np.append(pixels.mean((1, 2, 3)), 0.0)
     est = small(FineTuneRegressor, on_error="nan")
-    with pytest.warns(UserWarning, match="row 24"):
+    with pytest.warns(UserWarning, match="index 24"):
         found = learning_rate_range_test(est, X, y, n_steps=20)
     assert np.isfinite(found.losses).all()
     assert not hasattr(est, "n_features_in_")

@@ -97,7 +97,7 @@ def test_a_changed_image_is_a_bad_image(kind, tmp_path, encode):
     ):
         with pytest.raises(BadImageError, match="changed while it was") as caught:
             read(2)
-        assert caught.value.row == 2
+        assert caught.value.index == 2
         for row in (0, 1, 3):
             read(row)
     part.pixels(0)
@@ -181,5 +181,5 @@ def test_both_phases_of_fine_tuning_see_the_same_images(monkeypatch):
 
     monkeypatch.setattr(_body_phase, "load_pixels", change_and_load)
     classifier = FineTuneClassifier(image_size=32, max_epochs=1, cache=None)
-    with pytest.raises(BadImageError, match="row 2.*changed while it was being read"):
+    with pytest.raises(BadImageError, match="index 2.*changed while it was being read"):
         classifier.fit(X, y)

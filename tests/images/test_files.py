@@ -199,9 +199,9 @@ def assert_fails(element, words, origin=None):
         source.pixels(1)
     for error in (failures[1], caught.value):
         assert words in error.cause
-        assert error.row == 1
+        assert error.index == 1
         assert error.origin == (str(element) if origin is None else origin)
-        assert str(error).startswith("row 1, ")
+        assert str(error).startswith("index 1, ")
 
 
 class TestFaults:
@@ -269,7 +269,7 @@ class TestFaults:
     def test_impossible_paths(self, path):
         digests, failures = make_image_source([path]).digests()
         assert digests == [None]
-        assert failures[0].row == 0
+        assert failures[0].index == 0
 
     @pytest.mark.parametrize(
         "path", ["http://a.org/b.jpg", "https://a.org/b.jpg", "s3://bucket/b.jpg"]
@@ -306,7 +306,7 @@ class TestFaults:
         assert digests[1] == digest_bytes(data[: len(data) // 2])
         with pytest.raises(BadImageError, match="truncated") as caught:
             source.pixels(1)
-        assert (caught.value.row, caught.value.origin) == (1, path)
+        assert (caught.value.index, caught.value.origin) == (1, path)
         assert caught.value.__cause__ is not None
 
     def test_a_deleted_working_folder(self, photos, tmp_path):

@@ -154,12 +154,12 @@ def test_rows_never_shift_whatever_is_in_the_list(elements):
     for row, element in enumerate(elements):
         assert (digests[row] is None) == (row in failures)
         if row in failures:
-            assert failures[row].row == row
+            assert failures[row].index == row
         if isinstance(element, bytes) and element:
             assert digests[row] == digest_bytes(element)
         try:
             source.pixels(row)
         except BadImageError as error:
-            assert error.row == row
+            assert error.index == row
         else:
             assert digests[row] is not None

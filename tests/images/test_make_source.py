@@ -306,14 +306,14 @@ def test_kinds_may_be_mixed_and_rows_never_shift(paths, rgb, gray, tmp_path):
     assert {i: d for i, d in enumerate(digests) if d is not None} == expected
     assert list(failures) == [1, 3, 5, 7, 9, 11, 12, 13, 14, 16]
     for row, error in failures.items():
-        assert error.row == row
+        assert error.index == row
         assert error.origin == source.describe(row)
         with pytest.raises(BadImageError) as caught:
             source.pixels(row)
         assert caught.value.args == error.args
     for row in (1, 5, 9, 12, 14):
         assert failures[row].cause == "missing value"
-    assert str(failures[1]) == "row 1, None: missing value"
+    assert str(failures[1]) == "index 1, None: missing value"
     assert "a float" in failures[11].cause
     assert "a list" in failures[16].cause
 
@@ -615,7 +615,7 @@ def test_part_knows_what_the_file_was(paths, tmp_path):
     source.digests()
     part = source.part(np.array([1]))
     path.write_bytes(contents(paths)[3])
-    with pytest.raises(BadImageError, match="row 0, .*changed while"):
+    with pytest.raises(BadImageError, match="index 0, .*changed while"):
         part.pixels(0)
 
 

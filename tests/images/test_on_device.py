@@ -146,7 +146,7 @@ def test_what_pillow_cannot_read_either_is_a_failure_of_its_row(jpeg, monkeypatc
     images, batch, failures = fit([jpeg(), broken, jpeg()])
     assert isinstance(images[1], EncodedJpeg)
     assert list(failures) == [1] and len(batch) == 2
-    assert failures[1].row == 1 and failures[1].origin == "encoded bytes"
+    assert failures[1].index == 1 and failures[1].origin == "encoded bytes"
     _, batch, failures = fit([broken])
     assert list(failures) == [0] and batch.shape == (0, 48, 48, 3)
 

@@ -246,10 +246,10 @@ def test_a_missing_file_is_one_bad_image(place, contents):
     assert [digest is None for digest in digests] == [False, True, False]
     assert list(failures) == [1]
     assert "there is no such file at this address" in failures[1].cause
-    assert (failures[1].row, failures[1].origin) == (1, X[1])
+    assert (failures[1].index, failures[1].origin) == (1, X[1])
     with pytest.raises(BadImageError, match="no such file") as caught:
         source.pixels(1)
-    assert caught.value.row == 1
+    assert caught.value.index == 1
     assert source.pixels(2).shape == (4, 5, 3)
 
 
@@ -725,7 +725,7 @@ def test_damaged_content_fails_in_pixels_with_its_row(counted):
     assert source.digests()[1] == {}
     with pytest.raises(BadImageError, match="not an image") as caught:
         source.pixels(0)
-    assert (caught.value.row, caught.value.origin) == (0, "counted://text.jpg")
+    assert (caught.value.index, caught.value.origin) == (0, "counted://text.jpg")
 
 
 def test_without_fsspec(monkeypatch):

@@ -441,12 +441,12 @@ def test_broken_images(planted, piped, tmp_path, method):
     images, labels, _ = planted
     pipe = piped(images, labels, logistic())
     mixed = [images[0], str(tmp_path / "missing.jpg"), images[2]]
-    with pytest.raises(BadImageError, match="row 1"):
+    with pytest.raises(BadImageError, match="index 1"):
         activation_maps(pipe, mixed, method=method)
     pipe[0].set_params(on_error="nan")
     with pytest.warns(BadImageWarning) as caught:
         found = activation_maps(pipe, mixed, method=method)
-    assert [failure.row for failure in caught[0].message.failures] == [1]
+    assert [failure.index for failure in caught[0].message.failures] == [1]
     assert np.isnan(found[1]).all()
     expected = activation_maps(pipe, [images[0], images[2]], method=method)
     assert_allclose(found[[0, 2]], expected, rtol=1e-5, atol=1e-6)
@@ -456,7 +456,7 @@ def test_broken_images(planted, piped, tmp_path, method):
     assert np.isnan(nothing).all()
     # Estimators without an extractor have no `on_error`.
     rule = Rule().fit(images, labels)
-    with pytest.raises(BadImageError, match="row 1"):
+    with pytest.raises(BadImageError, match="index 1"):
         activation_maps(rule, mixed, method="occlusion")
 
 
@@ -467,7 +467,7 @@ def test_a_network_that_returns_no_numbers(planted, piped):
     for method in ("cam", "gradcam"):
         with pytest.raises(NonFiniteOutputError) as caught:
             activation_maps(pipe, white, method=method)
-        assert caught.value.rows == (2,)
+        assert caught.value.indices == (2,)
 
 
 # One clear error

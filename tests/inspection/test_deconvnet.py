@@ -150,7 +150,7 @@ def test_broken_images(planted, tmp_path):
     images = planted[0]
     extractor = make_extractor()
     mixed = [images[0], str(tmp_path / "missing.jpg"), images[1]]
-    with pytest.raises(BadImageError, match="row 1"):
+    with pytest.raises(BadImageError, match="index 1"):
         deconvnet(extractor, mixed, "conv3", 0)
     extractor.set_params(on_error="nan")
     with pytest.warns(BadImageWarning):

@@ -149,7 +149,7 @@ def test_units_without_positions_see_the_whole_image(planted):
 def test_broken_images_are_left_out(planted, tmp_path):
     mixed = [planted[0][0], str(tmp_path / "missing.jpg"), planted[0][1]]
     extractor = make_extractor()
-    with pytest.raises(BadImageError, match="row 1"):
+    with pytest.raises(BadImageError, match="index 1"):
         top_patches(extractor, mixed, "conv2", 0)
     extractor.set_params(on_error="nan")
     with pytest.warns(BadImageWarning):

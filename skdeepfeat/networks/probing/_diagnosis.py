@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore
 
+from ..._utils._parameter_errors import choice_error, first_line
 from ..._utils._shown import shown
-from .._parameter_errors import choice_error, first_line
 
 __all__ = ["check_module", "explain_failure"]
 

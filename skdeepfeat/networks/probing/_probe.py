@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..._utils._parameter_errors import is_about
 from .._modules import floating_dtype
-from .._parameter_errors import is_about
 from ..running._layer import Layer, first_tensor
 from ..running._timm_pooling import find_own_pool
 from ._diagnosis import check_module, explain_failure

@@ -4,7 +4,7 @@ import numbers
 from dataclasses import dataclass
 
 from ..._utils._choices import POOLINGS
-from .._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error
 from ..running._layer import Layer
 from ..running._poolings import can_pool, changes_vectors, n_pooled, resolve_pooling
 from ..running._timm_pooling import can_replace_pool

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from ..._utils._choices import POOLINGS
-from .._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error
 from ._layer import Layer
 
 __all__ = ["can_pool", "changes_vectors", "n_pooled", "pool", "resolve_pooling"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import timm
 
-from .._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config

@@ -6,8 +6,8 @@ import json
 
 import torch
 
+from ..._utils._parameter_errors import choice_error
 from ..._utils._random import seeded
-from .._parameter_errors import choice_error
 from . import _timm
 from ._downloaded_weights import HubWeights
 from ._hub_config import fetch_hub_config

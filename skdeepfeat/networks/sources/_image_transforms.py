@@ -8,9 +8,9 @@ from torch import nn
 from torchvision import transforms as v1
 from torchvision.transforms import _presets, v2
 
+from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
 from ..._utils._shown import shown
-from .._parameter_errors import choice_error
 
 __all__ = ["INTERPOLATIONS", "is_transform", "preprocessing_from_transform"]
 

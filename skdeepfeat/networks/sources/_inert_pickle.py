@@ -157,78 +157,36 @@ def read_pickle(file, storages=None):
 def _follow(instruction, argument, stack, memo, storages):
     if instruction in _PUSHED:
         stack.append(argument)
-        return
-    if instruction in _MADE:
+    elif instruction in _MADE:
         stack.append(_MADE[instruction]())
-        return
-    match instruction:
-        case "PROTO" | "FRAME":
-            pass
-        case "BINPUT" | "LONG_BINPUT" | "PUT":
-            memo[int(argument)] = stack[-1]
-        case "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        case "BINGET" | "LONG_BINGET" | "GET":
-            stack.append(memo[int(argument)])
-        case "TUPLE1" | "TUPLE2" | "TUPLE3":
-            n = int(instruction[-1])
-            stack[-n:] = [tuple(stack[-n:])]
-        case "TUPLE":
-            stack.append(tuple(_pop_to_mark(stack)))
-        case "LIST" | "FROZENSET":
-            stack.append(_pop_to_mark(stack))
-        case "DICT":
-            pairs = _pop_to_mark(stack)
-            stack.append(PickledDict())
-            _set_items(stack[-1], pairs)
-        case "SETITEM":
-            pair = [stack.pop(-2), stack.pop()]
-            _set_items(stack[-1], pair)
-        case "SETITEMS":
-            pairs = _pop_to_mark(stack)
-            _set_items(stack[-1], pairs)
-        case "APPEND" | "APPENDS" | "ADDITEMS":
-            is_one = instruction == "APPEND"
-            values = [stack.pop()] if is_one else _pop_to_mark(stack)
-            if isinstance(stack[-1], list):
-                stack[-1].extend(values)
-        case "POP":
-            stack.pop()
-        case "POP_MARK":
-            _pop_to_mark(stack)
-        case "DUP":
-            stack.append(stack[-1])
-        case "GLOBAL":
-            stack.append(_name_of(*argument.split(" ", 1)))
-        case "STACK_GLOBAL":
-            name, module = stack.pop(), stack.pop()
-            stack.append(_name_of(module, name))
-        case "INST":
-            kind = _name_of(*argument.split(" ", 1))
-            stack.append(_call(kind, tuple(_pop_to_mark(stack))))
-        case "OBJ":
-            kind, *args = _pop_to_mark(stack)
-            stack.append(_call(kind, tuple(args)))
-        case "REDUCE" | "NEWOBJ" | "NEWOBJ_EX":
-            if instruction == "NEWOBJ_EX":
-                stack.pop()  # the keyword arguments
-            args, kind = stack.pop(), stack.pop()
-            stack.append(_call(kind, args))
-        case "BUILD":
-            state, target = stack.pop(), stack[-1]
-            if isinstance(target, Object):
-                target.state = state
-            elif isinstance(target, PickledDict) and isinstance(state, dict):
-                target.versions = state.get("_metadata")
-        case "BINPERSID":
-            identifier = stack.pop()
-            if identifier[0] == "module":  # a class with its source, in old files
-                stack.append(identifier[1])
-            else:
-                storage = _storage_of(identifier)
-                stack.append(storages.setdefault(storage.key, storage))
-        case _:
-            raise ValueError(f"the instruction {instruction} is not supported")
+    elif instruction in _MADE_OF_LAST:
+        n, make = _MADE_OF_LAST[instruction]
+        stack[-n:] = [make(*stack[-n:])]
+    elif instruction in _MADE_OF_MARKED:
+        values = _pop_to_mark(stack)
+        stack.append(_MADE_OF_MARKED[instruction](values))
+    elif instruction in _ADDED:
+        values = _pop_to_mark(stack)
+        _ADDED[instruction](stack[-1], values)
+    elif instruction in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+        memo[len(memo) if argument is None else int(argument)] = stack[-1]
+    elif instruction in ("BINGET", "LONG_BINGET", "GET"):
+        stack.append(memo[int(argument)])
+    elif instruction == "GLOBAL":
+        stack.append(_name_of(*argument.split(" ", 1)))
+    elif instruction == "INST":
+        kind = _name_of(*argument.split(" ", 1))
+        stack.append(_call(kind, tuple(_pop_to_mark(stack))))
+    elif instruction == "BINPERSID":
+        stack.append(_find_persistent(stack.pop(), storages))
+    elif instruction == "DUP":
+        stack.append(stack[-1])
+    elif instruction == "POP":
+        stack.pop()
+    elif instruction == "POP_MARK":
+        _pop_to_mark(stack)
+    elif instruction not in ("PROTO", "FRAME"):
+        raise ValueError(f"the instruction {instruction} is not supported")
 
 
 def _pop_to_mark(stack):
@@ -239,11 +197,33 @@ def _pop_to_mark(stack):
 
 
 def _set_items(target, pairs):
-    target = target.items if isinstance(target, Object) else target
+    items = target.items if isinstance(target, Object) else target
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         # The hash of a nested tuple can take forever, and none is a tensor's name.
         if isinstance(key, (str, int)):
-            target[key] = value
+            items[key] = value
+    return target
+
+
+def _extend(target, values):
+    if isinstance(target, list):
+        target.extend(values)
+    return target
+
+
+def _set_state(target, state):
+    if isinstance(target, Object):
+        target.state = state
+    elif isinstance(target, PickledDict) and isinstance(state, dict):
+        target.versions = state.get("_metadata")
+    return target
+
+
+def _find_persistent(identifier, storages):
+    if identifier[0] == "module":  # a class with its source, in old files
+        return identifier[1]
+    storage = _storage_of(identifier)
+    return storages.setdefault(storage.key, storage)
 
 
 def _name_of(module, name):
@@ -321,3 +301,28 @@ def _storage_of(identifier):
     if kind != "storage" or type(n_elements) is not int or n_elements < 0:
         raise ValueError(f"an unknown reference {kind!r}")
     return Storage(str(key), _STORAGES[storage.name], n_elements)
+
+
+# What instructions make of the last values: how many they take, and the function.
+_MADE_OF_LAST = {
+    "TUPLE1": (1, lambda *values: values),
+    "TUPLE2": (2, lambda *values: values),
+    "TUPLE3": (3, lambda *values: values),
+    "STACK_GLOBAL": (2, _name_of),
+    "REDUCE": (2, _call),
+    "NEWOBJ": (2, _call),
+    "NEWOBJ_EX": (3, lambda kind, args, keywords: _call(kind, args)),
+    "SETITEM": (3, lambda target, *pair: _set_items(target, pair)),
+    "APPEND": (2, lambda target, value: _extend(target, [value])),
+    "BUILD": (2, _set_state),
+}
+# What instructions make of the values above the mark.
+_MADE_OF_MARKED = {
+    "TUPLE": tuple,
+    "LIST": list,
+    "FROZENSET": list,
+    "DICT": lambda pairs: _set_items(PickledDict(), pairs),
+    "OBJ": lambda values: _call(values[0], tuple(values[1:])),
+}
+# How instructions add the values above the mark to what lies under it.
+_ADDED = {"SETITEMS": _set_items, "APPENDS": _extend, "ADDITEMS": _extend}

@@ -15,7 +15,7 @@ import importlib
 from torch import nn
 
 from ..._utils._choices import SOURCES
-from .._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error
 from . import _hub, _user_module
 from ._offline import explain_downloads
 from ._preprocessing_parameter import read_image_size, read_preprocessing

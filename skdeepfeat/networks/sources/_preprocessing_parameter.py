@@ -5,9 +5,9 @@ import numbers
 
 import numpy as np
 
+from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import MAX_SIDE, Preprocessing
 from ..._utils._suggestions import did_you_mean
-from .._parameter_errors import choice_error
 from ._image_transforms import (
     INTERPOLATIONS,
     is_transform,

@@ -9,8 +9,8 @@ import timm
 import timm.models
 from timm.data import resolve_data_config
 
+from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
-from .._parameter_errors import choice_error
 from ._downloaded_weights import HubWeights, UrlWeights
 from ._install_weights import taken_for, with_own_head
 from ._network_spec import NetworkSpec

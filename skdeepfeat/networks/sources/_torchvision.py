@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torchvision
 from torch import nn
 
-from .._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error
 from ._downloaded_weights import UrlWeights
 from ._image_transforms import preprocessing_from_transform
 from ._install_weights import install_state_dict, taken_for

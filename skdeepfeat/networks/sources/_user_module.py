@@ -2,9 +2,9 @@
 
 import functools
 
+from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
 from .._modules import copy_network
-from .._parameter_errors import choice_error
 from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
 

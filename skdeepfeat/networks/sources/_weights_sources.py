@@ -14,9 +14,9 @@ import torch
 import torchvision
 from torchvision.models import WeightsEnum
 
+from ..._utils._parameter_errors import choice_error
 from ..._utils._random import seeded
 from ...exceptions import WeightsNotFoundError
-from .._parameter_errors import choice_error
 from ._weights import Weights, file_key
 
 __all__ = ["FileWeights", "RandomWeights", "other_weights", "read_weights"]

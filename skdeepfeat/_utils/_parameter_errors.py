@@ -1,9 +1,9 @@
-"""Errors about the parameters that describe a network, in one form."""
+"""Errors about parameters, in one form, and the choices that they list."""
 
-from .._utils._shown import shown
-from .._utils._suggestions import did_you_mean
+from ._shown import shown
+from ._suggestions import did_you_mean
 
-__all__ = ["choice_error", "first_line", "is_about"]
+__all__ = ["choice_error", "first_line", "is_about", "look_up"]
 
 _LONGEST_NAME = 200  # characters
 
@@ -12,7 +12,7 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     """Return an error about a parameter: name first, what it must be, value last.
 
     It does not name the estimator, because several estimators and functions pass their
-    parameters to this package.
+    parameters to the internal packages.
 
     Parameters
     ----------
@@ -36,6 +36,22 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     return error(
         f"The {parameter!r} parameter must be {wanted}. Got {shown(got)} instead.{hint}"
     )
+
+
+def look_up(choices, name, parameter):
+    """Return the entry of a registry, or raise ValueError if there is no such choice.
+
+    Parameters
+    ----------
+    choices : dict of (str or None) to object
+    name : str or None
+    parameter : str
+        The parameter that the name was given as.
+    """
+    if isinstance(name, str | None) and name in choices:
+        return choices[name]
+    wanted = f"one of {sorted(choices, key=str)}"
+    raise choice_error(parameter, wanted, name, filter(None, choices))
 
 
 def is_about(error, parameter):

@@ -1,0 +1,309 @@
+"""Ways to replace a layer by smaller ones, with their costs and errors.
+
+`FACTORIZATIONS` is a registry: a new method is a function here that yields the options
+of a layer.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from ..networks import change_layer, is_convolution, is_linear
+from ._decompositions import (
+    matrix_factors,
+    response_factors,
+    separable_factors,
+    split_size,
+    tensor_train_cores,
+    tucker_factors,
+    tucker_ranks,
+)
+
+__all__ = ["FACTORIZATIONS", "Factorization", "Option", "apply_option"]
+
+# Ranks are multiples of this where a layer is wide: processors work on 8 or 16 numbers
+# at a time.
+_MULTIPLE = 8
+_MAX_RANKS = 16
+
+# What Tucker's ranks keep of the energy of a kernel.
+_ENERGIES = (0.998, 0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
+_TRAIN_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_N_TRAIN_CORES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """One way to replace a layer.
+
+    Attributes
+    ----------
+    change : dict
+        See `networks.change_layer`; without the key ``"layer"``.
+    multiply_adds, n_parameters : int
+        Of the new layers; multiply-adds for one image.
+    error : float
+        Energy of the change of the responses, or of the weights where no images are
+        looked at, relative to that of the responses or weights.
+    make : callable
+        Returns the tensors of the new layer.
+    """
+
+    change: dict
+    multiply_adds: int
+    n_parameters: int
+    error: float
+    make: Callable
+
+
+@dataclass(frozen=True)
+class Factorization:
+    """A method.
+
+    Attributes
+    ----------
+    options : callable
+        ``options(use)`` yields the options for a `LayerUse`.
+    cost : {"multiply_adds", "n_parameters"}
+        What it saves.
+    sees_images : bool
+        Whether it needs the statistics of the responses.
+    """
+
+    options: Callable
+    cost: str = "multiply_adds"
+    sees_images: bool = False
+
+
+def apply_option(network, name, option):
+    """Replace a layer of a network; its change is listed there."""
+    change_layer(network, {"layer": name, **option.change}, option.make())
+
+
+# -- Low rank
+
+
+def _low_rank_options(use):
+    """Take principal components of the responses, or separate a kernel."""
+    mean, components, variances = use.principal_components()
+    total = float(variances.sum())
+    layer = use.layer
+    for rank in _ranks(_largest_rank(layer)):
+        lost = float(variances[rank:].sum()) / total if total else 0.0
+        make = functools.partial(_response_tensors, layer, mean, components, rank)
+        yield _channel_option(use, rank, True, lost, make)
+    if is_convolution(layer) and min(use.kernel) > 1:
+        yield from _separable_options(use)
+
+
+def _plain_options(use):
+    """Truncate the singular values of the weights."""
+    layer = use.layer
+    energies = torch.linalg.svdvals(layer.weight.detach().double().flatten(1)).square()
+    total = float(energies.sum())
+    has_bias = layer.bias is not None
+    for rank in _ranks(_largest_rank(layer)):
+        lost = float(energies[rank:].sum()) / total if total else 0.0
+        make = functools.partial(_plain_tensors, layer, rank)
+        yield _channel_option(use, rank, has_bias, lost, make)
+
+
+def _channel_option(use, rank, bias, error, make):
+    weight = use.layer.weight
+    n_weights = rank * (weight[0].numel() + weight.shape[0])
+    return Option(
+        {"kind": "low_rank", "rank": rank, "bias": bias},
+        use.n_outputs * n_weights,
+        n_weights + bias * weight.shape[0],
+        error,
+        make,
+    )
+
+
+def _response_tensors(layer, mean, components, rank):
+    weight, bias = _detached(layer)
+    first, second, bias = response_factors(weight, bias, mean, components, rank)
+    return _pair(layer, first, second, bias)
+
+
+def _plain_tensors(layer, rank):
+    weight, bias = _detached(layer)
+    return _pair(layer, *matrix_factors(weight, rank), bias)
+
+
+def _pair(layer, first, second, bias):
+    second = second if is_linear(layer) else second[..., None, None]
+    return _with_bias({"0.weight": first, "1.weight": second}, "1.bias", bias)
+
+
+def _separable_options(use):
+    layer = use.layer
+    weight, bias = _detached(layer)
+    n_out, n_in, height, width = weight.shape
+    wanted = _run(use, weight)
+    energy = float(wanted.square().sum())
+    largest = min(n_in * height, n_out * width)
+    columns, rows = separable_factors(weight, largest)
+    for rank in _ranks(largest):
+        # The singular values are in order, so a smaller rank is a part of the factors.
+        n_weights = rank * (n_in * height + n_out * width)
+        multiply_adds = (
+            use.n_columns * rank * n_in * height + use.n_outputs * rank * n_out * width
+        )
+        if multiply_adds >= use.multiply_adds:
+            continue
+        kernel = torch.einsum(
+            "rih,orw->oihw", columns[:rank, ..., 0], rows[:, :rank, 0]
+        )
+        lost = float((_run(use, kernel) - wanted).square().sum()) / max(energy, 1e-300)
+        tensors = {"0.weight": columns[:rank], "1.weight": rows[:, :rank]}
+        yield Option(
+            {"kind": "separable", "rank": rank},
+            multiply_adds,
+            n_weights + (0 if bias is None else n_out),
+            lost,
+            functools.partial(_with_bias, tensors, "1.bias", bias),
+        )
+
+
+def _run(use, kernel):
+    """Return the centered responses of a kernel to the inputs that were kept.
+
+    The border does not matter here, so nothing is padded.
+    """
+    layer = use.layer
+    outputs = [
+        F.conv2d(one, kernel.to(one), None, layer.stride, 0, layer.dilation)
+        if min(one.shape[2:]) >= max(layer.kernel_size) * max(layer.dilation)
+        else F.conv2d(
+            one, kernel.to(one), None, layer.stride, layer.kernel_size, layer.dilation
+        )
+        for one in use.sample
+    ]
+    rows = torch.cat([one.movedim(1, -1).flatten(0, -2) for one in outputs]).double()
+    return rows - rows.mean(0)
+
+
+# -- Tensors
+
+
+def _tucker_options(use):
+    layer = use.layer
+    if not is_convolution(layer) or max(use.kernel) == 1:
+        yield from _plain_options(use)
+        return
+    weight, bias = _detached(layer)
+    n_out, n_in, height, width = weight.shape
+    energy = float(weight.double().square().sum())
+    seen = set()
+    for share in _ENERGIES:
+        rank_in, rank_out = tucker_ranks(weight, share)
+        ranks = (_rounded(rank_in, n_in), _rounded(rank_out, n_out))
+        if ranks in seen:
+            continue
+        seen.add(ranks)
+        n_core = ranks[0] * ranks[1] * height * width
+        multiply_adds = use.n_inputs * n_in * ranks[0] + use.n_outputs * (
+            n_core + ranks[1] * n_out
+        )
+        if multiply_adds >= use.multiply_adds:
+            continue
+        first, core, last = tucker_factors(weight, *ranks)
+        tensors = {
+            "0.weight": first[..., None, None],
+            "1.weight": core,
+            "2.weight": last[..., None, None],
+        }
+        n_weights = n_in * ranks[0] + n_core + ranks[1] * n_out
+        yield Option(
+            {"kind": "tucker", "ranks": list(ranks)},
+            multiply_adds,
+            n_weights + (0 if bias is None else n_out),
+            # The factors are orthogonal, so that what the core lacks is lost.
+            max(0.0, 1 - float(core.square().sum()) / energy) if energy else 0.0,
+            functools.partial(_with_bias, tensors, "2.bias", bias),
+        )
+
+
+def _tensor_train_options(use):
+    layer = use.layer
+    if not is_linear(layer):
+        return
+    weight, bias = _detached(layer)
+    out_shape = split_size(layer.out_features, _N_TRAIN_CORES)
+    in_shape = split_size(layer.in_features, _N_TRAIN_CORES)
+    energy = float(weight.double().square().sum())
+    cores = tensor_train_cores(weight, out_shape, in_shape, max(_TRAIN_RANKS))
+    for max_rank in _TRAIN_RANKS:
+        if max_rank > max(core.shape[-1] for core in cores):
+            break
+        cores = tensor_train_cores(weight, out_shape, in_shape, max_rank)
+        n_weights = sum(core.numel() for core in cores)
+        if n_weights >= weight.numel():
+            break
+        kept = float(cores[-1].square().sum())
+        tensors = {f"cores.{k}": core for k, core in enumerate(cores)}
+        yield Option(
+            {
+                "kind": "tensor_train",
+                "in_shape": in_shape,
+                "out_shape": out_shape,
+                "ranks": [core.shape[-1] for core in cores[:-1]],
+            },
+            use.n_outputs * _train_multiply_adds(cores),
+            n_weights + (0 if bias is None else layer.out_features),
+            max(0.0, 1 - kept / energy) if energy else 0.0,
+            functools.partial(_with_bias, tensors, "bias", bias),
+        )
+
+
+def _train_multiply_adds(cores):
+    n_done, n_left, total = 1, math.prod(core.shape[2] for core in cores), 0
+    for core in cores:
+        n_left //= core.shape[2]
+        total += n_done * n_left * core.numel()
+        n_done *= core.shape[1]
+    return total
+
+
+FACTORIZATIONS = {
+    "low_rank": Factorization(_low_rank_options, sees_images=True),
+    "svd": Factorization(_plain_options),
+    "tucker": Factorization(_tucker_options),
+    "tensor_train": Factorization(_tensor_train_options, cost="n_parameters"),
+}
+
+
+# -- Sizes
+
+
+def _largest_rank(layer):
+    return min(layer.weight.shape[0], layer.weight[0].numel())
+
+
+def _ranks(limit):
+    """Return the ranks to choose from, largest first, at most `_MAX_RANKS`."""
+    step = _MULTIPLE if limit >= 4 * _MULTIPLE else 1
+    n = limit // step
+    stride = max(1, math.ceil(n / _MAX_RANKS))
+    return [k * step for k in range(n, 0, -stride)]
+
+
+def _rounded(rank, limit):
+    """Return a rank rounded up to a multiple of 8, if a layer is wide."""
+    if limit < 4 * _MULTIPLE:
+        return rank
+    return min(limit, math.ceil(rank / _MULTIPLE) * _MULTIPLE)
+
+
+def _detached(layer):
+    bias = None if layer.bias is None else layer.bias.detach()
+    return layer.weight.detach(), bias
+
+
+def _with_bias(tensors, name, bias):
+    return tensors if bias is None else {**tensors, name: bias}

@@ -1,0 +1,77 @@
+"""The features of several layers of an extractor's network, from one pass."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._utils._forks import survives_fork
+from ._extraction import open_extraction
+from ._failures import warn_of
+
+__all__ = ["LayerFeatures", "extract_layers"]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFeatures:
+    """What `extract_layers` returns.
+
+    Attributes
+    ----------
+    network : str
+        The short name of the network.
+    names : list of str
+        The layers, as in `list_layers`.
+    depths : list of float
+        For each layer the share of the network's floating-point operations, from 0 to
+        1, that is needed to compute it.
+    features : list of ndarray of float32, shape (n_images, n_features of the layer)
+        The rows of images that could not be read are NaN.
+    failed : ndarray of bool, shape (n_images,)
+        Which images could not be read. All False with ``on_error="raise"``.
+    """
+
+    network: str
+    names: list[str]
+    depths: list[float]
+    features: list[np.ndarray]
+    failed: np.ndarray
+
+
+@survives_fork
+def extract_layers(extractor, X, layers):
+    """Return the features of several layers, each image in one pass for all of them.
+
+    The cache of the extractor is used for each layer. An image goes through the
+    network if one of its layers is not known.
+
+    Parameters
+    ----------
+    extractor : PretrainedFeatureExtractor
+    X : images, as for its `transform`
+    layers : list of str and int, "stages", or None
+        ``"stages"`` means all stages and the neck. None means the extractor's `layer`.
+
+    Returns
+    -------
+    LayerFeatures
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is wrong. Those about `layers` begin with that name.
+    BadImageError, NonFiniteOutputError
+        As `PretrainedFeatureExtractor.transform` does.
+    """
+    extractor._validate_params()
+    X = extractor._check_images(X, reset=False)
+    neck = extractor._resolve_neck()
+    if layers is not None:
+        neck = neck.with_layers(layers)
+    settings = extractor._settings()
+    with open_extraction(X, neck, extractor.cache, settings) as extraction:
+        features = extraction.fetch(np.arange(len(extraction)))
+        failures, failed = extraction.failures(), extraction.failed()
+    if failures:
+        warn_of(failures)
+    names = [one.layer for one in neck.outputs]
+    return LayerFeatures(neck.model_name, names, neck.depths(), features, failed)

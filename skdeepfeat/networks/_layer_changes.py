@@ -1,0 +1,325 @@
+"""Layers of a network replaced by smaller ones, each change described as data.
+
+A change is a dict of JSON types: the name of a layer, a kind and sizes, such as
+``{"layer": "conv1", "kind": "low_rank", "rank": 8, "bias": True}``. A changed network
+carries the list of its changes. So a saved file needs no code to bring it back: the
+original network is built, and the changes are applied to it in order.
+"""
+
+import copy
+import math
+
+import torch
+from timm.layers import Conv2dSame
+from torch import nn
+
+from ._tensor_train import TensorTrainLinear
+
+__all__ = [
+    "LAYER_KINDS",
+    "apply_changes",
+    "change_layer",
+    "changes_of",
+    "is_convolution",
+    "is_linear",
+    "merge_resizings",
+]
+
+# The name of the attribute of a changed network.
+_CHANGES = "_skdeepfeat_changes"
+
+# Of a tensor train.
+_MAX_CORES = 8
+
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+def changes_of(network):
+    """Return the changes of a network, first to last.
+
+    Parameters
+    ----------
+    network : Module
+
+    Returns
+    -------
+    list of dict
+    """
+    return copy.deepcopy(getattr(network, _CHANGES, []))
+
+
+def apply_changes(network, changes):
+    """Change the layers of a network as another one's were. The weights are arbitrary.
+
+    Parameters
+    ----------
+    network : Module
+        It is changed. It may be on the meta device.
+    changes : list of dict
+        May come from a stranger's file.
+
+    Returns
+    -------
+    Module
+        The network.
+
+    Raises
+    ------
+    ValueError
+        If a change does not fit the network.
+    """
+    if not isinstance(changes, list):
+        raise ValueError("its changes of layers are not a list.")
+    for change in changes:
+        change_layer(network, change)
+    return network
+
+
+def change_layer(network, change, tensors=None):
+    """Replace a layer of a network.
+
+    Parameters
+    ----------
+    network : Module
+        It is changed, and lists the change.
+    change : dict
+        With the keys ``"layer"``, ``"kind"``, and those of the kind.
+    tensors : dict of str to Tensor, default=None
+        The parameters and buffers of the new layer, which are arbitrary otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the network has no such layer, there is no such kind, or the sizes are not
+        smaller than those of the layer.
+    """
+    layer, build = _layer_of(network, change)
+    sizes = {k: v for k, v in change.items() if k not in ("layer", "kind")}
+    try:
+        new = build(layer, **sizes)
+    except TypeError as error:
+        raise _wrong(change, str(error)) from error
+    except ValueError as error:
+        raise _wrong(change, error) from None
+    if new is not layer:
+        new.to(layer.weight.dtype).to_empty(device=layer.weight.device)
+        new.requires_grad_(layer.weight.requires_grad).train(layer.training)
+        network.set_submodule(change["layer"], new)
+    if tensors is not None:
+        _fill(new, tensors, _memory_format(layer.weight))
+    setattr(network, _CHANGES, [*changes_of(network), dict(change)])
+
+
+def merge_resizings(network, first):
+    """Keep only the last of several resizings of a layer.
+
+    Parameters
+    ----------
+    network : Module
+        With changes of the kind ``"resized"`` from the number `first` on.
+    first : int
+    """
+    changes = changes_of(network)
+    last = {change["layer"]: change for change in changes[first:]}
+    setattr(network, _CHANGES, [*changes[:first], *last.values()])
+
+
+def is_linear(layer):
+    """Return whether a layer is exactly torch's linear one."""
+    return type(layer) is nn.Linear
+
+
+def is_convolution(layer):
+    """Return whether a layer is a convolution that can be rebuilt from its sizes."""
+    return type(layer) in (nn.Conv2d, Conv2dSame)
+
+
+def _layer_of(network, change):
+    """Return the layer that a change names, and the function of its kind."""
+    if not isinstance(change, dict) or change.get("kind") not in LAYER_KINDS:
+        raise _wrong(change, "there is no such kind")
+    try:
+        return network.get_submodule(change["layer"]), LAYER_KINDS[change["kind"]]
+    except (AttributeError, KeyError, TypeError):
+        raise _wrong(change, "there is no such layer") from None
+
+
+def _wrong(change, cause):
+    return ValueError(f"it has a changed layer {str(change)[:80]}: {cause}.")
+
+
+def _memory_format(weight):
+    if weight.ndim == 4 and not weight.is_contiguous():
+        if weight.is_contiguous(memory_format=torch.channels_last):
+            return torch.channels_last
+    return torch.contiguous_format
+
+
+@torch.no_grad()
+def _fill(layer, tensors, memory_format):
+    own = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+    if own.keys() != tensors.keys():
+        raise ValueError(f"the tensors are {sorted(tensors)}, not {sorted(own)}.")
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            raise ValueError(f"{name} is {tensors[name].shape}, not {tensor.shape}.")
+        layout = memory_format if tensor.ndim == 4 else torch.contiguous_format
+        tensor.data = tensors[name].to(tensor).clone(memory_format=layout)
+
+
+# -- Kinds. Each function returns a layer on the meta device, without values.
+
+
+def _low_rank(layer, rank, bias):
+    """Map inputs to `rank` features, and these to the outputs."""
+    if is_linear(layer):
+        n_in, n_out = layer.in_features, layer.out_features
+        _check(rank, min(n_in, n_out))
+        _check_flag(bias)
+        with torch.device("meta"):
+            return nn.Sequential(
+                nn.Linear(n_in, rank, bias=False), nn.Linear(rank, n_out, bias=bias)
+            )
+    n_in, n_out = _channels(layer)
+    _check(rank, min(n_in * math.prod(layer.kernel_size), n_out))
+    _check_flag(bias)
+    return nn.Sequential(
+        _convolution(layer, n_in, rank, bias=False, axes=(0, 1)),
+        _convolution(layer, rank, n_out, bias=bias, axes=()),
+    )
+
+
+def _separable(layer, rank):
+    """Apply columns of the kernel, then rows (Jaderberg et al. 2014)."""
+    n_in, n_out = _channels(layer)
+    height, width = layer.kernel_size
+    _check(rank, min(n_in * height, n_out * width))
+    return nn.Sequential(
+        _convolution(layer, n_in, rank, bias=False, axes=(0,)),
+        _convolution(layer, rank, n_out, bias=layer.bias is not None, axes=(1,)),
+    )
+
+
+def _tucker(layer, ranks):
+    """Apply the kernel between fewer channels (Tucker-2, Kim et al. 2016)."""
+    n_in, n_out = _channels(layer)
+    rank_in, rank_out = ranks
+    _check(rank_in, n_in)
+    _check(rank_out, n_out)
+    return nn.Sequential(
+        _convolution(layer, n_in, rank_in, bias=False, axes=()),
+        _convolution(layer, rank_in, rank_out, bias=False, axes=(0, 1)),
+        _convolution(layer, rank_out, n_out, bias=layer.bias is not None, axes=()),
+    )
+
+
+def _tensor_train(layer, in_shape, out_shape, ranks):
+    if not is_linear(layer):
+        raise ValueError(f"a {type(layer).__name__} has no tensor train")
+    pairs = list(zip(in_shape, out_shape, strict=True))
+    for size in (*in_shape, *out_shape):
+        _check(size, max(layer.in_features, layer.out_features))
+    sizes = math.prod(in_shape), math.prod(out_shape)
+    is_split = len(ranks) == len(pairs) - 1 < _MAX_CORES
+    if sizes != (layer.in_features, layer.out_features) or not is_split:
+        raise ValueError("the sizes are not those of the layer")
+    for k, rank in enumerate(ranks, 1):
+        left = math.prod(n * m for n, m in pairs[:k])
+        right = math.prod(n * m for n, m in pairs[k:])
+        _check(rank, min(left, right))
+    with torch.device("meta"):
+        return TensorTrainLinear(in_shape, out_shape, ranks, layer.bias is not None)
+
+
+def _resized(layer, inputs, outputs):
+    """Remove channels of the layer itself."""
+    if isinstance(layer, _BATCH_NORM):
+        _check(outputs, layer.num_features)
+        _check(inputs, layer.num_features)
+        layer.num_features = outputs
+        shapes = dict.fromkeys(
+            ("weight", "bias", "running_mean", "running_var"), (outputs,)
+        )
+    elif is_linear(layer):
+        _check(outputs, layer.out_features)
+        _check(inputs, layer.in_features)
+        layer.in_features, layer.out_features = inputs, outputs
+        shapes = {"weight": (outputs, inputs), "bias": (outputs,)}
+    elif is_convolution(layer):
+        _check(outputs, layer.out_channels)
+        _check(inputs, layer.in_channels)
+        if layer.groups != 1:
+            if not layer.groups == layer.in_channels == layer.out_channels:
+                raise ValueError("its channels are in groups")
+            _check(outputs, inputs)
+            _check(inputs, outputs)
+            layer.groups = inputs
+        layer.in_channels, layer.out_channels = inputs, outputs
+        kernel = outputs, inputs // layer.groups, *layer.kernel_size
+        shapes = {"weight": kernel, "bias": (outputs,)}
+    else:
+        raise ValueError(f"a {type(layer).__name__} has no channels")
+    for name, shape in shapes.items():
+        old = getattr(layer, name)
+        if old is not None:
+            empty = torch.empty(shape, dtype=old.dtype, device=old.device)
+            if isinstance(old, nn.Parameter):
+                empty = nn.Parameter(empty, requires_grad=old.requires_grad)
+            setattr(layer, name, empty)
+    return layer
+
+
+# A new kind of layer is a function here.
+LAYER_KINDS = {
+    "low_rank": _low_rank,
+    "resized": _resized,
+    "separable": _separable,
+    "tensor_train": _tensor_train,
+    "tucker": _tucker,
+}
+
+
+def _channels(layer):
+    """Return the numbers of channels of a convolution that is not grouped."""
+    if not is_convolution(layer) or layer.groups != 1:
+        raise ValueError(f"this {type(layer).__name__} cannot be factorized")
+    return layer.in_channels, layer.out_channels
+
+
+def _convolution(like, n_in, n_out, *, bias, axes):
+    """Return a convolution with the geometry of another one along some axes."""
+    sizes = {
+        name: tuple(
+            value if axis in axes else default
+            for axis, value in enumerate(getattr(like, name))
+        )
+        for name, default in [("kernel_size", 1), ("stride", 1), ("dilation", 1)]
+    }
+    if isinstance(like, Conv2dSame) and axes:
+        with torch.device("meta"):
+            return Conv2dSame(n_in, n_out, bias=bias, **sizes)
+    padding = like.padding
+    if not axes:
+        padding = 0
+    elif not isinstance(padding, str):
+        padding = tuple(one if axis in axes else 0 for axis, one in enumerate(padding))
+    mode = like.padding_mode if axes else "zeros"
+    return nn.Conv2d(
+        n_in,
+        n_out,
+        padding=padding,
+        bias=bias,
+        padding_mode=mode,
+        device="meta",
+        **sizes,
+    )
+
+
+def _check(size, high):
+    if type(size) is not int or not 1 <= size <= high:
+        raise ValueError(f"the size {size!r} is not in 1 to {high}")
+
+
+def _check_flag(value):
+    if type(value) is not bool:
+        raise ValueError(f"{value!r} is not a flag")
