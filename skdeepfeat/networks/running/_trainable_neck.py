@@ -15,8 +15,6 @@ from .._modules import copy_network, floating_dtype
 from ._layer import first_tensor
 from ._truncated_pass import run_truncated
 
-__all__ = ["TrainableNeck"]
-
 logger = logging.getLogger(__name__)
 
 # timm's fused normalizations with an activation derive from these as well.
