@@ -106,6 +106,7 @@ def _not_averaged(neck, source):
         return choice_error("layer", wanted, source.name)
     return ValueError(
         "The 'method' parameter must not be 'cam' for features that are not the mean "
-        "of one map over its positions, as those of "
-        f"{', '.join(neck.labels())}. {instead}. Got 'cam' instead."
+        "of one map over its positions, as those of layer "
+        f"{', '.join(repr(one.layer) for one in neck.outputs)} of {neck.spec.name!r}. "
+        f"{instead}. Got 'cam' instead."
     )

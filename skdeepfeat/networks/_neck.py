@@ -378,9 +378,7 @@ class Neck:
             If there is no such layer, or it cannot be pooled so.
         """
         outputs = resolve_outputs(layer, pooling, self.probe, self.spec)
-        neck = Neck(self.spec, layer, pooling)
-        vars(neck).update(probe=self.probe, outputs=outputs)
-        return neck
+        return self._derived(outputs, layer=layer, pooling=pooling, fingerprint=None)
 
     def last_map(self):
         """Return the last `Layer` with positions that the outputs depend on, or None.
