@@ -10,6 +10,7 @@ from ._deconvnet import deconvnet
 from ._embedding import embedding
 from ._first_filters import first_filters
 from ._gradient_norms import relative_gradient_norms
+from ._hypersphere import alignment, uniformity
 from ._linear_probe import linear_probe
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
@@ -20,6 +21,7 @@ from ._transfer_scores import transfer_scores
 __all__ = [
     "TopPatches",
     "activation_maps",
+    "alignment",
     "cka",
     "confusion_examples",
     "dead_features",
@@ -33,4 +35,5 @@ __all__ = [
     "top_losses",
     "top_patches",
     "transfer_scores",
+    "uniformity",
 ]
