@@ -11,11 +11,13 @@ from ._image_estimator import ImageEstimatorMixin
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
+from ._speed import ImageSeconds, seconds_per_image
 
 __all__ = [
     "ExtractionSettings",
     "FeatureMapper",
     "ImageEstimatorMixin",
+    "ImageSeconds",
     "LayerFeatures",
     "PretrainedFeatureExtractor",
     "extract_layers",
@@ -23,5 +25,6 @@ __all__ = [
     "load_pixels",
     "non_finite_error",
     "open_extraction",
+    "seconds_per_image",
     "warn_of",
 ]

@@ -1,5 +1,6 @@
 """Displays in the form of scikit-learn's: of training, and of what networks see."""
 
+from ._advice import AdviceDisplay
 from ._confusion_gallery import ConfusionGalleryDisplay
 from ._embedding import EmbeddingDisplay
 from ._history import FineTuneHistoryDisplay
@@ -9,6 +10,7 @@ from ._similarity import SimilarityDisplay
 from ._top_losses import TopLossesDisplay
 
 __all__ = [
+    "AdviceDisplay",
     "ConfusionGalleryDisplay",
     "EmbeddingDisplay",
     "FineTuneHistoryDisplay",
