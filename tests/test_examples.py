@@ -122,6 +122,18 @@ def test_find_wrong_labels(tmp_path):
 
 
 @pytest.mark.slow
+def test_which_network(tmp_path):
+    out = run("which_network.py", tmp_path)
+    assert out.startswith("Recommended: efficientnet_lite0,")
+    assert "Deciding took" in out
+    # The random networks are among the candidates, and lose.
+    assert "efficientnet_lite0, random" in out
+    assert float(re.search(r"other digits: (\S+)", out)[1]) > 0.8
+    with Image.open(tmp_path / "which_network.png") as picture:
+        assert min(picture.size) > 300
+
+
+@pytest.mark.slow
 def test_cifar_that_is_not_there(tmp_path):
     done = subprocess.run(
         [

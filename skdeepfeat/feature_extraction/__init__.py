@@ -12,11 +12,13 @@ from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
+from ._speed import ImageSeconds, seconds_per_image
 
 __all__ = [
     "ExtractionSettings",
     "FeatureMapper",
     "ImageEstimatorMixin",
+    "ImageSeconds",
     "LayerFeatures",
     "PretrainedFeatureExtractor",
     "inspected",
@@ -25,5 +27,6 @@ __all__ = [
     "load_pixels",
     "non_finite_error",
     "open_extraction",
+    "seconds_per_image",
     "warn_of",
 ]

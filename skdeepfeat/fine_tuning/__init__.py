@@ -1,6 +1,6 @@
 """Pretrained networks with a new head, fine-tuned as classifiers and regressors."""
 
-from ._body_phase import make_training_run
+from ._body_phase import auto_epochs, make_training_run
 from ._classifier import FineTuneClassifier
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
@@ -16,6 +16,7 @@ __all__ = [
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
+    "auto_epochs",
     "check_can_learn",
     "learning_rate_range_test",
     "score_modules",

@@ -1,6 +1,7 @@
 """Displays in the form of scikit-learn's: of training, and of what networks see."""
 
 from ._activation_maps import ActivationMapDisplay
+from ._advice import AdviceDisplay
 from ._confusion_gallery import ConfusionGalleryDisplay
 from ._deconvnet import DeconvnetDisplay
 from ._embedding import EmbeddingDisplay
@@ -14,6 +15,7 @@ from ._top_patches import TopPatchesDisplay
 
 __all__ = [
     "ActivationMapDisplay",
+    "AdviceDisplay",
     "ConfusionGalleryDisplay",
     "DeconvnetDisplay",
     "EmbeddingDisplay",
