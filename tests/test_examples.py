@@ -64,6 +64,18 @@ def test_custom_augmentation(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_does_it_see(tmp_path):
+    pytest.importorskip("skimage")
+    out = run("what_does_it_see.py", tmp_path, "--n-views", "24")
+    found = re.findall(r"map of (\w+): left half (\S+), right half (\S+)", out)
+    (_, cat_left, cat_right), (_, cup_left, cup_right) = found
+    assert float(cat_left) > float(cat_right)
+    assert float(cup_right) > float(cup_left)
+    assert float(re.search(r"constant\): (\S+)", out)[1]) < 1e-4
+    assert len(list((tmp_path / "what_does_it_see").glob("*.png"))) == 5
+
+
+@pytest.mark.slow
 def test_regression(tmp_path):
     out = run("regression.py", tmp_path)
     frozen, tuned = map(float, re.findall(r"error (\S+) degrees", out))

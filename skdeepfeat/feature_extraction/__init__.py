@@ -8,6 +8,7 @@ from ._failures import list_failures, non_finite_error, warn_of
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
 from ._image_estimator import ImageEstimatorMixin
+from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
 from ._settings import ExtractionSettings
@@ -20,6 +21,7 @@ __all__ = [
     "ImageSeconds",
     "LayerFeatures",
     "PretrainedFeatureExtractor",
+    "inspected",
     "extract_layers",
     "list_failures",
     "load_pixels",

@@ -6,6 +6,7 @@ from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._regressor import FineTuneRegressor
 from ._resume import resume
+from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
@@ -18,6 +19,7 @@ __all__ = [
     "auto_epochs",
     "check_can_learn",
     "learning_rate_range_test",
+    "score_modules",
     "make_training_run",
     "resume",
     "stage_gradients",
