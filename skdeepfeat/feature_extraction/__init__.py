@@ -11,6 +11,7 @@ from ._finite import non_finite_error
 from ._image_estimator import ImageEstimatorMixin
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
+from ._replaced_network import decode_for, neck_of, with_network
 from ._settings import ExtractionSettings
 
 __all__ = [
@@ -20,9 +21,12 @@ __all__ = [
     "LayerFeatures",
     "PretrainedFeatureExtractor",
     "extract_layers",
+    "decode_for",
     "list_failures",
     "load_pixels",
+    "neck_of",
     "non_finite_error",
     "open_extraction",
     "warn_of",
+    "with_network",
 ]

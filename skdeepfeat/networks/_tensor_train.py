@@ -42,6 +42,16 @@ class TensorTrainLinear(nn.Module):
             "bias", nn.Parameter(torch.zeros(self.out_features)) if bias else None
         )
 
+    @property
+    def multiply_adds(self):
+        """Those of one row."""
+        n_done, n_left, total = 1, self.in_features, 0
+        for core in self.cores:
+            n_left //= core.shape[2]
+            total += n_done * n_left * core.numel()
+            n_done *= core.shape[1]
+        return total
+
     def forward(self, inputs):
         """Return the outputs, shape (..., out_features)."""
         rows = inputs.reshape(-1, self.in_features)
