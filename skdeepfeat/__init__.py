@@ -32,8 +32,10 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     )
     from .images import load_image_folder
     from .networks import list_layers, list_models
+    from .self_supervised import Autoencoder
 
 __all__ = [
+    "Autoencoder",
     "BadFileError",
     "BadImageError",
     "BadImageWarning",
@@ -62,6 +64,7 @@ __version__ = "0.1.0.dev0"
 # Names are imported when they are asked for first (PEP 562): torch takes seconds, which
 # neither `skdeepfeat --help` nor a worker that only looks into the cache has to spend.
 _HOMES = {
+    "Autoencoder": "self_supervised",
     "BadFileError": "exceptions",
     "BadImageError": "exceptions",
     "BadImageWarning": "exceptions",
@@ -95,6 +98,7 @@ _PACKAGES = (
     "model_selection",
     "networks",
     "plotting",
+    "self_supervised",
     "training",
 )
 

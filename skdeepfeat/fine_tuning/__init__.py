@@ -12,6 +12,7 @@ from ._refit import (
     with_networks,
 )
 from ._regressor import FineTuneRegressor
+from ._stage_gradients import stage_gradients
 
 __all__ = [
     "FineTuneClassifier",
@@ -26,4 +27,5 @@ __all__ = [
     "on_pixels",
     "train_further",
     "with_networks",
+    "stage_gradients",
 ]

@@ -17,8 +17,8 @@ from ..training import (
     TrainingRun,
     WeightAverage,
     crop_center,
-    first_unfrozen_stage,
     make_optimizer,
+    unfrozen_parts,
 )
 from ._resume import resume
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
@@ -69,19 +69,19 @@ def tune_body(fit, rows, validation_rows):
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)
     after_epoch = resume(fit, run, data)
-    n_before = len(fit.history)
+    result, earlier = fit.result, list(fit.result.history)
     try:
         run.fit(data, validate, after_epoch)
     finally:
-        fit.body = body.network
-        fit.history = fit.history[:n_before] + run.history
-        fit.n_epochs = fit.n_earlier_epochs + run.epoch
+        result.body = body.network
+        result.history = earlier + run.history
+        result.n_epochs = fit.n_earlier_epochs + run.epoch
         if run.epoch:
             # Without early stopping, the result has the weights of the last epoch.
             is_best = run.best_epoch is not None and fit.settings.early_stopping
             best = fit.n_earlier_epochs + (run.best_epoch or 0)
-            fit.best_epoch = best if is_best else None
-            fit.best_score = run.best_score if is_best else None
+            result.best_epoch = best if is_best else None
+            result.best_score = run.best_score if is_best else None
 
 
 def load_images(fit, rows):
@@ -147,10 +147,10 @@ def make_training_run(fit, n_images, *, validated=False):
             "model.float(). precision='bfloat16' or 'float16' then computes with fewer "
             "bits. Or train the head only, with unfreeze=None."
         )
-    model = _TunedNetwork(body, fit.head).to(fit.device)
+    model = _TunedNetwork(body, fit.result.head).to(fit.device)
     optimizer = make_optimizer(
         settings.optimizer,
-        [*body.parameter_groups(), list(fit.head.named_parameters())],
+        [*body.parameter_groups(), list(fit.result.head.named_parameters())],
         learning_rate=settings.learning_rate,
         layer_decay=settings.layer_decay,
         weight_decay=settings.weight_decay,
@@ -160,9 +160,9 @@ def make_training_run(fit, n_images, *, validated=False):
     n_epochs = _n_epochs(settings, n_images)
 
     def prepare(epoch):
-        first = first_unfrozen_stage(settings.unfreeze, body.n_stages, epoch, n_epochs)
-        body.train_from(first, freeze_statistics=settings.freeze_batch_norm)
-        fit.head.train()
+        parts = unfrozen_parts(settings.unfreeze, body.n_stages, epoch, n_epochs)
+        body.train_parts(parts, freeze_statistics=settings.freeze_batch_norm)
+        fit.result.head.train()
 
     run = TrainingRun(
         model,

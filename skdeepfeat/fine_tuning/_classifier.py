@@ -19,6 +19,7 @@ from .._utils._forks import survives_fork
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
 from ._documentation import document
+from ._parameters import FineTuneParameters
 from ._targets import Targets, checked_y
 
 __all__ = ["FineTuneClassifier"]
@@ -45,7 +46,7 @@ class _DecisionFunction(nn.Module):
         return outputs[:, 1] - outputs[:, 0] if self.is_binary else outputs
 
 
-@document(BaseFineTune)
+@document(FineTuneParameters)
 class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     """A pretrained network with a new head, fine-tuned as a classifier.
 
@@ -104,7 +105,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     """
 
     _parameter_constraints: dict = {
-        **BaseFineTune._parameter_constraints,
+        **FineTuneParameters._parameter_constraints,
         "head_init": [StrOptions({"auto", "logistic", "random"})],
         "loss": [StrOptions(set(CLASSIFICATION_LOSSES))],
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],

@@ -15,8 +15,9 @@ from sklearn.utils import check_random_state
 from .._utils._device import resolve_device
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import open_extraction
-from ..training import Processes, make_loss, read_checkpoint_header
+from ..training import Processes, make_loss, read_checkpoint_header, unfrozen_parts
 from ._body_phase import tune_body
+from ._fit_settings import FitResult
 from ._head_phase import fit_head
 
 __all__ = ["Fit"]
@@ -36,18 +37,14 @@ class Fit:
     random_state : int, RandomState instance or None
     score : callable
         ``score(outputs, targets)`` of raw outputs of the head, more is better.
-    earlier : EarlierFit or None, default=None
-        The fit to continue.
+    earlier : FitResult or None, default=None
+        The result of the fit to continue. Its modules are not changed.
 
     Attributes
     ----------
-    head, body : Module or None
-        The result. `body` is None if it was not trained.
-    history : list of dict
-        Of this fit and of those that it continues.
-    n_epochs, n_earlier_epochs : int
-        Epochs of phase two with those of earlier fits, and those of earlier fits only.
-    best_epoch, best_score : int, float or None
+    result : FitResult
+    n_earlier_epochs : int
+        Number of epochs of phase two of the fits that this one continues.
     interrupted : bool
     """
 
@@ -73,24 +70,24 @@ class Fit:
         # Both phases see the same images. By the id of X.
         self.digests = {}
         self.interrupted = False
-        self.head = self.body = None
-        self.history, self.n_epochs = [], 0
-        self.best_epoch = self.best_score = None
+        self.result = earlier or FitResult()
         if earlier is not None:
-            self.head = copy.deepcopy(earlier.head).requires_grad_(True)
-            self.body = earlier.body
-            self.history, self.n_epochs = earlier.history, earlier.n_epochs
-            self.best_epoch, self.best_score = earlier.best_epoch, earlier.best_score
-        self.n_earlier_epochs = self.n_epochs
+            self.result.head = copy.deepcopy(earlier.head).requires_grad_(True)
+        self.n_earlier_epochs = self.result.n_epochs
 
     def run(self):
         """Run both phases."""
+        settings = self.settings
+        if settings.trains_body and settings.names_parts:
+            # An error about a name comes before phase one, which may take hours.
+            body = self.neck.trainable()
+            body.train_parts(unfrozen_parts(settings.unfreeze, body.n_stages, 0, 1))
         rows, validation_rows = self.prepare_head()
-        if self.settings.trains_body and not self.interrupted:
+        if settings.trains_body and not self.interrupted:
             tune_body(self, rows, validation_rows)
 
     def prepare_head(self):
-        """Phase one: set `head`, unless this fit continues another one.
+        """Phase one: set the head, unless this fit continues another one.
 
         Returns
         -------
@@ -104,7 +101,7 @@ class Fit:
         # standardization or a batch normalization either.
         usable = np.flatnonzero(~failed & (self.data.weights > 0))
         rows, validation_rows = self._split(usable)
-        if self.head is None:
+        if self.result.head is None:
             validation = self._validation_features(features, validation_rows)
             fit_head(self, features[rows], rows, validation)
         return rows, validation_rows

@@ -1,14 +1,14 @@
 """What a fit is given: how to train, on what, and from where."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from torch import nn
 
 from ._targets import Targets
 
-__all__ = ["EarlierFit", "FitData", "FitSettings"]
+__all__ = ["FitData", "FitResult", "FitSettings"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class FitSettings:
     dropout: float
     head_init: str
     head_epochs: int
-    unfreeze: str | int | None
+    unfreeze: str | int | tuple | None
     freeze_batch_norm: bool
     max_epochs: int | str
     batch_size: int
@@ -59,6 +59,14 @@ class FitSettings:
         return self.unfreeze not in (None, 0) and self.max_epochs != 0
 
     @property
+    def names_parts(self):
+        """Whether `unfreeze` names layers or stages, which a network may not have."""
+        return isinstance(self.unfreeze, (str, tuple, list)) and self.unfreeze not in (
+            "all",
+            "gradual",
+        )
+
+    @property
     def patience(self):
         """Epochs without a better score before training stops, or None: never."""
         return self.n_iter_no_change if self.early_stopping else None
@@ -82,22 +90,24 @@ class FitData:
     targets_val: Targets | None = None
 
 
-@dataclass(frozen=True)
-class EarlierFit:
-    """The result of the fit that another one continues.
+@dataclass
+class FitResult:
+    """What a fit results in, and what another fit continues.
 
     Attributes
     ----------
-    head, body : Module
+    head, body : Module or None
         `body` is None if it was not trained.
     history : list of dict
+        Of all epochs, with those of the fits that this one continues.
     n_epochs : int
+        Number of epochs of phase two in the history.
     best_epoch, best_score : int, float or None
     """
 
-    head: nn.Module
-    body: nn.Module | None
-    history: list
-    n_epochs: int
-    best_epoch: int | None
-    best_score: float | None
+    head: nn.Module | None = None
+    body: nn.Module | None = None
+    history: list = field(default_factory=list)
+    n_epochs: int = 0
+    best_epoch: int | None = None
+    best_score: float | None = None

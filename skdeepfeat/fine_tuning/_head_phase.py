@@ -71,10 +71,10 @@ def fit_head(fit, features, rows, validation):
     except TrainingDivergedError:
         if by_gradient:
             fold_standardization(head, mean, scale)
-            fit.head = head
+            fit.result.head = head
         raise
     fold_standardization(head, mean, scale)
-    fit.head = head
+    fit.result.head = head
 
 
 def _solve(fit, head, data, targets, validation):
@@ -98,7 +98,7 @@ def _solve(fit, head, data, targets, validation):
     if validation is not None:
         found = fit.evaluate(apply_head(head, validation[0]), validation[1])
         record["validation_loss"], record["validation_score"] = found
-    fit.history.append(record)
+    fit.result.history.append(record)
 
 
 def _train(fit, head, data, validation):
@@ -134,6 +134,6 @@ def _train(fit, head, data, validation):
     try:
         run.fit(data, None if validation is None else validate)
     finally:
-        fit.history += run.history
+        fit.result.history += run.history
         fit.interrupted = run.interrupted
         head.cpu().eval()

@@ -11,10 +11,10 @@ from sklearn.utils._param_validation import Interval, validate_params
 from torch import nn
 
 from .._utils._forks import survives_fork
-from ..exceptions import BadImageError, NonFiniteOutputError, TrainingDivergedError
+from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import load_pixels
 from ._body_phase import load_images, make_training_run
-from ._trial import own_random_state, require_fine_tune
+from ._trial import choose_rows, errors_at, own_random_state, require_fine_tune
 
 __all__ = ["LearningCheck", "check_can_learn"]
 
@@ -138,21 +138,17 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
         trial.class_weight = None
     random_state = own_random_state(estimator)
     targets = trial._prepare(X, y).targets
-    rows = _choose_rows(targets, n_samples, random_state)
+    rows = choose_rows(targets, n_samples, random_state)
     some = targets.take(rows)
     constant = _constant_columns(some)
     if constant is not None:
         return LearningCheck(False, math.nan, len(rows), 0, np.empty(0), constant)
     X, y = _safe_indexing(X, rows), _safe_indexing(y, rows)
     trial.random_state = random_state.randint(2**31 - 1)
-    try:
+    with errors_at(rows):
         data = trial._prepare(X, y)
         losses, diverged = _train(trial, data, max_epochs)
         score = _score(trial, X, data.targets)
-    except BadImageError as error:
-        raise error.at(int(rows[error.index]), error.origin) from None
-    except NonFiniteOutputError as error:
-        raise error.at(sorted(rows[list(error.indices)].tolist())) from None
     can_learn = not diverged and score >= _ENOUGH[targets.task]
     words = _in_words(score, losses, len(rows), targets.task)
     if can_learn:
@@ -167,24 +163,6 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
         reason = reason or _reason(trial, losses, diverged)
         message = f"The set-up cannot learn: {words}. {reason}"
     return LearningCheck(can_learn, score, len(rows), len(losses), losses, message)
-
-
-def _choose_rows(targets, n_samples, random_state):
-    """Return the rows to train on, in a random order."""
-    values = targets.values
-    order = random_state.permutation(len(values))
-    if targets.task == "single":
-        # One of each class, then a second one of each, and so on.
-        rank_in_class = np.empty(len(order), int)
-        for label in np.unique(values):
-            members = order[values[order] == label]
-            rank_in_class[members] = np.arange(len(members))
-        order = order[np.argsort(rank_in_class[order], kind="stable")]
-    elif targets.task == "regression":
-        ranked = order[np.argsort(values[order, 0], kind="stable")]
-        places = np.linspace(0, len(order) - 1, min(n_samples, len(order)))
-        return random_state.permutation(ranked[places.round().astype(int)])
-    return order[:n_samples]
 
 
 def _constant_columns(targets):
@@ -217,7 +195,7 @@ def _train(trial, data, max_epochs):
     )
     fit = trial._begin_fit(data, settings, continues=False)
     rows, _ = fit.prepare_head()
-    records, diverged = fit.history, False
+    records, diverged = fit.result.history, False
     if settings.trains_body:
         _, images, _ = load_images(fit, rows)
         body, run = make_training_run(fit, len(images))
@@ -227,7 +205,7 @@ def _train(trial, data, max_epochs):
             run.fit(images)
         except TrainingDivergedError:
             diverged = True
-        fit.body, records = body.network, run.history
+        fit.result.body, records = body.network, run.history
     trial._keep(fit)
     return np.array([record["train_loss"] for record in records], float), diverged
 

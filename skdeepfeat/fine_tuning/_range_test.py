@@ -168,7 +168,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
     )
     fit = trial._begin_fit(data, settings, continues)
     rows, _ = fit.prepare_head()
-    head = copy.deepcopy(fit.head)
+    head = copy.deepcopy(fit.result.head)
     _, images, _ = load_images(fit, rows)
     losses = _losses_at(fit, images, rates, _make_stop(len(rates)))
     if len(losses) < 2:
@@ -178,7 +178,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
             f"{rates[0]:g}), and look for targets that are not finite."
         )
     # The same batches, from the same weights, at a rate that changes nothing.
-    fit.head = head
+    fit.result.head = head
     constant = np.zeros(len(losses))
     return losses, _losses_at(fit, images, constant, lambda losses: False)
 

@@ -12,12 +12,13 @@ from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
 from ._documentation import document
 from ._onnx import ScaleTargets
+from ._parameters import FineTuneParameters
 from ._targets import Targets
 
 __all__ = ["FineTuneRegressor"]
 
 
-@document(BaseFineTune)
+@document(FineTuneParameters)
 class FineTuneRegressor(RegressorMixin, BaseFineTune):
     """A pretrained network with a new head, fine-tuned as a regressor.
 
@@ -58,7 +59,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     """
 
     _parameter_constraints: dict = {
-        **BaseFineTune._parameter_constraints,
+        **FineTuneParameters._parameter_constraints,
         "head_init": [StrOptions({"auto", "ridge", "random"})],
         "loss": [StrOptions(set(REGRESSION_LOSSES))],
     }

@@ -65,14 +65,12 @@ def encode_parameter(name, value):
         value = dataclasses.asdict(read_preprocessing(value))
     if name == "class_weight":
         value = _with_pairs(value)
-    try:
-        return json.loads(json.dumps(value, default=_to_json))
-    except TypeError as error:
-        raise ValueError(
-            f"The {name!r} parameter must consist of numbers, text, paths and None to "
-            f"be saved, as the file holds no code. Got {error} instead. Set it to "
-            f"something else first, with set_params({name}=...), or use pickle."
-        ) from error
+    return _as_json(
+        value,
+        f"The {name!r} parameter must consist of numbers, text, paths and None to be "
+        "saved, as the file holds no code. Got {} instead. Set it to something else "
+        f"first, with set_params({name}=...), or use pickle.",
+    )
 
 
 def decode_parameters(cls, parameters):
@@ -121,6 +119,14 @@ def _without_pairs(class_weight):
     if isinstance(class_weight, list):
         return [_without_pairs(one) for one in class_weight]
     return class_weight
+
+
+def _as_json(value, message):
+    """Return a value as JSON types, or raise with what it has in a message."""
+    try:
+        return json.loads(json.dumps(value, default=_to_json))
+    except TypeError as error:
+        raise ValueError(message.format(error)) from error
 
 
 def _to_json(value):
@@ -180,13 +186,11 @@ def encode_attribute(name, value):
     elif isinstance(value, np.ndarray):
         # Python writes a float such that it reads the same number.
         value = {"dtype": value.dtype.str, "values": value.tolist()}
-    try:
-        return json.loads(json.dumps(value, default=_to_json))
-    except TypeError as error:
-        raise ValueError(
-            f"The attribute {name!r} cannot be saved, as the file holds no code: it "
-            f"has {error}. Use pickle."
-        ) from error
+    return _as_json(
+        value,
+        f"The attribute {name!r} cannot be saved, as the file holds no code: it has "
+        "{}. Use pickle.",
+    )
 
 
 def decode_attributes(estimator, attributes):

@@ -1,12 +1,15 @@
 """Helpers of functions that try an estimator without changing it."""
 
+import contextlib
 import copy
 
+import numpy as np
 from sklearn.utils import check_random_state
 
+from ..exceptions import BadImageError, NonFiniteOutputError
 from ._base import BaseFineTune
 
-__all__ = ["own_random_state", "require_fine_tune"]
+__all__ = ["choose_rows", "errors_at", "own_random_state", "require_fine_tune"]
 
 
 def require_fine_tune(estimator, caller):
@@ -36,3 +39,52 @@ def own_random_state(estimator):
     Drawing from it changes neither the one of the estimator nor NumPy's global one.
     """
     return copy.deepcopy(check_random_state(estimator.random_state))
+
+
+def choose_rows(targets, n_samples, random_state):
+    """Return the indices of a few images, balanced over the classes.
+
+    Those of a regression are spread over the range of the (first) target.
+
+    Parameters
+    ----------
+    targets : Targets
+    n_samples : int
+    random_state : RandomState
+
+    Returns
+    -------
+    ndarray of int
+        In a random order.
+    """
+    values = targets.values
+    order = random_state.permutation(len(values))
+    if targets.task == "single":
+        # One of each class, then a second one of each, and so on.
+        rank_in_class = np.empty(len(order), int)
+        for label in np.unique(values):
+            members = order[values[order] == label]
+            rank_in_class[members] = np.arange(len(members))
+        order = order[np.argsort(rank_in_class[order], kind="stable")]
+    elif targets.task == "regression":
+        ranked = order[np.argsort(values[order, 0], kind="stable")]
+        places = np.linspace(0, len(order) - 1, min(n_samples, len(order)))
+        return random_state.permutation(ranked[places.round().astype(int)])
+    return order[:n_samples]
+
+
+@contextlib.contextmanager
+def errors_at(indices):
+    """Let errors about images of a part of X name their indices in X.
+
+    Parameters
+    ----------
+    indices : ndarray of int
+        Those of the part.
+    """
+    try:
+        yield
+    except BadImageError as error:
+        raise error.at(int(indices[error.index]), error.origin) from None
+    except NonFiniteOutputError as error:
+        raise error.at(sorted(indices[list(error.indices)].tolist())) from None

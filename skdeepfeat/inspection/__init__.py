@@ -3,6 +3,7 @@
 Nothing here needs matplotlib: `skdeepfeat.plotting` draws these numbers.
 """
 
+from ._gradient_norms import relative_gradient_norms
 from ._linear_probe import linear_probe
 
-__all__ = ["linear_probe"]
+__all__ = ["linear_probe", "relative_gradient_norms"]

@@ -13,7 +13,7 @@ from ._checkpoint import (
     save_checkpoint,
 )
 from ._data import FeatureData, PixelData
-from ._freezing import first_unfrozen_stage
+from ._freezing import unfrozen_parts
 from ._heads import fit_linear_head, fold_standardization, make_head, standardization
 from ._loop import LoopSettings, TrainingRun, seed_of
 from ._losses import (
@@ -44,7 +44,6 @@ __all__ = [
     "copy_state",
     "crop_center",
     "dump_tensors",
-    "first_unfrozen_stage",
     "fit_linear_head",
     "fold_standardization",
     "has_probabilities",
@@ -60,4 +59,5 @@ __all__ = [
     "save_checkpoint",
     "seed_of",
     "standardization",
+    "unfrozen_parts",
 ]

@@ -16,9 +16,9 @@ from torch import nn
 from skdeepfeat import BadImageError, FineTuneClassifier, FineTuneRegressor
 from skdeepfeat.fine_tuning._learning_check import (
     LearningCheck,
-    _choose_rows,
     check_can_learn,
 )
+from skdeepfeat.fine_tuning._trial import choose_rows
 
 N, SIZE = 60, 12
 NUMBERS = np.arange(N) % 3
@@ -155,7 +155,7 @@ def test_leaves_the_estimator_alone(pixels, random_state, fitted):
 
 def rows_taken(X, y, kind=FineTuneClassifier, n_samples=20):
     targets = small(kind)._prepare(X, y).targets
-    return _choose_rows(targets, n_samples, np.random.RandomState(0))
+    return choose_rows(targets, n_samples, np.random.RandomState(0))
 
 
 def test_rare_classes_are_taken_as_well_as_frequent_ones(pixels):

@@ -150,3 +150,10 @@ def test_scorers_of_metrics(pixels):
     fitted.fit(pixels[:N], y[:N], X_val=pixels[N : N + 2], y_val=y[N : N + 2])
     wanted = scorer(fitted, pixels[N : N + 2], y[N : N + 2])
     assert last_score(fitted) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_an_unknown_scorer_is_not_answered_with_the_list_of_all(pixels):
+    with pytest.raises(ValueError, match="^The 'scoring' parameter") as error:
+        small(scoring="balanced_acuracy").fit(pixels[:N], NAMES[np.arange(N) % 3])
+    assert "Did you mean 'balanced_accuracy'" in str(error.value)
+    assert len(str(error.value)) < 250

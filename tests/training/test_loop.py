@@ -16,10 +16,10 @@ from skdeepfeat.exceptions import OutOfMemoryError, TrainingDivergedError
 from skdeepfeat.training import (
     FeatureData,
     WeightAverage,
-    first_unfrozen_stage,
     learning_rate_factor,
     make_loss,
     seed_of,
+    unfrozen_parts,
 )
 
 CPU = torch.device("cpu")
@@ -168,7 +168,7 @@ def test_prepare_freezes_epoch_by_epoch(make_net, make_pixels, make_run, weights
 
     def prepare(epoch):
         net.train()
-        net[1].requires_grad_(first_unfrozen_stage("gradual", 2, epoch, 4) == 0)
+        net[1].requires_grad_(0 in unfrozen_parts("gradual", 2, epoch, 4))
         kept.append(weights_of(net[1])["weight"])
 
     run.prepare = prepare

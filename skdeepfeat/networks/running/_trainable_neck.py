@@ -7,6 +7,7 @@ import logging
 import torch
 from torch import nn
 
+from ..._utils._parameter_errors import choice_error
 from .._modules import copy_network, floating_dtype
 from ._truncated_pass import run_truncated
 
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 # timm's fused normalizations with an activation derive from these as well.
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+# The part of a network that consists of all its normalization layers.
+NORMALIZATION = "normalization"
 
 # What torchvision's recipes train without weight decay (the recipes'
 # `transformer_embedding_decay=0`), and two kinds of scales. timm's networks list
@@ -44,6 +48,8 @@ class TrainableNeck(nn.Module):
     Attributes
     ----------
     n_features, n_stages : int
+    stage_layers : tuple of str
+        The layer that ends each stage; the neck if there are no stages.
     stage_of_module, stage_of_parameter : dict of str to int
         The stages of the modules that run, and of the parameters that the features
         depend on, by their names in the network.
@@ -59,6 +65,7 @@ class TrainableNeck(nn.Module):
         for name in ("mean", "std"):
             value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
             self.register_buffer(f"_{name}", value, persistent=False)
+        self.stage_layers = tuple(stages) or ("neck",)
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
         # Parameters behind the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
@@ -128,28 +135,88 @@ class TrainableNeck(nn.Module):
             or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         ]
 
-    def train_from(self, first_stage, *, freeze_statistics=False):
-        """Put the stages from a number on into training mode, and freeze the others.
+    def train_parts(self, parts, *, freeze_statistics=False):
+        """Put some parts of the network into training mode, and freeze the others.
 
         A frozen batch normalization uses its running statistics and does not change
         them.
 
         Parameters
         ----------
-        first_stage : int
-            `n_stages` freezes all.
+        parts : iterable of (int or str)
+            As for `modules_of`. Empty freezes all.
         freeze_statistics : bool, default=False
-            Whether batch normalizations of the trained stages also use their running
+            Whether batch normalizations of the trained parts also use their running
             statistics and do not change them. Their weights are trained in any case.
+
+        Raises
+        ------
+        ValueError
+            If there is no such part.
         """
+        trained = set().union(*map(self.modules_of, parts))
         for name, parameter in self.network.named_parameters():
-            stage = self.stage_of_parameter.get(name)
-            parameter.requires_grad_(stage is not None and stage >= first_stage)
+            is_trained = name.rpartition(".")[0] in trained
+            parameter.requires_grad_(is_trained and name in self.stage_of_parameter)
         for name, module in self.network.named_modules():
             # Not `Module.train`, which would also change the modules inside.
             is_frozen = freeze_statistics and isinstance(module, _BATCH_NORM)
-            is_trained = self._stage_of(f"{name}.") >= first_stage
-            module.training = is_trained and not is_frozen
+            module.training = name in trained and not is_frozen
+
+    def modules_of(self, part):
+        """Return the names of the modules that are a part of the network.
+
+        Parameters
+        ----------
+        part : int or str
+            The number of a stage, of which 0 is the first and -1 the last;
+            ``"normalization"``, all normalization layers; or the name of a module,
+            which stands for all modules in it.
+
+        Returns
+        -------
+        set of str
+
+        Raises
+        ------
+        ValueError
+            If there is no such part, or the features depend on no weight of a layer.
+        """
+        modules = dict(self.network.named_modules())
+        owners = {name.rpartition(".")[0] for name in self.stage_of_parameter}
+        if not isinstance(part, str):
+            stage = part + self.n_stages if part < 0 else part
+            if 0 <= stage < self.n_stages:
+                return {n for n in modules if self._stage_of(f"{n}.") == stage}
+            raise self._no_such_part(part, modules, owners)
+        if part == NORMALIZATION:
+            found = {name for name, one in modules.items() if _is_normalization(one)}
+        else:
+            found = {name for name in modules if f"{name}.".startswith(f"{part}.")}
+        if found.isdisjoint(owners):
+            raise self._no_such_part(part, modules, owners)
+        return found
+
+    def _no_such_part(self, part, modules, owners):
+        ends = ", ".join(
+            f"{i} ends with {name!r}" for i, name in enumerate(self.stage_layers)
+        )
+        if len(ends) > 400:
+            ends = f"{ends[:400]} ..."
+        candidates = [NORMALIZATION, *self.stage_layers]
+        candidates += [
+            name
+            for name in modules
+            if any(f"{owner}.".startswith(f"{name}.") for owner in owners)
+        ]
+        return choice_error(
+            "unfreeze",
+            "'all', 'gradual', 'normalization', None, a number of stages, a layer with "
+            "weights before the neck, or a tuple of layers and stages. This network "
+            f"has {self.n_stages} stage(s) ({ends})",
+            part,
+            filter(None, candidates),
+        )
 
     def _stage_of(self, parameter_name):
         """Return the stage of a parameter: that of the nearest module with one."""
@@ -188,6 +255,11 @@ class TrainableNeck(nn.Module):
             if rows.requires_grad:
                 rows.sum().backward()
         return {n for n, p in network.named_parameters() if p.grad is not None}
+
+
+def _is_normalization(module):
+    # torch, torchvision, timm and the classes that derive from theirs use this word.
+    return any("Norm" in kind.__name__ for kind in type(module).__mro__)
 
 
 def _stages_of_modules(probe, stages):

@@ -156,7 +156,7 @@ def test_stages_follow_one_another(case):
     assert stages == sorted(stages)
 
 
-def test_train_from_freezes_what_it_says(case, batch):
+def test_train_parts_freezes_what_it_says(case, batch):
     neck, size, _ = case
     trainable = neck.trainable()
     network, images = trainable.network, images_of(batch(4, size))
@@ -166,7 +166,7 @@ def test_train_from_freezes_what_it_says(case, batch):
         if isinstance(module, nn.BatchNorm2d) and module.affine
     }
     for first in {0, 1, trainable.n_stages - 1, trainable.n_stages}:
-        trainable.train_from(first)
+        trainable.train_parts(range(first, trainable.n_stages))
         for name, parameter in network.named_parameters():
             stage = trainable.stage_of_parameter.get(name, -1)
             assert parameter.requires_grad == (stage >= first), name
@@ -181,12 +181,98 @@ def test_train_from_freezes_what_it_says(case, batch):
                 assert moved == (stage >= first), key
 
 
+def learning(trainable):
+    """Return the names of the parameters that learn."""
+    return {n for n, p in trainable.network.named_parameters() if p.requires_grad}
+
+
+PARTS = {
+    "first stage": (
+        (0,),
+        {"token", "stem.0.weight", "stem.0.bias", "stem.1.weight", "stem.1.bias"},
+    ),
+    "last stage": (
+        (-1,),
+        {"last.0.weight", "last.0.bias", "last.1.weight", "last.1.bias"},
+    ),
+    "layer": (("middle.0",), {"middle.0.weight", "middle.0.bias"}),
+    "union": (
+        (1, "stem.0"),
+        {"middle.0.weight", "middle.0.bias", "middle.1.weight", "middle.1.bias"}
+        | {"stem.0.weight", "stem.0.bias"},
+    ),
+    "normalization": (
+        ("normalization",),
+        {f"{m}.1.{w}" for m in ("stem", "middle", "last") for w in ("weight", "bias")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts(name, randomise, batch):
+    parts, expected = PARTS[name]
+    trainable = resolve_neck(randomise(Plain()), image_size=32).trainable()
+    trainable.train_parts(parts)
+    assert learning(trainable) == expected
+    owners = {key.rpartition(".")[0] for key in expected}
+    for key, module in trainable.network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            assert module.training == (key in owners), key
+    trainable.train_parts(parts, freeze_statistics=True)
+    assert learning(trainable) == expected
+    before = buffers_of(trainable.network)
+    trainable(images_of(batch(2, 32))).sum().backward()
+    after = buffers_of(trainable.network)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize(
+    ("part", "hint"),
+    [
+        (3, ""),
+        (-4, ""),
+        ("midle", "Did you mean 'middle'"),
+        ("fc", ""),
+        ("stem.1.x", ""),
+    ],
+)
+def test_a_part_that_is_not_there(part, hint, randomise):
+    trainable = resolve_neck(randomise(Plain()), image_size=32).trainable()
+    with pytest.raises(ValueError, match="^The 'unfreeze' parameter must") as error:
+        trainable.train_parts((part,))
+    assert "3 stage(s) (0 ends with 'stem', 1 ends with 'middle'" in str(error.value)
+    assert hint in str(error.value)
+
+
+def test_normalizations_of_any_kind():
+    class Own(nn.LayerNorm):
+        pass
+
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 4, 4),
+        nn.GroupNorm(2, 8),
+        nn.Flatten(2),
+        Own(64),
+        nn.Linear(64, 5),
+    )
+    trainable = resolve_neck(network, image_size=32).trainable()
+    trainable.train_parts(["normalization"])
+    assert learning(trainable) == {"1.weight", "1.bias", "3.weight", "3.bias"}
+
+
+def test_no_normalization_is_an_error():
+    network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(), nn.Linear(512, 5))
+    trainable = resolve_neck(network, image_size=32).trainable()
+    with pytest.raises(ValueError, match="Got 'normalization' instead"):
+        trainable.train_parts(["normalization"])
+
+
 def test_all_frozen_is_evaluation(case, batch):
     neck, size, _ = case
     trainable, images = neck.trainable(), images_of(batch(3, size))
     wanted = trainable.eval()(images)
     trainable.train()
-    trainable.train_from(trainable.n_stages)
+    trainable.train_parts(())
     found = trainable(images)
     assert torch.equal(found, wanted)
     assert not found.requires_grad
@@ -224,7 +310,7 @@ def test_a_users_module_stays_as_it_was(randomise, batch):
     before = copy.deepcopy(network.state_dict())
     flags = [(p.requires_grad, p.grad is None) for p in network.parameters()]
     trainable = resolve_neck(network, image_size=32).trainable()
-    trainable.train_from(0)
+    trainable.train_parts(range(trainable.n_stages))
     trainable(images_of(batch(2, 32))).sum().backward()
     assert "stem.0.weight" in trainable.stage_of_parameter  # frozen by its user or not
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
@@ -297,7 +383,7 @@ def test_unusual_networks(randomise, batch, assert_close, kind, size):
     assert_close(found.detach().numpy(), torch.from_numpy(rows_of(neck, pixels)), 1e-5)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(p.grad is None for p in trainable.network.parameters())
-    trainable.train_from(0)
+    trainable.train_parts(range(trainable.n_stages))
     trainable(images_of(pixels)).sum().backward()
     assert {
         name for name, p in trainable.network.named_parameters() if p.grad is not None

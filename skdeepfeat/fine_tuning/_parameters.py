@@ -1,0 +1,342 @@
+"""The parameters that FineTuneClassifier and FineTuneRegressor have in common."""
+
+import numbers
+import os
+from collections.abc import MutableMapping
+
+import torch
+from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from .._utils._choices import ON_ERROR, PRECISIONS
+from .._utils._parameter_errors import choice_error
+from .._utils._preprocessing import Preprocessing
+from .._utils._shown import shown
+from ..cache import FeatureCache, MappingCache
+from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
+from ._views import VIEWS
+
+__all__ = ["FineTuneParameters"]
+
+_COUNT = Interval(numbers.Integral, 0, None, closed="left")
+_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+_FRACTION = Interval(numbers.Real, 0, 1, closed="left")
+_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
+_POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
+
+
+class FineTuneParameters:
+    """The parameters that both estimators have, and their checks.
+
+    `document` adds what is documented here to their own documentation.
+
+    Parameters
+    ----------
+    model : str or torch.nn.Module, default="efficientnet_lite0"
+        The network whose body is used, as for `PretrainedFeatureExtractor`.
+        ``"efficientnet_lite0"`` is installed with this package. Other bare names mean
+        torchvision if it has them, else timm. A network of your own is copied and not
+        changed. Its last linear layer counts as the old head.
+
+    weights : str, path-like or torchvision weights, default="default"
+        As for `PretrainedFeatureExtractor`.
+
+    image_size : int, pair of int or None, default=None
+        Input size in pixels, instead of the one that the weights were trained with. A
+        smaller size trains faster, by the square of the ratio.
+
+    hidden_layer_sizes : array-like of int, default=()
+        Number of units of each hidden layer (ReLU) of the new head. Empty: the head is
+        linear.
+
+    dropout : float, default=0.0
+        Probability, in [0, 1), that an input of a layer of the head is dropped during
+        training.
+
+    unfreeze : str, int, tuple of (str or int), or None, default="all"
+        What phase two trains in addition to the head. ``"all"`` is the whole body. An
+        int is the number of the last stages, or all if there are fewer (see
+        `skdeepfeat.list_layers`). ``"gradual"`` adds the stages one by one, from the
+        last to the first, during the first half of the epochs (Howard and Ruder 2018
+        [2]_). None trains the head only, and there is no phase two.
+
+        A tuple lists the parts to train (surgical fine-tuning, Lee et al. 2023 [6]_).
+        An int in a tuple is the number of a stage: 0 is the first, with the stem, and
+        -1 the last. So ``(0,)`` is the first stage only, whereas ``1`` is the last. A
+        str is the name of a layer and stands for all weights in it, as in
+        ``("layer1", "layer4.1")``, or ``"normalization"`` for the scales and shifts of
+        all batch, layer and group normalizations. A single name needs no tuple.
+
+    max_epochs : int or "auto", default="auto"
+        Number of epochs of phase two. ``"auto"`` chooses it such that there are about
+        1,500 steps, but at least 8 and at most 30 epochs.
+
+    batch_size : int, default=32
+        Number of images in a step, over all devices. If the memory of a device is not
+        enough, a batch is split and the gradients of its parts are added.
+
+    learning_rate : float, default=4e-4
+        Highest learning rate of the head in phase two.
+
+    layer_decay : float, default=0.8
+        Factor by which the learning rate shrinks from each stage to the one before it.
+
+    optimizer : {"adamw", "adam", "sgd"}, default="adamw"
+        The torch optimizer of phase two.
+
+    optimizer_params : dict or None, default=None
+        Keyword arguments for the torch optimizer, such as ``{"betas": (0.9, 0.98)}``.
+        None uses the defaults of torch, and for ``"sgd"`` a Nesterov momentum of 0.9. A
+        dict replaces these. The learning rate and the weight decay have parameters of
+        their own.
+
+    weight_decay : float, default=0.05
+        Weight decay of kernels and matrices. Biases, normalizations, class tokens and
+        position embeddings do not decay.
+
+    schedule : {"constant", "step", "exponential", "sqrt", "inverse", "cosine", \
+    "one_cycle"}, default="one_cycle"
+        How the learning rate changes over the T steps of phase two. ``"constant"``
+        keeps it. ``"step"`` divides it by 10 after one half and after three quarters.
+        ``"exponential"`` falls to a hundredth. ``"sqrt"`` is sqrt(1 - t / T) and
+        ``"inverse"`` 1 / (1 + 9 t / T). ``"cosine"`` falls to 0. ``"one_cycle"`` rises
+        for 30 % of the steps and then falls to almost 0 (Smith and Topin 2018 [3]_).
+
+    warmup : float, default=0.0
+        Fraction of the steps during which the learning rate first rises linearly. Not
+        used by ``"one_cycle"``, which has its own rise.
+
+    max_grad_norm : float or None, default=1.0
+        Gradients with a larger norm are scaled down to this one. None: never.
+
+    ema_decay : float, default=0.99
+        Decay of the exponential moving average of the weights, which is the result of
+        the fit. With 0, the weights of the last step are the result.
+
+    freeze_batch_norm : bool, default=True
+        Whether batch normalizations of the body keep their pretrained statistics while
+        their stage is trained. Their scale and shift are trained in any case. The head
+        was fitted to features that use these statistics.
+
+    augment : {"flip_crop", "trivial"}, callable or None, default="flip_crop"
+        Random changes to training images. ``"flip_crop"`` takes a random part of half
+        to all of the image, and mirrors every other one. ``"trivial"`` also applies one
+        random operation to each image (TrivialAugment [4]_). None takes the center. A
+        torchvision v2 transform is called with whole batches, uint8 tensors of shape
+        (n_images, 3, height, width), and its result is cropped to the center. Training
+        images are decoded and resized once, with the margin that the preprocessing of
+        the network cuts off.
+
+    mixup : float, default=0.0
+        Parameter of the Beta distribution that pairs of images are mixed with (Zhang et
+        al. 2018 [5]_). 0 does not mix.
+
+    test_time_augmentation : {"flip", "flip_crop"} or None, default=None
+        Average the predictions over an image and its mirror image (``"flip"``), or over
+        ten views (``"flip_crop"``): the center and the four corners, each also
+        mirrored.
+
+    early_stopping : bool, default=False
+        Whether to stop when the validation score has not improved for
+        `n_iter_no_change` epochs, and to restore the best weights. The validation set
+        is the one that is given to `fit`, else a random `validation_fraction` of the
+        images.
+
+    validation_fraction : float, default=0.1
+        Fraction of the images, in (0, 1), that early stopping uses as validation set.
+
+    n_iter_no_change : int, default=5
+        Number of epochs without a better validation score before training stops.
+
+    scoring : str, callable or None, default=None
+        Score of the validation set after each epoch, which early stopping maximizes. A
+        str is the name of a scorer of scikit-learn. A callable is called as
+        ``scoring(estimator, X, y)``, where X holds the positions of the validation
+        images, and the methods of the estimator take X or a part of it. None is the
+        `score` of this estimator.
+
+    head_epochs : int, default=20
+        Number of epochs of phase one, if it trains by gradient descent. They run on
+        cached features, so they take little time.
+
+    warm_start : bool, default=False
+        Whether `fit` continues with the body and head of the previous fit.
+
+    precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
+        What the network computes in. The weights are float32 in any case (mixed
+        precision). ``"tf32"`` is float32 with the factors rounded to 10 bits on NVIDIA
+        GPUs that can, and float32 elsewhere.
+
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU. Only
+        one, unlike that of `PretrainedFeatureExtractor`; the Notes say how to train on
+        several.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the validation set, the order of the images, augmentation, dropout
+        and random heads. On one CPU, two fits with the same int are equal to the bit.
+
+    cache : "default", path-like, FeatureCache, mapping or None, default="default"
+        Where features are kept, as for `PretrainedFeatureExtractor`. Both share the
+        features of the frozen body.
+
+    checkpoint : path-like or None, default=None
+        File that is written after each epoch of phase two. If it exists, the same call
+        resumes from it and ends with the weights of an uninterrupted fit. The file
+        remains after the fit. Delete it to start over.
+
+    preprocessing : Preprocessing, dict, transform or None, default=None
+        For a network of your own and for weights from a file, as for
+        `PretrainedFeatureExtractor`.
+
+    flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
+        (height, width) or (height, width, channels) of the images if X is a table with
+        one flattened image per row. None if X is not such a table.
+
+    max_pixels : int or None, default=89478485
+        Images with more pixels are refused before they are decoded.
+
+    storage_options : dict or None, default=None
+        With None, paths in X that are addresses (``s3://...``) are bad images. With a
+        dict, which may be empty, fsspec reads them, as for
+        `PretrainedFeatureExtractor`. It is pickled, but neither shown nor saved.
+
+    verbose : int, default=0
+        Above 0, show progress bars.
+
+    Attributes
+    ----------
+    body_ : torch.nn.Module or None
+        The network with its tuned weights, on the CPU. Other pipelines can use it with
+        ``PretrainedFeatureExtractor(fitted.body_)``. None if the body was not trained.
+
+    head_ : torch.nn.Sequential
+        The new head, on the CPU.
+
+    history_ : DataFrame
+        One row per epoch: phase ("head" or "body"), epoch, train_loss, validation_loss,
+        validation_score, learning_rate, seconds. `partial_fit`, and `fit` with
+        ``warm_start=True``, append their epochs.
+
+    n_epochs_ : int
+        Number of epochs of phase two, including those of the fits that this one
+        continued.
+
+    best_epoch_, best_validation_score_ : int, float or None
+        The epoch of phase two, as counted in `history_`, whose weights were kept, and
+        its score. None without early stopping.
+
+    n_features_in_ : int
+        Number of columns seen in `fit`: 1, or the length of flattened images.
+
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        The names of the columns, if X was a data frame.
+
+    See Also
+    --------
+    PretrainedFeatureExtractor : Features of a frozen network for any estimator.
+
+    Notes
+    -----
+    X may be whatever `PretrainedFeatureExtractor` takes.
+
+    To train on several devices, start the program with ``torchrun`` or ``accelerate
+    launch``. Every process holds all images, computes its part of each batch and ends
+    with the same weights.
+
+    References
+    ----------
+    .. [1] Kumar et al., "Fine-tuning can distort pretrained features and underperform
+       out-of-distribution", ICLR 2022.
+    .. [2] Howard and Ruder, "Universal language model fine-tuning for text
+       classification", ACL 2018.
+    .. [3] Smith and Topin, "Super-convergence: Very fast training of neural networks
+       using large learning rates", 2018.
+    .. [4] Müller and Hutter, "TrivialAugment: Tuning-free yet state-of-the-art data
+       augmentation", ICCV 2021.
+    .. [5] Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018.
+    .. [6] Lee et al., "Surgical fine-tuning improves adaptation to distribution
+       shifts", ICLR 2023.
+    """
+
+    _parameter_constraints: dict = {
+        "model": [str, nn.Module],
+        "weights": [str, os.PathLike, WeightsEnum, None],
+        "image_size": [_POSITIVE_INT, "array-like", None],
+        "hidden_layer_sizes": ["array-like"],
+        "dropout": [_FRACTION],
+        "unfreeze": [str, _COUNT, tuple, list, None],
+        "max_epochs": [StrOptions({"auto"}), _COUNT],
+        "batch_size": [_POSITIVE_INT],
+        "learning_rate": [_POSITIVE],
+        "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
+        "optimizer_params": [dict, None],
+        "weight_decay": [_NOT_NEGATIVE],
+        "schedule": [StrOptions(set(SCHEDULES))],
+        "warmup": [_FRACTION],
+        "max_grad_norm": [_POSITIVE, None],
+        "ema_decay": [_FRACTION],
+        "freeze_batch_norm": ["boolean"],
+        "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
+        "mixup": [_NOT_NEGATIVE],
+        "test_time_augmentation": [StrOptions(set(VIEWS)), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_POSITIVE_INT],
+        "scoring": [str, callable, None],
+        "head_epochs": [_COUNT],
+        "warm_start": ["boolean"],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
+        "checkpoint": [str, os.PathLike, None],
+        "on_error": [StrOptions(set(ON_ERROR))],
+        "preprocessing": [Preprocessing, dict, callable, None],
+        "flat_image_shape": [tuple, list, None],
+        "max_pixels": [_POSITIVE_INT, None],
+        "storage_options": [dict, None],
+        "verbose": ["verbose"],
+    }
+
+    def _validate_params(self):
+        super()._validate_params()
+        sizes = self.hidden_layer_sizes
+        if not all(isinstance(n, numbers.Integral) and n >= 1 for n in sizes):
+            raise ValueError(
+                f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must "
+                "hold integers of at least 1, one for each hidden layer. Got "
+                f"{shown(sizes)} instead."
+            )
+        unfreeze = self.unfreeze
+        if isinstance(unfreeze, (tuple, list)) and not _are_parts(unfreeze):
+            raise ValueError(
+                f"The 'unfreeze' parameter of {type(self).__name__} must hold numbers "
+                "of stages and names of layers, at least one, if it is a tuple. Got "
+                f"{shown(unfreeze)} instead."
+            )
+        names = get_scorer_names()
+        if isinstance(self.scoring, str) and self.scoring not in names:
+            wanted = (
+                "a name of sklearn.metrics.get_scorer_names(), a callable "
+                "scoring(estimator, X, y) or None"
+            )
+            raise choice_error("scoring", wanted, self.scoring, names)
+        # The error about `optimizer_params` comes before any image is read.
+        make_optimizer(
+            self.optimizer,
+            [[("weight", nn.Parameter(torch.zeros(1)))]],
+            learning_rate=self.learning_rate,
+            params=self.optimizer_params,
+        )
+
+
+def _are_parts(unfreeze):
+    return len(unfreeze) > 0 and all(
+        (isinstance(part, numbers.Integral) and not isinstance(part, bool))
+        or (isinstance(part, str) and part != "")
+        for part in unfreeze
+    )

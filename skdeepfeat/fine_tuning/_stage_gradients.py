@@ -1,0 +1,113 @@
+"""The gradient of the loss with respect to each stage of a network."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from .._utils._forks import undisturbed_by_forks
+from ._body_phase import load_images, make_training_run
+from ._fit_settings import FitData
+from ._trial import choose_rows, errors_at, own_random_state, require_fine_tune
+
+__all__ = ["StageGradient", "stage_gradients"]
+
+
+@dataclass(frozen=True)
+class StageGradient:
+    """Norms of one stage of a network.
+
+    Attributes
+    ----------
+    layer : str
+        The layer that ends the stage; "head" for the head.
+    n_parameters : int
+    weight_norm, gradient_norm : float
+        Euclidean norms of all weights and of their gradient.
+    """
+
+    layer: str
+    n_parameters: int
+    weight_norm: float
+    gradient_norm: float
+
+
+def stage_gradients(estimator, X, y, n_samples):
+    """Return the norms of each stage of the body, first to last, and of the head.
+
+    Parameters
+    ----------
+    estimator : FineTuneClassifier or FineTuneRegressor
+        It is not changed. If it is not fitted, phase one of its fit is run on all
+        images, for a head.
+    X, y : as for its `fit`
+    n_samples : int
+        The number of images that the gradient is computed on.
+
+    Returns
+    -------
+    list of StageGradient
+    """
+    require_fine_tune(estimator, "relative_gradient_norms")
+    trial = copy.copy(estimator)
+    trial.random_state = own_random_state(estimator)
+    is_fitted = hasattr(trial, "head_")
+    data = trial._prepare(X, y, reset=not is_fitted)
+    indices = choose_rows(data.targets, n_samples, trial.random_state)
+    few = FitData(
+        _safe_indexing(data.X, indices),
+        data.targets.take(indices),
+        data.weights[indices],
+    )
+    settings = replace(
+        trial._fit_settings(),
+        augment=None,
+        checkpoint=None,
+        early_stopping=False,
+        ema_decay=0.0,
+    )
+    fit = trial._begin_fit(data, settings, is_fitted)
+    if not is_fitted:
+        fit.prepare_head()
+    fit.data = few
+    with errors_at(indices):
+        _, images, _ = load_images(fit, np.arange(len(indices)))
+    body, run = make_training_run(fit, len(images))
+    body.train_parts(range(body.n_stages), freeze_statistics=True)
+    run.model.eval()
+    _add_gradients(fit, run.model, images)
+    groups = zip(
+        [*body.stage_layers, "head"],
+        [*body.parameter_groups(), list(fit.result.head.named_parameters())],
+        strict=True,
+    )
+    return [_norms(layer, [one for _, one in group]) for layer, group in groups]
+
+
+@undisturbed_by_forks()
+def _add_gradients(fit, model, images):
+    """Compute the gradient of the mean loss over images."""
+    n_at_once = fit.settings.batch_size
+    for start in range(0, len(images), n_at_once):
+        part = np.arange(start, min(start + n_at_once, len(images)))
+        inputs = images.batch(part, np.random.default_rng(0), part, len(images))
+        outputs = model(inputs.to(fit.device))
+        losses = fit.loss(outputs, images.targets[part].to(fit.device))
+        weights = images.weights[part].to(fit.device) / len(images)
+        (losses * weights).sum().backward()
+
+
+def _norms(layer, parameters):
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    return StageGradient(
+        layer,
+        sum(one.numel() for one in parameters),
+        _norm(parameters),
+        _norm(gradients),
+    )
+
+
+def _norm(tensors):
+    squares = (float(one.detach().double().square().sum().cpu()) for one in tensors)
+    return float(np.sqrt(sum(squares)))

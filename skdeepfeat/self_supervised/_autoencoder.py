@@ -1,0 +1,552 @@
+"""Autoencoder: a code of few numbers from which rows can be restored."""
+
+import math
+import numbers
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from .._utils._device import compute_context, resolve_device
+from .._utils._forks import undisturbed_by_forks
+from ..training import (
+    REGRESSION_LOSSES,
+    FeatureData,
+    LoopSettings,
+    TrainingRun,
+    make_loss,
+    make_optimizer,
+)
+from ._corruptions import CORRUPTIONS, FeatureRanges
+from ._mirrored_network import ACTIVATIONS, MirroredNetwork, SingleLayer
+
+__all__ = ["Autoencoder"]
+
+# max_epochs="auto": enough steps for a few hundred rows, few epochs for a million.
+_N_STEPS = 10_000
+_AUTO_EPOCHS = (5, 500)
+
+# Rows that go through the network at once outside of training.
+_N_ROWS_AT_ONCE = 4096
+
+_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
+
+
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A network that squeezes rows into a code and restores them from it.
+
+    X is any numeric data: pixels of small images, one row per image, or the features of
+    a neck. `transform` returns the code. With ``activation="identity"``, the network
+    finds the subspace of PCA (Baldi and Hornik 1989 [1]_). With a `corruption`, it
+    learns to restore clean rows from damaged ones: the denoising autoencoder of Vincent
+    et al. (2008) [2]_, which can have more units than features.
+
+    Rows are centered, and divided by one number for all features, before the network
+    sees them. So the scale of X does not matter, but the relative scales of its
+    features do, as for PCA. Put a `StandardScaler` before it if they have no meaning.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of int, default=(256, 32)
+        Number of units of each layer of the encoder. The last is the size of the code.
+        The decoder has the same sizes in reverse order.
+
+    activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
+        Activation of the hidden layers, except the code.
+
+    code_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
+        Activation of the code. A denoising autoencoder with one hidden layer needs one
+        that is not linear.
+
+    tied_weights : bool, default=False
+        Whether each layer of the decoder uses the transposed weights of the encoder,
+        which halves the number of weights.
+
+    corruption : {"mask", "gaussian", "salt_pepper"} or None, default=None
+        What training does to the inputs, anew in each epoch. ``"mask"`` sets values to
+        0. ``"gaussian"`` adds noise. ``"salt_pepper"`` sets values to the minimum or
+        the maximum of their feature.
+
+    corruption_level : float, default=0.3
+        For ``"gaussian"``, the standard deviation of the noise, in standard deviations
+        of the feature. Otherwise the fraction of the values, in [0, 1].
+
+    layerwise : bool, default=False
+        Whether the layers are first trained one after the other, each to restore the
+        output of the one before it, for `max_epochs` each. Then all are trained
+        together.
+
+    loss : {"squared_error", "absolute_error", "huber", "cross_entropy"}, \
+default="squared_error"
+        ``"cross_entropy"`` is for values in [0, 1], such as black and white pixels. The
+        restored values are then in [0, 1], too.
+
+    max_epochs : int or "auto", default="auto"
+        Number of epochs. ``"auto"`` chooses it such that there are about 10,000 steps,
+        but at least 5 and at most 500 epochs.
+
+    batch_size : int, default=32
+        Number of rows in a step.
+
+    learning_rate : float, default=5e-3
+        Highest learning rate. It rises for 30 % of the steps and then falls to almost 0
+        (one-cycle). `partial_fit` keeps it constant.
+
+    weight_decay : float, default=0.0
+        Weight decay of AdamW.
+
+    early_stopping : bool, default=False
+        Whether to stop when the error of held-out rows has not improved for
+        `n_iter_no_change` epochs, and to restore the best weights.
+
+    validation_fraction : float, default=0.1
+        Fraction of the rows, in (0, 1), that early stopping holds out.
+
+    n_iter_no_change : int, default=10
+        Number of epochs without a smaller error before training stops.
+
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the first weights, the order of the rows, the corruption and the
+        held-out rows.
+
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        The trained network, on the CPU. It works on centered and scaled rows.
+
+    mean_ : ndarray of float32, shape (n_features,)
+        What is subtracted from the rows.
+
+    scale_ : float
+        What the centered rows are divided by: the root of their mean variance.
+
+    history_ : DataFrame
+        One row per epoch: ``phase`` (``"layer k"`` or ``"network"``), ``epoch``,
+        ``train_loss`` and ``validation_loss`` (per centered and scaled value),
+        ``learning_rate`` and ``seconds``.
+
+    best_epoch_ : int or None
+        With early stopping, the epoch of the last phase whose weights were kept.
+
+    n_features_in_ : int
+        Number of features of X.
+
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Names of the features of X, if they are all strings.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear case, solved exactly.
+
+    References
+    ----------
+    .. [1] P. Baldi and K. Hornik, "Neural networks and principal component analysis:
+       learning from examples without local minima", Neural Networks 2, 1989.
+    .. [2] P. Vincent, H. Larochelle, Y. Bengio and P.-A. Manzagol, "Extracting and
+       composing robust features with denoising autoencoders", ICML 2008.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import Autoencoder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> autoencoder = Autoencoder((64, 8), max_epochs=20, random_state=0).fit(X)
+    >>> autoencoder.transform(X).shape
+    (1797, 8)
+    >>> autoencoder.inverse_transform(autoencoder.transform(X)).shape
+    (1797, 64)
+    """
+
+    _parameter_constraints = {
+        "hidden_layer_sizes": ["array-like", _POSITIVE_INT],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "code_activation": [StrOptions(set(ACTIVATIONS))],
+        "tied_weights": ["boolean"],
+        "corruption": [StrOptions(set(CORRUPTIONS)), None],
+        "corruption_level": [_NOT_NEGATIVE],
+        "layerwise": ["boolean"],
+        "loss": [StrOptions({*REGRESSION_LOSSES, "cross_entropy"})],
+        "max_epochs": [StrOptions({"auto"}), _POSITIVE_INT],
+        "batch_size": [_POSITIVE_INT],
+        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "weight_decay": [_NOT_NEGATIVE],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_POSITIVE_INT],
+        "device": "no_validation",  # resolve_device does
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(256, 32),
+        *,
+        activation="relu",
+        code_activation="identity",
+        tied_weights=False,
+        corruption=None,
+        corruption_level=0.3,
+        layerwise=False,
+        loss="squared_error",
+        max_epochs="auto",
+        batch_size=32,
+        learning_rate=5e-3,
+        weight_decay=0.0,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.code_activation = code_activation
+        self.tied_weights = tied_weights
+        self.corruption = corruption
+        self.corruption_level = corruption_level
+        self.layerwise = layerwise
+        self.loss = loss
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Train on rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or infinity, has fewer than 2 rows, or has values outside of
+            [0, 1] with the cross-entropy loss.
+        TrainingDivergedError
+            If the loss is NaN or infinite. The estimator then has the weights of the
+            last good epoch.
+
+        Warns
+        -----
+        RuntimeWarning
+            If the training was interrupted. The estimator then has the weights so far.
+        """
+        X = self._checked(X, reset=True)
+        self._begin(X)
+        rows, held_out = self._normalized(X), None
+        if self.early_stopping:
+            rows, held_out = self._split(rows)
+        if self.layerwise:
+            for k in range(len(self.network_.encoder)):
+                if self._train_layer(k, rows, held_out):
+                    return self
+        self._train(self.network_, "network", self.loss, rows, held_out, self._ranges)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Train for one epoch on rows, which may be a part of the data.
+
+        The first call determines `mean_` and `scale_`. The optimizer continues where
+        the last call ended. There is no early stopping and no layer-wise training.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+        """
+        is_first = not hasattr(self, "network_")
+        X = self._checked(X, reset=is_first)
+        if is_first:
+            self._begin(X)
+        settings = LoopSettings(
+            phase="network",
+            n_epochs=1,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self._seed,
+            first_epoch=len(self.history_),
+            verbose=self.verbose,
+        )
+        rows = self._normalized(X)
+        self._run(self.network_, settings, self.loss, rows, None, self._ranges)
+        return self
+
+    def transform(self, X):
+        """Return the codes of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_units)
+        """
+        check_is_fitted(self)
+        X = self._checked(X, reset=False)
+        return self._apply(self.network_.encode, self._normalized(X))
+
+    def inverse_transform(self, X):
+        """Return the rows that codes stand for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_units)
+            Codes, as `transform` returns them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        codes = check_array(X, dtype=np.float32, estimator=self, input_name="X")
+        n_units = self._n_features_out
+        if codes.shape[1] != n_units:
+            raise ValueError(
+                f"X must hold codes of {n_units} features, as transform returns them. "
+                f"Got {codes.shape[1]} features."
+            )
+        return self._restored(codes).astype(np.float32)
+
+    def reconstruction_error(self, X):
+        """Return how far restored rows are from the rows themselves.
+
+        Rows that are unlike the training data have large errors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of float64, shape (n_samples,)
+            Mean squared error of each row, in squared units of X.
+        """
+        check_is_fitted(self)
+        X = self._checked(X, reset=False)
+        codes = self._apply(self.network_.encode, self._normalized(X))
+        return ((self._restored(codes) - X) ** 2).mean(axis=1)
+
+    @property
+    def _n_features_out(self):
+        return self.network_.encoder[-1].out_features
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags
+
+    def _checked(self, X, reset):
+        X = validate_data(
+            self, X, reset=reset, dtype=[np.float64, np.float32],
+            ensure_min_samples=2 if reset else 1,
+        )  # fmt: skip
+        if self.loss == "cross_entropy" and (X.min() < 0 or X.max() > 1):
+            raise ValueError(
+                "X must have values in [0, 1] for loss='cross_entropy'. Scale it with "
+                "MinMaxScaler(clip=True), or choose loss='squared_error'. Got values "
+                f"from {X.min():g} to {X.max():g}."
+            )
+        return X
+
+    def _begin(self, X):
+        """Set all that is learned to its state before the first epoch."""
+        sizes = np.ravel(self.hidden_layer_sizes).tolist()
+        if not sizes or any(type(size) is not int or size < 1 for size in sizes):
+            raise ValueError(
+                "The 'hidden_layer_sizes' parameter must hold at least one int, all of "
+                f"them at least 1. Got {self.hidden_layer_sizes!r:.80} instead."
+            )
+        if self.corruption not in (None, "gaussian") and self.corruption_level > 1:
+            raise ValueError(
+                "The 'corruption_level' parameter must be in [0, 1] for "
+                f"corruption={self.corruption!r}. Got {self.corruption_level!r} "
+                "instead."
+            )
+        resolve_device(self.device)
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._optimizer_state = None
+        n_features = X.shape[1]
+        self.mean_, self.scale_ = np.zeros(n_features), 1.0
+        if self.loss != "cross_entropy":
+            self.mean_ = X.mean(axis=0, dtype=np.float64)
+            variances = X.var(axis=0, dtype=np.float64)
+            # Constant rows have no scale.
+            self.scale_ = math.sqrt(variances.mean()) or 1.0
+        self.network_ = MirroredNetwork(
+            [n_features, *sizes], self.activation, self.code_activation,
+            self.tied_weights, self._seed,
+        ).eval()  # fmt: skip
+        zero = (-self.mean_ / self.scale_).astype(np.float32)
+        self._ranges = FeatureRanges.of(self._normalized(X), zero)
+        self.history_ = pd.DataFrame(
+            columns=["phase", "epoch", "train_loss", "validation_loss",
+                     "learning_rate", "seconds"]
+        )  # fmt: skip
+        self.best_epoch_ = None
+
+    def _normalized(self, X):
+        return ((X - self.mean_) / self.scale_).astype(np.float32)
+
+    def _restored(self, codes):
+        """Return rows in the units of X, as float64."""
+        rows = self._apply(self.network_.decode, codes)
+        if self.loss == "cross_entropy":
+            return 1 / (1 + np.exp(-rows.astype(np.float64)))
+        return rows * np.float64(self.scale_) + self.mean_
+
+    def _split(self, rows):
+        try:
+            return train_test_split(
+                rows, test_size=self.validation_fraction, random_state=self._seed
+            )
+        except ValueError as error:
+            raise ValueError(
+                "The 'validation_fraction' parameter must leave rows on both sides. "
+                f"Got {self.validation_fraction!r} and {len(rows)} rows ({error})."
+            ) from error
+
+    def _train_layer(self, k, rows, held_out):
+        """Train one layer to restore what it is given; return whether interrupted."""
+        network = self.network_
+
+        def encode(rows):
+            return self._apply(lambda part: network.encode(part, k), rows)
+
+        inputs = encode(rows)
+        unseen = None if held_out is None else encode(held_out)
+        zero = self._ranges.zero if k == 0 else np.zeros(inputs.shape[1], np.float32)
+        loss = self.loss if k == 0 else "squared_error"
+        layer = SingleLayer(network, k)
+        ranges = FeatureRanges.of(inputs, zero)
+        return self._train(layer, f"layer {k + 1}", loss, inputs, unseen, ranges)
+
+    def _train(self, model, phase, loss, rows, held_out, ranges):
+        """Train a model for all epochs; return whether it was interrupted."""
+        settings = LoopSettings(
+            phase=phase,
+            n_epochs=self._n_epochs(len(rows)),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            schedule="one_cycle",
+            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
+            seed=self._seed,
+            first_epoch=len(self.history_),
+            verbose=self.verbose,
+        )
+        run = self._run(model, settings, loss, rows, held_out, ranges)
+        self._optimizer_state = None
+        self.best_epoch_ = run.best_epoch
+        return run.interrupted
+
+    def _n_epochs(self, n_rows):
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        n_steps = math.ceil(n_rows / self.batch_size)
+        return int(np.clip(round(_N_STEPS / n_steps), *_AUTO_EPOCHS))
+
+    def _run(self, model, settings, loss, rows, held_out, ranges):
+        """Train a model by the loop, and record its epochs."""
+        device = resolve_device(self.device)
+        # The binary cross-entropy of each value.
+        task = "multilabel" if loss == "cross_entropy" else "regression"
+        loss = make_loss(loss, task)
+        model.to(device)
+        optimizer = make_optimizer(
+            "adamw",
+            [list(model.named_parameters())],
+            learning_rate=settings.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+        run = TrainingRun(model, optimizer, loss, settings, device)
+
+        def validate(model):
+            value = _loss_of(model, loss, held_out, device)
+            return value, -value
+
+        data = _CorruptedData(rows, self.corruption, self.corruption_level, ranges)
+        try:
+            run.fit(data, None if held_out is None else validate)
+        finally:
+            self._optimizer_state = optimizer.state_dict()
+            records = pd.DataFrame(run.history, columns=self.history_.columns)
+            parts = [part for part in (self.history_, records) if len(part)]
+            if parts:
+                self.history_ = pd.concat(parts, ignore_index=True)
+            model.cpu().eval()
+        return run
+
+    @undisturbed_by_forks()
+    def _apply(self, function, rows):
+        """Return a function of rows as an array, computed on the CPU."""
+        with compute_context(torch.device("cpu"), "float32"):
+            parts = torch.from_numpy(np.ascontiguousarray(rows)).split(_N_ROWS_AT_ONCE)
+            return torch.cat([function(part) for part in parts]).numpy()
+
+
+class _CorruptedData(FeatureData):
+    """Rows whose inputs are corrupted, and whose targets are the rows themselves."""
+
+    def __init__(self, rows, corruption, level, ranges):
+        super().__init__(rows, torch.from_numpy(rows), torch.ones(len(rows)))
+        self._rows = rows
+        self._corrupt = CORRUPTIONS.get(corruption)
+        self._level = level
+        self._ranges = ranges
+
+    def batch(self, rows, rng, positions, n_total):
+        """Return the inputs of some samples."""
+        if self._corrupt is None:
+            return super().batch(rows, rng, positions, n_total)
+        clean = self._rows[rows]
+        return torch.from_numpy(self._corrupt(clean, self._level, rng, self._ranges))
+
+
+def _loss_of(model, loss, rows, device):
+    """Return the mean loss of clean rows."""
+    model.eval()
+    with compute_context(device, "float32"):
+        parts = torch.from_numpy(rows).split(_N_ROWS_AT_ONCE)
+        losses = [loss(model(part.to(device)), part.to(device)) for part in parts]
+    return float(torch.cat(losses).mean())
