@@ -60,11 +60,11 @@ def compress(
 
     The network is made as small as the limits allow. Scores are taken on a part of X
     that is used for nothing else. The result is an estimator like the given one, which
-    is not changed: `predict`, `transform`, `save`, `load`, `to_onnx` work as before, and
-    so does its `body_` as the `model` of an extractor. In the cache it is a network of
-    its own. Its parameter `model` is the original one: ``clone(small).fit(X, y)`` trains
-    the original network. To continue from the small one, set ``warm_start=True`` or
-    give ``small.body_`` as `model`.
+    is not changed: `predict`, `transform`, `save`, `load` and `to_onnx` work as before,
+    and so does its `body_` as the `model` of an extractor. In the cache it is a network
+    of its own. The parameter `model` of a fine-tuning estimator is still the original
+    one: ``clone(small).fit(X, y)`` trains the original network. To continue from the
+    small one, set ``warm_start=True`` or give ``small.body_`` as `model`.
 
     A network with fewer multiply-adds is not always faster, so the time of each network
     is measured: see ``compression_summary_``.
@@ -108,9 +108,9 @@ def compress(
         equal parts of it. Not used for an extractor.
 
     max_bytes : int or None, default=None
-        If given, the largest network whose file fits is returned, as the one with the
-        best score. A score that drops further than `max_score_drop` is then a warning.
-        Of several methods, the last one makes it fit.
+        If given, the largest network that fits with the header of its file is returned,
+        as the one with the best score. A score that drops further than `max_score_drop`
+        is then a warning. Of several methods, the last one makes it fit.
 
     max_relative_error : float, default=0.05
         For an extractor, how much its features may change: the mean over images of the
@@ -153,10 +153,11 @@ def compress(
             factorization was made) and note (why a layer is as it was).
         compression_summary_ : DataFrame
             One row per network, ``"before"`` and after each method: network, score (or
-            relative_error, for an extractor), parameters, bytes (of the file),
-            sparse_bytes, multiply_adds, and milliseconds per image of the network, from
-            decoded pixels to features, at batch size 1 and 32, in torch and, if it is
-            installed, in OpenVINO.
+            relative_error, for an extractor), parameters, bytes (of network and head;
+            the file of `save` adds a header of some kB, and the original network if it
+            is a module of your own), sparse_bytes, multiply_adds, and milliseconds per
+            image of the network, from decoded pixels to features, at batch size 1 and
+            32, in torch and, if it is installed, in OpenVINO.
 
     Raises
     ------
@@ -250,31 +251,30 @@ def _checked_methods(method):
 
 def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
     """Warn of limits that are not kept, and of an interruption."""
-    drop = score - outcome.score
-    what = "max_relative_error" if subject.task == "features" else "max_score_drop"
+    messages = []
     if outcome.interrupted:
-        warnings.warn(
+        messages.append(
             f"compress was interrupted during {name!r}. The result is the last network "
-            "that keeps the limits.",
-            RuntimeWarning,
-            stacklevel=caller_stacklevel(),
+            "that keeps the limits."
         )
     if limits.max_bytes is not None:
-        n_bytes = subject.n_bytes(outcome.model)
+        n_bytes = outcome.model.n_bytes
         if n_bytes > limits.max_bytes:
-            warnings.warn(
-                f"The smallest network that {name!r} gives has {n_bytes} bytes, which is "
-                f"more than 'max_bytes' ({max_bytes}). It is returned. Use another "
-                "method, or several.",
-                RuntimeWarning,
-                stacklevel=caller_stacklevel(),
+            messages.append(
+                f"The smallest network that {name!r} gives has {n_bytes} bytes, and "
+                f"its file has a header: more than 'max_bytes' ({max_bytes}). It is "
+                "returned. Use another method, or several."
             )
     if outcome.score < limits.lowest_score:
-        warnings.warn(
-            f"The {subject.score_name} of the network after {name!r} differs by "
-            f"{drop:.4g} from that of the original, which is more than {what!r} allows "
-            f"({allowed:g}). It is returned, as the best one that was found. Allow more, "
-            "try another method, or train longer (fine_tune_epochs).",
-            RuntimeWarning,
-            stacklevel=caller_stacklevel(),
+        what = (
+            "max_score_drop" if subject.score_name == "score" else "max_relative_error"
         )
+        messages.append(
+            f"The {subject.score_name} of the network after {name!r} differs by "
+            f"{score - outcome.score:.4g} from that of the original, which is more "
+            f"than {what!r} allows ({allowed:g}). It is returned, as the best one that "
+            "was found. Allow more, try another method, or train longer "
+            "(fine_tune_epochs)."
+        )
+    for message in messages:
+        warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())

@@ -34,6 +34,14 @@ class Model(nn.Module):
         return self.head(self.body(images))
 
     @property
+    def n_bytes(self):
+        """Bytes of the parameters and buffers of network and head."""
+        tensors = [
+            *self.network.parameters(), *self.network.buffers(), *self.head.parameters()
+        ]  # fmt: skip
+        return sum(one.numel() * one.element_size() for one in tensors)
+
+    @property
     def network(self):
         """The network in the body."""
         return self.body.network

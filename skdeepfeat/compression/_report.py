@@ -85,7 +85,7 @@ def describe_networks(subject, names, models, scores):
             "network": names,
             subject.score_name: [-score if is_error else score for score in scores],
             "parameters": [_n_parameters(model) for model in models],
-            "bytes": [subject.n_bytes(model) for model in models],
+            "bytes": [model.n_bytes for model in models],
             "sparse_bytes": [_sparse_bytes(model) for model in models],
             "multiply_adds": [
                 sum(cost.multiply_adds for cost in one.values()) for one in costs

@@ -29,6 +29,10 @@ _MAX_ROUNDS = 40
 
 # Shares of the weights that are zero after each round.
 _ZERO_SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+# A unit that no image activates has no curvature, but without its large weights it may
+# come to life. So a little of the layer's mean curvature is added.
+_DAMPING = 0.01
+
 # Images that second derivatives are taken of, as it is done one by one.
 _MAX_CURVATURE_IMAGES = 64
 
@@ -136,7 +140,7 @@ class _Path:
         low, high = -1, len(self._ends) - 1
         while high - low > 1:
             level = (low + high) // 2
-            if self._subject.n_bytes(self._build(level)) <= limits.max_bytes:
+            if self._build(level).n_bytes <= limits.max_bytes:
                 high = level
             else:
                 low = level
@@ -175,9 +179,7 @@ def _prune(subject, model, limits, n_epochs, criterion):
     share, last = next(shares), None
     try:
         for number in range(_MAX_ROUNDS):
-            fits = limits.max_bytes is None or (
-                subject.n_bytes(kept.model) <= limits.max_bytes
-            )
+            fits = limits.max_bytes is None or (kept.model.n_bytes <= limits.max_bytes)
             if limits.max_bytes is not None and fits:
                 break
             found, after = _pruned(
@@ -252,7 +254,7 @@ def _zero_weights(subject, model, limits, n_epochs, criterion):
             weights = [model.network.get_parameter(name) for name in names]
             curvatures = weight_curvatures(model, weights, pixels, subject.task)
             saliencies = [
-                curvature * weight.square() / 2
+                (curvature + _DAMPING * curvature.mean()) * weight.square() / 2
                 for curvature, weight in zip(curvatures, weights, strict=True)
             ]
             _zero_smallest(weights, saliencies, share)
@@ -292,13 +294,17 @@ METHODS = {
 
 
 def _scored(subject, model, limits, n_epochs):
-    """Train and score a candidate."""
+    """Score a candidate, and train it if that helps."""
     zero_subnormal(model.network)
-    if n_epochs:
-        model = subject.train(model, n_epochs)
-        zero_subnormal(model.network)
     score = subject.score(model)
-    fits = limits.max_bytes is None or subject.n_bytes(model) <= limits.max_bytes
+    if n_epochs:
+        trained = subject.train(model, n_epochs)
+        zero_subnormal(trained.network)
+        trained_score = subject.score(trained)
+        # Training on few images, or at a high rate, may do harm.
+        if not score > trained_score:
+            model, score = trained, trained_score
+    fits = limits.max_bytes is None or model.n_bytes <= limits.max_bytes
     return Outcome(model, score, fits and score >= limits.lowest_score)
 
 
@@ -308,6 +314,7 @@ def _is_better(found, best):
 
 def _nothing_to_compress(method, model):
     return ValueError(
-        f"The 'method' parameter of compress, {method!r}, finds nothing to make smaller "
-        f"in {type(model.network).__name__}. Choose another of {sorted(METHODS)}."
+        f"The 'method' parameter of compress, {method!r}, finds nothing to make "
+        f"smaller in {type(model.network).__name__}. Choose another of "
+        f"{sorted(METHODS)}."
     )

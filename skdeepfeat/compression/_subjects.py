@@ -1,8 +1,6 @@
-"""What is compressed: an estimator as a model with data to calibrate and score it on."""
+"""What is compressed: an estimator as a model, with images to score it on."""
 
 import copy
-import pathlib
-import tempfile
 
 import numpy as np
 import torch
@@ -115,16 +113,6 @@ class TunedSubject:
         vars(new).update(copy.deepcopy(model.training_record))
         return new
 
-    def n_bytes(self, model):
-        """Return the size of the file that `save` writes."""
-        with tempfile.TemporaryDirectory(prefix="skdeepfeat-") as folder:
-            path = pathlib.Path(folder, "estimator.safetensors")
-            try:
-                self.result(model).save(path)
-            except ValueError:  # a parameter that is code
-                return _tensor_bytes(model)
-            return path.stat().st_size
-
 
 class ExtractorSubject:
     """An extractor. Parameters are those of `make_subject`; there is no y."""
@@ -174,10 +162,6 @@ class ExtractorSubject:
     def result(self, model):
         """Return the extractor with the network of a model."""
         return with_network(self.estimator, copy.deepcopy(model.network))
-
-    def n_bytes(self, model):
-        """Return the size of the weights."""
-        return _tensor_bytes(model)
 
     def _run(self, model):
         with torch.inference_mode():
@@ -234,9 +218,3 @@ def _center(pixels, size):
     """Return the centers of stored images."""
     images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
     return crop_center(images, size).permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _tensor_bytes(model):
-    tensors = [*model.network.parameters(), *model.network.buffers()]
-    tensors += model.head.parameters()
-    return sum(one.numel() * one.element_size() for one in tensors)

@@ -58,10 +58,13 @@ class TensorTrainLinear(nn.Module):
         n = len(rows)
         n_done, n_left = 1, self.in_features
         for core in self.cores:
-            rank, _, n_in, _ = core.shape
+            rank, n_out, n_in, next_rank = core.shape
             n_left //= n_in
-            rows = rows.reshape(n, n_done, rank, n_in, n_left)
-            rows = torch.einsum("bdrjq,rijs->bdisq", rows, core)
-            n_done *= core.shape[1]
+            # As a product of matrices, which every runtime knows.
+            rows = rows.reshape(n, n_done, rank * n_in, n_left).transpose(2, 3)
+            matrix = core.transpose(1, 2).reshape(rank * n_in, n_out * next_rank)
+            rows = (rows @ matrix).transpose(2, 3)
+            rows = rows.reshape(n, n_done * n_out, next_rank, n_left)
+            n_done *= n_out
         outputs = rows.reshape(*inputs.shape[:-1], self.out_features)
         return outputs if self.bias is None else outputs + self.bias

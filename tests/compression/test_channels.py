@@ -102,7 +102,11 @@ def model_of(network, size=SIZE, **parameters):
 
 
 def randomize(network):
-    """Give statistics and scales values that mistakes cannot hide behind."""
+    """Give statistics and scales values that mistakes cannot hide behind, in float64.
+
+    Many random layers behind each other would amplify the rounding of float32.
+    """
+    network.double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in network.modules():
@@ -110,6 +114,9 @@ def randomize(network):
                 module.running_mean.normal_(0, 0.2, generator=generator)
                 module.running_var.uniform_(0.7, 1.4, generator=generator)
                 module.bias.normal_(0, 0.2, generator=generator)
+        for name, parameter in network.named_parameters():
+            if name.endswith(("gamma", "layer_scale")):
+                parameter.normal_(0, 0.5, generator=generator)
 
 
 def free_groups(model):

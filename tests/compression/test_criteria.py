@@ -20,6 +20,10 @@ from skdeepfeat.compression._criteria import (
 )
 
 
+def cross_entropies(outputs, targets):
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
 class Digits(nn.Module):
     """A small classifier of digits, with the parts that criteria look for."""
 
@@ -70,6 +74,11 @@ def loss_without(model, weight, index, images, targets):
     return loss
 
 
+# torch.func imports what torch itself deprecates.
+hessians = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+
+
+@hessians
 def test_the_diagonal_is_that_of_the_hessian(digits, trained):
     # The second derivative of the loss is that of Gauss and Newton for the last layer.
     pixels, targets = digits[0][:40], digits[1][:40]
@@ -119,7 +128,8 @@ def test_many_classes_are_drawn_from_their_probabilities():
     outputs[:, 7] = 4.0
     chance = float(outputs[0].softmax(0)[7])
     drawn = [
-        values for _, values in likelihood_terms(outputs, "single", np.random.default_rng(0))
+        values
+        for _, values in likelihood_terms(outputs, "single", np.random.default_rng(0))
     ]
     share = np.mean([float((one > -2).float().mean()) for one in drawn])
     assert abs(share - chance) < 0.02
@@ -138,30 +148,36 @@ def test_a_dead_channel_matters_least(criterion, digits, trained):
     group = group_of(model, dead=3)
     [found] = channel_importances(
         model, [group], digits[0], digits[1],
-        lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none"),
-        "single", criterion,
+            cross_entropies, "single", criterion,
     )  # fmt: skip
-    assert found.argmin() == 3
     assert found[3] == 0
+    assert found.max() > 0
     torch.testing.assert_close(found.norm(), torch.tensor(1.0, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("criterion", ["taylor", "obd"])
-def test_importances_rank_channels_as_removing_them_does(criterion, digits, trained):
-    pixels, targets = digits
-    images = images_of(pixels)
-    [found] = channel_importances(
-        trained, [group_of(trained)], pixels, targets,
-        lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none"),
-        "single", criterion,
-    )  # fmt: skip
-    costs = []
-    for channel in range(8):
-        column = trained.body.network[2].weight[:, channel].clone()
-        trained.body.network[2].weight[:, channel] = 0
-        costs.append(float(F.cross_entropy(trained(images), targets)))
-        trained.body.network[2].weight[:, channel] = column
-    assert spearmanr(found, costs)[0] > (0.9 if criterion == "obd" else 0.5)
+@hessians
+def test_importances_are_derivatives_of_a_factor_of_the_channel(digits, trained):
+    pixels, targets = digits[0][:50], digits[1][:50]
+    network, images = trained.body.network, images_of(pixels).float() / 255
+    hidden = network[:2](images[:, 0].flatten(1)).double()
+
+    def losses(factors):
+        outputs = (hidden * factors) @ network[2].weight.double().T
+        outputs = outputs + network[2].bias.double()
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    ones = torch.ones(8, dtype=torch.float64)
+    expected = {
+        "taylor": torch.func.jacrev(losses)(ones).abs().sum(0),
+        "obd": hessian(lambda factors: losses(factors).sum())(ones).diagonal() / 2,
+    }
+    for criterion, wanted in expected.items():
+        [found] = channel_importances(
+            trained, [group_of(trained)], pixels, targets,
+            cross_entropies, "single", criterion,
+        )  # fmt: skip
+        wanted = wanted / wanted.norm()
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_without_zeros_apoz_is_the_mean_size(digits):
