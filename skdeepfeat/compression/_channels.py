@@ -13,8 +13,6 @@ from torch.overrides import TorchFunctionMode
 
 from ..networks import change_layer, copy_network, is_convolution, is_linear
 
-__all__ = ["ChannelGroup", "find_channel_groups", "remove_channels"]
-
 # By the name of the function, whatever its home: torch, torch.Tensor or
 # torch.nn.functional. Their output has the shape of the input.
 _ALONE = {

@@ -18,8 +18,6 @@ from ._report import describe_layers, describe_networks
 from ._search import METHODS, Limits
 from ._subjects import make_subject
 
-__all__ = ["compress"]
-
 # What the tables of a saved file need beside the weights, for each layer and method.
 _BYTES_OF_ROW = 400
 _BYTES_OF_HEADER = 4096

@@ -8,8 +8,6 @@ from torch import nn
 
 from ..networks import TensorTrainLinear
 
-__all__ = ["Cost", "layer_costs"]
-
 
 @dataclass
 class Cost:

@@ -10,8 +10,6 @@ import torch
 from ..networks import is_convolution
 from ._layers import batches_of
 
-__all__ = ["CRITERIA", "channel_importances", "likelihood_terms", "weight_curvatures"]
-
 # With more classes, this many are drawn from their probabilities for each image.
 _MAX_CLASSES = 10
 _N_DRAWN = 3

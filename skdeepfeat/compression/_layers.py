@@ -9,8 +9,6 @@ from torch.nn.utils import parametrize
 
 from ..networks import is_convolution, is_linear
 
-__all__ = ["LayerUse", "batches_of", "observe_layers", "replaceable_layers"]
-
 _BATCH_SIZE = 32
 
 # The covariance of the weights counts as this many positions for each response.

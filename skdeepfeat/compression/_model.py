@@ -8,8 +8,6 @@ from torch import nn
 from ..networks import change_layer, copy_network, floating_dtype, is_linear
 from ._layers import LayerUse, observe_layers
 
-__all__ = ["Model", "copy_model", "drop_unused_head"]
-
 
 class Model(nn.Module):
     """From images to outputs, on the CPU, in evaluation mode and without gradients.

@@ -5,8 +5,6 @@ import torch
 from ._costs import layer_costs
 from ._layers import batches_of
 
-__all__ = ["choose_channels"]
-
 # Wide layers lose this many channels at once: processors work on 8 or 16 numbers at a
 # time.
 _MULTIPLE = 8

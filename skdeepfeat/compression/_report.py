@@ -7,8 +7,6 @@ from ._costs import layer_costs
 from ._layers import batches_of
 from ._timing import milliseconds_per_image
 
-__all__ = ["describe_layers", "describe_networks"]
-
 
 def describe_layers(method, before, outcome, pixels):
     """Return a row for each layer that was there before a method.

@@ -15,8 +15,6 @@ from ._model import copy_model
 from ._path import greedy_path, options_after
 from ._pruning import choose_channels
 
-__all__ = ["METHODS", "Limits", "Outcome"]
-
 logger = logging.getLogger(__name__)
 
 # Levels of a factorization; 5 candidates find the best of 31.

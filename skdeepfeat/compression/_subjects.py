@@ -31,8 +31,6 @@ from ..training import crop_center
 from ._layers import batches_of
 from ._model import Model
 
-__all__ = ["make_subject"]
-
 # Steps of "auto" for `fine_tune_epochs`, and bounds of the epochs.
 _AUTO_STEPS = 200
 _AUTO_EPOCHS = (1, 4)

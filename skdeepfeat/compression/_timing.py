@@ -7,8 +7,6 @@ import time
 import numpy as np
 import torch
 
-__all__ = ["BATCH_SIZES", "RUNTIMES", "milliseconds_per_image"]
-
 BATCH_SIZES = (1, 32)
 RUNTIMES = ("torch", "openvino")
 

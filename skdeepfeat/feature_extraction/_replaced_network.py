@@ -2,8 +2,6 @@
 
 from ._pixels import load_pixels
 
-__all__ = ["decode_for", "neck_of", "with_network"]
-
 _MAX_BYTES = 4 * 2**30
 
 

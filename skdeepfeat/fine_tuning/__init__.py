@@ -1,5 +1,6 @@
 """Pretrained networks with a new head, fine-tuned as classifiers and regressors."""
 
+from ._body_phase import make_training_run
 from ._classifier import FineTuneClassifier
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
@@ -12,9 +13,12 @@ from ._refit import (
     with_networks,
 )
 from ._regressor import FineTuneRegressor
+from ._resume import resume
 from ._stage_gradients import stage_gradients
+from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
 __all__ = [
+    "MAX_BYTES_IN_MEMORY",
     "FineTuneClassifier",
     "FineTuneRegressor",
     "LearningCheck",
@@ -24,8 +28,11 @@ __all__ = [
     "fitted_neck",
     "learning_rate_range_test",
     "loss_of",
+    "make_training_run",
     "on_pixels",
-    "train_further",
-    "with_networks",
+    "resume",
     "stage_gradients",
+    "train_further",
+    "with_margin",
+    "with_networks",
 ]

@@ -12,15 +12,6 @@ from ._saving import at_rest
 from ._targets import checked_y
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
-__all__ = [
-    "decode_images",
-    "fitted_neck",
-    "loss_of",
-    "on_pixels",
-    "train_further",
-    "with_networks",
-]
-
 # What belongs to the user's X or machine; images are given as pixels instead.
 _ON_PIXELS = {
     "flat_image_shape": None,

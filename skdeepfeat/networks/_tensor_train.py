@@ -5,8 +5,6 @@ import math
 import torch
 from torch import nn
 
-__all__ = ["TensorTrainLinear"]
-
 
 class TensorTrainLinear(nn.Module):
     """A linear layer in the tensor-train format (Novikov et al. 2015 [1]_).
@@ -55,16 +53,15 @@ class TensorTrainLinear(nn.Module):
     def forward(self, inputs):
         """Return the outputs, shape (..., out_features)."""
         rows = inputs.reshape(-1, self.in_features)
-        n = len(rows)
         n_done, n_left = 1, self.in_features
         for core in self.cores:
             rank, n_out, n_in, next_rank = core.shape
             n_left //= n_in
             # As a product of matrices, which every runtime knows.
-            rows = rows.reshape(n, n_done, rank * n_in, n_left).transpose(2, 3)
+            rows = rows.reshape(-1, n_done, rank * n_in, n_left).transpose(2, 3)
             matrix = core.transpose(1, 2).reshape(rank * n_in, n_out * next_rank)
             rows = (rows @ matrix).transpose(2, 3)
-            rows = rows.reshape(n, n_done * n_out, next_rank, n_left)
+            rows = rows.reshape(-1, n_done * n_out, next_rank, n_left)
             n_done *= n_out
         outputs = rows.reshape(*inputs.shape[:-1], self.out_features)
         return outputs if self.bias is None else outputs + self.bias

@@ -1,7 +1,19 @@
 """Displays in the form of scikit-learn's: of training, and of what networks see."""
 
+from ._confusion_gallery import ConfusionGalleryDisplay
+from ._embedding import EmbeddingDisplay
 from ._history import FineTuneHistoryDisplay
 from ._layer_probe import LayerProbeDisplay
 from ._learning_rate import LearningRateDisplay
+from ._similarity import SimilarityDisplay
+from ._top_losses import TopLossesDisplay
 
-__all__ = ["FineTuneHistoryDisplay", "LayerProbeDisplay", "LearningRateDisplay"]
+__all__ = [
+    "ConfusionGalleryDisplay",
+    "EmbeddingDisplay",
+    "FineTuneHistoryDisplay",
+    "LayerProbeDisplay",
+    "LearningRateDisplay",
+    "SimilarityDisplay",
+    "TopLossesDisplay",
+]

@@ -20,8 +20,6 @@ from ._processes import Processes
 from ._schedules import learning_rate_factor
 from ._state import copy_state, load_state
 
-__all__ = ["LoopSettings", "TrainingRun", "seed_of"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -301,7 +299,7 @@ class TrainingRun:
         targets, weights = data.targets[mine], data.weights[mine] / len(rows)
         mixing = draw_mixing(self.settings.mixup, rng, positions, len(rows))
         value = self._gradients.compute(inputs, targets, weights, mixing, self._stream)
-        value = self.processes.sum(value, self._device)
+        value = self.processes.sum(value)
         if not math.isfinite(value):
             self._diverged(number, value)
         parameters = self._parameters()
@@ -365,7 +363,7 @@ class TrainingRun:
             "seconds": seconds,
         }
         if validate is not None:
-            with self._averaged_model() as model:
+            with self.averaged_model() as model:
                 # The first process decides for all when to stop.
                 loss, score = self.processes.same_for_all(validate(model))
             record |= {"validation_loss": loss, "validation_score": score}
@@ -377,7 +375,7 @@ class TrainingRun:
         self.history.append(record)
 
     @contextlib.contextmanager
-    def _averaged_model(self):
+    def averaged_model(self):
         """Give the model the averaged weights for the body of a ``with``."""
         if self.average is None:
             yield self.model
