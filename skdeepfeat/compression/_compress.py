@@ -1,5 +1,6 @@
 """`compress`: a smaller network with the same use."""
 
+import math
 import numbers
 import warnings
 
@@ -208,6 +209,11 @@ def compress(
     model = subject.model()
     names, models, rows = ["before"], [model], []
     scores = [subject.score(model)]
+    if not math.isfinite(scores[0]):
+        raise ValueError(
+            "The 'scoring' parameter of compress must be a score that is finite for "
+            f"the estimator as it is. Got {shown(scoring)} instead, which is {scores[0]}."
+        )
     model = subject.model()
     drop_unused_head(model, next(batches_of(subject.pixels))[:2])
     reserved = _BYTES_OF_HEADER + _BYTES_OF_ROW * len(methods) * sum(

@@ -55,12 +55,11 @@ class TunedSubject:
         self.neck = fitted_neck(estimator)
         self._random_state = random_state
         pixels, y = decode_images(estimator, X, y)
-        stratified = is_classifier(estimator) and type_of_target(y) in (
-            "binary",
-            "multiclass",
-        )
         rows, kept_back = _split(
-            len(y), validation_fraction, random_state, y if stratified else None
+            len(y),
+            validation_fraction,
+            random_state,
+            y if is_classifier(estimator) and _can_stratify(y) else None,
         )
         self._training = pixels[rows], y[rows]
         self._validation = pixels[kept_back], y[kept_back]
@@ -186,6 +185,13 @@ def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
             "give the step or the estimator in it."
         )
     return kind(estimator, X, y, scoring, validation_fraction, random_state)
+
+
+def _can_stratify(y):
+    """Return whether both parts can have samples of every class."""
+    if type_of_target(y) not in ("binary", "multiclass"):
+        return False
+    return np.unique(y, return_counts=True)[1].min() > 1
 
 
 def _split(n, fraction, random_state, stratify=None):

@@ -1,6 +1,6 @@
 """Pretrained networks with a new head, fine-tuned as classifiers and regressors."""
 
-from ._body_phase import make_training_run
+from ._body_phase import auto_epochs, make_training_run
 from ._classifier import FineTuneClassifier
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
@@ -14,15 +14,17 @@ from ._refit import (
 )
 from ._regressor import FineTuneRegressor
 from ._resume import resume
+from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
 __all__ = [
-    "MAX_BYTES_IN_MEMORY",
     "FineTuneClassifier",
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
+    "MAX_BYTES_IN_MEMORY",
+    "auto_epochs",
     "check_can_learn",
     "decode_images",
     "fitted_neck",
@@ -31,6 +33,7 @@ __all__ = [
     "make_training_run",
     "on_pixels",
     "resume",
+    "score_modules",
     "stage_gradients",
     "train_further",
     "with_margin",

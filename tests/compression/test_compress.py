@@ -322,6 +322,7 @@ def linear_only():
         ({"criterion": "taylr"}, ValueError, "'criterion'"),
         ({"estimator": "resnet18"}, TypeError, "'estimator'"),
         ({"scoring": "acuracy"}, ValueError, "scoring"),
+        ({"scoring": lambda *_: np.nan}, ValueError, "'scoring'"),
     ],
 )
 def test_bad_input(changes, kind, match, fitted, images):
