@@ -212,7 +212,8 @@ def compress(
     if not math.isfinite(scores[0]):
         raise ValueError(
             "The 'scoring' parameter of compress must be a score that is finite for "
-            f"the estimator as it is. Got {shown(scoring)} instead, which is {scores[0]}."
+            f"the estimator as it is. Got {shown(scoring)} instead, which is "
+            f"{scores[0]}."
         )
     model = subject.model()
     drop_unused_head(model, next(batches_of(subject.pixels))[:2])
