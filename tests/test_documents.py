@@ -16,7 +16,10 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{n}.md" for n in ("cache", "guide", "fine_tuning", "without_labels")),
+    *(
+        f"docs/{n}.md"
+        for n in ("cache", "guide", "fine_tuning", "inspection", "without_labels")
+    ),
 ]
 REPLACED = {
     'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",
