@@ -6,6 +6,7 @@ Nothing here needs matplotlib: `skdeepfeat.plotting` draws these numbers.
 from ._confusion_examples import confusion_examples
 from ._embedding import embedding
 from ._gradient_norms import relative_gradient_norms
+from ._hypersphere import alignment, uniformity
 from ._linear_probe import linear_probe
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
@@ -13,6 +14,7 @@ from ._top_losses import top_losses
 from ._transfer_scores import transfer_scores
 
 __all__ = [
+    "alignment",
     "cka",
     "confusion_examples",
     "embedding",
@@ -22,4 +24,5 @@ __all__ = [
     "similarity",
     "top_losses",
     "transfer_scores",
+    "uniformity",
 ]
