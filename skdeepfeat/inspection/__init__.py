@@ -7,6 +7,7 @@ from ._confusion_examples import confusion_examples
 from ._embedding import embedding
 from ._gradient_norms import relative_gradient_norms
 from ._hypersphere import alignment, uniformity
+from ._labels import check_targets
 from ._linear_probe import linear_probe
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
@@ -15,6 +16,7 @@ from ._transfer_scores import transfer_scores
 
 __all__ = [
     "alignment",
+    "check_targets",
     "cka",
     "confusion_examples",
     "embedding",
