@@ -397,7 +397,9 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         X = self._check_images(X, reset=False)
-        return self._extract(X, self._resolve_neck())
+        neck = self._resolve_neck()
+        with open_extraction(X, neck, self.cache, self._settings()) as extraction:
+            return extraction.features()
 
     @survives_fork
     def get_feature_names_out(self, input_features=None):
@@ -428,11 +430,12 @@ class PretrainedFeatureExtractor(
             state = {**state, "model": module_on_cpu(self.model)}
         return state
 
-    def _extract(self, X, neck, n_images=None):
-        """Return the features of X, which is a part of `n_images` images if given."""
-        settings = self._settings(n_images)
-        with open_extraction(X, neck, self.cache, settings) as extraction:
-            return extraction.features()
+    def _inspected(self, X):
+        """Return X as checked, the neck and the settings, to look into the network."""
+        self._validate_params()
+        if X is not None:
+            X = self._check_images(X, reset=False)
+        return X, self._resolve_neck(), self._settings()
 
     def _settings(self, n_images=None):
         names = [field.name for field in dataclasses.fields(ExtractionSettings)]

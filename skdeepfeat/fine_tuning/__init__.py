@@ -1,11 +1,12 @@
 """Pretrained networks with a new head, fine-tuned as classifiers and regressors."""
 
-from ._body_phase import make_training_run
+from ._body_phase import auto_epochs, make_training_run
 from ._classifier import FineTuneClassifier
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._regressor import FineTuneRegressor
 from ._resume import resume
+from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
@@ -15,8 +16,10 @@ __all__ = [
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
+    "auto_epochs",
     "check_can_learn",
     "learning_rate_range_test",
+    "score_modules",
     "make_training_run",
     "resume",
     "stage_gradients",

@@ -249,6 +249,13 @@ class BaseFineTune(
         with open_extraction(X, neck, self.cache, settings) as extraction:
             return extraction.features()
 
+    def _inspected(self, X):
+        """Return X as checked, the neck and the settings, to look into the network."""
+        check_is_fitted(self)
+        if X is not None:
+            X = self._check_images(X, reset=False)
+        return X, self._fitted_neck(), self._extraction_settings()
+
     def _outputs(self, X, *, refuse_failures=False):
         """Return the raw outputs of the head; see `compute_outputs`."""
         check_is_fitted(self)
