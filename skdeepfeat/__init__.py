@@ -104,6 +104,7 @@ _PACKAGES = (
     "networks",
     "plotting",
     "self_supervised",
+    "text",
     "training",
 )
 

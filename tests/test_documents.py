@@ -17,9 +17,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
     "docs/cache.md",
+    "docs/compression.md",
     "docs/fine_tuning.md",
     "docs/guide.md",
     "docs/inspection.md",
+    "docs/text.md",
     "docs/which_network.md",
     "docs/without_labels.md",
 ]
