@@ -122,6 +122,18 @@ def test_find_wrong_labels(tmp_path):
 
 
 @pytest.mark.slow
+def test_look_at_features(tmp_path):
+    pytest.importorskip("skimage")
+    out = run("look_at_features.py", tmp_path)
+    layer, accuracy = re.search(r"digits: (\S+), accuracy (\S+)", out).groups()
+    assert layer not in ("blocks.0", "neck")
+    assert float(accuracy) > 0.9
+    for name in ("layer_probe", "similarity", "embedding", "confusions"):
+        with Image.open(tmp_path / "look_at_features" / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+
+
+@pytest.mark.slow
 def test_which_network(tmp_path):
     out = run("which_network.py", tmp_path)
     assert out.startswith("Recommended: efficientnet_lite0,")

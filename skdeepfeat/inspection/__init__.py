@@ -11,6 +11,7 @@ from ._embedding import embedding
 from ._first_filters import first_filters
 from ._gradient_norms import relative_gradient_norms
 from ._hypersphere import alignment, uniformity
+from ._labels import check_targets
 from ._linear_probe import linear_probe
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
@@ -22,6 +23,7 @@ __all__ = [
     "TopPatches",
     "activation_maps",
     "alignment",
+    "check_targets",
     "cka",
     "confusion_examples",
     "dead_features",
