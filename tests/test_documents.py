@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
     "docs/cache.md",
+    "docs/compression.md",
     "docs/fine_tuning.md",
     "docs/guide.md",
     "docs/inspection.md",

@@ -11,6 +11,7 @@ from ._image_estimator import ImageEstimatorMixin
 from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
+from ._replaced_network import decode_for, neck_of, with_network
 from ._settings import ExtractionSettings
 from ._speed import ImageSeconds, seconds_per_image
 
@@ -23,10 +24,13 @@ __all__ = [
     "PretrainedFeatureExtractor",
     "inspected",
     "extract_layers",
+    "decode_for",
     "list_failures",
     "load_pixels",
+    "neck_of",
     "non_finite_error",
     "open_extraction",
     "seconds_per_image",
     "warn_of",
+    "with_network",
 ]

@@ -192,6 +192,9 @@ class BaseFineTune(
         self.best_validation_score_ = result.best_score
         self._n_features_out = fit.neck.n_features()[0]
         self._hub_config = fit.neck.spec.hub_config
+        # They describe the network before this fit.
+        for name in ("compression_report_", "compression_summary_"):
+            vars(self).pop(name, None)
         free_device_memory(fit.device)
 
     def _resolve_neck(self, needs_weights=True):

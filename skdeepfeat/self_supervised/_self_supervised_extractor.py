@@ -426,6 +426,11 @@ class SelfSupervisedExtractor(
         X = self._check_images(X, reset=False)
         return self._extractor().fit_transform(X)
 
+    def _inspected(self, X):
+        """Return X as checked, the neck and the settings, to look into the network."""
+        check_is_fitted(self)
+        return self._extractor()._inspected(X)
+
     @property
     def _n_features_out(self):
         return self._extractor().fit(np.zeros((1, 32, 32, 3), np.uint8)).n_features_out_
