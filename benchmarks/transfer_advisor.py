@@ -263,12 +263,10 @@ def advise(arguments, name, budget, notes):
 
 
 def report(results, machine):
-    names = list(dict.fromkeys(key.split("|")[0] for key in results))
+    """Return a table with a row for each decision."""
     rows = []
-    for name in names:
-        parts = {key.split("|", 1)[1]: value for key, value in results.items()
-                 if key.split("|")[0] == name}  # fmt: skip
-        rows += _rows_of(name, parts)
+    for name in dict.fromkeys(key.split("|")[0] for key in results):
+        rows += rows_of(name, parts_of(name, results))
     header = [
         "data set, budget",
         "recommended",
@@ -282,7 +280,17 @@ def report(results, machine):
     return f"{markdown_table(header, rows)}\n\n{machine_line(machine)}"
 
 
-def _rows_of(name, parts):
+def parts_of(name, results):
+    """Return what was measured on a data set, by the rest of the keys."""
+    return {
+        key.split("|", 1)[1]: one
+        for key, one in results.items()
+        if key.split("|")[0] == name
+    }
+
+
+def rows_of(name, parts):
+    """Return the rows of a data set."""
     searched = {
         key: one
         for key, one in parts.items()

@@ -253,7 +253,7 @@ class Decision:
     # -- The steps
 
     def _measure_speeds(self):
-        problem, clock = self.problem, self.clock
+        clock = self.clock
         measured = []
         for network in self.networks:
             if measured and clock.left(_UNTIL_NETWORKS / 2) < 0:
@@ -262,7 +262,7 @@ class Decision:
             self._speeds[network] = self._time_layers(network, "stages")
             measured.append(network)
         self.networks = measured
-        first = min(problem.min_images, len(problem))
+        first = self._sizes()[0]
         fastest = min(speed.now for speed in self._speeds.values())
         # The fits take about as long again.
         needed = clock.elapsed + 2 * first * fastest
@@ -303,9 +303,8 @@ class Decision:
     def _sizes(self):
         """Return the numbers of images to score the networks on."""
         n = len(self.problem)
-        fewest = min(self.problem.min_images, n)
-        sizes = {max(n // 8, fewest), max(n // 4, fewest), max(n // 2, fewest), n}
-        return sorted(sizes)
+        parts = [n // 8, n // 4, n // 2]
+        return [*(one for one in parts if one >= self.problem.min_images), n]
 
     def _affordable(self, alive, n):
         """Return the networks, best first, that can be scored on n images in time."""

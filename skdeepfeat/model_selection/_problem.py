@@ -108,7 +108,7 @@ class Problem:
     def min_images(self):
         """The fewest images whose scores say something."""
         n_classes = len(np.unique(self.y)) if self.classifies else 1
-        return min(len(self), max(50, 5 * n_classes, 5 * len(self.splits)))
+        return min(len(self), max(100, 20 * n_classes, 5 * len(self.splits)))
 
 
 def make_problem(X, y, *, groups, cv, task, scoring, rng):

@@ -110,7 +110,7 @@ class Pool(nn.Module):
 
 
 def test_copies_of_a_network_tie(no_race):
-    X, y = digits(150)
+    X, y = digits(200, classes=3)
     advisor = make_advisor([SmallNet(), SmallNet()]).fit(X, y)
     scores = stage(advisor, "network").pivot_table(
         index=["n_images", "layer"], columns="network", values="score"
@@ -139,7 +139,7 @@ def test_a_network_is_as_good_as_its_best_layer(no_race):
 
 @pytest.mark.slow
 def test_a_random_network_loses(no_race):
-    X, y = digits(200)
+    X, y = digits(200, classes=4)
     extractor = PretrainedFeatureExtractor(image_size=64)
     models = [clone(extractor).set_params(weights="random"), "efficientnet_lite0"]
     advisor = make_advisor(models, extractor=extractor).fit(X, y)
@@ -175,7 +175,7 @@ def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monke
         return score(self, candidate, train, test) + gain * (candidate.unfreeze == 1)
 
     monkeypatch.setattr(_race.Race, "_score", score_with_gain)
-    X, y = digits(100)
+    X, y = digits(200, classes=4)
     advisor = make_advisor(cv=2, refit=False).fit(X, y)
     race, pool = stage(advisor, "fine-tuning"), stage(advisor, "decision")
     assert set(map(str, race["unfreeze"])) >= {"None", "1", "all"}
@@ -250,21 +250,13 @@ def test_each_image_goes_through_a_network_once(tmp_path, monkeypatch):
     assert advisor.best_estimator_.named_steps["extractor"].cache is None
 
 
-def test_only_what_fits_into_the_budget_is_measured(monkeypatch, no_race):
-    """With a network that takes a second for an image, of which nothing is known."""
-    X, y = digits(200)
-    speeds = {"fast": ImageSeconds(1e-4, 1e-4), "slow": ImageSeconds(1.0, 1.0)}
-    slow = SmallNet(limit=999)
-
-    def measure(extractor, *args):
-        return speeds["slow" if extractor.model.limit == 999 else "fast"]
-
-    monkeypatch.setattr(_decision, "seconds_per_image", measure)
-    monkeypatch.setattr(_decision, "_survivors", lambda scores: sorted(scores, key=str))
-    advisor = make_advisor([SmallNet(), slow], time_budget=150).fit(X, y)
-    last = stage(advisor, "network").groupby("network")["n_images"].max()
-    assert last["SmallNet #1"] == 200
-    assert "for lack of time" not in advisor.recommendation_ or last.min() <= 200
+def test_what_there_is_no_time_for_is_said(monkeypatch, no_race):
+    monkeypatch.setattr(_decision, "_UNTIL_NETWORKS", 0.0)
+    X, y = digits(200, classes=3)
+    advisor = make_advisor([SmallNet(), SmallNet()]).fit(X, y)
+    assert set(stage(advisor, "network")["n_images"]) == {100}
+    assert "Not tried for lack of time: SmallNet #2" in advisor.recommendation_
+    assert "compared on 100 of 200 images" in advisor.recommendation_
 
 
 def test_budget_that_is_too_small_for_one_candidate(monkeypatch):
