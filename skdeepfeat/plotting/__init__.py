@@ -2,6 +2,7 @@
 
 from ._activation_maps import ActivationMapDisplay
 from ._advice import AdviceDisplay
+from ._compression import CompressionDisplay
 from ._confusion_gallery import ConfusionGalleryDisplay
 from ._deconvnet import DeconvnetDisplay
 from ._embedding import EmbeddingDisplay
@@ -16,6 +17,7 @@ from ._top_patches import TopPatchesDisplay
 __all__ = [
     "ActivationMapDisplay",
     "AdviceDisplay",
+    "CompressionDisplay",
     "ConfusionGalleryDisplay",
     "DeconvnetDisplay",
     "EmbeddingDisplay",
