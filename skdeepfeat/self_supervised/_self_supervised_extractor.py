@@ -43,8 +43,6 @@ from ..networks import resolve_neck
 from ..training import PAIR_LOSSES
 from ._pretraining import Pretraining, PretrainingSettings
 
-__all__ = ["SelfSupervisedExtractor"]
-
 _POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 _AT_LEAST_2 = Interval(numbers.Integral, 2, None, closed="left")
 _NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
