@@ -5,5 +5,11 @@ Nothing here needs matplotlib: `skdeepfeat.plotting` draws these numbers.
 
 from ._gradient_norms import relative_gradient_norms
 from ._linear_probe import linear_probe
+from ._trajectories import Trajectories, trajectories
 
-__all__ = ["linear_probe", "relative_gradient_norms"]
+__all__ = [
+    "Trajectories",
+    "linear_probe",
+    "relative_gradient_norms",
+    "trajectories",
+]

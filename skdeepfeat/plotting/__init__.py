@@ -3,5 +3,11 @@
 from ._history import FineTuneHistoryDisplay
 from ._layer_probe import LayerProbeDisplay
 from ._learning_rate import LearningRateDisplay
+from ._trajectory import TrajectoryDisplay
 
-__all__ = ["FineTuneHistoryDisplay", "LayerProbeDisplay", "LearningRateDisplay"]
+__all__ = [
+    "FineTuneHistoryDisplay",
+    "LayerProbeDisplay",
+    "LearningRateDisplay",
+    "TrajectoryDisplay",
+]
