@@ -131,9 +131,9 @@ def parse_arguments(argv=None):
     arguments.n_search = 10 if arguments.quick else 60
     arguments.n_arrays = 40 if arguments.quick else 20_000
     arguments.n_files = 80 if arguments.quick else 50_000
-    arguments.n_grown = (40, 80) if arguments.quick else (1_000, 4_000, 16_000)
-    arguments.image_sizes = (32, 64) if arguments.quick else (64, 128, 224, 320)
-    arguments.batch_sizes = (1, 8) if arguments.quick else (1, 4, 8, 16, 32, 64)
+    arguments.n_grown = (40,) if arguments.quick else (1_000, 4_000, 16_000)
+    arguments.image_sizes = (32,) if arguments.quick else (64, 128, 224, 320)
+    arguments.batch_sizes = (8,) if arguments.quick else (1, 4, 8, 16, 32, 64)
     return arguments
 
 

@@ -97,6 +97,19 @@ def test_cats_and_dogs(tmp_path, shared_data):
 
 
 @pytest.mark.slow
+def test_find_wrong_labels(tmp_path):
+    out = run("find_wrong_labels.py", tmp_path)
+    n_found, n_wrong, n_looked_at = map(
+        int, re.search(r"(\d+) of (\d+) wrong labels .* (\d+) images", out).groups()
+    )
+    assert n_looked_at == 2 * n_wrong == 100
+    assert n_found >= 0.7 * n_wrong
+    assert out.count("look at digit ") == 12
+    with Image.open(tmp_path / "wrong_labels.png") as picture:
+        assert min(picture.size) > 400
+
+
+@pytest.mark.slow
 def test_cifar_that_is_not_there(tmp_path):
     done = subprocess.run(
         [

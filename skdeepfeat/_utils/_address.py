@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["is_address"]
-
 # One protocol, or several as fsspec chains them: "simplecache::s3://bucket/a.jpg". A
 # single letter is a Windows drive.
 _ADDRESS = re.compile(

@@ -5,8 +5,6 @@ import os
 import pathlib
 import secrets
 
-__all__ = ["write_atomically"]
-
 
 def write_atomically(path, content):
     """Write a file so that other readers, also after a crash, see all of it or nothing.

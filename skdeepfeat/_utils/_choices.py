@@ -4,17 +4,6 @@ This module imports nothing, so the command line can read it before torch is imp
 A new choice is its name here and its implementation where the comment says.
 """
 
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "FILE_FORMATS",
-    "JPEG_DECODERS",
-    "ON_ERROR",
-    "POOLINGS",
-    "PRECISIONS",
-    "RUNTIMES",
-    "SOURCES",
-]
-
 # networks/running/_poolings.py
 POOLINGS = ("auto", "avg", "max", "gem", "flatten", "cls", "mean")
 

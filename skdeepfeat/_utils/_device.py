@@ -7,16 +7,7 @@ import threading
 import torch
 
 from ._forks import released_after_fork
-
-__all__ = [
-    "DTYPES",
-    "compute_context",
-    "float32_arithmetic",
-    "free_device_memory",
-    "is_out_of_memory",
-    "resolve_device",
-    "resolve_devices",
-]
+from ._parameter_errors import choice_error
 
 DTYPES = {
     "float32": torch.float32,
@@ -52,10 +43,10 @@ def resolve_device(device):
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"The 'device' parameter must be 'auto' or the name of a torch device. "
-            f"Got {device!r:.80} instead. Usable here: {', '.join(usable)}."
-        ) from error
+        wanted = "'auto' or the name of a torch device. Usable here: " + ", ".join(
+            usable
+        )
+        raise choice_error("device", wanted, device) from error
     if resolved.type not in usable or _index_is_beyond(resolved):
         raise ValueError(
             f"The 'device' parameter is {str(resolved)!r}, which torch does not find "
@@ -85,10 +76,8 @@ def resolve_devices(devices):
         return [resolve_device(devices)]
     resolved = [resolve_device(device) for device in devices]
     if not resolved or len(set(resolved)) < len(resolved):
-        raise ValueError(
-            "The 'device' parameter must be a device or a list of different ones, at "
-            f"least one. Got {devices!r:.80} instead."
-        )
+        wanted = "a device or a list of different ones, at least one"
+        raise choice_error("device", wanted, devices)
     return resolved
 
 

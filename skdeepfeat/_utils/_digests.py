@@ -11,17 +11,6 @@ import json
 import numpy as np
 from blake3 import blake3
 
-__all__ = [
-    "DIGEST_SIZE",
-    "digest_arrays",
-    "digest_bytes",
-    "digest_description",
-    "digest_file",
-    "digest_pixels",
-    "digest_strings",
-]
-
-DIGEST_SIZE = 32
 _PIXELS = "skdeepfeat 2026-11-21 canonical pixels v1"
 
 

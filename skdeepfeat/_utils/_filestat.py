@@ -4,8 +4,6 @@ import os
 import time
 from typing import NamedTuple
 
-__all__ = ["FileStat", "file_stat", "is_settled", "stat_file"]
-
 # A file that changes twice within one tick of its file system's clock may keep its
 # mtime. A tick is at most 2 s, on FAT. git calls such an index entry racy.
 _RACY_NS = 2_000_000_000

@@ -21,14 +21,6 @@ import sys
 import threading
 from collections.abc import Callable
 
-__all__ = [
-    "before_fork",
-    "in_child",
-    "released_after_fork",
-    "survives_fork",
-    "undisturbed_by_forks",
-]
-
 # Not on Windows.
 _HAS_FORKS = hasattr(os, "register_at_fork")
 

@@ -2,8 +2,6 @@
 
 import importlib
 
-__all__ = ["import_optional"]
-
 
 def import_optional(module, *, extra, purpose):
     """Import a module, or raise an error that names the extra that installs it.

@@ -3,8 +3,6 @@
 from ._shown import shown
 from ._suggestions import did_you_mean
 
-__all__ = ["choice_error", "first_line", "is_about", "look_up"]
-
 _LONGEST_NAME = 200  # characters
 
 

@@ -9,8 +9,6 @@ import errno
 import os
 import stat
 
-__all__ = ["is_special", "open_plain"]
-
 # On systems without these flags, other users cannot create such links.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 

@@ -6,8 +6,6 @@ geometry.
 
 from dataclasses import asdict, dataclass, replace
 
-__all__ = ["MAX_SIDE", "Preprocessing"]
-
 # Pixels, height or width of a network's input. Many more would exhaust the memory.
 MAX_SIDE = 4096
 

@@ -9,8 +9,6 @@ This module imports nothing heavy, because the command line needs it at once.
 import re
 from collections.abc import Mapping
 
-__all__ = ["printable", "printable_lines", "redacted"]
-
 # C0 and C1 controls and DEL; controls of text direction; separators of lines and
 # paragraphs; lone surrogates, from names that are not UTF-8.
 _CONTROL = re.compile(

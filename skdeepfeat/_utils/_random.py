@@ -9,8 +9,6 @@ import torch
 
 from ._forks import released_after_fork, undisturbed_by_forks
 
-__all__ = ["RandomStream", "random_states_kept", "seeded"]
-
 # torch.nn.init and dropout use the global generator, so two threads that set its state
 # at the same time would disturb each other.
 _LOCK = released_after_fork(threading.RLock())

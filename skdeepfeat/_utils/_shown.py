@@ -2,8 +2,6 @@
 
 import reprlib
 
-__all__ = ["shown", "shown_path"]
-
 _LENGTH = 80  # characters
 # Longer than nearly all paths, because only a complete path is useful.
 _PATH_LENGTH = 255

@@ -4,8 +4,6 @@ import os
 import sys
 from types import FrameType
 
-__all__ = ["caller_stacklevel"]
-
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 

@@ -2,8 +2,6 @@
 
 import difflib
 
-__all__ = ["did_you_mean"]
-
 
 def did_you_mean(name, candidates, n=3):
     """Return `` Did you mean 'a' or 'b'?``, or ``""`` if no candidate is similar.

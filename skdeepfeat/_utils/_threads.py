@@ -12,8 +12,6 @@ from ._forks import in_child, released_after_fork
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["all_cores", "others_wait"]
-
 # torch and joblib are imported inside of functions: the cache uses this module, and
 # inspecting a cache must not take the time to import torch.
 

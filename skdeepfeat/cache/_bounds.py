@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 
 from ._errors import StoreDamaged, StoreUnavailable, translated
 
-__all__ = ["MAX_VALUE", "Bounds"]
-
 # Bytes of a value, such as a row: 33 million features.
 MAX_VALUE = 2**27
 # Steps of SQLite's virtual machine between two looks at the bound and at Ctrl-C: about

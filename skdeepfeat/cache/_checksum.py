@@ -5,8 +5,6 @@ As it covers the key, a damaged index cannot pass off one value as another's.
 
 import zlib
 
-__all__ = ["checksum", "is_valid", "seed_of"]
-
 
 def checksum(key: bytes, data: bytes, seed: int = 0) -> int:
     """Return the checksum of a value."""

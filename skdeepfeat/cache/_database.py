@@ -22,8 +22,7 @@ from ._errors import StoreDamaged, StoreUnavailable, translated
 from ._file_lock import hold
 from ._schema import APPLICATION_ID, FORMAT, PAGE_SIZE
 
-__all__ = ["Database"]
-
+_NAME = "features-v{}.sqlite"
 # The first never exists for a valid file, which has a write-ahead log. SQLite would
 # take what it finds in one for changes to undo, and for the name of a file to remove.
 _JOURNAL = "-journal"
@@ -60,7 +59,7 @@ class Database:
     """
 
     def __init__(self, directory: CacheDirectory, timeout: float, wal_pages: int):
-        self.path = os.path.join(directory.path, f"features-v{FORMAT}.sqlite")
+        self.path = os.path.join(directory.path, _NAME.format(FORMAT))
         self.is_immutable = self.was_created = False
         self._directory = directory
         self._timeout = timeout
@@ -96,9 +95,9 @@ class Database:
             For the errors of SQLite and of the system.
         """
         with undisturbed_by_forks(), self._guard:
-            if not self._open(create):
-                return default
             try:
+                if not self._open(create):
+                    return default
                 with self._bounds.hold(self.size):
                     return operation(self._connection)
             except StoreDamaged as damage:
@@ -118,6 +117,7 @@ class Database:
         effective = os.access in os.supports_effective_ids
         return (
             error.code == sqlite3.SQLITE_READONLY
+            and self.is_open
             and not self.is_immutable
             and all(
                 os.access(path, os.W_OK, effective_ids=effective)
@@ -157,15 +157,11 @@ class Database:
                     return False
                 self._create()
                 continue
-            try:
-                self._refuse_special()
-                # SQLite finds the write-ahead log by name, not by file: if another
-                # process renamed it meanwhile, this connection has the log of another.
-                if self._connect() and self._find() == self._identity:
-                    return True
-            except StoreDamaged as damage:
-                damage.identity = self._identity
-                raise
+            self._refuse_special()
+            # SQLite finds the write-ahead log by name, not by file: if another process
+            # renamed it meanwhile, this connection has the log of another.
+            if self._connect() and self._find() == self._identity:
+                return True
             self._disconnect()
         raise StoreUnavailable("other programs keep replacing it")
 
@@ -237,6 +233,12 @@ class Database:
         found = sorted(glob.glob(f"{glob.escape(self.path)}.damaged-*"))
         return tuple(path for path in found if not path.endswith(_ALL_COMPANIONS))
 
+    def of_other_formats(self) -> tuple[str, ...]:
+        """Return the paths of files that other versions of this package have made."""
+        folder = glob.escape(self._directory.path)
+        found = sorted(glob.glob(os.path.join(folder, _NAME.format("*"))))
+        return tuple(path for path in found if path != self.path)
+
     def quarantine(self, identity: tuple[int, int] | None) -> str | None:
         """Rename the damaged file, if it is still there.
 
@@ -262,10 +264,7 @@ class Database:
             if self._find() != identity:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
-            new_path, n = f"{self.path}.damaged-{stamp}", 1
-            while os.path.lexists(new_path):
-                n += 1
-                new_path = f"{self.path}.damaged-{stamp}-{n}"
+            new_path = f"{self.path}.damaged-{stamp}-{secrets.token_hex(4)}"
             # The log first: a file without its log is merely older, but a log beside a
             # new file would be replayed into it.
             for companion in _ALL_COMPANIONS:

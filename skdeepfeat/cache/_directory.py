@@ -11,8 +11,6 @@ from .._utils._address import is_address
 from .._utils._printable import redacted
 from ._errors import StoreUnavailable
 
-__all__ = ["CacheDirectory", "check_path", "find_directory"]
-
 _VARIABLE = "SKDEEPFEAT_CACHE_DIR"
 
 _WITHOUT_HOME = os.path.join("~", ".cache", "skdeepfeat")

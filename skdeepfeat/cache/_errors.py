@@ -4,8 +4,6 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 
-__all__ = ["StoreDamaged", "StoreUnavailable", "translated"]
-
 
 class StoreDamaged(Exception):
     """The content of the file is not what this package wrote."""

@@ -9,16 +9,6 @@ from sqlite3 import Connection
 from ._rows import delete_rows, in_chunks, transaction
 from ._schema import PAGE_SIZE
 
-__all__ = [
-    "USE_GRANULARITY",
-    "evict",
-    "footprint",
-    "live_bytes",
-    "note_new",
-    "note_use",
-    "shrink",
-]
-
 # Seconds. Being read counts as use, but only once in this time, as with `relatime` of
 # file systems: a cache that is only read is then rarely written to.
 USE_GRANULARITY = 600

@@ -1,5 +1,6 @@
 """FeatureCache: what users name as a cache on disk."""
 
+import dataclasses
 import os
 import time
 
@@ -7,8 +8,6 @@ from ._directory import check_path, find_directory
 from ._size import Limits, parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
-
-__all__ = ["FeatureCache", "NoCache", "RowCache"]
 
 
 class RowCache:
@@ -69,21 +68,13 @@ class RowCache:
             return store.check(repair)
 
 
+@dataclasses.dataclass(frozen=True)
 class NoCache(RowCache):
     """The cache of ``cache=None``, which keeps nothing."""
 
     def open(self):
         """Return a `Store` that keeps nothing."""
         return Store()
-
-    def __eq__(self, other):
-        return isinstance(other, NoCache)
-
-    def __hash__(self):
-        return hash(NoCache)
-
-    def __repr__(self):
-        return "NoCache()"
 
 
 class FeatureCache(RowCache):

@@ -1,6 +1,7 @@
 """One fetch: what is known is read, what is not is computed once and stored."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ from ._namespace import Namespace
 
 if TYPE_CHECKING:
     from ._store import Store
-
-__all__ = ["OutputBuffer", "fetch_rows"]
 
 # Seconds of work that kill -9 may cost at most, apart from the current batch.
 _COMMIT_INTERVAL = 1.0
@@ -87,8 +86,7 @@ class _Job:
         is_missing = np.zeros(len(wanted), dtype=bool)
         for buffer in self.buffers:
             is_missing |= ~buffer.filled[indices]
-        keys = list(wanted) if is_missing.any() else []
-        return {keys[i]: wanted[keys[i]] for i in np.flatnonzero(is_missing).tolist()}
+        return dict(itertools.compress(wanted.items(), is_missing.tolist()))
 
     def settle_widths(self, n_features: Callable) -> None:
         """Allocate the buffers of which no row is filled."""

@@ -13,8 +13,6 @@ from .._utils._filestat import FileStat
 from ._checksum import checksum, is_valid
 from ._rows import count, in_chunks
 
-__all__ = ["lookup", "remember"]
-
 # A damaged file may claim values of any length, which must not fill the memory.
 _PLAUSIBLE = "length(digest) = 32 AND length(key) <= 65536"
 # Nanoseconds. A file can change again without its time stamp changing if that

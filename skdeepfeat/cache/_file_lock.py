@@ -16,8 +16,6 @@ from .._utils._threads import others_wait
 from ._directory import CacheDirectory
 from ._errors import StoreUnavailable, translated
 
-__all__ = ["hold", "hold_device_lock"]
-
 logger = logging.getLogger(__name__)
 
 # Seconds between two attempts at a lock that is taken. Work worth locking takes longer,

@@ -1,11 +1,9 @@
 """Many entries of a mapping at once, in the fastest way that the mapping has."""
 
-import inspect
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-__all__ = ["Entries"]
 
 # Entries asked for at once. Their bytes are in memory together.
 _CHUNK = 512
@@ -17,20 +15,23 @@ class Entries:
     Parameters
     ----------
     mapping : MutableMapping
-        If it has fsspec's ``getitems``, ``setitems`` and ``delitems``, it is asked for
-        many entries at once.
+        fsspec's mappings of remote places are asked for many entries at once.
     n_threads : int
-        How many threads may use it at once if it has no such methods. dict and object
-        stores allow any number, `shelve` and `dbm` only one.
+        How many threads may use any other mapping at once. dict and object stores allow
+        any number, `shelve` and `dbm` only one.
     """
 
     def __init__(self, mapping: MutableMapping, n_threads: int):
-        self.mapping: Any = mapping  # which may have more methods
+        self.mapping: Any = mapping
         self._n_threads = n_threads
+        fsspec = sys.modules.get("fsspec")
         # A file system that is not asynchronous would go through them one by one,
         # and a local one would not make the folders.
-        is_batched = getattr(getattr(mapping, "fs", None), "async_impl", False)
-        self._is_batched = is_batched and _takes(mapping, "getitems", "on_error")
+        self._is_batched = (
+            fsspec is not None
+            and isinstance(mapping, fsspec.FSMap)
+            and mapping.fs.async_impl
+        )
 
     def get(self, names: list[str]) -> Iterator[tuple[str, object]]:
         """Yield (name, value) of the entries that exist.
@@ -57,28 +58,23 @@ class Entries:
 
     def set(self, values: Mapping[str, bytes]) -> None:
         """Store entries."""
-        if self._is_batched:
-            for chunk in _chunks(list(values)):
-                self.mapping.setitems({name: values[name] for name in chunk})
-        else:
-            results = self._each(
-                self.mapping.__setitem__, list(values), list(values.values())
-            )
-            for error in filter(None, results):
-                raise error
+        for names in _chunks(list(values)):
+            if self._is_batched:
+                self.mapping.setitems({name: values[name] for name in names})
+                continue
+            stored = [values[name] for name in names]
+            for error in self._each(self.mapping.__setitem__, names, stored):
+                if error is not None:
+                    raise error
 
     def delete(self, names: list[str]) -> None:
         """Remove entries; those that do not exist do not matter."""
         for chunk in _chunks(names):
-            if self._is_batched and hasattr(self.mapping, "delitems"):
+            if self._is_batched:
                 self.mapping.delitems(chunk)
             else:
                 for name in chunk:
                     self.mapping.pop(name, None)
-
-    def names(self) -> list[str]:
-        """Return the names of all entries, also of those that are not ours."""
-        return list(self.mapping)
 
     def _each(self, function, *arguments):
         """Return the results of calls; an exception is a result like any other.
@@ -97,13 +93,6 @@ class Entries:
             return list(map(call, *arguments))
         with ThreadPoolExecutor(n_threads, "skdeepfeat-cache") as pool:
             return list(pool.map(call, *arguments))
-
-
-def _takes(mapping, method, parameter):
-    try:
-        return parameter in inspect.signature(getattr(mapping, method)).parameters
-    except (AttributeError, TypeError, ValueError):
-        return False
 
 
 def _chunks(items: list) -> Iterator[list]:

@@ -8,8 +8,6 @@ from ._feature_cache import FeatureCache, RowCache
 from ._mapping_access import Entries
 from ._mapping_store import MappingStore
 
-__all__ = ["MappingCache"]
-
 
 class MappingCache(RowCache):
     """A cache in a mapping of names to bytes, such as a bucket that a cluster shares.

@@ -21,19 +21,6 @@ from ._checksum import seed_of
 from ._namespace import Namespace
 from ._variants import MAX_VARIANTS
 
-__all__ = [
-    "describe_namespace",
-    "description_name",
-    "pack_row",
-    "pack_variants",
-    "parse_name",
-    "read_description",
-    "row_name",
-    "unpack_row",
-    "unpack_variants",
-    "variants_name",
-]
-
 _PREFIX = "skdeepfeat-v1"
 _NAME = re.compile(
     rf"{_PREFIX}/([0-9a-f]{{64}})/(?:([0-9a-f]{{64}})|namespace\.json|variants)"

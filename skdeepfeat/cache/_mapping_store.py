@@ -22,8 +22,6 @@ from ._sqlite_store import SQLiteStore
 from ._store import Store
 from ._warnings import StoreWarnings
 
-__all__ = ["MappingStore"]
-
 logger = logging.getLogger(__name__)
 
 # A file that is written whenever a process of this machine has computed rows.
@@ -150,14 +148,7 @@ class MappingStore(Store):
     # -- The whole store
 
     def info(self):
-        namespaces = self.run(
-            lambda: [
-                self._namespace_info(key, keys)
-                for key, keys in self._contents().items()
-                if keys
-            ],
-            default=[],
-        )
+        namespaces = self.run(self._namespaces, default=[])
         namespaces.sort(key=lambda each: each.label)
         return CacheInfo(
             self.path,
@@ -167,63 +158,69 @@ class MappingStore(Store):
         )
 
     def _contents(self):
-        """Return {namespace: keys of its rows}, from the names of all entries."""
-        contents = defaultdict(list)
-        for name in self.entries.names():
-            parsed = layout.parse_name(name)
-            if parsed is not None:
-                contents[parsed[0]].extend(key for key in parsed[1:] if key is not None)
+        """Return {namespace: {name of an entry: key of its row, or None}}."""
+        contents = defaultdict(dict)
+        for name in self.entries.mapping:
+            if parsed := layout.parse_name(name):
+                namespace, key = parsed
+                contents[namespace][name] = key
         return contents
 
-    def _namespace_info(self, namespace_key, keys):
-        sample = layout.row_name(namespace_key, keys[0])
-        name = layout.description_name(namespace_key)
-        found = dict(self.entries.get([name, sample]))
-        label, description = layout.read_description(found.get(name))
-        row = layout.unpack_row(namespace_key, keys[0], found.get(sample))
+    def _namespaces(self):
+        return [
+            self._namespace_info(namespace, rows)
+            for namespace, found in self._contents().items()
+            if (rows := {name: key for name, key in found.items() if key})
+        ]
+
+    def _namespace_info(self, namespace, rows):
+        sample, key = next(iter(rows.items()))
+        label, description = self._description(namespace)
+        value = dict(self.entries.get([sample])).get(sample)
+        row = layout.unpack_row(namespace, key, value)
         return NamespaceInfo(
-            label=label or namespace_key[:12],
+            label=label or namespace[:12],
             description=description,
-            key=namespace_key,
-            n_rows=len(keys),
+            key=namespace,
+            n_rows=len(rows),
             n_features=None if row is None else len(row) // 4,
             # Its rows have one length: asking for the length of each would read all.
-            bytes=len(keys) * len(found.get(sample, b"")),
+            bytes=len(rows) * len(value or b""),
             last_used=None,
         )
+
+    def _description(self, namespace):
+        """Return (label, description) of a namespace, as far as they are known."""
+        name = layout.description_name(namespace)
+        return layout.read_description(dict(self.entries.get([name])).get(name))
 
     def clear(self, pattern):
         return self.run(lambda: self._clear(pattern), default=0, writing=True)
 
     def _clear(self, pattern):
-        n_rows, names = 0, []
-        for key, keys in self._contents().items():
-            description = layout.description_name(key)
-            if pattern is not None:
-                value = dict(self.entries.get([description])).get(description)
-                if not matches(pattern, key, layout.read_description(value)[0]):
-                    continue
-            n_rows += len(keys)
-            names += [layout.row_name(key, each) for each in keys]
-            names += [description, layout.variants_name(key)]
-        present = set(self.entries.names())
-        self.entries.delete([name for name in names if name in present])
-        return n_rows
+        removed = {}
+        for namespace, found in self._contents().items():
+            if pattern is None or matches(
+                pattern, namespace, self._description(namespace)[0]
+            ):
+                removed |= found
+        self.entries.delete(list(removed))
+        return sum(key is not None for key in removed.values())
 
     def check(self, repair):
         n_rows = n_variants = 0
         bad_rows, bad_variants, problems = [], [], ()
         try:
-            for namespace, keys in self._contents().items():
-                key_of = {layout.row_name(namespace, key): key for key in keys}
-                for name, value in self.entries.get(list(key_of)):
-                    n_rows += 1
-                    if layout.unpack_row(namespace, key_of[name], value) is None:
-                        bad_rows.append(name)
-                for name, value in self.entries.get([layout.variants_name(namespace)]):
-                    n_variants += 1
-                    if layout.unpack_variants(namespace, value) is None:
-                        bad_variants.append(name)
+            for namespace, found in self._contents().items():
+                for name, value in self.entries.get(list(found)):
+                    if (key := found[name]) is not None:
+                        n_rows += 1
+                        if layout.unpack_row(namespace, key, value) is None:
+                            bad_rows.append(name)
+                    elif name == layout.variants_name(namespace):
+                        n_variants += 1
+                        if layout.unpack_variants(namespace, value) is None:
+                            bad_variants.append(name)
             if repair:
                 self.entries.delete(bad_rows + bad_variants)
         except Exception as error:

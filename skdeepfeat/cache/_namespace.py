@@ -1,10 +1,6 @@
 """What identifies the network that computed a row: one namespace per neck."""
 
-import functools
-
 from .._utils._digests import digest_description
-
-__all__ = ["Namespace"]
 
 
 class Namespace:
@@ -26,22 +22,15 @@ class Namespace:
     ----------
     key : str
         Hexadecimal digest of the description.
+    work : str
+        What is computed by one thread or process at a time.
     """
 
     def __init__(self, description: dict, label: str, work: str | None = None):
         self.description = description
         self.label = label
-        self._work = work
-
-    @functools.cached_property
-    def key(self) -> str:
-        """Hexadecimal digest of the description."""
-        return digest_description(self.description)
-
-    @property
-    def work(self) -> str:
-        """What is computed by one thread or process at a time."""
-        return self._work or self.key
+        self.key = digest_description(description)
+        self.work = work or self.key
 
     def variant(self, name: str) -> "Namespace":
         """Return the namespace of one of the networks that share this description."""

@@ -7,8 +7,6 @@ from ._directory import check_path
 from ._feature_cache import FeatureCache, NoCache, RowCache
 from ._mapping_cache import MappingCache
 
-__all__ = ["open_cache"]
-
 
 def open_cache(value):
     """Return the cache that a `cache` parameter stands for.

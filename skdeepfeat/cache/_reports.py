@@ -7,8 +7,6 @@ import fnmatch
 from .._utils._printable import printable, redacted
 from ._size import format_size
 
-__all__ = ["CacheInfo", "CheckReport", "NamespaceInfo", "matches"]
-
 
 def matches(pattern: str, key: str, label: object) -> bool:
     """Return whether a pattern is the key or label of a namespace, or matches it."""
@@ -78,6 +76,9 @@ class CacheInfo:
         One per neck, the last used first.
     quarantined : tuple of str
         Paths of damaged files that were renamed. They are not part of `size`.
+    other_formats : tuple of str
+        Paths of files that other versions of skdeepfeat have made and that this one
+        does not use. They are not part of `size`.
     """
 
     path: str | None
@@ -87,6 +88,7 @@ class CacheInfo:
     n_files: int = 0
     namespaces: tuple[NamespaceInfo, ...] = ()
     quarantined: tuple[str, ...] = ()
+    other_formats: tuple[str, ...] = ()
 
     def __str__(self):
         if self.path is None:
@@ -98,6 +100,7 @@ class CacheInfo:
         ]
         lines += [f"  {namespace}" for namespace in self.namespaces]
         lines += [f"  quarantined: {_shown(path)}" for path in self.quarantined]
+        lines += [f"  of another version: {_shown(p)}" for p in self.other_formats]
         return "\n".join(lines)
 
 

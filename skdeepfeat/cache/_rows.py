@@ -13,16 +13,6 @@ from ._checksum import checksum, seed_of
 from ._errors import StoreDamaged
 from ._namespace import Namespace
 
-__all__ = [
-    "count",
-    "delete_rows",
-    "find_ids",
-    "in_chunks",
-    "insert",
-    "read_ids",
-    "transaction",
-]
-
 # Question marks in one statement; SQLite's own limit was 999 for a long time.
 _CHUNK = 500
 # Reading a whole namespace's index costs a third of looking up as many single keys.

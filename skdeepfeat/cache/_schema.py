@@ -11,8 +11,6 @@ import sqlite3
 
 from ._errors import StoreDamaged
 
-__all__ = ["APPLICATION_ID", "FORMAT", "PAGE_SIZE", "build", "check"]
-
 # In the file's name too, so that two versions of this package with different
 # formats do not quarantine each other's files. It must change with the statements.
 FORMAT = 2

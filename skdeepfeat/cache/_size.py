@@ -6,8 +6,6 @@ import re
 
 from ._schema import PAGE_SIZE
 
-__all__ = ["Limits", "format_size", "parse_size"]
-
 _MIB = 2**20
 
 _UNITS = {"": 1, "b": 1}
@@ -39,22 +37,14 @@ def parse_size(size: int | str | None) -> int | None:
     """
     if size is None:
         return None
-    if isinstance(size, numbers.Integral) and not isinstance(size, bool):
-        n_bytes = int(size)
-    elif isinstance(size, str):
-        match = _SIZE.fullmatch(size)
-        if match is None or match[2].lower() not in _UNITS:
-            raise ValueError(_size_error(size))
-        n_bytes = math.floor(float(match[1]) * _UNITS[match[2].lower()])
-    else:
-        raise TypeError(_size_error(size))
-    if n_bytes <= 0:
-        raise ValueError(_size_error(size))
-    return n_bytes
-
-
-def _size_error(size) -> str:
-    return (
+    is_number = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+    n_bytes = int(size) if is_number else 0
+    if isinstance(size, str) and (found := _SIZE.fullmatch(size)):
+        n_bytes = math.floor(float(found[1]) * _UNITS.get(found[2].lower(), 0))
+    if n_bytes > 0:
+        return n_bytes
+    error = ValueError if is_number or isinstance(size, str) else TypeError
+    raise error(
         "The 'max_size' parameter of FeatureCache must be a number of bytes above 0, "
         "a text such as '500 MB' or '2 GiB', or None for no limit (cache=None works "
         f"without a cache). Got {size!r} instead."

@@ -11,8 +11,6 @@ from ._checksum import is_valid, seed_of
 from ._errors import StoreDamaged
 from ._reports import CheckReport, NamespaceInfo, matches
 
-__all__ = ["examine", "look", "remove"]
-
 # Bytes of the keys, labels and descriptions of all namespaces; one takes some hundred.
 _MAX_NAMESPACES = 2**26
 

@@ -18,8 +18,6 @@ from ._size import Limits, format_size
 from ._store import Store
 from ._warnings import StoreWarnings
 
-__all__ = ["SQLiteStore"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -231,6 +229,7 @@ class SQLiteStore(Store):
             n_files,
             namespaces,
             self.database.quarantined(),
+            self.database.of_other_formats(),
         )
 
     def clear(self, pattern):

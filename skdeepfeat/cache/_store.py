@@ -15,8 +15,6 @@ from ._reports import CacheInfo, CheckReport
 from ._size import Limits
 from ._warnings import StoreWarnings
 
-__all__ = ["Store"]
-
 
 class Store(AbstractContextManager):
     """A cache that is open for the duration of one call, to be used in a ``with``.

@@ -10,8 +10,6 @@ from sqlite3 import Connection
 from ._checksum import checksum, is_valid
 from ._namespace import Namespace
 
-__all__ = ["MAX_VARIANTS", "delete_unused", "is_valid_variant", "recall", "remember"]
-
 # Of one namespace. Older ones are removed, and their rows are evicted in time.
 MAX_VARIANTS = 64
 # Seconds. Younger ones may belong to rows that are being computed.

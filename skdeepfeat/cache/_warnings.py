@@ -8,8 +8,6 @@ from .._utils._printable import printable, redacted
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import CacheWarning
 
-__all__ = ["StoreWarnings", "warn_of_unstable"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -6,10 +6,8 @@ import warnings
 
 import click
 
-from ._options import debug_option, json_option
+from ._options import json_option
 from ._output import echo, say, shown, write_json
-
-__all__ = ["cache"]
 
 _directory = click.option(
     "--cache",
@@ -21,7 +19,6 @@ _directory = click.option(
 
 
 @click.group
-@debug_option
 def cache():
     """Show, examine and clear the cache of features."""
 
@@ -32,7 +29,6 @@ def cache():
     "--namespace", metavar="PATTERN", help='Only matching networks: "resnet*".'
 )
 @json_option
-@debug_option
 def info(directory, namespace, as_json):
     """Show where the cache is, how large it is, and its rows by network."""
     store = _open(directory)
@@ -49,7 +45,6 @@ def info(directory, namespace, as_json):
 @cache.command
 @_directory
 @click.option("--no-repair", is_flag=True, help="Do not remove damaged rows.")
-@debug_option
 def check(directory, no_repair):
     """Examine the checksum of every row, and remove damaged rows.
 
@@ -71,7 +66,6 @@ def check(directory, no_repair):
     "default all rows.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@debug_option
 def clear(directory, namespace, yes):
     """Remove rows and free their disk space."""
     store = _open(directory)

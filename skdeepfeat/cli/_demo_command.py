@@ -3,9 +3,6 @@
 import click
 
 from .._utils._optional import import_optional
-from ._options import debug_option
-
-__all__ = ["demo"]
 
 
 @click.command
@@ -14,10 +11,8 @@ __all__ = ["demo"]
     "--output",
     type=click.Path(file_okay=False),
     default="demo_output",
-    show_default=True,
     help="The folder for the picture, the images and the cache.",
 )
-@debug_option
 def demo(output):
     """Search for the best layer and classifier on real images, with a picture.
 

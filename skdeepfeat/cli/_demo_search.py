@@ -28,8 +28,6 @@ from sklearn.svm import SVC
 
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor, load_image_folder
 
-__all__ = ["run_demo"]
-
 PATCH, STEP = 24, 52
 LAYERS = [2, 3, 4, "neck"]
 CLASSIFIERS = {

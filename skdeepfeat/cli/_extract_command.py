@@ -1,47 +1,25 @@
 """``skdeepfeat extract``: images in, a file of features out."""
 
-import csv
-import io
 import os
 import sys
 import time
 
 import click
 
+from .._utils import _choices
 from .._utils._address import is_address
 from .._utils._atomic_file import write_atomically
-from .._utils._choices import (
-    FILE_FORMATS,
-    JPEG_DECODERS,
-    ON_ERROR,
-    POOLINGS,
-    PRECISIONS,
-    RUNTIMES,
-)
 from .._utils._printable import printable
+from . import _options
 from ._inputs import collect_paths
-from ._options import (
-    batch_size,
-    cache_size,
-    debug_option,
-    devices,
-    image_size_option,
-    layer,
-    layer_list,
-    n_jobs,
-    storage_option,
-    weights_option,
-)
 from ._output import log_to_stderr, say, widen_bars
 from ._program import set_resume_hint, show_all_warnings, usage_errors
-
-__all__ = ["extract"]
 
 
 def _check_output(ctx, param, value):
     ending = os.path.splitext(value.rstrip("/"))[1]
-    if ending not in FILE_FORMATS:
-        *others, last = FILE_FORMATS
+    if ending not in _choices.FILE_FORMATS:
+        *others, last = _choices.FILE_FORMATS
         raise click.BadParameter(
             f"{value!r} must end in {', '.join(others)} or {last}."
         )
@@ -88,7 +66,7 @@ def _check_cache(ctx, param, value):
 @click.option(
     "--storage-option",
     "storage_options",
-    type=storage_option,
+    type=_options.storage_option,
     multiple=True,
     metavar="KEY=VALUE",
     help="An option of the file system of addresses, such as anon=true. May be "
@@ -98,14 +76,13 @@ def _check_cache(ctx, param, value):
 @click.option(
     "--model",
     default="efficientnet_lite0",
-    show_default=True,
     metavar="NAME",
     help="The network; `skdeepfeat models` lists them.",
 )
-@weights_option
+@_options.weights_option
 @click.option(
     "--layer",
-    type=layer,
+    type=_options.layer,
     multiple=True,
     metavar="NAME|N",
     help="The layer whose output is written: a name, or the number of a stage. May be "
@@ -114,55 +91,49 @@ def _check_cache(ctx, param, value):
 )
 @click.option(
     "--pooling",
-    type=click.Choice(POOLINGS),
+    type=click.Choice(_choices.POOLINGS),
     default="auto",
-    show_default=True,
     help="How the output of a layer is reduced to one vector per image.",
 )
-@image_size_option
+@_options.image_size_option
 @click.option(
     "--batch-size",
-    type=batch_size,
+    type=_options.batch_size,
     default="auto",
-    show_default=True,
     metavar="N|auto",
     help="Number of images that run through the network at once.",
 )
 @click.option(
     "--device",
-    type=devices,
+    type=_options.devices,
     default="auto",
-    show_default=True,
     metavar="NAME[,NAME...]",
     help="Where the network runs, such as cpu or cuda. The devices of a list, such as "
     "cuda:0,cuda:1, share the batches.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=click.Choice(_choices.PRECISIONS),
     default="float32",
-    show_default=True,
     help="What the network computes in. The features are always float32.",
 )
 @click.option(
     "--runtime",
-    type=click.Choice(RUNTIMES),
+    type=click.Choice(_choices.RUNTIMES),
     default="auto",
-    show_default=True,
     help="What runs the network. auto is OpenVINO on a CPU if it is installed and "
     "there are enough images, and torch otherwise. compile is torch.compile.",
 )
 @click.option(
     "--jpeg-decoder",
-    type=click.Choice(JPEG_DECODERS),
+    type=click.Choice(_choices.JPEG_DECODERS),
     default="pillow",
-    show_default=True,
     help="What decodes JPEG images. device is a CUDA device, for fast GPUs with few "
     "CPU cores.",
 )
 @click.option(
     "--n-jobs",
-    type=n_jobs,
+    type=_options.n_jobs,
     metavar="N",
     help="Number of processes. One already uses all cores, so more rarely help.",
 )
@@ -170,30 +141,27 @@ def _check_cache(ctx, param, value):
     "--cache",
     default="default",
     callback=_check_cache,
-    show_default=True,
     metavar="DIR|none",
     help="Where features are stored for the next time.",
 )
 @click.option(
     "--cache-size",
-    type=cache_size,
+    type=_options.cache_size,
     default="10 GB",
-    show_default=True,
     metavar="SIZE|none",
     help="Maximum size of the cache on disk.",
 )
 @click.option(
     "--cache-layers",
-    type=layer_list,
+    type=_options.layer_list,
     metavar="stages|LIST",
     help="Layers to compute for the cache in the same pass, for a later search: "
     "stages, or a list such as 2,3,neck.",
 )
 @click.option(
     "--on-error",
-    type=click.Choice(ON_ERROR),
+    type=click.Choice(_choices.ON_ERROR),
     default="raise",
-    show_default=True,
     help="What to do with an image that cannot be read: stop, or write a row of NaN "
     "and continue.",
 )
@@ -205,7 +173,6 @@ def _check_cache(ctx, param, value):
     is_flag=True,
     help="Show log messages, and progress even if stderr is not a terminal.",
 )
-@debug_option
 @click.pass_context
 def extract(
     ctx,
@@ -249,9 +216,7 @@ def extract(
         say(f"{n_skipped:,} other file(s) in the folders were skipped.")
     shows_progress = verbose or (not quiet and sys.stderr.isatty())
     extractor = _make_extractor(
-        verbose=int(shows_progress),
-        storage_options=storage_options,
-        **options,
+        verbose=int(shows_progress), storage_options=storage_options, **options
     )
     with usage_errors():  # before any image is read
         extractor.fit(paths)
@@ -274,11 +239,11 @@ def extract(
 
 def _refuse_addresses(paths, is_remote):
     """Raise for addresses, unless reading over a network was requested."""
-    for path in paths:
-        if not is_remote and isinstance(path, str) and is_address(path):
-            raise click.UsageError(
-                f"{path!r} is an address: with --remote, fsspec reads it."
-            )
+    texts = (path for path in paths if isinstance(path, str))
+    if not is_remote and (address := next(filter(is_address, texts), None)):
+        raise click.UsageError(
+            f"{address!r} is an address: with --remote, fsspec reads it."
+        )
 
 
 def _make_extractor(layer, cache, cache_size, **parameters):
@@ -322,9 +287,9 @@ def _refuse_other_paths(table, paths):
 
 def _table_of(paths):
     """Return a table of one column, with the same name as in Parquet files."""
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["image"])
-    rows.writerows([each] for each in paths)
+    import pandas as pd
+
+    column = pd.Series(paths, name="image", dtype=object)
+    text = column.to_csv(index=False, lineterminator="\n")
     # File names may not be valid UTF-8. The same encoding restores them.
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return text.encode("utf-8", "surrogateescape")

@@ -8,8 +8,6 @@ import click
 from .._utils._address import is_address
 from .._utils._suggestions import did_you_mean
 
-__all__ = ["collect_paths"]
-
 _TABLES = (".csv", ".tsv", ".parquet")
 _LISTS = (*_TABLES, ".txt")
 

@@ -9,8 +9,6 @@ from ._extract_command import extract
 from ._network_commands import layers, models
 from ._program import Program, debug_option
 
-__all__ = ["main"]
-
 _EPILOG = """\b
 Exit status:
     0  success (with --on-error nan also if images could not be read)
@@ -24,7 +22,11 @@ Exit status:
 @click.group(
     cls=Program,
     epilog=_EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 96,
+        "show_default": True,
+    },
 )
 @click.version_option(__version__, prog_name="skdeepfeat")
 @debug_option
@@ -33,4 +35,6 @@ def main():
 
 
 for _command in (extract, models, layers, cache, demo):
-    main.add_command(_command)
+    main.add_command(debug_option(_command))
+for _command in cache.commands.values():
+    debug_option(_command)

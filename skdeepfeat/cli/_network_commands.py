@@ -6,11 +6,9 @@ import click
 
 from .._utils._choices import SOURCES
 from .._utils._printable import printable
-from ._options import debug_option, image_size_option, json_option, weights_option
+from ._options import image_size_option, json_option, weights_option
 from ._output import echo, write_json
 from ._program import usage_errors
-
-__all__ = ["layers", "models"]
 
 
 @click.command
@@ -26,7 +24,6 @@ __all__ = ["layers", "models"]
     help="List the networks of timm once for each set of weights.",
 )
 @json_option
-@debug_option
 def models(pattern, source, tags, as_json):
     """List the networks, one name per line.
 
@@ -55,7 +52,6 @@ def models(pattern, source, tags, as_json):
     "--stages", is_flag=True, help="Only the stages, the neck and the output."
 )
 @json_option
-@debug_option
 def layers(model, weights, image_size, stages, as_json):
     """List the layers of MODEL whose output can be used as features.
 

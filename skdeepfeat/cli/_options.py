@@ -5,22 +5,6 @@ import re
 
 import click
 
-from ._program import debug_option
-
-__all__ = [
-    "batch_size",
-    "cache_size",
-    "debug_option",
-    "devices",
-    "image_size_option",
-    "json_option",
-    "layer",
-    "layer_list",
-    "n_jobs",
-    "storage_option",
-    "weights_option",
-]
-
 
 def image_size(value):
     """Return the side of a square, or (height, width), in pixels."""
@@ -113,7 +97,6 @@ weights_option = click.option(
     "--weights",
     metavar="NAME|FILE|random",
     default="default",
-    show_default=True,
     help="A name that the source of the network knows, a file (.safetensors, .pth), or "
     "random.",
 )

@@ -9,16 +9,6 @@ import click
 
 from .._utils._printable import printable_lines, redacted
 
-__all__ = [
-    "echo",
-    "log_to_stderr",
-    "say",
-    "show_any_character",
-    "shown",
-    "widen_bars",
-    "write_json",
-]
-
 
 def shown(text):
     """Return text that is safe to show, as it may include any names and errors."""

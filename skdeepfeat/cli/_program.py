@@ -18,14 +18,6 @@ from ..exceptions import (
 from ._output import say, show_any_character, shown
 from ._signals import INTERRUPTED, end_workers, sigterm_raises
 
-__all__ = [
-    "Program",
-    "debug_option",
-    "set_resume_hint",
-    "show_all_warnings",
-    "usage_errors",
-]
-
 # Number of broken images that a warning lists.
 _LISTED_FAILURES = 100
 

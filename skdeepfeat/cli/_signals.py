@@ -5,8 +5,6 @@ import signal
 import sys
 import threading
 
-__all__ = ["INTERRUPTED", "Terminated", "end_workers", "sigterm_raises"]
-
 # As in shells: 128 plus the number of the signal.
 INTERRUPTED = 128 + signal.SIGINT
 

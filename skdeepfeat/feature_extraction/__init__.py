@@ -4,10 +4,9 @@ This package connects images, networks and the cache.
 """
 
 from ._extraction import open_extraction
-from ._failures import list_failures, warn_of
+from ._failures import list_failures, non_finite_error, warn_of
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
-from ._finite import non_finite_error
 from ._image_estimator import ImageEstimatorMixin
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels

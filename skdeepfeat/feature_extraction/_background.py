@@ -1,10 +1,8 @@
 """Work in threads of its own, whose results are used meanwhile."""
 
-import contextlib
 import queue
 import threading
-
-__all__ = ["compute_in_background", "run_in_thread"]
+from concurrent.futures import ThreadPoolExecutor
 
 # Seconds between two checks whether the caller still wants a result.
 _POLL = 0.1
@@ -100,6 +98,5 @@ def run_in_thread(function):
     torch starts threads for each thread that computes, and a process forked from that
     thread lacks them. Those of a thread that has ended do no harm in a forked process.
     """
-    worker = contextlib.nullcontext(lambda item: function())
-    [result] = compute_in_background((None for _ in range(1)), [lambda: worker])
-    return result
+    with ThreadPoolExecutor(1, "skdeepfeat-compute") as pool:
+        return pool.submit(function).result()

@@ -9,6 +9,7 @@ import functools
 import math
 import threading
 from collections import deque
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -19,8 +20,6 @@ from ..images import ByteBudget, ThreadPool, check_jpeg_decoder, fit_on_device
 from ._arithmetic import check_device_type
 from ._background import compute_in_background
 
-__all__ = ["compute_features", "decode_ahead", "decoding_threads"]
-
 # Threads for each device. While one waits for the result of a GPU, the other has queued
 # the next batch there. On a CPU, two threads would compete for the cores.
 _THREADS_PER_DEVICE = {"cuda": 2}
@@ -30,7 +29,7 @@ _THREADS_PER_DEVICE = {"cuda": 2}
 _BATCHES_AHEAD = 2
 
 
-def compute_features(source, indices, neck, devices, settings, n_images=None):
+def compute_features(source, indices, neck, devices, settings):
     """Yield the features of images as they are computed.
 
     Parameters
@@ -42,8 +41,6 @@ def compute_features(source, indices, neck, devices, settings, n_images=None):
     devices : list of torch.device
         Each takes the next batch when it is done with one.
     settings : ExtractionSettings
-    n_images : int, default=None
-        Number of images in the whole job, if this is a part of it.
 
     Yields
     ------
@@ -55,7 +52,8 @@ def compute_features(source, indices, neck, devices, settings, n_images=None):
         The images among `indices` found meanwhile that cannot be read. With
         ``on_error="raise"``, no batch is started after the first.
     """
-    n_images = len(indices) if n_images is None else n_images
+    if settings.n_images is None:
+        settings = replace(settings, n_images=len(indices))
     check_device_type(devices, settings)
     for device in devices:
         check_jpeg_decoder(settings.jpeg_decoder, device)
@@ -65,7 +63,7 @@ def compute_features(source, indices, neck, devices, settings, n_images=None):
             neck.suggested_batch_size(
                 device,
                 neck.chosen_runtime(
-                    device, settings.precision, settings.runtime, n_images
+                    device, settings.precision, settings.runtime, settings.n_images
                 ),
             )
             for device in devices
@@ -74,7 +72,7 @@ def compute_features(source, indices, neck, devices, settings, n_images=None):
     # because they are worth storing.
     found_bad = threading.Event() if settings.on_error == "raise" else None
     workers = [
-        functools.partial(_worker, neck, device, settings, n_images, found_bad)
+        functools.partial(_worker, neck, device, settings, found_bad)
         for device in devices
         for _ in range(_THREADS_PER_DEVICE.get(device.type, 1))
     ]
@@ -96,9 +94,11 @@ def compute_features(source, indices, neck, devices, settings, n_images=None):
 
 
 @contextlib.contextmanager
-def _worker(neck, device, settings, n_images, found_bad):
+def _worker(neck, device, settings, found_bad):
     """Lend the network in the form of ``compute(decoded batch) -> features``."""
-    loaded = neck.loaded(device, settings.precision, settings.runtime, n_images)
+    loaded = neck.loaded(
+        device, settings.precision, settings.runtime, settings.n_images
+    )
     with all_cores(device), loaded as run:
 
         def compute(batch):

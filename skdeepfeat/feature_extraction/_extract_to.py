@@ -6,23 +6,102 @@ import pathlib
 import shutil
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from .._utils._digests import digest_description, digest_strings
+from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from .._utils._printable import printable, redacted
 from ..exceptions import BadImageError
-from ._extraction import side_by_side
+from ._extraction import open_extraction, side_by_side
 from ._failures import warn_of
 from ._file_formats import FORMATS, indices_at_once
 from ._partial_file import Partial, explain_full_disk, hold, is_intact, with_checksum
-
-__all__ = ["check_destination", "write_features"]
 
 # Increased when an equal job would give a different file.
 _FORMAT = 2
 
 
-def check_destination(path, overwrite):
+class FileWriterMixin:
+    """Mixin class with the method `extract_to`."""
+
+    @survives_fork
+    def extract_to(self, X, path, *, overwrite=False):
+        """Write the features of the images to a file, with little memory.
+
+        Features are written as they are computed. If a call is interrupted by Ctrl-C, a
+        kill or a full disk, the same call continues where it stopped. If the file is
+        complete, it returns at once. Intermediate results are in the folder
+        ``path + ".partial"``, which is removed at the end. If several processes write
+        the same file, one of them does the work and the others wait.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,) or as described in the Notes
+            A `numpy.memmap` is not loaded into memory.
+
+        path : str or path-like
+            A path on a local disk, not an address such as ``s3://bucket/a.npy``. The
+            extension selects the format. Row i of the file belongs to image i.
+
+            * ``.parquet`` (extra ``[parquet]``): a column ``image`` with the path of
+              the image, or with its index if X holds no paths, and a column of float32
+              for each name of `get_feature_names_out`. `pandas.read_parquet` makes
+              ``image`` the index. `polars.scan_parquet` and `pyarrow.dataset` can read
+              a part of the file.
+            * ``.npy``: an array, for ``numpy.load(path, mmap_mode="r")``. The file
+              ``path + ".json"`` next to it has the names of the columns.
+            * ``.zarr`` (extra ``[zarr]``): an array in chunks of rows.
+
+        overwrite : bool, default=False
+            Whether to replace the file of another call, or its intermediate results.
+
+        Returns
+        -------
+        path : pathlib.Path
+
+        Raises
+        ------
+        FileExistsError
+            With ``overwrite=False``, if there is something else at `path` than the
+            features of X from this network.
+        BadImageError
+            If an image cannot be read, with ``on_error="raise"``. Intermediate results
+            are kept.
+        NonFiniteOutputError
+            If the network returns NaN or infinite values for an image that can be read.
+            Intermediate results are kept.
+        OSError
+            If the disk is full. Intermediate results are kept.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from skdeepfeat import PretrainedFeatureExtractor
+        >>> X = np.zeros((3, 32, 32, 3), dtype=np.uint8)
+        >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = extractor.extract_to(X, f"{folder}/features.npy")
+        ...     np.load(path, mmap_mode="r").shape
+        (3, 1280)
+        """
+        self._validate_params()
+        destination = _check_destination(path, overwrite)
+        X = self._check_images(X, reset=False)
+        neck = self._resolve_neck()
+        names = feature_names(neck)
+        with open_extraction(X, neck, self.cache, self._settings()) as extraction:
+            return _write_features(extraction, names, destination, overwrite)
+
+
+def feature_names(neck):
+    """Return the names of all features of a neck."""
+    pairs = zip(neck.feature_name_prefixes(), neck.n_features(), strict=True)
+    names = [f"{prefix}_{i:03d}" for prefix, n in pairs for i in range(n)]
+    return np.array(names, dtype=object)
+
+
+def _check_destination(path, overwrite):
     """Check where to write before anything is computed.
 
     Parameters
@@ -48,15 +127,10 @@ def check_destination(path, overwrite):
         If the format needs a package that is not installed.
     """
     if not isinstance(overwrite, (bool, np.bool_)):
-        raise TypeError(
-            f"The 'overwrite' parameter must be True or False. Got {overwrite!r} "
-            "instead."
-        )
+        raise choice_error("overwrite", "True or False", overwrite, error=TypeError)
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            "The 'path' parameter must be the path of the file to write. "
-            f"Got {path!r} instead."
-        )
+        wanted = "the path of the file to write"
+        raise choice_error("path", wanted, path, error=TypeError)
     given, path = path, pathlib.Path(path)  # which makes "." of "", "s3:/" of "s3://"
     if "://" in os.fspath(given):
         raise ValueError(
@@ -95,7 +169,7 @@ def check_destination(path, overwrite):
     return file_format
 
 
-def write_features(extraction, names, file_format, overwrite):
+def _write_features(extraction, names, file_format, overwrite):
     """Write features to a file, reusing what an earlier call has written of it.
 
     Parameters
@@ -104,7 +178,7 @@ def write_features(extraction, names, file_format, overwrite):
     names : sequence of str
         Names of the features.
     file_format : instance of one of the classes in `FORMATS`
-        From `check_destination`.
+        From `_check_destination`.
     overwrite : bool
         Whether to replace the file of another call, or its intermediate results.
 
@@ -171,21 +245,14 @@ def _write(extraction, images, names, job, file_format, overwrite):
                 f"({_differences(other, job)})",
             )
         with Partial(folder, job, (len(extraction), len(names))) as partial:
-            is_worth_keeping = partial.done.any()
-            _check_disk_space(partial, file_format.copies_rows)
             try:
+                _check_disk_space(partial, file_format.copies_rows)
                 _fill(extraction, partial)
             finally:
                 is_worth_keeping = partial.done.any()
             failures = extraction.failures()
-            record = with_checksum(
-                {
-                    "job": job,
-                    "failures": [
-                        [one.cause, one.index, one.origin] for one in failures
-                    ],
-                }
-            )
+            causes = [list(one.args) for one in failures]
+            record = with_checksum({"job": job, "failures": causes})
             with explain_full_disk(folder):
                 assembled = file_format.assemble(partial, names, images, record)
         with explain_full_disk(folder):
@@ -202,13 +269,10 @@ def _fill(extraction, partial):
     n_images, n_features = partial.shape
     first = _first_with_same_content(extraction.digests)
     size = indices_at_once(n_features)
-    with tqdm(
-        total=n_images,
-        initial=int(partial.done.sum()),
-        desc=printable(extraction.neck.model_name),
-        unit="image",
-        disable=extraction.settings.verbose < 1,
-    ) as bar:
+    title = printable(extraction.neck.model_name)
+    n_done = int(partial.done.sum())
+    settings = extraction.settings
+    with settings.progress_bar(n_images, title, initial=n_done) as bar:
         for start in range(0, n_images, size):
             stop = min(start + size, n_images)
             # Duplicates of images in earlier parts. So an image goes through the

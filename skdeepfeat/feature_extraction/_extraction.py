@@ -6,13 +6,11 @@ by batch. docs/architecture.md draws the whole way.
 """
 
 import contextlib
-import functools
 import logging
 from dataclasses import replace
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from .._utils._device import resolve_devices
 from .._utils._digests import digest_description, digest_file
@@ -20,15 +18,16 @@ from .._utils._filestat import is_settled, stat_file
 from .._utils._printable import printable
 from .._utils._threads import all_cores
 from ..cache import Namespace, NoCache, open_cache, warn_of_unstable
-from ..images import make_image_source
 from ._arithmetic import settle_arithmetic
 from ._background import run_in_thread
 from ._compute import compute_features
-from ._failures import warn_of, with_duplicates
-from ._finite import GIVE_UP_AFTER, non_finite_error
+from ._failures import (
+    GIVE_UP_AFTER,
+    non_finite_error,
+    warn_of,
+    with_duplicates,
+)
 from ._workers import compute_in_shards, count_workers
-
-__all__ = ["Extraction", "open_extraction", "side_by_side"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,44 +84,29 @@ class Extraction:
         self._devices = resolve_devices(settings.device) if is_local else []
         self._can_fall_back = settings.runtime == "auto"
         self.settings = settle_arithmetic(neck, self._devices, settings)
-        self.source = make_image_source(
-            X,
-            flat_image_shape=settings.flat_image_shape,
-            max_pixels=settings.max_pixels,
-            storage_options=settings.storage_options,
-        )
-        with tqdm(
-            total=len(self.source),
-            desc="reading",
-            unit="image",
-            delay=1,  # seconds: reading is usually over by then
-            leave=False,
-            disable=settings.verbose < 1,
-        ) as bar:
-            self.digests, failures = self.source.digests(
-                self._file_index, on_done=bar.update
-            )
-        if failures and settings.on_error == "raise":
-            # Nothing has been computed yet, so nothing is lost by raising now.
-            raise failures[min(failures)]
-        self._failures = dict(failures)
+        self.source = settings.read_images(X)
+        # Reading is usually over after a second.
+        bar = settings.progress_bar(len(self.source), "reading", delay=1, leave=False)
+        with bar:
+            self.digests, self._failures = self.source.digests(store, bar.update)
+        # Nothing has been computed yet, so nothing is lost by raising now.
+        self._raise_failure()
         self.neck, self._joined_neck = neck, None
         if neck.is_own and store.keeps_rows:
-            self.identify()
+            self._identify()
         else:
             self.namespaces = self._make_namespaces(neck)
 
-    def identify(self):
+    def _identify(self):
         """Find out what a user's own network is; compute with a private copy of it.
 
         The features of a network that cannot be recognized are not cached.
         """
-        neck = self._run_in_thread(self.neck.identified)
-        if not neck.fingerprint.is_stable and self._store.keeps_rows:
-            warn_of_unstable(neck.spec.name)
+        self.neck = self._run_in_thread(self.neck.identified)
+        if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
+            warn_of_unstable(self.neck.spec.name)
             self._store = NoCache().open()
-        self.neck, self._joined_neck = neck, None
-        self.namespaces = self._make_namespaces(neck)
+        self.namespaces = self._make_namespaces(self.neck)
 
     def describe_network(self):
         """Return what the features depend on in addition to the images, as JSON types.
@@ -130,7 +114,7 @@ class Extraction:
         For two jobs with the same network, `as_noted` makes these equal.
         """
         if self.neck.is_own and self.neck.fingerprint is None:
-            self.identify()
+            self._identify()
         fingerprint = self.neck.fingerprint
         keys = [namespace.key for namespace in self._describe_outputs(self.neck)]
         if fingerprint is None or not fingerprint.is_stable:
@@ -168,14 +152,12 @@ class Extraction:
             As in `fetch`.
         """
         outputs = self.fetch(np.arange(len(self.source)))
-        if failures := self.failures():
-            warn_of(failures)
+        if self._failures:
+            warn_of(self.failures())
         return side_by_side(outputs)
 
     def failures(self):
         """Return a `BadImageError` for each image found so far that cannot be read."""
-        if not self._failures:
-            return []
         return with_duplicates(self._failures, self.digests, self.source)
 
     def failed(self, indices=None):
@@ -190,11 +172,9 @@ class Extraction:
         -------
         ndarray of bool
         """
-        digests = self.digests
-        if indices is not None:
-            digests = [digests[i] for i in indices.tolist()]
         bad = {self.digests[i] for i in self._failures}
-        return np.fromiter((digest in bad for digest in digests), bool, len(digests))
+        failed = np.array([digest in bad for digest in self.digests])
+        return failed if indices is None else failed[indices]
 
     def fetch(self, indices, on_computed=None):
         """Return the features of some of the images, computing those not known.
@@ -246,8 +226,9 @@ class Extraction:
     def _joined(self):
         """Return the neck with the layers that are computed for the cache only."""
         if self._joined_neck is None:
+            layers = self.settings.cache_layers
             self._joined_neck = self._run_in_thread(
-                functools.partial(self.neck.joined, self.settings.cache_layers)
+                lambda device: self.neck.joined(layers, device)
             )
         return self._joined_neck
 
@@ -258,36 +239,30 @@ class Extraction:
         """Yield the features at some positions of `indices`, as `cache.fetch` asks."""
         settings, n_wanted = self.settings, len(self.namespaces)
         if self._can_fall_back and settings.runtime == "openvino":
-            can_compile = functools.partial(
-                neck.can_compile, "openvino", precision=settings.precision
-            )
-            if not self._run_in_thread(can_compile):
+            if not self._run_in_thread(
+                lambda device: neck.can_compile("openvino", device, settings.precision)
+            ):
                 raise _OpenVINOCannotRun
         logger.info(
             "%d of %d images go through the neck", len(positions), len(self.source)
         )
-        # The choice of the runtime must not depend on how much of X is left to compute,
-        # or a resumed job would not give the same features to the last bit.
-        n_images = settings.n_images
-        if n_images is None:
-            n_images = len(positions) if on_computed is None else len(self.source)
+        if on_computed is not None:  # a part of a job that shows its own progress
+            # The choice of the runtime must not depend on how much of X is left, or a
+            # resumed job would not give the same features to the last bit.
+            n_images = settings.n_images or len(self.source)
+            settings = replace(settings, n_images=n_images, verbose=0)
         missing = indices[positions]
         if self._devices:
             batches = compute_features(
-                self.source, missing, neck, self._devices, settings, n_images
+                self.source, missing, neck, self._devices, settings
             )
         else:
-            batches = compute_in_shards(self.source, missing, neck, settings, n_images)
-        bad, not_finite, n_finite = {}, [], 0
-        bar = tqdm(
-            total=len(positions),
-            desc=printable(neck.model_name),
-            unit="image",
-            disable=settings.verbose < 1 or on_computed is not None,
-        )
+            batches = compute_in_shards(self.source, missing, neck, settings)
+        not_finite, n_finite = [], 0
+        bar = settings.progress_bar(len(positions), printable(neck.model_name))
         with bar, contextlib.closing(batches):
             for done, outputs, failures in batches:
-                bad.update(failures)
+                self._failures.update(failures)
                 bar.update(len(done) + len(failures))
                 done = np.array(done, np.intp)
                 finite = np.ones(len(done), bool)
@@ -297,7 +272,6 @@ class Extraction:
                     not_finite += done[~finite].tolist()
                     done = done[finite]
                     outputs = [output[finite] for output in outputs]
-                self._failures.update(failures)
                 n_finite += len(done)
                 if on_computed is not None:
                     on_computed(done, outputs[:n_wanted], len(failures))
@@ -306,14 +280,17 @@ class Extraction:
                 if not n_finite and len(not_finite) >= GIVE_UP_AFTER:
                     break
         # Not at once: what was computed after a broken image is worth storing.
-        if bad and settings.on_error == "raise":
-            raise bad[min(bad)]
+        self._raise_failure()
         if not_finite:
             concerned = {self.digests[i] for i in not_finite}
             indices = [
                 i for i, digest in enumerate(self.digests) if digest in concerned
             ]
             raise non_finite_error(neck, settings.precision, indices)
+
+    def _raise_failure(self):
+        if self._failures and self.settings.on_error == "raise":
+            raise self._failures[min(self._failures)]
 
     def _run_in_thread(self, function):
         """Return ``function(device)``, with a device that this machine has."""
@@ -342,17 +319,14 @@ class Extraction:
             more["jpeg_decoder"] = settings.jpeg_decoder
             in_words += ", JPEGs by the device"
         namespaces = []
-        descriptions = neck.descriptions(settings.precision, self._digest_weights)
-        for description, label in zip(descriptions, neck.labels(), strict=True):
-            description = {**description, **more}
+        for found in neck.descriptions(settings.precision, self._digest_weights):
+            parts = [neck.model_name, found["layer"], *({found["pooling"]} - {"auto"})]
+            label = f"{'_'.join(parts)}, {in_words}"
+            description = {**found, **more}
             # The network that computes a layer: all but which layer is taken.
             network = {**description, "layer": None, "pooling": None}
             namespaces.append(
-                Namespace(
-                    description,
-                    f"{label}, {in_words}",
-                    digest_description(network),
-                )
+                Namespace(description, label, digest_description(network))
             )
         return namespaces
 

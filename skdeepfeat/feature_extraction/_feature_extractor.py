@@ -1,10 +1,10 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
+import dataclasses
 import numbers
 import os
 from collections.abc import MutableMapping
 
-import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
@@ -25,16 +25,16 @@ from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from ..cache import FeatureCache, MappingCache
 from ..networks import module_on_cpu, resolve_neck
-from ._extract_to import check_destination, write_features
+from ._extract_to import FileWriterMixin, feature_names
 from ._extraction import open_extraction
 from ._image_estimator import ImageEstimatorMixin
 from ._settings import ExtractionSettings
 from ._workers import count_workers
 
-__all__ = ["PretrainedFeatureExtractor"]
 
-
-class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEstimator):
+class PretrainedFeatureExtractor(
+    ImageEstimatorMixin, FileWriterMixin, TransformerMixin, BaseEstimator
+):
     """Extract features from images with a pretrained network.
 
     The head of the network is chopped off, and the output of the neck becomes the
@@ -234,8 +234,7 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from sklearn.ensemble import RandomForestClassifier
+    >>>     >>> from sklearn.ensemble import RandomForestClassifier
     >>> from sklearn.pipeline import Pipeline
     >>> from skdeepfeat import PretrainedFeatureExtractor
     >>> rng = np.random.default_rng(0)
@@ -401,75 +400,6 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
         return self._extract(X, self._resolve_neck())
 
     @survives_fork
-    def extract_to(self, X, path, *, overwrite=False):
-        """Write the features of the images to a file, with little memory.
-
-        Features are written as they are computed. If a call is interrupted by Ctrl-C, a
-        kill or a full disk, the same call continues where it stopped. If the file is
-        complete, it returns at once. Intermediate results are in the folder
-        ``path + ".partial"``, which is removed at the end. If several processes write
-        the same file, one of them does the work and the others wait.
-
-        Parameters
-        ----------
-        X : array-like of images, shape (n_samples,) or as described in the Notes
-            A `numpy.memmap` is not loaded into memory.
-
-        path : str or path-like
-            A path on a local disk, not an address such as ``s3://bucket/a.npy``. The
-            extension selects the format. Row i of the file belongs to image i.
-
-            * ``.parquet`` (extra ``[parquet]``): a column ``image`` with the path of
-              the image, or with its index if X holds no paths, and a column of float32
-              for each name of `get_feature_names_out`. `pandas.read_parquet` makes
-              ``image`` the index. `polars.scan_parquet` and `pyarrow.dataset` can read
-              a part of the file.
-            * ``.npy``: an array, for ``numpy.load(path, mmap_mode="r")``. The file
-              ``path + ".json"`` next to it has the names of the columns.
-            * ``.zarr`` (extra ``[zarr]``): an array in chunks of rows.
-
-        overwrite : bool, default=False
-            Whether to replace the file of another call, or its intermediate results.
-
-        Returns
-        -------
-        path : pathlib.Path
-
-        Raises
-        ------
-        FileExistsError
-            With ``overwrite=False``, if there is something else at `path` than the
-            features of X from this network.
-        BadImageError
-            If an image cannot be read, with ``on_error="raise"``. Intermediate results
-            are kept.
-        NonFiniteOutputError
-            If the network returns NaN or infinite values for an image that can be read.
-            Intermediate results are kept.
-        OSError
-            If the disk is full. Intermediate results are kept.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import numpy as np
-        >>> from skdeepfeat import PretrainedFeatureExtractor
-        >>> X = np.zeros((3, 32, 32, 3), dtype=np.uint8)
-        >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = extractor.extract_to(X, f"{folder}/features.npy")
-        ...     np.load(path, mmap_mode="r").shape
-        (3, 1280)
-        """
-        self._validate_params()
-        destination = check_destination(path, overwrite)
-        X = self._check_images(X, reset=False)
-        neck = self._resolve_neck()
-        names = _feature_names(neck)
-        with open_extraction(X, neck, self.cache, self._settings()) as extraction:
-            return write_features(extraction, names, destination, overwrite)
-
-    @survives_fork
     def get_feature_names_out(self, input_features=None):
         """Return a name for each feature, such as ``resnet50_layer3_avg_017``.
 
@@ -484,7 +414,7 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
         """
         if input_features is not None:
             _check_feature_names_in(self, input_features)
-        return _feature_names(self._resolve_neck())
+        return feature_names(self._resolve_neck())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -505,21 +435,9 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
             return extraction.features()
 
     def _settings(self, n_images=None):
-        return ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            runtime=self.runtime,
-            jpeg_decoder=self.jpeg_decoder,
-            on_error=self.on_error,
-            cache_layers=self.cache_layers,
-            n_jobs=self.n_jobs,
-            verbose=int(self.verbose),
-            n_images=n_images,
-        )
+        names = [field.name for field in dataclasses.fields(ExtractionSettings)]
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return ExtractionSettings(**own, n_images=n_images)
 
     def _resolve_neck(self):
         return resolve_neck(
@@ -534,9 +452,3 @@ class PretrainedFeatureExtractor(ImageEstimatorMixin, TransformerMixin, BaseEsti
             # other layer or pooling is checked before a long run.
             examine=self.layer is not None or self.pooling != "auto",
         )
-
-
-def _feature_names(neck):
-    pairs = zip(neck.feature_name_prefixes(), neck.n_features(), strict=True)
-    names = [f"{prefix}_{i:03d}" for prefix, n in pairs for i in range(n)]
-    return np.array(names, dtype=object)

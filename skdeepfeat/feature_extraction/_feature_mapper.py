@@ -8,13 +8,12 @@ import numpy as np
 from PIL import Image
 
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
-from .._utils._suggestions import did_you_mean
 from ._feature_extractor import PretrainedFeatureExtractor
 
-__all__ = ["FeatureMapper"]
-
 _HINT = "use datasets' map with batched=True, or Ray's map_batches instead of map"
+_AN_EXTRACTOR = "a PretrainedFeatureExtractor or None"
 _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Image.Image)
 
 
@@ -92,23 +91,16 @@ class FeatureMapper:
         feature_column="features",
         keep_columns=True,
     ):
-        for name, value, kind in [
-            ("image_column", image_column, str),
-            ("feature_column", feature_column, str),
-            ("keep_columns", keep_columns, (bool, np.bool_)),
-        ]:
-            if not isinstance(value, kind):
-                raise TypeError(
-                    f"The {name!r} parameter of FeatureMapper must be a "
-                    f"{'str' if kind is str else 'bool'}. Got {shown(value)} instead."
-                )
         if extractor is None:
             extractor = PretrainedFeatureExtractor(cache=None)
-        if not isinstance(extractor, PretrainedFeatureExtractor):
-            raise TypeError(
-                "The 'extractor' parameter of FeatureMapper must be a "
-                f"PretrainedFeatureExtractor or None. Got {shown(extractor)} instead."
-            )
+        for name, value, kind, wanted in [
+            ("extractor", extractor, PretrainedFeatureExtractor, _AN_EXTRACTOR),
+            ("image_column", image_column, str, "a str"),
+            ("feature_column", feature_column, str, "a str"),
+            ("keep_columns", keep_columns, (bool, np.bool_), "True or False"),
+        ]:
+            if not isinstance(value, kind):
+                raise choice_error(name, wanted, value, error=TypeError)
         extractor._validate_params()
         # A copy with the same network, which later changes of parameters do not affect.
         self.extractor = PretrainedFeatureExtractor(**extractor.get_params(deep=False))
@@ -140,11 +132,8 @@ class FeatureMapper:
         """
         columns = _columns_of(batch)
         if self.image_column not in columns:
-            hint = did_you_mean(self.image_column, columns)
-            raise ValueError(
-                "The 'image_column' parameter of FeatureMapper must be one of the "
-                f"columns {columns}. Got {shown(self.image_column)} instead.{hint}"
-            )
+            wanted = f"one of the columns {columns}"
+            raise choice_error("image_column", wanted, self.image_column, columns)
         column = batch[self.image_column]
         # A str or bytes could pass for a column of letters or integers.
         if column is None or isinstance(column, _ONE_IMAGE):
@@ -184,14 +173,10 @@ def _columns_of(batch):
     for name in ("column_names", "columns"):
         if hasattr(batch, name):
             return list(getattr(batch, name))
-    hint = (
-        _HINT
-        if not isinstance(batch, (str, bytes))
-        else "use PretrainedFeatureExtractor for paths"
-    )
     raise TypeError(
-        "FeatureMapper takes batches: dicts of columns, data frames or pyarrow tables; "
-        f"{hint}. Got {type(batch).__name__}."
+        "FeatureMapper takes batches: dicts of columns, data frames or pyarrow tables "
+        f"({_HINT}; for a list of images, use PretrainedFeatureExtractor). "
+        f"Got {type(batch).__name__}."
     )
 
 
@@ -200,7 +185,7 @@ def _columns_of(batch):
 
 def _images_of(column):
     """Return a column as the extractor takes it."""
-    if _is_arrow(column):
+    if type(column).__module__.partition(".")[0] == "pyarrow":
         column = _from_arrow(column)
     elif hasattr(column, "to_list"):  # pandas and polars
         column = column.to_list()
@@ -211,10 +196,6 @@ def _images_of(column):
             return column  # a tensor
         column = list(column)  # a column type of datasets
     return [_image_of(element) for element in column]
-
-
-def _is_arrow(column):
-    return type(column).__module__.partition(".")[0] == "pyarrow"
 
 
 def _from_arrow(column):

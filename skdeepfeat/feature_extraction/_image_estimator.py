@@ -16,8 +16,6 @@ from .._utils._shown import shown
 from ..cache import MappingCache
 from ..networks import copy_module
 
-__all__ = ["ImageEstimatorMixin"]
-
 
 class _StorageOptions(dict):
     """A dict that shows the names in it and not the values."""

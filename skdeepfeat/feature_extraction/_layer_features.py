@@ -17,6 +17,8 @@ class LayerFeatures:
 
     Attributes
     ----------
+    network : str
+        The short name of the network.
     names : list of str
         The layers, as in `list_layers`.
     depths : list of float
@@ -28,6 +30,7 @@ class LayerFeatures:
         Which images could not be read. All False with ``on_error="raise"``.
     """
 
+    network: str
     names: list[str]
     depths: list[float]
     features: list[np.ndarray]
@@ -44,10 +47,9 @@ def extract_layers(extractor, X, layers):
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
-        Its `layer` is not used.
     X : images, as for its `transform`
-    layers : list of str and int, or "stages"
-        ``"stages"`` means all stages and the neck.
+    layers : list of str and int, "stages", or None
+        ``"stages"`` means all stages and the neck. None means the extractor's `layer`.
 
     Returns
     -------
@@ -62,7 +64,9 @@ def extract_layers(extractor, X, layers):
     """
     extractor._validate_params()
     X = extractor._check_images(X, reset=False)
-    neck = extractor._resolve_neck().with_layers(layers)
+    neck = extractor._resolve_neck()
+    if layers is not None:
+        neck = neck.with_layers(layers)
     settings = extractor._settings()
     with open_extraction(X, neck, extractor.cache, settings) as extraction:
         features = extraction.fetch(np.arange(len(extraction)))
@@ -70,4 +74,4 @@ def extract_layers(extractor, X, layers):
     if failures:
         warn_of(failures)
     names = [one.layer for one in neck.outputs]
-    return LayerFeatures(names, neck.depths(), features, failed)
+    return LayerFeatures(neck.model_name, names, neck.depths(), features, failed)

@@ -24,8 +24,6 @@ from .._utils._plain_file import open_plain
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import CacheWarning
 
-__all__ = ["Partial", "explain_full_disk", "hold", "is_intact", "with_checksum"]
-
 logger = logging.getLogger(__name__)
 
 # Seconds of work that a power failure may cost. A killed process loses at most this
@@ -63,7 +61,9 @@ def hold(folder):
     """
     path = folder / "lock"
     while True:
-        _make_folder(folder)
+        # A broken link also raises FileExistsError. `_refuse_foreign` reports it.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
         with contextlib.ExitStack() as stack:
             try:
                 _refuse_foreign(folder)
@@ -77,12 +77,6 @@ def hold(folder):
                 continue
             yield
             return
-
-
-def _make_folder(folder):
-    # A broken link also raises FileExistsError. `_refuse_foreign` reports it.
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir()
 
 
 def _refuse_foreign(folder):

@@ -5,12 +5,8 @@ import tempfile
 from contextlib import closing
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from ..images import make_image_source
 from ._compute import decode_ahead, decoding_threads
-
-__all__ = ["load_pixels"]
 
 # Images that are decoded before they are copied into the array.
 _DECODED_AT_ONCE = 64
@@ -44,24 +40,14 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     BadImageError
         With ``on_error="raise"``, at the first image that cannot be read.
     """
-    source = make_image_source(
-        X,
-        flat_image_shape=settings.flat_image_shape,
-        max_pixels=settings.max_pixels,
-        storage_options=settings.storage_options,
-    )
+    source = settings.read_images(X)
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
     pixels = _allocate(shape, max_bytes)
     failures = {}
     with (
-        tqdm(
-            total=len(source),
-            desc="decoding",
-            unit="image",
-            disable=settings.verbose < 1,
-        ) as bar,
+        settings.progress_bar(len(source), "decoding") as bar,
         decoding_threads() as pool,
         closing(
             decode_ahead(

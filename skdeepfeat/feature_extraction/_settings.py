@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["ExtractionSettings"]
+from tqdm.auto import tqdm
+
+from ..images import make_image_source
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,17 @@ class ExtractionSettings:
     verbose: int = 0
     n_images: int | None = None
     device_type: str | None = None
+
+    def progress_bar(self, n_images, title, **options):
+        """Return a bar that counts images. It is shown if `verbose` is above 0."""
+        hidden = self.verbose < 1
+        return tqdm(total=n_images, desc=title, unit="image", disable=hidden, **options)
+
+    def read_images(self, X):
+        """Return the `images.ImageSource` of X."""
+        return make_image_source(
+            X,
+            flat_image_shape=self.flat_image_shape,
+            max_pixels=self.max_pixels,
+            storage_options=self.storage_options,
+        )

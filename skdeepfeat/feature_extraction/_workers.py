@@ -27,10 +27,9 @@ from joblib.parallel import get_active_backend
 from .._utils._device import resolve_device, resolve_devices
 from .._utils._digests import digest_bytes
 from .._utils._forks import released_after_fork
+from .._utils._parameter_errors import first_line
 from ..exceptions import BadImageError
 from ._compute import compute_features
-
-__all__ = ["compute_in_shards", "count_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def count_workers(n_jobs):
     return joblib.effective_n_jobs(n_jobs)
 
 
-def compute_in_shards(source, indices, neck, settings, n_images=None):
+def compute_in_shards(source, indices, neck, settings):
     """Yield the features of images as the workers of joblib return them.
 
     Parameters
@@ -86,8 +85,6 @@ def compute_in_shards(source, indices, neck, settings, n_images=None):
     neck : networks.Neck
     settings : ExtractionSettings
         The workers resolve its `device`.
-    n_images : int, default=None
-        Number of images in the whole job, if this is a part of it.
 
     Yields
     ------
@@ -105,13 +102,12 @@ def compute_in_shards(source, indices, neck, settings, n_images=None):
         If the workers never returned anything.
     """
     payload = _Payload(neck, remembered=True)
-    n_images = len(indices) if n_images is None else n_images
+    if settings.n_images is None:
+        settings = replace(settings, n_images=len(indices))
     missing, done, stopped = indices, set(), False
     for _ in range(2):
         try:
-            shards = _compute_remotely(
-                source, missing, neck, payload, settings, n_images
-            )
+            shards = _compute_remotely(source, missing, neck, payload, settings)
             with closing(shards):
                 for some, outputs, bad in shards:
                     done.update(some, bad)
@@ -139,18 +135,19 @@ def compute_in_shards(source, indices, neck, settings, n_images=None):
         ) from loss
     logger.warning("workers were lost again: the rest is computed in this process")
     devices = resolve_devices(settings.device)
-    yield from compute_features(source, missing, neck, devices, settings, n_images)
+    yield from compute_features(source, missing, neck, devices, settings)
 
 
 class _WorkersLost(Exception):
     """The backend failed, and not the work."""
 
 
-def _compute_remotely(source, indices, neck, payload, settings, n_images):
-    n_jobs, settings = settings.n_jobs, replace(settings, verbose=0, n_jobs=1)
-    n_workers = count_workers(n_jobs)
+def _compute_remotely(source, indices, neck, payload, settings):
+    n_jobs, n_workers = settings.n_jobs, count_workers(settings.n_jobs)
+    # Compiling has to pay off for the images of each worker.
+    n_images = -(-settings.n_images // n_workers)
+    settings = replace(settings, verbose=0, n_jobs=1, n_images=n_images)
     size = _shard_size(len(indices), neck, settings, n_workers)
-    n_images = -(-n_images // n_workers)
     parts = [indices[i : i + size] for i in range(0, len(indices), size)]
     failure, is_over = None, threading.Event()
 
@@ -159,9 +156,7 @@ def _compute_remotely(source, indices, neck, payload, settings, n_images):
             if is_over.is_set():  # tasks that were started still return
                 return
             part = _Payload(source.part(part))
-            yield joblib.delayed(_compute_shard)(
-                number, payload, part, settings, n_images
-            )
+            yield joblib.delayed(_compute_shard)(number, payload, part, settings)
 
     with closing(_run(make_tasks(), n_jobs)) as results:
         for shard in results:
@@ -231,7 +226,7 @@ def _results_or_loss(parallel, tasks):
         for shard in results:
             if not isinstance(shard, _Shard):
                 # The backend of ray returns an exception if a worker died.
-                raise _WorkersLost(_first_line(shard))
+                raise _WorkersLost(first_line(shard))
             yield shard
     except _WorkersLost:
         raise
@@ -244,14 +239,10 @@ def _results_or_loss(parallel, tasks):
             "__getstate__), or use n_jobs=1, which computes in this process."
         ) from error
     except Exception as error:
-        raise _WorkersLost(f"{type(error).__name__}: {_first_line(error)}") from error
+        raise _WorkersLost(f"{type(error).__name__}: {first_line(error)}") from error
     finally:
         if hasattr(results, "close"):
             results.close()
-
-
-def _first_line(error):
-    return str(error).strip().partition("\n")[0][:200]
 
 
 class _Payload:
@@ -341,18 +332,12 @@ class _Shard:
     error: Exception | None = None
 
 
-def _compute_shard(number, neck, part, settings, n_images):
+def _compute_shard(number, neck, part, settings):
     shard, blocks = _Shard(number, socket.gethostname(), [], [], {}), []
     try:
         neck, part = neck.open(), part.open()
-        computed = compute_features(
-            part,
-            np.arange(len(part)),
-            neck,
-            resolve_devices(settings.device),
-            settings,
-            n_images,  # of the whole job, for which compiling may pay off
-        )
+        devices = resolve_devices(settings.device)
+        computed = compute_features(part, np.arange(len(part)), neck, devices, settings)
         with closing(computed):
             for done, outputs, bad in computed:
                 shard.done += done

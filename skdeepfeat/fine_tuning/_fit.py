@@ -12,7 +12,6 @@ import torch
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from .._utils._device import resolve_device
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import open_extraction
 from ..training import Processes, make_loss, read_checkpoint_header, unfrozen_parts
@@ -58,7 +57,7 @@ class Fit:
         self.settings = settings
         self.data = data
         self.neck = neck
-        self.device = Processes.own_device(resolve_device(extraction.device))
+        self.device = Processes.own_device(extraction.device)
         self.processes = Processes(self.device)
         self.extraction = dataclasses.replace(extraction, device=self.device)
         self.cache = cache

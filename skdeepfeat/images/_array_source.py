@@ -11,8 +11,6 @@ from ._image_source import ImageSource
 from ._tensors import is_tensor, tensor_to_array
 from ._thread_pool import hash_in_threads
 
-__all__ = ["ArraySource"]
-
 # Values converted at a time: enough to hide numpy's overhead, few enough to stay in
 # the processor's cache.
 _BLOCK = 2**20
@@ -41,7 +39,7 @@ class ArraySource(ImageSource):
         if len(images):
             # The first image tells the dtype that numpy sees, bfloat16 included.
             dtype = self._take(0, 1).dtype
-            problem = value_problem(dtype, self._range, "X")
+            problem = value_problem(dtype, self._blocks(), "X")
             if problem:
                 raise ValueError(f"X does not hold images: {problem}.")
 
@@ -100,9 +98,6 @@ class ArraySource(ImageSource):
         block = canonical_pixels(block, has_channels=self._has_channels)
         return [digest_pixels(pixels) for pixels in block]
 
-    def _range(self):
-        starts = range(0, len(self), self._step)
-        blocks = (self._take(start, start + self._step) for start in starts)
-        ranges = [(block.min(), block.max()) for block in blocks]
-        # np.min, unlike min, lets a NaN of any block through.
-        return np.min([low for low, _ in ranges]), np.max([high for _, high in ranges])
+    def _blocks(self):
+        for start in range(0, len(self), self._step):
+            yield self._take(start, start + self._step)

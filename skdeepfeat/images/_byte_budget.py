@@ -6,8 +6,6 @@ from concurrent.futures import CancelledError
 
 import joblib
 
-__all__ = ["ByteBudget", "Share"]
-
 # Bytes. A photo of 12 megapixels takes 84 MB while it is decoded; more cores decode
 # more of them at once.
 _AT_LEAST = 2**30

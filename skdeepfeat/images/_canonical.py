@@ -7,8 +7,6 @@ import numpy as np
 
 from skdeepfeat.exceptions import BadImageError
 
-__all__ = ["CHANNELS", "canonical_image", "canonical_pixels", "value_problem"]
-
 CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
 
 # What arithmetic in float32 adds to a value that should be 0 or 1.
@@ -32,12 +30,8 @@ def canonical_image(array):
     BadImageError
         If the shape or the values are not those of an image.
     """
-
-    def value_range():
-        return array.min(), array.max()
-
     problem = _shape_problem(array.shape)
-    problem = problem or value_problem(array.dtype, value_range, "image")
+    problem = problem or value_problem(array.dtype, [array], "image")
     if problem:
         raise BadImageError(problem)
     return canonical_pixels(array, has_channels=array.ndim == 3)
@@ -91,14 +85,21 @@ def _over_white(color, alpha):
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def value_problem(dtype, value_range, name):
+def value_range(blocks):
+    """Return the lowest and the highest value of several arrays, NaN if any is NaN."""
+    ranges = [(block.min(), block.max()) for block in blocks]
+    # np.min, unlike min, lets NaN through.
+    return np.min([low for low, _ in ranges]), np.max([high for _, high in ranges])
+
+
+def value_problem(dtype, blocks, name):
     """Return what is wrong with the values of an array and how to fix it, or None.
 
     Parameters
     ----------
     dtype : numpy.dtype
-    value_range : callable
-        Returns (lowest, highest), NaN if any value is; called only where needed.
+    blocks : iterable of ndarray
+        The values, looked at only if the type does not tell their range.
     name : str
         The name of the array in the advice: ``X``, ``image``.
 
@@ -109,7 +110,7 @@ def value_problem(dtype, value_range, name):
     if dtype.kind == "b" or (dtype.kind == "u" and dtype.itemsize <= 2):
         return None
     if dtype.kind in "iu":
-        low, high = value_range()
+        low, high = value_range(blocks)
         advice = f"use {name}.astype(np.uint8)"
         if low < 0 or high > 255:
             advice = f"bring the values to 0 to 255 and {advice}"
@@ -119,7 +120,7 @@ def value_problem(dtype, value_range, name):
         )
     if dtype.kind != "f":
         return f"dtype {dtype} does not hold pixel values; use uint8"
-    low, high = (float(value) for value in value_range())
+    low, high = map(float, value_range(blocks))
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return None
     if not (np.isfinite(low) and np.isfinite(high)):

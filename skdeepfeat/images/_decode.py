@@ -9,18 +9,16 @@ import functools
 import io
 import re
 import struct
-import threading
 from concurrent.futures import CancelledError
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from skdeepfeat._utils._forks import released_after_fork
 from skdeepfeat.exceptions import BadImageError
 
 from ._byte_budget import Share
-from ._canonical import canonical_pixels, value_problem
+from ._canonical import canonical_pixels, value_problem, value_range
 from ._decoder_messages import (
     call_despite_warnings,
     collect_messages,
@@ -28,17 +26,7 @@ from ._decoder_messages import (
 )
 from ._headers import check_header, is_sane_exif
 from ._image_limits import check_length, check_size, max_bytes, too_large
-
-__all__ = [
-    "ORIENTATIONS",
-    "READ_FORMATS",
-    "REFUSED_FORMATS",
-    "check_large_file",
-    "decode_bytes",
-    "decode_pil",
-    "jpeg_for_device",
-    "readable_formats",
-]
+from ._object_locks import lock_of
 
 # Of Pillow's own formats, those whose decoders open no files, run no programs and
 # allocate no more than the size in the header tells, or `check_header` has checked.
@@ -87,9 +75,6 @@ _CONVERTED = {
     **dict.fromkeys(("CMYK", "YCbCr", "LAB", "HSV", "RGBX"), "RGB"),
 }
 
-# Pillow's lazy loading is not thread-safe, and X can hold one PIL image several times.
-# The same object always gets the same lock.
-_LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 _NO_LIMIT = Share(None)
 
@@ -222,7 +207,7 @@ def _describe_jpeg(data, max_pixels):
 def _convert(image, max_pixels, share):
     check_size(image.size, max_pixels)
     share.take(2 * _n_bytes_to_decode(image))
-    with _LOCKS[id(image) // 64 % len(_LOCKS)]:
+    with lock_of(image):  # Pillow's lazy loading is not thread-safe
         if image.format == "TIFF":
             collect_messages_of_libtiff()
         image.load()
@@ -310,19 +295,18 @@ def _value_problem(image):
     """Return what is wrong with the values of an image, or None."""
     if image.mode not in ("I", "F"):
         return None
-    ranges = [(strip.min(), strip.max()) for strip in map(np.asarray, _strips(image))]
-    # np.min, unlike min, lets a NaN of any strip through.
-    low, high = np.min([one[0] for one in ranges]), np.max([one[1] for one in ranges])
-    if image.mode == "I":
-        # Pillow's mode for 16-bit files in many formats. In 32-bit files, no value is
-        # defined as white.
-        if low < 0 or high > 65535:
-            return (
-                "32-bit integer pixels are read as 16-bit ones, 0 to 65535. "
-                f"Got values from {low} to {high}"
-            )
+    strips = map(np.asarray, _strips(image))
+    if image.mode == "F":
+        return value_problem(np.dtype(np.float32), strips, "image")
+    # Pillow's mode for 16-bit files in many formats. In 32-bit files, no value is
+    # defined as white.
+    low, high = value_range(strips)
+    if low >= 0 and high <= 65535:
         return None
-    return value_problem(np.dtype(np.float32), lambda: (low, high), "image")
+    return (
+        "32-bit integer pixels are read as 16-bit ones, 0 to 65535. "
+        f"Got values from {low} to {high}"
+    )
 
 
 def _values(image):

@@ -24,8 +24,6 @@ import PIL
 
 from skdeepfeat._utils._forks import released_after_fork
 
-__all__ = ["call_despite_warnings", "collect_messages", "collect_messages_of_libtiff"]
-
 _lock = released_after_fork(threading.Lock())
 _MESSAGE_LENGTH = 200  # characters of one message
 _MAX_MESSAGES = 10  # of one image: a damaged TIFF has one for each strip

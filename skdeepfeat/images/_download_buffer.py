@@ -5,8 +5,6 @@ import tempfile
 import threading
 import weakref
 
-__all__ = ["MAX_BYTES", "DownloadBuffer"]
-
 # Bytes. About 10,000 photographs of 100 kB. Files beyond that are downloaded a second
 # time when they are decoded; /tmp is memory on some systems, so it is not more.
 MAX_BYTES = 2**30

@@ -4,26 +4,14 @@ import base64
 import io
 import os
 import re
-import threading
 import urllib.parse
 from collections.abc import Mapping
 
-from skdeepfeat._utils._forks import released_after_fork
 from skdeepfeat._utils._shown import shown, shown_path
 from skdeepfeat.exceptions import BadImageError
 
 from ._image_limits import check_length
-
-__all__ = [
-    "decode_base64",
-    "decode_data_uri",
-    "describe_file",
-    "is_data_uri",
-    "is_open_file",
-    "read_open_file",
-    "read_until",
-    "unwrapped",
-]
+from ._object_locks import lock_of
 
 _CHUNK = 2**20  # bytes
 
@@ -37,10 +25,6 @@ _SIGNATURE = re.compile(
 _SHORTEST = 32  # characters of base64
 
 _AS_TEXT = "the file is open as text: open it with mode 'rb'"
-
-# Reading moves the position of an open file, and one file can be in X several times.
-# The same object always gets the same lock.
-_LOCKS = tuple(released_after_fork(threading.Lock()) for _ in range(64))
 
 
 def unwrapped(element):
@@ -146,7 +130,7 @@ def read_open_file(file, limit: int | None) -> bytes:
     BadImageError
         If it cannot be read, or has more than `limit` bytes.
     """
-    with _LOCKS[id(file) // 64 % len(_LOCKS)]:
+    with lock_of(file):  # reading moves its position
         try:
             if getattr(file, "closed", False):
                 raise BadImageError("the file is closed")

@@ -21,16 +21,6 @@ from ._image_limits import check_length
 from ._image_source import FileIndex
 from ._thread_pool import hash_in_threads
 
-__all__ = [
-    "Remembering",
-    "absolute_path",
-    "digest_files",
-    "home_hint",
-    "ignore",
-    "read_file",
-    "refuse_address",
-]
-
 # Between two writes to the index of file hashes; more writes would wear out the disk.
 _SECONDS = 1.0
 

@@ -15,8 +15,6 @@ from ._decode import readable_formats
 from ._files import home_hint
 from ._remote_folder import is_folder, list_below
 
-__all__ = ["find_images", "load_image_folder"]
-
 # Created by operating systems and programs; compared in lower case.
 _IGNORED_NAMES = frozenset(
     {

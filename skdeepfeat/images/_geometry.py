@@ -12,14 +12,6 @@ from PIL import Image
 
 from skdeepfeat._utils._preprocessing import Preprocessing
 
-__all__ = [
-    "fit_to_network",
-    "is_resized_by_torch",
-    "resize_in_torch",
-    "resized_shape",
-    "window_of",
-]
-
 # Pixels. An image of 1 x 100,000 resized to a shorter side of 256 would need 20 GB,
 # most of which is cropped. Above this size, only what the crop keeps is resized.
 _MAX_RESIZED = 2**24

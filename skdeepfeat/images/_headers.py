@@ -17,8 +17,6 @@ from skdeepfeat.exceptions import BadImageError
 
 from ._image_limits import check_size, max_jpeg_scans
 
-__all__ = ["check_header", "is_sane_exif"]
-
 
 def check_header(data, max_pixels):
     """Raise BadImageError if a file must not be passed to a decoder.

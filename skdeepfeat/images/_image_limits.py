@@ -6,8 +6,6 @@ from PIL import Image
 
 from skdeepfeat.exceptions import BadImageError
 
-__all__ = ["check_length", "check_size", "max_bytes", "max_jpeg_scans", "too_large"]
-
 SCANS_VARIABLE = "SKDEEPFEAT_MAX_JPEG_SCANS"
 _DEFAULT_SCANS = 100
 

@@ -13,8 +13,6 @@ from skdeepfeat.exceptions import BadImageError
 from ._byte_budget import ByteBudget, Share
 from ._geometry import fit_to_network
 
-__all__ = ["FileIndex", "ImageSource"]
-
 # Otherwise its features would be stored under the digest of its former content.
 _CHANGED = (
     "it was changed while it was being read: its content differs from a moment ago"

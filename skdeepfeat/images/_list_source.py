@@ -36,8 +36,6 @@ from ._remote import RemoteFiles, absolute_address
 from ._tensors import is_tensor, tensor_to_array
 from ._thread_pool import hash_in_threads
 
-__all__ = ["ListSource", "is_missing", "is_number"]
-
 logger = logging.getLogger(__name__)
 
 # Longer texts are not paths on any system.
@@ -80,13 +78,10 @@ class ListSource(ImageSource):
         return _describe(self._elements[i])
 
     def path(self, i):
-        element = self._elements[i]
-        if isinstance(element, Mapping):
-            element = element.get("path")
-        if not isinstance(element, (str, os.PathLike)):
+        path = _name_of(self._elements[i])
+        if path is None or is_data_uri(path) or len(path) > _LONGEST_PATH:
             return None
-        path = os.fsdecode(element)
-        return None if is_data_uri(path) or len(path) > _LONGEST_PATH else path
+        return path
 
     def part(self, indices):
         indices = [int(i) for i in indices]
@@ -180,8 +175,7 @@ class ListSource(ImageSource):
                 return error
 
     def pixels(self, i):
-        with Share(None) as share:
-            return self._copied_pixels(i, share)
+        return self._copied_pixels(i, Share(None))
 
     def _copied_pixels(self, i, share):
         with self._naming(i):
@@ -251,9 +245,8 @@ class ListSource(ImageSource):
 
     def _from_base64(self, text, error):
         """Return the image that a text holds; raise `error` if it is a path."""
-        if not os.path.lexists(
-            absolute_path(text, self._base_folder())[:_LONGEST_PATH]
-        ):
+        path = absolute_path(text, self._base_folder())
+        if not os.path.lexists(path[:_LONGEST_PATH]):
             data = decode_base64(text, self._max_bytes)
             if data is not None:
                 return data
@@ -292,7 +285,24 @@ class ListSource(ImageSource):
 def _path_text(element):
     """Return a path as text, None if an element is not a path."""
     element = unwrapped(element)
-    return os.fsdecode(element) if isinstance(element, (str, os.PathLike)) else None
+    if not isinstance(element, (str, os.PathLike)):
+        return None
+    try:
+        return os.fsdecode(element)
+    except Exception as error:  # of the user's class
+        raise BadImageError(
+            f"its __fspath__() fails ({type(error).__name__}: {shown(str(error))})"
+        ) from error
+
+
+def _name_of(element):
+    """Return the path of an element, which may also have bytes, or None."""
+    try:
+        if isinstance(element, Mapping):
+            element = element.get("path")
+        return _path_text(element)
+    except BadImageError:
+        return None
 
 
 def _array_of_tensor(tensor):
@@ -322,16 +332,16 @@ def is_number(value) -> bool:
 
 
 def _describe(element):
-    if isinstance(element, Mapping) and ("bytes" in element or "path" in element):
-        path = element.get("path")
-        if not isinstance(path, (str, os.PathLike)) and element.get("bytes") is None:
-            return "a dict without bytes and path"
-        element = path if isinstance(path, (str, os.PathLike)) else b""
-    if isinstance(element, (str, os.PathLike)):
-        text = os.fsdecode(element)
+    if (text := _name_of(element)) is not None:
         if is_data_uri(text):
             return f"data URI {shown(text, 40)} of {len(text)} characters"
         return shown_path(text) or "an empty path"
+    if isinstance(element, Mapping) and ("bytes" in element or "path" in element):
+        if element.get("bytes") is not None:
+            return "encoded bytes"
+        if element.get("path") is None:
+            return "a dict without bytes and path"
+        element = element["path"]
     if is_open_file(element):
         return describe_file(element)
     if isinstance(element, _ENCODED):

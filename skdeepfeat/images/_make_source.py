@@ -8,6 +8,7 @@ import scipy.sparse
 from PIL import Image
 
 from skdeepfeat._utils._choices import DEFAULT_MAX_PIXELS
+from skdeepfeat._utils._parameter_errors import choice_error
 from skdeepfeat._utils._shown import shown
 
 from ._array_source import ArraySource
@@ -16,8 +17,6 @@ from ._encoded_images import is_open_file
 from ._image_limits import max_jpeg_scans
 from ._list_source import ListSource, is_missing, is_number
 from ._tensors import is_tensor
-
-__all__ = ["make_image_source"]
 
 # Objects that have one of these are collections: arrays, Series, frames of all kinds.
 # They are recognized so, because polars and pyarrow are optional.
@@ -101,21 +100,17 @@ def _single_column(X):
 
 def _check_parameters(flat_image_shape, max_pixels, storage_options):
     if not (flat_image_shape is None or _is_image_shape(flat_image_shape)):
-        raise ValueError(
-            "The 'flat_image_shape' parameter must be None, (H, W) or (H, W, C) with "
-            "sides in pixels of at least 1 and 1, 2, 3 or 4 channels. The size that "
-            "the network sees is 'image_size'. "
-            f"Got {shown(flat_image_shape)} instead."
+        wanted = (
+            "None, (H, W) or (H, W, C) with sides in pixels of at least 1 and 1, 2, 3 "
+            "or 4 channels. The size that the network sees is 'image_size'"
         )
+        raise choice_error("flat_image_shape", wanted, flat_image_shape)
     if max_pixels is not None and (
         not isinstance(max_pixels, numbers.Integral)
         or isinstance(max_pixels, bool)
         or max_pixels < 1
     ):
-        raise ValueError(
-            "The 'max_pixels' parameter must be None or an int of at least 1. "
-            f"Got {shown(max_pixels)} instead."
-        )
+        raise choice_error("max_pixels", "None or an int of at least 1", max_pixels)
     if storage_options is not None and not (
         isinstance(storage_options, Mapping)
         and all(isinstance(name, str) for name in storage_options)

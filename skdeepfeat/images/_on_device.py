@@ -18,8 +18,6 @@ from ._decode import ORIENTATIONS
 from ._decoder_messages import call_despite_warnings
 from ._geometry import is_resized_by_torch, resize_in_torch, resized_shape, window_of
 
-__all__ = ["EncodedJpeg", "check_jpeg_decoder", "fit_on_device"]
-
 logger = logging.getLogger(__name__)
 
 _DECODING_DEVICES = ("cuda",)  # those of nvJPEG

@@ -28,16 +28,6 @@ from ._image_source import FileIndex
 from ._remote_version import Version, identify, is_settled
 from ._thread_pool import ThreadPool
 
-__all__ = [
-    "RemoteFiles",
-    "absolute_address",
-    "explain",
-    "import_fsspec",
-    "open_place",
-    "opened",
-    "without_secrets",
-]
-
 # Downloads at the same time: they wait for the network, not for a core. It is also
 # the number of files whose bytes are in memory.
 _AT_ONCE = 32

@@ -12,8 +12,6 @@ from ._remote import (
     without_secrets,
 )
 
-__all__ = ["is_folder", "list_below"]
-
 
 def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str]:
     """Return the addresses of all files in a tree, by the parts of their paths.

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat._utils._filestat import FileStat
 
-__all__ = ["Version", "identify", "is_settled"]
-
 # Fields that change whenever the content does, as the file systems name them.
 _VALIDATORS = (
     "ETag etag e_tag md5Hash Content-MD5 content_md5 Digest generation VersionId "

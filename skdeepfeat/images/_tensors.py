@@ -4,8 +4,6 @@ import sys
 
 import numpy as np
 
-__all__ = ["is_tensor", "tensor_to_array"]
-
 _NUMPY_FLOATS = {"torch.float16", "torch.float32", "torch.float64"}
 
 

@@ -8,8 +8,6 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 
 import joblib
 
-__all__ = ["ThreadPool", "hash_in_threads"]
-
 _TASKS_AHEAD = 256
 _MAX_HASHING_THREADS = 16
 

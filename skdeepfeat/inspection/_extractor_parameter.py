@@ -8,7 +8,7 @@ from ..feature_extraction import PretrainedFeatureExtractor
 __all__ = ["split_extractor"]
 
 
-def split_extractor(extractor, function):
+def split_extractor(extractor, function, parameter="extractor"):
     """Return the extractor, and the steps of its pipeline that follow it.
 
     Parameters
@@ -16,6 +16,8 @@ def split_extractor(extractor, function):
     extractor : PretrainedFeatureExtractor, or Pipeline that begins with one
     function : str
         The function that has this parameter, for the error.
+    parameter : str, default="extractor"
+        The name of the parameter, for the error.
 
     Returns
     -------
@@ -35,7 +37,7 @@ def split_extractor(extractor, function):
             rest = Pipeline(extractor.steps[1:])
     if not isinstance(first, PretrainedFeatureExtractor):
         raise TypeError(
-            f"The 'extractor' parameter of {function} must be a "
+            f"The {parameter!r} parameter of {function} must be a "
             "PretrainedFeatureExtractor, or a Pipeline that begins with one. For a "
             "fine-tuned network, use PretrainedFeatureExtractor(estimator.body_). Got "
             f"{shown(extractor)} instead."

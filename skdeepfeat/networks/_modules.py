@@ -6,14 +6,6 @@ import itertools
 import torch
 from torch import nn
 
-__all__ = [
-    "copy_module",
-    "copy_network",
-    "floating_dtype",
-    "module_on_cpu",
-    "non_finite_tensors",
-]
-
 # The names of batch normalization's buffers.
 _STATISTICS = ("running_mean", "running_var")
 

@@ -10,7 +10,7 @@ import torch
 from .._utils._forks import released_after_fork, undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
 from ._modules import copy_network, non_finite_tensors
-from .probing._fingerprint import Fingerprint, fingerprint_of, is_below_float32
+from .probing._fingerprint import Fingerprint, fingerprint_of
 from .probing._probe import Probe, probe_spec
 from .probing._stages import stages_of
 from .probing._wanted_layers import Output, resolve_outputs
@@ -27,9 +27,6 @@ from .running._torch_runtime import EagerNetwork
 from .running._trainable_neck import TrainableNeck
 from .sources._network_sources import make_spec
 from .sources._network_spec import NetworkSpec
-from .sources._offline import explain_downloads
-
-__all__ = ["Neck", "resolve_neck"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +53,6 @@ class Neck:
     pooling: str
     fingerprint: Fingerprint | None = None
 
-    def __getstate__(self):
-        # The process that unpickles it may not have the device of a user's network.
-        return {**vars(self), "spec": self.spec.on_cpu()}
-
     # Examining a network takes about a second. If all rows are known, it is not needed,
     # so these two are computed when they are first used.
 
@@ -74,9 +67,9 @@ class Neck:
         """One for each wanted layer, in the user's order."""
         return resolve_outputs(self.layer, self.pooling, self.probe, self.spec)
 
-    def _derived(self, spec, layer=None, outputs=None):
+    def _derived(self, outputs=None, **changes):
         """Return a neck of the same modules, which need not be examined again."""
-        neck = Neck(spec, self.layer if layer is None else layer, self.pooling)
+        neck = replace(self, **changes)
         vars(neck).update(probe=self.probe, outputs=outputs or self.outputs)
         return neck
 
@@ -98,25 +91,6 @@ class Neck:
         """Return the beginning of the feature names of each output."""
         return [
             "_".join(filter(None, (self.model_name, one.layer, one.pooling)))
-            for one in self.outputs
-        ]
-
-    def labels(self):
-        """Return a name of each output for people."""
-        return [
-            "_".join((self.model_name, layer, *({pooling} - {"auto"})))
-            for layer, pooling in self._places()
-        ]
-
-    def _places(self):
-        """Return (layer, pooling) of each output as the cache distinguishes them."""
-        if self.layer in (None, "neck") and self.pooling == "auto":
-            return [("neck", "auto")]  # without examining the network
-        # How the neck is pooled by default depends on the network alone.
-        return [
-            ("neck", "auto")
-            if one.layer == "neck" and self.pooling == "auto"
-            else (one.layer, one.pooling or "auto")
             for one in self.outputs
         ]
 
@@ -148,27 +122,8 @@ class Neck:
         Exception
             What the network raises.
         """
-        return self._derived(self.spec.snapshot())._with_fingerprint(device)
-
-    def _with_fingerprint(self, device):
-        neck = replace(self, fingerprint=fingerprint_of(self, device))
-        vars(neck).update(probe=self.probe, outputs=self.outputs)
-        return neck
-
-    def computes_exactly(self, precision):
-        """Return whether all runtimes and devices compute the same rows up to 1e-4.
-
-        Parameters
-        ----------
-        precision : {"float32", "tf32", "bfloat16", "float16"}
-
-        Returns
-        -------
-        bool
-            False below float32, including modules with weights below float32.
-        """
-        is_low = self.is_own and is_below_float32(self.spec.module)
-        return precision == "float32" and not is_low
+        neck = self._derived(spec=self.spec.snapshot())
+        return neck._derived(fingerprint=fingerprint_of(neck, device))
 
     def descriptions(self, precision, digest_file):
         """Return for each output what its rows depend on, other than the image.
@@ -195,20 +150,32 @@ class Neck:
         if self.is_own:
             identity = self.fingerprint and self.fingerprint.describe()
         else:
-            with explain_downloads():
-                identity = self.spec.weights.identity(digest_file)
+            identity = self.spec.weights.identity(digest_file)
+        if self.layer in (None, "neck") and self.pooling == "auto":
+            places = [("neck", "auto")]  # without examining the network
+        else:
+            # How the neck is pooled by default depends on the network alone.
+            places = [
+                ("neck", "auto")
+                if one.layer == "neck" and self.pooling == "auto"
+                else (one.layer, one.pooling or "auto")
+                for one in self.outputs
+            ]
         return [
             {
                 "format": _FORMAT,
                 "architecture": self.spec.architecture,
                 "weights": identity,
-                "preprocessing": self.preprocessing.describe(),
+                "preprocessing": self.spec.preprocessing.describe(),
                 "layer": layer,
                 "pooling": pooling,
                 "precision": precision,
             }
-            for layer, pooling in self._places()
+            for layer, pooling in places
         ]
+
+    def _borrowed(self, device):
+        return borrowed(self.spec, device, self._check_head)
 
     @contextlib.contextmanager
     def loaded(self, device, precision="float32", runtime="torch", n_images=None):
@@ -247,7 +214,7 @@ class Neck:
                 compute = self._compiled(chosen, device, precision, chosen == runtime)
             if compute is None:
                 compute = EagerNetwork(
-                    stack.enter_context(borrowed(self.spec, device, self._check_head)),
+                    stack.enter_context(self._borrowed(device)),
                     self,
                     device,
                     precision,
@@ -266,7 +233,7 @@ class Neck:
         if self.is_own and fingerprint is None:
             # The module may have changed since it was compiled.
             fingerprint = fingerprint_of(self, device)
-        borrow = functools.partial(borrowed, self.spec, device, self._check_head)
+        borrow = functools.partial(self._borrowed, device)
         try:
             return compiled_network(
                 runtime, self, device, precision, fingerprint, borrow
@@ -364,7 +331,7 @@ class Neck:
         WeightsNotFoundError, ValueError
             As `loaded` does.
         """
-        with borrowed(self.spec, torch.device("cpu"), self._check_head) as network:
+        with self._borrowed(torch.device("cpu")) as network:
             return non_finite_tensors(network)
 
     def has_float16_weights(self):
@@ -387,7 +354,7 @@ class Neck:
         WeightsNotFoundError, ValueError
             As `loaded` does.
         """
-        with borrowed(self.spec, torch.device("cpu"), self._check_head) as network:
+        with self._borrowed(torch.device("cpu")) as network:
             own = copy_network(network, owned=True)
         [output] = self.outputs
         stages = stages_of(self.spec)
@@ -406,7 +373,7 @@ class Neck:
         -------
         Neck
         """
-        return self._derived(self.spec.with_module(network))
+        return self._derived(spec=self.spec.with_module(network), fingerprint=None)
 
     def joined(self, layers, device=None):
         """Return a neck with the outputs of this one, followed by other layers'.
@@ -432,8 +399,10 @@ class Neck:
         more = self._find_layers(layers, "cache_layers", "None, 'stages'")
         known = {one.layer for one in self.outputs}
         outputs = (*self.outputs, *(one for one in more if one.layer not in known))
-        neck = self._derived(self.spec, [one.layer for one in outputs], outputs)
-        return neck if self.fingerprint is None else neck._with_fingerprint(device)
+        neck = self._derived(outputs, layer=[one.layer for one in outputs])
+        if self.fingerprint is None:
+            return neck
+        return neck._derived(fingerprint=fingerprint_of(neck, device))
 
     def with_layers(self, layers):
         """Return a neck of the same network and pooling with other outputs.
@@ -453,7 +422,7 @@ class Neck:
             If there are no such layers. The text begins with the parameter `layers`.
         """
         outputs = self._find_layers(layers, "layers", "'stages'")
-        return self._derived(self.spec, [one.layer for one in outputs], outputs)
+        return self._derived(outputs, layer=[one.layer for one in outputs])
 
     def depths(self):
         """Return for each output the share of the operations that computes it.
@@ -480,17 +449,7 @@ for _cached in (Neck.probe, Neck.outputs):
 
 
 def resolve_neck(
-    model="efficientnet_lite0",
-    *,
-    weights="default",
-    layer=None,
-    pooling="auto",
-    image_size=None,
-    preprocessing=None,
-    random_state=0,
-    examine=True,
-    needs_weights=True,
-    hub_config=None,
+    model="efficientnet_lite0", *, layer=None, pooling="auto", examine=True, **described
 ):
     """Return the neck that the parameters describe. No weights are loaded.
 
@@ -498,10 +457,6 @@ def resolve_neck(
     ----------
     model : str or Module, default="efficientnet_lite0"
         A name (see `list_models`), ``"hf-hub:OWNER/NAME"`` or a module.
-    weights : str or PathLike, default="default"
-        ``"default"``, a name that the source of the network knows
-        (``"IMAGENET1K_V1"``, a timm tag), a file (``.safetensors``, ``.pth``) or
-        ``"random"``.
     layer : None, str, int or list of str and int, default=None
         None or ``"neck"`` is the input of the last linear classifier, ``"output"`` the
         output of the network. Others are names of modules (see `list_layers`) or
@@ -509,21 +464,12 @@ def resolve_neck(
     pooling : {"auto", "avg", "max", "gem", "flatten", "cls", "mean"}, default="auto"
         How maps and tokens are pooled. ``"auto"`` averages maps, uses the class token
         if there is one, and otherwise averages the tokens of the patches.
-    image_size : int, (int, int) or None, default=None
-        Pixels, instead of the weights' own size.
-    preprocessing : Preprocessing, dict, transform or None, default=None
-        For modules, weights files and random weights.
-    random_state : int, default=0
-        The seed of ``weights="random"``.
     examine : bool, default=True
         Whether to look at the network's layers now, so that errors about `layer`,
         `pooling` or `image_size` are raised here and not when the neck is first used.
-    needs_weights : bool, default=True
-        Whether a weights file must exist. False if `Neck.with_network` will replace
-        the weights.
-    hub_config : dict, default=None
-        The `hub_config` of an earlier `NetworkSpec`, so that the configuration of a hub
-        repository is not downloaded again.
+    **described
+        The other parameters of `make_spec`: weights, image_size, preprocessing,
+        random_state, needs_weights and hub_config.
 
     Returns
     -------
@@ -534,16 +480,7 @@ def resolve_neck(
     TypeError, ValueError
         If a parameter is invalid. The text begins with its name.
     """
-    spec = make_spec(
-        model,
-        weights,
-        image_size,
-        preprocessing,
-        random_state,
-        needs_weights,
-        hub_config,
-    )
-    neck = Neck(spec, layer, pooling)
+    neck = Neck(make_spec(model, **described), layer, pooling)
     if examine:
         _ = neck.outputs
     return neck

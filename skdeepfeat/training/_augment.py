@@ -9,8 +9,6 @@ from PIL import Image
 
 from .._utils._parameter_errors import look_up
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "crop_center"]
-
 # By name: whether a random operation comes first, and whether a random part is taken
 # instead of the center.
 _KINDS = {None: (False, False), "flip_crop": (False, True), "trivial": (True, True)}
@@ -40,16 +38,14 @@ class Augmentation:
 
     def __init__(self, kind, size):
         self.size = size
-        self._is_users = callable(kind)
-        if self._is_users:
-            self._transform = kind
-            return
-        operates, self._takes_part = look_up(_KINDS, kind, "augment")
-        self._transform = None
-        if operates:
-            from torchvision.transforms import v2  # slow to import, seldom needed
+        self._users_transform = kind if callable(kind) else None
+        self._operation, self._takes_part = None, False
+        if self._users_transform is None:
+            operates, self._takes_part = look_up(_KINDS, kind, "augment")
+            if operates:
+                from torchvision.transforms import v2  # slow to import, seldom needed
 
-            self._transform = _ForEachImage(v2.TrivialAugmentWide())
+                self._operation = v2.TrivialAugmentWide()
 
     def __call__(self, pixels, rng, n_total=None, positions=None):
         """Return one batch.
@@ -69,16 +65,16 @@ class Augmentation:
         Tensor, shape (n_images, 3, height, width)
             uint8, or the type that the transform returns.
         """
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
         # A process may have no image of a small batch; transforms need one.
-        if self._transform is not None and len(pixels):
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            images = self._transform(images)
-            if self._is_users:
-                return self._cut(images, len(pixels))
-            pixels = images.permute(0, 2, 3, 1).numpy()
-        if self._is_users or not self._takes_part:
-            images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+        if self._users_transform is not None and len(pixels):
+            return self._cut(self._users_transform(images), len(pixels))
+        if not self._takes_part:
             return crop_center(images, self.size)
+        if self._operation is not None and len(pixels):
+            # It draws once per call.
+            images = torch.stack([self._operation(image) for image in images])
+            pixels = images.permute(0, 2, 3, 1).numpy()
         if positions is None:
             n_total, positions = len(pixels), np.arange(len(pixels))
         return _flip_and_crop(pixels, self.size, rng, n_total, positions)
@@ -148,13 +144,3 @@ def _random_boxes(draws, stored, size):
     tops = draws[:, 2] * (stored[0] - heights)
     lefts = draws[:, 3] * (stored[1] - widths)
     return np.stack([lefts, tops, lefts + widths, tops + heights], axis=1)
-
-
-class _ForEachImage:
-    """Call a transform of torchvision, which draws once per call, for each image."""
-
-    def __init__(self, transform):
-        self.transform = transform
-
-    def __call__(self, images):
-        return torch.stack([self.transform(image) for image in images])

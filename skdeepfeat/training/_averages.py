@@ -4,8 +4,6 @@ import torch
 
 from ._state import named_tensors
 
-__all__ = ["WeightAverage"]
-
 
 class WeightAverage:
     """Exponential moving average of the parameters and buffers of a module.

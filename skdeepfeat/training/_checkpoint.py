@@ -15,13 +15,6 @@ from ..exceptions import BadFileError
 from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
 
-__all__ = [
-    "is_history",
-    "load_checkpoint",
-    "read_checkpoint_header",
-    "save_checkpoint",
-]
-
 _FORMAT = "skdeepfeat-checkpoint-2"
 
 _MAX_EPOCHS = 10**6

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 
-__all__ = ["FeatureData", "PixelData"]
-
 
 class FeatureData:
     """Features, for training a head.

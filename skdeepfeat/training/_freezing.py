@@ -2,8 +2,6 @@
 
 import math
 
-__all__ = ["unfrozen_parts"]
-
 # Gradual unfreezing reaches the first stage after this fraction of the run.
 _GRADUAL_FRACTION = 0.5
 

@@ -13,8 +13,6 @@ from .._utils._device import (
 )
 from ..exceptions import OutOfMemoryError
 
-__all__ = ["BatchGradients", "draw_mixing"]
-
 logger = logging.getLogger(__name__)
 
 

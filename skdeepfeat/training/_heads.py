@@ -13,8 +13,6 @@ from torch import nn
 
 from .._utils._random import seeded
 
-__all__ = ["fit_linear_head", "fold_standardization", "make_head", "standardization"]
-
 # scikit-learn's C, from strong to weak regularization, for features with an average
 # variance of 1. With too few samples the weakest is used.
 _LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
@@ -124,11 +122,9 @@ def fit_linear_head(head, features, targets, weights, *, task, seed):
         pairs = [_binary(features, column, weights, seed) for column in targets.T]
         coef = np.concatenate([coef for coef, _ in pairs])
         intercept = np.concatenate([intercept for _, intercept in pairs])
-    elif task == "regression":
+    else:
         ridge = RidgeCV(_RIDGE_ALPHAS).fit(features, targets, weights)
         coef, intercept = np.atleast_2d(ridge.coef_), np.ravel(ridge.intercept_)
-    else:
-        raise ValueError(f"There is no linear head for the task {task!r}.")
     with torch.no_grad():
         head[-1].weight.copy_(torch.from_numpy(np.asarray(coef, np.float32)))
         head[-1].bias.copy_(torch.from_numpy(np.asarray(intercept, np.float32)))

@@ -20,8 +20,6 @@ from ._processes import Processes
 from ._schedules import learning_rate_factor
 from ._state import copy_state, load_state
 
-__all__ = ["LoopSettings", "TrainingRun", "seed_of"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -308,7 +306,7 @@ class TrainingRun:
         targets, weights = data.targets[mine], data.weights[mine] / len(rows)
         mixing = draw_mixing(self.settings.mixup, rng, positions, len(rows))
         value = self._gradients.compute(inputs, targets, weights, mixing, self._stream)
-        value = self.processes.sum(value, self._device)
+        value = self.processes.sum(value)
         if not math.isfinite(value):
             self._diverged(number, value)
         parameters = self._parameters()

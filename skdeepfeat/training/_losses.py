@@ -9,15 +9,6 @@ from torch.nn import functional as F
 
 from .._utils._parameter_errors import look_up
 
-__all__ = [
-    "CLASSIFICATION_LOSSES",
-    "LOSSES",
-    "REGRESSION_LOSSES",
-    "Loss",
-    "has_probabilities",
-    "make_loss",
-]
-
 
 @dataclass(frozen=True)
 class Loss:

@@ -5,8 +5,6 @@ import torch
 from .._utils._parameter_errors import look_up
 from .._utils._shown import shown
 
-__all__ = ["OPTIMIZERS", "make_optimizer"]
-
 # The class, and what it is called with unless the user gives something else.
 _OPTIMIZERS = {
     "adamw": (torch.optim.AdamW, {}),

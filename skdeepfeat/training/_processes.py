@@ -5,7 +5,8 @@ import os
 import torch
 import torch.distributed as dist
 
-__all__ = ["Processes"]
+from .._utils._device import resolve_device
+from ._state import named_tensors
 
 
 class Processes:
@@ -42,14 +43,16 @@ class Processes:
 
     @staticmethod
     def own_device(device):
-        """Return the device of this process, if each has one of its own."""
-        if (
-            device.type == "cuda"
-            and device.index is None
-            and "LOCAL_RANK" in os.environ
-        ):
+        """Return the torch device that a `device` parameter means in this process.
+
+        With ``torchrun``, each process has a GPU of its own, unless the parameter has
+        the number of one.
+        """
+        found = resolve_device(device)
+        has_number = device != "auto" and torch.device(device).index is not None
+        if found.type == "cuda" and not has_number and "LOCAL_RANK" in os.environ:
             return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        return device
+        return found
 
     def part(self, n):
         """Return which of the `n` positions of a batch belong to this process."""
@@ -71,13 +74,13 @@ class Processes:
             floats = [t for t in tensors if t.dtype.is_floating_point]
             self._reduce(floats, divide=True)
 
-    def sum(self, value, device):
+    def sum(self, value):
         """Return the sum of a number over all processes."""
         if self.size == 1:
             return value
         tensor = torch.tensor(value, dtype=torch.float64)
         # MPS has no float64. gloo takes tensors of the CPU, nccl only those of CUDA.
-        tensor = tensor.to(device) if device.type == "cuda" else tensor
+        tensor = tensor.to(self._device) if self._device.type == "cuda" else tensor
         dist.all_reduce(tensor)
         return tensor.item()
 
@@ -90,11 +93,9 @@ class Processes:
         """
         if self.size == 1:
             return
-        if isinstance(holder, torch.nn.Module):
-            tensors = [*holder.parameters(), *holder.buffers()]
-        else:
-            tensors = holder.tensors.values()
-        for tensor in tensors:
+        is_module = isinstance(holder, torch.nn.Module)
+        tensors = named_tensors(holder) if is_module else holder.tensors
+        for tensor in tensors.values():
             # `broadcast` needs contiguous memory.
             whole = tensor.detach().contiguous()
             dist.broadcast(whole, 0)

@@ -4,8 +4,6 @@ import math
 
 from .._utils._parameter_errors import look_up
 
-__all__ = ["SCHEDULES", "learning_rate_factor"]
-
 # One-cycle (Smith and Topin, "Super-convergence", 2018) with the proportions of
 # fastai and torch's OneCycleLR.
 _CYCLE_START = 1 / 25

@@ -2,8 +2,6 @@
 
 import torch
 
-__all__ = ["copy_state", "load_state", "named_tensors"]
-
 
 def named_tensors(module, *, with_duplicates=False):
     """Return parameters and buffers, also those that `state_dict` leaves out.

@@ -8,8 +8,6 @@ import torch
 from .._utils._digests import digest_arrays, digest_bytes
 from ..exceptions import BadFileError
 
-__all__ = ["dump_tensors", "parse_tensors"]
-
 
 def dump_tensors(tensors, text):
     """Return the bytes of a file.

@@ -51,7 +51,7 @@ def test_secrets_of_addresses(text, secrets):
         "a@b.jpg",
     ],
 )
-def test_what_is_no_secret_is_shown(text):
+def test_what_is_not_secret_is_shown(text):
     assert redacted(text) == text
 
 

@@ -52,7 +52,7 @@ class Nets:
         Images that cannot be computed.
     batch_size : int
     also : dict of str to int
-        Networks whose rows are computed besides, as `widths`.
+        Networks whose rows are computed in addition, as `widths`.
     work : str or None
         What they share, if they are layers of one network.
     """

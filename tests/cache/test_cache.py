@@ -257,3 +257,16 @@ def test_known_files_take_few_statements(directory, statements):
     del statements[:]
     assert lookup(FeatureCache(directory), stats) == digests
     assert 0 < len(statements) < 100
+
+
+def test_files_of_other_versions_are_reported_and_left_alone(cache):
+    Nets({"a": 3}).check_fetch(cache, range(4))
+    assert cache.info().other_formats == ()
+    folder = pathlib.Path(cache.directory)
+    old = folder / "features-v1.sqlite"
+    old.write_bytes(b"of another version")
+    info = cache.info()
+    assert info.other_formats == (str(old),)
+    assert f"of another version: {old}" in str(info)
+    assert cache.clear() == 4
+    assert old.read_bytes() == b"of another version"

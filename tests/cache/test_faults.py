@@ -327,7 +327,7 @@ def test_a_read_only_directory_still_serves_known_rows(directory):
     in_child(use)
 
 
-def test_a_read_only_directory_that_somebody_else_writes_to(directory):
+def test_a_read_only_directory_that_another_process_writes_to(directory):
     def use():
         cache, nets = FeatureCache(directory), Nets({"a": 3})
         nets.check_fetch(cache, range(5))

@@ -139,7 +139,7 @@ def test_rows_that_are_not_finite_are_refused_and_the_others_stored(cache, value
     np.testing.assert_array_equal(output, rows[[2, 0]])
 
 
-def test_what_is_computed_besides_is_stored_if_it_is_finite(cache):
+def test_what_is_computed_in_addition_is_stored_if_it_is_finite(cache):
     wanted, other = Namespace({"n": 1}, "wanted"), Namespace({"n": 2}, "other")
 
     def compute(indices):
@@ -241,7 +241,9 @@ def test_reused_buffers_of_a_network_do_no_harm(cache):
         np.testing.assert_array_equal(output, expected)
 
 
-def test_what_is_computed_besides_is_stored_where_it_is_not_known(any_cache, directory):
+def test_what_is_computed_in_addition_is_stored_where_it_is_not_known(
+    any_cache, directory
+):
     Nets({"b": 5}).check_fetch(any_cache, range(3))
     Nets({"a": 3}, also={"b": 5, "c": 2}).check_fetch(any_cache, [0, 2, 4, 4, None, 6])
     on_disk = directory.exists()
@@ -251,7 +253,7 @@ def test_what_is_computed_besides_is_stored_where_it_is_not_known(any_cache, dir
         assert computed == ([] if on_disk else [0, 2, 4, 6])
 
 
-def test_known_rows_are_a_reason_to_compute_nothing_besides(cache):
+def test_known_rows_are_a_reason_to_compute_nothing_in_addition(cache):
     Nets({"a": 3}).check_fetch(cache, range(4))
     nets = Nets({"a": 3}, also={"b": 5})
     assert nets.check_fetch(cache, range(4)) == []
@@ -260,19 +262,19 @@ def test_known_rows_are_a_reason_to_compute_nothing_besides(cache):
     assert Nets({"b": 5}).check_fetch(cache, range(6)) == [0, 1, 2, 3]
 
 
-def test_what_is_computed_besides_may_be_wanted_too(cache):
+def test_what_is_computed_in_addition_may_be_wanted_too(cache):
     nets = Nets({"a": 3}, also={"a": 3})
     nets.check_fetch(cache, range(4))
     assert nets.check_fetch(cache, range(4)) == []
     assert cache.info().n_rows == 4
 
 
-def test_failures_are_not_stored_besides_either(cache):
+def test_failures_are_not_stored_either(cache):
     Nets({"a": 3}, also={"b": 5}, bad={1}).check_fetch(cache, range(3))
     assert Nets({"b": 5}).check_fetch(cache, range(3)) == [1]
 
 
-def test_what_is_computed_besides_must_keep_its_width(cache):
+def test_what_is_computed_in_addition_must_keep_its_width(cache):
     names = [Namespace({"n": n}, n) for n in ("a", "careless")]
 
     def net(width):
@@ -283,7 +285,7 @@ def test_what_is_computed_besides_must_keep_its_width(cache):
         fetch(cache, names[:1], [key_of(1)], net([2, 4]), None, also=lambda: names[1:])
 
 
-def test_what_is_computed_besides_is_not_kept_in_memory(cache):
+def test_what_is_computed_in_addition_is_not_kept_in_memory(cache):
     """100 MB of rows that nobody asked for now pass through 16 MB or so."""
     wide = Namespace({"n": "wide"}, "wide")
     n_columns, n_rows, batch_size = 65_536, 400, 8

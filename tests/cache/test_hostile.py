@@ -94,7 +94,7 @@ def bind_socket(path):
 
 @posix
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, link_to_another, bind_socket])
-def test_what_is_no_plain_file(cache, path, make):
+def test_what_is_not_a_plain_file(cache, path, make):
     if make is not link_to_another:
         os.remove(path)
     make(path)

@@ -21,7 +21,8 @@ from skdeepfeat.cache import FeatureCache
 from skdeepfeat.exceptions import CacheWarning
 
 warnings.simplefilter("error")
-_forks._PATIENCE = 0.2
+assert _forks._FORK_TIMEOUT
+_forks._FORK_TIMEOUT = 0.2
 cache = FeatureCache(sys.argv[1])
 Nets({"a": 3}).check_fetch(cache, range(5))
 inside, go_on = threading.Event(), threading.Event()

@@ -379,7 +379,7 @@ def test_open_cache_takes_mappings(mapping):
 
 
 @pytest.mark.parametrize("wrong", [None, [], "s3://bucket/rows", FeatureCache()])
-def test_what_is_no_mapping(wrong):
+def test_what_is_not_a_mapping(wrong):
     with pytest.raises(TypeError, match="'mapping' parameter of MappingCache .* Got"):
         MappingCache(wrong)
 
@@ -419,7 +419,7 @@ def test_repr():
 def test_info_clear_and_check(mapping):
     cache = MappingCache(mapping)
     assert cache.info().n_rows == 0
-    mapping["precious"] = b"somebody else's"
+    mapping["precious"] = b"of another program"
     Nets({"a": 3, "b": 5}).fetch(cache, range(4))
     Nets({"a": 3}).fetch(cache, range(6))
     info = cache.info()

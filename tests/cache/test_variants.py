@@ -173,7 +173,7 @@ def test_variants_without_rows_go_with_what_is_evicted(tmp_path):
     assert recognize(cache) == kept != unused
 
 
-def test_a_store_that_cannot_be_used_is_no_reason_to_fail(tmp_path):
+def test_a_store_that_cannot_be_used_is_not_a_reason_to_fail(tmp_path):
     path = tmp_path / "file"
     path.write_text("in the way")
     with pytest.warns(CacheWarning, match="not a directory"):

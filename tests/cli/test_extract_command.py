@@ -170,10 +170,10 @@ def test_an_output_that_is_there(run, photos, names, tmp_path):
 
 def test_a_table_of_paths_that_is_there(run, photos, names, tmp_path):
     output, table = tmp_path / "f.npy", tmp_path / "f.npy.images.csv"
-    table.write_text("somebody else's")
+    table.write_text("of another program")
     arguments = ("extract", photos, "-o", output, *SMALL, "-q")
     says(run(*arguments), 1, f"Error: '{table}' lists other images", "--overwrite")
-    assert table.read_text() == "somebody else's"
+    assert table.read_text() == "of another program"
     assert not output.exists()
     says(run(*arguments, "--overwrite"), 0)
     assert pd.read_csv(table)["image"].tolist() == names

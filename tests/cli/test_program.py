@@ -130,7 +130,7 @@ def test_terminated():
     in_child(terminate)
 
 
-def test_a_handler_of_somebody_else_stays():
+def test_a_handler_of_the_user_stays():
     def terminate():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         assert outcome(lambda ctx: signal.raise_signal(signal.SIGTERM)).exit_code == 0

@@ -96,7 +96,7 @@ def test_a_block_is_its_images(n_channels, dtype):
         (np.zeros((7, 8, 9)), ["1, 3 or 4 channels", "(7, 8, 9)"]),
     ],
 )
-def test_faults_name_the_way_out(values, words):
+def test_errors_name_the_way_out(values, words):
     with pytest.raises(BadImageError) as caught:
         canonical_image(np.asarray(values))
     for word in words:

@@ -345,7 +345,7 @@ class TestFaults:
             (b"B", "not an image"),
         ],
     )
-    def test_what_is_no_image(self, data, words):
+    def test_what_is_not_an_image(self, data, words):
         with pytest.raises(BadImageError, match=words):
             decode_bytes(data, MAX_PIXELS)
 

@@ -240,7 +240,7 @@ def test_a_file_that_changes_meanwhile(data):
         source.pixels(1)
 
 
-def test_a_single_open_file_is_no_collection(data):
+def test_a_single_open_file_is_not_a_collection(data):
     with pytest.raises(TypeError, match=r"single open file: use \[X\]"):
         make_image_source(io.BytesIO(data))
     with pytest.raises(TypeError, match=r"\[X\] if it is one image"):

@@ -323,3 +323,27 @@ class TestFaults:
             assert source.pixels(1).shape == (4, 5, 3)
 
         in_child(read)
+
+
+class Unlucky(os.PathLike):
+    """A path that a user's class cannot give."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __fspath__(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError("not mounted"), KeyError("bucket")])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in a dict"])
+def test_a_path_object_that_fails_is_one_bad_image(photos, error, wrapped):
+    path = Unlucky(error)
+    source = make_image_source([photos[0], {"path": path} if wrapped else path])
+    digests, failures = source.digests()
+    assert digests == [*content_digests(photos[:1]), None]
+    assert source.path(1) is None
+    for found in (failures[1], pytest.raises(BadImageError, source.pixels, 1).value):
+        assert (found.index, found.origin) == (1, source.describe(1))
+        assert str(error.args[0]) in str(found)
+        assert type(error).__name__ in str(found)

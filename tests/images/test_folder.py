@@ -83,7 +83,7 @@ LEFT_BEHIND = [
 
 @pytest.mark.parametrize("name", LEFT_BEHIND)
 @pytest.mark.parametrize("place", ["local", "zip"])
-def test_what_systems_leave_behind_is_no_class(root, name, place, request):
+def test_what_systems_leave_behind_is_not_a_class(root, name, place, request):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((root / "dog/a.jpg").read_bytes())
@@ -258,7 +258,7 @@ def test_the_top_of_an_archive(root, request):
     assert make_image_source(bunch.data, storage_options={}).digests()[1] == {}
 
 
-def test_addresses_are_listed_only_when_asked():
+def test_addresses_are_listed_only_on_request():
     with pytest.raises(ValueError, match="pass storage_options={}"):
         load_image_folder("memory://folder")
 

@@ -383,7 +383,7 @@ TYPE_ERRORS = {
 
 
 @pytest.mark.parametrize("case", TYPE_ERRORS)
-def test_what_is_no_collection_of_images(case):
+def test_what_is_not_a_collection_of_images(case):
     make, words = TYPE_ERRORS[case]
     with pytest.raises(TypeError, match=words):
         make_image_source(make())

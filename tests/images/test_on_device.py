@@ -85,7 +85,7 @@ def test_kinds_of_jpegs(jpeg, options):
     assert_as_by_host([jpeg(**options)])
 
 
-def test_what_is_no_jpeg_of_the_usual_kind_comes_from_pillow(photo, encode, jpeg):
+def test_what_is_not_a_jpeg_of_the_usual_kind_comes_from_pillow(photo, encode, jpeg):
     cmyk = encode(Image.fromarray(photo).convert("CMYK"), "JPEG")
     as_rgb = encode(Image.fromarray(photo), "JPEG", keep_rgb=True)
     X = [jpeg(), photo, encode(photo), Image.fromarray(photo), cmyk, as_rgb]

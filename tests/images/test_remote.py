@@ -282,7 +282,7 @@ def test_relative_addresses_are_read_from_another_folder(
         assert [each.path(i) for i in range(N)] == X
 
 
-def test_a_folder_is_no_image(place, contents):
+def test_a_folder_is_not_an_image(place, contents):
     address, options = place
     if address.startswith("http"):
         return  # the web has no folders; what it shows of one is a page

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 def no_networks():
     """Let no test profit from another's loaded network."""
     yield
-    _loaded_networks.forget_networks()
+    _loaded_networks._entries.clear()
 
 
 @pytest.fixture

@@ -20,6 +20,5 @@ def tables_are_images(monkeypatch):
         X = expit(np.asarray(X, np.float64))
         return make_image_source(X, (1, X.shape[1]), *args, **kwargs)
 
-    for module in ("_extraction", "_pixels"):
-        name = f"skdeepfeat.feature_extraction.{module}.make_image_source"
-        monkeypatch.setattr(name, source)
+    name = "skdeepfeat.feature_extraction._settings.make_image_source"
+    monkeypatch.setattr(name, source)

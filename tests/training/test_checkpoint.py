@@ -208,7 +208,7 @@ def damaged(name, path):
         "no json", "folder",
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, make_trained, name):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, make_trained, name):
     path = tmp_path / "run.ckpt"
     make_trained(path)
     damaged(name, path)
@@ -351,7 +351,7 @@ def test_a_full_disk_is_one_warning_and_the_training_goes_on(
 
 
 @pytest.mark.slow
-def test_a_disk_with_room_again_is_written_to(tmp_path, make_trained):
+def test_a_disk_with_space_again_is_written_to(tmp_path, make_trained):
     def train():
         path, run = tmp_path / "run.ckpt", make_trained()
         limit_files(4096)

@@ -294,7 +294,7 @@ def test_the_weakest_penalty_where_strengths_cannot_be_compared(n_classes):
 
 
 @pytest.mark.parametrize("n_of_rare", [1, 2, 4])
-def test_a_rare_class_is_no_obstacle(n_of_rare):
+def test_a_rare_class_is_not_an_obstacle(n_of_rare):
     """It may be missing in the rows of a fold, or be the only other one."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 5)).astype(np.float32)

@@ -417,7 +417,7 @@ def test_other_errors_come_through(make_net, make_pixels, make_run):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
-def test_a_loss_that_is_no_number_leaves_the_last_good_weights(
+def test_a_loss_that_is_not_a_number_leaves_the_last_good_weights(
     make_net, make_pixels, make_run, weights_of, assert_same, decay
 ):
     data = make_pixels(22)
@@ -459,7 +459,7 @@ def test_too_high_a_rate_diverges(make_features, make_run, weights_of):
     assert all(torch.isfinite(tensor).all() for tensor in weights_of(head).values())
 
 
-def test_a_gradient_that_is_no_number_is_seen_in_the_last_step(
+def test_a_gradient_that_is_not_a_number_is_seen_in_the_last_step(
     make_features, make_run, weights_of, assert_same
 ):
     """The loss is finite, and there is no next step in which it would not be."""
@@ -567,7 +567,9 @@ def test_validation_without_early_stopping_keeps_the_last(
     assert run.best_epoch == 1
 
 
-def test_a_score_that_is_no_number_is_never_the_best(make_net, make_pixels, make_run):
+def test_a_score_that_is_not_a_number_is_never_the_best(
+    make_net, make_pixels, make_run
+):
     run = make_run(make_net(), n_iter_no_change=1)
     run.fit(make_pixels(9), lambda model: (math.nan, math.nan))
     assert run.best_epoch is None

@@ -127,7 +127,7 @@ def test_alone(make_net, weights_of, assert_same, monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     alone = Processes(torch.device("cpu"))
     assert (alone.rank, alone.size) == (0, 1)
-    assert alone.sum(1.5, torch.device("cpu")) == 1.5
+    assert alone.sum(1.5) == 1.5
     assert alone.same_for_all("x") == "x"
     assert list(range(7))[alone.part(7)] == list(range(7))
     net = make_net(batch_norm=True)
@@ -153,17 +153,21 @@ def test_shares_are_disjoint_and_complete():
 @pytest.mark.parametrize(
     ("device", "local_rank", "wanted"),
     [
+        ("auto", "2", "cuda:2"),
         ("cuda", "2", "cuda:2"),
+        (torch.device("cuda"), "2", "cuda:2"),
         ("cuda:1", "2", "cuda:1"),
         ("cpu", "2", "cpu"),
-        ("cuda", None, "cuda"),
+        ("cuda", None, "cuda:0"),
     ],
 )
 def test_each_process_has_a_device_of_its_own(monkeypatch, device, local_rank, wanted):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if local_rank:
         monkeypatch.setenv("LOCAL_RANK", local_rank)
-    assert Processes.own_device(torch.device(device)) == torch.device(wanted)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert Processes.own_device(device) == torch.device(wanted)
 
 
 def test_reduction_puts_every_tensor_back_in_its_place(monkeypatch):

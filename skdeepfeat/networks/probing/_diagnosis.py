@@ -14,8 +14,6 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore
 from ..._utils._parameter_errors import choice_error, first_line
 from ..._utils._shown import shown
 
-__all__ = ["check_module", "explain_failure"]
-
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CHANNELS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16)
 _SIDES = (224, 256, 384, 32, 64, 96, 128, 160, 192, 299, 336, 512, 28, 48)
@@ -45,22 +43,19 @@ def check_module(module):
     ------
     ValueError
     """
-    name = type(module).__name__
     tensors = [*module.parameters(), *module.buffers()]
     if any(isinstance(one, UninitializedTensorMixin) for one in tensors):
-        raise choice_error(
-            "model",
-            "a module with weights. Lazy modules have none until they have run: call "
-            "model(torch.zeros(2, 3, 224, 224)) first",
-            name,
+        why = (
+            "Lazy modules have none until they have run: call "
+            "model(torch.zeros(2, 3, 224, 224)) first"
         )
-    if any(one.device.type == "meta" for one in module.parameters()):
-        raise choice_error(
-            "model",
-            "a module with weights. Some of its weights are on the meta device, which "
-            "has no values: build it on the CPU",
-            name,
-        )
+    elif any(one.device.type == "meta" for one in module.parameters()):
+        why = "Some of its weights are on the meta device, which has no values: build "
+        why += "it on the CPU"
+    else:
+        return
+    wanted = f"a module with weights. {why}"
+    raise choice_error("model", wanted, type(module).__name__)
 
 
 def explain_failure(spec, size, error):
@@ -82,9 +77,8 @@ def explain_failure(spec, size, error):
     said = f"it said: {first_line(error)}"
     network = _build_failing(spec, size, error)
     if network is None:
-        return choice_error(
-            "model", f"a network that can be built and copied ({said})", name
-        )
+        wanted = f"a network that can be built and copied ({said})"
+        return choice_error("model", wanted, name)
     for channels, tried in _channels_to_try(network, size):
         if _error_of(network, channels, tried) is None:
             return _channels_error(name, channels)

@@ -14,8 +14,6 @@ from blake3 import blake3
 from ..._utils._random import random_states_kept
 from ._fingerprint_images import VERSION, probe_images
 
-__all__ = ["Fingerprint", "digest_tensors", "fingerprint_of", "is_below_float32"]
-
 # Relative to the largest value of a row. In float32, rows of one network differ by up
 # to 1e-5 between batch sizes, numbers of threads and processors.
 _TOLERANCE = 1e-4
@@ -164,32 +162,18 @@ def digest_tensors(module):
 def _update(hasher, name, tensor):
     hasher.update(f"\n{name} {tensor.dtype} {tensor.layout}".encode())
     try:
-        parts = _plain_parts(tensor.detach())
-    except Exception:  # a tensor without values, or of a kind that has no bytes
-        parts = []  # a change of it changes the rows
-    for part in parts:
-        hasher.update(f"{tuple(part.shape)}".encode())
+        dense = tensor.detach().cpu()
+        if dense.is_quantized:
+            dense = dense.dequantize()
+        if dense.layout != torch.strided:
+            dense = dense.to_dense()
         # As uint8, because numpy has no bfloat16.
-        flat = part.cpu().contiguous().reshape(-1).view(torch.uint8)
-        hasher.update(flat.numpy().data)
-
-
-def _plain_parts(tensor):
-    """Return dense tensors with the values of a tensor of any kind."""
-    if tensor.layout == torch.sparse_coo:
-        tensor = tensor.coalesce()
-        return [tensor.indices(), *_plain_parts(tensor.values())]
-    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    if tensor.is_quantized:
-        return [tensor.int_repr(), tensor.dequantize()]
-    if tensor.is_meta:
-        return []
-    if tensor.numel():
-        return [tensor.resolve_conj().resolve_neg()]
-    return []
+        flat = dense.resolve_conj().resolve_neg().contiguous().reshape(-1)
+        data = flat.view(torch.uint8).numpy().data
+    except Exception:  # a tensor without values, or of a kind that has no bytes
+        return  # a change of it changes the rows
+    hasher.update(f"{tuple(dense.shape)}".encode())
+    hasher.update(data)
 
 
 def _add_up(values, n_sums, *, signed=True):

@@ -11,8 +11,6 @@ from torch.utils.flop_counter import flop_registry
 from ..running._layer import Layer, first_tensor
 from ._output_layouts import PrefixTokens, layout_of
 
-__all__ = ["Recorder"]
-
 
 class _FlopCounter(TorchDispatchMode):
     """Floating-point operations so far, in this thread.
@@ -119,18 +117,11 @@ class Recorder:
             return replace(layer, is_offered=False)
         shape = tuple(tensor.shape[1:])
         layout = layout_of(shape, module, self.size, self._last_layout)
+        layer = replace(layer, shape=shape, layout=layout, is_offered=True)
         if layout in ("NCHW", "NHWC"):
             self._last_layout = layout
-            grid = shape[1:] if layout == "NCHW" else shape[:2]
-            self._grids.add(grid[0] * grid[1])
-        n_prefix, has_class = 0, False
+            self._grids.add(layer.n_positions)
         if layout == "NLC":
             n_prefix, has_class = self.tokens.among(shape[0], self._grids)
-        return replace(
-            layer,
-            shape=shape,
-            layout=layout,
-            n_prefix_tokens=n_prefix,
-            has_class_token=has_class,
-            is_offered=True,
-        )
+            layer = replace(layer, n_prefix_tokens=n_prefix, has_class_token=has_class)
+        return layer

@@ -7,8 +7,6 @@ from ..sources._network_sources import make_spec
 from ._probe import probe_spec
 from ._stages import stages_of
 
-__all__ = ["list_layers"]
-
 
 @survives_fork
 def list_layers(model="efficientnet_lite0", *, weights="default", image_size=None):

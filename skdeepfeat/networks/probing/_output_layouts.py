@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-__all__ = ["PrefixTokens", "layout_of"]
-
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 _CHANNELS_FIRST = (
     nn.Conv2d,

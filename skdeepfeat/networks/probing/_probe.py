@@ -19,8 +19,6 @@ from ..running._timm_pooling import find_own_pool
 from ._diagnosis import check_module, explain_failure
 from ._layer_recorder import Recorder
 
-__all__ = ["Probe", "probe_spec"]
-
 logger = logging.getLogger(__name__)
 
 # Not 1, so that an output without a batch axis is recognized.

@@ -10,8 +10,6 @@ from collections import defaultdict
 from ..running._layer import Layer
 from ._probe import probe_spec
 
-__all__ = ["last_map_of", "stages_of"]
-
 # These bring a map of any stage to a fixed size.
 _RESIZERS = ("AdaptiveAvgPool2d", "AdaptiveMaxPool2d")
 
@@ -43,11 +41,11 @@ def stages_of(spec) -> tuple[str, ...]:
 
 
 def _find_stages(probe, size):
-    declared = probe.declared_stages
-    if declared and all(_is_offered(probe, name) for name in declared):
+    declared, layers = probe.declared_stages, probe.layers
+    if declared and all(n in layers and layers[n].is_offered for n in declared):
         return declared
     children = defaultdict(list)
-    for layer in probe.layers.values():
+    for layer in layers.values():
         children[layer.parent].append(layer)
     last_of_scale: dict[int, str] = {}
     for unit in _units("", children, size, 0):
@@ -82,14 +80,10 @@ def last_map_of(spec, probe) -> Layer | None:
         if layer.order < native.neck.order
         and layer.is_offered
         and layer.kind not in _RESIZERS
-        and _n_positions(layer) > 1  # one position is left by a pooling
+        and layer.n_positions > 1  # one position is left by a pooling
     ]
     last = max(found, key=lambda layer: layer.order, default=None)
     return last and probe.layers[last.name]
-
-
-def _is_offered(probe, name):
-    return name in probe.layers and probe.layers[name].is_offered
 
 
 def _scale(layer: Layer, size):
@@ -97,21 +91,9 @@ def _scale(layer: Layer, size):
 
     It is rounded, because convolutions without padding lose a few rows.
     """
-    if not layer.is_offered or layer.kind in _RESIZERS:
+    if not layer.is_offered or layer.kind in _RESIZERS or layer.n_positions <= 1:
         return None
-    n_positions = _n_positions(layer)
-    if n_positions <= 1:
-        return None
-    return round(math.log2(size[0] * size[1] / n_positions) / 2)
-
-
-def _n_positions(layer):
-    """Return the number of positions of a layer's map or tokens."""
-    if layer.layout == "NCHW":
-        return layer.shape[1] * layer.shape[2]
-    if layer.layout == "NHWC":
-        return layer.shape[0] * layer.shape[1]
-    return layer.shape[0] - layer.n_prefix_tokens if layer.layout == "NLC" else 0
+    return round(math.log2(size[0] * size[1] / layer.n_positions) / 2)
 
 
 def _units(parent, children, size, scale):

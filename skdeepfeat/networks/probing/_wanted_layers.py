@@ -3,14 +3,11 @@
 import numbers
 from dataclasses import dataclass
 
-from ..._utils._choices import POOLINGS
 from ..._utils._parameter_errors import choice_error
 from ..running._layer import Layer
 from ..running._poolings import can_pool, changes_vectors, n_pooled, resolve_pooling
 from ..running._timm_pooling import can_replace_pool
 from ._stages import last_map_of, stages_of
-
-__all__ = ["Output", "resolve_outputs"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     ----------
     layer : None, str, int or sequence of str and int
     pooling : str
+        One of `POOLINGS`.
     probe : Probe
     spec : NetworkSpec
     parameter : str, default="layer"
@@ -64,10 +62,6 @@ def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     TypeError, ValueError
         With the parameter's name first.
     """
-    if not isinstance(pooling, str) or pooling not in POOLINGS:
-        wanted = f"one of {', '.join(map(repr, POOLINGS))}"
-        error = ValueError if isinstance(pooling, str) else TypeError
-        raise choice_error("pooling", wanted, pooling, POOLINGS, error)
     wanted = list(layer) if isinstance(layer, (list, tuple)) else [layer]
     if not wanted:
         raise choice_error(parameter, "None, a layer or a list of at least one", layer)
@@ -156,7 +150,7 @@ def _no_effect(pooling, outputs, probe, spec):
         if one.is_offered
         and can_pool(one, pooling)
         # A map with a single position is not worth pooling.
-        and not (one.layout in ("NCHW", "NHWC") and one.shape.count(1) >= 2)
+        and not (one.layout in ("NCHW", "NHWC") and one.n_positions == 1)
     ]
     if candidates:
         names = ", ".join(repr(one.layer) for one in outputs)

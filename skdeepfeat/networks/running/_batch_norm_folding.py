@@ -5,6 +5,7 @@ A convolution can do that with other weights, at no cost.
 """
 
 import collections
+import contextlib
 import logging
 import weakref
 
@@ -14,8 +15,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .._modules import copy_network
-
-__all__ = ["fold_batch_norms"]
+from ._row_difference import TOLERANCE, largest_difference
 
 logger = logging.getLogger(__name__)
 
@@ -26,27 +26,33 @@ def fold_batch_norms(network, run, kept=()):
     Which convolution feeds which norm is found by running the network. Tracing would
     fail at the control flow of many networks, such as timm's with "same" padding. A
     network may also use the output of a convolution in a way that is not found, so the
-    caller has to compare the copy with the network.
+    copy is compared with the network.
 
     Parameters
     ----------
     network : Module
         In evaluation mode. Its hooks are the same afterwards.
     run : callable
-        ``run(network)`` runs it on any images.
+        ``run(network)`` returns its rows for some images.
     kept : collection of str
         Names of modules whose outputs must not change.
 
     Returns
     -------
-    Module or None
-        The weights of all other modules are shared. None if there is nothing to fold.
+    Module
+        The weights of all other modules are shared. The network itself if there is
+        nothing to fold.
+
+    Raises
+    ------
+    ValueError
+        If the rows of the copy would differ.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        return None  # without running it
-    pairs = _find_pairs(network, run, kept)
+        return network  # without running it
+    pairs, wanted = _find_pairs(network, run, kept)
     if not pairs:
-        return None
+        return network
     copy = copy_network(network)
     for convolution_name, norm_name in pairs.items():
         convolution = copy.get_submodule(convolution_name)
@@ -55,7 +61,11 @@ def fold_batch_norms(network, run, kept=()):
         convolution.weight, convolution.bias = fused.weight, fused.bias
         copy.set_submodule(norm_name, _WithoutNorm(norm))
     logger.debug("%d batch norms folded into convolutions", len(pairs))
-    return copy.requires_grad_(False)
+    copy.requires_grad_(False)
+    error = largest_difference(run(copy), wanted)
+    if not error <= TOLERANCE:
+        raise ValueError(f"rows would differ by {error:.1e}")
+    return copy
 
 
 class _WithoutNorm(nn.Module):
@@ -73,46 +83,42 @@ class _WithoutNorm(nn.Module):
 
 
 def _find_pairs(network, run, kept):
-    """Return {name of a convolution: name of the norm that takes its output}."""
-    n_calls = collections.Counter()
+    """Return {name of a convolution: name of the norm that takes its output}.
+
+    And what `run` returned.
+    """
+    names, n_calls, pairs = {}, collections.Counter(), {}
     made = {}  # weak references to the outputs of convolutions, by their id
-    pairs = {}
 
-    def after_convolution(name):
-        def hook(module, args, output):
-            n_calls[name] += 1
-            if isinstance(output, torch.Tensor):  # subclasses return anything
-                made[id(output)] = name, weakref.ref(output)
+    def after_convolution(module, args, output):
+        n_calls[module] += 1
+        if isinstance(output, torch.Tensor):  # subclasses return anything
+            made[id(output)] = module, weakref.ref(output)
 
-        return hook
+    def before_norm(module, args):
+        n_calls[module] += 1
+        value = args[0] if args else None
+        convolution, output = made.get(id(value), (None, None))
+        if output is not None and output() is value:
+            pairs.setdefault(convolution, []).append(module)
 
-    def before_norm(name):
-        def hook(module, args):
-            n_calls[name] += 1
-            value = args[0] if args else None
-            convolution, output = made.get(id(value), (None, None))
-            if output is not None and output() is value:
-                pairs.setdefault(convolution, []).append(name)
-
-        return hook
-
-    handles = []
-    for name, module in network.named_modules():
-        # Only modules that compute with their weights as they are, with no hooks.
-        hooks = module._forward_hooks or module._forward_pre_hooks
-        if hooks or parametrize.is_parametrized(module):
-            continue
-        if isinstance(module, nn.Conv2d) and name not in kept:
-            handles.append(module.register_forward_hook(after_convolution(name)))
-        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-            handles.append(module.register_forward_pre_hook(before_norm(name)))
-    try:
-        run(network)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {
-        convolution: norms[0]
+    with contextlib.ExitStack() as hooks:
+        for name, module in network.named_modules():
+            names[module] = name
+            # Only modules that compute with their weights as they are, with no hooks.
+            hooked = module._forward_hooks or module._forward_pre_hooks
+            if hooked or parametrize.is_parametrized(module):
+                continue
+            if isinstance(module, nn.Conv2d) and name not in kept:
+                handle = module.register_forward_hook(after_convolution)
+                hooks.callback(handle.remove)
+            elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+                handle = module.register_forward_pre_hook(before_norm)
+                hooks.callback(handle.remove)
+        rows = run(network)
+    found = {
+        names[convolution]: names[norms[0]]
         for convolution, norms in pairs.items()
         if len(norms) == 1 and n_calls[convolution] == n_calls[norms[0]] == 1
     }
+    return found, rows

@@ -8,9 +8,8 @@ import torch
 
 from ..._utils._device import free_device_memory, is_out_of_memory
 from ..._utils._forks import undisturbed_by_forks
+from ..._utils._parameter_errors import first_line
 from ...exceptions import OutOfMemoryError
-
-__all__ = ["Runner"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Runner:
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
-                    cause = str(error).partition("\n")[0][:200]
+                    cause = first_line(error)
                 if part is None:
                     # After the except clause, which frees the traceback's tensors.
                     self._shrink(size, batch.shape[1:3], cause)

@@ -14,8 +14,6 @@ import torch
 from ..._utils._device import compute_context
 from ._device_transfer import Transfer
 
-__all__ = ["BATCH_PIXELS", "TITLE", "check", "compile_network", "pays"]
-
 TITLE = "torch.compile"
 BATCH_PIXELS = 8 * 224 * 224
 

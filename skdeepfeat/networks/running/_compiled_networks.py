@@ -17,8 +17,6 @@ from ._row_difference import TOLERANCE, largest_difference, random_pixels
 from ._runtimes import load_runtime
 from ._truncated_pass import run_truncated
 
-__all__ = ["CompilationError", "PixelsToRows", "compiled_network", "forget_compiled"]
-
 logger = logging.getLogger(__name__)
 
 # bfloat16 has 8 bits, and random pixels are hard for it: 0.08 with the installed
@@ -102,13 +100,6 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
     if isinstance(compiled, CompilationError):
         raise CompilationError(str(compiled))
     return compiled()
-
-
-def forget_compiled():
-    """Drop the networks that are kept."""
-    global _lock
-    _lock = threading.Lock()
-    _compiled.clear()
 
 
 _compiled: OrderedDict[tuple, object] = OrderedDict()

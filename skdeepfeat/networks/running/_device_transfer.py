@@ -2,8 +2,6 @@
 
 import torch
 
-__all__ = ["Transfer"]
-
 
 class Transfer:
     """Sends batches to a device; to a GPU while other threads compute there.

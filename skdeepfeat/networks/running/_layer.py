@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Layer", "first_tensor"]
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -54,6 +52,15 @@ class Layer:
     n_calls: int = 0
     parent: str = ""
     is_offered: bool = False
+
+    @property
+    def n_positions(self):
+        """The number of positions of a map, or of tokens of patches; 0 for others."""
+        if self.layout == "NCHW":
+            return self.shape[1] * self.shape[2]
+        if self.layout == "NHWC":
+            return self.shape[0] * self.shape[1]
+        return self.shape[0] - self.n_prefix_tokens if self.layout == "NLC" else 0
 
 
 def first_tensor(output):

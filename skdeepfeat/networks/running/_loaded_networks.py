@@ -9,7 +9,9 @@ import contextlib
 import json
 import logging
 import threading
+import weakref
 from collections import OrderedDict
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +21,6 @@ from torch import nn
 from ..._utils._device import free_device_memory
 from ..._utils._forks import in_child, released_after_fork, undisturbed_by_forks
 from .._modules import copy_network
-from ..sources._offline import explain_downloads
-
-__all__ = ["borrowed", "forget_networks"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +32,10 @@ class _Entry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     network: nn.Module | None = None
     random_head: tuple[str, ...] = ()
-    on_device: dict[Any, nn.Module] = field(default_factory=dict)
-    n_users: dict[Any, int] = field(default_factory=dict)
+    # By device, other than the CPU, as long as they are borrowed.
+    on_device: MutableMapping[Any, nn.Module] = field(
+        default_factory=weakref.WeakValueDictionary
+    )
 
 
 _entries: OrderedDict[tuple, _Entry] = OrderedDict()
@@ -46,18 +47,18 @@ def _forget_borrowers():
     """Keep the weights, which a child shares with its parent, without borrowers."""
     for entry in _entries.values():
         entry.lock = threading.Lock()
-        entry.on_device, entry.n_users = {}, {}
+        entry.on_device.clear()
 
 
 @contextlib.contextmanager
-def borrowed(spec, device, check_head=None):
+def borrowed(spec, device, check_head):
     """Lend a network on a device; the device's memory is freed at the end.
 
     Parameters
     ----------
     spec : NetworkSpec
     device : torch.device
-    check_head : callable, default=None
+    check_head : callable
         Called with the names of the modules of the head that are random, because the
         weights have none for it. It may raise.
 
@@ -76,28 +77,18 @@ def borrowed(spec, device, check_head=None):
     with undisturbed_by_forks(), entry.lock:
         if entry.network is None:
             entry.network, entry.random_head = _load(spec)
-        if check_head is not None:
-            check_head(entry.random_head)
-        if device not in entry.on_device:
-            is_cpu = device.type == "cpu"
-            entry.on_device[device] = (
-                entry.network if is_cpu else copy_network(entry.network, device)
-            )
-        entry.n_users[device] = entry.n_users.get(device, 0) + 1
+        check_head(entry.random_head)
+        network = entry.network
+        if device.type != "cpu":
+            network = entry.on_device.get(device)
+            if network is None:
+                network = copy_network(entry.network, device)
+            entry.on_device[device] = network
     try:
-        yield copy_network(entry.on_device[device])
+        yield copy_network(network)
     finally:
-        with entry.lock:
-            entry.n_users[device] -= 1
-            if entry.n_users[device] == 0:
-                del entry.on_device[device], entry.n_users[device]
+        del network
         free_device_memory(device)
-
-
-def forget_networks():
-    """Drop the networks that are kept in main memory."""
-    with _entries_lock:
-        _entries.clear()
 
 
 def _entry_of(spec):
@@ -112,8 +103,7 @@ def _entry_of(spec):
 
 def _load(spec):
     logger.info("loading %s, weights %s", spec.name, spec.weights.label)
-    with explain_downloads():
-        network, random_head = spec.weights.build_network(spec)
+    network, random_head = spec.weights.build_network(spec)
     network.eval().requires_grad_(False)
     # Convolutions are faster with channels last. `Module.to` would fail at the weights
     # of 3-D convolutions.

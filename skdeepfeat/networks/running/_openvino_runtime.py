@@ -12,8 +12,6 @@ import warnings
 import numpy as np
 import torch
 
-__all__ = ["BATCH_PIXELS", "TITLE", "check", "compile_network", "pays"]
-
 TITLE = "OpenVINO"
 BATCH_PIXELS = 32 * 224 * 224  # OpenVINO reuses its memory, so more than torch's
 

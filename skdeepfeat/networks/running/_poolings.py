@@ -9,8 +9,6 @@ from ..._utils._choices import POOLINGS
 from ..._utils._parameter_errors import choice_error
 from ._layer import Layer
 
-__all__ = ["can_pool", "changes_vectors", "n_pooled", "pool", "resolve_pooling"]
-
 _MAPS = ("NCHW", "NHWC")
 
 

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 
-__all__ = ["TOLERANCE", "largest_difference", "random_pixels"]
-
 # In float32, relative to the largest value of a layer's rows.
 TOLERANCE = 1e-4
 

@@ -15,8 +15,6 @@ import importlib
 
 from ..._utils._choices import RUNTIMES
 
-__all__ = ["batch_size_for", "choose_runtime", "is_worth_folding", "load_runtime"]
-
 # Finding and checking them takes as long as 4 images, and saves from a tenth of the
 # time (ResNet-50) to a third (the installed network).
 _WORTH_FOLDING = 64 * 224 * 224

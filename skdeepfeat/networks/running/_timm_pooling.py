@@ -11,8 +11,6 @@ from timm.layers import SelectAdaptivePool2d
 from ._layer import Layer
 from ._poolings import pool
 
-__all__ = ["can_replace_pool", "find_own_pool", "with_replaced_pool"]
-
 
 def find_own_pool(network):
     """Return how the pooling of a timm network can be replaced, or None.

@@ -5,13 +5,12 @@ import logging
 import torch
 
 from ..._utils._device import compute_context, free_device_memory
+from ..._utils._parameter_errors import first_line
 from .._modules import copy_network, floating_dtype
 from ._batch_norm_folding import fold_batch_norms
 from ._device_transfer import Transfer
-from ._row_difference import TOLERANCE, largest_difference, random_pixels
+from ._row_difference import random_pixels
 from ._truncated_pass import run_truncated
-
-__all__ = ["EagerNetwork"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,54 +72,43 @@ class EagerNetwork:
         ----------
         batch : Tensor of uint8, shape (n_images, height, width, 3)
         """
-        try:
-            return self._compute(batch)
-        except Exception as error:
-            if not self._channels_last or not _wants_contiguous(error):
-                raise
-        # The `view` of some networks needs channels first.
-        logger.debug("%s needs contiguous images", type(self.network).__name__)
-        self._channels_last = False
-        # A copy, because the weights may be shared.
-        self.network = copy_network(self.network, memory_format=torch.contiguous_format)
-        return self._compute(batch)
-
-    def _compute(self, batch):
-        if self._folds and not self._fold():
-            free_device_memory(self._device)
-        return self._rows(batch, self.network, self._precision)
+        while True:
+            try:
+                if self._folds:
+                    self._fold()
+                return self._rows(batch, self.network, self._precision)
+            except Exception as error:
+                if not self._channels_last or not _wants_contiguous(error):
+                    raise
+            # The `view` of some networks needs channels first.
+            logger.debug("%s needs contiguous images", type(self.network).__name__)
+            self._channels_last = False
+            # A copy, because the weights may be shared.
+            self.network = copy_network(
+                self.network, memory_format=torch.contiguous_format
+            )
 
     def _fold(self):
-        """Fold batch norms unless the rows would change; return whether that worked."""
+        """Fold batch norms into convolutions unless the rows would change."""
         pixels = random_pixels(_N_COMPARED, self._crop)
-        found = {}
 
         def run(network):
             rows = self._rows(pixels, network, "float32")
-            found[network] = [one.cpu().numpy() for one in rows]
+            return [one.cpu().numpy() for one in rows]
 
         try:
             with self._transfer.stream():
                 kept = {one.module for one in self._outputs}
-                folded = fold_batch_norms(self.network, run, kept)
-                if folded is not None:
-                    run(folded)
-                    error = largest_difference(found[folded], found[self.network])
-                    if not error <= TOLERANCE:
-                        raise ValueError(f"rows would differ by {error:.1e}")
-                    self.network = folded
+                self.network = fold_batch_norms(self.network, run, kept)
         except Exception as error:  # a user's network may raise anything
             if self._channels_last and _wants_contiguous(error):
                 raise
-            logger.info(
-                "batch norms of %s are not folded: %s",
-                type(self.network).__name__,
-                f"{type(error).__name__}: {error}".partition("\n")[0][:200],
-            )
-            self._folds = False
-            return False
+            name, kind = type(self.network).__name__, type(error).__name__
+            cause = first_line(error)
+            logger.info("batch norms of %s are not folded: %s: %s", name, kind, cause)
         self._folds = False
-        return True
+        # After the except clause, which frees the traceback's tensors.
+        free_device_memory(self._device)
 
     def _rows(self, batch, network, precision):
         with compute_context(self._device, precision), self._transfer.stream():

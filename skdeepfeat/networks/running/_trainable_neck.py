@@ -11,8 +11,6 @@ from ..._utils._parameter_errors import choice_error
 from .._modules import copy_network, floating_dtype
 from ._truncated_pass import run_truncated
 
-__all__ = ["TrainableNeck"]
-
 logger = logging.getLogger(__name__)
 
 # timm's fused normalizations with an activation derive from these as well.

@@ -8,8 +8,6 @@ from ._layer import first_tensor
 from ._poolings import pool
 from ._timm_pooling import with_replaced_pool
 
-__all__ = ["run_truncated"]
-
 
 class _Stop(BaseException):
     """The last wanted layer is done.
@@ -40,44 +38,27 @@ def run_truncated(network, images, outputs, probe):
     last = max(reversed(outputs), key=lambda one: one.source.order)
 
     def take(output, value):
+        nonlocal n_calls
         # Pooled at once, so the map can be freed or overwritten.
         pooling = None if output.replaces_pool else output.pooling
         rows[output.layer] = pool(first_tensor(value), output.source, pooling)
-
-    def on_call(output, value):
-        nonlocal n_calls
-        take(output, value)
         if output is last:
             n_calls += 1
             # The last call counts. An exporter has to see each call return, and drops
             # what is not used.
-            is_done = n_calls >= output.source.n_calls
+            is_done = n_calls >= last.source.n_calls and len(rows) == len(outputs)
             if is_done and not torch.compiler.is_exporting():
                 raise _Stop
 
-    def before_module(output):
-        return lambda module, args, kwargs: on_call(output, [*args, *kwargs.values()])
-
-    def after_module(output):
-        return lambda module, args, result: on_call(output, result)
-
-    neck = whole = None
+    ends = {}
     with contextlib.ExitStack() as hooks, contextlib.suppress(_Stop):
         for one in outputs:
-            if one.source == probe.output:
-                whole = one
-            elif one.source != probe.neck:
-                module = network.get_submodule(one.module)
-                handle = module.register_forward_hook(after_module(one))
-                hooks.callback(handle.remove)
-            elif probe.neck_module is None:
-                neck = one
+            handle = _hook(network, one, probe, take)
+            if handle is None:
+                ends[one.source.name] = one
             else:
-                module = network.get_submodule(probe.neck_module)
-                handle = module.register_forward_pre_hook(
-                    before_module(one), with_kwargs=True
-                )
                 hooks.callback(handle.remove)
+        neck, whole = ends.get("neck"), ends.get("output")
         if neck is not None and probe.has_pre_logits:
             features = network.forward_features(images)
             pooling = neck.pooling if neck.replaces_pool else None
@@ -98,3 +79,24 @@ def run_truncated(network, images, outputs, probe):
             "was examined, but not now: its forward depends on more than the image."
         )
     return [rows[one.layer] for one in outputs]
+
+
+def _hook(network, output, probe, take):
+    """Put a hook on the module whose call gives the output, if there is one.
+
+    Returns
+    -------
+    handle with the method ``remove``, or None
+    """
+    if output.source == probe.output:
+        return None
+    if output.source != probe.neck:
+        return network.get_submodule(output.module).register_forward_hook(
+            lambda module, args, result: take(output, result)
+        )
+    if probe.neck_module is None:
+        return None
+    return network.get_submodule(probe.neck_module).register_forward_pre_hook(
+        lambda module, args, kwargs: take(output, [*args, *kwargs.values()]),
+        with_kwargs=True,
+    )

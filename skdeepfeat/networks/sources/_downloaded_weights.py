@@ -16,21 +16,10 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ..._utils._printable import redacted
+from ...exceptions import WeightsNotFoundError
 from ._weights import Weights, file_key
 
-__all__ = [
-    "DownloadError",
-    "HubWeights",
-    "UrlWeights",
-    "checkpoints_folder",
-    "hub_error",
-]
-
 logger = logging.getLogger(__name__)
-
-
-class DownloadError(Exception):
-    """A file cannot be downloaded; `_offline` raises WeightsNotFoundError instead."""
 
 
 def checkpoints_folder() -> str:
@@ -72,10 +61,6 @@ class UrlWeights(Weights):
             return {"url_file": self.file_name}
         return super().identity(digest_file)
 
-    def store_key(self):
-        """Return the URL."""
-        return ("url", self.url)
-
     @property
     def sha256(self):
         """The beginning of the file's sha256, if its name has it."""
@@ -100,7 +85,7 @@ class UrlWeights(Weights):
             # RuntimeError.
             if isinstance(error, urllib.error.HTTPError):
                 error.close()  # it holds the connection
-            raise DownloadError(
+            raise _not_found(
                 f"The weights {self.label!r} are not on this machine and could not be "
                 f"downloaded ({_reason(error)}). Wanted: {self.file_name} from "
                 f"{self.url}. Put the file into {checkpoints_folder()}."
@@ -179,12 +164,18 @@ def hub_error(repo, file_name, error):
     folder = os.path.join(
         hub_constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--")
     )
-    return DownloadError(
+    return _not_found(
         f"The weights of {repo!r} are not on this machine and could not be downloaded "
         f"({_reason(error)}). Wanted: {file_name} of the Hugging Face repository "
         f"{repo}. Run `hf download {repo}` where there is a connection and copy the "
         f"folder to {folder}."
     )
+
+
+def _not_found(message):
+    from ._offline import usable_offline  # which imports the sources of networks
+
+    return WeightsNotFoundError(f"{message} {usable_offline()}")
 
 
 def _reason(error):

@@ -21,9 +21,6 @@ from ._timm import preprocessing_from_config
 from ._weights import Weights
 from ._weights_sources import other_weights
 
-__all__ = ["knows", "list_names", "make_spec"]
-
-
 # The packages, modules, files and timm's architectures are named after the networks.
 _SHA256 = {
     "efficientnet_lite0": (
@@ -56,10 +53,6 @@ class _PackagedWeights(Weights):
     def identity(self, digest_file):
         """Return the known digest."""
         return {"sha256": self.sha256}
-
-    def store_key(self):
-        """Return the known digest."""
-        return ("sha256", self.sha256)
 
 
 def list_names(tags=False):

@@ -14,8 +14,6 @@ from ._hub_config import fetch_hub_config
 from ._weights import Weights
 from ._weights_sources import other_weights
 
-__all__ = ["make_spec"]
-
 _MAX_GROWTH = 8
 
 _fetch_once = functools.cache(fetch_hub_config)

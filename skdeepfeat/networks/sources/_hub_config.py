@@ -6,7 +6,6 @@ and every number must be within bounds.
 """
 
 import json
-import math
 import os
 import re
 
@@ -19,8 +18,6 @@ from ..._utils._shown import shown
 from ...exceptions import BadFileError
 from ._downloaded_weights import hub_error
 from ._image_transforms import INTERPOLATIONS
-
-__all__ = ["fetch_hub_config", "read_hub_config"]
 
 _MAX_BYTES = 4 * 2**20  # most of them for the names of labels
 _MAX_CLASSES = 200_000
@@ -37,8 +34,9 @@ _OTHER_ARGUMENTS = {
     "drop_path_rate", "drop_rate", "dynamic_img_pad", "dynamic_img_size", "embed_norm",
     "fc_norm", "final_norm", "global_pool", "head_bias", "init_values", "ls_init_value",
     "mlp_ratio", "mlp_ratios", "no_embed_class", "norm_eps", "norm_layer",
-    "patch_drop_rate", "pool_include_prefix", "pos_drop_rate", "pos_embed", "pre_norm",
-    "proj_bias", "proj_drop_rate", "qk_norm", "qkv_bias", "rope_temperature",
+    "num_classes", "patch_drop_rate", "pool_include_prefix", "pos_drop_rate",
+    "pos_embed", "pre_norm", "proj_bias", "proj_drop_rate", "qk_norm", "qkv_bias",
+    "rope_temperature",
     "scale_attn_norm", "scale_mlp_norm", "stem_type", "strict_img_size",
     "use_abs_pos_emb", "use_fc_norm", "use_rel_pos_bias", "use_rot_pos_emb",
 }  # fmt: skip
@@ -60,7 +58,7 @@ def fetch_hub_config(repository):
 
     Raises
     ------
-    DownloadError
+    WeightsNotFoundError
         If it is not on this machine and cannot be downloaded.
     BadFileError
         If it is damaged, or has a key or value that is not allowed.
@@ -139,7 +137,7 @@ def read_hub_config(found, repository):
     if not isinstance(arguments, dict):
         refuse("model_args", arguments, "an object")
     for key, value in arguments.items():
-        if not _is_argument(key, value):
+        if key not in _ARGUMENTS or not _ARGUMENTS[key](value):
             refuse(f"model_args.{key}", value, "nothing but known sizes and options")
     _apply_arguments(config, arguments)
     if not _is_input_size(config.get("input_size", (3, 1, 1))):
@@ -172,76 +170,65 @@ def _error(repository, what):
     )
 
 
-def _is_argument(key, value):
-    values = value if isinstance(value, list) else [value]
-    if len(values) > 64 or not all(
-        value is None or type(value) in (bool, int, float, str) for value in values
-    ):
-        return False
-    if key in _OTHER_ARGUMENTS or key == "num_classes":
-        return all(
-            re.fullmatch(r"[\w.-]{0,40}", value)
-            if isinstance(value, str)
-            else value is None or _is_number(value, -_MAX_CLASSES, _MAX_CLASSES)
-            for value in values
-        )
-    largest = {**dict.fromkeys(_SIZES, _MAX_SIZE), **dict.fromkeys(_DEPTHS, _MAX_DEPTH)}
-    return key in largest and all(
-        value is None or (type(value) is int and 0 <= value <= largest[key])
-        for value in values
+def _integer(low, high):
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _number(low, high):
+    return lambda value: isinstance(value, (int, float)) and low <= value <= high
+
+
+def _list_of(check, shortest=1, longest=64):
+    return lambda values: (
+        isinstance(values, (list, tuple))
+        and shortest <= len(values) <= longest
+        and all(map(check, values))
     )
 
 
-def _is_number(value, low, high):
-    return (
-        isinstance(value, (bool, int, float))
-        and math.isfinite(value)
-        and low <= value <= high
-    )
+def _one_or_list_of(check):
+    """Return a check of an argument: null, a value or a list of these."""
+    each = _list_of(lambda value: value is None or check(value), shortest=0)
+    return lambda value: each(value if isinstance(value, list) else [value])
 
 
-def _is_input_size(value):
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 3
-        and all(type(side) is int and 1 <= side <= MAX_SIDE for side in value)
-    )
-
-
-def _are_numbers(low, high):
-    def check(value):
-        return (
-            isinstance(value, (list, tuple))
-            and 1 <= len(value) <= 64
-            and all(_is_number(one, low, high) for one in value)
-        )
-
-    return check
+def _is_option(value):
+    if isinstance(value, str):
+        return bool(re.fullmatch(r"[\w.-]{0,40}", value))
+    return _number(-_MAX_CLASSES, _MAX_CLASSES)(value)
 
 
 def _one_of(*names):
     return (lambda value: value in names), f"one of {', '.join(names)}"
 
 
+def _is_file_name(value):
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"[\w.-]{1,100}", value)
+        and os.path.basename(value) == value
+    )
+
+
+_is_input_size = _list_of(_integer(1, MAX_SIDE), 3, 3)
+
+# The arguments of networks that are used, and whether a value is allowed.
+_ARGUMENTS = {
+    **dict.fromkeys(_SIZES, _one_or_list_of(_integer(0, _MAX_SIZE))),
+    **dict.fromkeys(_DEPTHS, _one_or_list_of(_integer(0, _MAX_DEPTH))),
+    **dict.fromkeys(_OTHER_ARGUMENTS, _one_or_list_of(_is_option)),
+}
 # The keys of `pretrained_cfg` that are used: whether a value is allowed, and what it
 # must be. There are no addresses, files, other repositories, state dicts or loaders.
 _CONFIG = {
     "input_size": (_is_input_size, f"three integers from 1 to {MAX_SIDE}"),
     "fixed_input_size": (lambda value: isinstance(value, bool), "true or false"),
     "interpolation": _one_of(*INTERPOLATIONS),
-    "crop_pct": (lambda value: _is_number(value, 0.2, 2), "a number from 0.2 to 2"),
+    "crop_pct": (_number(0.2, 2), "a number from 0.2 to 2"),
     "crop_mode": _one_of("center", "squash", "border"),
-    "mean": (_are_numbers(-1000, 1000), "a list of numbers"),
-    "std": (_are_numbers(1e-6, 1000), "a list of numbers above 0"),
-    "num_classes": (
-        lambda value: type(value) is int and 0 <= value <= _MAX_CLASSES,
-        f"an integer up to {_MAX_CLASSES:,}",
-    ),
+    "mean": (_list_of(_number(-1000, 1000)), "a list of numbers"),
+    "std": (_list_of(_number(1e-6, 1000)), "a list of numbers above 0"),
+    "num_classes": (_integer(0, _MAX_CLASSES), f"an integer up to {_MAX_CLASSES:,}"),
     "label_offset": (lambda value: value in (0, 1), "0 or 1"),
-    "hf_hub_filename": (
-        lambda value: isinstance(value, str)
-        and re.fullmatch(r"[\w.-]{1,100}", value)
-        and os.path.basename(value) == value,
-        "a file's name",
-    ),
+    "hf_hub_filename": (_is_file_name, "a file's name"),
 }

@@ -12,8 +12,6 @@ from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
 from ..._utils._shown import shown
 
-__all__ = ["INTERPOLATIONS", "is_transform", "preprocessing_from_transform"]
-
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 _COMPOSED = (v1.Compose, v2.Compose, nn.Sequential)
@@ -66,15 +64,6 @@ def preprocessing_from_transform(transform):
     ValueError
         It names the step that `Preprocessing` cannot express.
     """
-    if isinstance(transform, _presets.ImageClassification):
-        resize = tuple(transform.resize_size)
-        return Preprocessing(
-            resize=resize[0] if len(resize) == 1 else resize,
-            crop=_pair(transform.crop_size),
-            interpolation=transform.interpolation.value,
-            mean=tuple(transform.mean),
-            std=tuple(transform.std),
-        )
     steps = _Steps()
     for step in _flat(transform):
         try:
@@ -110,6 +99,13 @@ def _refused(transform, why):
 
 
 def _flat(transform):
+    if isinstance(transform, _presets.ImageClassification):
+        return [
+            v1.Resize(transform.resize_size, transform.interpolation),
+            v1.CenterCrop(transform.crop_size),
+            v1.ToTensor(),
+            v1.Normalize(transform.mean, transform.std),
+        ]
     if not isinstance(transform, _COMPOSED):
         return [transform]
     inner = getattr(transform, "transforms", transform)

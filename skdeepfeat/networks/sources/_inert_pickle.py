@@ -13,8 +13,6 @@ import torch
 
 from ...exceptions import BadFileError
 
-__all__ = ["Object", "PickledDict", "Storage", "TensorRecord", "read_pickle"]
-
 # A network of 100,000 tensors needs 4 million. The limit bounds the memory: an
 # instruction can take 1 byte, and an empty dict that it creates 64.
 _MAX_INSTRUCTIONS = 5_000_000

@@ -6,8 +6,6 @@ from textwrap import shorten
 
 from ._match_weights import match_network
 
-__all__ = ["install_state_dict", "taken_for", "with_own_head"]
-
 
 @contextlib.contextmanager
 def taken_for(network, file, head):

@@ -8,8 +8,6 @@ from typing import Any
 
 from ..._utils._shown import shown
 
-__all__ = ["Match", "match_network"]
-
 logger = logging.getLogger(__name__)
 
 # Which of several complete copies of a network is used, by the words in the prefix:

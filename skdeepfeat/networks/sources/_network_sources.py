@@ -17,12 +17,9 @@ from torch import nn
 from ..._utils._choices import SOURCES
 from ..._utils._parameter_errors import choice_error
 from . import _hub, _user_module
-from ._offline import explain_downloads
 from ._preprocessing_parameter import read_image_size, read_preprocessing
 from ._weights import Weights
 from ._weights_sources import read_weights
-
-__all__ = ["list_models", "make_spec"]
 
 _MODULES = {name: importlib.import_module(f"._{name}", __package__) for name in SOURCES}
 _HUB_PREFIXES = ("hf-hub:", "hf_hub:")
@@ -41,8 +38,24 @@ def make_spec(
 
     Parameters
     ----------
-    model, weights, image_size, preprocessing, random_state, needs_weights, hub_config
-        As in `resolve_neck`.
+    model : str or Module
+        A name (see `list_models`), ``"hf-hub:OWNER/NAME"`` or a module.
+    weights : str or PathLike, default="default"
+        ``"default"``, a name that the source of the network knows
+        (``"IMAGENET1K_V1"``, a timm tag), a file (``.safetensors``, ``.pth``) or
+        ``"random"``.
+    image_size : int, (int, int) or None, default=None
+        Pixels, instead of the weights' own size.
+    preprocessing : Preprocessing, dict, transform or None, default=None
+        For modules, weights files and random weights.
+    random_state : int, default=0
+        The seed of ``weights="random"``.
+    needs_weights : bool, default=True
+        Whether a weights file must exist. False if `Neck.with_network` will replace
+        the weights.
+    hub_config : dict, default=None
+        The `hub_config` of an earlier `NetworkSpec`, so that the configuration of a hub
+        repository is not downloaded again.
 
     Returns
     -------
@@ -72,13 +85,11 @@ def make_spec(
             raise
         raise _not_with_names(preprocessing) from error
     arguments = weights, size, None if is_named else own
-    with explain_downloads():
-        if model.startswith(_HUB_PREFIXES) and model not in _HUB_PREFIXES:
-            name = model.partition(":")[2]
-            spec = _hub.make_spec(name, *arguments, hub_config)
-        else:
-            source, name = _find(model)
-            spec = source.make_spec(name, *arguments)
+    if model.startswith(_HUB_PREFIXES) and model not in _HUB_PREFIXES:
+        spec = _hub.make_spec(model.partition(":")[2], *arguments, hub_config)
+    else:
+        source, name = _find(model)
+        spec = source.make_spec(name, *arguments)
     if is_named and own is not None:
         wanted = own.with_crop(size) if size else own
         if wanted != spec.preprocessing:

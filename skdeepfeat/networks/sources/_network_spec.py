@@ -15,8 +15,6 @@ from ..._utils._random import seeded
 from .._modules import copy_network
 from ._weights import Weights
 
-__all__ = ["NetworkSpec"]
-
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
@@ -70,11 +68,11 @@ class NetworkSpec:
     module: nn.Module | None = None
     hub_config: dict[str, Any] | None = None
 
-    def on_cpu(self):
-        """Return a spec of the same network; a user's own is copied to the CPU."""
+    def __getstate__(self):
         if self.module is None:
-            return self
-        return self.with_module(copy_network(self.module, torch.device("cpu")))
+            return vars(self)
+        # The process that unpickles it may not have the device of a user's network.
+        return vars(self.with_module(copy_network(self.module, torch.device("cpu"))))
 
     def snapshot(self):
         """Return a spec of a private copy of the user's network, on the CPU."""

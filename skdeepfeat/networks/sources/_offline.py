@@ -1,22 +1,9 @@
 """What works without a connection, for errors."""
 
-import contextlib
 import os
 
-from ...exceptions import WeightsNotFoundError
 from . import _embedded, _torchvision
-from ._downloaded_weights import DownloadError, checkpoints_folder
-
-__all__ = ["explain_downloads", "usable_offline"]
-
-
-@contextlib.contextmanager
-def explain_downloads():
-    """Raise WeightsNotFoundError for a failed download, with what works offline."""
-    try:
-        yield
-    except DownloadError as error:
-        raise WeightsNotFoundError(f"{error} {usable_offline()}") from error.__cause__
+from ._downloaded_weights import checkpoints_folder
 
 
 def usable_offline() -> str:

@@ -7,15 +7,12 @@ import numpy as np
 
 from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import MAX_SIDE, Preprocessing
-from ..._utils._suggestions import did_you_mean
 from ._image_transforms import (
     INTERPOLATIONS,
     is_transform,
     preprocessing_from_transform,
 )
 from ._timm import preprocessing_from_config
-
-__all__ = ["read_image_size", "read_preprocessing"]
 
 _FIELDS = [field.name for field in dataclasses.fields(Preprocessing)]
 # Keys of a timm configuration that are not fields of `Preprocessing`.
@@ -98,10 +95,8 @@ def _read_dict(fields):
             raise choice_error("preprocessing", wanted, fields) from error
     for name in fields:
         if name not in _FIELDS:
-            hint = did_you_mean(str(name), _FIELDS)
-            raise choice_error(
-                "preprocessing", f"a dict with keys of {', '.join(_FIELDS)}", fields
-            ) from ValueError(f"{name!r} is not one of them.{hint}")
+            wanted = f"a dict with keys of {', '.join(_FIELDS)}"
+            raise choice_error("preprocessing", wanted, name, _FIELDS)
     if fields.get("crop") is None:
         raise choice_error("preprocessing", "a dict that has at least 'crop'", fields)
     crop = _convert("crop", fields["crop"])

@@ -17,15 +17,6 @@ from ._network_spec import NetworkSpec
 from ._weights import Weights
 from ._weights_sources import other_weights
 
-__all__ = [
-    "build_network",
-    "knows",
-    "list_names",
-    "make_spec",
-    "make_spec_from_config",
-    "preprocessing_from_config",
-]
-
 logger = logging.getLogger(__name__)
 
 

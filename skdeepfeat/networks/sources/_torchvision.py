@@ -13,9 +13,7 @@ from ._image_transforms import preprocessing_from_transform
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
 from ._weights import Weights
-from ._weights_sources import RandomWeights, other_weights
-
-__all__ = ["knows", "list_names", "make_spec", "names_of_files"]
+from ._weights_sources import other_weights
 
 # torchvision builds these two with a head for training, and sets `transform_input`
 # whenever it loads weights into them.
@@ -71,14 +69,15 @@ def make_spec(name, weights, image_size, preprocessing):
     own = preprocessing or preprocessing_from_transform(member.transforms())
     wanted = own.with_crop(image_size) if image_size else own
     options = _builder_options(name, member, weights, wanted.crop)
-    is_random = isinstance(weights, RandomWeights)
-    build = functools.partial(_build, name, options, is_random)
+    build = functools.partial(_build, name, options, weights.are_random)
+    # One set of VGG-16 weights has NaN in its classifier.
+    has_head = member.meta.get("categories") is not None
     return NetworkSpec(
         name=f"torchvision/{name}",
         model_name=name,
         architecture={"torchvision": name, **options},
         build=build,
-        install=functools.partial(_install, build, _has_head(member)),
+        install=functools.partial(_install, build, has_head),
         weights=weights,
         preprocessing=wanted,
         native_size=own.crop,
@@ -106,10 +105,10 @@ def _find_member(name, weights):
 def _builder_options(name, member, weights, size):
     """Return the arguments with which torchvision builds what the weights expect."""
     if name in _INCEPTIONS:
-        return {"transform_input": not isinstance(weights, RandomWeights)}
+        return {"transform_input": not weights.are_random}
     if name.startswith("vit_"):
         native = tuple(member.meta["min_size"])
-        if size != native and not isinstance(weights, RandomWeights):
+        if size != native and not weights.are_random:
             raise choice_error(
                 "image_size",
                 f"{native[0]} for torchvision's {name!r} with these weights, whose "
@@ -131,11 +130,6 @@ def _build(name, options, is_random):
         # warns. It is slow, and not needed if weights follow.
         options = {**options, "aux_logits": False, "init_weights": is_random}
     return torchvision.models.get_model(name, weights=None, **options)
-
-
-def _has_head(member):
-    # One set of VGG-16 weights has NaN in its classifier.
-    return member.meta.get("categories") is not None
 
 
 def _install(build, has_head, file):

@@ -8,8 +8,6 @@ from .._modules import copy_network
 from ._network_spec import NetworkSpec
 from ._timm import preprocessing_from_config
 
-__all__ = ["make_spec"]
-
 # Most ImageNet networks were trained with this.
 _IMAGENET = Preprocessing(resize=256, crop=(224, 224))
 

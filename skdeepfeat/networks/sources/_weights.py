@@ -7,16 +7,14 @@ from typing import Any, ClassVar
 
 from ..._utils._random import seeded
 from ...exceptions import BadFileError, WeightsNotFoundError
-from ._weights_file import WeightsFile, read_weights_file
-
-__all__ = ["Weights", "file_key"]
+from ._weights_file import read_weights_file
 
 
 class Weights:
     """One set of weights.
 
-    A subclass has to define `store_key`. If the weights are in a file, it defines
-    `path`, or `fetch` if the file may have to be downloaded.
+    A subclass is a frozen dataclass. If the weights are in a file, it defines `path`,
+    or `fetch` if the file may have to be downloaded.
 
     Attributes
     ----------
@@ -25,6 +23,8 @@ class Weights:
     path : str
     wanted : str
         What the `weights` parameter is for this source, for messages.
+    are_random : bool
+        Whether they are not trained.
     sha256 : str or None
         The beginning of the file's sha256 (hexadecimal), if it is known.
     """
@@ -32,20 +32,8 @@ class Weights:
     label: str
     path: str
     wanted: ClassVar[str] = ""
+    are_random: ClassVar[bool] = False
     sha256: ClassVar[str | None] = None
-
-    @classmethod
-    def from_parameter(cls, weights, random_state, must_exist):
-        """Return the weights that a `weights` parameter means, or None.
-
-        Parameters
-        ----------
-        weights : object
-        random_state : int
-        must_exist : bool
-            Whether a file must be there already.
-        """
-        return None
 
     def fetch(self) -> str:
         """Return the path of the file, which is downloaded if necessary."""
@@ -61,16 +49,10 @@ class Weights:
     def store_key(self) -> tuple:
         """Return a key of the weights in memory, without reading from a disk.
 
-        It may differ if the identity is the same, but not the other way around.
+        It may differ if the identity is the same, but not the other way around. By
+        default it is the record itself, for weights that never change.
         """
-        raise NotImplementedError
-
-    def read(self) -> WeightsFile:
-        """Return the content of the file, after comparing its sha256."""
-        path = self.fetch()
-        if self.sha256:
-            _check_sha256(path, self.sha256)
-        return read_weights_file(path)
+        return (self,)
 
     def build_network(self, spec):
         """Return a network with these weights, and its modules that stay random.
@@ -80,7 +62,10 @@ class Weights:
         Module, tuple of str
             The second are the modules of the head, if the weights have none that fits.
         """
-        file = self.read()
+        path = self.fetch()
+        if self.sha256:
+            _check_sha256(path, self.sha256)
+        file = read_weights_file(path)
         with seeded(0):
             return spec.install(file)
 

@@ -21,8 +21,6 @@ from ..._utils._shown import shown
 from ...exceptions import BadFileError, WeightsNotFoundError
 from ._inert_pickle import Object, PickledDict, TensorRecord, read_pickle
 
-__all__ = ["WeightsFile", "read_weights_file"]
-
 _MAX_PICKLE_BYTES = 256 * 2**20
 _MAX_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
 _MAX_DEPTH = 64  # of containers in containers; a module in a module adds two

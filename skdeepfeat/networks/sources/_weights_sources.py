@@ -1,8 +1,10 @@
 """Where a network's weights come from: what the `weights` parameter can be.
 
 A new source is a subclass of `Weights` in a file of its own, and an entry in
-`WEIGHTS_SOURCES`. Names of weights that belong to one network, such as
-``"IMAGENET1K_V1"``, are read by the sources of networks.
+`WEIGHTS_SOURCES`. It has the class method ``from_parameter(weights, random_state,
+must_exist)``, which returns the weights that the parameter means, or None. `must_exist`
+tells whether a file must be there already. Names of weights that belong to one network,
+such as ``"IMAGENET1K_V1"``, are read by the sources of networks.
 """
 
 import numbers
@@ -19,8 +21,6 @@ from ..._utils._random import seeded
 from ...exceptions import WeightsNotFoundError
 from ._weights import Weights, file_key
 
-__all__ = ["FileWeights", "RandomWeights", "other_weights", "read_weights"]
-
 # Names without a folder that mean files, whether they exist or not.
 _FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 
@@ -32,6 +32,7 @@ class RandomWeights(Weights):
     seed: int
     label: str = "random"
     wanted: ClassVar[str] = "'random'"
+    are_random: ClassVar[bool] = True
 
     @classmethod
     def from_parameter(cls, weights, random_state, must_exist):
@@ -58,10 +59,6 @@ class RandomWeights(Weights):
             "torchvision": torchvision.__version__,
         }
 
-    def store_key(self):
-        """Return the seed."""
-        return ("random", self.seed)
-
     def build_network(self, spec):
         """Return a new network."""
         with seeded(self.seed):
@@ -85,7 +82,7 @@ class FileWeights(Weights):
             path is not weights
             or os.path.basename(path) != path
             or path.lower().endswith(_FILE_ENDINGS)
-            or (path != "default" and os.path.isfile(path))
+            or os.path.isfile(path)
         )
         if is_path and must_exist and not os.path.isfile(path):
             raise WeightsNotFoundError(
@@ -123,6 +120,8 @@ def read_weights(weights, random_state, must_exist=True):
     -------
     Weights, str or WeightsEnum
     """
+    if isinstance(weights, str) and weights == "default":
+        return weights
     for source in WEIGHTS_SOURCES:
         found = source.from_parameter(weights, random_state, must_exist)
         if found is not None:

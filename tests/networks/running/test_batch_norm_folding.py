@@ -312,11 +312,11 @@ def test_lack_of_memory_while_folding_loses_nothing(monkeypatch, n_norms):
     with plain_and_folded(neck) as (plain, folded):
         monkeypatch.setattr(_torch_runtime, "fold_batch_norms", fail)
         sizes = []
-        compute = folded._network._compute
+        queue = folded._network.queue
         monkeypatch.setattr(
             folded._network,
-            "_compute",
-            lambda batch: sizes.append(len(batch)) or compute(batch),
+            "queue",
+            lambda batch: sizes.append(len(batch)) or queue(batch),
         )
         assert_same(folded(pixels_of(32)), plain(pixels_of(32)))
     assert sizes == [5]  # the batch itself had room

@@ -17,10 +17,10 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    _compiled_networks.forget_compiled()
+    _compiled_networks._compiled.clear()
     torch.compiler.reset()
     yield
-    _compiled_networks.forget_compiled()
+    _compiled_networks._compiled.clear()
     torch.compiler.reset()
 
 

@@ -39,9 +39,9 @@ class Pretending:
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    _compiled_networks.forget_compiled()
+    _compiled_networks._compiled.clear()
     yield
-    _compiled_networks.forget_compiled()
+    _compiled_networks._compiled.clear()
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    _compiled_networks.forget_compiled()
+    _compiled_networks._compiled.clear()
     yield
-    _compiled_networks.forget_compiled()
+    _compiled_networks._compiled.clear()
 
 
 def rows_of(neck, pixels, runtime, precision="float32", n_images=None):
@@ -190,7 +190,7 @@ def test_converted_once_and_without_weights_the_second_time(batch, caplog):
     neck = resolve_neck("resnet18", weights="random", image_size=32)
     pixels = batch(2, 32)
     first = rows_of(neck, pixels, "openvino")
-    _loaded_networks.forget_networks()
+    _loaded_networks._entries.clear()
     with caplog.at_level(logging.INFO, "skdeepfeat"):
         again = resolve_neck("resnet18", weights="random", image_size=32)
         second = rows_of(again, pixels, "openvino")

@@ -83,7 +83,7 @@ def test_torchvisions_last_map(name, last, pooling, batch, assert_close):
         name, weights="random", layer=last, pooling="flatten", image_size=64
     )
     shape = neck.probe.layers[last].shape
-    _loaded_networks.forget_networks()
+    _loaded_networks._entries.clear()
     maps = rows(name, pixels, weights="random", layer=last, pooling="flatten")
     maps = torch.from_numpy(maps).reshape(2, shape[0], -1)
     assert_close(found, pooled(maps, pooling))

@@ -1,0 +1,200 @@
+"""ConfusionGalleryDisplay: a confusion matrix with an image in each cell."""
+
+import numpy as np
+
+from .._utils._optional import import_optional
+from ..inspection import confusion_examples, predict_graded
+from ._thumbnails import load_thumbnails
+
+__all__ = ["ConfusionGalleryDisplay"]
+
+_THUMBNAIL = 128  # pixels
+_CELL = 0.95  # inches
+_LARGEST = 20.0  # inches
+
+
+class ConfusionGalleryDisplay:
+    """Visualization of a confusion matrix with an example image in each cell.
+
+    It is recommended to use `from_estimator` or `from_predictions` to create one. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    examples : DataFrame
+        As `skdeepfeat.inspection.confusion_examples` returns it.
+    pictures : list of ndarray of uint8, shape (height, width, 3), or None
+        The example of each row of `examples`, None if it cannot be read.
+    display_labels : array-like, default=None
+        The labels in the order of the rows. None means those in `examples`, sorted.
+
+    Attributes
+    ----------
+    matrix_ : ndarray of int, shape (n_labels, n_labels)
+        The confusion matrix: true labels are rows, predicted ones are columns.
+    images_ : ndarray of object, shape (n_labels, n_labels)
+        The matplotlib AxesImage of each cell, None if it is empty.
+    counts_ : ndarray of object, shape (n_labels, n_labels)
+        The matplotlib Text of each cell, None if it is empty.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeepfeat.inspection.confusion_examples : The numbers without the pictures.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.plotting import ConfusionGalleryDisplay
+    >>> X, y = load_digits().images[:100] / 16, load_digits().target[:100]
+    >>> pipe = make_pipeline(
+    ...     PretrainedFeatureExtractor(image_size=32), LogisticRegression(max_iter=1000)
+    ... )
+    >>> ConfusionGalleryDisplay.from_estimator(pipe, X, y, cv=3)
+    <...>
+    """
+
+    def __init__(self, *, examples, pictures, display_labels=None):
+        self.examples = examples
+        self.pictures = pictures
+        self.display_labels = display_labels
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, y, *, cv=None, groups=None, images=None, ax=None
+    ):
+        """Predict images and show the confusion matrix.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted, unless `cv` is given.
+        X : array-like of images, shape (n_samples,)
+            As for the estimator. With ``cv=None``, images that it was not fitted to.
+        y : array-like, shape (n_samples,)
+            Labels.
+        cv : int, cross-validation generator, iterable or None, default=None
+            Not None: each image is predicted by a clone that was fitted to the other
+            folds.
+        groups : array-like, shape (n_samples,), or None, default=None
+            The groups for `cv`.
+        images : array-like of images or None, default=None
+            What to show. None means X.
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+
+        Returns
+        -------
+        display : ConfusionGalleryDisplay
+        """
+        y_pred, classes = predict_graded(estimator, X, y, cv, groups)
+        images = X if images is None else images
+        examples = confusion_examples(y, y_pred, classes=classes)
+        index = examples["index"]
+        pictures, _ = load_thumbnails(images, index, _THUMBNAIL, estimator)
+        display = cls(examples=examples, pictures=pictures, display_labels=classes)
+        return display.plot(ax=ax)
+
+    @classmethod
+    def from_predictions(cls, y_true, y_pred, images, *, classes=None, ax=None):
+        """Show the confusion matrix of given predictions.
+
+        Parameters
+        ----------
+        y_true, y_pred, classes
+            As for `skdeepfeat.inspection.confusion_examples`.
+        images : array-like of images, shape (n_samples,)
+            In any form that `PretrainedFeatureExtractor` takes, except flat rows.
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+
+        Returns
+        -------
+        display : ConfusionGalleryDisplay
+        """
+        examples = confusion_examples(y_true, y_pred, classes=classes)
+        pictures, _ = load_thumbnails(images, examples["index"], _THUMBNAIL)
+        display = cls(examples=examples, pictures=pictures, display_labels=classes)
+        return display.plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the matrix: an example in each cell, with the number of such images.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+
+        Returns
+        -------
+        display : ConfusionGalleryDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="ConfusionGalleryDisplay"
+        )
+        labels = self.display_labels
+        if labels is None:
+            labels = np.unique(self.examples[["true", "predicted"]].to_numpy().ravel())
+        labels = list(labels)
+        n = len(labels)
+        if ax is None:
+            side = min(_LARGEST, 1.6 + _CELL * n)
+            _, ax = plt.subplots(figsize=(side, side), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self.matrix_ = np.zeros((n, n), dtype=np.int64)
+        self.images_ = np.full((n, n), None, dtype=object)
+        self.counts_ = np.full((n, n), None, dtype=object)
+        place = {label: i for i, label in enumerate(labels)}
+        for picture, (_, row) in zip(
+            self.pictures, self.examples.iterrows(), strict=True
+        ):
+            i, j = place[row["true"]], place[row["predicted"]]
+            self.matrix_[i, j] = row["count"]
+            if picture is not None:
+                self.images_[i, j] = _draw_in_cell(ax, picture, i, j)
+            self.counts_[i, j] = ax.text(
+                j + 0.44,
+                i + 0.44,
+                str(row["count"]),
+                ha="right",
+                va="bottom",
+                fontsize="small",
+                bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.85},
+            )
+        ax.set(
+            xlim=(-0.5, n - 0.5),
+            ylim=(n - 0.5, -0.5),
+            aspect="equal",
+            xlabel="Predicted label",
+            ylabel="True label",
+        )
+        is_long = max(len(str(label)) for label in labels) > 8
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticks(range(n), labels, **(turned if is_long else {}))
+        ax.set_yticks(range(n), labels)
+        ax.tick_params(length=0)
+        for edge in np.arange(-0.5, n + 0.5):
+            ax.axhline(edge, color="0.8", linewidth=0.8)
+            ax.axvline(edge, color="0.8", linewidth=0.8)
+        for i in range(n):  # the correct ones
+            frame = {"fill": False, "edgecolor": "tab:green", "linewidth": 2}
+            ax.add_patch(plt.Rectangle((i - 0.48, i - 0.48), 0.96, 0.96, **frame))
+        return self
+
+
+def _draw_in_cell(ax, picture, i, j):
+    height, width = picture.shape[:2]
+    longer = max(height, width) / 0.92
+    x, y = width / longer / 2, height / longer / 2
+    # The y-axis points down.
+    extent = (j - x, j + x, i + y, i - y)
+    return ax.imshow(picture, extent=extent, interpolation="nearest")

@@ -1,0 +1,346 @@
+"""EmbeddingDisplay: images as points in the plane, similar ones near each other."""
+
+import numpy as np
+from sklearn.base import is_regressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length
+from sklearn.utils.multiclass import type_of_target
+
+from .._utils._optional import import_optional
+from .._utils._shown import shown
+from ..inspection import embedding
+from ._thumbnails import load_thumbnails
+
+__all__ = ["EmbeddingDisplay"]
+
+_THUMBNAIL = 64  # pixels
+# The least distance of two thumbnails, of the side of the axes. Others are dots.
+_DISTANCE = 0.07
+_MOST_CLASSES = 20  # up to which there is a legend
+_CORRECT = ("wrong", "correct")
+
+
+class EmbeddingDisplay:
+    """Visualization of features in the plane, with some images as markers.
+
+    It is recommended to use `from_estimator` or `from_features` to create one. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    points : ndarray of float, shape (n_samples, 2)
+        As `skdeepfeat.inspection.embedding` returns them.
+    values : array-like, shape (n_samples,), or None, default=None
+        What the colors stand for: labels or numbers.
+    values_name : str or None, default=None
+        The title of the legend or the label of the color bar.
+    thumbnails : dict of int to ndarray of uint8, shape (height, width, 3), or None
+        Pictures of some of the samples, by index.
+
+    Attributes
+    ----------
+    scatter_ : list of matplotlib PathCollection
+        The dots: one for each label, or one for all.
+    thumbnails_ : dict of int to matplotlib AnnotationBbox
+        The pictures that are drawn, by index.
+    colorbar_ : matplotlib Colorbar or None
+        None for labels.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeepfeat.inspection.embedding : The points without the plot.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.plotting import EmbeddingDisplay
+    >>> X, y = load_digits().images[:100] / 16, load_digits().target[:100]
+    >>> extractor = PretrainedFeatureExtractor(image_size=32)
+    >>> EmbeddingDisplay.from_estimator(extractor, X, y, method="pca")
+    <...>
+    """
+
+    def __init__(self, *, points, values=None, values_name=None, thumbnails=None):
+        self.points = points
+        self.values = values
+        self.values_name = values_name
+        self.thumbnails = thumbnails
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y=None,
+        *,
+        color_by="class",
+        method="tsne",
+        images=None,
+        show_images=True,
+        random_state=0,
+        ax=None,
+    ):
+        """Map the features of an estimator to the plane and plot them.
+
+        Parameters
+        ----------
+        estimator : transformer or Pipeline
+            Its features are mapped: those of an extractor, of the steps of a fitted
+            Pipeline before its last one, or of a fitted FineTune estimator.
+        X : array-like of images, shape (n_samples,)
+            As for the estimator.
+        y : array-like, shape (n_samples,), or None, default=None
+            Labels or numbers.
+        color_by : {"class", "error"}, default="class"
+            What the colors stand for: ``"class"`` for `y`, ``"error"`` for whether the
+            estimator predicts `y` correctly, or for the absolute error of a regressor.
+        method, random_state
+            As for `skdeepfeat.inspection.embedding`.
+        images : array-like of images or None, default=None
+            What to show. None means X.
+        show_images : bool, default=True
+            Whether some of the points are images. Those that would overlap are dots.
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+        """
+        features = _features_of(estimator, X)
+        y_pred = None
+        if color_by == "error":
+            if y is None or not hasattr(estimator, "predict"):
+                raise ValueError(
+                    "The 'color_by' parameter must be 'class' without 'y', or for an "
+                    "estimator that cannot predict. Got 'error'."
+                )
+            y_pred = estimator.predict(X)
+        images = X if images is None else images
+        return cls._from_arrays(
+            features,
+            images if show_images else None,
+            y,
+            y_pred,
+            is_regressor(estimator),
+            color_by,
+            method,
+            random_state,
+            ax,
+            estimator,
+        )
+
+    @classmethod
+    def from_features(
+        cls,
+        features,
+        images=None,
+        y=None,
+        y_pred=None,
+        *,
+        color_by="class",
+        method="tsne",
+        random_state=0,
+        ax=None,
+    ):
+        """Map given features to the plane and plot them.
+
+        Parameters
+        ----------
+        features : array-like, shape (n_samples, n_features)
+        images : array-like of images, shape (n_samples,), or None, default=None
+            In any form that `PretrainedFeatureExtractor` takes, except flat rows. None
+            plots dots only.
+        y : array-like, shape (n_samples,), or None, default=None
+            Labels or numbers.
+        y_pred : array-like, shape (n_samples,), or None, default=None
+            Predictions, for ``color_by="error"``.
+        color_by, method, random_state, ax
+            As for `from_estimator`.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+        """
+        if color_by == "error" and (y is None or y_pred is None):
+            raise ValueError(
+                "The 'color_by' parameter must be 'class' without 'y' and 'y_pred'. "
+                "Got 'error'."
+            )
+        is_regression = y is not None and type_of_target(y) == "continuous"
+        return cls._from_arrays(
+            features,
+            images,
+            y,
+            y_pred,
+            is_regression,
+            color_by,
+            method,
+            random_state,
+            ax,
+            None,
+        )
+
+    @classmethod
+    def _from_arrays(
+        cls,
+        features,
+        images,
+        y,
+        y_pred,
+        is_regression,
+        color_by,
+        method,
+        random_state,
+        ax,
+        estimator,
+    ):
+        if color_by not in ("class", "error"):
+            raise ValueError(
+                "The 'color_by' parameter must be 'class' or 'error'. Got "
+                f"{shown(color_by)} instead."
+            )
+        if y is not None:
+            check_consistent_length(features, y, y_pred)
+        points = embedding(features, method, random_state=random_state)
+        values, name = None if y is None else np.asarray(y), None
+        if color_by == "error":
+            name = "absolute error" if is_regression else "prediction"
+            if is_regression:
+                values = np.abs(values - np.asarray(y_pred))
+            else:
+                values = np.where(values == np.asarray(y_pred), *_CORRECT[::-1])
+        thumbnails = None
+        if images is not None:
+            chosen = _spread_out(points)
+            pictures, _ = load_thumbnails(images, chosen, _THUMBNAIL, estimator)
+            thumbnails = dict(zip(chosen, pictures, strict=True))
+        display = cls(
+            points=points, values=values, values_name=name, thumbnails=thumbnails
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, ax=None, *, cmap=None, **kwargs):
+        """Plot the points.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        cmap : str, Colormap or None, default=None
+            None means ``"tab10"`` or ``"tab20"`` for labels and ``"viridis"`` for
+            numbers.
+        **kwargs : dict
+            Passed to matplotlib's `scatter`.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="EmbeddingDisplay"
+        )
+        if ax is None:
+            _, ax = plt.subplots(figsize=(8, 7), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self.scatter_, self.colorbar_ = [], None
+        points = np.asarray(self.points)
+        style = {"s": 14} | kwargs
+        if self.values is None:
+            self.scatter_.append(ax.scatter(*points.T, **style))
+            colors = np.tile(self.scatter_[0].get_facecolor(), (len(points), 1))
+        elif _are_numbers(self.values):
+            drawn = ax.scatter(*points.T, c=self.values, cmap=cmap, **style)
+            self.scatter_.append(drawn)
+            self.colorbar_ = self.figure_.colorbar(
+                drawn, ax=ax, label=self.values_name or ""
+            )
+            colors = drawn.to_rgba(np.asarray(self.values, dtype=float))
+        else:
+            colors = self._draw_labels(plt, ax, points, cmap, style)
+        ax.set(xticks=[], yticks=[])
+        self._draw_thumbnails(ax, points, colors)
+        return self
+
+    def _draw_labels(self, plt, ax, points, cmap, style):
+        """Draw a set of dots for each label; return the color of each point."""
+        labels, numbers = np.unique(self.values, return_inverse=True)
+        if cmap is None:
+            cmap = "tab10" if len(labels) <= 10 else "tab20"
+        palette = plt.get_cmap(cmap)
+        if set(labels.tolist()) <= set(_CORRECT):
+            palette = plt.matplotlib.colors.ListedColormap(
+                ["tab:blue" if one == "correct" else "tab:red" for one in labels]
+            )
+        of_label = palette(np.arange(len(labels)) % palette.N)
+        for i, label in enumerate(labels):
+            mine = points[numbers == i]
+            drawn = ax.scatter(*mine.T, color=of_label[i], label=str(label), **style)
+            self.scatter_.append(drawn)
+        if len(labels) <= _MOST_CLASSES:
+            # Beside the axes: the points leave no space inside.
+            ax.legend(
+                loc="upper left",
+                bbox_to_anchor=(1.01, 1.0),
+                borderaxespad=0.0,
+                title=self.values_name,
+                markerscale=2,
+                frameon=False,
+            )
+        return of_label[numbers]
+
+    def _draw_thumbnails(self, ax, points, colors):
+        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+        self.thumbnails_ = {}
+        if self.thumbnails:
+            ax.margins(0.08)  # thumbnails at the edge stay inside
+        for i, picture in (self.thumbnails or {}).items():
+            if picture is None:
+                continue
+            zoom = 26 / max(picture.shape[:2])  # 26 points long
+            box = AnnotationBbox(
+                OffsetImage(picture, zoom=zoom),
+                points[i],
+                pad=0.12,
+                bboxprops={"edgecolor": colors[i], "linewidth": 1.8},
+            )
+            self.thumbnails_[i] = ax.add_artist(box)
+
+
+def _features_of(estimator, X):
+    if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
+        last = estimator.steps[-1][1]
+        if hasattr(last, "predict"):
+            return estimator[:-1].transform(X)
+    if not hasattr(estimator, "transform"):
+        raise TypeError(
+            "The 'estimator' parameter of EmbeddingDisplay must be an extractor, a "
+            f"Pipeline or a FineTune estimator. Got {shown(estimator)} instead."
+        )
+    return estimator.transform(X)
+
+
+def _are_numbers(values):
+    values = np.asarray(values)
+    return values.dtype.kind == "f" and type_of_target(values) == "continuous"
+
+
+def _spread_out(points):
+    """Return indices of points that keep some distance from each other."""
+    size = np.ptp(points, axis=0)
+    scaled = points / np.where(size > 0, size, 1.0)
+    chosen = []
+    for i, point in enumerate(scaled):
+        away = np.abs(scaled[chosen] - point).max(axis=1) if chosen else np.array([1])
+        if away.min() >= _DISTANCE:
+            chosen.append(i)
+    return chosen

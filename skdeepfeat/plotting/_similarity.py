@@ -1,0 +1,142 @@
+"""SimilarityDisplay: how alike layers or networks are, as a heat map."""
+
+import numpy as np
+
+from .._utils._optional import import_optional
+from ..inspection import similarity
+
+__all__ = ["SimilarityDisplay"]
+
+_MOST_VALUES = 14  # layers up to which the values are written into the cells
+
+
+class SimilarityDisplay:
+    """Visualization of the similarity of layers or networks, as a heat map.
+
+    It is recommended to use `from_estimator` or `from_result` to create one. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    similarity : DataFrame, shape (n_layers, n_layers)
+        As `skdeepfeat.inspection.similarity` returns it.
+
+    Attributes
+    ----------
+    image_ : matplotlib AxesImage
+    texts_ : ndarray of matplotlib Text, shape (n_layers, n_layers), or None
+        The values. None if there are too many.
+    colorbar_ : matplotlib Colorbar
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeepfeat.inspection.similarity : The numbers without the plot.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.plotting import SimilarityDisplay
+    >>> extractor = PretrainedFeatureExtractor(image_size=64)
+    >>> SimilarityDisplay.from_estimator(extractor, load_digits().images[:50] / 16)
+    <...>
+    """
+
+    def __init__(self, *, similarity):
+        self.similarity = similarity
+
+    @classmethod
+    def from_estimator(cls, extractors, X, layers=None, *, ax=None, **kwargs):
+        """Compare layers or networks and plot their similarity.
+
+        Parameters
+        ----------
+        extractors, X, layers
+            As for `skdeepfeat.inspection.similarity`.
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        **kwargs : dict
+            Passed to matplotlib's `imshow`.
+
+        Returns
+        -------
+        display : SimilarityDisplay
+        """
+        return cls.from_result(similarity(extractors, X, layers), ax=ax, **kwargs)
+
+    @classmethod
+    def from_result(cls, similarity, *, ax=None, **kwargs):
+        """Plot the result of a comparison.
+
+        Parameters
+        ----------
+        similarity : DataFrame, shape (n_layers, n_layers)
+            As `skdeepfeat.inspection.similarity` returns it, or a part of it.
+        ax, **kwargs
+            As for `from_estimator`.
+
+        Returns
+        -------
+        display : SimilarityDisplay
+        """
+        return cls(similarity=similarity).plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Plot the heat map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        **kwargs : dict
+            Passed to matplotlib's `imshow`.
+
+        Returns
+        -------
+        display : SimilarityDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="SimilarityDisplay"
+        )
+        values = self.similarity.to_numpy(dtype=float)
+        n_rows, n_columns = values.shape
+        if ax is None:
+            size = (max(5.0, 2.5 + 0.55 * n_columns), max(4.0, 1.5 + 0.55 * n_rows))
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        style = {"vmin": 0.0, "vmax": 1.0, "cmap": "viridis"}
+        self.image_ = ax.imshow(values, **(style | kwargs))
+        self.colorbar_ = self.figure_.colorbar(
+            self.image_, ax=ax, label="CKA", shrink=0.8
+        )
+        ax.set_xticks(
+            range(n_columns),
+            self.similarity.columns,
+            rotation=45,
+            ha="right",
+            rotation_mode="anchor",
+        )
+        ax.set_yticks(range(n_rows), self.similarity.index)
+        self.texts_ = None
+        if max(n_rows, n_columns) <= _MOST_VALUES:
+            self.texts_ = np.empty(values.shape, dtype=object)
+            for (i, j), value in np.ndenumerate(values):
+                red, green, blue, _ = self.image_.cmap(self.image_.norm(value))
+                is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+                self.texts_[i, j] = ax.text(
+                    j,
+                    i,
+                    "" if np.isnan(value) else f"{value:.2f}",
+                    ha="center",
+                    va="center",
+                    color="white" if is_dark else "black",
+                    fontsize="small",
+                )
+        return self

@@ -1,0 +1,219 @@
+"""TopLossesDisplay: the images with the worst predictions."""
+
+import math
+import pathlib
+
+from .._utils._optional import import_optional
+from ..inspection import predict_graded, top_losses
+from ._thumbnails import load_thumbnails
+
+__all__ = ["TopLossesDisplay"]
+
+_THUMBNAIL = 160  # pixels
+_CELL = 2.0  # inches
+_CAPTION = 0.36  # of the height of a picture
+_LINE = 24  # characters
+
+
+class TopLossesDisplay:
+    """Visualization of the images with the worst predictions, as a gallery.
+
+    It is recommended to use `from_estimator` or `from_predictions` to create one. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    losses : DataFrame
+        As `skdeepfeat.inspection.top_losses` returns it, one row for each picture.
+    pictures : list of ndarray of uint8, shape (height, width, 3), or None
+        The images, None for one that cannot be read.
+
+    Attributes
+    ----------
+    images_ : list of matplotlib AxesImage or None
+        One for each picture.
+    captions_ : list of matplotlib Text
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeepfeat.inspection.top_losses : The numbers without the pictures.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.plotting import TopLossesDisplay
+    >>> X, y = load_digits().images[:100] / 16, load_digits().target[:100]
+    >>> pipe = make_pipeline(
+    ...     PretrainedFeatureExtractor(image_size=32), LogisticRegression(max_iter=1000)
+    ... )
+    >>> TopLossesDisplay.from_estimator(pipe, X, y, cv=3, k=6)
+    <...>
+    """
+
+    def __init__(self, *, losses, pictures):
+        self.losses = losses
+        self.pictures = pictures
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y,
+        *,
+        cv=None,
+        groups=None,
+        images=None,
+        k=12,
+        n_columns=None,
+        ax=None,
+    ):
+        """Predict images and show the worst predictions.
+
+        Parameters
+        ----------
+        estimator : classifier or regressor
+            Fitted, unless `cv` is given. Of a classifier without probabilities, the
+            values of its `decision_function` count as logits.
+        X : array-like of images, shape (n_samples,)
+            As for the estimator. With ``cv=None``, images that it was not fitted to.
+        y : array-like, shape (n_samples,)
+            Labels or numbers.
+        cv : int, cross-validation generator, iterable or None, default=None
+            To look for wrong labels in the training images, give a number of folds:
+            each image is then predicted by a clone of the estimator that was fitted to
+            the other folds.
+        groups : array-like, shape (n_samples,), or None, default=None
+            The groups for `cv`.
+        images : array-like of images or None, default=None
+            What to show. None means X.
+        k, n_columns, ax
+            As for `from_predictions`.
+
+        Returns
+        -------
+        display : TopLossesDisplay
+        """
+        y_pred, classes = predict_graded(estimator, X, y, cv, groups)
+        images = X if images is None else images
+        losses = top_losses(y, y_pred, classes=classes, k=k)
+        index = losses["index"]
+        pictures, losses["path"] = load_thumbnails(images, index, _THUMBNAIL, estimator)
+        return cls(losses=losses, pictures=pictures).plot(ax=ax, n_columns=n_columns)
+
+    @classmethod
+    def from_predictions(
+        cls, y_true, y_pred, images, *, classes=None, k=12, n_columns=None, ax=None
+    ):
+        """Show the worst of given predictions.
+
+        Parameters
+        ----------
+        y_true, y_pred, classes
+            As for `skdeepfeat.inspection.top_losses`.
+        images : array-like of images, shape (n_samples,)
+            In any form that `PretrainedFeatureExtractor` takes, except flat rows.
+        k : int, default=12
+            The number of images to show.
+        n_columns : int or None, default=None
+            None chooses it such that few cells are empty.
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+
+        Returns
+        -------
+        display : TopLossesDisplay
+        """
+        losses = top_losses(y_true, y_pred, classes=classes, X=images, k=k)
+        pictures, _ = load_thumbnails(images, losses["index"], _THUMBNAIL)
+        return cls(losses=losses, pictures=pictures).plot(ax=ax, n_columns=n_columns)
+
+    def plot(self, ax=None, *, n_columns=None):
+        """Show the images with their true and predicted labels, the worst first.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        n_columns : int or None, default=None
+            None chooses it such that few cells are empty.
+
+        Returns
+        -------
+        display : TopLossesDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="TopLossesDisplay"
+        )
+        n = len(self.losses)
+        if n_columns is None:
+            widths = range(math.ceil(math.sqrt(n)), math.ceil(math.sqrt(2 * n)) + 1)
+            n_columns = min(widths, key=lambda width: -n % width)  # fewest empty cells
+        n_columns = max(1, min(n_columns, n))
+        n_rows = math.ceil(n / n_columns)
+        height = 1 + _CAPTION
+        if ax is None:
+            size = (_CELL * n_columns, _CELL * height * n_rows)
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self.images_, self.captions_ = [], []
+        for i, (picture, (_, row)) in enumerate(
+            zip(self.pictures, self.losses.iterrows(), strict=True)
+        ):
+            left, top = i % n_columns, -height * (i // n_columns)
+            self.images_.append(_draw(ax, picture, left, top))
+            self.captions_.append(
+                ax.text(
+                    left + 0.5,
+                    top - 1.02,
+                    _caption(row),
+                    ha="center",
+                    va="top",
+                    fontsize="small",
+                    linespacing=1.25,
+                )
+            )
+        ax.set(xlim=(0, n_columns), ylim=(-height * n_rows, 0), aspect="equal")
+        ax.set_axis_off()
+        return self
+
+
+def _draw(ax, picture, left, top):
+    """Draw a picture into a unit square; return its AxesImage, or None without one."""
+    if picture is None:
+        ax.text(left + 0.5, top - 0.5, "cannot be read", ha="center", va="center")
+        return None
+    height, width = picture.shape[0], picture.shape[1]
+    longer = max(height, width) / 0.94  # a margin between pictures
+    x, y = width / longer / 2, height / longer / 2
+    extent = (left + 0.5 - x, left + 0.5 + x, top - 0.5 - y, top - 0.5 + y)
+    return ax.imshow(picture, extent=extent, interpolation="nearest")
+
+
+def _caption(row):
+    true, predicted = _value(row["true"]), _value(row["predicted"])
+    if row["probability"] == row["probability"]:  # not NaN
+        predicted = f"{predicted} ({row['probability']:.0%})"
+    place = f"image {row['index']}"
+    if row["path"] is not None:
+        # The end of a path tells images apart: the folder and the name.
+        path = pathlib.PurePath(str(row["path"]))
+        place = "/".join(path.parts[-2:])
+        if len(place) > _LINE:
+            place = f"…{place[1 - _LINE :]}"
+    return f"true: {true}\nsaid: {predicted}\n{place}"
+
+
+def _value(value):
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) < _LINE - 6 else f"{text[: _LINE - 7]}…"

@@ -1,0 +1,27 @@
+"""The benchmark of the layer probe runs to its end and counts one pass each."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "layer_probe.py"
+
+
+@pytest.mark.slow
+def test_small_run(tmp_path):
+    arguments = ["--n-images", "60", "--repeats", "1", "--runtimes", "torch"]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments, "--caches", "disk"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "bench_output" / "layer_probe.json").read_text())
+    [[pair]] = [result["pairs"] for result in written["results"]]
+    assert pair["images_neck"] == pair["images_stages"] == 60
+    assert pair["stages"] / pair["neck"] == pair["ratio"]
+    assert "60 / 60" in done.stdout
