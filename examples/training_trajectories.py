@@ -86,11 +86,11 @@ def main():
         scores = [one.score(X_test, y_test) for one in group]
         print(f"{name:10}  test accuracy {np.mean(scores):.3f}")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    for ax, embedding in zip(axes, ("tsne", "isomap"), strict=True):
+    for ax, method in zip(axes, ("tsne", "isomap"), strict=True):
         display = TrajectoryDisplay.from_estimators(
-            fits, embedding=embedding, random_state=0, ax=ax
+            fits, method=method, random_state=0, ax=ax
         )
-        ax.set_xlabel({"tsne": "t-SNE", "isomap": "Isomap"}[embedding])
+        ax.set_xlabel({"tsne": "t-SNE", "isomap": "Isomap"}[method])
     print(f"silhouette of the bundles  {display.separation:.3f}")
     print(f"epochs next to an epoch of the other bundle  {display.mixing:.3f}")
     figure.savefig("training_trajectories.png", dpi=100)

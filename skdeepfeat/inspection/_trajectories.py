@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
-from sklearn.manifold import TSNE, Isomap
+from sklearn.manifold import Isomap
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 from .._utils._parameter_errors import choice_error
+from ._embedding import embedding
 
 __all__ = ["Trajectories", "trajectories"]
 
-# The defaults of scikit-learn, if there are enough epochs.
-_PERPLEXITY = 30
+# The default of scikit-learn, if there are enough epochs.
 _N_NEIGHBORS = 5
 
 
@@ -48,12 +47,12 @@ class Trajectories:
 @validate_params(
     {
         "fits": [HasMethods("items")],
-        "embedding": [StrOptions({"tsne", "isomap"}), HasMethods("fit_transform")],
+        "method": [StrOptions({"tsne", "isomap", "pca"}), HasMethods("fit_transform")],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
-def trajectories(fits, *, embedding="tsne", random_state=None):
+def trajectories(fits, *, method="tsne", random_state=None):
     """Map the functions that networks compute after each epoch of their training.
 
     An epoch is described by the predictions for all probe images, so two epochs are
@@ -68,13 +67,12 @@ def trajectories(fits, *, embedding="tsne", random_state=None):
         fit is an estimator that was fitted with `X_probe`, or its `probe_predictions_`,
         an array of shape (n_epochs, n_images, n_outputs). All must have predictions for
         the same images. Images with NaN in any fit are left out.
-    embedding : {"tsne", "isomap"} or transformer, default="tsne"
-        What maps the predictions to two coordinates. ``"tsne"`` preserves which epochs
-        are close to each other, ``"isomap"`` also distances along the trajectories. A
-        transformer must have `fit_transform` and return two columns, such as
-        ``PCA(2)``. It is cloned.
+    method : {"tsne", "isomap", "pca"} or transformer, default="tsne"
+        What maps the predictions to two coordinates. ``"tsne"`` shows which epochs are
+        neighbors, ``"isomap"`` also preserves distances along the trajectories. Others
+        as for `embedding`.
     random_state : int, RandomState instance or None, default=None
-        Used by ``"tsne"``.
+        For ``"tsne"`` and ``"pca"``.
 
     Returns
     -------
@@ -107,8 +105,15 @@ def trajectories(fits, *, embedding="tsne", random_state=None):
     >>> found.points.shape
     (30, 5)
     """
-    named = [(name, one) for name, group in fits.items() for one in group]
-    recorded = [_recorded(name, one) for name, one in named]
+    recorded, tables = [], []
+    for name, group in fits.items():
+        if not isinstance(group, (list, tuple, np.ndarray)):
+            raise choice_error("fits", "a dict of lists of fits", fits, error=TypeError)
+        for number, one in enumerate(group):
+            predictions = _recorded(name, one)
+            epochs = np.arange(1, len(predictions) + 1)
+            recorded.append(predictions)
+            tables.append(pd.DataFrame({"group": name, "fit": number, "epoch": epochs}))
     _check_shapes(recorded)
     rows = np.concatenate([one.reshape(len(one), -1) for one in recorded])
     rows = rows[:, np.isfinite(rows).all(axis=0)]
@@ -117,21 +122,8 @@ def trajectories(fits, *, embedding="tsne", random_state=None):
             "The 'fits' parameter must hold at least 4 epochs with predictions that "
             f"are not NaN. Got {len(rows)} epochs with {rows.shape[1]} predictions."
         )
-    number = {name: iter(range(len(group))) for name, group in fits.items()}
-    points = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "group": name,
-                    "fit": next(number[name]),
-                    "epoch": np.arange(1, len(one) + 1),
-                }
-            )
-            for (name, _), one in zip(named, recorded, strict=True)
-        ],
-        ignore_index=True,
-    )
-    points[["x", "y"]] = _embed(rows, embedding, random_state)
+    points = pd.concat(tables, ignore_index=True)
+    points[["x", "y"]] = _map(rows, method, random_state)
     return Trajectories(points, _separation(rows, points), _mixing(rows, points))
 
 
@@ -160,29 +152,15 @@ def _check_shapes(recorded):
         )
 
 
-def _embed(rows, embedding, random_state):
-    n = len(rows)
-    if embedding == "tsne":
-        embedding = TSNE(
-            perplexity=min(_PERPLEXITY, (n - 1) / 3),
-            init="pca" if rows.shape[1] > 1 else "random",
-            random_state=random_state,
-        )
-    elif embedding == "isomap":
-        embedding = Isomap(n_neighbors=min(_N_NEIGHBORS, n - 1))
-    else:
-        embedding = clone(embedding)
+def _map(rows, method, random_state):
+    if method == "isomap":
+        method = Isomap(n_neighbors=min(_N_NEIGHBORS, len(rows) - 1))
     with warnings.catch_warnings():
         # Separate groups have no neighbors in common. Isomap connects them at their
         # closest points, which is what is wanted, and warns.
         warnings.filterwarnings("ignore", "The number of connected components")
         warnings.filterwarnings("ignore", "Changing the sparsity structure")
-        found = np.asarray(embedding.fit_transform(rows))
-    if found.shape != (n, 2):
-        raise choice_error(
-            "embedding", "a transformer that returns two columns", found.shape
-        )
-    return found
+        return embedding(rows, method, random_state=random_state)
 
 
 def _separation(rows, points):

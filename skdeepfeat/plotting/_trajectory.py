@@ -69,13 +69,13 @@ class TrajectoryDisplay:
 
     @classmethod
     def from_estimators(
-        cls, fits, *, embedding="tsne", random_state=None, ax=None, **kwargs
+        cls, fits, *, method="tsne", random_state=None, ax=None, **kwargs
     ):
         """Map fitted estimators and plot their trajectories.
 
         Parameters
         ----------
-        fits, embedding, random_state :
+        fits, method, random_state :
             As for `skdeepfeat.inspection.trajectories`. The first group is drawn with
             crosses and the second with circles.
         ax : matplotlib Axes or None, default=None
@@ -87,7 +87,7 @@ class TrajectoryDisplay:
         -------
         display : TrajectoryDisplay
         """
-        result = trajectories(fits, embedding=embedding, random_state=random_state)
+        result = trajectories(fits, method=method, random_state=random_state)
         return cls.from_result(result, ax=ax, **kwargs)
 
     @classmethod

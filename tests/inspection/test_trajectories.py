@@ -33,9 +33,9 @@ def fits():
     }
 
 
-@pytest.mark.parametrize("embedding", ["tsne", "isomap", PCA(2)])
-def test_points_are_in_the_order_of_the_fits(embedding, fits):
-    found = trajectories(fits, embedding=embedding, random_state=0)
+@pytest.mark.parametrize("method", ["tsne", "isomap", PCA(2)])
+def test_points_are_in_the_order_of_the_fits(method, fits):
+    found = trajectories(fits, method=method, random_state=0)
     points = found.points
     assert list(points.columns) == ["group", "fit", "epoch", "x", "y"]
     assert len(points) == 3 * 6 + 2 * 4
@@ -43,12 +43,12 @@ def test_points_are_in_the_order_of_the_fits(embedding, fits):
     assert_array_equal(points.query("group == 'random'")["epoch"], [1, 2, 3, 4] * 2)
     assert_array_equal(points.query("group == 'random'")["fit"], np.repeat([0, 1], 4))
     assert np.isfinite(points[["x", "y"]]).all(axis=None)
-    again = trajectories(fits, embedding=embedding, random_state=0)
+    again = trajectories(fits, method=method, random_state=0)
     assert again.points.equals(points)
 
 
 def test_the_map_of_pca_is_that_of_scikit_learn(fits):
-    found = trajectories(fits, embedding=PCA(2)).points[["x", "y"]]
+    found = trajectories(fits, method=PCA(2)).points[["x", "y"]]
     rows = np.concatenate(
         [one.reshape(len(one), -1) for group in fits.values() for one in group]
     )
@@ -56,7 +56,7 @@ def test_the_map_of_pca_is_that_of_scikit_learn(fits):
 
 
 def test_separation_is_the_silhouette_of_the_predictions(fits):
-    found = trajectories(fits, embedding=PCA(2))
+    found = trajectories(fits, method=PCA(2))
     rows = np.concatenate(
         [one.reshape(len(one), -1) for group in fits.values() for one in group]
     )
@@ -65,7 +65,7 @@ def test_separation_is_the_silhouette_of_the_predictions(fits):
 
 
 def test_bundles_that_do_not_overlap_do_not_mix(fits):
-    found = trajectories(fits, embedding=PCA(2))
+    found = trajectories(fits, method=PCA(2))
     assert found.mixing == 0
     assert found.separation > 0.1
 
@@ -73,7 +73,7 @@ def test_bundles_that_do_not_overlap_do_not_mix(fits):
 def test_bundles_of_the_same_functions_mix():
     center = np.random.default_rng(0).normal(size=(N_IMAGES, 2))
     fits = {"one": bundle(center, 4, seed=0), "other": bundle(center, 4, seed=1)}
-    found = trajectories(fits, embedding=PCA(2))
+    found = trajectories(fits, method=PCA(2))
     assert found.mixing == pytest.approx(4 / 7, abs=0.25)
     assert abs(found.separation) < 0.1
 
@@ -89,10 +89,10 @@ def test_one_group_has_nothing_to_be_separated_from(fits):
 def test_images_with_nan_are_left_out(fits):
     expected = trajectories(
         {name: [one[:, 1:] for one in group] for name, group in fits.items()},
-        embedding=PCA(2),
+        method=PCA(2),
     )
     fits["random"][0][:, 0] = np.nan
-    found = trajectories(fits, embedding=PCA(2))
+    found = trajectories(fits, method=PCA(2))
     assert found.separation == expected.separation
 
 
@@ -110,10 +110,10 @@ def test_estimators(kind):
     y = np.arange(12) % 3
     fits = [one.fit(X, y, X_probe=X[:4]) for one in estimators]
     groups = {"a": fits[:2], "b": fits[2:]}
-    found = trajectories(groups, embedding="isomap")
+    found = trajectories(groups, method="isomap")
     assert len(found.points) == 4 * 3
     arrays = {k: [one.probe_predictions_ for one in v] for k, v in groups.items()}
-    assert trajectories(arrays, embedding="isomap").points.equals(found.points)
+    assert trajectories(arrays, method="isomap").points.equals(found.points)
     without = estimators[0].fit(X, y)
     with pytest.raises(ValueError, match="'fits' parameter .*X_probe"):
         trajectories({"a": [without]})
@@ -124,6 +124,7 @@ BAD = {
     "one epoch": ({"a": [np.zeros((1, 2, 2))]}, "'fits'.*at least 4 epochs"),
     "empty": ({"a": []}, "'fits'"),
     "other images": ({"a": [np.zeros((4, 2, 2)), np.zeros((4, 3, 2))]}, "same images"),
+    "no lists": ({"a": FineTuneClassifier()}, "'fits' .*lists of fits"),
     "a table": ({"a": [np.zeros((4, 2))]}, "'fits' .*same images"),
     "all NaN": ({"a": [np.full((4, 2, 2), np.nan)]}, "0 predictions"),
     "something else": ({"a": ["fit"]}, "'fits' .*Got a str"),
@@ -137,8 +138,8 @@ def test_bad_input(name):
         trajectories(fits)
 
 
-def test_an_embedding_must_have_two_columns(fits):
-    with pytest.raises(ValueError, match="'embedding' .*two columns"):
-        trajectories(fits, embedding=PCA(3))
-    with pytest.raises(ValueError, match="'embedding'"):
-        trajectories(fits, embedding="umap")
+def test_a_method_must_have_two_columns(fits):
+    with pytest.raises(ValueError, match="'method' .*two columns"):
+        trajectories(fits, method=PCA(3))
+    with pytest.raises(ValueError, match="'method'"):
+        trajectories(fits, method="umap")
