@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     )
     from .images import load_image_folder
     from .networks import list_layers, list_models
-    from .self_supervised import Autoencoder
+    from .self_supervised import Autoencoder, SelfSupervisedExtractor
 
 __all__ = [
     "Autoencoder",
@@ -50,6 +50,7 @@ __all__ = [
     "OutOfMemoryError",
     "Preprocessing",
     "PretrainedFeatureExtractor",
+    "SelfSupervisedExtractor",
     "TrainingDivergedError",
     "WeightsNotFoundError",
     "check_can_learn",
@@ -79,6 +80,7 @@ _HOMES = {
     "OutOfMemoryError": "exceptions",
     "Preprocessing": "_utils._preprocessing",
     "PretrainedFeatureExtractor": "feature_extraction",
+    "SelfSupervisedExtractor": "self_supervised",
     "TrainingDivergedError": "exceptions",
     "WeightsNotFoundError": "exceptions",
     "check_can_learn": "fine_tuning",

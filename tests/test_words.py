@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 REPLACED = {
     r"(?<!`)averaging(?! (over|of))": "ema_decay, the mean",
     "first_trained_stage": "first_unfrozen_stage",
-    r"twins?": "duplicates",
+    r"(?<!Barlow )twins?": "duplicates",
     "sheet": "output buffer",
     "spool": "download buffer",
     "parcel": "payload",

@@ -397,7 +397,9 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         X = self._check_images(X, reset=False)
-        return self._extract(X, self._resolve_neck())
+        neck = self._resolve_neck()
+        with open_extraction(X, neck, self.cache, self._settings()) as extraction:
+            return extraction.features()
 
     @survives_fork
     def get_feature_names_out(self, input_features=None):
@@ -427,12 +429,6 @@ class PretrainedFeatureExtractor(
         if isinstance(self.model, Module):
             state = {**state, "model": module_on_cpu(self.model)}
         return state
-
-    def _extract(self, X, neck, n_images=None):
-        """Return the features of X, which is a part of `n_images` images if given."""
-        settings = self._settings(n_images)
-        with open_extraction(X, neck, self.cache, settings) as extraction:
-            return extraction.features()
 
     def _settings(self, n_images=None):
         names = [field.name for field in dataclasses.fields(ExtractionSettings)]

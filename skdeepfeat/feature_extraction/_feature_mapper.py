@@ -10,6 +10,7 @@ from PIL import Image
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
+from ._extraction import open_extraction
 from ._feature_extractor import PretrainedFeatureExtractor
 
 _HINT = "use datasets' map with batched=True, or Ray's map_batches instead of map"
@@ -153,7 +154,10 @@ class FeatureMapper:
         if not len(images):
             return np.empty((0, sum(self._neck.n_features())), np.float32)
         # The choice of the runtime must not depend on the size of a batch.
-        return self.extractor._extract(images, self._neck, n_images=sys.maxsize)
+        settings = self.extractor._settings(n_images=sys.maxsize)
+        cache = self.extractor.cache
+        with open_extraction(images, self._neck, cache, settings) as extraction:
+            return extraction.features()
 
     def __getstate__(self):
         # Nothing that depends on earlier batches: datasets compares pickles to find out

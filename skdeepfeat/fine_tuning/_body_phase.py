@@ -23,7 +23,7 @@ from ..training import (
 from ._resume import resume
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
-__all__ = ["load_images", "make_training_run", "tune_body"]
+__all__ = ["TunedNetwork", "load_images", "make_training_run", "tune_body"]
 
 # What "auto" means for `max_epochs`: enough steps for few images, and not too many for
 # thousands.
@@ -31,7 +31,7 @@ _AUTO_STEPS = 1500
 _AUTO_EPOCHS = (8, 30)
 
 
-class _TunedNetwork(nn.Module):
+class TunedNetwork(nn.Module):
     """A body and its new head."""
 
     def __init__(self, neck, head):
@@ -125,7 +125,7 @@ def _load(fit, X, preprocessing):
     return load_pixels(X, preprocessing, fit.extraction, MAX_BYTES_IN_MEMORY, digests)
 
 
-def make_training_run(fit, n_images, *, validated=False):
+def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
     """Return a body that can be trained, and the `TrainingRun` of it with the head.
 
     Parameters
@@ -135,6 +135,8 @@ def make_training_run(fit, n_images, *, validated=False):
         Number of images to train on.
     validated : bool, default=False
         Whether there is a validation set.
+    network : callable, default=TunedNetwork
+        ``network(body, head)`` is the module that is trained.
 
     Returns
     -------
@@ -149,7 +151,7 @@ def make_training_run(fit, n_images, *, validated=False):
             "model.float(). precision='bfloat16' or 'float16' then computes with fewer "
             "bits. Or train the head only, with unfreeze=None."
         )
-    model = _TunedNetwork(body, fit.result.head).to(fit.device)
+    model = network(body, fit.result.head).to(fit.device)
     optimizer = make_optimizer(
         settings.optimizer,
         [*body.parameter_groups(), list(fit.result.head.named_parameters())],

@@ -6,6 +6,7 @@ Nothing here needs matplotlib: `skdeepfeat.plotting` draws these numbers.
 from ._confusion_examples import confusion_examples
 from ._embedding import embedding
 from ._gradient_norms import relative_gradient_norms
+from ._hypersphere import alignment, uniformity
 from ._linear_probe import linear_probe
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
@@ -15,6 +16,7 @@ from ._transfer_scores import transfer_scores
 
 __all__ = [
     "Trajectories",
+    "alignment",
     "cka",
     "confusion_examples",
     "embedding",
@@ -25,4 +27,5 @@ __all__ = [
     "top_losses",
     "trajectories",
     "transfer_scores",
+    "uniformity",
 ]

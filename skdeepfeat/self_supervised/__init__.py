@@ -1,5 +1,6 @@
-"""Features learned without labels: autoencoders."""
+"""Features learned without labels: autoencoders and pairs of views."""
 
 from ._autoencoder import Autoencoder
+from ._self_supervised_extractor import SelfSupervisedExtractor
 
-__all__ = ["Autoencoder"]
+__all__ = ["Autoencoder", "SelfSupervisedExtractor"]

@@ -12,7 +12,7 @@ from ._checkpoint import (
     read_checkpoint_header,
     save_checkpoint,
 )
-from ._data import FeatureData, PixelData
+from ._data import FeatureData, PairData, PixelData
 from ._freezing import unfrozen_parts
 from ._heads import fit_linear_head, fold_standardization, make_head, standardization
 from ._loop import LoopSettings, TrainingRun, seed_of
@@ -23,6 +23,8 @@ from ._losses import (
     make_loss,
 )
 from ._optimizers import OPTIMIZERS, make_optimizer
+from ._pair_losses import PAIR_LOSSES, alignment, uniformity
+from ._pair_views import PairViews
 from ._processes import Processes
 from ._schedules import SCHEDULES, learning_rate_factor
 from ._state import copy_state, named_tensors
@@ -37,10 +39,14 @@ __all__ = [
     "Augmentation",
     "FeatureData",
     "LoopSettings",
+    "PAIR_LOSSES",
+    "PairData",
+    "PairViews",
     "PixelData",
     "Processes",
     "TrainingRun",
     "WeightAverage",
+    "alignment",
     "copy_state",
     "crop_center",
     "dump_tensors",
@@ -59,5 +65,6 @@ __all__ = [
     "save_checkpoint",
     "seed_of",
     "standardization",
+    "uniformity",
     "unfrozen_parts",
 ]

@@ -77,7 +77,7 @@ class Augmentation:
             pixels = images.permute(0, 2, 3, 1).numpy()
         if positions is None:
             n_total, positions = len(pixels), np.arange(len(pixels))
-        return _flip_and_crop(pixels, self.size, rng, n_total, positions)
+        return random_parts(pixels, self.size, rng, n_total, positions, _AREA)
 
     def _cut(self, images, n_images):
         """Return the center of what a user's transform returned."""
@@ -105,10 +105,14 @@ def crop_center(images, size):
     return images[..., top : top + rows, left : left + columns]
 
 
-def _flip_and_crop(pixels, size, rng, n_total, positions):
-    """Return random parts of the images, resized, every other one mirrored."""
+def random_parts(pixels, size, rng, n_total, positions, area):
+    """Return random parts of the images, resized, every other one mirrored.
+
+    `area` is the smallest and the largest fraction of the image; the other parameters
+    are those of `Augmentation`.
+    """
     draws = rng.random((n_total, 5))[positions]
-    boxes = _random_boxes(draws[:, :4], pixels.shape[1:3], size)
+    boxes = _random_boxes(draws[:, :4], pixels.shape[1:3], size, area)
     flips = draws[:, 4] < 0.5
     result = np.empty((len(pixels), *size, 3), np.uint8)
 
@@ -125,7 +129,7 @@ def _flip_and_crop(pixels, size, rng, n_total, positions):
     return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
-def _random_boxes(draws, stored, size):
+def _random_boxes(draws, stored, size, area):
     """Return boxes (left, top, right, bottom) in pixels of the stored images.
 
     Parameters
@@ -134,8 +138,10 @@ def _random_boxes(draws, stored, size):
         For the area, the aspect ratio, and the position down and right.
     stored, size : tuple of (int, int)
         Height and width of the images, and of the network's input.
+    area : tuple of (float, float)
+        Smallest and largest fraction of the image.
     """
-    areas = _AREA[0] + (_AREA[1] - _AREA[0]) * draws[:, 0]
+    areas = area[0] + (area[1] - area[0]) * draws[:, 0]
     stretch = np.exp(_LOG_STRETCH * (2 * draws[:, 1] - 1) / 2)
     # Relative to the largest box with the aspect ratio of the input.
     unit = min(stored[0] / size[0], stored[1] / size[1])

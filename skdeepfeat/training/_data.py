@@ -56,3 +56,46 @@ class PixelData:
     def batch(self, rows, rng, positions, n_total):
         """Return augmented images; see `Augmentation` for the last two."""
         return self.augment(self.pixels[self.rows[rows]], rng, n_total, positions)
+
+
+class PairData:
+    """Stored images, two views of which are a pair.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        May be memory-mapped.
+    views : PairViews
+    rows : ndarray of int
+        The images to train on.
+    groups : ndarray of int, shape (n_rows,), default=None
+        The second view is of another image of the same group. None: of the same image.
+    """
+
+    def __init__(self, pixels, views, rows, groups=None):
+        self.pixels = pixels
+        self.rows = rows
+        self.views = views
+        # The loss of pairs has no targets; a checkpoint knows the groups by them.
+        groups = np.arange(len(rows)) if groups is None else groups
+        self.targets = torch.from_numpy(groups)
+        self.weights = torch.ones(len(rows))
+        # Where each group begins among the rows in the order of their groups.
+        self._order = np.argsort(groups, kind="stable")
+        self._place = np.argsort(self._order)
+        self._first = np.searchsorted(groups[self._order], groups)
+        self._size = np.bincount(groups)[groups]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def batch(self, rows, rng, positions, n_total):
+        """Return pairs of views; see `Augmentation` for the last two."""
+        # A step of 1 to size - 1 around the group never ends at the image itself.
+        draws = rng.random(n_total)[positions]
+        size = self._size[rows]
+        steps = np.where(size > 1, 1 + np.floor(draws * (size - 1)), 0).astype(int)
+        places = self._first[rows]
+        partners = self._order[places + (self._place[rows] - places + steps) % size]
+        first, second = (self.pixels[self.rows[part]] for part in (rows, partners))
+        return self.views(first, second, rng, n_total, positions)

@@ -370,7 +370,7 @@ class TrainingRun:
             "seconds": seconds,
         }
         if validate is not None:
-            with self._averaged_model() as model:
+            with self.averaged_model() as model:
                 # The first process decides for all when to stop.
                 loss, score = self.processes.same_for_all(validate(model))
             record |= {"validation_loss": loss, "validation_score": score}
@@ -385,7 +385,7 @@ class TrainingRun:
         self.history.append(record)
 
     @contextlib.contextmanager
-    def _averaged_model(self):
+    def averaged_model(self):
         """Give the model the averaged weights for the body of a ``with``."""
         if self.average is None:
             yield self.model

@@ -1,0 +1,99 @@
+"""Alignment and uniformity of embeddings on the unit sphere."""
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+
+from .. import training
+
+__all__ = ["alignment", "uniformity"]
+
+
+def alignment(Z, pairs):
+    """Return how far apart the embeddings of pairs are on the unit sphere.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_features)
+        Embeddings. Each is divided by its norm.
+    pairs : array-like of int, shape (n_pairs, 2)
+        Indices of embeddings that belong together, such as two views of one image.
+
+    Returns
+    -------
+    float
+        Mean squared distance of the pairs, in [0, 4]. Smaller is better [1]_.
+
+    Raises
+    ------
+    ValueError
+        If an embedding is zero, or an index is out of bounds.
+
+    References
+    ----------
+    .. [1] T. Wang and P. Isola, "Understanding contrastive representation learning
+       through alignment and uniformity on the hypersphere", ICML 2020, with alpha = 2.
+
+    Examples
+    --------
+    >>> from skdeepfeat.inspection import alignment
+    >>> round(alignment([[1, 0], [2, 0], [0, 1]], [[0, 1], [1, 2]]), 6)
+    1.0
+    """
+    Z = _checked(Z)
+    pairs = check_array(pairs, dtype=None, input_name="pairs")
+    if pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
+        raise ValueError(
+            "pairs must be an array of int of shape (n_pairs, 2), indices of Z. Got "
+            f"shape {pairs.shape} and type {pairs.dtype}."
+        )
+    if pairs.min() < 0 or pairs.max() >= len(Z):
+        raise ValueError(
+            f"pairs must hold indices of Z from 0 to {len(Z) - 1}. Got values from "
+            f"{pairs.min()} to {pairs.max()}."
+        )
+    return float(training.alignment(Z[pairs[:, 0]], Z[pairs[:, 1]]))
+
+
+def uniformity(Z):
+    """Return how evenly embeddings are spread over the unit sphere.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_features)
+        Embeddings, at least 2. Each is divided by its norm.
+
+    Returns
+    -------
+    float
+        Logarithm of the mean Gaussian potential of all pairs, in [-8, 0]. Smaller is
+        more even [1]_; it is 0 if all are equal, and about -4 for random directions of
+        many dimensions.
+
+    Raises
+    ------
+    ValueError
+        If an embedding is zero.
+
+    References
+    ----------
+    .. [1] As for `alignment`, with t = 2.
+
+    Examples
+    --------
+    >>> from skdeepfeat.inspection import uniformity
+    >>> round(uniformity([[1, 0], [-1, 0]]), 6)
+    -8.0
+    """
+    return float(training.uniformity(_checked(Z)))
+
+
+def _checked(Z):
+    Z = check_array(Z, dtype=np.float64, ensure_min_samples=2, input_name="Z")
+    empty = np.flatnonzero(~Z.any(axis=1))
+    if len(empty):
+        raise ValueError(
+            "Z must not hold zero embeddings, which have no direction. Row "
+            f"{empty[0]} is zero."
+        )
+    return torch.from_numpy(Z)

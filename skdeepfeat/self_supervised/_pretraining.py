@@ -1,0 +1,196 @@
+"""One fit of a SelfSupervisedExtractor: a body is trained on pairs of views."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .._utils._device import compute_context
+from .._utils._random import RandomStream
+from ..fine_tuning import make_training_run, resume
+from ..training import (
+    PAIR_LOSSES,
+    PairData,
+    PairViews,
+    Processes,
+    alignment,
+    read_checkpoint_header,
+    uniformity,
+)
+from ._pair_network import PairNetwork, make_head
+
+__all__ = ["Pretraining", "PretrainingSettings", "effective_rank", "spread"]
+
+# Images whose embeddings are measured after each epoch.
+_N_MEASURED = 256
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """How to train: parameters of the estimator, and what the training loop needs.
+
+    The names are those of the fine-tuning estimators.
+    """
+
+    method: str
+    projection: tuple
+    unfreeze: str | int | tuple
+    freeze_batch_norm: bool
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    layer_decay: float
+    weight_decay: float
+    ema_decay: float
+    augment: str | Callable
+    precision: str
+    checkpoint: object
+    verbose: int
+    optimizer: str = "adamw"
+    optimizer_params: dict | None = None
+    schedule: str = "one_cycle"
+    warmup: float = 0.0
+    max_grad_norm: float | None = 1.0
+    mixup: float = 0.0
+    patience: int | None = None
+
+
+@dataclass
+class _Result:
+    head: torch.nn.Module
+
+
+class Pretraining:
+    """The state of a fit while it runs, and its result.
+
+    Parameters
+    ----------
+    settings : PretrainingSettings
+    neck : Neck
+    device : torch.device
+    seed : int
+
+    Attributes
+    ----------
+    body : Module
+        The result.
+    history : list of dict
+    interrupted : bool
+    """
+
+    n_earlier_epochs = 0
+
+    def __init__(self, settings, neck, device, seed):
+        self.settings = settings
+        self.neck = neck
+        self.device = Processes.own_device(device)
+        self.processes = Processes(self.device)
+        self.checkpoint_header = (
+            read_checkpoint_header(settings.checkpoint) if settings.checkpoint else None
+        )
+        self.seed = self.processes.same_for_all(seed)
+        method = PAIR_LOSSES[settings.method]
+        self.loss = _LossOfPairs(method)
+        head = make_head(
+            neck.n_features()[0], settings.projection, method.has_target, self.seed
+        )
+        self.result = _Result(head)
+        self.body = None
+        self.history = []
+        self.interrupted = False
+
+    def run(self, pixels, rows, groups):
+        """Train on stored images.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        rows : ndarray of int
+            The images to train on.
+        groups : ndarray of int or None
+            See `PairData`.
+        """
+        views = PairViews(self.settings.augment, self.neck.preprocessing.crop)
+        data = PairData(pixels, views, rows, groups)
+        body, run = make_training_run(self, len(data), network=PairNetwork)
+        save = resume(self, run, data)
+
+        def after_epoch(run):
+            run.history[-1] |= self._measure(run, data)
+            if save is not None:
+                save(run)
+
+        try:
+            run.fit(data, None, after_epoch)
+        finally:
+            self.body = body.network
+            self.history = run.history
+            self.interrupted = run.interrupted
+
+    def _measure(self, run, data):
+        """Return alignment, uniformity, effective rank and spread of embeddings."""
+        rng = np.random.default_rng(self.seed)
+        rows = rng.permutation(len(data))[:_N_MEASURED]
+        model, stream = run.model, RandomStream(self.seed)
+        with run.averaged_model(), compute_context(self.device, "float32"):
+            model.eval()
+            parts = []
+            for start in range(0, len(rows), self.settings.batch_size):
+                part = rows[start : start + self.settings.batch_size]
+                with stream.drawing():  # for a user's transform
+                    views = data.batch(part, rng, np.arange(len(part)), len(part))
+                images = views.flatten(0, 1).to(self.device)
+                embeddings = model.head.projector(model.neck(images)).float().cpu()
+                parts.append(embeddings.unflatten(0, (len(part), 2)))
+            first, second = torch.cat(parts).double().unbind(1)
+        return {
+            "alignment": float(alignment(first, second)),
+            "uniformity": float(uniformity(first)),
+            "effective_rank": effective_rank(first),
+            "spread": spread(first),
+        }
+
+
+class _LossOfPairs:
+    """The loss of a batch, once for each of its samples, as the loop wants it."""
+
+    def __init__(self, method):
+        self._method = method
+
+    def __call__(self, outputs, targets):
+        if len(outputs) < 2:
+            # The last part of a batch that did not fit in memory. One pair has no
+            # statistics.
+            return outputs.sum(dim=(1, 2)) * 0
+        views = outputs.unbind(1)
+        function = self._method.function
+        if self._method.has_target:
+            value = function(views[0], views[2]) + function(views[1], views[3])
+        else:
+            value = function(*views)
+        return value.expand(len(outputs))
+
+
+def effective_rank(embeddings):
+    """Return exp(H(s / sum s)) of the singular values s of centered embeddings.
+
+    Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
+    """
+    values = torch.linalg.svdvals(embeddings - embeddings.mean(0))
+    total = float(values.sum())
+    if total == 0:
+        return 0.0
+    shares = values[values > 0] / total
+    return math.exp(-float((shares * shares.log()).sum()))
+
+
+def spread(embeddings):
+    """Return the mean deviation of coordinates on the unit sphere, times sqrt(d).
+
+    It is 1 for points that are spread evenly, and 0 if all are equal (Chen and He,
+    "Exploring simple siamese representation learning", CVPR 2021).
+    """
+    rows = torch.nn.functional.normalize(embeddings)
+    return float(rows.std(0).mean()) * math.sqrt(embeddings.shape[1])

@@ -1,0 +1,583 @@
+"""SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
+
+import numbers
+import os
+import warnings
+from collections.abc import MutableMapping
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
+from .._utils._device import free_device_memory, resolve_device
+from .._utils._forks import survives_fork
+from .._utils._preprocessing import Preprocessing
+from .._utils._shown import shown
+from .._utils._stacklevel import caller_stacklevel
+from ..cache import FeatureCache, MappingCache
+from ..feature_extraction import (
+    ExtractionSettings,
+    ImageEstimatorMixin,
+    PretrainedFeatureExtractor,
+    load_pixels,
+    warn_of,
+)
+from ..fine_tuning import MAX_BYTES_IN_MEMORY, with_margin
+from ..networks import resolve_neck
+from ..training import PAIR_LOSSES
+from ._pretraining import Pretraining, PretrainingSettings
+
+__all__ = ["SelfSupervisedExtractor"]
+
+_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+_AT_LEAST_2 = Interval(numbers.Integral, 2, None, closed="left")
+_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
+
+_MIN_IMAGES = 4
+
+# Below half the spread of even points, embeddings have begun to collapse.
+_COLLAPSED = 0.5
+
+# Folds of the probe, at most.
+_N_FOLDS = 5
+
+
+class SelfSupervisedExtractor(
+    ImageEstimatorMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """A pretrained network that is trained further on images without labels.
+
+    `fit` shows the network two random views of each image, and trains it to give both
+    the same embedding and different images different ones. `transform` returns the
+    features of the trained body, through the cache, for any classifier.
+
+    On a few thousand images this helps if they are far from ImageNet, and may do harm
+    if they are not. Give a few labeled images as `X_probe` and `y_probe` to `fit`, and
+    it says which of both happened, and keeps the better network.
+
+    Parameters
+    ----------
+    model : str or torch.nn.Module, default="efficientnet_lite0"
+        The network, as for `PretrainedFeatureExtractor`. It is not changed.
+
+    method : {"vicreg", "barlow", "simclr", "align_uniform", "byol"}, default="vicreg"
+        What the embeddings of two views are compared with: VICReg [1]_, Barlow Twins
+        [2]_, SimCLR [3]_, alignment and uniformity on the sphere [4]_, or BYOL [5]_.
+        The first two work with small batches. SimCLR compares each image with the
+        others of its batch, and wants at least 256 of them.
+
+    weights : str, path-like or torchvision weights, default="default"
+        As for `PretrainedFeatureExtractor`. ``"random"`` trains from scratch.
+
+    image_size : int, pair of int or None, default=None
+        Input size in pixels, instead of the one that the weights were trained with. An
+        epoch takes about six times as long as a `transform`.
+
+    projection : tuple of int, default=(512, 512)
+        Number of units of the layers between body and embedding. They are thrown away
+        after the fit.
+
+    unfreeze : "auto", str, int, or tuple of (str or int), default="auto"
+        Which stages are trained, as for `FineTuneClassifier`. ``"auto"`` means the last
+        two, and all with random weights.
+
+    max_epochs : int, default=10
+        Number of epochs.
+
+    batch_size : int, default=64
+        Number of images in a step, at least 2. If the memory of a device is not enough,
+        a batch is split, and each part is compared within itself.
+
+    learning_rate : float, default=4e-4
+        Highest learning rate of the projection. It follows a one-cycle schedule.
+
+    layer_decay : float, default=0.8
+        Factor by which the learning rate shrinks from each stage to the one before it.
+
+    weight_decay : float, default=0.05
+        Weight decay of kernels and matrices (AdamW).
+
+    ema_decay : float, default=0.99
+        Decay of the moving average of the weights, which is the result. 0: none.
+
+    freeze_batch_norm : bool or "auto", default="auto"
+        Whether batch normalizations keep their statistics. ``"auto"`` means yes, and no
+        with random weights.
+
+    augment : "views" or callable, default="views"
+        How views are drawn. ``"views"`` takes a random part of at least a fifth of the
+        image, mirrors it, and changes brightness, contrast, saturation and hue; some
+        views become gray or blurred. A callable, such as a torchvision v2 transform,
+        turns a uint8 tensor (n_images, 3, height, width) into another one. It says what
+        the features must not depend on.
+
+    keep_best : bool, default=True
+        Whether to keep the network as it was if the probe scores it higher.
+
+    precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
+        Arithmetic of training and `transform`.
+
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the projection, the order of the images, and the views.
+
+    cache : "default", path-like, FeatureCache, mapping or None, default="default"
+        Where features are kept, as for `PretrainedFeatureExtractor`.
+
+    checkpoint : path-like or None, default=None
+        File that is written after each epoch. If it exists, the same call resumes from
+        it. Delete it to start over.
+
+    on_error : {"raise", "nan"}, default="raise"
+        What to do with an image that cannot be read: raise a `BadImageError`, or leave
+        it out of the training and return a row of NaN for it, with one warning.
+
+    preprocessing : Preprocessing, dict, transform or None, default=None
+        For a network of your own and for weights from a file, as for
+        `PretrainedFeatureExtractor`.
+
+    flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
+        (height, width) or (height, width, channels) of the images if X is a table with
+        one flattened image per row.
+
+    max_pixels : int or None, default=89478485
+        Images with more pixels are refused before they are decoded.
+
+    storage_options : dict or None, default=None
+        As for `PretrainedFeatureExtractor`.
+
+    verbose : int, default=0
+        Above 0, show progress bars.
+
+    Attributes
+    ----------
+    body_ : torch.nn.Module
+        The trained network, on the CPU. ``PretrainedFeatureExtractor(fitted.body_,
+        preprocessing=fitted.preprocessing_)`` and ``FineTuneClassifier(fitted.body_,
+        preprocessing=fitted.preprocessing_)`` go on with it.
+
+    preprocessing_ : Preprocessing
+        How images are prepared for it.
+
+    history_ : DataFrame
+        One row per epoch: ``train_loss``, ``learning_rate`` and ``seconds``; and of the
+        embeddings of up to 256 images, ``alignment`` (mean squared distance of two
+        views on the unit sphere), ``uniformity`` (smaller is more even),
+        ``effective_rank`` (number of dimensions in use) and ``spread`` (1: even; 0: all
+        are equal).
+
+    n_epochs_ : int
+        Number of epochs that were trained.
+
+    probe_score_before_, probe_score_after_ : float or None
+        Cross-validated score of a linear model on the features of `X_probe` (accuracy
+        or R²), before and after the training.
+
+    kept_original_ : bool
+        Whether `body_` is the network as it was, because the probe scored it higher.
+
+    n_features_in_ : int
+        Number of columns of X: 1, or the length of flat rows.
+
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        The names of the columns, if X was a data frame.
+
+    See Also
+    --------
+    Autoencoder : Codes of rows of numbers.
+    PretrainedFeatureExtractor : The features of the network as it is.
+    FineTuneClassifier : Training with labels.
+
+    Notes
+    -----
+    `groups` and `X_probe` are metadata: inside a Pipeline or a search, request them
+    with ``set_fit_request(groups=True)``. scikit-learn's cross-validation slices each
+    fit argument that is as long as X. That is right for `groups`. An `X_probe` that is
+    as long as X by chance is sliced as well.
+
+    References
+    ----------
+    .. [1] A. Bardes, J. Ponce and Y. LeCun, "VICReg: Variance-invariance-covariance
+       regularization for self-supervised learning", ICLR 2022.
+    .. [2] J. Zbontar et al., "Barlow Twins: Self-supervised learning via redundancy
+       reduction", ICML 2021.
+    .. [3] T. Chen et al., "A simple framework for contrastive learning of visual
+       representations", ICML 2020.
+    .. [4] T. Wang and P. Isola, "Understanding contrastive representation learning
+       through alignment and uniformity on the hypersphere", ICML 2020.
+    .. [5] J.-B. Grill et al., "Bootstrap your own latent: A new approach to
+       self-supervised learning", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepfeat import SelfSupervisedExtractor
+    >>> X = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    >>> extractor = SelfSupervisedExtractor(image_size=32, max_epochs=1, cache=None)
+    >>> extractor.fit_transform(X).shape
+    (8, 1280)
+    """
+
+    _parameter_constraints: dict = {
+        "model": [str, nn.Module],
+        "method": [StrOptions(set(PAIR_LOSSES))],
+        "weights": [str, os.PathLike, WeightsEnum, None],
+        "image_size": [_POSITIVE_INT, "array-like", None],
+        "projection": ["array-like"],
+        "unfreeze": [str, _POSITIVE_INT, tuple, list],
+        "max_epochs": [_POSITIVE_INT],
+        "batch_size": [_AT_LEAST_2],
+        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
+        "weight_decay": [_NOT_NEGATIVE],
+        "ema_decay": [Interval(numbers.Real, 0, 1, closed="left")],
+        "freeze_batch_norm": ["boolean", StrOptions({"auto"})],
+        "augment": [StrOptions({"views"}), callable],
+        "keep_best": ["boolean"],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
+        "checkpoint": [str, os.PathLike, None],
+        "on_error": [StrOptions(set(ON_ERROR))],
+        "preprocessing": [Preprocessing, dict, callable, None],
+        "flat_image_shape": [tuple, list, None],
+        "max_pixels": [_POSITIVE_INT, None],
+        "storage_options": [dict, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model="efficientnet_lite0",
+        *,
+        method="vicreg",
+        weights="default",
+        image_size=None,
+        projection=(512, 512),
+        unfreeze="auto",
+        max_epochs=10,
+        batch_size=64,
+        learning_rate=4e-4,
+        layer_decay=0.8,
+        weight_decay=0.05,
+        ema_decay=0.99,
+        freeze_batch_norm="auto",
+        augment="views",
+        keep_best=True,
+        precision="float32",
+        device="auto",
+        random_state=None,
+        cache="default",
+        checkpoint=None,
+        on_error="raise",
+        preprocessing=None,
+        flat_image_shape=None,
+        max_pixels=DEFAULT_MAX_PIXELS,
+        storage_options=None,
+        verbose=0,
+    ):
+        self.model = model
+        self.method = method
+        self.weights = weights
+        self.image_size = image_size
+        self.projection = projection
+        self.unfreeze = unfreeze
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.ema_decay = ema_decay
+        self.freeze_batch_norm = freeze_batch_norm
+        self.augment = augment
+        self.keep_best = keep_best
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.cache = cache
+        self.checkpoint = checkpoint
+        self.on_error = on_error
+        self.preprocessing = preprocessing
+        self.flat_image_shape = flat_image_shape
+        self.max_pixels = max_pixels
+        self.storage_options = storage_options
+        self.verbose = verbose
+
+    @survives_fork
+    def fit(self, X, y=None, *, groups=None, X_probe=None, y_probe=None):
+        """Train the network on images.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,)
+            As for `PretrainedFeatureExtractor`.
+        y : None
+            Ignored.
+        groups : array-like, shape (n_samples,), default=None
+            Images of one group show the same thing, such as frames of a video or
+            photographs of one product. The two views are then of different images of a
+            group. Each group has at least two images.
+        X_probe : array-like of images, shape (n_probe,), default=None
+            A few images with labels, which are not trained on.
+        y_probe : array-like, shape (n_probe,), default=None
+            Their labels, or numbers for a regression.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 4 images, or all are the same, or a group has one
+            image.
+        BadImageError
+            With ``on_error="raise"``, at the first image that cannot be read.
+        TrainingDivergedError
+            If the loss is NaN or infinite. The estimator then has the weights of the
+            last good epoch.
+
+        Warns
+        -----
+        RuntimeWarning
+            If the embeddings collapse, if the probe scores less after the training, or
+            if the training is interrupted.
+        """
+        self._validate_params()
+        X = self._check_images(X, reset=True)
+        probe = self._check_probe(X_probe, y_probe)
+        settings = self._training_settings()
+        neck = resolve_neck(
+            self.model,
+            weights=self.weights,
+            image_size=self.image_size,
+            preprocessing=self.preprocessing,
+            random_state=0,
+        )
+        device = resolve_device(self.device)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        pixels, failures = load_pixels(
+            X, with_margin(neck.preprocessing), self._extraction(device),
+            MAX_BYTES_IN_MEMORY,
+        )  # fmt: skip
+        if failures:
+            warn_of(failures)
+        failed = [failure.index for failure in failures]
+        rows = np.delete(np.arange(len(pixels)), failed)
+        _check_variety(pixels, rows)
+        codes = None if groups is None else _group_codes(groups, len(pixels), rows)
+        self.preprocessing_ = neck.preprocessing
+        self.body_ = neck.trainable().network
+        self.kept_original_ = False
+        self.probe_score_after_ = None
+        self.probe_score_before_ = self._probe_score(probe)
+        training = Pretraining(settings, neck, device, seed)
+        try:
+            training.run(pixels, rows, codes)
+        finally:
+            if training.body is not None:
+                original, self.body_ = self.body_, training.body.cpu().eval()
+            self.history_ = pd.DataFrame(training.history)
+            self.n_epochs_ = len(training.history)
+            free_device_memory(device)
+        self._warn_of_collapse()
+        self.probe_score_after_ = self._probe_score(probe)
+        if probe is not None and self.probe_score_after_ < self.probe_score_before_:
+            self._refuse_worse(original)
+        return self
+
+    @survives_fork
+    def transform(self, X):
+        """Return the features of the trained network.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,)
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_features_out)
+            Cached under what the trained network computes.
+        """
+        check_is_fitted(self)
+        X = self._check_images(X, reset=False)
+        return self._extractor().fit_transform(X)
+
+    @property
+    def _n_features_out(self):
+        return self._extractor().fit(np.zeros((1, 32, 32, 3), np.uint8)).n_features_out_
+
+    def _extractor(self):
+        return PretrainedFeatureExtractor(
+            self.body_,
+            preprocessing=self.preprocessing_,
+            device=self.device,
+            cache=self.cache,
+            on_error=self.on_error,
+            precision=self.precision,
+            flat_image_shape=self.flat_image_shape,
+            max_pixels=self.max_pixels,
+            storage_options=self.storage_options,
+            verbose=self.verbose,
+        )
+
+    def _extraction(self, device):
+        return ExtractionSettings(
+            flat_image_shape=self.flat_image_shape,
+            max_pixels=self.max_pixels,
+            storage_options=self.storage_options,
+            device=device,
+            precision=self.precision,
+            on_error=self.on_error,
+            verbose=int(self.verbose),
+        )
+
+    def _training_settings(self):
+        projection = list(self.projection)
+        if not projection or any(
+            not isinstance(n, numbers.Integral) or n < 2 for n in projection
+        ):
+            raise ValueError(
+                "The 'projection' parameter must hold at least one int, all of them at "
+                f"least 2. Got {self.projection!r:.80} instead."
+            )
+        is_random = self.weights == "random"
+        unfreeze, freeze_batch_norm = self.unfreeze, self.freeze_batch_norm
+        if isinstance(unfreeze, str) and unfreeze == "auto":
+            unfreeze = "all" if is_random else 2
+        if freeze_batch_norm == "auto":
+            freeze_batch_norm = not is_random
+        return PretrainingSettings(
+            method=self.method,
+            projection=tuple(map(int, projection)),
+            unfreeze=unfreeze,
+            freeze_batch_norm=freeze_batch_norm,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            layer_decay=self.layer_decay,
+            weight_decay=self.weight_decay,
+            ema_decay=self.ema_decay,
+            augment=self.augment,
+            precision=self.precision,
+            checkpoint=self.checkpoint,
+            verbose=int(self.verbose),
+        )
+
+    def _check_probe(self, X_probe, y_probe):
+        """Return (X_probe, y_probe, folds), or None."""
+        if (X_probe is None) != (y_probe is None):
+            given = "X_probe" if y_probe is None else "y_probe"
+            raise ValueError(f"X_probe and y_probe belong together. Got only {given}.")
+        if X_probe is None:
+            return None
+        X_probe = self._check_images(X_probe, reset=False)
+        y_probe = column_or_1d(y_probe)
+        check_consistent_length(X_probe, y_probe)
+        n_members = len(y_probe)
+        if type_of_target(y_probe) != "continuous":
+            _, counts = np.unique(y_probe, return_counts=True)
+            n_members = counts.min() if len(counts) > 1 else 1
+        if n_members < 2:
+            raise ValueError(
+                "y_probe must have at least 2 classes, with at least 2 images each, to "
+                "be cross-validated."
+            )
+        return X_probe, y_probe, min(_N_FOLDS, int(n_members))
+
+    def _probe_score(self, probe):
+        """Return the score of a linear model on the features of the body."""
+        if probe is None:
+            return None
+        X, y, n_folds = probe
+        features = self._extractor().fit_transform(X)
+        readable = np.isfinite(features).all(axis=1)
+        if type_of_target(y) == "continuous":
+            model = RidgeCV(np.logspace(-1, 5, 7))
+        else:
+            # As in `linear_probe`.
+            model = LogisticRegression(C=10 / features.shape[1], max_iter=1000)
+        model = make_pipeline(StandardScaler(), model)
+        scores = cross_val_score(model, features[readable], y[readable], cv=n_folds)
+        return float(scores.mean())
+
+    def _warn_of_collapse(self):
+        if self.n_epochs_ and self.history_["spread"].iloc[-1] < _COLLAPSED:
+            warnings.warn(
+                "The embeddings have begun to collapse: their spread is "
+                f"{self.history_['spread'].iloc[-1]:.2f}, where 1 is even. Choose "
+                "method='vicreg', a smaller 'learning_rate', a larger 'batch_size' or "
+                "stronger views.",
+                RuntimeWarning,
+                stacklevel=caller_stacklevel() + 1,
+            )
+
+    def _refuse_worse(self, original):
+        """Warn that the training did harm, and go back if that is wanted."""
+        before, after = self.probe_score_before_, self.probe_score_after_
+        ending = "The trained network is used."
+        if self.keep_best:
+            self.body_, self.kept_original_ = original, True
+            ending = "The network is kept as it was."
+        warnings.warn(
+            f"The training did harm: the linear probe scores {after:.3f} after it, and "
+            f"{before:.3f} before. {ending} Fewer epochs, a smaller 'learning_rate' or "
+            "fewer stages for 'unfreeze' change less.",
+            RuntimeWarning,
+            stacklevel=caller_stacklevel() + 1,
+        )
+
+
+def _check_variety(pixels, rows):
+    """Raise if there are too few images, or all are the same."""
+    if len(rows) < _MIN_IMAGES:
+        raise ValueError(
+            f"X must have at least {_MIN_IMAGES} images that can be read. Got "
+            f"{len(rows)}."
+        )
+    if all(np.array_equal(pixels[row], pixels[rows[0]]) for row in rows[1:]):
+        raise ValueError(
+            f"X must have different images. All {len(rows)} of them are the same."
+        )
+
+
+def _group_codes(groups, n_images, rows):
+    """Return a number for the group of each image that is trained on."""
+    groups = column_or_1d(groups)
+    if len(groups) != n_images:
+        raise ValueError(
+            f"groups must have one entry per image: X has {n_images} images, groups "
+            f"{len(groups)} entries."
+        )
+    names, codes = np.unique(groups[rows], return_inverse=True)
+    counts = np.bincount(codes)
+    if counts.min() < 2:
+        name = shown(names[counts.argmin()].item())
+        raise ValueError(
+            "groups must have at least 2 images that can be read in each group. Group "
+            f"{name} has one. Leave out such images, or fit without groups."
+        )
+    return codes

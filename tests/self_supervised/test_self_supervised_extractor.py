@@ -1,0 +1,243 @@
+"""Tests of SelfSupervisedExtractor."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from skdeepfeat import (
+    BadImageWarning,
+    FineTuneClassifier,
+    PretrainedFeatureExtractor,
+    SelfSupervisedExtractor,
+)
+from skdeepfeat.training import PAIR_LOSSES
+
+pytestmark = pytest.mark.filterwarnings("ignore:The embeddings have begun to collapse")
+
+
+class Tiny(nn.Module):
+    """Two convolutions and a head."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(3, width, 3, stride=2, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        self.second = nn.Sequential(
+            nn.Conv2d(width, width, 3, stride=2, padding=1), nn.ReLU()
+        )
+        self.fc = nn.Linear(width, 2)
+
+    def forward(self, images):
+        return self.fc(self.second(self.first(images)).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Tiny().eval()
+
+
+@pytest.fixture(scope="module")
+def X():
+    rng = np.random.default_rng(0)
+    colors = rng.integers(0, 256, (24, 1, 1, 3))
+    return np.clip(colors + rng.normal(scale=20, size=(24, 20, 20, 3)), 0, 255).astype(
+        np.uint8
+    )
+
+
+def extractor(network, **params):
+    settings = dict(
+        image_size=16, max_epochs=2, batch_size=8, projection=(16, 8), unfreeze="all",
+        learning_rate=1e-2, ema_decay=0.5, cache=None, device="cpu", random_state=0,
+    )  # fmt: skip
+    return SelfSupervisedExtractor(network, **{**settings, **params})
+
+
+@pytest.mark.parametrize("method", PAIR_LOSSES)
+def test_each_method_trains_the_body_and_not_the_users_module(method, network, X):
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    fitted = extractor(network, method=method).fit(X)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    changed = fitted.body_.state_dict()
+    assert not torch.equal(changed["first.0.weight"], before["first.0.weight"])
+    assert torch.equal(changed["fc.weight"], before["fc.weight"])
+    history = fitted.history_
+    assert len(history) == fitted.n_epochs_ == 2
+    columns = ["train_loss", "alignment", "uniformity", "effective_rank", "spread"]
+    assert np.isfinite(history[columns]).all(axis=None)
+    assert fitted.transform(X).shape == (24, 8)
+    assert len(fitted.get_feature_names_out()) == 8
+
+
+def test_vicreg_brings_views_together_and_spreads_images(network, X):
+    fitted = extractor(network, max_epochs=25).fit(X)
+    first, last = fitted.history_.iloc[0], fitted.history_.iloc[-1]
+    assert last["train_loss"] < 0.8 * first["train_loss"]
+    assert last["spread"] > first["spread"]
+
+
+def test_the_body_goes_on_in_other_estimators(network, X):
+    fitted = extractor(network).fit(X)
+    settings = dict(preprocessing=fitted.preprocessing_, cache=None, device="cpu")
+    features = PretrainedFeatureExtractor(fitted.body_, **settings).fit_transform(X)
+    np.testing.assert_array_equal(features, fitted.transform(X))
+    clf = FineTuneClassifier(fitted.body_, max_epochs=1, batch_size=8, **settings)
+    assert clf.fit(X, [0, 1] * 12).predict(X).shape == (24,)
+
+
+def test_two_fits_with_one_seed_are_equal_and_pickles_too(network, X):
+    fitted = extractor(network).fit(X)
+    again = clone(fitted).fit(X)
+    np.testing.assert_array_equal(fitted.transform(X), again.transform(X))
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(fitted.transform(X), copy.transform(X))
+
+
+def test_it_works_in_a_pipeline(network, X):
+    y = np.arange(24) % 2
+    pipeline = make_pipeline(extractor(network), LogisticRegression())
+    assert pipeline.fit(X, y).predict(X).shape == (24,)
+
+
+class InterruptedOnce:
+    """A transform during whose n-th call the user presses Ctrl-C."""
+
+    def __init__(self, n):
+        self.n_left = n
+
+    def __call__(self, images):
+        self.n_left -= 1
+        if self.n_left == 0:
+            raise KeyboardInterrupt
+        return images
+
+    def __repr__(self):
+        return "InterruptedOnce"  # the checkpoint compares it
+
+
+def test_an_interrupted_fit_resumes_from_its_checkpoint(network, X, tmp_path):
+    path = tmp_path / "checkpoint"
+    settings = dict(max_epochs=3, method="simclr")
+    whole = extractor(network, augment=InterruptedOnce(-1), **settings).fit(X)
+    # An epoch has three steps of two calls each, and is measured by as many.
+    first = extractor(network, augment=InterruptedOnce(15), checkpoint=path, **settings)
+    with pytest.warns(RuntimeWarning, match="interrupted after 1 of 3"):
+        first.fit(X)
+    assert first.n_epochs_ == 1 and first.transform(X).shape == (24, 8)
+    first.augment = InterruptedOnce(-1)
+    resumed = first.fit(X)
+    assert resumed.n_epochs_ == 3
+    np.testing.assert_array_equal(resumed.transform(X), whole.transform(X))
+
+
+def test_groups_pair_different_images(network, X):
+    seen = []
+
+    class Recorder:
+        def __call__(self, images):
+            seen.append(images)
+            return images
+
+    groups = np.arange(24) // 2
+    extractor(network, augment=Recorder(), max_epochs=1).fit(X, groups=groups)
+    del seen[6:]  # three steps; the rest measures the embeddings
+    # Calls alternate between first and second views.
+    means = X.reshape(24, -1, 3).mean(axis=1)
+
+    def index(image):
+        mean = image.reshape(3, -1).float().mean(1).numpy()
+        return np.abs(means - mean).sum(axis=1).argmin()
+
+    pairs = [
+        (index(a), index(b))
+        for first, second in zip(seen[::2], seen[1::2], strict=True)
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert len(pairs) == 24
+    assert all(i != j and i // 2 == j // 2 for i, j in pairs)
+
+
+def test_a_probe_says_whether_it_helped_and_the_better_one_is_kept(network, X):
+    # The label is the color, which a large learning rate destroys.
+    y = (X.reshape(24, -1, 3).mean(axis=1)[:, 0] > 128).astype(int)
+    harmful = extractor(network, learning_rate=3.0, max_epochs=3, weight_decay=1.0)
+    with pytest.warns(RuntimeWarning, match="did harm"):
+        fitted = harmful.fit(X, X_probe=X, y_probe=y)
+    assert fitted.kept_original_
+    assert fitted.probe_score_after_ < fitted.probe_score_before_
+    original = PretrainedFeatureExtractor(
+        network, image_size=16, cache=None, device="cpu"
+    ).fit_transform(X)
+    np.testing.assert_allclose(fitted.transform(X), original, rtol=1e-5, atol=1e-6)
+    with pytest.warns(RuntimeWarning, match="trained network is used"):
+        worse = clone(harmful).set_params(keep_best=False).fit(X, X_probe=X, y_probe=y)
+    assert not worse.kept_original_
+    assert not np.allclose(worse.transform(X), original)
+
+
+def test_broken_images_are_left_out(network, X):
+    images = [*X, b"no image"]
+    with pytest.warns(BadImageWarning):
+        fitted = extractor(network, on_error="nan").fit(images)
+    with pytest.warns(BadImageWarning):
+        features = fitted.transform(images)
+    assert np.isnan(features[-1]).all() and np.isfinite(features[:-1]).all()
+
+
+class Constant(Tiny):
+    """Features that do not depend on the image."""
+
+    def forward(self, images):
+        features = self.second(self.first(images)).mean((2, 3))
+        return self.fc(features * 0 + self.fc.weight[0])
+
+
+@pytest.mark.filterwarnings("default:The embeddings have begun to collapse")
+def test_a_constant_encoder_is_reported():
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    with pytest.warns(RuntimeWarning, match="collapse"):
+        fitted = extractor(Constant().eval(), method="align_uniform").fit(images)
+    assert fitted.history_["spread"].iloc[-1] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"method": "moco"}, "method"),
+        ({"projection": (16, 1)}, "projection"),
+        ({"projection": ()}, "projection"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"unfreeze": "layer9"}, "unfreeze"),
+        ({"augment": "flip"}, "augment"),
+    ],
+)
+def test_a_bad_parameter_is_named(params, match, network, X):
+    with pytest.raises(ValueError, match=match):
+        extractor(network, **params).fit(X)
+
+
+def test_data_that_cannot_be_learned_from_are_refused(network, X):
+    with pytest.raises(ValueError, match="at least 4 images"):
+        extractor(network).fit(X[:3])
+    with pytest.raises(ValueError, match="same"):
+        extractor(network).fit(np.repeat(X[:1], 6, axis=0))
+    with pytest.raises(ValueError, match="group.* 5 has one"):
+        extractor(network).fit(X[:5], groups=[0, 0, 1, 1, 5])
+    with pytest.raises(ValueError, match="groups"):
+        extractor(network).fit(X, groups=[0, 0])
+    with pytest.raises(ValueError, match="X_probe and y_probe"):
+        extractor(network).fit(X, X_probe=X)
+    with pytest.raises(ValueError, match="2 classes"):
+        extractor(network).fit(X, X_probe=X, y_probe=np.zeros(24))
