@@ -81,7 +81,7 @@ def parse_arguments(argv=None):
     add("--cifar10", type=pathlib.Path, default=DATA, help=".npz")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     add("--shifts", nargs="+", choices=list(SHIFTS), default=list(SHIFTS))
-    add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS)[:-1])
+    add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS)[:3])
     add("--image-size", type=int, default=48, help="pixels (48)")
     add("--n-source", type=int, default=1500, help="clean images (1,500)")
     add("--n-shifted", type=int, default=100, help="shifted images (100)")
@@ -178,21 +178,24 @@ def report(records, arguments):
     columns = ["not adapted", *arguments.parts]
     rows = []
     for shift in arguments.shifts:
-        scores = {
-            part: {r["seed"]: r["score"] for r in records
-                   if (r["shift"], r["part"]) == (shift, part)}
-            for part in columns
-        }  # fmt: skip
-        cells = [
-            f"{100 * np.mean(list(scores[part].values())):.1f}" for part in columns
-        ]
-        first, last = scores.get("first stage"), scores.get("last stage")
-        difference = ""
-        if first and last:
-            difference = interval([first[s] - last[s] for s in first if s in last])
-        rows.append([shift, *cells, difference])
-    header = ["accuracy in %", *columns, "first - last stage (95 % interval)"]
-    return markdown_table(header, rows)
+        scores = {part: {} for part in columns}
+        for record in records:
+            if record["shift"] == shift and record["part"] in scores:
+                scores[record["part"]][record["seed"]] = record["score"]
+        # Seeds for which all parts are there, should the run have been cut off.
+        seeds = sorted(set.intersection(*(set(one) for one in scores.values())))
+        if not seeds:
+            continue
+        means = [np.mean([scores[part][seed] for seed in seeds]) for part in columns]
+        row = [shift, *(f"{100 * mean:.1f}" for mean in means)]
+        if {"first stage", "last stage"} <= scores.keys():
+            first, last = scores["first stage"], scores["last stage"]
+            row.append(interval([first[seed] - last[seed] for seed in seeds]))
+        rows.append([*row, len(seeds)])
+    header = ["accuracy in %", *columns]
+    if {"first stage", "last stage"} <= set(columns):
+        header.append("first - last stage (95 % interval)")
+    return markdown_table([*header, "seeds"], rows)
 
 
 def main(argv=None):

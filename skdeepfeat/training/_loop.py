@@ -378,7 +378,7 @@ class TrainingRun:
                 self.best_score, self.best_epoch = score, self.epoch + 1
                 self.best_state = self.state()
         if probe is not None:
-            with self._averaged_model() as model:
+            with self.averaged_model() as model:
                 self.probes.append(self.processes.same_for_all(probe(model)))
         logger.info("%s epoch %d: %s", record["phase"], self._number, _in_words(record))
         self.epoch += 1
