@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
         learning_rate_range_test,
     )
     from .images import load_image_folder
+    from .model_selection import TransferAdvisor
     from .networks import list_layers, list_models
     from .self_supervised import Autoencoder, SelfSupervisedExtractor
 
@@ -52,6 +53,7 @@ __all__ = [
     "PretrainedFeatureExtractor",
     "SelfSupervisedExtractor",
     "TrainingDivergedError",
+    "TransferAdvisor",
     "WeightsNotFoundError",
     "check_can_learn",
     "learning_rate_range_test",
@@ -82,6 +84,7 @@ _HOMES = {
     "PretrainedFeatureExtractor": "feature_extraction",
     "SelfSupervisedExtractor": "self_supervised",
     "TrainingDivergedError": "exceptions",
+    "TransferAdvisor": "model_selection",
     "WeightsNotFoundError": "exceptions",
     "check_can_learn": "fine_tuning",
     "learning_rate_range_test": "fine_tuning",
@@ -101,6 +104,7 @@ _PACKAGES = (
     "networks",
     "plotting",
     "self_supervised",
+    "text",
     "training",
 )
 

@@ -16,9 +16,18 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{n}.md" for n in ("cache", "guide", "fine_tuning", "without_labels")),
+    "docs/cache.md",
+    "docs/compression.md",
+    "docs/fine_tuning.md",
+    "docs/guide.md",
+    "docs/inspection.md",
+    "docs/text.md",
+    "docs/which_network.md",
+    "docs/without_labels.md",
 ]
 REPLACED = {
+    "TransferAdvisor(": 'TransferAdvisor(["efficientnet_lite0"], cv=2, extractor='
+    "PretrainedFeatureExtractor(image_size=32), ",
     'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",
     'Extractor("resnet50"': 'Extractor("efficientnet_lite0"',
     '"layer3", "layer4"': '"blocks.4", "blocks.6"',

@@ -64,6 +64,18 @@ def test_custom_augmentation(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_does_it_see(tmp_path):
+    pytest.importorskip("skimage")
+    out = run("what_does_it_see.py", tmp_path, "--n-views", "24")
+    found = re.findall(r"map of (\w+): left half (\S+), right half (\S+)", out)
+    (_, cat_left, cat_right), (_, cup_left, cup_right) = found
+    assert float(cat_left) > float(cat_right)
+    assert float(cup_right) > float(cup_left)
+    assert float(re.search(r"constant\): (\S+)", out)[1]) < 1e-4
+    assert len(list((tmp_path / "what_does_it_see").glob("*.png"))) == 5
+
+
+@pytest.mark.slow
 def test_regression(tmp_path):
     out = run("regression.py", tmp_path)
     frozen, tuned = map(float, re.findall(r"error (\S+) degrees", out))
@@ -119,6 +131,30 @@ def test_find_wrong_labels(tmp_path):
     assert out.count("look at digit ") == 12
     with Image.open(tmp_path / "wrong_labels.png") as picture:
         assert min(picture.size) > 400
+
+
+@pytest.mark.slow
+def test_look_at_features(tmp_path):
+    pytest.importorskip("skimage")
+    out = run("look_at_features.py", tmp_path)
+    layer, accuracy = re.search(r"digits: (\S+), accuracy (\S+)", out).groups()
+    assert layer not in ("blocks.0", "neck")
+    assert float(accuracy) > 0.9
+    for name in ("layer_probe", "similarity", "embedding", "confusions"):
+        with Image.open(tmp_path / "look_at_features" / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+
+
+@pytest.mark.slow
+def test_which_network(tmp_path):
+    out = run("which_network.py", tmp_path)
+    assert out.startswith("Recommended: efficientnet_lite0,")
+    assert "Deciding took" in out
+    # The random networks are among the candidates, and lose.
+    assert "efficientnet_lite0, random" in out
+    assert float(re.search(r"other digits: (\S+)", out)[1]) > 0.8
+    with Image.open(tmp_path / "which_network.png") as picture:
+        assert min(picture.size) > 300
 
 
 @pytest.mark.slow

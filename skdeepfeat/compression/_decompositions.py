@@ -8,16 +8,6 @@ import math
 
 import torch
 
-__all__ = [
-    "matrix_factors",
-    "response_factors",
-    "separable_factors",
-    "split_size",
-    "tensor_train_cores",
-    "tucker_factors",
-    "tucker_ranks",
-]
-
 # Of HOOI, which converges in a few.
 _N_SWEEPS = 10
 _SMALLEST_GAIN = 1e-8

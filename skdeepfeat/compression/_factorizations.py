@@ -23,8 +23,6 @@ from ._decompositions import (
     tucker_ranks,
 )
 
-__all__ = ["FACTORIZATIONS", "Factorization", "Option", "apply_option"]
-
 # Ranks are multiples of this where a layer is wide: processors work on 8 or 16 numbers
 # at a time.
 _MULTIPLE = 8

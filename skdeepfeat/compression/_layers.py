@@ -9,9 +9,10 @@ from torch.nn.utils import parametrize
 
 from ..networks import is_convolution, is_linear
 
-__all__ = ["LayerUse", "batches_of", "observe_layers", "replaceable_layers"]
-
 _BATCH_SIZE = 32
+
+# The covariance of the weights counts as this many positions for each response.
+_PRIOR_POSITIONS = 0.02
 
 # Inputs of a convolution that are kept, to measure errors with.
 _MAX_SAMPLE = 2**21
@@ -56,9 +57,19 @@ class LayerUse:
         return self.n_outputs * self.layer.weight.numel()
 
     def principal_components(self):
-        """Return mean, eigenvectors and eigenvalues of the responses, largest first."""
+        """Return mean, eigenvectors and eigenvalues of the responses, largest first.
+
+        With few positions, some directions have no variance just because no image
+        happened to vary there. So a little of the covariance is added that inputs
+        without correlation would have.
+        """
         mean = self.total / self.n
         covariance = self.products / self.n - torch.outer(mean, mean)
+        weight = self.layer.weight.detach().double().flatten(1)
+        prior = weight @ weight.T
+        prior *= covariance.trace() / prior.trace().clamp(min=1e-300)
+        own = self.n / (self.n + _PRIOR_POSITIONS * len(mean))
+        covariance = own * covariance + (1 - own) * prior
         values, vectors = torch.linalg.eigh(covariance)
         return mean, vectors.flip(1), values.flip(0).clamp(min=0)
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from ._factorizations import Option
 from ._layers import LayerUse
 
-__all__ = ["Step", "greedy_path", "options_after"]
-
 
 @dataclass(frozen=True, eq=False)
 class Step:

@@ -8,20 +8,29 @@ from ._failures import list_failures, non_finite_error, warn_of
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
 from ._image_estimator import ImageEstimatorMixin
+from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
 from ._pixels import load_pixels
+from ._replaced_network import decode_for, neck_of, with_network
 from ._settings import ExtractionSettings
+from ._speed import ImageSeconds, seconds_per_image
 
 __all__ = [
     "ExtractionSettings",
     "FeatureMapper",
     "ImageEstimatorMixin",
+    "ImageSeconds",
     "LayerFeatures",
     "PretrainedFeatureExtractor",
+    "inspected",
     "extract_layers",
+    "decode_for",
     "list_failures",
     "load_pixels",
+    "neck_of",
     "non_finite_error",
     "open_extraction",
+    "seconds_per_image",
     "warn_of",
+    "with_network",
 ]

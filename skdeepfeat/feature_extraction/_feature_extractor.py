@@ -430,6 +430,13 @@ class PretrainedFeatureExtractor(
             state = {**state, "model": module_on_cpu(self.model)}
         return state
 
+    def _inspected(self, X):
+        """Return X as checked, the neck and the settings, to look into the network."""
+        self._validate_params()
+        if X is not None:
+            X = self._check_images(X, reset=False)
+        return X, self._resolve_neck(), self._settings()
+
     def _settings(self, n_images=None):
         names = [field.name for field in dataclasses.fields(ExtractionSettings)]
         own = {name: getattr(self, name) for name in names if hasattr(self, name)}

@@ -28,6 +28,8 @@ class LayerFeatures:
         The rows of images that could not be read are NaN.
     failed : ndarray of bool, shape (n_images,)
         Which images could not be read. All False with ``on_error="raise"``.
+    failures : list of BadImageError
+        One for each of these images.
     """
 
     network: str
@@ -35,10 +37,11 @@ class LayerFeatures:
     depths: list[float]
     features: list[np.ndarray]
     failed: np.ndarray
+    failures: list
 
 
 @survives_fork
-def extract_layers(extractor, X, layers):
+def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     """Return the features of several layers, each image in one pass for all of them.
 
     The cache of the extractor is used for each layer. An image goes through the
@@ -50,6 +53,10 @@ def extract_layers(extractor, X, layers):
     X : images, as for its `transform`
     layers : list of str and int, "stages", or None
         ``"stages"`` means all stages and the neck. None means the extractor's `layer`.
+    n_images : int or None, default=None
+        The number of images in the whole job, if X is only a part of it.
+    warns : bool, default=True
+        Whether to give one `BadImageWarning` about images that could not be read.
 
     Returns
     -------
@@ -67,11 +74,13 @@ def extract_layers(extractor, X, layers):
     neck = extractor._resolve_neck()
     if layers is not None:
         neck = neck.with_layers(layers)
-    settings = extractor._settings()
+    settings = extractor._settings(n_images)
     with open_extraction(X, neck, extractor.cache, settings) as extraction:
         features = extraction.fetch(np.arange(len(extraction)))
         failures, failed = extraction.failures(), extraction.failed()
-    if failures:
+    if failures and warns:
         warn_of(failures)
     names = [one.layer for one in neck.outputs]
-    return LayerFeatures(neck.model_name, names, neck.depths(), features, failed)
+    return LayerFeatures(
+        neck.model_name, names, neck.depths(), features, failed, failures
+    )

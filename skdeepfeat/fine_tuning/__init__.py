@@ -1,24 +1,41 @@
 """Pretrained networks with a new head, fine-tuned as classifiers and regressors."""
 
-from ._body_phase import make_training_run
+from ._body_phase import auto_epochs, make_training_run
 from ._classifier import FineTuneClassifier
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
+from ._refit import (
+    decode_images,
+    fitted_neck,
+    loss_of,
+    on_pixels,
+    train_further,
+    with_networks,
+)
 from ._regressor import FineTuneRegressor
 from ._resume import resume
+from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
 __all__ = [
-    "MAX_BYTES_IN_MEMORY",
     "FineTuneClassifier",
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
+    "MAX_BYTES_IN_MEMORY",
+    "auto_epochs",
     "check_can_learn",
+    "decode_images",
+    "fitted_neck",
     "learning_rate_range_test",
+    "loss_of",
     "make_training_run",
+    "on_pixels",
     "resume",
+    "score_modules",
     "stage_gradients",
+    "train_further",
     "with_margin",
+    "with_networks",
 ]

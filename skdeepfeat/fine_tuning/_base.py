@@ -216,6 +216,9 @@ class BaseFineTune(
             self.probe_predictions_ = np.stack(probes)
         self._n_features_out = fit.neck.n_features()[0]
         self._hub_config = fit.neck.spec.hub_config
+        # They describe the network before this fit.
+        for name in ("compression_report_", "compression_summary_"):
+            vars(self).pop(name, None)
         free_device_memory(fit.device)
 
     def _resolve_neck(self, needs_weights=True):
@@ -272,6 +275,13 @@ class BaseFineTune(
         neck, settings = self._fitted_neck(), self._extraction_settings()
         with open_extraction(X, neck, self.cache, settings) as extraction:
             return extraction.features()
+
+    def _inspected(self, X):
+        """Return X as checked, the neck and the settings, to look into the network."""
+        check_is_fitted(self)
+        if X is not None:
+            X = self._check_images(X, reset=False)
+        return X, self._fitted_neck(), self._extraction_settings()
 
     def _outputs(self, X, *, refuse_failures=False):
         """Return the raw outputs of the head; see `compute_outputs`."""

@@ -23,7 +23,13 @@ from ..training import (
 from ._resume import resume
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
-__all__ = ["TunedNetwork", "load_images", "make_training_run", "tune_body"]
+__all__ = [
+    "TunedNetwork",
+    "auto_epochs",
+    "load_images",
+    "make_training_run",
+    "tune_body",
+]
 
 # What "auto" means for `max_epochs`: enough steps for few images, and not too many for
 # thousands.
@@ -198,7 +204,12 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
 def _n_epochs(settings, n_images):
     if settings.max_epochs != "auto":
         return settings.max_epochs
-    n_steps = max(1, n_images // settings.batch_size)
+    return auto_epochs(n_images, settings.batch_size)
+
+
+def auto_epochs(n_images, batch_size):
+    """Return the number of epochs that ``max_epochs="auto"`` means."""
+    n_steps = max(1, n_images // batch_size)
     return int(np.clip(_AUTO_STEPS // n_steps, *_AUTO_EPOCHS))
 
 

@@ -22,7 +22,7 @@ from ._documentation import document
 from ._parameters import FineTuneParameters
 from ._targets import Targets, checked_y
 
-__all__ = ["FineTuneClassifier"]
+__all__ = ["DecisionFunction", "FineTuneClassifier"]
 
 
 def _estimates_probabilities(estimator):
@@ -35,8 +35,8 @@ def _estimates_probabilities(estimator):
     )
 
 
-class _DecisionFunction(nn.Module):
-    """From raw outputs to what `decision_function` returns, for ONNX."""
+class DecisionFunction(nn.Module):
+    """From raw outputs to what `decision_function` returns, as a module."""
 
     def __init__(self, is_binary):
         super().__init__()
@@ -400,7 +400,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     def _onnx_result(self):
         notes = {"classes": self.classes_.tolist()}
         if not has_probabilities(self.loss):
-            return _DecisionFunction(self._is_binary()), "decision_function", notes
+            return DecisionFunction(self._is_binary()), "decision_function", notes
         finish = nn.Sigmoid() if self.multilabel_ else nn.Softmax(dim=1)
         return finish, "probabilities", notes
 

@@ -27,6 +27,7 @@ from ..training import is_history
 __all__ = [
     "ATTRIBUTES",
     "NOT_SAVED",
+    "TABLES",
     "check_estimator",
     "check_outputs",
     "decode_attributes",
@@ -216,7 +217,8 @@ def decode_attributes(estimator, attributes):
         needed |= {"_y_ndim", "_y_mean", "_y_scale"}
     if missing := sorted(needed - found.keys()):
         raise BadFileError(f"it has no {missing[0]!r}.")
-    found["history_"] = pd.DataFrame(found["history_"])
+    for name in found.keys() & set(TABLES):
+        found[name] = pd.DataFrame(found[name])
     config = found.get("_hub_config")
     if config is not None:
         found["_hub_config"] = read_hub_config(config, str(config.get("repository")))
@@ -309,6 +311,19 @@ def _are_scales(value):
     return _is_vector("f")(value) and bool(np.isfinite(value).all())
 
 
+def _is_table(value):
+    """Return whether a value is the rows of a table of numbers and texts."""
+    return isinstance(value, list) and all(
+        isinstance(row, dict)
+        and row.keys() == value[0].keys()
+        and all(isinstance(cell, (str, numbers.Real)) for cell in row.values())
+        for row in value
+    )
+
+
+# Fitted attributes that are data frames.
+TABLES = ("history_", "compression_report_", "compression_summary_")
+
 # Checks that a value is one that a fit gives the attribute.
 ATTRIBUTES = {
     "n_features_in_": _is_count,
@@ -325,4 +340,6 @@ ATTRIBUTES = {
     "_y_scale": lambda value: _are_scales(value) and math.isfinite(1 / value.min()),
     "_hub_config": lambda value: value is None or isinstance(value, dict),
     "_sklearn_output_config": _is_output_config,
+    "compression_report_": _is_table,
+    "compression_summary_": _is_table,
 }

@@ -27,6 +27,7 @@ from ..training import dump_tensors, named_tensors, parse_tensors
 from ._saved_values import (
     ATTRIBUTES,
     NOT_SAVED,
+    TABLES,
     check_estimator,
     check_outputs,
     decode_attributes,
@@ -208,7 +209,11 @@ def pack_fitted(state):
         header = {
             "head": _describe_head(networks["head"]),
             "has_body": networks["body"] is not None,
-            "history": encode_attribute("history_", state.pop("history_")),
+            "tables": {
+                name: encode_attribute(name, state.pop(name))
+                for name in TABLES
+                if name in state
+            },
         }
         state["_fitted"] = _dump(header, networks)
     return state
@@ -221,7 +226,8 @@ def unpack_fitted(estimator):
         return
     with _explained(f"The pickled {type(estimator).__name__}"):
         header, tensors = _parse(content)
-        estimator.history_ = pd.DataFrame(header["history"])
+        for name, rows in header["tables"].items():
+            setattr(estimator, name, pd.DataFrame(rows))
         _restore_networks(estimator, header, tensors)
 
 

@@ -47,8 +47,8 @@ def embedding(features, method="tsne", *, random_state=None):
     Raises
     ------
     ValueError
-        If there are too few samples, if features are not finite, or if the transformer
-        does not return two columns.
+        If there are too few samples, if features are not finite or all rows are equal,
+        or if the transformer does not return two columns.
 
     References
     ----------
@@ -66,6 +66,11 @@ def embedding(features, method="tsne", *, random_state=None):
         features, ensure_min_samples=_MIN_IMAGES, input_name="features"
     )
     n_samples, n_features = features.shape
+    if (features == features[0]).all():
+        raise ValueError(
+            "The 'features' parameter of embedding must have rows that differ. Got "
+            f"{n_samples} equal ones."
+        )
     if not isinstance(method, str):
         points = np.asarray(clone(method).fit_transform(features))
         if points.shape != (n_samples, 2):
@@ -78,11 +83,11 @@ def embedding(features, method="tsne", *, random_state=None):
     n_components = 2 if method == "pca" else _N_COMPONENTS
     n_components = min(n_components, n_samples, n_features)
     pca = PCA(n_components, random_state=random_state)
-    points = pca.fit_transform(features)
+    points = np.asarray(pca.fit_transform(features))
     if method == "tsne" and points.shape[1] > 1:
         perplexity = min(_PERPLEXITY, (n_samples - 1) / 3)
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=random_state)
-        points = tsne.fit_transform(points)
+        points = np.asarray(tsne.fit_transform(points))
     if points.shape[1] == 1:  # of a single feature
         points = np.hstack([points, np.zeros_like(points)])
     return points

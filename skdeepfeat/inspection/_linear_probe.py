@@ -11,12 +11,14 @@ from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import check_cv, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 from sklearn.utils.multiclass import type_of_target
 
+from .._utils._shown import shown
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
+from ._labels import check_targets
 
 __all__ = ["linear_probe"]
 
@@ -147,7 +149,7 @@ def linear_probe(
             "is a Pipeline that continues with an estimator. Give the extractor alone."
         )
     estimator = rest if estimator is None else estimator
-    y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+    y = check_targets(y, "y", "linear_probe")
     check_consistent_length(X, y)
     classifies = _is_classification(estimator, y)
     splits = _make_splits(cv, y, groups, classifies)
@@ -238,10 +240,24 @@ def _make_splits(cv, y, groups, classifies):
                 f"{largest}. Got {cv} instead. Use fewer folds or more images."
             )
     splitter = check_cv(cv, y, classifier=classifies)
-    return [
-        (np.asarray(train), np.asarray(test))
+    rows = np.arange(len(y))  # a fold may be a mask
+    splits = [
+        (rows[train], rows[test])
         for train, test in splitter.split(np.zeros((len(y), 1)), y, groups)
     ]
+    if not splits:
+        raise ValueError(
+            "The 'cv' parameter of linear_probe must have folds. Got none."
+        )
+    if classifies and y.ndim == 1:
+        n_classes = min(len(np.unique(y[train])) for train, _ in splits)
+        if n_classes < 2:
+            raise ValueError(
+                "The 'cv' parameter of linear_probe must leave at least two classes "
+                "in each training set. Use another splitter or more images of each "
+                f"class. Got {shown(cv)}."
+            )
+    return splits
 
 
 def _default_estimator(classifies, n_features):

@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit, softmax
 from sklearn.base import is_classifier
 from sklearn.model_selection import cross_val_predict
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
+
+from .._utils._shown import shown
+from ._labels import check_targets
 
 __all__ = ["Predictions", "compare_predictions", "predict_graded"]
 
@@ -63,6 +67,11 @@ def predict_graded(estimator, X, y, cv=None, groups=None):
     classes : ndarray or None
         None for a regressor.
     """
+    if not hasattr(estimator, "predict"):
+        raise TypeError(
+            "The 'estimator' parameter must be a classifier or a regressor. Got "
+            f"{shown(estimator)} instead."
+        )
     names = ["predict"]
     if is_classifier(estimator):
         names = ["predict_proba", "decision_function", "predict"]
@@ -92,7 +101,7 @@ def compare_predictions(y_true, y_pred, classes, function):
     function : str
         Its name, for errors.
     """
-    true = column_or_1d(y_true)
+    true = column_or_1d(check_targets(y_true, "y_true", function))
     y_pred = check_array(
         y_pred,
         dtype=None,
@@ -104,6 +113,12 @@ def compare_predictions(y_true, y_pred, classes, function):
     kind = type_of_target(true, input_name="y_true")
     if y_pred.ndim == 2 and y_pred.shape[1] == 1:
         y_pred = y_pred[:, 0]
+    is_missing = pd.isna(y_pred).reshape(len(true), -1).any(axis=1)
+    if is_missing.all():
+        raise ValueError(
+            f"The 'y_pred' parameter of {function} must have a prediction of at least "
+            "one image. All of its rows have NaN."
+        )
     if y_pred.ndim == 2:
         return _compare_probabilities(true, y_pred, classes, function)
     if true.dtype.kind not in "biuf" and y_pred.dtype.kind == "f":
@@ -112,9 +127,7 @@ def compare_predictions(y_true, y_pred, classes, function):
             f"with a column for each class. Got one column of numbers for the labels "
             f"{true[:1].tolist()[0]!r}, ..."
         )
-    known = np.arange(len(true))
-    if y_pred.dtype.kind == "f":
-        known = np.flatnonzero(~np.isnan(y_pred))
+    known = np.flatnonzero(~is_missing)
     predicted = y_pred[known]
     is_regression = kind == "continuous" or (
         predicted.dtype.kind == "f" and (predicted % 1 != 0).any()

@@ -6,6 +6,8 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
+from ._labels import check_targets
+
 __all__ = ["transfer_scores"]
 
 # The shape and rate of both Gamma priors, as in BayesianRidge.
@@ -80,7 +82,7 @@ def transfer_scores(F, y, P_source=None):
     (0.15, 6.1)
     """
     F = check_array(F, dtype=np.float64, ensure_min_samples=2, input_name="F")
-    y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+    y = check_targets(y, "y", "transfer_scores")
     check_consistent_length(F, y)
     kind = type_of_target(y, input_name="y")
     if kind.startswith("continuous"):

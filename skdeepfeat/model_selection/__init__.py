@@ -1,3 +1,5 @@
 """Which network, which layer and how much fine-tuning, decided by measurement."""
 
-__all__ = []
+from ._transfer_advisor import TransferAdvisor
+
+__all__ = ["TransferAdvisor"]

@@ -13,8 +13,15 @@ from ._layer_changes import (
     is_linear,
     merge_resizings,
 )
-from ._modules import copy_module, module_on_cpu
+from ._modules import (
+    copy_module,
+    copy_network,
+    floating_dtype,
+    module_on_cpu,
+    zero_subnormal,
+)
 from ._neck import Neck, resolve_neck
+from ._tensor_train import TensorTrainLinear
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
 from .sources._hub_config import read_hub_config
@@ -23,10 +30,13 @@ from .sources._preprocessing_parameter import read_preprocessing
 
 __all__ = [
     "Neck",
+    "TensorTrainLinear",
     "apply_changes",
     "change_layer",
     "changes_of",
     "copy_module",
+    "copy_network",
+    "floating_dtype",
     "is_below_float32",
     "is_convolution",
     "is_linear",
@@ -37,4 +47,5 @@ __all__ = [
     "read_hub_config",
     "read_preprocessing",
     "resolve_neck",
+    "zero_subnormal",
 ]

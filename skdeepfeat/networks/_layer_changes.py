@@ -15,16 +15,6 @@ from torch import nn
 
 from ._tensor_train import TensorTrainLinear
 
-__all__ = [
-    "LAYER_KINDS",
-    "apply_changes",
-    "change_layer",
-    "changes_of",
-    "is_convolution",
-    "is_linear",
-    "merge_resizings",
-]
-
 # The name of the attribute of a changed network.
 _CHANGES = "_skdeepfeat_changes"
 

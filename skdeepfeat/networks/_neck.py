@@ -12,7 +12,7 @@ from .._utils._parameter_errors import choice_error
 from ._modules import copy_network, non_finite_tensors
 from .probing._fingerprint import Fingerprint, fingerprint_of
 from .probing._probe import Probe, probe_spec
-from .probing._stages import stages_of
+from .probing._stages import last_map_of, stages_of
 from .probing._wanted_layers import Output, resolve_outputs
 from .running._batch_runner import Runner
 from .running._compiled_networks import CompilationError, compiled_network
@@ -356,9 +356,40 @@ class Neck:
         """
         with self._borrowed(torch.device("cpu")) as network:
             own = copy_network(network, owned=True)
-        [output] = self.outputs
         stages = stages_of(self.spec)
-        return TrainableNeck(own, output, self.probe, self.preprocessing, stages)
+        return TrainableNeck(own, self.outputs, self.probe, self.preprocessing, stages)
+
+    def at_layer(self, layer, pooling="auto"):
+        """Return a neck of the same network that ends at another layer.
+
+        Parameters
+        ----------
+        layer : str or int
+            As the parameter `layer` of the estimators.
+        pooling : str, default="auto"
+
+        Returns
+        -------
+        Neck
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such layer, or it cannot be pooled so.
+        """
+        outputs = resolve_outputs(layer, pooling, self.probe, self.spec)
+        return self._derived(outputs, layer=layer, pooling=pooling, fingerprint=None)
+
+    def last_map(self):
+        """Return the last `Layer` with positions that the outputs depend on, or None.
+
+        It is the layer that is pooled, or the last map of the network if it pools that
+        itself. Of several outputs the last one counts.
+        """
+        source = max((one.source for one in self.outputs), key=lambda one: one.order)
+        if source.layout in ("NCHW", "NHWC", "NLC"):
+            return source
+        return last_map_of(self.spec, self.probe, before=source)
 
     def with_network(self, network):
         """Return the neck of a network that was trained further.

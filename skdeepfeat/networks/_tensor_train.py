@@ -5,8 +5,6 @@ import math
 import torch
 from torch import nn
 
-__all__ = ["TensorTrainLinear"]
-
 
 class TensorTrainLinear(nn.Module):
     """A linear layer in the tensor-train format (Novikov et al. 2015 [1]_).
@@ -42,16 +40,28 @@ class TensorTrainLinear(nn.Module):
             "bias", nn.Parameter(torch.zeros(self.out_features)) if bias else None
         )
 
+    @property
+    def multiply_adds(self):
+        """Those of one row."""
+        n_done, n_left, total = 1, self.in_features, 0
+        for core in self.cores:
+            n_left //= core.shape[2]
+            total += n_done * n_left * core.numel()
+            n_done *= core.shape[1]
+        return total
+
     def forward(self, inputs):
         """Return the outputs, shape (..., out_features)."""
         rows = inputs.reshape(-1, self.in_features)
-        n = len(rows)
         n_done, n_left = 1, self.in_features
         for core in self.cores:
-            rank, _, n_in, _ = core.shape
+            rank, n_out, n_in, next_rank = core.shape
             n_left //= n_in
-            rows = rows.reshape(n, n_done, rank, n_in, n_left)
-            rows = torch.einsum("bdrjq,rijs->bdisq", rows, core)
-            n_done *= core.shape[1]
+            # As a product of matrices, which every runtime knows.
+            rows = rows.reshape(-1, n_done, rank * n_in, n_left).transpose(2, 3)
+            matrix = core.transpose(1, 2).reshape(rank * n_in, n_out * next_rank)
+            rows = (rows @ matrix).transpose(2, 3)
+            rows = rows.reshape(-1, n_done * n_out, next_rank, n_left)
+            n_done *= n_out
         outputs = rows.reshape(*inputs.shape[:-1], self.out_features)
         return outputs if self.bias is None else outputs + self.bias

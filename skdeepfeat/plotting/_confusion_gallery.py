@@ -94,8 +94,9 @@ class ConfusionGalleryDisplay:
         y_pred, classes = predict_graded(estimator, X, y, cv, groups)
         images = X if images is None else images
         examples = confusion_examples(y, y_pred, classes=classes)
-        index = examples["index"]
-        pictures, _ = load_thumbnails(images, index, _THUMBNAIL, estimator)
+        pictures, _ = load_thumbnails(
+            images, len(y_pred), examples["index"], _THUMBNAIL, estimator
+        )
         display = cls(examples=examples, pictures=pictures, display_labels=classes)
         return display.plot(ax=ax)
 
@@ -117,7 +118,9 @@ class ConfusionGalleryDisplay:
         display : ConfusionGalleryDisplay
         """
         examples = confusion_examples(y_true, y_pred, classes=classes)
-        pictures, _ = load_thumbnails(images, examples["index"], _THUMBNAIL)
+        pictures, _ = load_thumbnails(
+            images, len(y_pred), examples["index"], _THUMBNAIL
+        )
         display = cls(examples=examples, pictures=pictures, display_labels=classes)
         return display.plot(ax=ax)
 
@@ -179,8 +182,9 @@ class ConfusionGalleryDisplay:
         )
         is_long = max(len(str(label)) for label in labels) > 8
         turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(n), labels, **(turned if is_long else {}))
-        ax.set_yticks(range(n), labels)
+        texts = [str(label) for label in labels]
+        ax.set_xticks(range(n), texts, parse_math=False, **(turned if is_long else {}))
+        ax.set_yticks(range(n), texts, parse_math=False)
         ax.tick_params(length=0)
         for edge in np.arange(-0.5, n + 0.5):
             ax.axhline(edge, color="0.8", linewidth=0.8)

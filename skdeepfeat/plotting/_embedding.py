@@ -3,12 +3,11 @@
 import numpy as np
 from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils import check_array, check_consistent_length
 
 from .._utils._optional import import_optional
 from .._utils._shown import shown
-from ..inspection import embedding
+from ..inspection import check_targets, embedding
 from ._thumbnails import load_thumbnails
 
 __all__ = ["EmbeddingDisplay"]
@@ -109,6 +108,7 @@ class EmbeddingDisplay:
         Returns
         -------
         display : EmbeddingDisplay
+            Images that cannot be read are left out with ``on_error="nan"``.
         """
         features = _features_of(estimator, X)
         y_pred = None
@@ -170,7 +170,7 @@ class EmbeddingDisplay:
                 "The 'color_by' parameter must be 'class' without 'y' and 'y_pred'. "
                 "Got 'error'."
             )
-        is_regression = y is not None and type_of_target(y) == "continuous"
+        is_regression = y is not None and _are_numbers(y)
         return cls._from_arrays(
             features,
             images,
@@ -205,18 +205,32 @@ class EmbeddingDisplay:
             )
         if y is not None:
             check_consistent_length(features, y, y_pred)
-        points = embedding(features, method, random_state=random_state)
-        values, name = None if y is None else np.asarray(y), None
+        features = check_array(
+            features, ensure_all_finite="allow-nan", input_name="features"
+        )
+        values = None if y is None else check_targets(y, "y", "EmbeddingDisplay")
+        if values is not None and values.ndim > 1:
+            raise ValueError(
+                "The 'y' parameter of EmbeddingDisplay must have one column. Got "
+                f"shape {values.shape}."
+            )
+        name = None
         if color_by == "error":
             name = "absolute error" if is_regression else "prediction"
             if is_regression:
                 values = np.abs(values - np.asarray(y_pred))
             else:
                 values = np.where(values == np.asarray(y_pred), *_CORRECT[::-1])
+        # An image that cannot be read may have a row of NaN.
+        known = np.flatnonzero(~np.isnan(features).any(axis=1))
+        points = embedding(features[known], method, random_state=random_state)
+        values = None if values is None else values[known]
         thumbnails = None
         if images is not None:
             chosen = _spread_out(points)
-            pictures, _ = load_thumbnails(images, chosen, _THUMBNAIL, estimator)
+            pictures, _ = load_thumbnails(
+                images, len(features), known[chosen], _THUMBNAIL, estimator
+            )
             thumbnails = dict(zip(chosen, pictures, strict=True))
         display = cls(
             points=points, values=values, values_name=name, thumbnails=thumbnails
@@ -287,7 +301,9 @@ class EmbeddingDisplay:
             self.scatter_.append(drawn)
         if len(labels) <= _MOST_CLASSES:
             # Beside the axes: the points leave no space inside.
-            ax.legend(
+            legend = ax.legend(
+                self.scatter_,
+                labels.astype(str),
                 loc="upper left",
                 bbox_to_anchor=(1.01, 1.0),
                 borderaxespad=0.0,
@@ -295,6 +311,8 @@ class EmbeddingDisplay:
                 markerscale=2,
                 frameon=False,
             )
+            for text in legend.get_texts():
+                text.set_parse_math(False)
         return of_label[numbers]
 
     def _draw_thumbnails(self, ax, points, colors):
@@ -331,7 +349,7 @@ def _features_of(estimator, X):
 
 def _are_numbers(values):
     values = np.asarray(values)
-    return values.dtype.kind == "f" and type_of_target(values) == "continuous"
+    return values.dtype.kind == "f" and bool((values % 1 != 0).any())
 
 
 def _spread_out(points):

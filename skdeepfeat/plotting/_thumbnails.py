@@ -11,12 +11,14 @@ from ..images import make_image_source
 __all__ = ["load_thumbnails"]
 
 
-def load_thumbnails(X, indices, size, estimator=None):
+def load_thumbnails(X, n_images, indices, size, estimator=None):
     """Return small pictures of some of the images, and their paths.
 
     Parameters
     ----------
     X : images in any of the forms that an extractor takes
+    n_images : int
+        The number of images that X must have.
     indices : iterable of int
     size : int
         The longer side, in pixels. Smaller images keep their size.
@@ -31,6 +33,11 @@ def load_thumbnails(X, indices, size, estimator=None):
         None for an image that is not a file.
     """
     source = make_image_source(X, **_options_of(estimator))
+    if len(source) != n_images:
+        raise ValueError(
+            f"There must be one image for each of the {n_images} predictions or "
+            f"features. Got {len(source)} images."
+        )
     indices = [int(i) for i in indices]
     pictures = [_thumbnail(source, i, size) for i in indices]
     return pictures, [source.path(i) for i in indices]

@@ -102,8 +102,9 @@ class TopLossesDisplay:
         y_pred, classes = predict_graded(estimator, X, y, cv, groups)
         images = X if images is None else images
         losses = top_losses(y, y_pred, classes=classes, k=k)
-        index = losses["index"]
-        pictures, losses["path"] = load_thumbnails(images, index, _THUMBNAIL, estimator)
+        pictures, losses["path"] = load_thumbnails(
+            images, len(y_pred), losses["index"], _THUMBNAIL, estimator
+        )
         return cls(losses=losses, pictures=pictures).plot(ax=ax, n_columns=n_columns)
 
     @classmethod
@@ -129,8 +130,10 @@ class TopLossesDisplay:
         -------
         display : TopLossesDisplay
         """
-        losses = top_losses(y_true, y_pred, classes=classes, X=images, k=k)
-        pictures, _ = load_thumbnails(images, losses["index"], _THUMBNAIL)
+        losses = top_losses(y_true, y_pred, classes=classes, k=k)
+        pictures, losses["path"] = load_thumbnails(
+            images, len(y_pred), losses["index"], _THUMBNAIL
+        )
         return cls(losses=losses, pictures=pictures).plot(ax=ax, n_columns=n_columns)
 
     def plot(self, ax=None, *, n_columns=None):
@@ -181,6 +184,7 @@ class TopLossesDisplay:
                     va="top",
                     fontsize="small",
                     linespacing=1.25,
+                    parse_math=False,
                 )
             )
         ax.set(xlim=(0, n_columns), ylim=(-height * n_rows, 0), aspect="equal")

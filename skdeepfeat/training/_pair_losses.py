@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-__all__ = ["PAIR_LOSSES", "PairLoss", "alignment", "uniformity"]
-
 
 @dataclass(frozen=True)
 class PairLoss:

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from ._augment import Augmentation, random_parts
 
-__all__ = ["PairViews"]
-
 # Of random parts: the fraction of the image. SimCLR takes 8 % to all of it, from
 # scratch; a pretrained network gains nothing from parts that show no object.
 _AREA = (0.2, 1.0)

@@ -22,6 +22,7 @@ def test_small_run(tmp_path):
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_output" / "layer_probe.json").read_text())
     [[pair]] = [result["pairs"] for result in written["results"]]
-    assert pair["images_neck"] == pair["images_stages"] == 60
+    assert pair["neck_images"] == pair["stages_images"] == 60
+    assert pair["probe_images"] == 0
     assert pair["stages"] / pair["neck"] == pair["ratio"]
     assert "60 / 60" in done.stdout

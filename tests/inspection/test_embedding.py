@@ -49,6 +49,7 @@ def test_few_images_and_few_features(method, n, d):
     [
         ({"features": features(2, 5)}, "minimum of 3"),
         ({"features": np.full((5, 5), np.nan)}, "features contains NaN"),
+        ({"features": np.ones((10, 5))}, "'features' .* rows that differ"),
         ({"method": "umap"}, "'method' parameter"),
         ({"method": StandardScaler()}, "'method' .*two columns.*shape"),
     ],

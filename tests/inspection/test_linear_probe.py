@@ -148,6 +148,14 @@ def test_every_layer_has_the_same_folds(extractor, images):
     assert len(set(Noting.seen)) == 2
 
 
+def test_folds_may_be_masks_and_targets_a_column(extractor, images):
+    fold = np.arange(N) % 3 == 0
+    masks = linear_probe(extractor(), images, LABELS, ["neck"], cv=[(~fold, fold)])
+    rows = [(np.flatnonzero(~fold), np.flatnonzero(fold))]
+    column = linear_probe(extractor(), images, LABELS[:, None], ["neck"], cv=rows)
+    assert masks["score"].item() == column["score"].item()
+
+
 def test_one_fold_has_no_standard_error(extractor, images):
     probe = linear_probe(
         extractor(), images, LABELS, ["neck"], cv=ShuffleSplit(1, random_state=0)
@@ -171,6 +179,14 @@ def test_images_that_cannot_be_read(extractor, images):
         linear_probe(extractor(on_error="nan"), broken, LABELS, cv=bad_fold)
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_a_class_of_one_image(extractor, images, log):
+    labels = ["a"] + ["b"] * (N - 1)
+    with pytest.raises(ValueError, match="'cv' .* at least two classes"):
+        linear_probe(extractor(), images, labels)
+    assert rows_counted(log) == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "match"),
     [
@@ -181,6 +197,8 @@ def test_images_that_cannot_be_read(extractor, images):
         ({"y": [np.nan] * N}, ValueError, "Input y contains NaN"),
         ({"cv": 11}, ValueError, "'cv' parameter .* class, which is 10. Got 11"),
         ({"cv": 31, "y": np.linspace(0, 1, N)}, ValueError, "'cv' parameter .* is 30"),
+        ({"cv": []}, ValueError, "'cv' parameter .* folds"),
+        ({"y": [None, "a"] * (N // 2)}, ValueError, "'y' .*Got NoneType, str"),
         ({"cv": "five"}, ValueError, "'cv' parameter"),
         ({"layers": "neck"}, ValueError, "'layers' parameter"),
         ({"layers": []}, ValueError, "'layers' parameter .* at least one layer"),

@@ -137,6 +137,11 @@ def test_predictions_in_their_most_graded_form(is_fitted):
         ({"y_pred": 5 * probabilities()}, "'y_pred' .* probabilities"),
         ({"y_pred": probabilities()[:, 0]}, "'y_pred' .* column for each class"),
         ({"y_pred": probabilities()[1:]}, "inconsistent"),
+        ({"y_pred": np.full((N, 3), np.nan)}, "'y_pred' .* NaN"),
+        (
+            {"y_true": np.array([1, "a"] * (N // 2), dtype=object)},
+            "'y_true' .* int, str",
+        ),
         ({"y_true": np.eye(3)[np.arange(N) % 3]}, "1d array"),
     ],
 )
@@ -150,6 +155,11 @@ def test_bad_input_of_one_function():
         top_losses(LABELS, probabilities(), k=0)
     with pytest.raises(ValueError, match="'y_true' .* class labels"):
         confusion_examples([0.5, 1.5], [0.4, 1.2])
+
+
+def test_what_cannot_predict():
+    with pytest.raises(TypeError, match="'estimator' .* Got 'forest'"):
+        predict_graded("forest", None, None)
 
 
 def test_two_classes_of_booleans():

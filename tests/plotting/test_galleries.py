@@ -16,7 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat import BadImageWarning, FineTuneClassifier, PretrainedFeatureExtractor
 from skdeepfeat.inspection import similarity, top_losses
 from skdeepfeat.plotting import (
     ConfusionGalleryDisplay,
@@ -276,6 +276,37 @@ def test_bad_input_of_a_map(extractor, images, arguments, error, match):
         EmbeddingDisplay.from_estimator(
             **{"estimator": extractor, "X": images, **arguments}
         )
+
+
+def test_a_map_without_the_images_that_cannot_be_read(extractor, images):
+    extractor.set_params(on_error="nan")
+    with pytest.warns(BadImageWarning):
+        display = EmbeddingDisplay.from_estimator(
+            extractor, [b"no image", *images], ["red", *LABELS], method="pca"
+        )
+    assert display.values.tolist() == LABELS.tolist()
+    for i, box in display.thumbnails_.items():
+        assert_allclose(box.xy, display.points[i])
+        assert_array_equal(box.offsetbox.get_data(), images[i])
+
+
+def test_labels_that_are_no_formulas(images):
+    labels = np.array(["$\\foo$", "_cat", "b$"])[np.arange(N) % 3]
+    features = np.random.default_rng(0).normal(size=(N, 3))
+    for display in (
+        TopLossesDisplay.from_predictions(labels, probabilities(), images),
+        ConfusionGalleryDisplay.from_predictions(labels, probabilities(), images),
+        EmbeddingDisplay.from_features(features, y=labels, method="pca"),
+    ):
+        display.figure_.canvas.draw()
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert legend == sorted(set(labels))
+
+
+def test_one_image_for_each_prediction(images):
+    for show in (TopLossesDisplay, ConfusionGalleryDisplay):
+        with pytest.raises(ValueError, match="24 predictions .* 5 images"):
+            show.from_predictions(LABELS, probabilities(), images[:5])
 
 
 # Similarity

@@ -57,8 +57,8 @@ def _find_stages(probe, size):
     return tuple(last_of_scale[scale] for scale in sorted(last_of_scale))
 
 
-def last_map_of(spec, probe) -> Layer | None:
-    """Return the last layer before the neck with a map or tokens, or None.
+def last_map_of(spec, probe, before=None) -> Layer | None:
+    """Return the last layer with a map or tokens before another layer, or None.
 
     It is found at the size for which the weights were made, because the last map of a
     small image may have a single position. Of layers inside each other it is the
@@ -69,7 +69,10 @@ def last_map_of(spec, probe) -> Layer | None:
     spec : NetworkSpec
     probe : Probe
         At the wanted size, from which the result is taken.
+    before : Layer or None, default=None
+        None means the neck.
     """
+    end = probe.neck.order if before is None else before.order
     try:
         native = probe_spec(spec, spec.native_size, explains=False)
     except ValueError:
@@ -77,7 +80,7 @@ def last_map_of(spec, probe) -> Layer | None:
     found = [
         layer
         for layer in native.layers.values()
-        if layer.order < native.neck.order
+        if layer.order < end
         and layer.is_offered
         and layer.kind not in _RESIZERS
         and layer.n_positions > 1  # one position is left by a pooling

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .._modules import copy_network
+from .._modules import copy_network, zero_subnormal
 from ._row_difference import TOLERANCE, largest_difference
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def fold_batch_norms(network, run, kept=()):
         norm = copy.get_submodule(norm_name)
         fused = fuse_conv_bn_eval(convolution, norm)
         convolution.weight, convolution.bias = fused.weight, fused.bias
+        zero_subnormal(fused)
         copy.set_submodule(norm_name, _WithoutNorm(norm))
     logger.debug("%d batch norms folded into convolutions", len(pairs))
     copy.requires_grad_(False)

@@ -1,14 +1,18 @@
 """A neck with its own weights, through which gradients flow."""
 
+import contextlib
+import copy
 import fnmatch
 import itertools
 import logging
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from ..._utils._parameter_errors import choice_error
 from .._modules import copy_network, floating_dtype
+from ._layer import first_tensor
 from ._truncated_pass import run_truncated
 
 logger = logging.getLogger(__name__)
@@ -35,8 +39,8 @@ class TrainableNeck(nn.Module):
     ----------
     network : Module
         No other module may share its parameters.
-    output : Output
-        Where the features are taken.
+    outputs : sequence of Output
+        Where the features are taken. Those of several are concatenated.
     probe : Probe
     preprocessing : Preprocessing
         Its mean and std are applied in `forward`.
@@ -53,11 +57,11 @@ class TrainableNeck(nn.Module):
         depend on, by their names in the network.
     """
 
-    def __init__(self, network, output, probe, preprocessing, stages):
+    def __init__(self, network, outputs, probe, preprocessing, stages):
         super().__init__()
         self.network = network
-        self.n_features = output.n_features
-        self._output = output
+        self.n_features = sum(one.n_features for one in outputs)
+        self._outputs = outputs
         self._probe = probe
         shape = (1, 3, 1, 1)
         for name in ("mean", "std"):
@@ -95,8 +99,48 @@ class TrainableNeck(nn.Module):
         images = (images - self._mean) / self._std
         images = images.to(floating_dtype(self.network))
         images = images.contiguous(memory_format=self._memory_format)
-        [rows] = run_truncated(self.network, images, [self._output], self._probe)
-        return rows
+        return self._run(self.network, images)
+
+    def forward_with_maps(self, images, layers, *, cut=False):
+        """Return the features, and what layers on the way to them return.
+
+        Parameters
+        ----------
+        images : Tensor, shape (n_images, 3, height, width)
+            As for `forward`.
+        layers : sequence of str
+            Names of modules of the network.
+        cut : bool, default=False
+            Whether gradients end at these layers. Then no graph is kept of what is
+            computed before them.
+
+        Returns
+        -------
+        features : Tensor of float32, shape (n_images, n_features)
+        maps : dict of str to Tensor
+            The output of each of the layers that run: its first tensor, and that of
+            the last run if there are several.
+        """
+        maps = {}
+
+        def keep(name):
+            def hook(module, args, output):
+                tensor = first_tensor(output)
+                maps[name] = tensor.detach().requires_grad_() if cut else tensor
+                # A copy, because the next layer may work in place, as ReLU often does.
+                return _with_first_tensor(output, maps[name].clone())
+
+            return hook
+
+        with contextlib.ExitStack() as hooks:
+            for name in layers:
+                module = self.network.get_submodule(name)
+                hooks.callback(module.register_forward_hook(keep(name)).remove)
+            return self(images), maps
+
+    def _run(self, network, images):
+        rows = run_truncated(network, images, self._outputs, self._probe)
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
 
     def parameter_groups(self):
         """Return the parameters that the features depend on, by stage.
@@ -249,10 +293,24 @@ class TrainableNeck(nn.Module):
         images = torch.zeros(2, 3, *size, device=device, dtype=floating_dtype(network))
         images = images.contiguous(memory_format=memory_format)
         with torch.enable_grad():
-            [rows] = run_truncated(network, images, [self._output], self._probe)
+            rows = self._run(network, images)
             if rows.requires_grad:
                 rows.sum().backward()
         return {n for n, p in network.named_parameters() if p.grad is not None}
+
+
+def _with_first_tensor(output, tensor):
+    """Return a module's output with another tensor as its first."""
+    if isinstance(output, torch.Tensor):
+        return tensor
+    is_mapping = isinstance(output, Mapping)
+    keys = list(output) if is_mapping else range(len(output))
+    first = next(key for key in keys if first_tensor(output[key]) is not None)
+    changed = copy.copy(output) if is_mapping else list(output)
+    changed[first] = _with_first_tensor(output[first], tensor)
+    if isinstance(output, tuple):
+        return type(output)(*changed) if hasattr(output, "_fields") else tuple(changed)
+    return changed
 
 
 def _is_normalization(module):

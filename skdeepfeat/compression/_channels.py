@@ -1,0 +1,363 @@
+"""Groups of channels that can be removed from a network, found by running it.
+
+Every tensor that runs through the network is followed from the layer that makes its
+channels to the layers that read them. What lies between must treat each channel alone:
+normalizations with running statistics, activations, poolings, depthwise convolutions.
+Anything else keeps the channels of its inputs as they are.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ..networks import change_layer, copy_network, is_convolution, is_linear
+
+# By the name of the function, whatever its home: torch, torch.Tensor or
+# torch.nn.functional. Their output has the shape of the input.
+_ALONE = {
+    "relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_", "clamp_min",
+    "silu", "gelu", "elu", "elu_", "celu", "selu", "leaky_relu", "leaky_relu_",
+    "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus", "mish", "threshold",
+    "dropout", "dropout2d", "feature_dropout", "alpha_dropout", "contiguous", "clone",
+    "detach", "float", "to",
+}  # fmt: skip
+# They change height and width.
+_POOLS = {
+    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+    "interpolate", "pad",
+}  # fmt: skip
+_REDUCTIONS = {"mean", "amax", "sum"}
+_PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__"}
+
+
+@dataclass(eq=False)
+class ChannelGroup:
+    """Channels that can be removed one by one.
+
+    Attributes
+    ----------
+    n_channels : int
+    producers : list of str
+        The layers that make the channels.
+    followers : list of str
+        Normalizations and depthwise convolutions behind them.
+    consumers : list of (str, int)
+        The layers that read the channels, and how many of their inputs, one behind the
+        other, belong to a channel. More than 1 if maps were flattened.
+    obstacle : str
+        Why no channel can be removed; empty if they can.
+    """
+
+    n_channels: int
+    producers: list = field(default_factory=list)
+    followers: list = field(default_factory=list)
+    consumers: list = field(default_factory=list)
+    obstacle: str = ""
+
+    @property
+    def name(self):
+        """The layer that makes the channels."""
+        return self.producers[0]
+
+    def copy(self):
+        """Return a group that can lose channels on its own."""
+        return replace(self)
+
+
+def find_channel_groups(body, images):
+    """Return the groups of channels of a body.
+
+    Parameters
+    ----------
+    body : TrainableNeck
+        In evaluation mode.
+    images : Tensor of uint8, shape (n_images, 3, height, width)
+
+    Returns
+    -------
+    list of ChannelGroup
+        In order of execution; those with an obstacle as well.
+    """
+    tracker = _Tracker(body.network)
+    with torch.no_grad(), tracker:
+        rows = body(images)
+    tracker.block(rows, "the features are returned")
+    groups = tracker.groups()
+    for group in groups:
+        if not (group.obstacle or group.consumers):
+            group.obstacle = "no layer that reads the channels was found"
+        if not group.obstacle:
+            group.obstacle = _try(body, group, images)
+    return groups
+
+
+def _try(body, group, images):
+    """Return why the network does not run without a channel, if so."""
+    trial = copy_network(body)
+    try:
+        kept = torch.arange(1, group.n_channels)
+        remove_channels(trial.network, group.copy(), kept)
+        with torch.no_grad():
+            trial(images)
+        return ""
+    except Exception as error:  # networks may raise anything
+        return f"the network does not run without a channel ({str(error)[:80]})"
+
+
+def remove_channels(network, group, kept):
+    """Remove all channels of a group but some.
+
+    Parameters
+    ----------
+    network : Module
+        It is changed, and lists the changes.
+    group : ChannelGroup
+        Its number of channels is changed as well.
+    kept : Tensor of int
+        Ascending.
+    """
+    for name in [*group.producers, *group.followers]:
+        layer = network.get_submodule(name)
+        tensors = {
+            key: value.detach()[kept] if value.ndim else value.detach()
+            for key, value in _tensors(layer).items()
+        }
+        # Normalizations and depthwise convolutions have as many inputs as outputs.
+        n_in = len(kept) if name in group.followers else layer.weight.shape[1]
+        _resize(network, name, n_in, len(kept), tensors)
+    for name, n_each in group.consumers:
+        layer = network.get_submodule(name)
+        columns = (kept[:, None] * n_each + torch.arange(n_each)).flatten()
+        tensors = {key: value.detach() for key, value in _tensors(layer).items()}
+        tensors["weight"] = tensors["weight"][:, columns]
+        _resize(network, name, len(columns), layer.weight.shape[0], tensors)
+    group.n_channels = len(kept)
+
+
+def _resize(network, name, n_in, n_out, tensors):
+    change = {"layer": name, "kind": "resized", "inputs": n_in, "outputs": n_out}
+    change_layer(network, change, tensors)
+
+
+def _tensors(layer):
+    return {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+
+
+class _Tag:
+    """Where a tensor has the channels of a group.
+
+    Attributes
+    ----------
+    group : ChannelGroup
+    axis : int
+    n_each : int
+        Positions along the axis for each channel.
+    """
+
+    def __init__(self, group, axis, n_each=1):
+        self.group = group
+        self.axis = axis
+        self.n_each = n_each
+
+
+class _Tracker(TorchFunctionMode):
+    """Follows the channels of tensors through torch's functions."""
+
+    def __init__(self, network):
+        super().__init__()
+        self._owners, shared = {}, set()
+        for name, module in network.named_modules():
+            for key, parameter in module.named_parameters(recurse=False):
+                if id(parameter) in self._owners:
+                    shared.add(id(parameter))
+                self._owners[id(parameter)] = name, module, key
+        for one in shared:
+            del self._owners[one]
+        # The tensors are kept, so that no other gets their id.
+        self._tags = {}
+        self._kept = []
+        self._groups = []
+        self._used, self._reused = set(), set()
+        # What a group was merged into.
+        self._merged = {}
+
+    def groups(self):
+        """Return the groups found."""
+        found = list(dict.fromkeys(map(self._root, self._groups)))
+        for group in found:
+            members = {*group.producers, *group.followers, *dict(group.consumers)}
+            if members & self._reused:
+                group.obstacle = group.obstacle or "a layer runs several times"
+        return found
+
+    def block(self, tensor, obstacle):
+        """Let the channels of a tensor, if it has any, stay as they are."""
+        if (tag := self._tag(tensor)) is not None:
+            tag.group.obstacle = tag.group.obstacle or obstacle
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        tagged = [one for one in _flat([args, kwargs]) if self._tag(one) is not None]
+        tags = [self._tag(one) for one in tagged]
+        shapes = [tuple(one.shape) for one in tagged]
+        output = func(*args, **kwargs)
+        if not _flat(output):
+            return output  # such as a size
+        handled = False
+        if name in ("linear", "conv2d"):
+            handled = self._layer(name, args, kwargs, output)
+        elif len(tagged) == 1 and isinstance(output, torch.Tensor):
+            handled = self._alone(func, args, kwargs, shapes[0], tags[0], output)
+        elif len(tagged) == 2 and name in _PRODUCTS:
+            handled = self._product(tags, output)
+        if not handled:
+            for tensor in tagged:
+                self.block(tensor, f"{name} may mix the channels")
+            for one in _flat(output):
+                self._tags.pop(id(one), None)  # of a tensor changed in place
+        return output
+
+    # -- Functions. Each returns whether it knows what happens to the channels.
+
+    def _layer(self, function, args, kwargs, output):
+        inputs = args[0] if args else kwargs["input"]
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        owner = self._owners.get(id(weight))
+        tag = self._tag(inputs)
+        if owner is None or owner[2] != "weight":
+            return False
+        name, layer, _ = owner
+        is_known = is_linear(layer) or is_convolution(layer)
+        axis = output.ndim - 1 if function == "linear" else 1
+        if not self._use(name) or not is_known or (tag and tag.axis != axis):
+            return False
+        if function == "conv2d" and layer.groups > 1:
+            is_depthwise = layer.groups == layer.in_channels == layer.out_channels
+            if tag is None or not is_depthwise or tag.n_each != 1:
+                return False
+            tag.group.followers.append(name)
+            self._set(output, _Tag(tag.group, 1))
+            return True
+        if tag is not None:
+            tag.group.consumers.append((name, tag.n_each))
+        group = ChannelGroup(len(layer.weight), [name])
+        self._groups.append(group)
+        self._set(output, _Tag(group, axis))
+        return True
+
+    def _alone(self, func, args, kwargs, shape, tag, output):
+        """Handle a function of one tensor with channels."""
+        name, axis = func.__name__, tag.axis
+        if name == "batch_norm":
+            return self._norm(args, kwargs, tag, output)
+        if name in _ALONE or name in _POOLS:
+            keeps = output.ndim == len(shape) and output.shape[axis] == shape[axis]
+            is_map = name in _ALONE or (axis == 1 and len(shape) == 4)
+            return keeps and is_map and self._set(output, tag)
+        if name in _PRODUCTS or name in ("add", "__add__", "div", "__truediv__", "sub"):
+            # By a number; a tensor may have other values for each channel.
+            others = [one for one in _flat([args[1:], kwargs]) if one.ndim]
+            return not others and self._set(output, tag)
+        if name in _REDUCTIONS:
+            return self._reduction(args, kwargs, shape, tag, output)
+        if name in ("flatten", "reshape", "view", "squeeze"):
+            return self._flatten(shape, tag, output)
+        if name in ("permute", "movedim", "transpose"):
+            return self._permute(func, args, kwargs, shape, tag, output)
+        return False
+
+    def _norm(self, args, kwargs, tag, output):
+        owners = [self._owners.get(id(one)) for one in _flat([args, kwargs])]
+        names = {owner[0] for owner in owners if owner is not None}
+        if len(names) != 1 or tag.n_each != 1 or tag.axis != 1:
+            return False
+        [name] = names
+        if not self._use(name):
+            return False
+        tag.group.followers.append(name)
+        return self._set(output, tag)
+
+    def _product(self, tags, output):
+        """Merge the channels of a map and of a gate for each of them."""
+        one, other = tags
+        if one.group is other.group:
+            return self._set(output, one)
+        same = (one.axis, one.n_each, one.group.n_channels) == (
+            other.axis, other.n_each, other.group.n_channels,
+        )  # fmt: skip
+        if not same:
+            return False
+        for name in ("producers", "followers", "consumers"):
+            getattr(one.group, name).extend(getattr(other.group, name))
+        one.group.obstacle = one.group.obstacle or other.group.obstacle
+        self._merged[other.group] = one.group
+        return self._set(output, one)
+
+    def _reduction(self, args, kwargs, shape, tag, output):
+        axes = args[1] if len(args) > 1 else kwargs.get("dim")
+        if axes is None:
+            return False
+        axes = [axes] if isinstance(axes, int) else list(axes)
+        axes = [axis % len(shape) for axis in axes]
+        if tag.axis in axes:
+            return False
+        n_before = sum(axis < tag.axis for axis in axes)
+        axis = tag.axis - (0 if output.ndim == len(shape) else n_before)
+        return self._set(output, _Tag(tag.group, axis, tag.n_each))
+
+    def _flatten(self, shape, tag, output):
+        """Handle maps whose positions come together, or behind their channel."""
+        if tag.axis == 1 and output.shape[:2] == shape[:2] and output.ndim > 1:
+            return self._set(output, tag)
+        is_vector = tag.axis == 1 and output.ndim == 2 and len(output) == shape[0]
+        if not is_vector:
+            return False
+        n_each = tag.n_each * (output.shape[1] // shape[1])
+        return self._set(output, _Tag(tag.group, 1, n_each))
+
+    def _permute(self, func, args, kwargs, shape, tag, output):
+        sizes = [2 if axis == tag.axis else 1 for axis in range(len(shape))]
+        moved = func(torch.empty(sizes), *args[1:], **kwargs)
+        axis = moved.shape.index(2)
+        return self._set(output, _Tag(tag.group, axis, tag.n_each))
+
+    def _use(self, name):
+        """Return whether it is the first time that a layer runs."""
+        if name in self._used:
+            self._reused.add(name)
+            return False
+        self._used.add(name)
+        return True
+
+    # -- Tags
+
+    def _tag(self, tensor):
+        if not isinstance(tensor, torch.Tensor):
+            return None
+        tag = self._tags.get(id(tensor))
+        if tag is not None:
+            tag.group = self._root(tag.group)
+        return tag
+
+    def _root(self, group):
+        while group in self._merged:
+            group = self._merged[group]
+        return group
+
+    def _set(self, tensor, tag):
+        self._kept.append(tensor)
+        self._tags[id(tensor)] = _Tag(tag.group, tag.axis, tag.n_each)
+        return True
+
+
+def _flat(value):
+    """Return the tensors in nested containers."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    return [one for item in value for one in _flat(item)]

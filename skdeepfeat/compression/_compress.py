@@ -1,0 +1,285 @@
+"""`compress`: a smaller network with the same use."""
+
+import math
+import numbers
+import warnings
+
+import pandas as pd
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from .._utils._forks import survives_fork
+from .._utils._shown import shown
+from .._utils._stacklevel import caller_stacklevel
+from .._utils._suggestions import did_you_mean
+from ._criteria import CRITERIA
+from ._layers import batches_of
+from ._model import drop_unused_head
+from ._report import describe_layers, describe_networks
+from ._search import METHODS, Limits
+from ._subjects import make_subject
+
+# What the tables of a saved file need beside the weights, for each layer and method.
+_BYTES_OF_ROW = 400
+_BYTES_OF_HEADER = 4096
+
+
+@survives_fork
+@validate_params(
+    {
+        "max_score_drop": [Interval(numbers.Real, 0, None, closed="left")],
+        "max_bytes": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "max_relative_error": [Interval(numbers.Real, 0, None, closed="neither")],
+        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
+        "fine_tune_epochs": [
+            StrOptions({"auto"}),
+            Interval(numbers.Integral, 0, None, closed="left"),
+        ],
+        "criterion": [StrOptions(set(CRITERIA))],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def compress(
+    estimator,
+    X,
+    y=None,
+    *,
+    method="low_rank",
+    max_score_drop=0.01,
+    max_bytes=None,
+    max_relative_error=0.05,
+    scoring=None,
+    validation_fraction=0.25,
+    fine_tune_epochs="auto",
+    criterion="taylor",
+    random_state=None,
+):
+    """Return a fitted estimator with a smaller network.
+
+    The network is made as small as the limits allow. Scores are taken on a part of X
+    that is used for nothing else. The result is an estimator like the given one, which
+    is not changed: `predict`, `transform`, `save`, `load` and `to_onnx` work as before,
+    and so does its `body_` as the `model` of an extractor. In the cache it is a network
+    of its own. The parameter `model` of a fine-tuning estimator is still the original
+    one: ``clone(small).fit(X, y)`` trains the original network. To continue from the
+    small one, set ``warm_start=True`` or give ``small.body_`` as `model`.
+
+    A network with fewer multiply-adds is not always faster, so the time of each network
+    is measured: see ``compression_summary_``.
+
+    Parameters
+    ----------
+    estimator : FineTuneClassifier, FineTuneRegressor or PretrainedFeatureExtractor
+        A fine-tuning estimator must be fitted.
+
+    X : array-like of images
+        As for the estimator. A part of the images calibrates the method and trains the
+        small network, the others score it.
+
+    y : array-like, default=None
+        As for `fit` of the estimator. Not used for an extractor.
+
+    method : str or list of str, default="low_rank"
+        How the network is made smaller. A list applies one method after the other.
+
+        * ``"low_rank"``: layers become two layers with few features between them. For
+          linear layers and 1x1 convolutions these are the principal components of the
+          responses [1]_. For other convolutions, the better of that and of columns
+          followed by rows [2]_. Ranks are lowered where the least energy is lost for
+          each multiply-add saved.
+        * ``"svd"``: the same with the singular values of the weights, without regard to
+          the images [3]_.
+        * ``"tucker"``: convolutions between fewer channels [4]_. The two ranks keep a
+          share of the energy of the kernel, split evenly between them, which is lowered
+          as above. Other layers as with ``"svd"``.
+        * ``"tensor_train"``: linear layers as products of small tensors [5]_. This
+          saves memory, not time.
+        * ``"prune"``: channels are removed by `criterion` in rounds: remove, train,
+          repeat. Only channels inside of blocks can be removed. What else there is
+          stays, and ``compression_report_`` says why.
+        * ``"obd_weights"``: single weights are set to zero by Optimal Brain Damage
+          [6]_, without training. The file and the time do not change. The column
+          ``sparse_bytes`` has what a sparse file would take.
+
+    max_score_drop : float, default=0.01
+        How much the score of the validation part may drop. Several methods may use
+        equal parts of it. Not used for an extractor.
+
+    max_bytes : int or None, default=None
+        If given, the largest network that fits with the header of its file is returned,
+        as the one with the best score. A score that drops further than `max_score_drop`
+        is then a warning. Of several methods, the last one makes it fit.
+
+    max_relative_error : float, default=0.05
+        For an extractor, how much its features may change: the mean over images of the
+        norm of the difference, divided by the norm of the features.
+
+    scoring : str, callable or None, default=None
+        The score: a scorer of scikit-learn. None is the `score` of the estimator.
+
+    validation_fraction : float, default=0.25
+        Fraction of the images, in (0, 1), that scores are taken on.
+
+    fine_tune_epochs : int or "auto", default="auto"
+        Number of epochs that each candidate is trained for, with the settings of the
+        estimator. ``"auto"`` is about 200 steps, at least 1 and at most 4 epochs. An
+        extractor is not trained.
+
+    criterion : {"taylor", "obd", "apoz", "magnitude"}, default="taylor"
+        What ``"prune"`` removes channels by.
+
+        * ``"taylor"``: first-order change of the loss [7]_.
+        * ``"obd"``: second-order change, h a^2 / 2 with the diagonal of the
+          Gauss-Newton matrix, of a factor of the channel [6]_.
+        * ``"apoz"``: share of positions that are zero [8]_. Where none is, the mean
+          absolute value.
+        * ``"magnitude"``: norm of the weights.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the parts of X, and the training.
+
+    Returns
+    -------
+    small : estimator of the same class
+        Fitted, with these attributes.
+
+        compression_report_ : DataFrame
+            One row per method and layer: method, layer, kind, size (ranks or channels
+            that are left), parameters_before, parameters, nonzero_parameters,
+            multiply_adds_before, multiply_adds (for one image), relative_error (square
+            root of the energy lost, of the responses or of the weights; NaN where no
+            factorization was made) and note (why a layer is as it was).
+        compression_summary_ : DataFrame
+            One row per network, ``"before"`` and after each method: network, score (or
+            relative_error, for an extractor), parameters, bytes (of network and head;
+            the file of `save` adds a header of some kB, and the original network if it
+            is a module of your own), sparse_bytes, multiply_adds, and milliseconds per
+            image of the network, from decoded pixels to features, at batch size 1 and
+            32, in torch and, if it is installed, in OpenVINO.
+
+    Raises
+    ------
+    TypeError
+        If there is no network in `estimator`.
+    ValueError
+        If the method finds nothing to make smaller, y is missing, or the images cannot
+        be split.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the limits cannot be kept; the best network found is returned. After Ctrl-C,
+        if there is a network that keeps the limits, it is returned.
+
+    References
+    ----------
+    .. [1] Zhang et al., "Accelerating very deep convolutional networks for
+       classification and detection", TPAMI 2016.
+    .. [2] Jaderberg, Vedaldi and Zisserman, "Speeding up convolutional neural networks
+       with low rank expansions", BMVC 2014.
+    .. [3] Denton et al., "Exploiting linear structure within convolutional networks for
+       efficient evaluation", NeurIPS 2014.
+    .. [4] Kim et al., "Compression of deep convolutional neural networks for fast and
+       low power mobile applications", ICLR 2016.
+    .. [5] Novikov et al., "Tensorizing neural networks", NeurIPS 2015.
+    .. [6] LeCun, Denker and Solla, "Optimal brain damage", NeurIPS 1990.
+    .. [7] Molchanov et al., "Pruning convolutional neural networks for resource
+       efficient inference", ICLR 2017.
+    .. [8] Hu et al., "Network trimming: A data-driven neuron pruning approach towards
+       efficient deep architectures", 2016.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.compression import compress
+    >>> digits = load_digits().images[:40] / 16
+    >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
+    >>> small = compress(extractor, digits, random_state=0)
+    >>> small.transform(digits).shape
+    (40, 1280)
+    """
+    methods = _checked_methods(method)
+    random_state = check_random_state(random_state)
+    subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
+    n_epochs = subject.n_epochs(fine_tune_epochs)
+    is_extractor = subject.task == "features"
+    allowed = max_relative_error if is_extractor else max_score_drop
+    model = subject.model()
+    names, models, rows = ["before"], [model], []
+    scores = [subject.score(model)]
+    if not math.isfinite(scores[0]):
+        raise ValueError(
+            "The 'scoring' parameter of compress must be a score that is finite for "
+            f"the estimator as it is. Got {shown(scoring)} instead, which is "
+            f"{scores[0]}."
+        )
+    model = subject.model()
+    drop_unused_head(model, next(batches_of(subject.pixels))[:2])
+    reserved = _BYTES_OF_HEADER + _BYTES_OF_ROW * len(methods) * sum(
+        1 for _ in model.network.modules()
+    )
+    for number, name in enumerate(methods, 1):
+        is_last = number == len(methods)
+        limit = None if max_bytes is None or not is_last else max_bytes - reserved
+        limits = Limits(scores[0] - allowed * number / len(methods), limit)
+        outcome = METHODS[name](subject, model, limits, n_epochs, criterion)
+        if outcome.score is None:
+            outcome.score = subject.score(outcome.model)
+        rows += describe_layers(name, model, outcome, subject.pixels)
+        _warn(name, outcome, scores[0], allowed, limits, subject, max_bytes)
+        model = outcome.model
+        names.append(f"after {name}")
+        models.append(model)
+        scores.append(outcome.score)
+        if outcome.interrupted:
+            break
+    small = subject.result(model)
+    small.compression_report_ = pd.DataFrame(rows)
+    small.compression_summary_ = describe_networks(subject, names, models, scores)
+    return small
+
+
+def _checked_methods(method):
+    methods = [method] if isinstance(method, str) else method
+    is_list = isinstance(methods, (list, tuple)) and len(methods) > 0
+    for one in methods if is_list else [method]:
+        if not isinstance(one, str) or one not in METHODS:
+            hint = did_you_mean(one, METHODS) if isinstance(one, str) else ""
+            raise ValueError(
+                f"The 'method' parameter of compress must be one of {sorted(METHODS)}, "
+                f"or a list of these. Got {shown(method)} instead.{hint}"
+            )
+    return list(methods)
+
+
+def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
+    """Warn of limits that are not kept, and of an interruption."""
+    messages = []
+    if outcome.interrupted:
+        messages.append(
+            f"compress was interrupted during {name!r}. The result is the last network "
+            "that keeps the limits."
+        )
+    if limits.max_bytes is not None:
+        n_bytes = outcome.model.n_bytes
+        if n_bytes > limits.max_bytes:
+            messages.append(
+                f"The smallest network that {name!r} gives has {n_bytes} bytes, and "
+                f"its file has a header: more than 'max_bytes' ({max_bytes}). It is "
+                "returned. Use another method, or several."
+            )
+    if outcome.score < limits.lowest_score:
+        what = (
+            "max_score_drop" if subject.score_name == "score" else "max_relative_error"
+        )
+        messages.append(
+            f"The {subject.score_name} of the network after {name!r} differs by "
+            f"{score - outcome.score:.4g} from that of the original, which is more "
+            f"than {what!r} allows ({allowed:g}). It is returned, as the best one that "
+            "was found. Allow more, try another method, or train longer "
+            "(fine_tune_epochs)."
+        )
+    for message in messages:
+        warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())

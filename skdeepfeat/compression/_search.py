@@ -1,0 +1,318 @@
+"""How far a network is made smaller: until the score has dropped as far as it may."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..networks import changes_of, merge_resizings, zero_subnormal
+from ._channels import find_channel_groups, remove_channels
+from ._criteria import channel_importances, weight_curvatures
+from ._factorizations import FACTORIZATIONS, apply_option
+from ._layers import LayerUse, batches_of, observe_layers, replaceable_layers
+from ._model import copy_model
+from ._path import greedy_path, options_after
+from ._pruning import choose_channels
+
+logger = logging.getLogger(__name__)
+
+# Levels of a factorization; 5 candidates find the best of 31.
+_N_LEVELS = 31
+
+# A round of pruning removes this share of the multiply-adds. After a round that loses
+# too much, a smaller one is tried.
+_ROUND_SHARES = (0.15, 0.05)
+_MAX_ROUNDS = 40
+
+# Shares of the weights that are zero after each round.
+_ZERO_SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+# A unit that no image activates has no curvature, but without its large weights it may
+# come to life. So a little of the layer's mean curvature is added.
+_DAMPING = 0.01
+
+# Images that second derivatives are taken of, as it is done one by one.
+_MAX_CURVATURE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must hold.
+
+    Attributes
+    ----------
+    lowest_score : float
+    max_bytes : int or None
+        If given, the largest network that fits is wanted, whatever its score.
+    """
+
+    lowest_score: float
+    max_bytes: int | None = None
+
+
+@dataclass(eq=False)
+class Outcome:
+    """A smaller model.
+
+    Attributes
+    ----------
+    model : Model
+    score : float or None
+        Of the validation part; None if there is no candidate yet.
+    is_kept : bool
+        Whether the limits hold.
+    interrupted : bool
+    errors : dict of str to float
+        Relative errors of layers.
+    notes : dict of str to str
+        Why layers are as they were.
+    """
+
+    model: object
+    score: float | None = None
+    is_kept: bool = False
+    interrupted: bool = False
+    errors: dict | None = None
+    notes: dict | None = None
+
+
+# -- Factorizations
+
+
+def _factorize(method):
+    def run(subject, model, limits, n_epochs, criterion):
+        path = _Path(subject, model, method)
+        outcome = path.largest_that_fits if limits.max_bytes else path.smallest_kept
+        return outcome(limits, n_epochs)
+
+    return run
+
+
+class _Path:
+    """The levels of a factorization."""
+
+    def __init__(self, subject, model, method):
+        self._subject, self._model = subject, model
+        factorization = FACTORIZATIONS[method]
+        images = next(batches_of(subject.pixels))[:2]
+        uses = replaceable_layers(model.body, images)
+        if factorization.sees_images:
+            batches = batches_of(subject.pixels)
+            observe_layers(model.body, uses, batches, LayerUse.record)
+        options = [list(factorization.options(use)) for use in uses]
+        self._steps = greedy_path(uses, options, factorization.cost)
+        self._notes = {
+            use.name: "" if choices else "no factorization would save anything"
+            for use, choices in zip(uses, options, strict=True)
+        }
+        if not self._steps:
+            raise _nothing_to_compress(method, model)
+        saved = np.cumsum([step.saved for step in self._steps])
+        wanted = np.linspace(0, saved[-1], _N_LEVELS + 1)[1:]
+        ends = np.searchsorted(saved, wanted * (1 - 1e-12)) + 1
+        # Level 0 is the network as it is.
+        self._ends = [0, *sorted(set(ends.tolist()))]
+
+    def smallest_kept(self, limits, n_epochs):
+        """Return the last level whose score is high enough, by bisection."""
+        low, high = 0, len(self._ends)
+        best = Outcome(self._model)
+        try:
+            while high - low > 1:
+                level = (low + high) // 2
+                found = self._candidate(level, limits, n_epochs)
+                if found.is_kept:
+                    low, best = level, found
+                else:
+                    high = level
+                    if not best.is_kept and _is_better(found, best):
+                        best = found
+        except KeyboardInterrupt:
+            if best.score is None:
+                raise
+            best.interrupted = True
+        return best
+
+    def largest_that_fits(self, limits, n_epochs):
+        """Return the first level whose file is small enough."""
+        low, high = -1, len(self._ends) - 1
+        while high - low > 1:
+            level = (low + high) // 2
+            if self._build(level).n_bytes <= limits.max_bytes:
+                high = level
+            else:
+                low = level
+        return self._candidate(high, limits, n_epochs)
+
+    def _build(self, level):
+        model = copy_model(self._model)
+        for name, option in options_after(self._steps, self._ends[level]).items():
+            apply_option(model.network, name, option)
+        return model
+
+    def _candidate(self, level, limits, n_epochs):
+        options = options_after(self._steps, self._ends[level])
+        errors = {name: option.error**0.5 for name, option in options.items()}
+        found = _scored(self._subject, self._build(level), limits, n_epochs)
+        found.errors, found.notes = errors, self._notes
+        logger.info("level %d of %d: %.4f", level, len(self._ends) - 1, found.score)
+        return found
+
+
+# -- Pruning
+
+
+def _prune(subject, model, limits, n_epochs, criterion):
+    """Remove channels in rounds, and train after each."""
+    images = next(batches_of(subject.pixels))[:2]
+    groups = find_channel_groups(model.body, images)
+    notes = {name: one.obstacle for one in groups for name in one.producers}
+    groups = [one for one in groups if not one.obstacle]
+    if not groups:
+        raise _nothing_to_compress("prune", model)
+    smallest = [one.n_channels for one in groups]
+    first = len(changes_of(model.network))
+    kept = Outcome(copy_model(model), notes=notes, is_kept=True)
+    shares = iter(_ROUND_SHARES)
+    share, last = next(shares), None
+    try:
+        for number in range(_MAX_ROUNDS):
+            fits = limits.max_bytes is None or (kept.model.n_bytes <= limits.max_bytes)
+            if limits.max_bytes is not None and fits:
+                break
+            found, after = _pruned(
+                subject,
+                kept.model,
+                groups,
+                smallest,
+                share,
+                n_epochs,
+                criterion,
+                limits,
+            )
+            if found is None:
+                break
+            logger.info("round %d: %.4f", number + 1, found.score)
+            if found.is_kept or limits.max_bytes is not None:
+                kept, groups = found, after
+                continue
+            last = found if kept.score is None else last
+            if (share := next(shares, None)) is None:
+                break
+    except KeyboardInterrupt:
+        if kept.score is None:
+            raise
+        kept.interrupted = True
+    if kept.score is None and limits.max_bytes is None:
+        kept = last  # not even the first round kept the score
+    if kept.score is None:
+        kept.score = subject.score(kept.model)
+    merge_resizings(kept.model.network, first)
+    kept.notes = notes
+    return kept
+
+
+def _pruned(subject, model, groups, smallest, share, n_epochs, criterion, limits):
+    """Return the outcome of a round and the groups after it, or None at the end."""
+    importances = channel_importances(
+        model,
+        groups,
+        subject.pixels,
+        subject.targets,
+        subject.loss,
+        subject.task,
+        criterion,
+    )
+    chosen = choose_channels(
+        model, groups, importances, smallest, share, subject.pixels
+    )
+    if chosen is None:
+        return None, groups
+    model = copy_model(model)
+    after = []
+    for group, channels in zip(groups, chosen, strict=True):
+        group = group.copy()
+        if len(channels) < group.n_channels:
+            remove_channels(model.network, group, channels)
+        after.append(group)
+    return _scored(subject, model, limits, n_epochs), after
+
+
+# -- Single weights
+
+
+def _zero_weights(subject, model, limits, n_epochs, criterion):
+    """Set single weights to zero in rounds (Optimal Brain Damage), without training."""
+    names = [name for name, one in model.network.named_parameters() if one.ndim > 1]
+    best = Outcome(model)
+    model = copy_model(model)
+    pixels = subject.pixels[:_MAX_CURVATURE_IMAGES]
+    try:
+        for share in _ZERO_SHARES:
+            weights = [model.network.get_parameter(name) for name in names]
+            curvatures = weight_curvatures(model, weights, pixels, subject.task)
+            saliencies = [
+                (curvature + _DAMPING * curvature.mean()) * weight.square() / 2
+                for curvature, weight in zip(curvatures, weights, strict=True)
+            ]
+            _zero_smallest(weights, saliencies, share)
+            found = _scored(subject, copy_model(model), limits, 0)
+            if not found.is_kept:
+                if best.score is None:
+                    best = found
+                break
+            best = found
+    except KeyboardInterrupt:
+        if best.score is None:
+            raise
+        best.interrupted = True
+    return best
+
+
+@torch.no_grad()
+def _zero_smallest(weights, saliencies, share):
+    flat = torch.cat([one.flatten() for one in saliencies])
+    # Those that are zero already come first.
+    flat[torch.cat([one.flatten() for one in weights]) == 0] = -1
+    order = flat.argsort()[: int(share * len(flat))]
+    gone = torch.zeros(len(flat), dtype=torch.bool)
+    gone[order] = True
+    sizes = [one.numel() for one in weights]
+    for weight, part in zip(weights, gone.split(sizes), strict=True):
+        weight.masked_fill_(part.reshape(weight.shape), 0)
+
+
+# A new method is a function here: ``run(subject, model, limits, n_epochs, criterion)``
+# returns an `Outcome`.
+METHODS = {
+    **{name: _factorize(name) for name in FACTORIZATIONS},
+    "prune": _prune,
+    "obd_weights": _zero_weights,
+}
+
+
+def _scored(subject, model, limits, n_epochs):
+    """Score a candidate, and train it if that helps."""
+    zero_subnormal(model.network)
+    score = subject.score(model)
+    if n_epochs:
+        trained = subject.train(model, n_epochs)
+        zero_subnormal(trained.network)
+        trained_score = subject.score(trained)
+        # Training on few images, or at a high rate, may do harm.
+        if not score > trained_score:
+            model, score = trained, trained_score
+    fits = limits.max_bytes is None or model.n_bytes <= limits.max_bytes
+    return Outcome(model, score, fits and score >= limits.lowest_score)
+
+
+def _is_better(found, best):
+    return best.score is None or found.score > best.score
+
+
+def _nothing_to_compress(method, model):
+    return ValueError(
+        f"The 'method' parameter of compress, {method!r}, finds nothing to make "
+        f"smaller in {type(model.network).__name__}. Choose another of "
+        f"{sorted(METHODS)}."
+    )

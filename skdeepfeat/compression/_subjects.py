@@ -1,0 +1,224 @@
+"""What is compressed: an estimator as a model, with images to score it on."""
+
+import copy
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ..feature_extraction import (
+    PretrainedFeatureExtractor,
+    decode_for,
+    neck_of,
+    with_network,
+)
+from ..fine_tuning import (
+    FineTuneClassifier,
+    FineTuneRegressor,
+    decode_images,
+    fitted_neck,
+    loss_of,
+    on_pixels,
+    train_further,
+    with_networks,
+)
+from ..training import crop_center
+from ._layers import batches_of
+from ._model import Model
+
+# Steps of "auto" for `fine_tune_epochs`, and bounds of the epochs.
+_AUTO_STEPS = 200
+_AUTO_EPOCHS = (1, 4)
+
+# Images that statistics, gradients and times are measured with.
+_MAX_CALIBRATION = 512
+
+
+class TunedSubject:
+    """A fine-tuned estimator. Parameters are those of `make_subject`."""
+
+    score_name = "score"
+
+    def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
+        check_is_fitted(estimator)
+        if y is None:
+            raise ValueError(
+                f"The 'y' parameter of compress must be given for a "
+                f"{type(estimator).__name__}, whose score is to be kept. Got None."
+            )
+        self.estimator = estimator
+        self.neck = fitted_neck(estimator)
+        self._random_state = random_state
+        pixels, y = decode_images(estimator, X, y)
+        rows, kept_back = _split(
+            len(y),
+            validation_fraction,
+            random_state,
+            y if is_classifier(estimator) and _can_stratify(y) else None,
+        )
+        self._training = pixels[rows], y[rows]
+        self._validation = pixels[kept_back], y[kept_back]
+        self._score = check_scoring(estimator, scoring)
+        drawn = _draw(len(rows), random_state)
+        self.pixels = _center(self._training[0][drawn], self.neck.preprocessing.crop)
+        self.task, self.loss, self.targets = loss_of(
+            estimator, self._training[1][drawn]
+        )
+
+    def model(self):
+        """Return the networks of the estimator."""
+        return Model(self.neck.trainable(), copy.deepcopy(self.estimator.head_))
+
+    def score(self, model):
+        """Return the score of the validation part."""
+        return float(self._score(on_pixels(self.result(model)), *self._validation))
+
+    def n_epochs(self, wanted):
+        """Return the number of epochs that a candidate is trained for."""
+        if wanted != "auto":
+            return wanted
+        n_steps = max(1, len(self._training[1]) // self.estimator.batch_size)
+        return int(np.clip(_AUTO_STEPS // n_steps, *_AUTO_EPOCHS))
+
+    def train(self, model, n_epochs):
+        """Return a model that was trained further.
+
+        Raises
+        ------
+        KeyboardInterrupt
+        """
+        tuned, interrupted = train_further(
+            on_pixels(self.result(model)), *self._training, n_epochs, self._random_state
+        )
+        if interrupted:
+            raise KeyboardInterrupt
+        body = self.neck.with_network(tuned.body_).trainable()
+        trained = Model(body, tuned.head_)
+        names = ("history_", "n_epochs_", "best_epoch_", "best_validation_score_")
+        trained.training_record = {name: getattr(tuned, name) for name in names}
+        return trained
+
+    def result(self, model):
+        """Return the fitted estimator with the networks of a model."""
+        network, head = copy.deepcopy((model.network, model.head))
+        new = with_networks(self.estimator, network, head)
+        vars(new).update(copy.deepcopy(model.training_record))
+        return new
+
+
+class ExtractorSubject:
+    """An extractor. Parameters are those of `make_subject`; there is no y."""
+
+    score_name = "relative_error"
+    task, loss, targets = "features", None, None
+
+    def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
+        if scoring is not None:
+            raise ValueError(
+                "The 'scoring' parameter of compress must be None for an extractor, "
+                f"whose features are compared. Got {scoring!r} instead."
+            )
+        if isinstance(estimator.layer, (list, tuple)) and len(estimator.layer) != 1:
+            raise ValueError(
+                "The 'layer' parameter of the estimator must be one layer for compress."
+                f" Got {estimator.layer!r} instead."
+            )
+        self.estimator = estimator
+        self.neck = neck_of(estimator)
+        pixels = decode_for(estimator, X)
+        rows, kept_back = _split(len(pixels), validation_fraction, random_state)
+        self.pixels = pixels[rows[_draw(len(rows), random_state)]]
+        self._validation = pixels[kept_back]
+        self._features = self._run(self.model())
+
+    def model(self):
+        """Return the network of the extractor."""
+        return Model(self.neck.trainable(), nn.Identity())
+
+    def score(self, model):
+        """Return minus the mean relative error of the rows of the validation part."""
+        found, wanted = self._run(model), self._features
+        norms = np.linalg.norm(wanted, axis=1)
+        errors = np.linalg.norm(found - wanted, axis=1)
+        return -float((errors / np.maximum(norms, np.finfo(np.float32).tiny)).mean())
+
+    def n_epochs(self, wanted):
+        """Return 0: an extractor has no labels to train with."""
+        if wanted not in ("auto", 0):
+            raise ValueError(
+                "The 'fine_tune_epochs' parameter of compress must be 'auto' or 0 for "
+                f"an extractor, which has no labels. Got {wanted!r} instead."
+            )
+        return 0
+
+    def result(self, model):
+        """Return the extractor with the network of a model."""
+        return with_network(self.estimator, copy.deepcopy(model.network))
+
+    def _run(self, model):
+        with torch.inference_mode():
+            parts = [model(images).numpy() for images in batches_of(self._validation)]
+        return np.concatenate(parts).astype(np.float64)
+
+
+def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
+    """Return the subject of an estimator; the parameters are those of `compress`.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
+        kind = TunedSubject
+    elif isinstance(estimator, PretrainedFeatureExtractor):
+        kind = ExtractorSubject
+    else:
+        raise TypeError(
+            "The 'estimator' parameter of compress must be a fitted "
+            "FineTuneClassifier or FineTuneRegressor, or a PretrainedFeatureExtractor. "
+            f"Got {type(estimator).__name__} instead. If it is a pipeline or a search, "
+            "give the step or the estimator in it."
+        )
+    return kind(estimator, X, y, scoring, validation_fraction, random_state)
+
+
+def _can_stratify(y):
+    """Return whether both parts can have samples of every class."""
+    if type_of_target(y) not in ("binary", "multiclass"):
+        return False
+    return np.unique(y, return_counts=True)[1].min() > 1
+
+
+def _split(n, fraction, random_state, stratify=None):
+    """Return rows to calibrate and train with, and those to score with."""
+    try:
+        rows, kept_back = train_test_split(
+            np.arange(n),
+            test_size=fraction,
+            random_state=random_state,
+            stratify=stratify,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"The 'validation_fraction' parameter of compress, {fraction}, does not "
+            f"split {n} images into two parts ({error}). Give more images or another "
+            "fraction."
+        ) from error
+    return np.sort(rows), np.sort(kept_back)
+
+
+def _draw(n, random_state):
+    if n <= _MAX_CALIBRATION:
+        return np.arange(n)
+    return np.sort(random_state.choice(n, _MAX_CALIBRATION, replace=False))
+
+
+def _center(pixels, size):
+    """Return the centers of stored images."""
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+    return crop_center(images, size).permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,77 @@
+"""How long networks take for an image, measured side by side."""
+
+import contextlib
+import importlib.util
+import time
+
+import numpy as np
+import torch
+
+BATCH_SIZES = (1, 32)
+RUNTIMES = ("torch", "openvino")
+
+_N_WARM_UP = 2
+_N_ROUNDS = (5, 20)
+# Seconds for one network, runtime and batch size, after the first rounds.
+_MAX_SECONDS = 1.0
+
+
+def milliseconds_per_image(necks, seed=0):
+    """Return the time of networks, from decoded pixels to features.
+
+    In each round, every network runs once, so that a busy machine slows all of them
+    down. The best of at most 20 rounds counts.
+
+    Parameters
+    ----------
+    necks : list of Neck
+    seed : int, default=0
+        Of the pixels.
+
+    Returns
+    -------
+    dict of (str, int) to list of float
+        For each runtime that is installed and each batch size, the milliseconds of each
+        network. NaN where the runtime cannot run it.
+    """
+    device = torch.device("cpu")
+    size = necks[0].preprocessing.crop
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (max(BATCH_SIZES), *size, 3), dtype=np.uint8)
+    found = {}
+    for runtime in RUNTIMES:
+        if runtime != "torch" and importlib.util.find_spec(runtime) is None:
+            continue
+        with contextlib.ExitStack() as stack:
+            runs = [_lent(stack, neck, device, runtime) for neck in necks]
+            for n_images in BATCH_SIZES:
+                times = _best_times(runs, pixels[:n_images])
+                found[runtime, n_images] = [1000 * one / n_images for one in times]
+    return found
+
+
+def _lent(stack, neck, device, runtime):
+    """Return a function that runs a network, or None if the runtime cannot."""
+    try:
+        return stack.enter_context(neck.loaded(device, "float32", runtime))
+    except ValueError:
+        return None
+
+
+def _best_times(runs, pixels):
+    best = [np.nan if run is None else np.inf for run in runs]
+    least, most = _N_ROUNDS
+    start = time.perf_counter()
+    for number in range(_N_WARM_UP + most):
+        n_timed = number - _N_WARM_UP
+        late = time.perf_counter() - start > _MAX_SECONDS * len(runs)
+        if n_timed >= least and late:
+            break
+        for k, run in enumerate(runs):
+            if run is None:
+                continue
+            before = time.perf_counter()
+            run(pixels)
+            if n_timed >= 0:
+                best[k] = min(best[k], time.perf_counter() - before)
+    return best

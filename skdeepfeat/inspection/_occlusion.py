@@ -1,0 +1,65 @@
+"""Occlusion: how much the result changes if a part of the image is covered."""
+
+import numpy as np
+
+from .._utils._device import resolve_devices
+from .._utils._threads import all_cores
+
+__all__ = ["occlusion", "occlusion_map"]
+
+
+def occlusion(parts, pixels, indices, targets, *, grid, **options):
+    """Return maps of how much the result falls if a square there is covered.
+
+    Parameters and return value are those of `activation_maps.METHODS`.
+    """
+    device = resolve_devices(parts.settings.device)[0]
+    maps = np.empty((len(indices), grid, grid), np.float32)
+    loaded = parts.neck.loaded(device, parts.settings.precision)
+    with all_cores(device), loaded as run:
+
+        def results(images):
+            return parts.end.results(np.hstack(run(np.stack(images))))
+
+        for i, index in enumerate(indices):
+            maps[i] = occlusion_map(pixels[index], results, targets, index, grid)
+    return maps
+
+
+def occlusion_map(image, results, targets, index, grid):
+    """Return the map of one image.
+
+    Parameters
+    ----------
+    image : ndarray, shape (height, width) or (height, width, n_channels)
+    results : callable
+        From a list of such images to an ndarray (n_images, n_columns).
+    targets : Targets
+    index : int
+        Which image it is.
+    grid : int
+        Number of rows and of columns of the map.
+
+    Returns
+    -------
+    ndarray of float, shape (grid, grid)
+    """
+    # The mean color: a black square would be something to see.
+    color = image.mean(axis=(0, 1)).astype(image.dtype)
+    covered = []
+    for top, bottom in _sides(image.shape[0], grid):
+        for left, right in _sides(image.shape[1], grid):
+            changed = image.copy()
+            changed[top:bottom, left:right] = color
+            covered.append(changed)
+    found = results([image, *covered])
+    [column] = targets.choose(found[:1], np.array([index]))
+    return (found[0, column] - found[1:, column]).reshape(grid, grid)
+
+
+def _sides(length, grid):
+    """Yield (start, stop) of squares around the cells of a grid, twice as large."""
+    cell = length / grid
+    for i in range(grid):
+        start = max(0, round((i - 0.5) * cell))
+        yield start, max(start + 1, min(length, round((i + 1.5) * cell)))

@@ -1,0 +1,540 @@
+"""The way to a recommendation, from the networks to how much of one is tuned."""
+
+import contextlib
+import logging
+import time
+
+import numpy as np
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from ..exceptions import BadImageError, NonFiniteOutputError
+from ..feature_extraction import extract_layers, seconds_per_image
+from ._candidates import Candidate, linear_head, make_head, other_heads
+from ._race import Race
+from ._scores import cross_validate_head
+
+__all__ = ["Clock", "Decision"]
+
+logger = logging.getLogger(__name__)
+
+# The fractions of the budget at which the steps are to end.
+_UNTIL_NETWORKS = 0.45
+_UNTIL_HEADS = 0.6
+_UNTIL_RACE = 0.95
+# How the time of a fit grows with the number of samples, as a power.
+_GROWTH = {"RBF SVM": 2.0, "random forest": 1.3}
+_GROWTH_LINEAR = 1.5
+# Labels can be learned if the best score is above chance by so many standard errors:
+# the best of many candidates is above its expectation.
+_ABOVE_CHANCE = 3.0
+# Rates and times count as equal within this factor: a busy machine changes them by it.
+_SAME = 1.1
+_SAME_SECONDS = 1.0
+
+
+class Clock:
+    """A budget of seconds."""
+
+    def __init__(self, budget):
+        self.budget = budget
+        self._start = time.perf_counter()
+
+    @property
+    def elapsed(self):
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._start
+
+    def left(self, fraction=1.0):
+        """Return the seconds until a fraction of the budget is spent."""
+        return fraction * self.budget - self.elapsed
+
+
+class Decision:
+    """The state of a decision while it is made, and its result.
+
+    Parameters
+    ----------
+    networks : list of Network
+    problem : Problem
+    clock : Clock
+    on_row : callable
+        ``on_row(row)`` is called for each row of the results.
+
+    Attributes
+    ----------
+    rows : list of dict
+        The results so far.
+    frozen : dict
+        `Scores` by (candidate, number of images).
+    n : int
+        The number of images that the candidates were compared on; 0 at first.
+    layer_of : dict of Network to str
+        The best layer of the networks whose layers were probed.
+    depths : dict of Network to dict of str to float
+    curve : dict of int to Scores
+        The learning curve.
+    chance : Scores or None
+    race : Race or None
+    not_tried : dict of str to list of str
+        What was left out, for each reason.
+    seconds : float
+        How long the decision took.
+    """
+
+    def __init__(self, networks, problem, clock, on_row):
+        self.networks = list(networks)
+        self.problem = problem
+        self.clock = clock
+        self._on_row = on_row
+        self.rows = []
+        self.frozen = {}
+        self.n = 0
+        self.layer_of = {}
+        self.depths = {}
+        self.curve = {}
+        self.chance = None
+        self.race = None
+        self.seconds = 0.0
+        self.not_tried = {}
+        self._features = {}
+        self._speeds = {}
+        self._first_speeds = {}
+        # For an image more in a step, which may be known from an earlier run.
+        self._new_image_seconds = {}
+        self._linear = linear_head(problem.classifies)
+
+    def run(self):
+        """Decide, until the time is over."""
+        try:
+            self._run()
+        finally:
+            self.seconds = self.clock.elapsed
+
+    def _run(self):
+        self._measure_speeds()
+        self._halve_networks()
+        bases = self._bases()
+        for base in bases:
+            self._probe_layers(base.network)
+        for base in self._bases():
+            self._compare_heads(base)
+        self._draw_learning_curve()
+        self._score_chance()
+        if not self.can_learn:
+            self._skip("fine-tuning", "because there is nothing to learn")
+        elif self._is_perfect():
+            self._skip("fine-tuning", "because no score can be better")
+        else:
+            self._tune()
+
+    # -- What is known
+
+    def pool(self):
+        """Return the candidates that were compared, with their scores.
+
+        Returns
+        -------
+        dict of Candidate to Scores
+            Those that are not tuned on `n` images. Those that are tuned have the score
+            of the one that they were compared with, plus the gain.
+        """
+        found = {
+            candidate: scores
+            for (candidate, n), scores in self.frozen.items()
+            if n == self.n
+        }
+        if self.race is not None:
+            found |= self.race.pool()
+        return found
+
+    def recommended(self):
+        """Return the cheapest candidate within one standard error of the best."""
+        pool = self.pool()
+        best = max(pool, key=lambda one: pool[one].mean)
+        limit = pool[best].mean - np.nan_to_num(pool[best].error)
+        within = [one for one in pool if pool[one].mean >= limit]
+        rate = max(map(self.images_per_second, within))
+        within = [c for c in within if self.images_per_second(c) * _SAME >= rate]
+        seconds = min(map(self.final_seconds, within))
+        seconds = max(seconds * _SAME, seconds + _SAME_SECONDS)
+        within = [one for one in within if self.final_seconds(one) <= seconds]
+        # Of equals the better one, and of equally good ones the faster one.
+        return max(
+            within, key=lambda one: (pool[one].mean, self.images_per_second(one))
+        )
+
+    def best(self):
+        """Return the candidate with the highest score."""
+        pool = self.pool()
+        return max(pool, key=lambda one: pool[one].mean)
+
+    def images_per_second(self, candidate):
+        """Return how many images per second a candidate predicts."""
+        seconds = self._seconds_of_layer(candidate.network, candidate.layer)
+        if not candidate.is_tuned:
+            _, scores = self._latest(candidate)
+            seconds += scores.predict_seconds
+        return 1 / seconds
+
+    def final_seconds(self, candidate):
+        """Predict how long the final fit to all images takes."""
+        n = len(self.problem)
+        if candidate.is_tuned:
+            return self.race.final_seconds(candidate)
+        n_known, scores = self._latest(candidate)
+        power = _GROWTH.get(candidate.head, _GROWTH_LINEAR)
+        fit = scores.fit_seconds * (n / scores.n_train) ** power
+        return fit + (n - n_known) * self._speeds[candidate.network].now
+
+    def _latest(self, candidate):
+        n = max(n for one, n in self.frozen if one == candidate)
+        return n, self.frozen[candidate, n]
+
+    def where_best(self, network):
+        """Return where along a network a linear model scores best.
+
+        Returns
+        -------
+        layer : str
+        depth : float
+            The share of the network's operations up to there.
+        is_similar : bool
+            Whether the neck is within one standard error of it.
+        """
+        layer = self.layer_of[network]
+        best = self.frozen[Candidate(network, layer, self._linear), self.n]
+        neck = self.frozen[Candidate(network, "neck", self._linear), self.n]
+        is_similar = neck.mean >= best.mean - np.nan_to_num(best.error)
+        return layer, self.depths[network][layer], is_similar
+
+    @property
+    def can_learn(self):
+        """Whether the best score is clearly above that of a guess."""
+        if self.chance is None:
+            return True
+        pool = self.pool()
+        # The error of one candidate from five folds is itself uncertain.
+        error = np.nan_to_num(np.median([scores.error for scores in pool.values()]))
+        error = np.hypot(error, np.nan_to_num(self.chance.error))
+        best = pool[self.best()].mean
+        return best - self.chance.mean > _ABOVE_CHANCE * error
+
+    def _is_perfect(self):
+        if self.problem.scoring is not None:
+            return False
+        scores = self.pool()[self.best()]
+        return scores.mean + np.nan_to_num(scores.error) >= 1.0
+
+    def n_features(self, candidate):
+        """Return the number of features of the layer of a candidate."""
+        return self._features[candidate.network, candidate.layer].shape[1]
+
+    def row(self, stage, candidate, scores, seconds=np.nan):
+        """Return a row of the results, of a `Candidate` or something else."""
+        is_one = isinstance(candidate, Candidate)
+        rate = self.images_per_second(candidate) if is_one else np.nan
+        return {
+            "stage": stage,
+            "candidate": str(candidate),
+            "network": candidate.network.name if is_one else None,
+            "layer": candidate.layer if is_one else None,
+            "head": candidate.head if is_one else None,
+            "unfreeze": candidate.unfreeze if is_one else None,
+            "n_images": scores.n_images,
+            "score": scores.mean,
+            "standard_error": scores.error,
+            "seconds": seconds,
+            "images_per_second": rate,
+            "fit_seconds": np.nan,
+            "recommended": False,
+        }
+
+    # -- The steps
+
+    def _measure_speeds(self):
+        problem, clock = self.problem, self.clock
+        measured = []
+        for network in self.networks:
+            if measured and clock.left(_UNTIL_NETWORKS / 2) < 0:
+                self._skip(network.name)
+                continue
+            self._speeds[network] = self._time_layers(network, "stages")
+            measured.append(network)
+        self.networks = measured
+        first = min(problem.min_images, len(problem))
+        fastest = min(speed.now for speed in self._speeds.values())
+        # The fits take about as long again.
+        needed = clock.elapsed + 2 * first * fastest
+        if needed > clock.budget:
+            raise ValueError(
+                "The 'time_budget' parameter of TransferAdvisor must be at least about "
+                f"{np.ceil(needed):.0f} seconds to score one candidate on {first} of "
+                "these images. Give more time, fewer or faster networks, or a smaller "
+                f"'image_size'. Got {clock.budget!r} instead."
+            )
+
+    def _halve_networks(self):
+        """Score the necks on more and more images, and drop networks that are worse."""
+        alive, sizes = self.networks, self._sizes()
+        for i, n in enumerate(sizes):
+            if i:
+                alive = self._affordable(alive, self.n, n)
+                if not alive:
+                    break
+            for network in alive:
+                self._score_neck(network, n)
+            self.n = n
+            scores = {
+                one: self.frozen[Candidate(one, "neck", self._linear), n]
+                for one in alive
+            }
+            alive = _survivors(scores)
+            for one in set(scores) - set(alive):
+                self._features.pop((one, "neck"))
+
+    def _sizes(self):
+        """Return the numbers of images to score the networks on."""
+        n = len(self.problem)
+        fewest = min(self.problem.min_images, n)
+        sizes = {max(n // 8, fewest), max(n // 4, fewest), max(n // 2, fewest), n}
+        return sorted(sizes)
+
+    def _affordable(self, networks, n_before, n):
+        """Return the networks, best first, that can be scored on n images in time."""
+        scores = {
+            one: self.frozen[Candidate(one, "neck", self._linear), n_before]
+            for one in networks
+        }
+        ranked = sorted(networks, key=lambda one: -scores[one].mean)
+        chosen, left = [], self.clock.left(_UNTIL_NETWORKS)
+        for network in ranked:
+            one = scores[network]
+            seconds = (n - n_before) * self._new_image_seconds[network]
+            n_folds = len(self.problem.splits)
+            growth = (n / n_before) ** _GROWTH_LINEAR
+            seconds += n_folds * one.fit_seconds * growth
+            if seconds < left:
+                left -= seconds
+                chosen.append(network)
+                continue
+            self._skip(f"{network.name} on {n} images")
+            if not chosen:
+                # The others would only be compared without the best one.
+                break
+        return chosen
+
+    def _score_neck(self, network, n):
+        start = time.perf_counter()
+        found = self._extract(network, n, "stages")
+        # The other layers stay in the cache until they are needed.
+        self._features[network, "neck"] = found.features[-1]
+        seconds = time.perf_counter() - start
+        self._new_image_seconds[network] = seconds / (n - self.n)
+        self._score("network", Candidate(network, "neck", self._linear), n, seconds)
+
+    def _bases(self):
+        """Return the best candidate that is not tuned, and the cheapest nearly as good.
+
+        Returns
+        -------
+        list of Candidate
+            One if both have the same network and layer.
+        """
+        best, cheapest = self.best(), self.recommended()
+        same = (best.network, best.layer) == (cheapest.network, cheapest.layer)
+        return [cheapest] if same else [cheapest, best]
+
+    def _probe_layers(self, network):
+        """Score a linear model on each stage, from the last to the first."""
+        found = self._extract(network, self.n, "stages")
+        self.depths[network] = dict(zip(found.names, found.depths, strict=True))
+        layers = list(zip(found.names, found.features, strict=True))
+        for layer, features in layers[::-1]:
+            candidate = Candidate(network, layer, self._linear)
+            if (candidate, self.n) in self.frozen:
+                continue
+            if self.clock.left(_UNTIL_HEADS) < 0:
+                self._skip(str(candidate))
+                continue
+            self._features[network, layer] = features
+            self._score("layer", candidate, self.n)
+        scores = {
+            layer: self.frozen[candidate, self.n].mean
+            for layer in found.names
+            if (candidate := Candidate(network, layer, self._linear), self.n)
+            in self.frozen
+        }
+        self.layer_of[network] = max(scores, key=scores.get)
+
+    def _compare_heads(self, base):
+        """Score the other heads on the layer of a candidate."""
+        network, layer = base.network, base.layer
+        first = min(self._sizes()[0], self.n)
+        linear = self._score("head", Candidate(network, layer, self._linear), first)
+        for head in other_heads(self.problem.classifies):
+            candidate = Candidate(network, layer, head)
+            try:
+                scores = self._score("head", candidate, first)
+            except (
+                AttributeError,
+                NotImplementedError,
+                TypeError,
+                ValueError,
+            ) as error:
+                # Such as a score of probabilities, which an SVM does not have.
+                self._skip(str(candidate), f"because of the error: {error}")
+                continue
+            # With few images, what needs more of them is not dropped early.
+            worse = linear.mean - scores.mean
+            if first == self.n or worse > 2 * np.nan_to_num(linear.error):
+                continue
+            growth = (self.n / first) ** _GROWTH.get(head, _GROWTH_LINEAR)
+            n_folds = len(self.problem.splits)
+            seconds = n_folds * scores.fit_seconds * growth
+            seconds += self.n * scores.predict_seconds * growth * first / self.n
+            if seconds > self.clock.left(_UNTIL_HEADS):
+                self._skip(f"{candidate} on {self.n} images")
+                continue
+            self._score("head", candidate, self.n)
+
+    def _draw_learning_curve(self):
+        """Score the best linear probe on a quarter, a half and all of the images."""
+        best = max(
+            (one for one in self.pool() if one.head == self._linear),
+            key=lambda one: self.frozen[one, self.n].mean,
+        )
+        fewest = min(self.problem.min_images, self.n)
+        for n in (self.n // 4, self.n // 2, self.n):
+            if n >= fewest:
+                self.curve[n] = self._score("learning curve", best, n)
+
+    def _score_chance(self):
+        """Score what a guess would reach."""
+        problem, n = self.problem, self.n
+        guesses = [DummyRegressor()]
+        if problem.classifies:
+            guesses = [
+                DummyClassifier(strategy=one, random_state=problem.seed)
+                for one in ("prior", "stratified")
+            ]
+        start = time.perf_counter()
+        folds, y = problem.folds(n), problem.targets(n)
+        found = [
+            cross_validate_head(
+                guess, np.zeros((n, 1)), y, folds, problem.scorer(guess)
+            )
+            for guess in guesses
+        ]
+        self.chance = max(found, key=lambda scores: scores.mean)
+        self._note("chance", "a guess", self.chance, time.perf_counter() - start)
+
+    def _tune(self):
+        """Race fine-tuning against the recommended candidate."""
+        base = self.recommended()
+        self.race = Race(
+            self.problem,
+            base,
+            self.frozen[base, self.n],
+            self._features[base.network, base.layer][: self.n],
+            self._speeds[base.network],
+            self._note,
+        )
+        self.race.run(self.clock, _UNTIL_RACE)
+        if self.race.reason is not None:
+            self._skip("fine-tuning", self.race.reason)
+
+    # -- Parts of the steps
+
+    def _skip(self, what, reason="for lack of time"):
+        self.not_tried.setdefault(reason, []).append(what)
+
+    def _extract(self, network, n, layers):
+        """Return the `LayerFeatures` of the first n images."""
+        rows = self.problem.order[:n]
+        with _indices_in_X(rows):
+            found = extract_layers(
+                network.extractor,
+                self.problem.images(rows),
+                layers,
+                n_images=len(self.problem),
+                warns=False,
+            )
+        for failure in found.failures:
+            index = int(rows[failure.index])
+            self.problem.failures[index] = failure.at(index, failure.origin)
+        return found
+
+    def _time_layers(self, network, layers):
+        # The first images are a fair sample.
+        rows = self.problem.order[:64]
+        X = self.problem.images(rows)
+        with _indices_in_X(rows):
+            return seconds_per_image(network.extractor, X, len(self.problem), layers)
+
+    def _seconds_of_layer(self, network, layer):
+        """Return the seconds for one image, in proportion to the operations.
+
+        Between the first layer and the neck, which are measured: measuring each layer
+        would take longer than it is worth, as each is compiled first.
+        """
+        whole = self._speeds[network].alone
+        if layer == "neck":
+            return whole
+        depths = self.depths[network]
+        first = min(depths, key=depths.get)
+        if network not in self._first_speeds:
+            self._first_speeds[network] = self._time_layers(network, [first]).alone
+        known = [min(self._first_speeds[network], whole), whole]
+        return float(np.interp(depths[layer], [depths[first], depths["neck"]], known))
+
+    def _score(self, stage, candidate, n, seconds=0.0):
+        """Return the scores of a candidate on known features, and note them."""
+        start = time.perf_counter()
+        problem = self.problem
+        if (candidate, n) not in self.frozen:
+            features = self._features[candidate.network, candidate.layer][:n]
+            head = make_head(
+                candidate.head, problem.classifies, features.shape[1], problem.seed
+            )
+            self.frozen[candidate, n] = cross_validate_head(
+                head,
+                features,
+                problem.targets(n),
+                problem.folds(n),
+                problem.scorer(head),
+            )
+        scores = self.frozen[candidate, n]
+        seconds += time.perf_counter() - start
+        self._note(stage, candidate, scores, seconds)
+        return scores
+
+    def _note(self, stage, candidate, scores, seconds):
+        """Add a row to the results."""
+        row = self.row(stage, candidate, scores, seconds)
+        logger.info(
+            "%s: %s on %d images: %.4f", stage, candidate, scores.n_images, scores.mean
+        )
+        self.rows.append(row)
+        self._on_row(row)
+
+
+@contextlib.contextmanager
+def _indices_in_X(rows):
+    """Let errors about some of the images name their indices in X."""
+    try:
+        yield
+    except BadImageError as error:
+        raise error.at(int(rows[error.index]), error.origin) from None
+    except NonFiniteOutputError as error:
+        raise error.at(rows[error.indices].tolist(), "X") from None
+
+
+def _survivors(scores):
+    """Return the upper half, and all within one standard error of the best."""
+    ranked = sorted(scores, key=lambda one: -scores[one].mean)
+    best = scores[ranked[0]]
+    limit = best.mean - np.nan_to_num(best.error)
+    half = (len(ranked) + 1) // 2
+    return [
+        one for i, one in enumerate(ranked) if i < half or scores[one].mean >= limit
+    ]

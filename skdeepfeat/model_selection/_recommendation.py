@@ -1,0 +1,227 @@
+"""The recommendation in words, with the numbers that it rests on."""
+
+import numpy as np
+
+__all__ = ["recommend"]
+
+# From so many images on, the lecture's table counts data as large.
+_LARGE = 1000
+_TABLE = {
+    ("small", "similar"): "a linear model on the neck",
+    ("small", "different"): "a linear model on an earlier layer",
+    ("large", "similar"): "fine-tuning",
+    ("large", "different"): "fine-tuning of the whole network",
+}
+# More than this fraction above the budget is pointed out.
+_TOLERATED = 0.2
+_N_LISTED = 4
+
+
+def recommend(decision, *, interrupted=False):
+    """Return the recommendation of a `Decision` as text."""
+    if not decision.can_learn:
+        parts = [_what(decision), _further(decision), _time(decision, interrupted)]
+        return "\n".join(parts)
+    parts = [
+        _what(decision),
+        _networks(decision),
+        _layers(decision),
+        _curve(decision),
+        _tuning(decision),
+        _gradients(decision),
+        _table(decision),
+        _further(decision),
+        _time(decision, interrupted),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _what(decision):
+    pool = decision.pool()
+    chosen, best = decision.recommended(), decision.best()
+    text = ""
+    if not decision.can_learn:
+        text = (
+            f"Nothing to learn here: the best of {len(pool)} candidates reaches "
+            f"{_score(decision, pool[best])}, and a guess {_numbers(decision.chance)}. "
+            "Do the labels belong to the images?\n"
+        )
+    text += (
+        f"Recommended: {chosen}. {_capital(_score(decision, pool[chosen]))}, measured "
+        f"on {decision.n:,} images, {_rate(decision, chosen)} at prediction."
+    )
+    if chosen.is_tuned:
+        text += (
+            f" The score is that of {decision.race.base} on these images, plus the gain"
+            " in the race below."
+        )
+    if best == chosen:
+        return text + " No candidate scores higher."
+    return text + (
+        f" It is the cheapest within one standard error of the best, {best}: "
+        f"{_numbers(pool[best])}, {_rate(decision, best)}."
+    )
+
+
+def _networks(decision):
+    """Say how each network ended: with its score on the most images."""
+    last = {row["network"]: row for row in decision.rows if row["stage"] == "network"}
+    if len(last) < 2:
+        return ""
+    ranked = sorted(last.values(), key=lambda row: (-row["n_images"], -row["score"]))
+    found = [
+        f"{row['network']} {row['score']:.3f} on {row['n_images']:,} images"
+        for row in ranked
+    ]
+    return f"Networks: a linear model on the neck scores {'; '.join(found)}."
+
+
+def _layers(decision):
+    network = decision.recommended().network
+    if network not in decision.layer_of:
+        return ""
+    layer, depth, is_similar = decision.where_best(network)
+    like = "like" if is_similar else "unlike"
+    return (
+        f"Layers: of {network.name}, a linear model scores best on {layer}, after "
+        f"{depth:.0%} of its operations. In this the images are {like} those that the "
+        "network was trained with."
+    )
+
+
+def _curve(decision):
+    curve = decision.curve
+    if len(curve) < 2:
+        return ""
+    scores = ", ".join(f"{one.mean:.3f}" for one in curve.values())
+    sizes = ", ".join(f"{n:,}" for n in curve)
+    *_, before, last = curve.values()
+    rise = last.mean - before.mean
+    rises = rise > np.nan_to_num(last.error)
+    verdict = (
+        "It still rises, so that more images would help."
+        if rises
+        else "It hardly rises any more: more images of this kind would not help the "
+        "frozen features much."
+    )
+    return f"Learning curve of the linear model: {scores} on {sizes} images. {verdict}"
+
+
+def _tuning(decision):
+    race = decision.race
+    if race is None or not race.scores:
+        return ""
+    base = race.scores[race.base]
+    found = "; ".join(
+        f"unfreeze={candidate.unfreeze!r} {_numbers(scores)}"
+        for candidate, scores in race.scores.items()
+        if candidate.is_tuned
+    )
+    best = max(
+        (one for one in race.scores if one.unfreeze is not None),
+        key=lambda one: race.scores[one].mean,
+    )
+    gain = race.gain(best)
+    verdict = "worth it" if decision.recommended().unfreeze else "not shown to pay"
+    return (
+        f"Fine-tuning is {verdict}: trained on {race.n_train:,} images for "
+        f"{race.n_epochs} epochs and tested on {race.n_tested:,}, {found}; {race.base} "
+        f"on the same images {_numbers(base)}. The gain of unfreeze={best.unfreeze!r} "
+        f"is {gain.mean:+.3f} (standard error {gain.error:.3f})."
+    )
+
+
+def _gradients(decision):
+    race = decision.race
+    if race is None or race.gradient_norms is None:
+        return ""
+    norms = race.gradient_norms["relative_norm"].drop("head")
+    text = (
+        f"Gradients: relative to its weights, the gradient of stage {norms.idxmax()} "
+        f"is the largest, {norms.max():.3g}; the smallest is {norms.min():.3g}."
+    )
+    stages = race.stages()
+    if stages is not None:
+        text += f" unfreeze={stages!r} would train the stages with at least half of it."
+    return text
+
+
+def _table(decision):
+    chosen = decision.recommended()
+    if chosen.network not in decision.layer_of:
+        return ""
+    n = len(decision.problem)
+    size = "large" if n >= _LARGE else "small"
+    layer, _, is_similar = decision.where_best(chosen.network)
+    likeness = "similar" if is_similar else "different"
+    advice = _TABLE[size, likeness]
+    if size == "large":
+        agrees = bool(chosen.unfreeze)
+        if not is_similar:
+            agrees = chosen.unfreeze == "all"
+    else:
+        agrees = not chosen.unfreeze and (chosen.layer == "neck") == is_similar
+    verdict = "The measurement agrees."
+    if not agrees:
+        verdict = f"The measurement says otherwise: {chosen}."
+    return (
+        f"The rule of thumb for {size} data ({n:,} images) that are {likeness} (best "
+        f"layer: {layer}) is {advice}. {verdict}"
+    )
+
+
+def _further(decision):
+    chosen, race = decision.recommended(), decision.race
+    text = f"The final fit takes about {_seconds(decision.final_seconds(chosen))}."
+    if race is not None and race.candidates[-1] in race.epoch_seconds:
+        whole = race.candidates[-1]
+        if chosen != whole:
+            seconds = _seconds(race.final_seconds(whole))
+            text += (
+                " To go further: fine-tuning the whole network on all images would "
+                f"take about {seconds}."
+            )
+    if decision.n < len(decision.problem):
+        text += (
+            f" The candidates were compared on {decision.n:,} of "
+            f"{len(decision.problem):,} images; a larger time_budget would take all."
+        )
+    return text
+
+
+def _time(decision, interrupted):
+    clock, seconds = decision.clock, decision.seconds
+    text = f"Deciding took {_seconds(seconds)} of {_seconds(clock.budget)}."
+    if interrupted:
+        text = f"Interrupted after {_seconds(seconds)} of {_seconds(clock.budget)}."
+    elif (excess := seconds / clock.budget - 1) > _TOLERATED:
+        text += (
+            f" That is {excess:.0%} more than the budget: a step took longer than the "
+            "ones before it let expect."
+        )
+    for reason, what in decision.not_tried.items():
+        listed = "; ".join(what[:_N_LISTED])
+        if len(what) > _N_LISTED:
+            listed += f"; and {len(what) - _N_LISTED} more"
+        text += f" Not tried {reason}: {listed}."
+    return text
+
+
+def _score(decision, scores):
+    return f"{decision.problem.score_name} {_numbers(scores)}"
+
+
+def _numbers(scores):
+    return f"{scores.mean:.3f} (standard error {scores.error:.3f})"
+
+
+def _rate(decision, candidate):
+    return f"{decision.images_per_second(candidate):.3g} images/s"
+
+
+def _seconds(seconds):
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
+def _capital(text):
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,565 @@
+"""TransferAdvisor: which network, layer, head and fine-tuning, by measurement."""
+
+import contextlib
+import numbers
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.utils import ClassifierTags, RegressorTags, check_random_state, get_tags
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from .._utils._forks import survives_fork
+from .._utils._stacklevel import caller_stacklevel
+from ..exceptions import BadImageWarning
+from ..feature_extraction import (
+    PretrainedFeatureExtractor,
+    extract_layers,
+    list_failures,
+)
+from ._candidates import make_pipeline_of, make_tuned
+from ._decision import Clock, Decision
+from ._networks import cache_for_deciding, read_models
+from ._problem import make_problem
+from ._recommendation import recommend
+
+__all__ = ["TransferAdvisor"]
+
+
+def _delegates(method):
+    """Return a check whether the best estimator has a method."""
+
+    def check(self):
+        if not hasattr(self, "results_"):
+            return True  # calling it raises NotFittedError
+        self._require_best_estimator(method)
+        getattr(self.best_estimator_, method)
+        return True
+
+    return check
+
+
+class TransferAdvisor(BaseEstimator):
+    """Decide by measurement which network, layer and head, and how much to fine-tune.
+
+    `fit` compares candidates on the images themselves, within a budget of seconds:
+
+    1. *Networks*, by successive halving [1]_: a linear model on the neck is
+       cross-validated on an eighth of the images. The better half of the networks, and
+       those within one standard error of the best, go on to twice as many images.
+    2. *Layers*: a linear model on every stage, from the same pass over the images.
+    3. *Heads*: logistic regression, RBF SVM and random forest, or for numbers ridge
+       regression, RBF SVM and random forest.
+    4. *Fine-tuning*: the learning curve of the linear model, and a short race of
+       `FineTuneClassifier` or `FineTuneRegressor` with ``unfreeze`` None, 1 (the last
+       stage) and ``"all"`` against the best head, on the same images. If there is time
+       left, the stages with the largest relative gradient norms take part [4]_.
+
+    The features are cached, so that each image goes through each network once. The
+    recommendation is the cheapest candidate within one standard error of the best [2]_:
+    the one that predicts most images per second, and among equally fast ones that with
+    the shortest fit.
+
+    Parameters
+    ----------
+    models : list or None, default=None
+        The networks. Each is a name as for `PretrainedFeatureExtractor`, a
+        `torch.nn.Module`, or a `PretrainedFeatureExtractor`, whose `layer` is ignored.
+        None means the networks that are installed with this package and its extra
+        ``[embedded]``.
+
+    time_budget : float, default=600
+        Seconds for deciding. The final fit comes after them. A step begins only if it
+        is expected to end in time. If it took longer, so that the budget was exceeded
+        by more than 20 %, `recommendation_` says by how much.
+
+    scoring : str, callable or None, default=None
+        The scorer. None is the accuracy for class labels and R² for numbers.
+
+    cv : int, cross-validation generator or iterable, default=5
+        The folds, the same for all candidates. An int means shuffled folds, which are
+        stratified for class labels, and keep groups together if there are any.
+
+    task : {"auto", "classification", "regression"}, default="auto"
+        What y is. ``"auto"`` takes strings and integers for class labels, and other
+        numbers for targets of a regression. Name the task if y holds integers that are
+        no classes, and for tools that ask before `fit` whether this is a classifier,
+        such as `cross_val_score`.
+
+    extractor : PretrainedFeatureExtractor or None, default=None
+        How networks that are given as names or modules are run: its `image_size`,
+        `cache`, `device`, `on_error` and so on. None means the default parameters.
+
+    refit : bool, default=True
+        Whether to fit the recommended estimator to all images after the decision.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the folds, the parts of the images, forests and fine-tuning. See the
+        Notes.
+
+    verbose : int, default=0
+        Above 0, a progress bar counts the seconds of the budget and shows each score.
+        The log of this package has the same scores.
+
+    Attributes
+    ----------
+    results_ : DataFrame
+        One row for each score, in the order in which they were measured:
+
+        - ``stage``: of the decision: "network", "layer", "head", "learning curve",
+          "chance" (the better of two guesses), "fine-tuning" (the race), "decision";
+        - ``candidate``: in words; its parts are in ``network``, ``layer``, ``head`` and
+          ``unfreeze``;
+        - ``n_images``: the number of images that were used, or in the race, trained on;
+        - ``score``, ``standard_error``: mean of the folds, and its standard error;
+        - ``seconds``: how long it took to measure it;
+        - ``images_per_second``: at prediction, with decoding, network and head;
+        - ``fit_seconds``: for the stage "decision", the predicted time of a fit to all
+          images;
+        - ``recommended``: whether it is the recommended candidate of the "decision".
+
+        The `attrs` have the name of the score as "scoring".
+
+        The rows of the stage "decision" repeat the candidates that were compared at
+        the end. Their scores are comparable. Fine-tuned ones have the score of the
+        candidate that they ran against, plus the gain in the race.
+
+    recommendation_ : str
+        What to use and why, with the numbers; what the lecture's rule of thumb [3]_
+        would say; the predicted time of the final fit; what was not tried.
+
+    recommended_estimator_ : Pipeline, FineTuneClassifier or FineTuneRegressor
+        The recommendation, not fitted.
+
+    best_estimator_ : Pipeline, FineTuneClassifier or FineTuneRegressor
+        The same, fitted to all images. Only with ``refit=True``, and not after Ctrl-C.
+
+    scorer_ : callable
+        The scorer of `score`.
+
+    gradient_norms_ : DataFrame or None
+        As `skdeepfeat.inspection.relative_gradient_norms` returns it for the network
+        that was fine-tuned. None without a race.
+
+    decision_seconds_ : float
+        How long the decision took.
+
+    refit_seconds_ : float
+        How long the final fit took. Only if there was one.
+
+    classes_ : ndarray
+        The labels, of a classifier.
+
+    n_features_in_ : int
+        As of `best_estimator_`.
+
+    See Also
+    --------
+    skdeepfeat.plotting.AdviceDisplay : Plot the scores over the speed.
+    skdeepfeat.inspection.linear_probe : Only the layers of one network.
+
+    Notes
+    -----
+    *What a score is.* All candidates are scored on the same folds. With fewer images,
+    the folds are parts of those of all images. The race trains on the first images of a
+    training fold. If there is time for one fold only, its test images are scored in
+    five parts.
+
+    *Ctrl-C* ends the decision. With the first scores measured, `fit` gives a
+    `RuntimeWarning`, and `results_`, `recommendation_` and `recommended_estimator_`
+    hold what was decided until then:
+    ``advisor.recommended_estimator_.fit(X, y)`` uses it.
+
+    *The same seed* leads to the same scores, if the same ones are measured. Which are
+    measured depends on how fast the machine is, as the budget is in seconds. Rates and
+    times of the candidates count as equal within 10 %. Rates on a CPU are computed from
+    the CPU time of one image and the number of threads, so that other programs do not
+    change them much. With many cores they are too high, in the same way for all.
+
+    Images that cannot be read are an error or are left out, as `on_error` of the
+    extractors says.
+
+    References
+    ----------
+    .. [1] Jamieson and Talwalkar, "Non-stochastic best arm identification and
+       hyperparameter optimization", AISTATS 2016.
+    .. [2] Hastie, Tibshirani and Friedman, "The elements of statistical learning",
+       2009, section 7.10.
+    .. [3] Stanford University, "CS231n: Transfer learning",
+       https://cs231n.github.io/transfer-learning.
+    .. [4] Lee et al., "Surgical fine-tuning improves adaptation to distribution
+       shifts", ICLR 2023.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.model_selection import TransferAdvisor
+    >>> digits = load_digits()
+    >>> X, y = digits.images[:100] / 16, digits.target[:100]
+    >>> advisor = TransferAdvisor(
+    ...     ["efficientnet_lite0"],
+    ...     time_budget=20,
+    ...     cv=3,
+    ...     extractor=PretrainedFeatureExtractor(image_size=32),
+    ...     random_state=0,
+    ... ).fit(X, y)
+    >>> print(advisor.recommendation_)  # doctest: +SKIP
+    >>> advisor.predict(X[:3]).shape
+    (3,)
+    """
+
+    _parameter_constraints: dict = {
+        "models": [list, tuple, None],
+        "time_budget": [Interval(numbers.Real, 0, None, closed="neither")],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "cv": ["cv_object"],
+        "task": [StrOptions({"auto", "classification", "regression"})],
+        "extractor": [PretrainedFeatureExtractor, None],
+        "refit": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        models=None,
+        *,
+        time_budget=600,
+        scoring=None,
+        cv=5,
+        task="auto",
+        extractor=None,
+        refit=True,
+        random_state=None,
+        verbose=0,
+    ):
+        self.models = models
+        self.time_budget = time_budget
+        self.scoring = scoring
+        self.cv = cv
+        self.task = task
+        self.extractor = extractor
+        self.refit = refit
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @survives_fork
+    def fit(self, X, y, *, groups=None):
+        """Decide, and fit what is recommended.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,)
+            As for `PretrainedFeatureExtractor`.
+        y : array-like, shape (n_samples,) or (n_samples, n_outputs)
+            One label per image, or one or several numbers.
+        groups : array-like, shape (n_samples,), or None, default=None
+            The groups for `cv`, such as the patient of each image.
+
+        Returns
+        -------
+        self : TransferAdvisor
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is wrong, if there are fewer images than folds, or only one
+            class. No image has been read by then. A `ValueError` also if the budget is
+            too small for one candidate.
+        BadImageError
+            If an image cannot be read, with ``on_error="raise"`` of an extractor.
+        WeightsNotFoundError
+            If the weights of a network are not on this machine and cannot be
+            downloaded.
+
+        Warns
+        -----
+        RuntimeWarning
+            After Ctrl-C; see the Notes.
+        BadImageWarning
+            If images were left out, with ``on_error="nan"``.
+        """
+        self._validate_params()
+        clock = Clock(self.time_budget)
+        problem = make_problem(
+            X,
+            y,
+            groups=groups,
+            cv=self.cv,
+            task=self.task,
+            scoring=self.scoring,
+            rng=check_random_state(self.random_state),
+        )
+        for name in ("best_estimator_", "refit_seconds_"):
+            vars(self).pop(name, None)
+        with cache_for_deciding() as cache, self._progress(clock) as on_row:
+            networks = read_models(self.models, self.extractor, cache)
+            for network in networks:
+                network.extractor.fit(X)
+            decision = Decision(networks, problem, clock, on_row)
+            interrupted = False
+            try:
+                decision.run()
+            except KeyboardInterrupt:
+                if not decision.n:  # there is nothing to recommend
+                    raise
+                interrupted = True
+            self._keep(decision, interrupted)
+            if self.refit and not interrupted:
+                self._fit_recommended(decision)
+        self._warn(problem, interrupted)
+        return self
+
+    def _keep(self, decision, interrupted):
+        """Set the attributes that need no final fit."""
+        chosen = decision.recommended()
+        rows = [*decision.rows, *_rows_of_pool(decision, chosen)]
+        self.results_ = pd.DataFrame(rows)
+        self.results_.attrs["scoring"] = decision.problem.score_name
+        self.recommendation_ = recommend(decision, interrupted=interrupted)
+        self.recommended_estimator_ = _make_estimator(decision, chosen)
+        self.recommended_estimator_.set_params(**_own_cache(chosen))
+        self.scorer_ = check_scoring(self.recommended_estimator_, self.scoring)
+        race = decision.race
+        self.gradient_norms_ = None if race is None else race.gradient_norms
+        self.decision_seconds_ = decision.seconds
+
+    def _fit_recommended(self, decision):
+        problem, chosen = decision.problem, decision.recommended()
+        start = time.perf_counter()
+        estimator = _make_estimator(decision, chosen)
+        if not chosen.is_tuned:
+            # A head takes no rows of NaN; FineTune estimators leave them out.
+            extractor = chosen.network.extractor
+            if extractor.on_error == "nan":
+                found = extract_layers(
+                    extractor, problem.X, [chosen.layer], warns=False
+                )
+                problem.failures |= {one.index: one for one in found.failures}
+        usable = np.setdiff1d(np.arange(len(problem)), list(problem.failures))
+        X, y = problem.X, problem.y
+        if problem.failures:
+            X, y = problem.images(usable), y[usable]
+        estimator.fit(X, y)
+        self.best_estimator_ = estimator.set_params(**_own_cache(chosen))
+        self.refit_seconds_ = time.perf_counter() - start
+
+    def _warn(self, problem, interrupted):
+        if failures := [error for _, error in sorted(problem.failures.items())]:
+            warnings.warn(
+                BadImageWarning(
+                    f"{len(failures)} image(s) could not be read and were left out "
+                    "(the warning's `failures` attribute lists all):\n"
+                    f"{list_failures(failures)}",
+                    failures,
+                ),
+                stacklevel=caller_stacklevel() + 1,
+            )
+        if interrupted:
+            warnings.warn(
+                "The decision was interrupted. recommendation_, results_ and "
+                "recommended_estimator_ hold what was decided until then. To predict, "
+                "fit recommended_estimator_.",
+                RuntimeWarning,
+                stacklevel=caller_stacklevel() + 1,
+            )
+
+    @contextlib.contextmanager
+    def _progress(self, clock):
+        """Yield a function that shows a row of the results."""
+        with tqdm(
+            total=round(clock.budget),
+            desc="deciding",
+            unit="s",
+            disable=self.verbose < 1,
+        ) as bar:
+
+            def on_row(row):
+                bar.n = min(round(clock.elapsed), bar.total)
+                bar.set_postfix_str(f"{row['candidate']}: {row['score']:.3f}")
+
+            yield on_row
+
+    # -- What is delegated
+
+    def _require_best_estimator(self, method):
+        check_is_fitted(self, "results_")
+        if not hasattr(self, "best_estimator_"):
+            reason = (
+                "the decision was interrupted" if self.refit else "it has refit=False"
+            )
+            raise AttributeError(
+                f"This {type(self).__name__} has no best_estimator_ for {method}, "
+                f"because {reason}. Fit its recommended_estimator_."
+            )
+
+    @available_if(_delegates("predict"))
+    def predict(self, X):
+        """Return the predictions of the best estimator.
+
+        Parameters
+        ----------
+        X : array-like of images
+
+        Returns
+        -------
+        y : ndarray, shape (n_samples,) or (n_samples, n_outputs)
+        """
+        check_is_fitted(self)
+        return self.best_estimator_.predict(X)
+
+    @available_if(_delegates("predict_proba"))
+    def predict_proba(self, X):
+        """Return the probabilities of the classes.
+
+        Only available if the best estimator has this method.
+
+        Parameters
+        ----------
+        X : array-like of images
+
+        Returns
+        -------
+        probabilities : ndarray, shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.best_estimator_.predict_proba(X)
+
+    @available_if(_delegates("predict_log_proba"))
+    def predict_log_proba(self, X):
+        """Return the logarithms of the probabilities of the classes.
+
+        Only available if the best estimator has this method.
+
+        Parameters
+        ----------
+        X : array-like of images
+
+        Returns
+        -------
+        log_probabilities : ndarray, shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.best_estimator_.predict_log_proba(X)
+
+    @available_if(_delegates("decision_function"))
+    def decision_function(self, X):
+        """Return the scores of the classes.
+
+        Only available if the best estimator has this method.
+
+        Parameters
+        ----------
+        X : array-like of images
+
+        Returns
+        -------
+        scores : ndarray, shape (n_samples,) or (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.best_estimator_.decision_function(X)
+
+    @available_if(_delegates("transform"))
+    def transform(self, X):
+        """Return the features of the tuned network.
+
+        Only available if the best estimator has this method, as the FineTune estimators
+        do.
+
+        Parameters
+        ----------
+        X : array-like of images
+
+        Returns
+        -------
+        features : ndarray of float32, shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        return self.best_estimator_.transform(X)
+
+    def score(self, X, y):
+        """Return the score of the best estimator, by `scoring`.
+
+        Parameters
+        ----------
+        X : array-like of images
+        y : array-like
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self)
+        self._require_best_estimator("score")
+        return self.scorer_(self.best_estimator_, X, y)
+
+    @property
+    def classes_(self):
+        """The labels, of a classifier."""
+        self._require_best_estimator("classes_")
+        return self.best_estimator_.classes_
+
+    @property
+    def n_features_in_(self):
+        """Number of columns seen in `fit`."""
+        if not hasattr(self, "best_estimator_"):
+            raise AttributeError(
+                f"{type(self).__name__} object has no n_features_in_ attribute."
+            )
+        return self.best_estimator_.n_features_in_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        template = self.extractor
+        if template is None:
+            template = PretrainedFeatureExtractor()
+        tags.input_tags = get_tags(template).input_tags
+        tags.target_tags.required = True
+        tags.non_deterministic = True  # a faster machine measures more
+        task = {"classification": "classifier", "regression": "regressor"}.get(
+            self.task
+        )
+        if hasattr(self, "best_estimator_"):
+            task = get_tags(self.best_estimator_).estimator_type
+        tags.estimator_type = task
+        if task == "classifier":
+            tags.classifier_tags = ClassifierTags()
+        elif task == "regressor":
+            tags.regressor_tags = RegressorTags()
+            tags.target_tags.multi_output = True
+        return tags
+
+
+def _make_estimator(decision, candidate):
+    problem = decision.problem
+    if candidate.is_tuned:
+        return make_tuned(candidate, problem.classifies, problem.seed)
+    n_features = decision.n_features(candidate)
+    return make_pipeline_of(candidate, problem.classifies, n_features, problem.seed)
+
+
+def _own_cache(candidate):
+    """Return the parameters that give an estimator the cache of the user."""
+    name = "cache" if candidate.is_tuned else "extractor__cache"
+    return {name: candidate.network.cache}
+
+
+def _rows_of_pool(decision, chosen):
+    """Return a row for each candidate that was compared at the end."""
+    pool = decision.pool()
+    ranked = sorted(pool, key=lambda one: -pool[one].mean)
+    return [
+        decision.row("decision", one, pool[one])
+        | {
+            "fit_seconds": decision.final_seconds(one),
+            "recommended": one == chosen,
+        }
+        for one in ranked
+    ]

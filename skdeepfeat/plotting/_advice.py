@@ -1,0 +1,193 @@
+"""AdviceDisplay: what TransferAdvisor compared, as scores over the speed."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .._utils._optional import import_optional
+
+__all__ = ["AdviceDisplay"]
+
+_TUNED = "fine-tuned"
+
+
+class AdviceDisplay:
+    """Visualization of the candidates that a `TransferAdvisor` compared.
+
+    Each candidate is a point: how many images per second it predicts, and its score.
+    The line connects the Pareto set: the candidates that no other one beats in both.
+    The dashed line is one standard error below the best score. The recommendation is
+    the cheapest candidate above it.
+
+    It is recommended to use `from_estimator` to create one. All parameters are stored
+    as attributes.
+
+    Parameters
+    ----------
+    candidates : DataFrame
+        The rows of the stage "decision" of the `results_` of a `TransferAdvisor`.
+    score_name : str, default="Score"
+        The label of the scores.
+
+    Attributes
+    ----------
+    points_ : list of matplotlib ErrorbarContainer
+        One for each network, and with fine-tuning two.
+    pareto_ : matplotlib Line2D
+    limit_ : matplotlib Line2D
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    skdeepfeat.TransferAdvisor : What is plotted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import PretrainedFeatureExtractor, TransferAdvisor
+    >>> from skdeepfeat.plotting import AdviceDisplay
+    >>> digits = load_digits()
+    >>> advisor = TransferAdvisor(
+    ...     ["efficientnet_lite0"],
+    ...     time_budget=20,
+    ...     cv=3,
+    ...     extractor=PretrainedFeatureExtractor(image_size=32),
+    ...     random_state=0,
+    ... ).fit(digits.images[:100] / 16, digits.target[:100])
+    >>> AdviceDisplay.from_estimator(advisor)
+    <...>
+    """
+
+    def __init__(self, *, candidates, score_name="Score"):
+        self.candidates = candidates
+        self.score_name = score_name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, **kwargs):
+        """Plot the candidates of a fitted advisor.
+
+        Parameters
+        ----------
+        estimator : TransferAdvisor
+            Fitted.
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        **kwargs : dict
+            Passed to matplotlib's `errorbar`.
+
+        Returns
+        -------
+        display : AdviceDisplay
+        """
+        check_is_fitted(estimator, "results_")
+        results = estimator.results_
+        return cls(
+            candidates=results[results["stage"] == "decision"],
+            score_name=results.attrs.get("scoring", "score"),
+        ).plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Plot the scores over the images per second.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        **kwargs : dict
+            Passed to matplotlib's `errorbar`.
+
+        Returns
+        -------
+        display : AdviceDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="AdviceDisplay"
+        )
+        from matplotlib import ticker
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(8, 5), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        candidates = self.candidates
+        best = candidates.loc[candidates["score"].idxmax()]
+        limit = best["score"] - np.nan_to_num(best["standard_error"])
+        self.limit_ = ax.axhline(
+            limit,
+            color="0.5",
+            linestyle="--",
+            linewidth=1,
+            zorder=1,
+            label="best score - 1 standard error",
+        )
+        front = _pareto_set(candidates)
+        (self.pareto_,) = ax.plot(
+            front["images_per_second"],
+            front["score"],
+            color="0.75",
+            zorder=1,
+            label="Pareto set",
+        )
+        self.points_ = []
+        for number, (network, rows) in enumerate(candidates.groupby("network")):
+            is_tuned = rows["head"] == _TUNED
+            for part, marker, label in [
+                (rows[~is_tuned], "o", network),
+                (rows[is_tuned], "^", f"{network}, {_TUNED}"),
+            ]:
+                if part.empty:
+                    continue
+                style = {
+                    "fmt": marker,
+                    "color": f"C{number}",
+                    "markersize": 5,
+                    "capsize": 2,
+                    "elinewidth": 1,
+                    "label": label,
+                }
+                self.points_.append(
+                    ax.errorbar(
+                        part["images_per_second"],
+                        part["score"],
+                        yerr=part["standard_error"],
+                        **(style | kwargs),
+                    )
+                )
+        [chosen] = candidates[candidates["recommended"]].to_dict("records")
+        ax.plot(
+            chosen["images_per_second"],
+            chosen["score"],
+            marker="o",
+            markersize=14,
+            color="k",
+            fillstyle="none",
+            linestyle="none",
+            label="recommended",
+        )
+        ax.set(
+            xlabel="Images per second at prediction",
+            ylabel=f"{self.score_name[:1].upper()}{self.score_name[1:]}",
+            title=chosen["candidate"],
+        )
+        rates = candidates["images_per_second"]
+        if rates.max() > 5 * rates.min():
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter("")
+        # Below the axes, where it covers no point.
+        ax.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False
+        )
+        return self
+
+
+def _pareto_set(candidates):
+    """Return the candidates that no faster one reaches, the slowest first."""
+    ranked = candidates.sort_values(["images_per_second", "score"], ascending=False)
+    is_best = ranked["score"] > ranked["score"].cummax().shift(fill_value=-np.inf)
+    return ranked[is_best].iloc[::-1]

@@ -1,0 +1,123 @@
+"""DeconvnetDisplay: the pattern in each image that excites a unit."""
+
+from .._utils._optional import import_optional
+from ..inspection._deconvnet import project_images
+from ._pictures import axes_grid, pattern, show_picture
+
+__all__ = ["DeconvnetDisplay"]
+
+
+class DeconvnetDisplay:
+    """Visualization of the patterns that excite one unit of a network.
+
+    Below each image is the signal that a deconvnet sends from the unit to the pixels.
+    It is gray where it is 0.
+
+    It is recommended to use `from_estimator` to create one. All parameters are stored
+    as attributes.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n_images, height, width, 3)
+        What the network sees.
+    signals : ndarray of float, shape (n_images, height, width, 3)
+        As `skdeepfeat.inspection.deconvnet` returns them. NaN is not drawn.
+    name : str or None, default=None
+        The unit, for the title.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes, shape (2 * n_rows, n_columns)
+    figure_ : matplotlib Figure
+    images_ : list of matplotlib AxesImage
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.plotting import DeconvnetDisplay
+    >>> X = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    >>> extractor = PretrainedFeatureExtractor(image_size=64)
+    >>> DeconvnetDisplay.from_estimator(extractor, X, layer=2, feature=17)
+    <...>
+    """
+
+    def __init__(self, *, images, signals, name=None):
+        self.images = images
+        self.signals = signals
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        layer,
+        feature,
+        *,
+        guided=False,
+        name=None,
+        n_columns=6,
+        ax=None,
+    ):
+        """Compute the signals and plot them.
+
+        Parameters
+        ----------
+        estimator, X, layer, feature, guided :
+            As for `skdeepfeat.inspection.deconvnet`.
+        name : str or None, default=None
+            The title. None is the layer and the number of the feature.
+        n_columns, ax :
+            As for `plot`.
+
+        Returns
+        -------
+        display : DeconvnetDisplay
+        """
+        images, signals = project_images(estimator, X, layer, feature, guided=guided)
+        name = f"layer {layer}, feature {feature}" if name is None else name
+        display = cls(images=images, signals=signals, name=name)
+        return display.plot(ax=ax, n_columns=n_columns)
+
+    def plot(self, ax=None, *, n_columns=6):
+        """Plot each image, and the signal below it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array-like of Axes or None, default=None
+            Axes to plot on: one, which is divided, or two for each image. None creates
+            a new figure.
+        n_columns : int, default=6
+            Number of images in a row.
+
+        Returns
+        -------
+        display : DeconvnetDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="DeconvnetDisplay"
+        )
+        n_images = len(self.images)
+        n_columns = min(n_columns, n_images)
+        n_rows = -(-n_images // n_columns)
+        self.axes_ = axes_grid(plt, ax, 2 * n_rows, n_columns)
+        self.figure_ = self.axes_[0, 0].figure
+        self.images_ = []
+        for i in range(n_rows * n_columns):
+            above, below = self.axes_[2 * (i // n_columns) :][:2, i % n_columns]
+            if i >= n_images:
+                above.set_axis_off(), below.set_axis_off()
+                continue
+            self.images_.append(show_picture(above, self.images[i]))
+            self.images_.append(show_picture(below, pattern(self.signals[i])))
+        if self.name is not None and ax is None:
+            self.figure_.suptitle(self.name)
+        elif self.name is not None:
+            self.axes_[0, 0].set_title(self.name, loc="left")
+        return self

@@ -1,0 +1,114 @@
+"""FilterDisplay: the filters with which a network looks at pixels."""
+
+import math
+
+import numpy as np
+
+from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
+from ..inspection import first_filters
+from ._pictures import mosaic, show_picture
+
+__all__ = ["FilterDisplay"]
+
+_SCALES = ("each", "all")
+
+
+class FilterDisplay:
+    """Visualization of the filters of the first convolution, in color.
+
+    It is recommended to use `from_estimator` to create one. All parameters are stored
+    as attributes.
+
+    Parameters
+    ----------
+    filters : ndarray of float, shape (n_filters, height, width, 3)
+        As `skdeepfeat.inspection.first_filters` returns them.
+    name : str or None, default=None
+        The title.
+
+    Attributes
+    ----------
+    image_ : matplotlib AxesImage
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.plotting import FilterDisplay
+    >>> FilterDisplay.from_estimator(PretrainedFeatureExtractor())
+    <...>
+    """
+
+    def __init__(self, *, filters, name=None):
+        self.filters = filters
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, *, scale="each", name=None, n_columns=None, ax=None
+    ):
+        """Plot the filters of the network of an estimator.
+
+        Parameters
+        ----------
+        estimator : estimator
+            As for `skdeepfeat.inspection.first_filters`.
+        name : str or None, default=None
+            The title.
+        scale, n_columns, ax :
+            As for `plot`.
+
+        Returns
+        -------
+        display : FilterDisplay
+        """
+        display = cls(filters=first_filters(estimator), name=name)
+        return display.plot(ax=ax, scale=scale, n_columns=n_columns)
+
+    def plot(self, ax=None, *, scale="each", n_columns=None):
+        """Plot the filters side by side.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        scale : {"each", "all"}, default="each"
+            Whether the weights of each filter are scaled to the range of colors by
+            themselves, or all by the same factor. Gray is a weight of 0 for ``"all"``.
+        n_columns : int or None, default=None
+            Number of filters in a row. None makes the picture about a square.
+
+        Returns
+        -------
+        display : FilterDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="FilterDisplay"
+        )
+        if scale not in _SCALES:
+            wanted = f"one of {', '.join(map(repr, _SCALES))}"
+            raise choice_error("scale", wanted, scale, _SCALES)
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        n_columns = n_columns or math.ceil(math.sqrt(len(self.filters)))
+        picture = mosaic(_as_colors(self.filters, scale), n_columns)
+        self.image_ = show_picture(ax, picture, self.name, interpolation="nearest")
+        ax.set_axis_off()
+        return self
+
+
+def _as_colors(filters, scale):
+    """Return filters as floats in [0, 1]."""
+    if scale == "all":
+        return 0.5 + filters / (2 * (np.abs(filters).max() or 1))
+    low = filters.min(axis=(1, 2, 3), keepdims=True)
+    spread = filters.max(axis=(1, 2, 3), keepdims=True) - low
+    return (filters - low) / np.where(spread == 0, 1, spread)

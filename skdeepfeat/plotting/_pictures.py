@@ -1,0 +1,136 @@
+"""Pictures in a grid of axes, and several pictures in one."""
+
+import numpy as np
+
+from .._utils._shown import shown
+
+__all__ = ["axes_grid", "mosaic", "pattern", "show_picture"]
+
+# Inches, of one picture with its title.
+_CELL = (2.2, 2.4)
+
+# Pixels, of the longer side of a picture in a mosaic.
+_SMALLEST = 24
+
+
+def axes_grid(plt, ax, n_rows, n_columns):
+    """Return axes in rows and columns.
+
+    Parameters
+    ----------
+    plt : module
+        matplotlib.pyplot
+    ax : matplotlib Axes, array-like of Axes or None
+        Where to plot. One Axes is divided; of several, there must be one for each cell.
+        None creates a new figure.
+    n_rows, n_columns : int
+
+    Returns
+    -------
+    ndarray of Axes, shape (n_rows, n_columns)
+
+    Raises
+    ------
+    ValueError
+        If `ax` holds another number of axes.
+    """
+    if ax is None:
+        size = (_CELL[0] * n_columns, _CELL[1] * n_rows)
+        figure, axes = plt.subplots(
+            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
+        )
+        figure.get_layout_engine().set(h_pad=0.08)  # inches, above the titles
+        return axes
+    given = np.ravel(np.asarray(ax, dtype=object))
+    if len(given) == n_rows * n_columns:
+        return given.reshape(n_rows, n_columns)
+    if len(given) != 1:
+        raise ValueError(
+            f"The 'ax' parameter must be None, one Axes or {n_rows * n_columns} Axes. "
+            f"Got {len(given)} Axes instead."
+        )
+    [whole] = given
+    whole.set_axis_off()
+    width, height = 1 / n_columns, 1 / n_rows
+    cells = [
+        whole.inset_axes([j * width, 1 - (i + 1) * height, 0.94 * width, 0.88 * height])
+        for i in range(n_rows)
+        for j in range(n_columns)
+    ]
+    return np.array(cells, dtype=object).reshape(n_rows, n_columns)
+
+
+def show_picture(ax, picture, title=None, **kwargs):
+    """Show a picture without ticks, and return the AxesImage.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    picture : ndarray, shape (height, width) or (height, width, 3)
+        uint8, or floats in [0, 1].
+    title : object, default=None
+        Cut if it is long.
+    **kwargs : dict
+        Passed to matplotlib's `imshow`.
+    """
+    if picture.ndim == 3 and picture.shape[2] == 1:
+        picture = picture[:, :, 0]
+    if picture.ndim == 2 and "cmap" not in kwargs:
+        kwargs.update(cmap="gray", vmin=0, vmax=255 if picture.dtype == "uint8" else 1)
+    drawn = ax.imshow(picture, **kwargs)
+    ax.set(xticks=[], yticks=[])
+    if title is not None:
+        text = title if isinstance(title, str) else str(title)
+        ax.set_title(text if len(text) <= 24 else shown(text, 24), fontsize="medium")
+    return drawn
+
+
+def pattern(signal):
+    """Return a signed signal as a picture: gray where it is 0.
+
+    Parameters
+    ----------
+    signal : ndarray of float, shape (height, width, 3)
+
+    Returns
+    -------
+    ndarray of float, shape (height, width, 3)
+        In [0, 1].
+    """
+    size = np.abs(signal)
+    # The few strongest pixels would leave the others gray.
+    scale = np.percentile(size[size > 0], 99) if (size > 0).any() else 1.0
+    return np.clip(0.5 + signal / (2 * scale), 0, 1)
+
+
+def mosaic(pictures, n_columns):
+    """Return pictures side by side as one, with white lines between.
+
+    Parameters
+    ----------
+    pictures : sequence of ndarray, shape (height, width, 3)
+        uint8, or floats in [0, 1]. Smaller ones are centered in their cells.
+    n_columns : int
+
+    Returns
+    -------
+    ndarray of float, shape (height, width, 3)
+        In [0, 1].
+    """
+    pictures = [one / 255 if one.dtype == np.uint8 else one for one in pictures]
+    height, width = np.max([one.shape[:2] for one in pictures], axis=0)
+    # Small filters are enlarged, so that the lines are thin.
+    factor = max(1, _SMALLEST // max(height, width))
+    pictures = [one.repeat(factor, 0).repeat(factor, 1) for one in pictures]
+    height, width = height * factor, width * factor
+    line = max(1, round(max(height, width) / 24))
+    n_rows = -(-len(pictures) // n_columns)
+    whole = np.ones(
+        (n_rows * (height + line) - line, n_columns * (width + line) - line, 3)
+    )
+    for i, picture in enumerate(pictures):
+        top = i // n_columns * (height + line) + (height - picture.shape[0]) // 2
+        left = i % n_columns * (width + line) + (width - picture.shape[1]) // 2
+        bottom, right = top + picture.shape[0], left + picture.shape[1]
+        whole[top:bottom, left:right] = picture
+    return whole

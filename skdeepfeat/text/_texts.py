@@ -1,0 +1,79 @@
+"""X of the text transformers: one text per row."""
+
+import re
+
+import numpy as np
+
+from .._utils._shown import shown
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+
+
+def check_texts(X, name="X"):
+    """Return the texts of X as a list of str.
+
+    Parameters
+    ----------
+    X : list, Series, array or one-column frame, shape (n_samples,) or (n_samples, 1)
+    name : str, default="X"
+        For errors.
+
+    Raises
+    ------
+    TypeError
+        If X is a single text, or an item is not a str; it names the index.
+    ValueError
+        If X has no text, or several columns.
+    """
+    if isinstance(X, (str, bytes)):
+        raise TypeError(
+            f"{name} must be a collection of texts: use [{name}]. Got one text."
+        )
+    if hasattr(X, "columns") and hasattr(X, "shape"):
+        if X.shape[1] != 1:
+            raise ValueError(
+                f"{name} must have one column, that of the texts: choose it with a "
+                f"ColumnTransformer. Got {X.shape[1]} columns."
+            )
+        X = X[X.columns[0]]
+    if hasattr(X, "to_list"):
+        X = X.to_list()
+    elif hasattr(X, "tolist"):
+        X = X.tolist()
+    elif not hasattr(X, "__len__"):
+        raise TypeError(
+            f"{name} must be a collection of texts: use list({name}). Got "
+            f"{type(X).__name__}."
+        )
+    texts = [
+        item[0] if isinstance(item, (list, tuple, np.ndarray)) and len(item) == 1
+        else item
+        for item in X
+    ]  # fmt: skip
+    if not texts:
+        raise ValueError(
+            f"{name} must have at least one text: found 0 sample(s), while a minimum "
+            "of 1 is required."
+        )
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"{name} must hold texts. Index {number} is {shown(text)}, of type "
+                f"{type(text).__name__}. Missing texts can be replaced by ''."
+            )
+    return texts
+
+
+def tokenize(texts, tokenizer, lowercase):
+    """Return a list of words for each text."""
+    split = tokenizer or _WORD.findall
+    result = []
+    for number, text in enumerate(texts):
+        words = split(text.lower() if lowercase else text)
+        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+            raise TypeError(
+                "The 'tokenizer' parameter must return a list of str for each text. "
+                f"For index {number}, it returned {shown(words)}."
+            )
+        result.append(list(words))
+    return result

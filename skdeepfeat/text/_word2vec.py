@@ -1,0 +1,351 @@
+"""Word2Vec: word vectors from a column of texts."""
+
+import numbers
+import os
+import pathlib
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._utils._atomic_file import write_atomically
+from .._utils._parameter_errors import choice_error
+from ..training import LoopSettings, TrainingRun
+from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
+from ._texts import check_texts, tokenize
+from ._word_vectors import WordVectors
+
+_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+_POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
+
+
+class Word2Vec(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Word vectors that are learned from texts, by skip-gram with negative sampling.
+
+    Words that occur among the same words get similar vectors (Mikolov et al. 2013
+    [1]_). `transform` returns the mean of the vectors of each text's words. For other
+    averages, give the fitted estimator to `WordVectorFeatures`.
+
+    Parameters
+    ----------
+    vector_size : int, default=100
+        Number of dimensions.
+
+    window : int, default=5
+        Largest distance of two words that are learned together.
+
+    negative : int, default=5
+        Number of words that are drawn from noise for each pair.
+
+    min_count : int, default=2
+        Words that occur less often have no vector.
+
+    subsample : float or None, default=1e-3
+        Words of a larger relative frequency count less: by the square root of their
+        ratio. None: all count the same.
+
+    noise_exponent : float, default=0.75
+        Words are drawn from noise with their frequency to this power.
+
+    max_epochs : int, default=5
+        Number of epochs.
+
+    batch_size : int, default=1024
+        Number of pairs in a step.
+
+    learning_rate : float, default=1e-2
+        Learning rate of Adam at the beginning; it falls to 0 along a cosine.
+
+    lowercase : bool, default=True
+        Whether texts are turned into lower case.
+
+    tokenizer : callable or None, default=None
+        As for `WordVectorFeatures`.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the first vectors, the order of the pairs, and the noise.
+
+    verbose : int, default=0
+        Above 0, show a progress bar.
+
+    Attributes
+    ----------
+    vocabulary_ : dict of str to int
+        The index of each word, the most frequent first.
+
+    vectors_ : ndarray of float32, shape (n_words, vector_size)
+        The vectors of the words.
+
+    context_vectors_ : ndarray of float32, shape (n_words, vector_size)
+        The vectors of the words as contexts of others.
+
+    counts_ : ndarray of int, shape (n_words,)
+        How often each word occurs in the training texts.
+
+    history_ : DataFrame
+        ``epoch``, ``train_loss`` and ``seconds`` of each epoch.
+
+    n_features_in_ : int
+        Always 1.
+
+    References
+    ----------
+    .. [1] T. Mikolov, I. Sutskever, K. Chen, G. Corrado and J. Dean, "Distributed
+       representations of words and phrases and their compositionality", NeurIPS 2013.
+
+    Examples
+    --------
+    >>> from skdeepfeat.text import Word2Vec
+    >>> texts = ["the cat eats fish", "the dog eats meat", "a car needs fuel"] * 50
+    >>> word2vec = Word2Vec(8, random_state=0).fit(texts)
+    >>> word2vec.transform(["the cat", "fuel"]).shape
+    (2, 8)
+    """
+
+    _parameter_constraints: dict = {
+        "vector_size": [_POSITIVE_INT],
+        "window": [_POSITIVE_INT],
+        "negative": [_POSITIVE_INT],
+        "min_count": [_POSITIVE_INT],
+        "subsample": [_POSITIVE, None],
+        "noise_exponent": [Interval(numbers.Real, 0, None, closed="left")],
+        "max_epochs": [_POSITIVE_INT],
+        "batch_size": [_POSITIVE_INT],
+        "learning_rate": [_POSITIVE],
+        "lowercase": ["boolean"],
+        "tokenizer": [callable, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        vector_size=100,
+        *,
+        window=5,
+        negative=5,
+        min_count=2,
+        subsample=1e-3,
+        noise_exponent=0.75,
+        max_epochs=5,
+        batch_size=1024,
+        learning_rate=1e-2,
+        lowercase=True,
+        tokenizer=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.vector_size = vector_size
+        self.window = window
+        self.negative = negative
+        self.min_count = min_count
+        self.subsample = subsample
+        self.noise_exponent = noise_exponent
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.lowercase = lowercase
+        self.tokenizer = tokenizer
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Learn word vectors from texts.
+
+        Parameters
+        ----------
+        X : array-like of str, shape (n_samples,) or (n_samples, 1)
+            One text per row. Words of different rows are not learned together.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If an item of X is not a str.
+        ValueError
+            If fewer than 2 words occur `min_count` times, or no two of them in one
+            text.
+
+        Warns
+        -----
+        RuntimeWarning
+            If the training is interrupted. The vectors so far are kept.
+        """
+        self._validate_params()
+        if hasattr(X, "columns"):
+            validate_data(self, X, reset=True, skip_check_array=True)
+        else:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
+        words = tokenize(check_texts(X), self.tokenizer, self.lowercase)
+        counts = Counter(word for text in words for word in text)
+        # Alphabetically where counts are equal, so that the order of X has no effect.
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = [(word, n) for word, n in ordered if n >= self.min_count]
+        vocabulary = {word: number for number, (word, _) in enumerate(kept)}
+        texts = [
+            np.array([vocabulary[word] for word in text if word in vocabulary], int)
+            for text in words
+        ]
+        if len(vocabulary) < 2 or max(map(len, texts)) < 2:
+            raise ValueError(
+                "X must have at least 2 different words that occur at least "
+                f"min_count={self.min_count} times, and two of them in one text. Got "
+                f"{len(vocabulary)} such words in {len(texts)} texts."
+            )
+        self.vocabulary_ = vocabulary
+        self.counts_ = np.array([n for _, n in kept])
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        model = SkipGram(len(vocabulary), self.vector_size, seed)
+        # Rare words have no gradient in most batches, and are then left alone.
+        optimizer = torch.optim.SparseAdam(
+            [
+                {
+                    "params": list(model.parameters()),
+                    "lr": self.learning_rate,
+                    "lr_scale": 1.0,
+                }
+            ]
+        )
+        settings = LoopSettings(
+            phase="word2vec",
+            n_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            schedule="cosine",
+            seed=seed,
+            verbose=self.verbose,
+        )
+        data = SkipGramData(
+            texts,
+            self.window,
+            self.negative,
+            self.counts_**self.noise_exponent,
+            self._keep_probabilities(),
+        )
+        run = TrainingRun(
+            model, optimizer, negative_sampling_loss, settings, torch.device("cpu")
+        )
+        try:
+            run.fit(data)
+        finally:
+            self.vectors_ = model.words.weight.detach().numpy()
+            self.context_vectors_ = model.contexts.weight.detach().numpy()
+            self.history_ = pd.DataFrame(
+                run.history, columns=["epoch", "train_loss", "seconds"]
+            )
+        return self
+
+    def transform(self, X):
+        """Return the mean of the vectors of each text's words.
+
+        Parameters
+        ----------
+        X : array-like of str, shape (n_samples,) or (n_samples, 1)
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, vector_size)
+            Zeros for a text without any known word.
+        """
+        check_is_fitted(self)
+        if hasattr(X, "columns"):
+            validate_data(self, X, reset=False, skip_check_array=True)
+        result = []
+        for words in tokenize(check_texts(X), self.tokenizer, self.lowercase):
+            known = [self.vocabulary_[w] for w in words if w in self.vocabulary_]
+            result.append(self.vectors_[known].sum(axis=0) / max(1, len(known)))
+        return np.array(result, np.float32)
+
+    def most_similar(self, positive, negative=(), n=10):
+        """Return the words that are nearest to a sum of words.
+
+        Parameters
+        ----------
+        positive : str or list of str
+            Words that are added.
+        negative : str or list of str, default=()
+            Words that are subtracted, as man from king.
+        n : int, default=10
+            Number of words.
+
+        Returns
+        -------
+        list of (str, float)
+            Words and their cosine similarities, the nearest first. Words that were
+            given are left out.
+
+        Raises
+        ------
+        ValueError
+            If a word has no vector.
+        """
+        check_is_fitted(self)
+        return self.word_vectors_.most_similar(positive, negative, n)
+
+    def save(self, path):
+        """Write the vectors in word2vec's format.
+
+        Parameters
+        ----------
+        path : path-like
+            The ending says how: ``.txt`` or ``.vec`` is text, ``.bin`` is binary. The
+            file appears when it is complete.
+        """
+        check_is_fitted(self)
+        path = pathlib.Path(path)
+        if path.suffix not in (".txt", ".vec", ".bin"):
+            wanted = "a file with the ending .txt, .vec or .bin"
+            raise choice_error("path", wanted, os.fspath(path))
+        lines = self._binary_lines if path.suffix == ".bin" else self._text_lines
+        header = f"{len(self.vectors_)} {self.vectors_.shape[1]}\n".encode()
+        write_atomically(path, header + b"".join(lines()))
+
+    @property
+    def word_vectors_(self):
+        """The words and vectors, as `WordVectorFeatures` uses them."""
+        return WordVectors(self.vocabulary_, self.vectors_)
+
+    @property
+    def _n_features_out(self):
+        return self.vectors_.shape[1]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags
+
+    def _keep_probabilities(self):
+        if self.subsample is None:
+            return np.ones(len(self.counts_))
+        ratio = self.subsample * self.counts_.sum() / self.counts_
+        return np.minimum(1.0, np.sqrt(ratio) + ratio)
+
+    # A space ends a word in a file.
+
+    def _text_lines(self):
+        for word, vector in zip(self.vocabulary_, self.vectors_, strict=True):
+            line = " ".join([word.replace(" ", "_"), *map(str, vector)])
+            yield f"{line}\n".encode()
+
+    def _binary_lines(self):
+        for word, vector in zip(self.vocabulary_, self.vectors_, strict=True):
+            name = word.replace(" ", "_").encode()
+            yield name + b" " + vector.astype("<f4").tobytes() + b"\n"

