@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from .images import load_image_folder
     from .model_selection import TransferAdvisor
     from .networks import list_layers, list_models
-    from .self_supervised import Autoencoder, SelfSupervisedExtractor
+    from .self_supervised import Autoencoder, ConvAutoencoder, SelfSupervisedExtractor
 
 __all__ = [
     "Autoencoder",
@@ -41,6 +41,7 @@ __all__ = [
     "BadImageError",
     "BadImageWarning",
     "CacheWarning",
+    "ConvAutoencoder",
     "FeatureCache",
     "FeatureMapper",
     "FineTuneClassifier",
@@ -72,6 +73,7 @@ _HOMES = {
     "BadImageError": "exceptions",
     "BadImageWarning": "exceptions",
     "CacheWarning": "exceptions",
+    "ConvAutoencoder": "self_supervised",
     "FeatureCache": "cache",
     "FeatureMapper": "feature_extraction",
     "FineTuneClassifier": "fine_tuning",

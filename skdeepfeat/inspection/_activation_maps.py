@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
@@ -254,8 +255,9 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
     """Return the `Explanation` of an estimator that takes whole images."""
     check_is_fitted(estimator)
     source = make_image_source(X, flat_image_shape, max_pixels=DEFAULT_MAX_PIXELS)
-    as_given = np.asarray(X) if hasattr(X, "__array__") else None
-    # Of arrays, the values stay as they were given, such as floats.
+    # Of arrays and frames, the values stay as they were given, such as floats.
+    is_frame = isinstance(X, pd.DataFrame)
+    as_given = np.asarray(X) if is_frame or isinstance(X, np.ndarray) else None
     is_array = as_given is not None and as_given.dtype.kind in "biuf"
     if is_array:
         shape = as_given.shape[1:] if as_given.ndim > 2 else tuple(flat_image_shape)
@@ -266,6 +268,8 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
     def results(covered):
         if is_array:
             covered = np.stack(covered).reshape(len(covered), *as_given.shape[1:])
+        if is_array and is_frame:
+            covered = pd.DataFrame(covered, columns=X.columns)
         return results_of(estimator, covered)
 
     targets = Targets(target, getattr(estimator, "classes_", None), len(source))

@@ -10,9 +10,9 @@ from .._utils._shown import shown
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
-    PretrainedFeatureExtractor,
     inspected,
 )
+from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
 from ..networks import Neck
 from ._ends import NetworkEnd, StepsEnd
 
@@ -79,7 +79,7 @@ def take_apart(estimator, X):
     end = None
     if later:
         end = StepsEnd(later)
-    elif not isinstance(holder, PretrainedFeatureExtractor):
+    elif isinstance(holder, (FineTuneClassifier, FineTuneRegressor)):
         end = NetworkEnd(holder)
     return Parts(X, neck, settings, holder.cache, end)
 

@@ -132,6 +132,9 @@ def find_top_patches(extractor, X, layer, features, k):
     if not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1:
         raise choice_error("k", "an int of at least 1", k)
     parts = network_parts(extractor, X)
+    if not len(features):
+        wanted = "an int, or a sequence of at least one"
+        raise choice_error("features", wanted, features)
     units = [Unit(parts.neck, layer, feature) for feature in features]
     pooling = "max" if units[0].has_positions else "auto"
     neck = parts.neck.at_layer(layer, pooling)

@@ -9,6 +9,7 @@ from ._filters import FilterDisplay
 from ._history import FineTuneHistoryDisplay
 from ._layer_probe import LayerProbeDisplay
 from ._learning_rate import LearningRateDisplay
+from ._reconstruction import ReconstructionDisplay
 from ._similarity import SimilarityDisplay
 from ._top_losses import TopLossesDisplay
 from ._top_patches import TopPatchesDisplay
@@ -24,6 +25,7 @@ __all__ = [
     "FineTuneHistoryDisplay",
     "LayerProbeDisplay",
     "LearningRateDisplay",
+    "ReconstructionDisplay",
     "SimilarityDisplay",
     "TopLossesDisplay",
     "TopPatchesDisplay",

@@ -27,10 +27,8 @@ from ..training import (
     make_loss,
     make_optimizer,
 )
-from ._corruptions import CORRUPTIONS, FeatureRanges
+from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
 from ._mirrored_network import ACTIVATIONS, MirroredNetwork, SingleLayer
-
-__all__ = ["Autoencoder"]
 
 # max_epochs="auto": enough steps for a few hundred rows, few epochs for a million.
 _N_STEPS = 10_000
@@ -396,12 +394,7 @@ default="squared_error"
                 "The 'hidden_layer_sizes' parameter must hold at least one int, all of "
                 f"them at least 1. Got {self.hidden_layer_sizes!r:.80} instead."
             )
-        if self.corruption not in (None, "gaussian") and self.corruption_level > 1:
-            raise ValueError(
-                "The 'corruption_level' parameter must be in [0, 1] for "
-                f"corruption={self.corruption!r}. Got {self.corruption_level!r} "
-                "instead."
-            )
+        check_level(self.corruption, self.corruption_level)
         resolve_device(self.device)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._optimizer_state = None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["CORRUPTIONS", "FeatureRanges"]
+from .._utils._parameter_errors import choice_error
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,10 @@ def _salt_pepper(rows, level, rng, ranges):
 # Each is called as function(rows, level, rng, ranges) with rows of float32, and returns
 # rows of the same shape and type.
 CORRUPTIONS = {"mask": _mask, "gaussian": _gaussian, "salt_pepper": _salt_pepper}
+
+
+def check_level(corruption, level):
+    """Raise if a level that is a fraction is more than 1."""
+    if corruption not in (None, "gaussian") and level > 1:
+        wanted = f"in [0, 1] for corruption={corruption!r}"
+        raise choice_error("corruption_level", wanted, level)

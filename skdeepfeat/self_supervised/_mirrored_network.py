@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from .._utils._random import seeded
 
-__all__ = ["ACTIVATIONS", "MirroredNetwork", "SingleLayer"]
-
 
 def _identity(values):
     return values

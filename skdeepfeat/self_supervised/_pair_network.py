@@ -7,8 +7,6 @@ from torch import nn
 
 from .._utils._random import seeded
 
-__all__ = ["PairNetwork", "make_head"]
-
 # Of the weights of the past in the target network, at each step (Grill et al. 2020).
 _TARGET_DECAY = 0.99
 

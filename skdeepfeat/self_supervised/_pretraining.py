@@ -21,8 +21,6 @@ from ..training import (
 )
 from ._pair_network import PairNetwork, make_head
 
-__all__ = ["Pretraining", "PretrainingSettings", "effective_rank", "spread"]
-
 # Images whose embeddings are measured after each epoch.
 _N_MEASURED = 256
 

@@ -43,8 +43,6 @@ from ..networks import resolve_neck
 from ..training import PAIR_LOSSES
 from ._pretraining import Pretraining, PretrainingSettings
 
-__all__ = ["SelfSupervisedExtractor"]
-
 _POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 _AT_LEAST_2 = Interval(numbers.Integral, 2, None, closed="left")
 _NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
@@ -425,6 +423,11 @@ class SelfSupervisedExtractor(
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
         return self._extractor().fit_transform(X)
+
+    def _inspected(self, X):
+        """Return X as checked, the neck and the settings, to look into the network."""
+        check_is_fitted(self)
+        return self._extractor()._inspected(X)
 
     @property
     def _n_features_out(self):

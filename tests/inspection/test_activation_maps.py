@@ -41,6 +41,7 @@ from skdeepfeat import (
     FineTuneRegressor,
     NonFiniteOutputError,
     PretrainedFeatureExtractor,
+    SelfSupervisedExtractor,
 )
 from skdeepfeat.inspection import activation_maps
 
@@ -388,6 +389,19 @@ def test_occlusion_of_a_forest_on_pixels(planted):
     assert set(quadrant_of(maps)) == {2}
 
 
+def test_occlusion_of_named_columns_of_pixels(planted):
+    images, labels, _ = planted
+    frame = pd.DataFrame(images[..., 0].reshape(40, -1)).add_prefix("pixel")
+    forest = RandomForestClassifier(10, random_state=0).fit(frame, labels)
+    shape = {"flat_image_shape": (SIZE, SIZE)}
+    found = activation_maps(forest, frame[:2], method="occlusion", **shape)
+    values = RandomForestClassifier(10, random_state=0).fit(frame.to_numpy(), labels)
+    expected = activation_maps(
+        values, frame[:2].to_numpy(), method="occlusion", **shape
+    )
+    assert_array_equal(found, expected)
+
+
 def test_occlusion_of_extractors_inside_other_transformers(planted):
     images, labels, quadrants = planted
     shown = labels == "square"
@@ -547,6 +561,20 @@ def test_layers_behind_the_features(planted, piped):
     assert activation_maps(several, images[:1], layer="conv1").shape == (1, 16, 16)
     with pytest.raises(ValueError, match="^The 'method' parameter"):
         activation_maps(several, images[:1], method="cam")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # few epochs of few images
+def test_networks_trained_without_labels(planted):
+    images, labels, _ = planted
+    extractor = SelfSupervisedExtractor(
+        ReluNet(), preprocessing=PREPROCESSING, cache=None, max_epochs=1, random_state=0
+    )
+    with pytest.raises(ValueError, match="'estimator' parameter must end in a class"):
+        activation_maps(extractor.fit(images), images)
+    pipe = make_pipeline(extractor, StandardScaler(), logistic()).fit(images, labels)
+    maps = activation_maps(pipe, images, "square", "cam")
+    difference = pipe.decision_function(images) - maps.mean((1, 2))
+    assert_allclose(np.ptp(difference), 0, atol=1e-3)
 
 
 def test_the_embedded_network(planted):

@@ -190,6 +190,8 @@ def test_networks_without_relu_have_patches_only(images):
     assert display.axes_.shape == (1, 1)
     _, ax = plt.subplots()
     assert display.plot(ax=ax).axes_[0, 0] is ax
+    with pytest.raises(ValueError, match="^The 'features' parameter"):
+        TopPatchesDisplay.from_estimator(extractor, images, "blocks.0", [])
     with pytest.raises(ValueError, match="^The 'projection' parameter"):
         TopPatchesDisplay.from_estimator(
             extractor, images, "blocks.0", 1, projection="gradcam"

@@ -1,0 +1,121 @@
+"""ReconstructionDisplay: images, damaged and restored."""
+
+import numpy as np
+
+from .._utils._optional import import_optional
+from ._pictures import axes_grid, show_picture
+
+__all__ = ["ReconstructionDisplay"]
+
+
+class ReconstructionDisplay:
+    """Visualization of what an autoencoder restores.
+
+    It is recommended to use `from_estimator` to create one. All parameters are stored
+    as attributes.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n_images, height, width, 3)
+        The images themselves.
+    restored : ndarray of uint8, shape (n_images, height, width, 3)
+    corrupted : ndarray of uint8, shape (n_images, height, width, 3), or None, \
+default=None
+        What was restored, if it is not the images themselves.
+
+    Attributes
+    ----------
+    images_ : list of list of matplotlib AxesImage
+        By row: original, corrupted (if it is shown) and restored.
+    axes_ : ndarray of matplotlib Axes, shape (n_rows, n_images)
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepfeat import ConvAutoencoder
+    >>> from skdeepfeat.plotting import ReconstructionDisplay
+    >>> X = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    >>> autoencoder = ConvAutoencoder(4, image_size=16, max_epochs=1).fit(X)
+    >>> ReconstructionDisplay.from_estimator(autoencoder, X[:4])
+    <...>
+    """
+
+    def __init__(self, *, images, restored, corrupted=None):
+        self.images = images
+        self.restored = restored
+        self.corrupted = corrupted
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, corrupted=None, k=8, ax=None):
+        """Restore images and show them.
+
+        Parameters
+        ----------
+        estimator : ConvAutoencoder
+            Fitted.
+        X : array-like of images, shape (n_samples,)
+        corrupted : array-like of images, shape (n_samples,), or None, default=None
+            Damaged forms of the same images, which are restored instead of X.
+        k : int, default=8
+            Number of images, the first of X.
+        ax : matplotlib Axes, array-like of Axes or None, default=None
+            As for `plot`.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+
+        Raises
+        ------
+        ValueError
+            If X and `corrupted` differ in length.
+        """
+        if corrupted is not None and len(corrupted) != len(X):
+            raise ValueError(
+                f"corrupted must have as many images as X. Got {len(corrupted)} and "
+                f"{len(X)}."
+            )
+        images = estimator.resized(X[:k])
+        given = None if corrupted is None else estimator.resized(corrupted[:k])
+        codes = estimator.transform(X[:k] if corrupted is None else corrupted[:k])
+        restored = estimator.inverse_transform(codes)
+        return cls(images=images, restored=restored, corrupted=given).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Show original, corrupted and restored images below each other.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array-like of Axes or None, default=None
+            One Axes is divided; of several, there must be one for each picture. None
+            creates a new figure.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="ReconstructionDisplay"
+        )
+        rows = {"original": self.images}
+        if self.corrupted is not None:
+            rows["corrupted"] = self.corrupted
+        rows["restored"] = self.restored
+        self.axes_ = axes_grid(plt, ax, len(rows), len(self.images))
+        self.figure_ = np.ravel(self.axes_)[0].figure
+        self.images_ = []
+        for axes, (label, pictures) in zip(self.axes_, rows.items(), strict=True):
+            self.images_.append(
+                [
+                    show_picture(cell, picture)
+                    for cell, picture in zip(axes, pictures, strict=True)
+                ]
+            )
+            axes[0].set_ylabel(label)
+        return self

@@ -1,0 +1,532 @@
+"""ConvAutoencoder: images as codes of a few numbers."""
+
+import math
+import numbers
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR
+from .._utils._device import compute_context, free_device_memory, resolve_device
+from .._utils._forks import survives_fork, undisturbed_by_forks
+from .._utils._parameter_errors import choice_error
+from .._utils._preprocessing import Preprocessing
+from ..feature_extraction import (
+    ExtractionSettings,
+    ImageEstimatorMixin,
+    load_pixels,
+    warn_of,
+)
+from ..fine_tuning import MAX_BYTES_IN_MEMORY
+from ..networks import resolve_neck
+from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
+from ._conv_network import ConvNetwork
+from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
+
+_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
+_FRACTION = Interval(numbers.Real, 0, 1, closed="neither")
+
+# max_epochs="auto": enough steps for hundreds of images, few epochs for thousands.
+_N_STEPS = 3000
+_AUTO_EPOCHS = (5, 200)
+
+_N_IMAGES_AT_ONCE = 256
+
+
+class ConvAutoencoder(
+    ImageEstimatorMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """A convolutional network that squeezes images into codes and restores them.
+
+    `transform` returns the code: an image of 32 x 32 pixels, which has 3,072 numbers,
+    as the few that `n_components` says. With a `corruption`, it learns to restore clean
+    images from damaged ones.
+
+    Parameters
+    ----------
+    n_components : int, default=64
+        Number of floats of the code.
+
+    image_size : int or pair of int, default=32
+        Height and width in pixels that images are resized to.
+
+    model : str, torch.nn.Module or None, default=None
+        The encoder up to the code, as for `PretrainedFeatureExtractor`. None is a small
+        network of convolutions, which is trained from scratch.
+
+    weights : str, path-like or torchvision weights, default="default"
+        Of `model`, as for `PretrainedFeatureExtractor`.
+
+    corruption : {"mask", "gaussian", "salt_pepper"} or None, default=None
+        What training does to the inputs, as for `Autoencoder`: ``"mask"`` makes values
+        black, ``"salt_pepper"`` black or white.
+
+    corruption_level : float, default=0.3
+        For ``"gaussian"``, the standard deviation of the noise, in standard deviations
+        of the pixels. Otherwise the fraction of the values, in [0, 1].
+
+    max_epochs : int or "auto", default="auto"
+        Number of epochs. ``"auto"`` chooses it such that there are about 3,000 steps,
+        but at least 5 and at most 200 epochs.
+
+    batch_size : int, default=64
+        Number of images in a step.
+
+    learning_rate : float, default=2e-3
+        Highest learning rate of AdamW, on a one-cycle schedule. The stages of a `model`
+        have a tenth of it.
+
+    early_stopping : bool, default=False
+        Whether to stop when the error of held-out images has not improved for
+        `n_iter_no_change` epochs, and to restore the best weights.
+
+    validation_fraction : float, default=0.1
+        Fraction of the images, in (0, 1), that early stopping holds out.
+
+    n_iter_no_change : int, default=10
+        Number of epochs without a smaller error before training stops.
+
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the first weights, the order of the images, the corruption and the
+        held-out images.
+
+    on_error : {"raise", "nan"}, default="raise"
+        What to do with an image that cannot be read: raise a `BadImageError`, or leave
+        it out of the training and return a row of NaN for it, with one warning.
+
+    preprocessing : Preprocessing, dict, transform or None, default=None
+        Of a `model` that is your own, as for `PretrainedFeatureExtractor`.
+
+    flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
+        (height, width) or (height, width, channels) of the images if X is a table with
+        one flattened image per row.
+
+    max_pixels : int or None, default=89478485
+        Images with more pixels are refused before they are decoded.
+
+    storage_options : dict or None, default=None
+        As for `PretrainedFeatureExtractor`.
+
+    verbose : int, default=0
+        Above 0, show progress bars.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        The trained network, on the CPU.
+
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of restored images.
+
+    history_ : DataFrame
+        One row per epoch: ``epoch``, ``train_loss``, ``validation_loss``,
+        ``learning_rate`` and ``seconds``.
+
+    best_epoch_ : int or None
+        With early stopping, the epoch whose weights were kept.
+
+    n_features_in_ : int
+        Number of columns of X: 1, or the length of flat rows.
+
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        The names of the columns, if X was a data frame.
+
+    See Also
+    --------
+    Autoencoder : The same for rows of numbers.
+    skdeepfeat.plotting.ReconstructionDisplay : Shows restored images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdeepfeat import ConvAutoencoder
+    >>> X = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    >>> autoencoder = ConvAutoencoder(4, image_size=16, max_epochs=1).fit(X)
+    >>> autoencoder.transform(X).shape
+    (8, 4)
+    >>> autoencoder.inverse_transform(autoencoder.transform(X)).shape
+    (8, 16, 16, 3)
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [_POSITIVE_INT],
+        "image_size": [_POSITIVE_INT, "array-like"],
+        "model": [str, nn.Module, None],
+        "weights": [str, os.PathLike, WeightsEnum, None],
+        "corruption": [StrOptions(set(CORRUPTIONS)), None],
+        "corruption_level": [Interval(numbers.Real, 0, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), _POSITIVE_INT],
+        "batch_size": [Interval(numbers.Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [_FRACTION],
+        "n_iter_no_change": [_POSITIVE_INT],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "on_error": [StrOptions(set(ON_ERROR))],
+        "preprocessing": [Preprocessing, dict, callable, None],
+        "flat_image_shape": [tuple, list, None],
+        "max_pixels": [_POSITIVE_INT, None],
+        "storage_options": [dict, None],
+        "verbose": ["verbose"],
+    }
+
+    # ImageEstimatorMixin asks for it; codes are not cached, as they take milliseconds.
+    cache = None
+
+    def __init__(
+        self,
+        n_components=64,
+        *,
+        image_size=32,
+        model=None,
+        weights="default",
+        corruption=None,
+        corruption_level=0.3,
+        max_epochs="auto",
+        batch_size=64,
+        learning_rate=2e-3,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        random_state=None,
+        on_error="raise",
+        preprocessing=None,
+        flat_image_shape=None,
+        max_pixels=DEFAULT_MAX_PIXELS,
+        storage_options=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.image_size = image_size
+        self.model = model
+        self.weights = weights
+        self.corruption = corruption
+        self.corruption_level = corruption_level
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.random_state = random_state
+        self.on_error = on_error
+        self.preprocessing = preprocessing
+        self.flat_image_shape = flat_image_shape
+        self.max_pixels = max_pixels
+        self.storage_options = storage_options
+        self.verbose = verbose
+
+    @survives_fork
+    def fit(self, X, y=None):
+        """Train on images.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,)
+            As for `PretrainedFeatureExtractor`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If fewer than 2 images can be read.
+        BadImageError
+            With ``on_error="raise"``, at the first image that cannot be read.
+        TrainingDivergedError
+            If the loss is NaN or infinite. The estimator then has the weights of the
+            last good epoch.
+
+        Warns
+        -----
+        RuntimeWarning
+            If the training was interrupted. The estimator then has the weights so far.
+        """
+        self._validate_params()
+        check_level(self.corruption, self.corruption_level)
+        X = self._check_images(X, reset=True)
+        device = resolve_device(self.device)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        size = self._size()
+        pixels, readable = self._pixels(X)
+        rows = np.flatnonzero(readable)
+        if len(rows) < 2:
+            raise ValueError(
+                f"X must have at least 2 images that can be read. Got {len(rows)}."
+            )
+        body, groups = self._body()
+        self.image_shape_ = (*size, 3)
+        self.network_ = ConvNetwork(size, self.n_components, body, seed)
+        # What a pretrained network knows is changed slowly.
+        own = [*self.network_.named_parameters()]
+        known = {id(one) for group in groups for _, one in group}
+        new = [pair for pair in own if id(pair[1]) not in known]
+        optimizer = make_optimizer(
+            "adamw",
+            [[pair for group in groups for pair in group], new],
+            learning_rate=self.learning_rate,
+            layer_decay=0.1,
+        )
+        validation = None
+        if self.early_stopping:
+            rows, held_out = train_test_split(
+                rows, test_size=self.validation_fraction, random_state=seed
+            )
+            validation = pixels[held_out]
+        n_steps = math.ceil(len(rows) / self.batch_size)
+        n_epochs = self.max_epochs
+        if n_epochs == "auto":
+            n_epochs = int(np.clip(round(_N_STEPS / n_steps), *_AUTO_EPOCHS))
+        settings = LoopSettings(
+            phase="network",
+            n_epochs=n_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            schedule="one_cycle",
+            max_grad_norm=1.0,
+            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
+            seed=seed,
+            verbose=int(self.verbose),
+        )
+        self.network_.to(device)
+        run = TrainingRun(self.network_, optimizer, _squared_errors, settings, device)
+
+        def validate(model):
+            restored = _restore(model, validation, device)
+            loss = float(((restored - validation / 255.0) ** 2).mean())
+            return loss, -loss
+
+        try:
+            run.fit(
+                _RestoredImages(pixels, rows, self.corruption, self.corruption_level),
+                None if validation is None else validate,
+            )
+        finally:
+            self.network_.cpu().eval()
+            columns = [
+                "epoch", "train_loss", "validation_loss", "learning_rate", "seconds"
+            ]  # fmt: skip
+            self.history_ = pd.DataFrame(run.history, columns=columns)
+            self.best_epoch_ = run.best_epoch
+            free_device_memory(device)
+        return self
+
+    @survives_fork
+    def transform(self, X):
+        """Return the codes of images.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,)
+
+        Returns
+        -------
+        ndarray of float32, shape (n_samples, n_components)
+        """
+        return self._encode(X)[0]
+
+    def inverse_transform(self, X):
+        """Return the images that codes stand for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of uint8, shape (n_samples, height, width, 3)
+        """
+        check_is_fitted(self)
+        codes = check_array(X, dtype=np.float32, estimator=self, input_name="X")
+        if codes.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X must hold codes of {self._n_features_out} features, as transform "
+                f"returns them. Got {codes.shape[1]} features."
+            )
+        return np.round(255 * self._decode(codes)).astype(np.uint8)
+
+    def resized(self, X):
+        """Return images as the network sees them.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,)
+
+        Returns
+        -------
+        ndarray of uint8, shape (n_samples, height, width, 3)
+        """
+        return self._pixels(self._check_images(X, reset=False))[0]
+
+    @survives_fork
+    def reconstruction_error(self, X):
+        """Return how far restored images are from the images themselves.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,)
+
+        Returns
+        -------
+        ndarray of float64, shape (n_samples,)
+            Mean squared error of each image, for values in [0, 1]. NaN for an image
+            that cannot be read.
+        """
+        codes, pixels, readable = self._encode(X)
+        errors = np.full(len(codes), np.nan)
+        restored = self._decode(codes[readable])
+        differences = restored - pixels[readable] / 255.0
+        errors[readable] = (differences**2).mean(axis=(1, 2, 3))
+        return errors
+
+    @property
+    def _n_features_out(self):
+        return self.network_.to_code.out_features
+
+    def _size(self):
+        size = np.ravel(self.image_size)
+        if size.dtype.kind not in "iu" or len(size) not in (1, 2) or size.min() < 4:
+            raise choice_error(
+                "image_size", "an int or a pair of int, at least 4", self.image_size
+            )
+        return int(size[0]), int(size[-1])
+
+    def _pixels(self, X):
+        """Return the resized images, and which of them could be read."""
+        height, width = self._size()
+        settings = ExtractionSettings(
+            flat_image_shape=self.flat_image_shape,
+            max_pixels=self.max_pixels,
+            storage_options=self.storage_options,
+            on_error=self.on_error,
+            verbose=int(self.verbose),
+        )
+        # A square is the center of the image.
+        resize = height if height == width else (height, width)
+        pixels, failures = load_pixels(
+            X, Preprocessing(resize, (height, width)), settings, MAX_BYTES_IN_MEMORY
+        )
+        readable = np.ones(len(pixels), bool)
+        readable[[failure.index for failure in failures]] = False
+        if failures:
+            warn_of(failures)
+        return pixels, readable
+
+    def _body(self):
+        """Return the encoder of `model`, and its parameters by stage."""
+        if self.model is None:
+            return None, []
+        neck = resolve_neck(
+            self.model,
+            weights=self.weights,
+            image_size=self._size(),
+            preprocessing=self.preprocessing,
+            random_state=0,
+        )
+        body = neck.trainable()
+        body.train_parts(range(body.n_stages), freeze_statistics=True)
+        return body, body.parameter_groups()
+
+    def _encode(self, X):
+        """Return codes, the images, and which of them could be read."""
+        check_is_fitted(self)
+        X = self._check_images(X, reset=False)
+        pixels, readable = self._pixels(X)
+        codes = np.full((len(pixels), self._n_features_out), np.nan, np.float32)
+        images = torch.from_numpy(np.ascontiguousarray(pixels[readable]))
+        if len(images):
+            codes[readable] = _apply(
+                self.network_.encode, images.permute(0, 3, 1, 2)
+            ).numpy()
+        return codes, pixels, readable
+
+    def _decode(self, codes):
+        """Return images as float64 in [0, 1]."""
+        if not len(codes):
+            return np.empty((0, *self.image_shape_))
+        logits = _apply(self.network_.decode, torch.from_numpy(codes)).double()
+        return logits.sigmoid().permute(0, 2, 3, 1).numpy()
+
+
+class _RestoredImages(PixelData):
+    """Images whose targets are the images themselves, and whose inputs are damaged."""
+
+    def __init__(self, pixels, rows, corruption, level):
+        super().__init__(
+            pixels, _Targets(pixels, rows), torch.ones(len(rows)), None, rows
+        )
+        self._corrupt = CORRUPTIONS.get(corruption)
+        self._level = level
+        if self._corrupt is not None:
+            # A sample is enough for the deviation of the noise.
+            scale = pixels[rows[:1000]].std(axis=(0, 1, 2), dtype=np.float64) / 255
+            black, white = np.zeros(3, np.float32), np.ones(3, np.float32)
+            self._ranges = FeatureRanges(black, black, white, scale.astype(np.float32))
+
+    def batch(self, rows, rng, positions, n_total):
+        """Return images (n, 3, H, W), uint8 or floats in [0, 1]."""
+        images = self.pixels[self.rows[rows]]
+        if self._corrupt is not None:
+            clean = images.astype(np.float32) / 255
+            images = self._corrupt(clean, self._level, rng, self._ranges).clip(0, 1)
+            images = images.astype(np.float32)
+        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+
+
+class _Targets:
+    """The images as targets, read when they are needed."""
+
+    def __init__(self, pixels, rows):
+        self._pixels = pixels
+        self._rows = rows
+
+    def __getitem__(self, rows):
+        images = torch.from_numpy(self._pixels[self._rows[rows]])
+        return images.permute(0, 3, 1, 2)
+
+
+def _squared_errors(outputs, targets):
+    return (outputs.sigmoid() - targets.float() / 255).pow(2).mean(dim=(1, 2, 3))
+
+
+@undisturbed_by_forks()
+def _apply(function, inputs):
+    """Return a function of many inputs, computed on the CPU in parts."""
+    with compute_context(torch.device("cpu"), "float32"):
+        parts = inputs.split(_N_IMAGES_AT_ONCE)
+        return torch.cat([function(part) for part in parts])
+
+
+def _restore(model, pixels, device):
+    """Return restored images as floats in [0, 1], shape (n, H, W, 3)."""
+    model.eval()
+    with compute_context(device, "float32"):
+        parts = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(_N_IMAGES_AT_ONCE)
+        restored = [model(part.to(device)).sigmoid().cpu() for part in parts]
+    return torch.cat(restored).permute(0, 2, 3, 1).numpy()
