@@ -89,7 +89,7 @@ def test_training_trajectories(tmp_path):
     pretrained, random = map(float, re.findall(r"accuracy (\S+)", out))
     assert pretrained > random
     assert float(re.search(r"silhouette \D*(\S+)", out)[1]) > 0.05
-    assert float(re.search(r"other group \D*(\S+)", out)[1]) < 0.02
+    assert float(re.search(r"other group \D*(\S+)", out)[1]) < 0.05
     with Image.open(tmp_path / "training_trajectories.png") as picture:
         assert min(picture.size) > 300
 
