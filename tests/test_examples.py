@@ -92,6 +92,18 @@ def test_regression(tmp_path):
 
 
 @pytest.mark.slow
+def test_training_trajectories(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = run("training_trajectories.py", tmp_path)
+    pretrained, random = map(float, re.findall(r"accuracy (\S+)", out))
+    assert pretrained > random
+    assert float(re.search(r"silhouette \D*(\S+)", out)[1]) > 0.05
+    assert float(re.search(r"other group \D*(\S+)", out)[1]) < 0.05
+    with Image.open(tmp_path / "training_trajectories.png") as picture:
+        assert min(picture.size) > 300
+
+
+@pytest.mark.slow
 def test_hf_datasets(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     pytest.importorskip("skimage")

@@ -14,6 +14,7 @@ from ._reconstruction import ReconstructionDisplay
 from ._similarity import SimilarityDisplay
 from ._top_losses import TopLossesDisplay
 from ._top_patches import TopPatchesDisplay
+from ._trajectory import TrajectoryDisplay
 
 __all__ = [
     "ActivationMapDisplay",
@@ -30,4 +31,5 @@ __all__ = [
     "SimilarityDisplay",
     "TopLossesDisplay",
     "TopPatchesDisplay",
+    "TrajectoryDisplay",
 ]
