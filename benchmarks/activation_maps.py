@@ -55,7 +55,8 @@ def measure(model, weights, n_images, repeats):
         model, weights=weights, device="cpu", cache=None
     )
     pipe = make_pipeline(extractor, StandardScaler(), LogisticRegression())
-    pipe.fit(images[:16], np.arange(16) % 4)
+    shown = images[:16]
+    pipe.fit(shown, np.arange(len(shown)) % 4)
     network = neck.trainable()
 
     def forward():
@@ -98,10 +99,10 @@ def main(argv=None):
         )
     text = report(arguments.model, arguments.n_images, seconds)
     text += f"\n\n{torch.get_num_threads()} threads. {machine_line(machine)}"
-    document = {"machine": machine, "arguments": vars(arguments), "seconds": seconds}
-    document["arguments"]["output"] = str(arguments.output)
-    write_results(arguments.output, "activation_maps", document, text)
     print(text)
+    settings = {**vars(arguments), "output": str(arguments.output)}
+    document = {"machine": machine, "arguments": settings, "seconds": seconds}
+    write_results(arguments.output, "activation_maps", document, text)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 from sklearn.base import (
     BaseEstimator,
@@ -70,6 +71,10 @@ class BaseFineTune(
         """Return y from `Targets`."""
         raise NotImplementedError
 
+    def _predictions(self, outputs):
+        """Return probabilities or targets of raw outputs, (n_samples, n_outputs)."""
+        raise NotImplementedError
+
     def _onnx_result(self):
         """Return a module from raw outputs to results, their name, and metadata."""
         raise NotImplementedError
@@ -77,7 +82,9 @@ class BaseFineTune(
     # -- Fitting
 
     @survives_fork
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+    def fit(
+        self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None
+    ):  # fmt: skip
         """Fit a new head, then body and head together.
 
         Parameters
@@ -90,6 +97,11 @@ class BaseFineTune(
         X_val, y_val : like X and y, default=None
             A validation set, which is scored after each epoch. Early stopping uses it
             instead of a part of X.
+        X_probe : like X, default=None
+            Images whose predictions are recorded after each epoch, in
+            `probe_predictions_`. Nothing is learned from them. In a cross-validation,
+            scikit-learn slices each argument of `fit` that is as long as X, as it
+            slices `sample_weight`. So give another number of probe images there.
 
         Returns
         -------
@@ -109,11 +121,13 @@ class BaseFineTune(
             Not even one image can be trained in the memory of the device.
         """
         continues = self._continues()
-        data = self._prepare(X, y, sample_weight, X_val, y_val, reset=not continues)
+        data = self._prepare(
+            X, y, sample_weight, X_val, y_val, X_probe, reset=not continues
+        )
         return self._fit(data, continues=continues)
 
     def _prepare(
-        self, X, y, sample_weight=None, X_val=None, y_val=None, *,
+        self, X, y, sample_weight=None, X_val=None, y_val=None, X_probe=None, *,
         classes=None, reset=True,
     ):  # fmt: skip
         """Return `FitData`."""
@@ -123,7 +137,9 @@ class BaseFineTune(
         weight = checked_weights(sample_weight, y)
         if reset:
             self._learn_targets(y, weight, classes)
-        data = FitData(X, self._encode(y), self._weigh(y, weight))
+        if X_probe is not None:
+            X_probe = self._check_images(X_probe, reset=False)
+        data = FitData(X, self._encode(y), self._weigh(y, weight), X_probe=X_probe)
         if not is_given(X_val, y_val):
             return data
         X_val = self._check_images(X_val, reset=False)
@@ -152,6 +168,7 @@ class BaseFineTune(
                 self.n_epochs_,
                 self.best_epoch_,
                 self.best_validation_score_,
+                [] if self.probe_predictions_ is None else [*self.probe_predictions_],
             )
         return Fit(
             settings,
@@ -161,6 +178,7 @@ class BaseFineTune(
             cache=self.cache,
             random_state=self.random_state,
             score=make_score(self, settings.scoring),
+            predict=self._predictions,
             earlier=earlier,
         )
 
@@ -190,6 +208,12 @@ class BaseFineTune(
         self.n_epochs_ = result.n_epochs
         self.best_epoch_ = result.best_epoch
         self.best_validation_score_ = result.best_score
+        self.probe_predictions_ = None
+        if fit.data.X_probe is not None and result.probes:
+            # An earlier fit may have had another number of probe images.
+            n_images = len(result.probes[-1])
+            probes = [one for one in result.probes if len(one) == n_images]
+            self.probe_predictions_ = np.stack(probes)
         self._n_features_out = fit.neck.n_features()[0]
         self._hub_config = fit.neck.spec.hub_config
         # They describe the network before this fit.

@@ -65,6 +65,7 @@ def tune_body(fit, rows, validation_rows):
         if validation_rows is not None:
             validation_rows = validation_rows[~failed[validation_rows]]
         validate = _make_validate(fit, pixels, validation_rows)
+        probe = None if fit.data.X_probe is None else Probe(fit)
     except KeyboardInterrupt:
         warnings.warn(
             "The fit was interrupted while the images were decoded. The estimator is "
@@ -74,13 +75,14 @@ def tune_body(fit, rows, validation_rows):
         )
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)
-    after_epoch = resume(fit, run, data)
-    result, earlier = fit.result, list(fit.result.history)
+    after_epoch = resume(fit, run, data, probe)
+    result = fit.result
     try:
-        run.fit(data, validate, after_epoch)
+        run.fit(data, validate, after_epoch, probe)
     finally:
         result.body = body.network
-        result.history = earlier + run.history
+        result.history += run.history
+        result.probes += run.probes
         result.n_epochs = fit.n_earlier_epochs + run.epoch
         if run.epoch:
             # Without early stopping, the result has the weights of the last epoch.
@@ -224,22 +226,60 @@ def _make_validate(fit, pixels, validation_rows):
         targets = fit.data.targets.take(validation_rows)
     else:
         return None
-    size = fit.neck.preprocessing.crop
-    n_at_once = fit.neck.suggested_batch_size(fit.device)
+    outputs_of = _CenterOutputs(fit, images)
 
     def validate(model):
-        nonlocal n_at_once
-        while True:
-            try:
-                outputs = _center_outputs(model, images, size, n_at_once, fit.device)
-                return fit.evaluate(outputs, targets)
-            except Exception as error:
-                if n_at_once == 1 or not is_out_of_memory(error):
-                    raise
-            n_at_once //= 2
-            free_device_memory(fit.device)
+        return fit.evaluate(outputs_of(model), targets)
 
     return validate
+
+
+class Probe:
+    """Predictions for `X_probe`, NaN for images that cannot be read.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (n_images, height, width, 3)
+    """
+
+    def __init__(self, fit):
+        self.images, failures = _load(fit, fit.data.X_probe, fit.neck.preprocessing)
+        self._failed = [failure.index for failure in failures]
+        self._outputs_of = _CenterOutputs(fit, self.images)
+        self._fit = fit
+
+    def __call__(self, model):
+        """Return the predictions of a model, float32 of shape (n_images, n_outputs)."""
+        outputs = self._outputs_of(model)
+        outputs[self._failed] = np.nan
+        return self._fit.predictions(outputs)
+
+
+class _CenterOutputs:
+    """Raw outputs for the centers of stored images, in parts that fit in memory."""
+
+    def __init__(self, fit, images):
+        self._images = images
+        self._device = fit.device
+        self._size = fit.neck.preprocessing.crop
+        self._n_at_once = fit.neck.suggested_batch_size(fit.device)
+
+    def __call__(self, model):
+        """Return outputs of float64, shape (n_images, n_outputs)."""
+        while True:
+            try:
+                return _center_outputs(
+                    model, self._images, self._size, self._n_at_once, self._device
+                )
+            except Exception as error:
+                if self._n_at_once == 1 or not is_out_of_memory(error):
+                    raise
+            self._n_at_once //= 2
+            free_device_memory(self._device)
 
 
 @undisturbed_by_forks()

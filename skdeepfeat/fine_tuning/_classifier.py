@@ -339,7 +339,11 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             probability of one label. With ``on_error="nan"``, the rows of images that
             could not be read are NaN.
         """
-        outputs = self._outputs(X)
+        return self._predictions(self._outputs(X))
+
+    def _predictions(self, outputs):
+        if not has_probabilities(self.loss):
+            return outputs
         return expit(outputs) if self.multilabel_ else softmax(outputs, axis=1)
 
     @available_if(_estimates_probabilities)

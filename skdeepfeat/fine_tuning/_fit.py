@@ -36,6 +36,9 @@ class Fit:
     random_state : int, RandomState instance or None
     score : callable
         ``score(outputs, targets)`` of raw outputs of the head, more is better.
+    predict : callable
+        ``predict(outputs) -> ndarray`` of raw outputs of the head, which is recorded
+        for `X_probe`.
     earlier : FitResult or None, default=None
         The result of the fit to continue. Its modules are not changed.
 
@@ -49,7 +52,7 @@ class Fit:
 
     def __init__(
         self, settings, data, neck, *, extraction, cache, random_state, score,
-        earlier=None,
+        predict, earlier=None,
     ):  # fmt: skip
         self.settings = settings
         self.data = data
@@ -65,7 +68,7 @@ class Fit:
         self.loss = make_loss(
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
-        self._score = score
+        self._score, self._predict = score, predict
         # Both phases see the same images. By the id of X.
         self.digests = {}
         self.interrupted = False
@@ -102,7 +105,10 @@ class Fit:
         rows, validation_rows = self._split(usable)
         if self.result.head is None:
             validation = self._validation_features(features, validation_rows)
-            fit_head(self, features[rows], rows, validation)
+            probe = None
+            if self.data.X_probe is not None:
+                probe, _ = self._extract(self.data.X_probe, "X_probe")
+            fit_head(self, features[rows], rows, validation, probe)
         return rows, validation_rows
 
     def weights_of(self, rows):
@@ -140,11 +146,18 @@ class Fit:
             return seed % 2**31  # of the fit that is resumed
         return int(check_random_state(random_state).randint(2**31 - 1))
 
-    def _extract(self, X):
+    def predictions(self, outputs):
+        """Return what is recorded of raw outputs for `X_probe`, as float32."""
+        return self._predict(outputs).astype(np.float32)
+
+    def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
-        with open_extraction(X, self.neck, self.cache, self.extraction) as extraction:
-            self.digests[id(X)] = extraction.digests
-            return extraction.features(), extraction.failed()
+        try:
+            with open_extraction(X, self.neck, self.cache, self.extraction) as opened:
+                self.digests[id(X)] = opened.digests
+                return opened.features(), opened.failed()
+        except NonFiniteOutputError as error:
+            raise error.at(error.indices, name) from None
 
     def _split(self, rows):
         """Return the rows to train on, and those of the validation set or None."""
@@ -177,10 +190,7 @@ class Fit:
         """Return (features, targets) of the validation set, or None."""
         data = self.data
         if data.X_val is not None:
-            try:
-                features, failed = self._extract(data.X_val)
-            except NonFiniteOutputError as error:
-                raise error.at(error.indices, "X_val") from None
+            features, failed = self._extract(data.X_val, "X_val")
             return features[~failed], data.targets_val.take(~failed)
         if validation_rows is not None:
             return features[validation_rows], data.targets.take(validation_rows)

@@ -74,11 +74,11 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitData:
-    """What to train on, and the validation set that was given to `fit`, if any.
+    """What to train on, and the other images that were given to `fit`, if any.
 
     Attributes
     ----------
-    X, X_val : images, as `_check_images` returned them
+    X, X_val, X_probe : images, as `_check_images` returned them
     targets, targets_val : Targets
     weights : ndarray of float64, shape (n_samples,)
     """
@@ -88,6 +88,7 @@ class FitData:
     weights: np.ndarray
     X_val: object = None
     targets_val: Targets | None = None
+    X_probe: object = None
 
 
 @dataclass
@@ -103,6 +104,8 @@ class FitResult:
     n_epochs : int
         Number of epochs of phase two in the history.
     best_epoch, best_score : int, float or None
+    probes : list of ndarray of float32, shape (n_images, n_outputs)
+        Predictions for `X_probe` after each epoch.
     """
 
     head: nn.Module | None = None
@@ -111,3 +114,4 @@ class FitResult:
     n_epochs: int = 0
     best_epoch: int | None = None
     best_score: float | None = None
+    probes: list = field(default_factory=list)

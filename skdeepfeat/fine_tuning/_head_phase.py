@@ -34,7 +34,7 @@ def apply_head(head, features, device=None):
         return head(rows.to(device) if device else rows).cpu().double().numpy()
 
 
-def fit_head(fit, features, rows, validation):
+def fit_head(fit, features, rows, validation, probe=None):
     """Set the `head` of a fit.
 
     Parameters
@@ -44,6 +44,8 @@ def fit_head(fit, features, rows, validation):
     rows : ndarray of int, shape (n_samples,)
         The images that the features belong to.
     validation : tuple of (features, Targets) or None
+    probe : ndarray of float32 or None, default=None
+        The features of `X_probe`.
     """
     settings = fit.settings
     sizes = tuple(settings.hidden_layer_sizes)
@@ -59,15 +61,17 @@ def fit_head(fit, features, rows, validation):
     mean, scale = standardization(features)
     if validation is not None:
         validation = ((validation[0] - mean) / scale, validation[1])
+    if probe is not None:
+        probe = (probe - mean) / scale
     data = FeatureData(
         (features - mean) / scale, targets.tensor(), fit.weights_of(rows)
     )
     by_gradient = bool(sizes) or settings.head_init == "random"
     try:
         if by_gradient:
-            _train(fit, head, data, validation)
+            _train(fit, head, data, validation, probe)
         else:
-            _solve(fit, head, data, targets, validation)
+            _solve(fit, head, data, targets, validation, probe)
     except TrainingDivergedError:
         if by_gradient:
             fold_standardization(head, mean, scale)
@@ -77,7 +81,7 @@ def fit_head(fit, features, rows, validation):
     fit.result.head = head
 
 
-def _solve(fit, head, data, targets, validation):
+def _solve(fit, head, data, targets, validation, probe):
     """Fit a linear head with scikit-learn, and record it as one epoch."""
     start = time.perf_counter()
     features = data.inputs.numpy()
@@ -99,9 +103,11 @@ def _solve(fit, head, data, targets, validation):
         found = fit.evaluate(apply_head(head, validation[0]), validation[1])
         record["validation_loss"], record["validation_score"] = found
     fit.result.history.append(record)
+    if probe is not None:
+        fit.result.probes.append(fit.predictions(apply_head(head, probe)))
 
 
-def _train(fit, head, data, validation):
+def _train(fit, head, data, validation, probe):
     """Train a head by gradient descent."""
     settings = fit.settings
     head.to(fit.device)
@@ -131,9 +137,17 @@ def _train(fit, head, data, validation):
     def validate(model):
         return fit.evaluate(apply_head(model, validation[0], fit.device), validation[1])
 
+    def record(model):
+        return fit.predictions(apply_head(model, probe, fit.device))
+
     try:
-        run.fit(data, None if validation is None else validate)
+        run.fit(
+            data,
+            None if validation is None else validate,
+            probe=None if probe is None else record,
+        )
     finally:
         fit.result.history += run.history
+        fit.result.probes += run.probes
         fit.interrupted = run.interrupted
         head.cpu().eval()

@@ -228,6 +228,14 @@ class FineTuneParameters:
         The epoch of phase two, as counted in `history_`, whose weights were kept, and
         its score. None without early stopping.
 
+    probe_predictions_ : ndarray, shape (n_epochs, n_images, n_outputs), or None
+        Predictions for the `X_probe` that was given to `fit`, as float32, after each
+        epoch of both phases: probabilities of the classes, or targets. A classifier
+        that estimates no probabilities records the scores of the classes. Images that
+        cannot be read have NaN. With `ema_decay`, the averaged weights predict. The
+        epochs are the last ones of `history_`, with those of the fits that this one
+        continued, if these recorded as many images. None without `X_probe`.
+
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flattened images.
 

@@ -200,8 +200,11 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     def _decode(self, targets):
         return self._in_units_of_y(targets.values)
 
+    def _predictions(self, outputs):
+        return outputs * self._y_scale + self._y_mean
+
     def _in_units_of_y(self, values):
-        values = values * self._y_scale + self._y_mean
+        values = self._predictions(values)
         return values[:, 0] if self._y_ndim == 1 else values
 
     def _score_outputs(self, outputs, targets):

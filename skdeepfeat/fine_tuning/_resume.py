@@ -16,7 +16,7 @@ __all__ = ["resume"]
 _IRRELEVANT = {"checkpoint", "verbose"}
 
 
-def resume(fit, run, data):
+def resume(fit, run, data, probe=None):
     """Load a checkpoint, if there is one; return the function that writes the next.
 
     Parameters
@@ -24,6 +24,7 @@ def resume(fit, run, data):
     fit : Fit
     run : TrainingRun
     data : PixelData
+    probe : Probe or None, default=None
 
     Returns
     -------
@@ -46,6 +47,7 @@ def resume(fit, run, data):
         "data": digest_arrays(
             data.pixels, data.rows, data.targets.numpy(), data.weights.numpy()
         ),
+        "probe": None if probe is None else digest_arrays(probe.images),
     }
     if fit.checkpoint_header is not None:
         _refuse_other(path, fit.checkpoint_header, header)
@@ -72,6 +74,7 @@ def _refuse_other(path, found, header):
         "network": "the network's weights",
         "first_epoch": "the number of earlier epochs",
         "data": "the images, targets or weights",
+        "probe": "X_probe",
         "seed": "'random_state'",
     }.items():
         if found.get(name) != header[name]:

@@ -257,6 +257,12 @@ def check_outputs(estimator):
     wanted = len(estimator.classes_ if is_classifier(estimator) else estimator._y_mean)
     if len(sizes) < 2 or sizes[-1] != wanted:
         raise _wrong(f"a head for {wanted} outputs, but", sizes)
+    probes = estimator.probe_predictions_
+    if probes is not None:
+        n_epochs, fits = len(estimator.history_), probes.dtype == np.float32
+        fits = fits and probes.ndim == 3 and probes.shape[2] == wanted
+        if not fits or not 0 < len(probes) <= n_epochs:
+            raise _wrong("probe_predictions_ of shape", probes.shape)
 
 
 def _wrong(what, value):

@@ -46,6 +46,9 @@ __all__ = [
 
 _FORMAT = 2
 
+# The tensor of `probe_predictions_`.
+_PROBES = "probe_predictions"
+
 # The layers of a head, and what each is built from.
 _HEAD_LAYERS = {
     "Dropout": (nn.Dropout, ("p",)),
@@ -95,7 +98,7 @@ def save_estimator(path, estimator):
     if isinstance(estimator.model, nn.Module):
         # The head belongs to these weights, and a later fit begins with them.
         networks["model"] = estimator.model
-    write_atomically(path, _dump(header, networks))
+    write_atomically(path, _dump(header, networks, estimator.probe_predictions_))
 
 
 def load_estimator(path, cls, model=None):
@@ -142,6 +145,9 @@ def load_estimator(path, cls, model=None):
         attributes = decode_attributes(estimator, header["attributes"])
         vars(estimator).update(attributes)
         _restore_networks(estimator, header, tensors)
+        estimator.probe_predictions_ = None
+        if (found := tensors.get(_PROBES)) is not None:
+            estimator.probe_predictions_ = found.numpy()
         check_outputs(estimator)
     return estimator
 
@@ -335,7 +341,7 @@ def _check_tensors(network, tensors):
 # -- Bytes
 
 
-def _dump(header, networks):
+def _dump(header, networks, probes=None):
     """Return a safetensors file of networks, some None, with a header."""
     networks = {prefix: one for prefix, one in networks.items() if one is not None}
     changes = {prefix: changes_of(network) for prefix, network in networks.items()}
@@ -344,6 +350,8 @@ def _dump(header, networks):
         for prefix, network in networks.items()
         for name, tensor in named_tensors(network, with_duplicates=True).items()
     }
+    if probes is not None:
+        tensors[_PROBES] = torch.from_numpy(probes)
     # The memory format of weights decides how fast convolutions are.
     channels_last = [k for k, v in tensors.items() if _is_channels_last(v)]
     # Copies, because safetensors refuses tensors that share memory.

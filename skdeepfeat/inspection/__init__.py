@@ -17,10 +17,12 @@ from ._predictions import predict_graded
 from ._similarity import cka, similarity
 from ._top_losses import top_losses
 from ._top_patches import TopPatches, top_patches
+from ._trajectories import Trajectories, trajectories
 from ._transfer_scores import transfer_scores
 
 __all__ = [
     "TopPatches",
+    "Trajectories",
     "activation_maps",
     "alignment",
     "check_targets",
@@ -36,6 +38,7 @@ __all__ = [
     "similarity",
     "top_losses",
     "top_patches",
+    "trajectories",
     "transfer_scores",
     "uniformity",
 ]

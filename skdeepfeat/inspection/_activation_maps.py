@@ -56,7 +56,6 @@ class Explanation:
     targets: list
 
 
-@survives_fork
 def activation_maps(
     estimator,
     X,
@@ -185,6 +184,7 @@ default="predicted"
     ).maps
 
 
+@survives_fork
 def explain(
     estimator,
     X,

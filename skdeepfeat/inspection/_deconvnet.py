@@ -10,7 +10,6 @@ from ._units import Unit, project
 __all__ = ["deconvnet", "project_images"]
 
 
-@survives_fork
 def deconvnet(estimator, X, layer, feature, *, guided=False):
     """Return the pattern in each image that excites one unit of a network.
 
@@ -84,6 +83,7 @@ def deconvnet(estimator, X, layer, feature, *, guided=False):
     return project_images(estimator, X, layer, feature, guided=guided)[1]
 
 
+@survives_fork
 def project_images(estimator, X, layer, feature, *, guided=False):
     """Return what the network sees of the images, and the signals of `deconvnet`.
 

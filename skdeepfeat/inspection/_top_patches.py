@@ -62,7 +62,6 @@ class TopPatches:
         ]
 
 
-@survives_fork
 def top_patches(extractor, X, layer, feature, k=9):
     """Return the parts of images that excite one unit of a network most.
 
@@ -124,6 +123,7 @@ def top_patches(extractor, X, layer, feature, k=9):
     return found
 
 
+@survives_fork
 def find_top_patches(extractor, X, layer, features, k):
     """Return `TopPatches` of several units of a layer, with one pass over the images.
 
@@ -170,6 +170,7 @@ def _find(unit, largest, source, k, settings):
     )
 
 
+@survives_fork
 def project_patches(extractor, patches, guided):
     """Return the signals of `deconvnet` in each of the patches.
 

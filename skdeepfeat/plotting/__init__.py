@@ -2,6 +2,7 @@
 
 from ._activation_maps import ActivationMapDisplay
 from ._advice import AdviceDisplay
+from ._compression import CompressionDisplay
 from ._confusion_gallery import ConfusionGalleryDisplay
 from ._deconvnet import DeconvnetDisplay
 from ._embedding import EmbeddingDisplay
@@ -13,10 +14,12 @@ from ._reconstruction import ReconstructionDisplay
 from ._similarity import SimilarityDisplay
 from ._top_losses import TopLossesDisplay
 from ._top_patches import TopPatchesDisplay
+from ._trajectory import TrajectoryDisplay
 
 __all__ = [
     "ActivationMapDisplay",
     "AdviceDisplay",
+    "CompressionDisplay",
     "ConfusionGalleryDisplay",
     "DeconvnetDisplay",
     "EmbeddingDisplay",
@@ -28,4 +31,5 @@ __all__ = [
     "SimilarityDisplay",
     "TopLossesDisplay",
     "TopPatchesDisplay",
+    "TrajectoryDisplay",
 ]

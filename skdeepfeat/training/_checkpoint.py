@@ -6,6 +6,7 @@ import pathlib
 import re
 import warnings
 
+import numpy as np
 import torch
 
 from .._utils._atomic_file import write_atomically
@@ -62,6 +63,8 @@ def _describe(run):
         tensors |= {f"average.{k}": v for k, v in run.average.tensors.items()}
     if run.best_state is not None:
         tensors |= {f"best.{k}": v for k, v in run.best_state.items()}
+    if run.probes:
+        tensors["probes"] = torch.from_numpy(np.stack(run.probes))
     for index, state in optimizer.items():
         for key, value in state.items():
             if value is not None:
@@ -122,6 +125,7 @@ def load_checkpoint(path, run):
         run.average.n_updates = progress["n_average"] or 0
     best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
     run.best_state = best or None
+    run.probes = list(tensors["probes"].numpy()) if "probes" in tensors else []
     whole = run.optimizer.state_dict()
     whole["state"] = states
     run.optimizer.load_state_dict(whole)
@@ -139,6 +143,8 @@ def _states_of(path, progress, tensors, run):
         wanted |= {f"average.{k}": v.shape for k, v in run.average.tensors.items()}
     if any(name.startswith("best.") for name in tensors):
         wanted |= {f"best.{k}": v.shape for k, v in own.items()}
+    if "probes" in tensors:
+        wanted["probes"] = (progress["epoch"], *tensors["probes"].shape[1:])
     learned = [p.shape for group in run.optimizer.param_groups for p in group["params"]]
     states = {}
     for name, tensor in tensors.items():

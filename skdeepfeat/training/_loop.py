@@ -102,6 +102,8 @@ class TrainingRun:
         Number of epochs that this run has finished.
     history : list of dict
         One record per finished epoch.
+    probes : list of ndarray
+        What the probe returned after each finished epoch, if there is one.
     best_score : float
     best_epoch : int or None
         Counted in this run, from 1.
@@ -124,6 +126,7 @@ class TrainingRun:
         self.prepare = prepare or (lambda epoch: model.train())
         self.epoch = 0
         self.history = []
+        self.probes = []
         self.best_score = -math.inf
         self.best_epoch = None
         self.best_state = None
@@ -138,7 +141,7 @@ class TrainingRun:
         # it give a finite loss.
         self._earlier = None
 
-    def fit(self, data, validate=None, after_epoch=None):
+    def fit(self, data, validate=None, after_epoch=None, probe=None):
         """Train until the epochs are done, or the validation score stops improving.
 
         Parameters
@@ -148,6 +151,8 @@ class TrainingRun:
             ``validate(model) -> (loss, score)``, called after each epoch.
         after_epoch : callable, default=None
             ``after_epoch(run)``, which writes a checkpoint.
+        probe : callable, default=None
+            ``probe(model) -> ndarray``, called after each epoch.
 
         Raises
         ------
@@ -168,7 +173,7 @@ class TrainingRun:
         with self._bar() as bar:
             try:
                 while self.epoch < self.settings.n_epochs and not self._is_stalled():
-                    self._run_good_epoch(data, validate)
+                    self._run_good_epoch(data, validate, probe)
                     if after_epoch is not None:
                         after_epoch(self)
                     bar.set_postfix_str(_in_words(self.history[-1]))
@@ -217,18 +222,20 @@ class TrainingRun:
 
     # -- Epochs
 
-    def _run_good_epoch(self, data, validate):
+    def _run_good_epoch(self, data, validate, probe):
         """Run an epoch, or go back to the last weights that gave a finite loss."""
         good = self.state()
         start = time.perf_counter()
         try:
             train_loss = self._run_epoch(data)
-            self._finish_epoch(train_loss, validate, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self._finish_epoch(train_loss, validate, probe, seconds)
         except TrainingDivergedError:
             if self._earlier is not None and validate is None:
                 good = self._earlier
                 self.epoch -= 1
                 self.history.pop()
+                del self.probes[self.epoch :]
             load_state(self.model, good)
             raise
         self._earlier = good
@@ -352,7 +359,7 @@ class TrainingRun:
         """The number of the current epoch in the history, counted from 1."""
         return self.settings.first_epoch + self.epoch + 1
 
-    def _finish_epoch(self, train_loss, validate, seconds):
+    def _finish_epoch(self, train_loss, validate, probe, seconds):
         record = {
             "phase": self.settings.phase,
             "epoch": self._number,
@@ -370,6 +377,9 @@ class TrainingRun:
             if score > self.best_score:
                 self.best_score, self.best_epoch = score, self.epoch + 1
                 self.best_state = self.state()
+        if probe is not None:
+            with self.averaged_model() as model:
+                self.probes.append(self.processes.same_for_all(probe(model)))
         logger.info("%s epoch %d: %s", record["phase"], self._number, _in_words(record))
         self.epoch += 1
         self.history.append(record)
