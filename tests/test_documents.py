@@ -26,6 +26,7 @@ DOCUMENTS = [
     "docs/without_labels.md",
 ]
 REPLACED = {
+    "max_score_drop=": "fine_tune_epochs=0, max_score_drop=",
     "TransferAdvisor(": 'TransferAdvisor(["efficientnet_lite0"], cv=2, extractor='
     "PretrainedFeatureExtractor(image_size=32), ",
     'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",

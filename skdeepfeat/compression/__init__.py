@@ -1,5 +1,6 @@
 """Smaller networks: low rank, pruning, and what they cost in score and time."""
 
 from ._compress import compress
+from ._curve import compression_curve
 
-__all__ = ["compress"]
+__all__ = ["compress", "compression_curve"]

@@ -200,7 +200,7 @@ def compress(
     >>> small.transform(digits).shape
     (40, 1280)
     """
-    methods = _checked_methods(method)
+    methods = checked_methods(method)
     random_state = check_random_state(random_state)
     subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
     n_epochs = subject.n_epochs(fine_tune_epochs)
@@ -224,7 +224,7 @@ def compress(
         is_last = number == len(methods)
         limit = None if max_bytes is None or not is_last else max_bytes - reserved
         limits = Limits(scores[0] - allowed * number / len(methods), limit)
-        outcome = METHODS[name](subject, model, limits, n_epochs, criterion)
+        outcome = METHODS[name].search(subject, model, limits, n_epochs, criterion)
         if outcome.score is None:
             outcome.score = subject.score(outcome.model)
         rows += describe_layers(name, model, outcome, subject.pixels)
@@ -241,14 +241,21 @@ def compress(
     return small
 
 
-def _checked_methods(method):
+def checked_methods(method, caller="compress"):
+    """Return the methods as a list.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+    """
     methods = [method] if isinstance(method, str) else method
     is_list = isinstance(methods, (list, tuple)) and len(methods) > 0
     for one in methods if is_list else [method]:
         if not isinstance(one, str) or one not in METHODS:
             hint = did_you_mean(one, METHODS) if isinstance(one, str) else ""
             raise ValueError(
-                f"The 'method' parameter of compress must be one of {sorted(METHODS)}, "
+                f"The 'method' parameter of {caller} must be one of {sorted(METHODS)}, "
                 f"or a list of these. Got {shown(method)} instead.{hint}"
             )
     return list(methods)

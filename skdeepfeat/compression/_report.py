@@ -101,12 +101,25 @@ def _in_words(layer, change):
         return "unchanged", ""
     kind = change["kind"]
     if kind == "resized":
-        n = layer.weight.shape[0]
-        inputs = layer.weight[0].numel() and layer.weight.shape[1]
-        kept = f"{change['outputs']} of {n} channels"
-        return "pruned", f"{kept}, {change['inputs']} of {inputs} inputs"
+        n_outputs, n_inputs = _sizes(layer)
+        parts = [
+            f"{change[key]} of {n} {word}"
+            for key, n, word in [
+                ("outputs", n_outputs, "channels"),
+                ("inputs", n_inputs, "inputs"),
+            ]
+            if change[key] < n
+        ]
+        return "pruned", ", ".join(parts)
     ranks = change.get("ranks", [change.get("rank")])
     return kind, ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
+
+
+def _sizes(layer):
+    """Return the numbers of outputs and inputs; depthwise channels count once."""
+    n_outputs = len(layer.weight)
+    is_depthwise = getattr(layer, "groups", 1) > 1
+    return n_outputs, 0 if is_depthwise else layer.weight.shape[1]
 
 
 def _n_parameters(model):

@@ -1,6 +1,7 @@
 """How far a network is made smaller: until the score has dropped as far as it may."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ _N_LEVELS = 31
 # too much, a smaller one is tried.
 _ROUND_SHARES = (0.15, 0.05)
 _MAX_ROUNDS = 40
+# What the rounds of a curve remove together.
+_WALKED_SHARE = 0.8
 
 # Shares of the weights that are zero after each round.
 _ZERO_SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
@@ -48,6 +51,27 @@ class Limits:
 
     lowest_score: float
     max_bytes: int | None = None
+
+
+_NO_LIMITS = Limits(-np.inf)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make networks smaller.
+
+    Attributes
+    ----------
+    search : callable
+        ``search(subject, model, limits, n_epochs, criterion)`` returns the `Outcome`
+        that goes as far as the limits allow.
+    walk : callable
+        ``walk(subject, model, n_steps, n_epochs, criterion)`` yields outcomes, each
+        smaller than the one before, at most `n_steps`.
+    """
+
+    search: Callable
+    walk: Callable
 
 
 @dataclass(eq=False)
@@ -79,13 +103,18 @@ class Outcome:
 # -- Factorizations
 
 
-def _factorize(method):
-    def run(subject, model, limits, n_epochs, criterion):
+def _factorization(method):
+    """Return the `Method` of a factorization."""
+
+    def search(subject, model, limits, n_epochs, criterion):
         path = _Path(subject, model, method)
         outcome = path.largest_that_fits if limits.max_bytes else path.smallest_kept
         return outcome(limits, n_epochs)
 
-    return run
+    def walk(subject, model, n_steps, n_epochs, criterion):
+        return _Path(subject, model, method).walk(n_steps, n_epochs)
+
+    return Method(search, walk)
 
 
 class _Path:
@@ -143,6 +172,13 @@ class _Path:
             else:
                 low = level
         return self._candidate(high, limits, n_epochs)
+
+    def walk(self, n_steps, n_epochs):
+        """Yield the outcomes of some levels, from the largest to the smallest."""
+        last = len(self._ends) - 1
+        levels = np.linspace(last / n_steps, last, n_steps).round().astype(int)
+        for level in sorted(set(levels.tolist()) - {0}):
+            yield self._candidate(level, _NO_LIMITS, n_epochs)
 
     def _build(self, level):
         model = copy_model(self._model)
@@ -212,6 +248,25 @@ def _prune(subject, model, limits, n_epochs, criterion):
     return kept
 
 
+def _walk_pruning(subject, model, n_steps, n_epochs, criterion):
+    images = next(batches_of(subject.pixels))[:2]
+    groups = [
+        one for one in find_channel_groups(model.body, images) if not one.obstacle
+    ]
+    if not groups:
+        raise _nothing_to_compress("prune", model)
+    smallest = [one.n_channels for one in groups]
+    share = 1 - (1 - _WALKED_SHARE) ** (1 / n_steps)
+    for _ in range(n_steps):
+        found, groups = _pruned(
+            subject, model, groups, smallest, share, n_epochs, criterion, _NO_LIMITS
+        )
+        if found is None:
+            return
+        yield found
+        model = found.model
+
+
 def _pruned(subject, model, groups, smallest, share, n_epochs, criterion, limits):
     """Return the outcome of a round and the groups after it, or None at the end."""
     importances = channel_importances(
@@ -242,21 +297,10 @@ def _pruned(subject, model, groups, smallest, share, n_epochs, criterion, limits
 
 
 def _zero_weights(subject, model, limits, n_epochs, criterion):
-    """Set single weights to zero in rounds (Optimal Brain Damage), without training."""
-    names = [name for name, one in model.network.named_parameters() if one.ndim > 1]
+    """Set single weights to zero in rounds, without training."""
     best = Outcome(model)
-    model = copy_model(model)
-    pixels = subject.pixels[:_MAX_CURVATURE_IMAGES]
     try:
-        for share in _ZERO_SHARES:
-            weights = [model.network.get_parameter(name) for name in names]
-            curvatures = weight_curvatures(model, weights, pixels, subject.task)
-            saliencies = [
-                (curvature + _DAMPING * curvature.mean()) * weight.square() / 2
-                for curvature, weight in zip(curvatures, weights, strict=True)
-            ]
-            _zero_smallest(weights, saliencies, share)
-            found = _scored(subject, copy_model(model), limits, 0)
+        for found in _zeroed(subject, model, _ZERO_SHARES, limits):
             if not found.is_kept:
                 if best.score is None:
                     best = found
@@ -267,6 +311,27 @@ def _zero_weights(subject, model, limits, n_epochs, criterion):
             raise
         best.interrupted = True
     return best
+
+
+def _walk_zeros(subject, model, n_steps, n_epochs, criterion):
+    shares = np.linspace(_ZERO_SHARES[0], _ZERO_SHARES[-1], n_steps)
+    return _zeroed(subject, model, shares, _NO_LIMITS)
+
+
+def _zeroed(subject, model, shares, limits):
+    """Yield outcomes of Optimal Brain Damage, with growing shares of zeros."""
+    names = [name for name, one in model.network.named_parameters() if one.ndim > 1]
+    model = copy_model(model)
+    pixels = subject.pixels[:_MAX_CURVATURE_IMAGES]
+    for share in shares:
+        weights = [model.network.get_parameter(name) for name in names]
+        curvatures = weight_curvatures(model, weights, pixels, subject.task)
+        saliencies = [
+            (curvature + _DAMPING * curvature.mean()) * weight.square() / 2
+            for curvature, weight in zip(curvatures, weights, strict=True)
+        ]
+        _zero_smallest(weights, saliencies, share)
+        yield _scored(subject, copy_model(model), limits, 0)
 
 
 @torch.no_grad()
@@ -282,12 +347,11 @@ def _zero_smallest(weights, saliencies, share):
         weight.masked_fill_(part.reshape(weight.shape), 0)
 
 
-# A new method is a function here: ``run(subject, model, limits, n_epochs, criterion)``
-# returns an `Outcome`.
+# A new method is an entry here.
 METHODS = {
-    **{name: _factorize(name) for name in FACTORIZATIONS},
-    "prune": _prune,
-    "obd_weights": _zero_weights,
+    **{name: _factorization(name) for name in FACTORIZATIONS},
+    "prune": Method(_prune, _walk_pruning),
+    "obd_weights": Method(_zero_weights, _walk_zeros),
 }
 
 

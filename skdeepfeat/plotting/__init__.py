@@ -2,6 +2,7 @@
 
 from ._activation_maps import ActivationMapDisplay
 from ._advice import AdviceDisplay
+from ._compression import CompressionDisplay
 from ._confusion_gallery import ConfusionGalleryDisplay
 from ._deconvnet import DeconvnetDisplay
 from ._embedding import EmbeddingDisplay
@@ -18,6 +19,7 @@ from ._trajectory import TrajectoryDisplay
 __all__ = [
     "ActivationMapDisplay",
     "AdviceDisplay",
+    "CompressionDisplay",
     "ConfusionGalleryDisplay",
     "DeconvnetDisplay",
     "EmbeddingDisplay",

@@ -114,6 +114,8 @@ def randomize(network):
                 module.running_mean.normal_(0, 0.2, generator=generator)
                 module.running_var.uniform_(0.7, 1.4, generator=generator)
                 module.bias.normal_(0, 0.2, generator=generator)
+                # timm's are zero at the end of a block.
+                module.weight.uniform_(0.7, 1.4, generator=generator)
         for name, parameter in network.named_parameters():
             if name.endswith(("gamma", "layer_scale")):
                 parameter.normal_(0, 0.5, generator=generator)

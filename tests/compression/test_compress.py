@@ -165,6 +165,8 @@ def test_several_methods_follow_each_other(small, fitted):
     assert report["method"].unique().tolist() == ["prune", "low_rank"]
     kinds = set(report["kind"])
     assert "pruned" in kinds and kinds & {"low_rank", "separable"}
+    sizes = report[report["kind"] == "pruned"]["size"]
+    assert sizes.str.fullmatch(r"(, )?(\d+ of \d+ (channels|inputs)(, )?)+").all()
     notes = report.set_index("layer")["note"]
     assert notes["neck"].iloc[0] == "the features are returned"
     # The old head of 1,000 classes is not kept.

@@ -202,5 +202,5 @@ def test_wrong_targets(pixels, y, message):
     ("name", "value"), [("loss", "hinge"), ("dropout", 2), ("unfreeze", "some")]
 )
 def test_wrong_parameters_are_named(pixels, brightness, name, value):
-    with pytest.raises(ValueError, match=f"'{name}'.*FineTuneRegressor"):
+    with pytest.raises(ValueError, match=f"'{name}'"):
         small(**{name: value}).fit(pixels, brightness)

@@ -1,0 +1,105 @@
+"""`compression_curve`: score against time and size."""
+
+import numbers
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from .._utils._forks import survives_fork
+from .._utils._pareto import is_pareto
+from ._compress import checked_methods
+from ._criteria import CRITERIA
+from ._layers import batches_of
+from ._model import drop_unused_head
+from ._report import describe_networks
+from ._search import METHODS
+from ._subjects import make_subject
+
+
+@survives_fork
+@validate_params(
+    {
+        "steps": [Interval(numbers.Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
+        "fine_tune_epochs": [
+            StrOptions({"auto"}),
+            Interval(numbers.Integral, 0, None, closed="left"),
+        ],
+        "criterion": [StrOptions(set(CRITERIA))],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def compression_curve(
+    estimator,
+    X,
+    y=None,
+    *,
+    method="low_rank",
+    steps=6,
+    scoring=None,
+    validation_fraction=0.25,
+    fine_tune_epochs="auto",
+    criterion="taylor",
+    random_state=None,
+):
+    """Return what smaller and smaller networks score and cost.
+
+    Parameters
+    ----------
+    estimator, X, y, scoring, validation_fraction, fine_tune_epochs, criterion, \
+    random_state
+        As for `compress`.
+
+    method : str or list of str, default="low_rank"
+        One of the methods of `compress`, or several, each of which begins with the
+        network as it is.
+
+    steps : int, default=6
+        Number of networks for each method. There may be fewer if not so much can be
+        removed.
+
+    Returns
+    -------
+    curve : DataFrame
+        One row per network: method (``"none"`` for the network as it is), the columns
+        of ``compression_summary_`` of `compress`, and two flags: ``pareto_time`` if no
+        other network is at least as good and as fast, in the last column of times, and
+        ``pareto_bytes`` if none is at least as good and as small.
+
+    See Also
+    --------
+    skdeepfeat.plotting.CompressionDisplay : Draws it.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.compression import compression_curve
+    >>> digits = load_digits().images[:40] / 16
+    >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
+    >>> curve = compression_curve(extractor, digits, steps=2, random_state=0)
+    >>> curve["method"].tolist()
+    ['none', 'low_rank', 'low_rank']
+    """
+    methods = checked_methods(method, "compression_curve")
+    random_state = check_random_state(random_state)
+    subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
+    n_epochs = subject.n_epochs(fine_tune_epochs)
+    before, start = subject.model(), subject.model()
+    drop_unused_head(start, next(batches_of(subject.pixels))[:2])
+    labels, models, scores = ["none"], [before], [subject.score(before)]
+    for name in methods:
+        for found in METHODS[name].walk(subject, start, steps, n_epochs, criterion):
+            labels.append(name)
+            models.append(found.model)
+            scores.append(found.score)
+    names = ["before", *(f"{k}: {label}" for k, label in enumerate(labels[1:], 1))]
+    curve = describe_networks(subject, names, models, scores)
+    curve.insert(0, "method", labels)
+    times = [column for column in curve if column.startswith("ms_per_image")]
+    goodness = np.array(scores)
+    curve["pareto_time"] = is_pareto(goodness, curve[times[-1]])
+    curve["pareto_bytes"] = is_pareto(goodness, curve["bytes"])
+    return curve

@@ -1,0 +1,153 @@
+"""CompressionDisplay: score against time or size of smaller networks."""
+
+from .._utils._optional import import_optional
+from .._utils._pareto import is_pareto
+
+_COSTS = ("time", "bytes")
+
+
+class CompressionDisplay:
+    """Visualization of what smaller networks score and cost.
+
+    It is recommended to use `from_estimator` to create one, or to give the result of
+    `skdeepfeat.compression.compression_curve`.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        As `compression_curve` returns it.
+
+    Attributes
+    ----------
+    points_ : list of matplotlib Line2D
+        One for each method.
+    pareto_ : matplotlib Line2D
+        The networks that no other one dominates.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import PretrainedFeatureExtractor
+    >>> from skdeepfeat.plotting import CompressionDisplay
+    >>> digits = load_digits().images[:40] / 16
+    >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
+    >>> CompressionDisplay.from_estimator(extractor, digits, steps=2, random_state=0)
+    <...>
+    """
+
+    def __init__(self, *, curve):
+        self.curve = curve
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, y=None, *, against="time", ax=None, **parameters
+    ):
+        """Make networks smaller and smaller, and plot what they score and cost.
+
+        Parameters
+        ----------
+        estimator, X, y
+            As for `skdeepfeat.compression.compression_curve`.
+        against : {"time", "bytes"}, default="time"
+            As for `plot`.
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        **parameters : dict
+            Passed to `compression_curve`.
+
+        Returns
+        -------
+        display : CompressionDisplay
+        """
+        from ..compression import compression_curve
+
+        curve = compression_curve(estimator, X, y, **parameters)
+        return cls(curve=curve).plot(ax=ax, against=against)
+
+    def plot(self, ax=None, *, against="time", column=None, **kwargs):
+        """Plot the scores over the times or sizes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to plot on. None creates a new figure.
+        against : {"time", "bytes"}, default="time"
+            Milliseconds per image, or megabytes.
+        column : str or None, default=None
+            Which time of the curve, such as ``"ms_per_image_torch_1"``. None is the
+            last one, whose Pareto set is marked.
+        **kwargs : dict
+            Passed to matplotlib's `plot` for the points.
+
+        Returns
+        -------
+        display : CompressionDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed (extra ``[plot]``).
+        ValueError
+            If `against` or `column` is unknown.
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", extra="plot", purpose="CompressionDisplay"
+        )
+        column = self._column(against, column)
+        curve = self.curve
+        is_error = "relative_error" in curve
+        score = curve["relative_error" if is_error else "score"]
+        cost = curve[column] / (1e6 if against == "bytes" else 1)
+        if ax is None:
+            _, ax = plt.subplots(figsize=(7, 5), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        best = is_pareto(-score if is_error else score, cost)
+        order = cost[best].sort_values().index
+        (self.pareto_,) = ax.plot(
+            cost[order], score[order], color="0.75", zorder=1, label="Pareto set"
+        )
+        self.points_ = []
+        for number, (method, rows) in enumerate(curve.groupby("method", sort=False)):
+            style = {
+                "linestyle": "none",
+                "marker": "*" if method == "none" else "o",
+                "markersize": 12 if method == "none" else 6,
+                "color": "k" if method == "none" else f"C{number - 1}",
+                "label": "as it is" if method == "none" else method,
+            }
+            at = rows.index
+            self.points_ += ax.plot(cost[at], score[at], **(style | kwargs))
+        unit = "Megabytes" if against == "bytes" else _in_words(column)
+        ax.set(
+            xlabel=unit,
+            ylabel="Relative error of the features" if is_error else "Score",
+        )
+        ax.set_xlim(left=0)
+        # Below the axes, where it covers no point.
+        ax.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, frameon=False
+        )
+        return self
+
+    def _column(self, against, column):
+        if against not in _COSTS:
+            raise ValueError(
+                "The 'against' parameter of CompressionDisplay must be one of "
+                f"{_COSTS}. Got {str(against)[:80]!r} instead."
+            )
+        times = [name for name in self.curve if name.startswith("ms_per_image")]
+        if column is None:
+            return "bytes" if against == "bytes" else times[-1]
+        if column not in times or against == "bytes":
+            raise ValueError(
+                "The 'column' parameter of CompressionDisplay must be None or, with "
+                f"against='time', one of {times}. Got {str(column)[:80]!r} instead."
+            )
+        return column
+
+
+def _in_words(column):
+    runtime, batch_size = column.removeprefix("ms_per_image_").split("_")
+    return f"Milliseconds per image ({runtime}, batch size {batch_size})"
