@@ -7,6 +7,7 @@ import time
 import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
+from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
 from ..feature_extraction import extract_layers, seconds_per_image
 from ._candidates import Candidate, linear_head, make_head, other_heads
@@ -202,8 +203,8 @@ class Decision:
             Whether the neck is within one standard error of it.
         """
         layer = self.layer_of[network]
-        best = self.frozen[Candidate(network, layer, self._linear), self.n]
-        neck = self.frozen[Candidate(network, "neck", self._linear), self.n]
+        best = self._linear_scores(network, layer)
+        neck = self._linear_scores(network, "neck")
         is_similar = neck.mean >= best.mean - np.nan_to_num(best.error)
         return layer, self.depths[network][layer], is_similar
 
@@ -252,7 +253,7 @@ class Decision:
     # -- The steps
 
     def _measure_speeds(self):
-        problem, clock = self.problem, self.clock
+        clock = self.clock
         measured = []
         for network in self.networks:
             if measured and clock.left(_UNTIL_NETWORKS / 2) < 0:
@@ -261,7 +262,7 @@ class Decision:
             self._speeds[network] = self._time_layers(network, "stages")
             measured.append(network)
         self.networks = measured
-        first = min(problem.min_images, len(problem))
+        first = self._sizes()[0]
         fastest = min(speed.now for speed in self._speeds.values())
         # The fits take about as long again.
         needed = clock.elapsed + 2 * first * fastest
@@ -274,48 +275,53 @@ class Decision:
             )
 
     def _halve_networks(self):
-        """Score the necks on more and more images, and drop networks that are worse."""
-        alive, sizes = self.networks, self._sizes()
-        for i, n in enumerate(sizes):
-            if i:
-                alive = self._affordable(alive, self.n, n)
-                if not alive:
-                    break
-            for network in alive:
-                self._score_neck(network, n)
-            self.n = n
+        """Score networks on more and more images, and drop those that are worse.
+
+        A network is as good as its best layer: if the images are unlike those that it
+        was trained with, this is not its neck.
+        """
+        alive = {network: None for network in self.networks}
+        for n in self._sizes():
+            if self.n:
+                alive = self._affordable(alive, n)
+            if not alive:
+                break
             scores = {
-                one: self.frozen[Candidate(one, "neck", self._linear), n]
-                for one in alive
+                network: self._score_layers(network, layers, n)
+                for network, layers in alive.items()
             }
-            alive = _survivors(scores)
-            for one in set(scores) - set(alive):
-                self._features.pop((one, "neck"))
+            self.n = n
+            best = {
+                network: max(found.values(), key=lambda one: one.mean)
+                for network, found in scores.items()
+            }
+            alive = {one: _survivors(scores[one]) for one in _survivors(best)}
+            for network in set(scores) - set(alive):
+                for key in [key for key in self._features if key[0] is network]:
+                    del self._features[key]
 
     def _sizes(self):
         """Return the numbers of images to score the networks on."""
         n = len(self.problem)
-        fewest = min(self.problem.min_images, n)
-        sizes = {max(n // 8, fewest), max(n // 4, fewest), max(n // 2, fewest), n}
-        return sorted(sizes)
+        parts = [n // 8, n // 4, n // 2]
+        return [*(one for one in parts if one >= self.problem.min_images), n]
 
-    def _affordable(self, networks, n_before, n):
+    def _affordable(self, alive, n):
         """Return the networks, best first, that can be scored on n images in time."""
         scores = {
-            one: self.frozen[Candidate(one, "neck", self._linear), n_before]
-            for one in networks
+            network: [self._linear_scores(network, layer) for layer in layers]
+            for network, layers in alive.items()
         }
-        ranked = sorted(networks, key=lambda one: -scores[one].mean)
-        chosen, left = [], self.clock.left(_UNTIL_NETWORKS)
+        ranked = sorted(alive, key=lambda one: -max(s.mean for s in scores[one]))
+        n_folds = len(self.problem.splits)
+        growth = (n / self.n) ** _GROWTH_LINEAR
+        chosen, left = {}, self.clock.left(_UNTIL_NETWORKS)
         for network in ranked:
-            one = scores[network]
-            seconds = (n - n_before) * self._new_image_seconds[network]
-            n_folds = len(self.problem.splits)
-            growth = (n / n_before) ** _GROWTH_LINEAR
-            seconds += n_folds * one.fit_seconds * growth
+            seconds = (n - self.n) * self._new_image_seconds[network]
+            seconds += n_folds * growth * sum(s.fit_seconds for s in scores[network])
             if seconds < left:
                 left -= seconds
-                chosen.append(network)
+                chosen[network] = alive[network]
                 continue
             self._skip(f"{network.name} on {n} images")
             if not chosen:
@@ -323,14 +329,27 @@ class Decision:
                 break
         return chosen
 
-    def _score_neck(self, network, n):
+    def _linear_scores(self, network, layer):
+        return self.frozen[Candidate(network, layer, self._linear), self.n]
+
+    def _score_layers(self, network, layers, n):
+        """Return the scores of a linear model on layers, by name. None means all."""
         start = time.perf_counter()
         found = self._extract(network, n, "stages")
-        # The other layers stay in the cache until they are needed.
-        self._features[network, "neck"] = found.features[-1]
         seconds = time.perf_counter() - start
         self._new_image_seconds[network] = seconds / (n - self.n)
-        self._score("network", Candidate(network, "neck", self._linear), n, seconds)
+        self.depths[network] = dict(zip(found.names, found.depths, strict=True))
+        scores = {}
+        for layer, features in zip(
+            found.names[::-1], found.features[::-1], strict=True
+        ):
+            if layers is None or layer in layers:
+                # The other layers stay in the cache.
+                self._features[network, layer] = features
+                candidate = Candidate(network, layer, self._linear)
+                scores[layer] = self._score("network", candidate, n, seconds)
+                seconds = 0.0
+        return scores
 
     def _bases(self):
         """Return the best candidate that is not tuned, and the cheapest nearly as good.
@@ -347,7 +366,6 @@ class Decision:
     def _probe_layers(self, network):
         """Score a linear model on each stage, from the last to the first."""
         found = self._extract(network, self.n, "stages")
-        self.depths[network] = dict(zip(found.names, found.depths, strict=True))
         layers = list(zip(found.names, found.features, strict=True))
         for layer, features in layers[::-1]:
             candidate = Candidate(network, layer, self._linear)
@@ -504,6 +522,13 @@ class Decision:
                 problem.scorer(head),
             )
         scores = self.frozen[candidate, n]
+        if np.isnan(scores.mean):
+            raise ValueError(
+                "The 'scoring' parameter of TransferAdvisor must be a scorer that "
+                "gives a number for each fold. It gave NaN for "
+                f"{candidate} on {n} images. "
+                f"Got {shown(problem.scoring)} instead."
+            )
         seconds += time.perf_counter() - start
         self._note(stage, candidate, scores, seconds)
         return scores
@@ -526,7 +551,8 @@ def _indices_in_X(rows):
     except BadImageError as error:
         raise error.at(int(rows[error.index]), error.origin) from None
     except NonFiniteOutputError as error:
-        raise error.at(rows[error.indices].tolist(), "X") from None
+        indices = sorted(rows[list(error.indices)].tolist())
+        raise error.at(indices) from None
 
 
 def _survivors(scores):

@@ -108,7 +108,7 @@ class Problem:
     def min_images(self):
         """The fewest images whose scores say something."""
         n_classes = len(np.unique(self.y)) if self.classifies else 1
-        return min(len(self), max(50, 5 * n_classes, 5 * len(self.splits)))
+        return min(len(self), max(100, 20 * n_classes, 5 * len(self.splits)))
 
 
 def make_problem(X, y, *, groups, cv, task, scoring, rng):
@@ -131,7 +131,7 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
     y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y.ravel()
-    check_consistent_length(X, y)
+    check_consistent_length(X, y, groups)
     classifies = _classifies(y, task)
     if not classifies:
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
@@ -181,10 +181,17 @@ def _make_splits(cv, y, groups, classifies, seed):
             cv = kind(cv, shuffle=True, random_state=seed)
     cv = check_cv(cv, y, classifier=classifies)
     X = np.zeros((len(y), 1))
-    return [
+    splits = [
         (_as_indices(train), _as_indices(test))
         for train, test in cv.split(X, y, groups)
     ]
+    largest = max(part.max(initial=-1) for split in splits for part in split)
+    if largest >= len(y):
+        raise ValueError(
+            f"The 'cv' parameter of {_ADVISOR} must give indices of the {len(y)} "
+            f"images. Got the index {largest} instead."
+        )
+    return splits
 
 
 def _as_indices(part):

@@ -64,16 +64,22 @@ def _what(decision):
 
 
 def _networks(decision):
-    """Say how each network ended: with its score on the most images."""
-    last = {row["network"]: row for row in decision.rows if row["stage"] == "network"}
+    """Say how each network ended: with its best layer on the most images."""
+    last = {}
+    for row in decision.rows:
+        if row["stage"] == "network":
+            known = last.setdefault(row["network"], row)
+            rank = row["n_images"], row["score"]
+            if rank > (known["n_images"], known["score"]):
+                last[row["network"]] = row
     if len(last) < 2:
         return ""
     ranked = sorted(last.values(), key=lambda row: (-row["n_images"], -row["score"]))
     found = [
-        f"{row['network']} {row['score']:.3f} on {row['n_images']:,} images"
+        f"{row['network']}, {row['layer']} {row['score']:.3f} on {row['n_images']:,}"
         for row in ranked
     ]
-    return f"Networks: a linear model on the neck scores {'; '.join(found)}."
+    return f"Networks: a linear model scores {'; '.join(found)} images."
 
 
 def _layers(decision):
@@ -212,6 +218,8 @@ def _score(decision, scores):
 
 
 def _numbers(scores):
+    if np.isnan(scores.error):  # a single fold
+        return f"{scores.mean:.3f}"
     return f"{scores.mean:.3f} (standard error {scores.error:.3f})"
 
 

@@ -50,10 +50,12 @@ class TransferAdvisor(BaseEstimator):
 
     `fit` compares candidates on the images themselves, within a budget of seconds:
 
-    1. *Networks*, by successive halving [1]_: a linear model on the neck is
-       cross-validated on an eighth of the images. The better half of the networks, and
-       those within one standard error of the best, go on to twice as many images.
-    2. *Layers*: a linear model on every stage, from the same pass over the images.
+    1. *Networks*, by successive halving [1]_: a linear model on each stage and the neck
+       is cross-validated on an eighth of the images. The better half of the networks,
+       and those within one standard error of the best, go on to twice as many images,
+       and so do the better half of their layers. A network is as good as its best
+       layer. All layers come from the same pass over the images.
+    2. *Layers*: the other stages of the best network.
     3. *Heads*: logistic regression, RBF SVM and random forest, or for numbers ridge
        regression, RBF SVM and random forest.
     4. *Fine-tuning*: the learning curve of the linear model, and a short race of

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from networks import CountingStages, SmallNet, fix_weights, rows_counted
+from networks import CountingStages, OddNet, SmallNet, fix_weights, rows_counted
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn import config_context
@@ -30,6 +30,7 @@ from skdeepfeat import (
     BadImageError,
     BadImageWarning,
     FineTuneClassifier,
+    NonFiniteOutputError,
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.feature_extraction import ImageSeconds
@@ -109,18 +110,36 @@ class Pool(nn.Module):
 
 
 def test_copies_of_a_network_tie(no_race):
-    X, y = digits(150)
+    X, y = digits(200, classes=3)
     advisor = make_advisor([SmallNet(), SmallNet()]).fit(X, y)
-    scores = stage(advisor, "network").pivot(
-        index="n_images", columns="network", values="score"
+    scores = stage(advisor, "network").pivot_table(
+        index=["n_images", "layer"], columns="network", values="score"
     )
     assert scores.columns.tolist() == ["SmallNet #1", "SmallNet #2"]
     assert_array_equal(scores["SmallNet #1"], scores["SmallNet #2"])
 
 
+class Forgetful(SmallNet):
+    """Its neck knows nothing, and the layers before it do."""
+
+    def forward(self, x):
+        maps = self.last(self.stem(x).relu()).relu()
+        return self.head(0 * maps.mean((2, 3)) + 1)
+
+
+def test_a_network_is_as_good_as_its_best_layer(no_race):
+    X, y = digits(200)
+    weak = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    advisor = make_advisor([weak, Forgetful()]).fit(X, y)
+    chosen = recommended_row(advisor)
+    assert chosen["network"] == "Forgetful"
+    assert chosen["layer"] in ("stem", "last")
+    assert "are unlike those" in advisor.recommendation_
+
+
 @pytest.mark.slow
 def test_a_random_network_loses(no_race):
-    X, y = digits(200)
+    X, y = digits(200, classes=4)
     extractor = PretrainedFeatureExtractor(image_size=64)
     models = [clone(extractor).set_params(weights="random"), "efficientnet_lite0"]
     advisor = make_advisor(models, extractor=extractor).fit(X, y)
@@ -156,7 +175,7 @@ def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monke
         return score(self, candidate, train, test) + gain * (candidate.unfreeze == 1)
 
     monkeypatch.setattr(_race.Race, "_score", score_with_gain)
-    X, y = digits(100)
+    X, y = digits(200, classes=4)
     advisor = make_advisor(cv=2, refit=False).fit(X, y)
     race, pool = stage(advisor, "fine-tuning"), stage(advisor, "decision")
     assert set(map(str, race["unfreeze"])) >= {"None", "1", "all"}
@@ -226,26 +245,18 @@ def test_each_image_goes_through_a_network_once(tmp_path, monkeypatch):
     model = CountingStages(tmp_path / "log")
     advisor = make_advisor([model], extractor=extractor).fit(X, y)
     assert rows_counted(tmp_path / "log") == len(X)
-    assert len(stage(advisor, "layer")) >= 2
+    assert stage(advisor, "decision")["layer"].nunique() >= 3
     # The user's extractor had no cache, and so has the result.
     assert advisor.best_estimator_.named_steps["extractor"].cache is None
 
 
-def test_only_what_fits_into_the_budget_is_measured(monkeypatch, no_race):
-    """With a network that takes a second for an image, of which nothing is known."""
-    X, y = digits(200)
-    speeds = {"fast": ImageSeconds(1e-4, 1e-4), "slow": ImageSeconds(1.0, 1.0)}
-    slow = SmallNet(limit=999)
-
-    def measure(extractor, *args):
-        return speeds["slow" if extractor.model.limit == 999 else "fast"]
-
-    monkeypatch.setattr(_decision, "seconds_per_image", measure)
-    monkeypatch.setattr(_decision, "_survivors", lambda scores: sorted(scores, key=str))
-    advisor = make_advisor([SmallNet(), slow], time_budget=150).fit(X, y)
-    last = stage(advisor, "network").groupby("network")["n_images"].max()
-    assert last["SmallNet #1"] == 200
-    assert "for lack of time" not in advisor.recommendation_ or last.min() <= 200
+def test_what_there_is_no_time_for_is_said(monkeypatch, no_race):
+    monkeypatch.setattr(_decision, "_UNTIL_NETWORKS", 0.0)
+    X, y = digits(200, classes=3)
+    advisor = make_advisor([SmallNet(), SmallNet()]).fit(X, y)
+    assert set(stage(advisor, "network")["n_images"]) == {100}
+    assert "Not tried for lack of time: SmallNet #2" in advisor.recommendation_
+    assert "compared on 100 of 200 images" in advisor.recommendation_
 
 
 def test_budget_that_is_too_small_for_one_candidate(monkeypatch):
@@ -527,6 +538,35 @@ def test_bad_targets(y, message):
     X, _ = digits(30)
     with pytest.raises(ValueError, match=message):
         make_advisor().fit(X, y)
+
+
+def test_network_that_returns_nan():
+    X, y = digits(60)
+    X = X.copy()
+    X[[3, 50]] = 1.0
+    with pytest.raises(NonFiniteOutputError) as caught:
+        make_advisor([OddNet()]).fit(X, y)
+    assert caught.value.indices == (3, 50)
+
+
+def test_scorer_that_gives_nan():
+    X, y = digits(60)
+    with pytest.raises(ValueError, match="'scoring'.*NaN"):
+        make_advisor(scoring=lambda estimator, X, y: np.nan).fit(X, y)
+
+
+def test_indices_that_do_not_exist():
+    X, y = digits(30)
+    cv = [(np.arange(20), np.arange(20, 40))]
+    with pytest.raises(ValueError, match="'cv'.*Got the index 39"):
+        make_advisor(cv=cv).fit(X, y)
+
+
+def test_one_fold_has_no_standard_error(no_race):
+    X, y = digits(90, classes=3)
+    advisor = make_advisor(cv=[(np.arange(60), np.arange(60, 90))]).fit(X, y)
+    assert advisor.results_["standard_error"].isna().all()
+    assert "nan" not in advisor.recommendation_
 
 
 def test_more_folds_than_groups():
