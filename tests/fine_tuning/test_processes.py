@@ -31,11 +31,12 @@ clf = FineTuneClassifier(
     preprocessing={"resize": 16, "crop": (16, 16)},
     max_epochs=3, batch_size=7, learning_rate=0.01, random_state=0,
     cache=sys.argv[1], early_stopping=True, device="cpu",
-).fit(X, y)
+).fit(X, y, X_probe=X[:3])
 rank = os.environ.get("RANK", "alone")
 history = clf.history_.drop(columns="seconds").fillna(-1).values[:, 1:].tolist()
 with open(os.path.join(sys.argv[2], rank + ".json"), "w") as file:
-    json.dump([history, clf.predict_proba(X).tolist()], file)
+    probes = clf.probe_predictions_.reshape(len(history), -1)
+    json.dump([history, [*clf.predict_proba(X).tolist(), *probes.tolist()]], file)
 """
 
 
