@@ -15,8 +15,8 @@ __all__ = ["ImageSeconds", "seconds_per_image"]
 
 # Each timed run takes about so long, and is repeated: other programs can only make a
 # run slower, so the fastest one counts.
-_SECONDS = 0.3
-_N_REPEATS = 2
+_SECONDS = 0.2
+_N_REPEATS = 4
 _N_WARM_UP = 4
 _N_MOST = 64
 

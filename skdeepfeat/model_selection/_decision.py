@@ -9,7 +9,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
-from ..feature_extraction import extract_layers, seconds_per_image
+from ..feature_extraction import ImageSeconds, extract_layers, seconds_per_image
 from ._candidates import Candidate, linear_head, make_head, other_heads
 from ._race import Race
 from ._scores import cross_validate_head
@@ -29,7 +29,7 @@ _GROWTH_LINEAR = 1.5
 # the best of many candidates is above its expectation.
 _ABOVE_CHANCE = 3.0
 # Rates and times count as equal within this factor: a busy machine changes them by it.
-_SAME = 1.1
+_SAME = 1.25
 _SAME_SECONDS = 1.0
 
 
@@ -114,8 +114,8 @@ class Decision:
     def _run(self):
         self._measure_speeds()
         self._halve_networks()
-        bases = self._bases()
-        for base in bases:
+        self._measure_speeds_again()
+        for base in self._bases():
             self._probe_layers(base.network)
         for base in self._bases():
             self._compare_heads(base)
@@ -274,6 +274,18 @@ class Decision:
                 f"'image_size'. Got {clock.budget!r} instead."
             )
 
+    def _measure_speeds_again(self):
+        """Measure the networks that may be recommended once more, at another time.
+
+        Other programs make a network slower for some seconds, and never faster.
+        """
+        for network in {one.network: None for one in self.pool()}:
+            if self.clock.left(_UNTIL_HEADS) > 0:
+                known, new = self._speeds[network], self._time_layers(network, "stages")
+                self._speeds[network] = ImageSeconds(
+                    min(known.alone, new.alone), min(known.now, new.now)
+                )
+
     def _halve_networks(self):
         """Score networks on more and more images, and drop those that are worse.
 
@@ -421,7 +433,8 @@ class Decision:
             (one for one in self.pool() if one.head == self._linear),
             key=lambda one: self.frozen[one, self.n].mean,
         )
-        fewest = min(self.problem.min_images, self.n)
+        # A curve that is not used to drop anything may begin with fewer images.
+        fewest = min(self.problem.min_images // 4, self.n)
         for n in (self.n // 4, self.n // 2, self.n):
             if n >= fewest:
                 self.curve[n] = self._score("learning curve", best, n)

@@ -180,7 +180,7 @@ class TransferAdvisor(BaseEstimator):
 
     *The same seed* leads to the same scores, if the same ones are measured. Which are
     measured depends on how fast the machine is, as the budget is in seconds. Rates and
-    times of the candidates count as equal within 10 %. Rates on a CPU are computed from
+    times of the candidates count as equal within 25 %. Rates on a CPU are computed from
     the CPU time of one image and the number of threads, so that other programs do not
     change them much. With many cores they are too high, in the same way for all.
 
