@@ -2,6 +2,7 @@
 
 from .._utils._optional import import_optional
 from .._utils._pareto import is_pareto
+from .._utils._shown import shown
 
 _COSTS = ("time", "bytes")
 
@@ -135,7 +136,7 @@ class CompressionDisplay:
         if against not in _COSTS:
             raise ValueError(
                 "The 'against' parameter of CompressionDisplay must be one of "
-                f"{_COSTS}. Got {str(against)[:80]!r} instead."
+                f"{_COSTS}. Got {shown(against)} instead."
             )
         times = [name for name in self.curve if name.startswith("ms_per_image")]
         if column is None:
@@ -143,7 +144,7 @@ class CompressionDisplay:
         if column not in times or against == "bytes":
             raise ValueError(
                 "The 'column' parameter of CompressionDisplay must be None or, with "
-                f"against='time', one of {times}. Got {str(column)[:80]!r} instead."
+                f"against='time', one of {times}. Got {shown(column)} instead."
             )
         return column
 
