@@ -19,8 +19,6 @@ from ._body_phase import tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 
-__all__ = ["Fit"]
-
 
 class Fit:
     """The state of a fit while it runs, and its result.

@@ -10,8 +10,6 @@ import torch
 from .._utils._digests import digest_arrays
 from ..training import copy_state, load_checkpoint, save_checkpoint
 
-__all__ = ["resume"]
-
 # Settings that do not change a result.
 _IRRELEVANT = {"checkpoint", "verbose"}
 
