@@ -203,7 +203,7 @@ def compress(
     >>> from skdeepfeat.compression import compress
     >>> digits = load_digits().images[:40] / 16
     >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
-    >>> small = compress(extractor, digits, random_state=0)
+    >>> small = compress(extractor, digits, max_relative_error=0.2, random_state=0)
     >>> small.transform(digits).shape
     (40, 1280)
     """
@@ -296,15 +296,17 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
                 "returned. Use another method, or several."
             )
     if outcome.score < limits.lowest_score:
-        what = (
-            "max_score_drop" if subject.score_name == "score" else "max_relative_error"
-        )
+        what, remedy = "max_relative_error", "Allow more, or try another method."
+        if subject.score_name == "score":
+            what = "max_score_drop"
+            remedy = (
+                "Allow more, try another method, or train longer (fine_tune_epochs)."
+            )
         messages.append(
             f"The {subject.score_name} of the network after {name!r} differs by "
             f"{score - outcome.score:.4g} from that of the original, which is more "
             f"than {what!r} allows ({allowed:g}). It is returned, as the best one that "
-            "was found. Allow more, try another method, or train longer "
-            "(fine_tune_epochs)."
+            f"was found. {remedy}"
         )
     for message in messages:
         warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())
