@@ -34,7 +34,7 @@ from skdeepfeat import (
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.feature_extraction import ImageSeconds
-from skdeepfeat.model_selection import TransferAdvisor, _decision, _race
+from skdeepfeat.model_selection import TransferAdvisor, _decision, _passes, _race
 
 GEOMETRY = {"resize": (16, 16), "crop": (16, 16), "interpolation": "bilinear"}
 EXTRACTOR = PretrainedFeatureExtractor(preprocessing=GEOMETRY, cache=None)
@@ -237,7 +237,7 @@ def test_several_targets(no_race):
 def test_each_image_goes_through_a_network_once(tmp_path, monkeypatch):
     """Apart from measuring the speed, and without fine-tuning."""
     speed = ImageSeconds(1e-4, 1e-4)
-    monkeypatch.setattr(_decision, "seconds_per_image", lambda *args: speed)
+    monkeypatch.setattr(_passes, "seconds_per_image", lambda *args: speed)
     monkeypatch.setattr(_decision, "_UNTIL_RACE", 0.0)
     X, y = digits(150)
     geometry = {"resize": (32, 32), "crop": (32, 32), "interpolation": "bilinear"}
@@ -261,7 +261,7 @@ def test_what_there_is_no_time_for_is_said(monkeypatch, no_race):
 
 def test_budget_that_is_too_small_for_one_candidate(monkeypatch):
     slow = ImageSeconds(1.0, 1.0)
-    monkeypatch.setattr(_decision, "seconds_per_image", lambda *args: slow)
+    monkeypatch.setattr(_passes, "seconds_per_image", lambda *args: slow)
     X, y = digits(100)
     with pytest.raises(ValueError, match="'time_budget'.*Got 20 instead"):
         make_advisor(time_budget=20).fit(X, y)
