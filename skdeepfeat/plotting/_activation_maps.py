@@ -5,7 +5,7 @@ import torch
 
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
-from ..inspection._activation_maps import explain
+from ..inspection import explain
 from ._pictures import axes_grid, show_picture
 
 __all__ = ["ActivationMapDisplay"]

@@ -1,7 +1,7 @@
 """DeconvnetDisplay: the pattern in each image that excites a unit."""
 
 from .._utils._optional import import_optional
-from ..inspection._deconvnet import project_images
+from ..inspection import project_images
 from ._pictures import axes_grid, pattern, show_picture
 
 __all__ = ["DeconvnetDisplay"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
-from ..inspection._top_patches import find_top_patches, project_patches
+from ..inspection import find_top_patches, project_patches
 from ._pictures import axes_grid, mosaic, pattern, show_picture
 
 __all__ = ["TopPatchesDisplay"]
