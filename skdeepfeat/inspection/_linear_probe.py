@@ -240,9 +240,9 @@ def _make_splits(cv, y, groups, classifies):
                 f"{largest}. Got {cv} instead. Use fewer folds or more images."
             )
     splitter = check_cv(cv, y, classifier=classifies)
-    rows = np.arange(len(y))  # a fold may be a mask
+    indices = np.arange(len(y))  # a fold may be a mask
     splits = [
-        (rows[train], rows[test])
+        (indices[train], indices[test])
         for train, test in splitter.split(np.zeros((len(y), 1)), y, groups)
     ]
     if not splits:

@@ -78,7 +78,7 @@ class TransferAdvisor(DelegatesMixin, BaseEstimator):
     task : {"auto", "classification", "regression"}, default="auto"
         What y is. ``"auto"`` takes strings and integers for class labels, and other
         numbers for targets of a regression. Name the task if y holds integers that are
-        no classes, and for tools that ask before `fit` whether this is a classifier,
+        not classes, and for tools that ask before `fit` whether this is a classifier,
         such as `cross_val_score`.
 
     extractor : PretrainedFeatureExtractor or None, default=None
