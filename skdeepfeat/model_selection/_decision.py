@@ -443,7 +443,8 @@ class Decision:
         )
         self.race.run(self.clock, _UNTIL_RACE)
         if self.race.reason is not None:
-            self._skip("fine-tuning", self.race.reason)
+            what = "more fine-tuning" if self.race.scores else "fine-tuning"
+            self._skip(what, self.race.reason)
 
     # -- Parts of the steps
 

@@ -54,7 +54,7 @@ class Race:
     scores : dict of Candidate to Scores
         Of the base and what was tuned, on the same parts of the images.
     reason : str or None
-        Why there was no race.
+        Why there was no race, or why it ended early.
     n_train, n_epochs, n_folds, n_tested : int
     epoch_seconds : dict of Candidate to float
         For one image in one epoch.
@@ -97,14 +97,12 @@ class Race:
             if not self._plan(clock, until, folds):
                 self.reason = "for lack of time"
                 return
-        except (ValueError, TrainingDivergedError) as error:
-            # Such as a network with weights in float16.
-            self.reason = f"because of the error: {error}"
-            return
-        folds = folds[: self.n_folds]
-        try:
+            folds = folds[: self.n_folds]
             self._run_folds(folds, clock, until)
             self._race_stages(folds, clock, until)
+        except (ValueError, TrainingDivergedError) as error:
+            # Such as a network with weights in float16. What is known counts.
+            self.reason = f"because of the error: {error}"
         finally:  # also after Ctrl-C
             for candidate, scores in self.scores.items():
                 seconds = self._seconds[candidate]

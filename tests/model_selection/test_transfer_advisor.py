@@ -32,6 +32,7 @@ from skdeepfeat import (
     FineTuneClassifier,
     NonFiniteOutputError,
     PretrainedFeatureExtractor,
+    TrainingDivergedError,
 )
 from skdeepfeat.feature_extraction import ImageSeconds
 from skdeepfeat.model_selection import TransferAdvisor, _decision, _passes, _race
@@ -196,6 +197,26 @@ def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monke
         assert_allclose(known[tuned["candidate"]], expected)
     else:
         assert "not shown to pay" in advisor.recommendation_
+
+
+@pytest.mark.parametrize("n_complete", [0, 1])
+def test_training_that_diverges_ends_the_race_only(n_complete, short_race, monkeypatch):
+    fit, fits = _race.Race._fit, []
+
+    def fit_or_diverge(self, candidate, positions, n_epochs):
+        if self.n_epochs:  # the race itself, with three fits for each fold
+            fits.append(candidate)
+        if len(fits) > 3 * n_complete:
+            raise TrainingDivergedError("the loss is NaN")
+        return fit(self, candidate, positions, n_epochs)
+
+    monkeypatch.setattr(_race.Race, "_fit", fit_or_diverge)
+    X, y = digits(200, classes=4)
+    advisor = make_advisor(cv=2, refit=False).fit(X, y)
+    assert len(fits) == 3 * n_complete + 1
+    assert len(stage(advisor, "fine-tuning")) == 4 * n_complete
+    assert "because of the error: the loss is NaN" in advisor.recommendation_
+    assert not stage(advisor, "decision").empty
 
 
 def test_a_perfect_score_needs_no_race():
