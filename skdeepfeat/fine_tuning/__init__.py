@@ -13,7 +13,8 @@ from ._refit import (
     with_networks,
 )
 from ._regressor import FineTuneRegressor
-from ._resume import resume
+from ._resume import draw_seed, resume
+from ._saving import at_rest
 from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
@@ -24,9 +25,11 @@ __all__ = [
     "LearningCheck",
     "LearningRateRangeTest",
     "MAX_BYTES_IN_MEMORY",
+    "at_rest",
     "auto_epochs",
     "check_can_learn",
     "decode_images",
+    "draw_seed",
     "fitted_neck",
     "learning_rate_range_test",
     "loss_of",

@@ -17,6 +17,7 @@ from ..training import (
     TrainingRun,
     WeightAverage,
     crop_center,
+    epochs_of_steps,
     make_optimizer,
     unfrozen_parts,
 )
@@ -209,8 +210,7 @@ def _n_epochs(settings, n_images):
 
 def auto_epochs(n_images, batch_size):
     """Return the number of epochs that ``max_epochs="auto"`` means."""
-    n_steps = max(1, n_images // batch_size)
-    return int(np.clip(_AUTO_STEPS // n_steps, *_AUTO_EPOCHS))
+    return epochs_of_steps(_AUTO_STEPS, n_images, batch_size, _AUTO_EPOCHS)
 
 
 def _make_validate(fit, pixels, validation_rows):

@@ -10,7 +10,6 @@ import dataclasses
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import open_extraction
@@ -18,6 +17,7 @@ from ..training import Processes, make_loss, read_checkpoint_header, unfrozen_pa
 from ._body_phase import tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
+from ._resume import draw_seed
 
 __all__ = ["Fit"]
 
@@ -64,7 +64,9 @@ class Fit:
         self.checkpoint_header = (
             read_checkpoint_header(settings.checkpoint) if settings.checkpoint else None
         )
-        self.seed = self.processes.same_for_all(self._draw_seed(random_state))
+        self.seed = self.processes.same_for_all(
+            draw_seed(random_state, self.checkpoint_header)
+        )
         self.loss = make_loss(
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
@@ -138,13 +140,6 @@ class Fit:
             )
         loss = self.loss(torch.from_numpy(outputs).float(), targets.tensor())
         return float(loss.mean()), float(self._score(outputs, targets))
-
-    def _draw_seed(self, random_state):
-        header = self.checkpoint_header
-        seed = None if header is None else header.get("seed")
-        if random_state is None and type(seed) is int:
-            return seed % 2**31  # of the fit that is resumed
-        return int(check_random_state(random_state).randint(2**31 - 1))
 
     def predictions(self, outputs):
         """Return what is recorded of raw outputs for `X_probe`, as float32."""

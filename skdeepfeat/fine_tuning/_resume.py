@@ -6,14 +6,30 @@ import re
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 
 from .._utils._digests import digest_arrays
 from ..training import copy_state, load_checkpoint, save_checkpoint
 
-__all__ = ["resume"]
+__all__ = ["draw_seed", "resume"]
 
 # Settings that do not change a result.
 _IRRELEVANT = {"checkpoint", "verbose"}
+
+
+def draw_seed(random_state, header):
+    """Return the seed of a fit, which is that of the fit that it resumes, if any.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+    header : dict or None
+        Of the checkpoint.
+    """
+    seed = None if header is None else header.get("seed")
+    if random_state is None and type(seed) is int:
+        return seed % 2**31
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def resume(fit, run, data, probe=None):

@@ -12,10 +12,9 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._utils._device import compute_context, resolve_device
 from .._utils._forks import undisturbed_by_forks
@@ -27,6 +26,7 @@ from ..training import (
     make_loss,
     make_optimizer,
 )
+from ._checks import check_codes, hold_out, resolve_epochs
 from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
 from ._mirrored_network import ACTIVATIONS, MirroredNetwork, SingleLayer
 
@@ -262,11 +262,11 @@ default="squared_error"
         RuntimeWarning
             If the training was interrupted. The estimator then has the weights so far.
         """
-        X = self._checked(X, reset=True)
+        X = self._checked_for_training(X, reset=True)
         self._begin(X)
         rows, held_out = self._normalized(X), None
         if self.early_stopping:
-            rows, held_out = self._split(rows)
+            rows, held_out = hold_out(self, rows, self._seed)
         if self.layerwise:
             for k in range(len(self.network_.encoder)):
                 if self._train_layer(k, rows, held_out):
@@ -292,7 +292,7 @@ default="squared_error"
         self
         """
         is_first = not hasattr(self, "network_")
-        X = self._checked(X, reset=is_first)
+        X = self._checked_for_training(X, reset=is_first)
         if is_first:
             self._begin(X)
         settings = LoopSettings(
@@ -305,7 +305,13 @@ default="squared_error"
             verbose=self.verbose,
         )
         rows = self._normalized(X)
-        self._run(self.network_, settings, self.loss, rows, None, self._ranges)
+        optimizer = self._make_optimizer(self.network_)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+        self._run(
+            self.network_, optimizer, settings, self.loss, rows, None, self._ranges
+        )
+        self._optimizer_state = _on_cpu(optimizer.state_dict())
         return self
 
     def transform(self, X):
@@ -320,7 +326,7 @@ default="squared_error"
         ndarray of float32, shape (n_samples, n_units)
         """
         check_is_fitted(self)
-        X = self._checked(X, reset=False)
+        X = self._checked(X)
         return self._apply(self.network_.encode, self._normalized(X))
 
     def inverse_transform(self, X):
@@ -336,14 +342,7 @@ default="squared_error"
         ndarray of float32, shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        codes = check_array(X, dtype=np.float32, estimator=self, input_name="X")
-        n_units = self._n_features_out
-        if codes.shape[1] != n_units:
-            raise ValueError(
-                f"X must hold codes of {n_units} features, as transform returns them. "
-                f"Got {codes.shape[1]} features."
-            )
-        return self._restored(codes).astype(np.float32)
+        return self._restored(check_codes(self, X)).astype(np.float32)
 
     def reconstruction_error(self, X):
         """Return how far restored rows are from the rows themselves.
@@ -360,7 +359,7 @@ default="squared_error"
             Mean squared error of each row, in squared units of X.
         """
         check_is_fitted(self)
-        X = self._checked(X, reset=False)
+        X = self._checked(X)
         codes = self._apply(self.network_.encode, self._normalized(X))
         return ((self._restored(codes) - X) ** 2).mean(axis=1)
 
@@ -373,11 +372,14 @@ default="squared_error"
         tags.transformer_tags.preserves_dtype = []  # always float32
         return tags
 
-    def _checked(self, X, reset):
-        X = validate_data(
+    def _checked(self, X, reset=False):
+        return validate_data(
             self, X, reset=reset, dtype=[np.float64, np.float32],
             ensure_min_samples=2 if reset else 1,
         )  # fmt: skip
+
+    def _checked_for_training(self, X, reset):
+        X = self._checked(X, reset)
         if self.loss == "cross_entropy" and (X.min() < 0 or X.max() > 1):
             raise ValueError(
                 "X must have values in [0, 1] for loss='cross_entropy'. Scale it with "
@@ -427,17 +429,6 @@ default="squared_error"
             return 1 / (1 + np.exp(-rows.astype(np.float64)))
         return rows * np.float64(self.scale_) + self.mean_
 
-    def _split(self, rows):
-        try:
-            return train_test_split(
-                rows, test_size=self.validation_fraction, random_state=self._seed
-            )
-        except ValueError as error:
-            raise ValueError(
-                "The 'validation_fraction' parameter must leave rows on both sides. "
-                f"Got {self.validation_fraction!r} and {len(rows)} rows ({error})."
-            ) from error
-
     def _train_layer(self, k, rows, held_out):
         """Train one layer to restore what it is given; return whether interrupted."""
         network = self.network_
@@ -457,7 +448,7 @@ default="squared_error"
         """Train a model for all epochs; return whether it was interrupted."""
         settings = LoopSettings(
             phase=phase,
-            n_epochs=self._n_epochs(len(rows)),
+            n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             schedule="one_cycle",
@@ -466,32 +457,26 @@ default="squared_error"
             first_epoch=len(self.history_),
             verbose=self.verbose,
         )
-        run = self._run(model, settings, loss, rows, held_out, ranges)
-        self._optimizer_state = None
+        optimizer = self._make_optimizer(model)
+        run = self._run(model, optimizer, settings, loss, rows, held_out, ranges)
         self.best_epoch_ = run.best_epoch
         return run.interrupted
 
-    def _n_epochs(self, n_rows):
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        n_steps = math.ceil(n_rows / self.batch_size)
-        return int(np.clip(round(_N_STEPS / n_steps), *_AUTO_EPOCHS))
+    def _make_optimizer(self, model):
+        return make_optimizer(
+            "adamw",
+            [list(model.named_parameters())],
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
 
-    def _run(self, model, settings, loss, rows, held_out, ranges):
+    def _run(self, model, optimizer, settings, loss, rows, held_out, ranges):
         """Train a model by the loop, and record its epochs."""
         device = resolve_device(self.device)
         # The binary cross-entropy of each value.
         task = "multilabel" if loss == "cross_entropy" else "regression"
         loss = make_loss(loss, task)
         model.to(device)
-        optimizer = make_optimizer(
-            "adamw",
-            [list(model.named_parameters())],
-            learning_rate=settings.learning_rate,
-            weight_decay=self.weight_decay,
-        )
-        if self._optimizer_state is not None:
-            optimizer.load_state_dict(self._optimizer_state)
         run = TrainingRun(model, optimizer, loss, settings, device)
 
         def validate(model):
@@ -502,11 +487,8 @@ default="squared_error"
         try:
             run.fit(data, None if held_out is None else validate)
         finally:
-            self._optimizer_state = optimizer.state_dict()
-            records = pd.DataFrame(run.history, columns=self.history_.columns)
-            parts = [part for part in (self.history_, records) if len(part)]
-            if parts:
-                self.history_ = pd.concat(parts, ignore_index=True)
+            records = self.history_.to_dict("records") + run.history
+            self.history_ = pd.DataFrame(records, columns=self.history_.columns)
             model.cpu().eval()
         return run
 
@@ -534,6 +516,15 @@ class _CorruptedData(FeatureData):
             return super().batch(rows, rng, positions, n_total)
         clean = self._rows[rows]
         return torch.from_numpy(self._corrupt(clean, self._level, rng, self._ranges))
+
+
+def _on_cpu(state):
+    """Return the state of an optimizer without tensors of a GPU, to be pickled."""
+    moments = {
+        index: {name: value.cpu() for name, value in one.items()}
+        for index, one in state["state"].items()
+    }
+    return {**state, "state": moments}
 
 
 def _loss_of(model, loss, rows, device):

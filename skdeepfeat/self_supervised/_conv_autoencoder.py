@@ -1,6 +1,5 @@
 """ConvAutoencoder: images as codes of a few numbers."""
 
-import math
 import numbers
 import os
 
@@ -12,8 +11,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -23,7 +21,7 @@ from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR
 from .._utils._device import compute_context, free_device_memory, resolve_device
 from .._utils._forks import survives_fork, undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
-from .._utils._preprocessing import Preprocessing
+from .._utils._preprocessing import MAX_SIDE, Preprocessing
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
@@ -33,6 +31,7 @@ from ..feature_extraction import (
 from ..fine_tuning import MAX_BYTES_IN_MEMORY
 from ..networks import resolve_neck
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
+from ._checks import check_codes, hold_out, resolve_epochs
 from ._conv_network import ConvNetwork
 from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
 
@@ -273,7 +272,6 @@ class ConvAutoencoder(
         X = self._check_images(X, reset=True)
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        size = self._size()
         pixels, readable = self._pixels(X)
         rows = np.flatnonzero(readable)
         if len(rows) < 2:
@@ -281,31 +279,30 @@ class ConvAutoencoder(
                 f"X must have at least 2 images that can be read. Got {len(rows)}."
             )
         body, groups = self._body()
-        self.image_shape_ = (*size, 3)
-        self.network_ = ConvNetwork(size, self.n_components, body, seed)
+        self.image_shape_ = (*self._size(), 3)
+        self.network_ = ConvNetwork(self._size(), self.n_components, body, seed)
+        held_out = None
+        if self.early_stopping:
+            rows, held_out = hold_out(self, rows, seed)
+        self._train(pixels, rows, held_out, groups, device, seed)
+        return self
+
+    def _train(self, pixels, rows, held_out, groups, device, seed):
+        """Train the network on some of the images, and record its epochs."""
         # What a pretrained network knows is changed slowly.
-        own = [*self.network_.named_parameters()]
         known = {id(one) for group in groups for _, one in group}
-        new = [pair for pair in own if id(pair[1]) not in known]
+        new = [
+            one for one in self.network_.named_parameters() if id(one[1]) not in known
+        ]
         optimizer = make_optimizer(
             "adamw",
-            [[pair for group in groups for pair in group], new],
+            [[one for group in groups for one in group], new],
             learning_rate=self.learning_rate,
             layer_decay=0.1,
         )
-        validation = None
-        if self.early_stopping:
-            rows, held_out = train_test_split(
-                rows, test_size=self.validation_fraction, random_state=seed
-            )
-            validation = pixels[held_out]
-        n_steps = math.ceil(len(rows) / self.batch_size)
-        n_epochs = self.max_epochs
-        if n_epochs == "auto":
-            n_epochs = int(np.clip(round(_N_STEPS / n_steps), *_AUTO_EPOCHS))
         settings = LoopSettings(
             phase="network",
-            n_epochs=n_epochs,
+            n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             schedule="one_cycle",
@@ -316,17 +313,16 @@ class ConvAutoencoder(
         )
         self.network_.to(device)
         run = TrainingRun(self.network_, optimizer, _squared_errors, settings, device)
+        data = _RestoredImages(pixels, rows, self.corruption, self.corruption_level)
 
         def validate(model):
-            restored = _restore(model, validation, device)
-            loss = float(((restored - validation / 255.0) ** 2).mean())
+            images = pixels[held_out]
+            errors = _restore(model, images, device) - images / 255.0
+            loss = float((errors**2).mean())
             return loss, -loss
 
         try:
-            run.fit(
-                _RestoredImages(pixels, rows, self.corruption, self.corruption_level),
-                None if validation is None else validate,
-            )
+            run.fit(data, None if held_out is None else validate)
         finally:
             self.network_.cpu().eval()
             columns = [
@@ -335,7 +331,6 @@ class ConvAutoencoder(
             self.history_ = pd.DataFrame(run.history, columns=columns)
             self.best_epoch_ = run.best_epoch
             free_device_memory(device)
-        return self
 
     @survives_fork
     def transform(self, X):
@@ -363,12 +358,7 @@ class ConvAutoencoder(
         ndarray of uint8, shape (n_samples, height, width, 3)
         """
         check_is_fitted(self)
-        codes = check_array(X, dtype=np.float32, estimator=self, input_name="X")
-        if codes.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"X must hold codes of {self._n_features_out} features, as transform "
-                f"returns them. Got {codes.shape[1]} features."
-            )
+        codes = check_codes(self, X)
         return np.round(255 * self._decode(codes)).astype(np.uint8)
 
     def resized(self, X):
@@ -411,10 +401,10 @@ class ConvAutoencoder(
 
     def _size(self):
         size = np.ravel(self.image_size)
-        if size.dtype.kind not in "iu" or len(size) not in (1, 2) or size.min() < 4:
-            raise choice_error(
-                "image_size", "an int or a pair of int, at least 4", self.image_size
-            )
+        is_size = size.dtype.kind in "iu" and len(size) in (1, 2)
+        if not is_size or size.min() < 4 or size.max() > MAX_SIDE:
+            wanted = f"an int or a pair of int, from 4 to {MAX_SIDE}"
+            raise choice_error("image_size", wanted, self.image_size)
         return int(size[0]), int(size[-1])
 
     def _pixels(self, X):

@@ -37,7 +37,7 @@ class ConvNetwork(nn.Module):
         self._map = (channels[-1], *(math.ceil(side / factor) for side in size))
         n_values = math.prod(self._map)
         with seeded(seed):
-            self.body = body or _encoder(channels)
+            self.body = body or _Encoder(channels)
             n_features = n_values if body is None else body.n_features
             self.to_code = nn.Linear(n_features, n_components)
             self.from_code = nn.Linear(n_components, n_values)
@@ -49,12 +49,6 @@ class ConvNetwork(nn.Module):
 
     def encode(self, images):
         """Return codes (n, n_components) of images (n, 3, H, W), uint8 or in [0, 1]."""
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        if isinstance(self.body, nn.Sequential):
-            height, width = (side * 2 ** len(self.body) for side in self._map[1:])
-            pad = (0, width - images.shape[3], 0, height - images.shape[2])
-            images = nn.functional.pad(images - 0.5, pad)
         return self.to_code(self.body(images).flatten(1))
 
     def decode(self, codes):
@@ -63,17 +57,26 @@ class ConvNetwork(nn.Module):
         return self.decoder(maps)[..., : self._size[0], : self._size[1]]
 
 
-def _encoder(channels):
-    blocks = []
-    for n_inputs, n_outputs in zip((3, *channels), channels, strict=False):
-        blocks.append(
-            nn.Sequential(
+class _Encoder(nn.Module):
+    """Images (n, 3, H, W), uint8 or in [0, 1], to maps; each block halves them."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.blocks = nn.Sequential()
+        for n_inputs, n_outputs in zip((3, *channels), channels, strict=False):
+            self.blocks += nn.Sequential(
                 nn.Conv2d(n_inputs, n_outputs, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(n_outputs),
                 nn.ReLU(inplace=True),
             )
-        )
-    return nn.Sequential(*blocks)
+        self._factor = 2 ** len(channels)
+
+    def forward(self, images):
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        height, width = images.shape[2:]
+        pad = (0, -width % self._factor, 0, -height % self._factor)
+        return self.blocks(nn.functional.pad(images - 0.5, pad))
 
 
 def _decoder(channels):

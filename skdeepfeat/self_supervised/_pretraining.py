@@ -9,7 +9,7 @@ import torch
 
 from .._utils._device import compute_context
 from .._utils._random import RandomStream
-from ..fine_tuning import make_training_run, resume
+from ..fine_tuning import draw_seed, make_training_run, resume
 from ..training import (
     PAIR_LOSSES,
     PairData,
@@ -67,8 +67,9 @@ class Pretraining:
     ----------
     settings : PretrainingSettings
     neck : Neck
-    device : torch.device
-    seed : int
+    device : str or torch.device
+        As the parameter of the estimator.
+    random_state : int, RandomState instance or None
 
     Attributes
     ----------
@@ -80,7 +81,7 @@ class Pretraining:
 
     n_earlier_epochs = 0
 
-    def __init__(self, settings, neck, device, seed):
+    def __init__(self, settings, neck, device, random_state):
         self.settings = settings
         self.neck = neck
         self.device = Processes.own_device(device)
@@ -88,7 +89,9 @@ class Pretraining:
         self.checkpoint_header = (
             read_checkpoint_header(settings.checkpoint) if settings.checkpoint else None
         )
-        self.seed = self.processes.same_for_all(seed)
+        self.seed = self.processes.same_for_all(
+            draw_seed(random_state, self.checkpoint_header)
+        )
         method = PAIR_LOSSES[settings.method]
         self.loss = _LossOfPairs(method)
         head = make_head(

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
@@ -25,7 +25,7 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
-from .._utils._device import free_device_memory, resolve_device
+from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
@@ -38,9 +38,9 @@ from ..feature_extraction import (
     load_pixels,
     warn_of,
 )
-from ..fine_tuning import MAX_BYTES_IN_MEMORY, with_margin
+from ..fine_tuning import MAX_BYTES_IN_MEMORY, at_rest, with_margin
 from ..networks import resolve_neck
-from ..training import PAIR_LOSSES
+from ..training import PAIR_LOSSES, unfrozen_parts
 from ._pretraining import Pretraining, PretrainingSettings
 
 _POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
@@ -374,10 +374,12 @@ class SelfSupervisedExtractor(
             preprocessing=self.preprocessing,
             random_state=0,
         )
-        device = resolve_device(self.device)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        training = Pretraining(settings, neck, self.device, self.random_state)
+        # An error about a stage comes before the images are decoded.
+        trial = neck.trainable()
+        trial.train_parts(unfrozen_parts(settings.unfreeze, trial.n_stages, 0, 1))
         pixels, failures = load_pixels(
-            X, with_margin(neck.preprocessing), self._extraction(device),
+            X, with_margin(neck.preprocessing), self._extraction(training.device),
             MAX_BYTES_IN_MEMORY,
         )  # fmt: skip
         if failures:
@@ -386,23 +388,24 @@ class SelfSupervisedExtractor(
         rows = np.delete(np.arange(len(pixels)), failed)
         _check_variety(pixels, rows)
         codes = None if groups is None else _group_codes(groups, len(pixels), rows)
-        self.preprocessing_ = neck.preprocessing
-        self.body_ = neck.trainable().network
-        self.kept_original_ = False
-        self.probe_score_after_ = None
-        self.probe_score_before_ = self._probe_score(probe)
-        training = Pretraining(settings, neck, device, seed)
+        original = at_rest(neck.trainable().network)
+        before = self._probe_score(probe, original, neck.preprocessing)
         try:
             training.run(pixels, rows, codes)
         finally:
             if training.body is not None:
-                original, self.body_ = self.body_, training.body.cpu().eval()
-            self.history_ = pd.DataFrame(training.history)
-            self.n_epochs_ = len(training.history)
-            free_device_memory(device)
+                self.body_ = at_rest(training.body)
+                self.preprocessing_ = neck.preprocessing
+                self.history_ = pd.DataFrame(training.history)
+                self.n_epochs_ = len(training.history)
+                self.probe_score_before_, self.probe_score_after_ = before, None
+                self.kept_original_ = False
+                self._n_features_out = neck.n_features()[0]
+            free_device_memory(training.device)
         self._warn_of_collapse()
-        self.probe_score_after_ = self._probe_score(probe)
-        if probe is not None and self.probe_score_after_ < self.probe_score_before_:
+        after = self._probe_score(probe, self.body_, neck.preprocessing)
+        self.probe_score_after_ = after
+        if probe is not None and after < before:
             self._refuse_worse(original)
         return self
 
@@ -422,21 +425,17 @@ class SelfSupervisedExtractor(
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        return self._extractor().fit_transform(X)
+        return self._extractor(self.body_, self.preprocessing_).fit_transform(X)
 
     def _inspected(self, X):
         """Return X as checked, the neck and the settings, to look into the network."""
         check_is_fitted(self)
-        return self._extractor()._inspected(X)
+        return self._extractor(self.body_, self.preprocessing_)._inspected(X)
 
-    @property
-    def _n_features_out(self):
-        return self._extractor().fit(np.zeros((1, 32, 32, 3), np.uint8)).n_features_out_
-
-    def _extractor(self):
+    def _extractor(self, body, preprocessing):
         return PretrainedFeatureExtractor(
-            self.body_,
-            preprocessing=self.preprocessing_,
+            body,
+            preprocessing=preprocessing,
             device=self.device,
             cache=self.cache,
             on_error=self.on_error,
@@ -511,12 +510,12 @@ class SelfSupervisedExtractor(
             )
         return X_probe, y_probe, min(_N_FOLDS, int(n_members))
 
-    def _probe_score(self, probe):
-        """Return the score of a linear model on the features of the body."""
+    def _probe_score(self, probe, body, preprocessing):
+        """Return the score of a linear model on the features of a body."""
         if probe is None:
             return None
         X, y, n_folds = probe
-        features = self._extractor().fit_transform(X)
+        features = self._extractor(body, preprocessing).fit_transform(X)
         readable = np.isfinite(features).all(axis=1)
         if type_of_target(y) == "continuous":
             model = RidgeCV(np.logspace(-1, 5, 7))
@@ -575,12 +574,15 @@ def _group_codes(groups, n_images, rows):
             f"groups must have one entry per image: X has {n_images} images, groups "
             f"{len(groups)} entries."
         )
-    names, codes = np.unique(groups[rows], return_inverse=True)
+    codes, names = pd.factorize(groups[rows])
+    if codes.min() < 0:
+        index = rows[codes.argmin()]
+        raise ValueError(f"groups must not have missing values. Got one at {index}.")
     counts = np.bincount(codes)
     if counts.min() < 2:
-        name = shown(names[counts.argmin()].item())
         raise ValueError(
             "groups must have at least 2 images that can be read in each group. Group "
-            f"{name} has one. Leave out such images, or fit without groups."
+            f"{shown(names.tolist()[counts.argmin()])} has one. Leave out such images, "
+            "or fit without groups."
         )
     return codes

@@ -3,20 +3,43 @@
 import re
 
 import numpy as np
+from sklearn.utils.validation import validate_data
 
 from .._utils._shown import shown
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
-def check_texts(X, name="X"):
+class TextTransformerMixin:
+    """Mixin class for transformers of one text per row.
+
+    Subclasses have the parameters `tokenizer` and `lowercase`.
+    """
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags
+
+    def _words(self, X, reset=False):
+        """Check X, and return a list of words for each text."""
+        if hasattr(X, "columns"):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
+        return tokenize(check_texts(X), self.tokenizer, self.lowercase)
+
+
+def check_texts(X):
     """Return the texts of X as a list of str.
 
     Parameters
     ----------
     X : list, Series, array or one-column frame, shape (n_samples,) or (n_samples, 1)
-    name : str, default="X"
-        For errors.
 
     Raises
     ------
@@ -26,13 +49,11 @@ def check_texts(X, name="X"):
         If X has no text, or several columns.
     """
     if isinstance(X, (str, bytes)):
-        raise TypeError(
-            f"{name} must be a collection of texts: use [{name}]. Got one text."
-        )
+        raise TypeError("X must be a collection of texts: use [X]. Got one text.")
     if hasattr(X, "columns") and hasattr(X, "shape"):
         if X.shape[1] != 1:
             raise ValueError(
-                f"{name} must have one column, that of the texts: choose it with a "
+                "X must have one column, that of the texts: choose it with a "
                 f"ColumnTransformer. Got {X.shape[1]} columns."
             )
         X = X[X.columns[0]]
@@ -42,8 +63,7 @@ def check_texts(X, name="X"):
         X = X.tolist()
     elif not hasattr(X, "__len__"):
         raise TypeError(
-            f"{name} must be a collection of texts: use list({name}). Got "
-            f"{type(X).__name__}."
+            f"X must be a collection of texts: use list(X). Got {type(X).__name__}."
         )
     texts = [
         item[0] if isinstance(item, (list, tuple, np.ndarray)) and len(item) == 1
@@ -52,13 +72,13 @@ def check_texts(X, name="X"):
     ]  # fmt: skip
     if not texts:
         raise ValueError(
-            f"{name} must have at least one text: found 0 sample(s), while a minimum "
+            "X must have at least one text: found 0 sample(s), while a minimum "
             "of 1 is required."
         )
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(
-                f"{name} must hold texts. Index {number} is {shown(text)}, of type "
+                f"X must hold texts. Index {number} is {shown(text)}, of type "
                 f"{type(text).__name__}. Missing texts can be replaced by ''."
             )
     return texts

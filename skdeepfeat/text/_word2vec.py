@@ -15,20 +15,25 @@ from sklearn.base import (
 )
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._utils._atomic_file import write_atomically
 from .._utils._parameter_errors import choice_error
 from ..training import LoopSettings, TrainingRun
 from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
-from ._texts import check_texts, tokenize
+from ._texts import TextTransformerMixin
 from ._word_vectors import WordVectors
 
 _POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 _POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
 
 
-class Word2Vec(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Word2Vec(
+    TextTransformerMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """Word vectors that are learned from texts, by skip-gram with negative sampling.
 
     Words that occur among the same words get similar vectors (Mikolov et al. 2013
@@ -186,12 +191,13 @@ class Word2Vec(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             If the training is interrupted. The vectors so far are kept.
         """
         self._validate_params()
-        if hasattr(X, "columns"):
-            validate_data(self, X, reset=True, skip_check_array=True)
-        else:
-            self.n_features_in_ = 1
-            vars(self).pop("feature_names_in_", None)
-        words = tokenize(check_texts(X), self.tokenizer, self.lowercase)
+        texts = self._count(self._words(X, reset=True))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._train(texts, seed)
+        return self
+
+    def _count(self, words):
+        """Choose the vocabulary; return the known words of each text by number."""
         counts = Counter(word for text in words for word in text)
         # Alphabetically where counts are equal, so that the order of X has no effect.
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -209,18 +215,13 @@ class Word2Vec(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             )
         self.vocabulary_ = vocabulary
         self.counts_ = np.array([n for _, n in kept])
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        model = SkipGram(len(vocabulary), self.vector_size, seed)
+        return texts
+
+    def _train(self, texts, seed):
+        model = SkipGram(len(self.vocabulary_), self.vector_size, seed)
         # Rare words have no gradient in most batches, and are then left alone.
-        optimizer = torch.optim.SparseAdam(
-            [
-                {
-                    "params": list(model.parameters()),
-                    "lr": self.learning_rate,
-                    "lr_scale": 1.0,
-                }
-            ]
-        )
+        group = {"params": list(model.parameters()), "lr_scale": 1.0}
+        optimizer = torch.optim.SparseAdam([group], lr=self.learning_rate)
         settings = LoopSettings(
             phase="word2vec",
             n_epochs=self.max_epochs,
@@ -248,7 +249,6 @@ class Word2Vec(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             self.history_ = pd.DataFrame(
                 run.history, columns=["epoch", "train_loss", "seconds"]
             )
-        return self
 
     def transform(self, X):
         """Return the mean of the vectors of each text's words.
@@ -263,10 +263,8 @@ class Word2Vec(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
             Zeros for a text without any known word.
         """
         check_is_fitted(self)
-        if hasattr(X, "columns"):
-            validate_data(self, X, reset=False, skip_check_array=True)
         result = []
-        for words in tokenize(check_texts(X), self.tokenizer, self.lowercase):
+        for words in self._words(X):
             known = [self.vocabulary_[w] for w in words if w in self.vocabulary_]
             result.append(self.vectors_[known].sum(axis=0) / max(1, len(known)))
         return np.array(result, np.float32)
@@ -323,14 +321,6 @@ class Word2Vec(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     @property
     def _n_features_out(self):
         return self.vectors_.shape[1]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []  # always float32
-        return tags
 
     def _keep_probabilities(self):
         if self.subsample is None:

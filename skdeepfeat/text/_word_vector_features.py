@@ -13,10 +13,10 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._utils._stacklevel import caller_stacklevel
-from ._texts import check_texts, tokenize
+from ._texts import TextTransformerMixin
 from ._word2vec import Word2Vec
 from ._word_vectors import load_word_vectors
 
@@ -44,7 +44,10 @@ _POOLINGS = {"mean": _mean, "max": _max, "tfidf": _mean, "sif": _sum_by_length}
 
 
 class WordVectorFeatures(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    TextTransformerMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Texts as averages of the vectors of their words.
 
@@ -227,30 +230,15 @@ class WordVectorFeatures(
             With ``on_missing="raise"``, if a text has no known word.
         """
         check_is_fitted(self)
-        if hasattr(X, "columns"):
-            validate_data(self, X, reset=False, skip_check_array=True)
         vectors = load_word_vectors(self.vectors)
-        words = tokenize(check_texts(X), self.tokenizer, self.lowercase)
+        words = self._words(X)
         return self._features(vectors, [self._known(vectors, one) for one in words])
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []  # always float32
-        return tags
 
     def _fit(self, X):
         """Return the vectors and the known words of each text."""
         self._validate_params()
-        if hasattr(X, "columns"):
-            validate_data(self, X, reset=True, skip_check_array=True)
-        else:
-            self.n_features_in_ = 1
-            vars(self).pop("feature_names_in_", None)
         vectors = load_word_vectors(self.vectors)
-        words = tokenize(check_texts(X), self.tokenizer, self.lowercase)
+        words = self._words(X, reset=True)
         known = [self._known(vectors, one) for one in words]
         self._n_features_out = vectors.matrix.shape[1]
         n_words, n_known = sum(map(len, words)), sum(map(len, known))

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import mmap
 import os
 import pathlib
 import re
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
@@ -90,7 +93,10 @@ def load_word_vectors(vectors):
     ImportError
         If the vectors' package is not installed.
     """
-    if hasattr(vectors, "word_vectors_"):
+    if isinstance(vectors, BaseEstimator):
+        check_is_fitted(vectors)
+        if not hasattr(vectors, "word_vectors_"):
+            raise choice_error("vectors", "a fitted Word2Vec", vectors)
         return vectors.word_vectors_
     if isinstance(vectors, Mapping):
         return _from_mapping(vectors)
@@ -109,14 +115,18 @@ def load_word_vectors(vectors):
             "The 'vectors' parameter must be a file with one of the endings "
             f"{', '.join(_READERS)}. Got {shown(path.name)} instead."
         )
-    stat = path.stat()
-    return _read(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
+    files = [path] if path.suffix != ".npy" else [path, _words_of(path)]
+    stats = [file.stat() for file in files]
+    return _read(
+        tuple(str(file.resolve()) for file in files),
+        tuple((stat.st_mtime_ns, stat.st_size) for stat in stats),
+    )
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path, mtime, size):
-    path = pathlib.Path(path)
-    return _READERS[path.suffix](path)
+def _read(paths, stamps):
+    """Read files, again if their times or sizes have changed."""
+    return _READERS[pathlib.Path(paths[0]).suffix](*map(pathlib.Path, paths))
 
 
 def _from_mapping(mapping):
@@ -152,30 +162,28 @@ def _load_packaged(name):
             f"vectors={name!r} needs the package {package!r}: pip install "
             "'skdeepfeat[text]'."
         )
-    home = pathlib.Path(spec.submodule_search_locations[0])
-    matrix, index = (str(home / file) for file in files)
-    return _read_matrix(matrix, index)
+    home = spec.submodule_search_locations[0]
+    return _read(tuple(os.path.join(home, file) for file in files), ())
 
 
-@functools.lru_cache(maxsize=4)
 def _read_matrix(path, index_path):
     """Return the vectors of a memory-mapped matrix, and of a file of words."""
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise ValueError(
-            f"{shown(path)} cannot be read as a .npy file ({error})."
+            f"{shown(str(path))} cannot be read as a .npy file ({error})."
         ) from error
     if matrix.ndim != 2 or matrix.dtype.kind != "f":
         raise ValueError(
-            f"{shown(path)} must hold floats of shape (n_words, n_dimensions). Got "
-            f"{matrix.dtype} of shape {matrix.shape}."
+            f"{shown(str(path))} must hold floats of shape (n_words, n_dimensions). "
+            f"Got {matrix.dtype} of shape {matrix.shape}."
         )
     words = _read_words(index_path)
     if len(words) != len(matrix):
         raise ValueError(
-            f"{shown(path)} has {len(matrix)} vectors, and {shown(index_path)} "
-            f"{len(words)} words."
+            f"{shown(str(path))} has {len(matrix)} vectors, and "
+            f"{shown(str(index_path))} {len(words)} words."
         )
     index = {}
     for row, word in enumerate(words):
@@ -184,18 +192,19 @@ def _read_matrix(path, index_path):
 
 
 def _read_words(path):
-    if path.endswith(".parquet"):
+    if path.suffix == ".parquet":
         parquet = import_optional(
             "pyarrow.parquet", extra="text", purpose="A .parquet file of words"
         )
         return parquet.read_table(path).column(0).to_pylist()
-    return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    return path.read_text(encoding="utf-8").splitlines()
 
 
-def _read_npy(path):
+def _words_of(path):
+    """Return the path of the words of a .npy file."""
     for ending in (".txt", ".parquet"):
         if path.with_suffix(ending).is_file():
-            return _read_matrix(str(path), str(path.with_suffix(ending)))
+            return path.with_suffix(ending)
     raise FileNotFoundError(
         f"The words of {shown(str(path))} were looked for in {path.stem}.txt (one per "
         f"line) and {path.stem}.parquet (first column) beside it. There is neither."
@@ -242,7 +251,14 @@ def _read_text(path):
 
 def _read_binary(path):
     """Read word2vec's binary format."""
-    data = np.memmap(path, np.uint8, "r").tobytes() if path.stat().st_size else b""
+    with path.open("rb") as file:
+        if not path.stat().st_size:  # which cannot be mapped
+            return _parse_binary(path, b"")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _parse_binary(path, data)
+
+
+def _parse_binary(path, data):
     header, newline, _ = data[:100].partition(b"\n")
     if not newline or not re.fullmatch(rb"\d+ \d+", header.strip()):
         raise ValueError(
@@ -269,7 +285,7 @@ def _read_binary(path):
         # Some writers end each vector with a line break, and some do not.
         word = data[place:end].lstrip(b"\n").decode("utf-8", errors="replace")
         index.setdefault(word, number)
-        matrix[number] = np.frombuffer(data, "<f4", n_dimensions, end + 1)
+        matrix[number] = np.frombuffer(data[end + 1 : end + 1 + n_bytes], "<f4")
         place = end + 1 + n_bytes
     return _checked(index, matrix, shown(str(path)))
 
@@ -289,5 +305,5 @@ _READERS = {
     ".txt": _read_text,
     ".vec": _read_text,
     ".bin": _read_binary,
-    ".npy": _read_npy,
+    ".npy": _read_matrix,
 }

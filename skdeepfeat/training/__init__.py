@@ -15,7 +15,7 @@ from ._checkpoint import (
 from ._data import FeatureData, PairData, PixelData
 from ._freezing import unfrozen_parts
 from ._heads import fit_linear_head, fold_standardization, make_head, standardization
-from ._loop import LoopSettings, TrainingRun, seed_of
+from ._loop import LoopSettings, TrainingRun, epochs_of_steps, seed_of
 from ._losses import (
     CLASSIFICATION_LOSSES,
     REGRESSION_LOSSES,
@@ -50,6 +50,7 @@ __all__ = [
     "copy_state",
     "crop_center",
     "dump_tensors",
+    "epochs_of_steps",
     "fit_linear_head",
     "fold_standardization",
     "has_probabilities",

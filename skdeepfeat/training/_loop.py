@@ -69,6 +69,12 @@ class LoopSettings:
     verbose: int = 0
 
 
+def epochs_of_steps(n_steps, n_samples, batch_size, bounds):
+    """Return the number of epochs that make about so many steps, within bounds."""
+    steps_of_epoch = max(1, n_samples // batch_size)
+    return int(np.clip(n_steps // steps_of_epoch, *bounds))
+
+
 def seed_of(*numbers):
     """Return a seed that belongs to these numbers alone."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

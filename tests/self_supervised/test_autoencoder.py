@@ -194,6 +194,21 @@ def test_divergence_keeps_finite_weights(digits):
     assert np.isfinite(autoencoder.transform(digits[0][:5])).all()
 
 
+def test_training_goes_on_after_it_diverged_in_a_layer(digits):
+    X = digits[0][:100]
+    autoencoder = Autoencoder((8, 4), layerwise=True, learning_rate=1e30, max_epochs=5)
+    with pytest.raises(TrainingDivergedError):
+        autoencoder.fit(X)
+    autoencoder.set_params(learning_rate=1e-3).partial_fit(X)
+    assert np.isfinite(autoencoder.transform(X)).all()
+
+
+def test_rows_beyond_the_training_range_have_codes(digits):
+    X = digits[0][:50] / 16
+    autoencoder = Autoencoder((4,), loss="cross_entropy", max_epochs=1).fit(X)
+    assert autoencoder.transform(2 * X).shape == (50, 4)
+
+
 @pytest.mark.parametrize(
     ("parameters", "match"),
     [

@@ -106,6 +106,8 @@ def test_broken_images_are_left_out(fitted, X):
         ({"image_size": 2}, "image_size"),
         ({"image_size": (8, 8, 3)}, "image_size"),
         ({"image_size": 7.5}, "image_size"),
+        ({"image_size": 10**7}, "image_size"),
+        ({"early_stopping": True, "validation_fraction": 0.999}, "validation_fraction"),
         ({"batch_size": 1}, "batch_size"),
         ({"corruption": "mask", "corruption_level": 2}, "corruption_level"),
         ({"model": "resnet5000"}, "model"),

@@ -105,6 +105,24 @@ def test_two_fits_with_one_seed_are_equal_and_pickles_too(network, X):
     np.testing.assert_array_equal(fitted.transform(X), copy.transform(X))
 
 
+def test_a_resumed_fit_without_a_seed_has_that_of_the_checkpoint(network, X, tmp_path):
+    settings = dict(random_state=None, checkpoint=tmp_path / "checkpoint")
+    first = extractor(network, **settings).fit(X)
+    again = extractor(network, **settings).fit(X)
+    np.testing.assert_array_equal(first.transform(X), again.transform(X))
+
+
+def test_flat_rows_have_feature_names(network, X):
+    rows = X[:8].reshape(8, -1)
+    fitted = extractor(network, flat_image_shape=(20, 20, 3), max_epochs=1).fit(rows)
+    assert len(fitted.get_feature_names_out()) == fitted.transform(rows).shape[1] == 8
+
+
+def test_a_wrong_stage_is_found_before_an_image_is_read(network):
+    with pytest.raises(ValueError, match="unfreeze"):
+        extractor(network, unfreeze="layer9").fit(["missing.png"] * 8)
+
+
 def test_it_works_in_a_pipeline(network, X):
     y = np.arange(24) % 2
     pipeline = make_pipeline(extractor(network), LogisticRegression())
@@ -237,6 +255,8 @@ def test_data_that_cannot_be_learned_from_are_refused(network, X):
         extractor(network).fit(X[:5], groups=[0, 0, 1, 1, 5])
     with pytest.raises(ValueError, match="groups"):
         extractor(network).fit(X, groups=[0, 0])
+    with pytest.raises(ValueError, match="missing values. Got one at 3"):
+        extractor(network).fit(X[:4], groups=["a", "a", "b", None])
     with pytest.raises(ValueError, match="X_probe and y_probe"):
         extractor(network).fit(X, X_probe=X)
     with pytest.raises(ValueError, match="2 classes"):

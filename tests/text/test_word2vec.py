@@ -38,6 +38,7 @@ def test_texts_are_means_of_their_words(fitted):
         features[2], fitted.vectors_[fitted.vocabulary_["bus"]]
     )
     assert list(fitted.get_feature_names_out()[:2]) == ["word2vec0", "word2vec1"]
+    assert fitted.n_features_in_ == 1
 
 
 def test_the_optimum_is_the_shifted_pmi():

@@ -10,6 +10,8 @@ import pyarrow.parquet
 import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -202,6 +204,16 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert not np.array_equal(before, after)
 
 
+def test_changed_words_of_a_matrix_are_read_again(tmp_path):
+    path = write_npy(tmp_path / "v.npy", ".txt")
+    before = WordVectorFeatures(path).fit_transform(["cat"])
+    words = ["cow", *list(VECTORS)[1:-1], "cat"]
+    path.with_suffix(".txt").write_text("\n".join(words), encoding="utf-8")
+    after = WordVectorFeatures(path).fit_transform(["cat"])
+    np.testing.assert_allclose(after, [VECTORS["é"]])
+    assert not np.array_equal(before, after)
+
+
 def test_words_with_spaces_are_read(tmp_path):
     (tmp_path / "v.txt").write_text("cat 4 5 6\n. . 1 2 3\n")
     fitted = WordVectorFeatures(
@@ -261,6 +273,14 @@ def test_a_matrix_of_objects_is_not_unpickled(tmp_path):
 def test_bad_vectors_are_named(vectors, match):
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         WordVectorFeatures(vectors).fit(["cat"])
+
+
+def test_an_estimator_must_be_a_fitted_word2vec():
+    with pytest.raises(NotFittedError):
+        WordVectorFeatures(Word2Vec()).fit(["cat"])
+    other = FrozenEstimator(LogisticRegression().fit([[0], [1]], [0, 1]))
+    with pytest.raises(ValueError, match="vectors.*fitted Word2Vec"):
+        WordVectorFeatures(other).fit(["cat"])
 
 
 @pytest.mark.parametrize(
