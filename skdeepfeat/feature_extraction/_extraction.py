@@ -172,9 +172,11 @@ class Extraction:
         -------
         ndarray of bool
         """
+        digests = self.digests
+        if indices is not None:
+            digests = [digests[i] for i in indices.tolist()]
         bad = {self.digests[i] for i in self._failures}
-        failed = np.array([digest in bad for digest in self.digests])
-        return failed if indices is None else failed[indices]
+        return np.array([digest in bad for digest in digests], dtype=bool)
 
     def fetch(self, indices, on_computed=None):
         """Return the features of some of the images, computing those not known.

@@ -234,7 +234,8 @@ class PretrainedFeatureExtractor(
 
     Examples
     --------
-    >>>     >>> from sklearn.ensemble import RandomForestClassifier
+    >>> import numpy as np
+    >>> from sklearn.ensemble import RandomForestClassifier
     >>> from sklearn.pipeline import Pipeline
     >>> from skdeepfeat import PretrainedFeatureExtractor
     >>> rng = np.random.default_rng(0)

@@ -201,7 +201,11 @@ class Zarr(_FileFormat):
         """
         try:
             array = self._zarr.open_array(self.path, mode="r")
-            is_whole = array.nchunks_initialized == array.nchunks
+            # Not `nchunks_initialized`, which lists all chunks that the file claims.
+            # They are in "c/ROW/COLUMN", and as wide as the array.
+            is_whole = all(
+                (self.path / f"c/{i}/0").is_file() for i in range(array.nchunks)
+            )
             return array.attrs[_KEY] if is_whole else None
         except Exception:  # zarr checks little of what it reads
             return None

@@ -1,6 +1,4 @@
-"""What `skdeepfeat.inspection` needs of an estimator that takes images."""
-
-__all__ = ["inspected"]
+"""What functions need that look into the network of an estimator."""
 
 
 def inspected(estimator, X):

@@ -1,14 +1,13 @@
 """The features of several layers of an extractor's network, from one pass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .._utils._forks import survives_fork
 from ._extraction import open_extraction
 from ._failures import warn_of
-
-__all__ = ["LayerFeatures", "extract_layers"]
+from ._inspected import inspected
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +68,10 @@ def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     BadImageError, NonFiniteOutputError
         As `PretrainedFeatureExtractor.transform` does.
     """
-    extractor._validate_params()
-    X = extractor._check_images(X, reset=False)
-    neck = extractor._resolve_neck()
+    X, neck, settings = inspected(extractor, X)
     if layers is not None:
         neck = neck.with_layers(layers)
-    settings = extractor._settings(n_images)
+    settings = replace(settings, n_images=n_images)
     with open_extraction(X, neck, extractor.cache, settings) as extraction:
         features = extraction.fetch(np.arange(len(extraction)))
         failures, failed = extraction.failures(), extraction.failed()

@@ -1,5 +1,8 @@
 """Extractors with another network of the same kind, for `compression`."""
 
+import numpy as np
+
+from ._inspected import inspected
 from ._pixels import load_pixels
 
 _MAX_BYTES = 4 * 2**30
@@ -7,8 +10,8 @@ _MAX_BYTES = 4 * 2**30
 
 def neck_of(extractor):
     """Return the `Neck` of an extractor."""
-    extractor._validate_params()
-    return extractor._resolve_neck()
+    _, neck, _ = inspected(extractor, None)
+    return neck
 
 
 def decode_for(extractor, X):
@@ -19,11 +22,11 @@ def decode_for(extractor, X):
     ndarray of uint8, shape (n_images, height, width, 3)
         Without the images that cannot be read.
     """
-    X = extractor._check_images(X, reset=False)
-    settings, preprocessing = extractor._settings(), neck_of(extractor).preprocessing
-    pixels, failures = load_pixels(X, preprocessing, settings, _MAX_BYTES)
-    good = sorted({*range(len(pixels))} - {failure.index for failure in failures})
-    return pixels if len(good) == len(pixels) else pixels[good]
+    X, neck, settings = inspected(extractor, X)
+    pixels, failures = load_pixels(X, neck.preprocessing, settings, _MAX_BYTES)
+    if not failures:
+        return pixels
+    return np.delete(pixels, [failure.index for failure in failures], axis=0)
 
 
 def with_network(extractor, network):

@@ -10,8 +10,7 @@ import torch
 from .._utils._device import resolve_devices
 from .._utils._forks import survives_fork
 from ._extraction import open_extraction
-
-__all__ = ["ImageSeconds", "seconds_per_image"]
+from ._inspected import inspected
 
 # Each timed run takes about so long, and is repeated: other programs can only make a
 # run slower, so the fastest one counts.
@@ -58,11 +57,11 @@ def seconds_per_image(extractor, X, n_images, layers=None):
     ImageSeconds
         Of the fastest of several runs. Loading and compiling are not included.
     """
-    neck = extractor._resolve_neck()
+    X, neck, settings = inspected(extractor, X)
     if layers is not None:
         neck = neck.with_layers(layers)
     settings = replace(
-        extractor._settings(n_images), verbose=0, n_jobs=1, cache_layers=None
+        settings, n_images=n_images, verbose=0, n_jobs=1, cache_layers=None
     )
     devices = resolve_devices(extractor.device)
     on_cpu = all(device.type == "cpu" for device in devices)

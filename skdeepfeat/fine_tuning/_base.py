@@ -35,8 +35,6 @@ from ._saving import (
 from ._scoring import make_score
 from ._targets import checked_weights, checked_y, is_given
 
-__all__ = ["BaseFineTune"]
-
 
 class BaseFineTune(
     FineTuneParameters,
@@ -82,9 +80,7 @@ class BaseFineTune(
     # -- Fitting
 
     @survives_fork
-    def fit(
-        self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None
-    ):  # fmt: skip
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None):
         """Fit a new head, then body and head together.
 
         Parameters

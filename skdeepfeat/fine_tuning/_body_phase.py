@@ -24,14 +24,6 @@ from ..training import (
 from ._resume import resume
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
-__all__ = [
-    "TunedNetwork",
-    "auto_epochs",
-    "load_images",
-    "make_training_run",
-    "tune_body",
-]
-
 # What "auto" means for `max_epochs`: enough steps for few images, and not too many for
 # thousands.
 _AUTO_STEPS = 1500

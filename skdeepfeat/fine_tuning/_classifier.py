@@ -22,8 +22,6 @@ from ._documentation import document
 from ._parameters import FineTuneParameters
 from ._targets import Targets, checked_y
 
-__all__ = ["DecisionFunction", "FineTuneClassifier"]
-
 
 def _estimates_probabilities(estimator):
     """Return True, or raise the AttributeError of a method that is not available."""

@@ -3,8 +3,6 @@
 import inspect
 import re
 
-__all__ = ["document"]
-
 
 def document(base):
     """Return a decorator that completes the docstring of a class by that of its base.

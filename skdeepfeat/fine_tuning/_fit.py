@@ -19,8 +19,6 @@ from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._resume import draw_seed
 
-__all__ = ["Fit"]
-
 
 class Fit:
     """The state of a fit while it runs, and its result.

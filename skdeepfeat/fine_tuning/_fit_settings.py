@@ -8,8 +8,6 @@ from torch import nn
 
 from ._targets import Targets
 
-__all__ = ["FitData", "FitResult", "FitSettings"]
-
 
 @dataclass(frozen=True)
 class FitSettings:

@@ -18,8 +18,6 @@ from ..training import (
     standardization,
 )
 
-__all__ = ["apply_head", "fit_head"]
-
 # The usual rate of Adam; small batches, because larger ones would save no time.
 _LEARNING_RATE = 1e-3
 _BATCH_SIZE = 64

@@ -16,8 +16,6 @@ from ..feature_extraction import load_pixels
 from ._body_phase import load_images, make_training_run
 from ._trial import choose_rows, errors_at, own_random_state, require_fine_tune
 
-__all__ = ["LearningCheck", "check_can_learn"]
-
 # Scores from which on the images count as memorized.
 _ENOUGH = {"single": 1.0, "multilabel": 1.0, "regression": 0.95}
 

@@ -10,8 +10,6 @@ from torch import nn
 from .._utils._atomic_file import write_atomically
 from .._utils._optional import import_optional
 
-__all__ = ["ScaleTargets", "export_network"]
-
 logger = logging.getLogger(__name__)
 
 # Not 1, which the exporter would treat as a constant.

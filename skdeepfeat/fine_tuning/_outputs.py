@@ -15,8 +15,6 @@ from ..feature_extraction import (
 from ._head_phase import apply_head
 from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
 
-__all__ = ["compute_outputs", "compute_outputs_of_views"]
-
 
 def compute_outputs(X, neck, head, settings, cache, *, refuse_failures):
     """Return raw outputs as float64, shape (n_samples, n_outputs).
@@ -73,8 +71,8 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     # Images that could not be read have pixels of zero here.
     refused &= ~failed
     if refused.any():
-        rows = np.flatnonzero(refused).tolist()
-        raise non_finite_error(neck, settings.precision, rows)
+        indices = np.flatnonzero(refused).tolist()
+        raise non_finite_error(neck, settings.precision, indices)
     return _checked(head, outputs, failed)
 
 
@@ -89,11 +87,11 @@ def _refuse(failures):
     """Raise if there are images that could not be read, which have no label."""
     if not failures:
         return
-    rows = [failure.index for failure in failures]
-    more = ", ..." if len(rows) > 10 else ""
+    indices = [failure.index for failure in failures]
+    more = ", ..." if len(indices) > 10 else ""
     raise ValueError(
-        f"{len(rows)} image(s) could not be read, so they have no label (rows "
-        f"{str(rows[:10])[:-1]}{more}]). predict_proba (or decision_function) gives "
+        f"{len(indices)} image(s) could not be read, so they have no label (indices "
+        f"{str(indices[:10])[:-1]}{more}]). predict_proba (or decision_function) gives "
         "rows of NaN for them:\n"
         f"{list_failures(failures)}"
     )

@@ -18,8 +18,6 @@ from ..cache import FeatureCache, MappingCache
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
 from ._views import VIEWS
 
-__all__ = ["FineTuneParameters"]
-
 _COUNT = Interval(numbers.Integral, 0, None, closed="left")
 _POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 _FRACTION = Interval(numbers.Real, 0, 1, closed="left")

@@ -14,8 +14,6 @@ from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
 from ._trial import own_random_state, require_fine_tune
 
-__all__ = ["LearningRateRangeTest", "learning_rate_range_test"]
-
 # A loss this many times its minimum has diverged, as in fastai.
 _DIVERGED = 4.0
 

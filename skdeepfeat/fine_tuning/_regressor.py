@@ -15,8 +15,6 @@ from ._onnx import ScaleTargets
 from ._parameters import FineTuneParameters
 from ._targets import Targets
 
-__all__ = ["FineTuneRegressor"]
-
 
 @document(FineTuneParameters)
 class FineTuneRegressor(RegressorMixin, BaseFineTune):

@@ -11,8 +11,6 @@ from sklearn.utils import check_random_state
 from .._utils._digests import digest_arrays
 from ..training import copy_state, load_checkpoint, save_checkpoint
 
-__all__ = ["draw_seed", "resume"]
-
 # Settings that do not change a result.
 _IRRELEVANT = {"checkpoint", "verbose"}
 

@@ -24,18 +24,6 @@ from ..exceptions import BadFileError
 from ..networks import read_hub_config, read_preprocessing
 from ..training import is_history
 
-__all__ = [
-    "ATTRIBUTES",
-    "NOT_SAVED",
-    "TABLES",
-    "check_estimator",
-    "check_outputs",
-    "decode_attributes",
-    "decode_parameters",
-    "encode_attribute",
-    "encode_parameter",
-]
-
 # They concern a machine and not what was learned, or may hold a password.
 NOT_SAVED = ("cache", "checkpoint", "storage_options")
 

@@ -36,14 +36,6 @@ from ._saved_values import (
     encode_parameter,
 )
 
-__all__ = [
-    "at_rest",
-    "load_estimator",
-    "pack_fitted",
-    "save_estimator",
-    "unpack_fitted",
-]
-
 _FORMAT = 2
 
 # The tensor of `probe_predictions_`.

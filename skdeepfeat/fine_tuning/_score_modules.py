@@ -6,8 +6,6 @@ from torch import nn
 
 from ._classifier import DecisionFunction, FineTuneClassifier
 
-__all__ = ["score_modules"]
-
 
 def score_modules(estimator):
     """Return what a fitted estimator computes from features, as two modules.

@@ -5,8 +5,6 @@ from sklearn.metrics import check_scoring
 
 from .._utils._shown import shown
 
-__all__ = ["make_score"]
-
 
 def make_score(estimator, scoring):
     """Return ``score(outputs, targets)`` for raw outputs of the head.

@@ -11,8 +11,6 @@ from ._body_phase import load_images, make_training_run
 from ._fit_settings import FitData
 from ._trial import choose_rows, errors_at, own_random_state, require_fine_tune
 
-__all__ = ["StageGradient", "stage_gradients"]
-
 
 @dataclass(frozen=True)
 class StageGradient:

@@ -7,8 +7,6 @@ import torch
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
-__all__ = ["Targets", "checked_weights", "checked_y", "is_given"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Targets:

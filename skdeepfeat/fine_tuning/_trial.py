@@ -9,8 +9,6 @@ from sklearn.utils import check_random_state
 from ..exceptions import BadImageError, NonFiniteOutputError
 from ._base import BaseFineTune
 
-__all__ = ["choose_rows", "errors_at", "own_random_state", "require_fine_tune"]
-
 
 def require_fine_tune(estimator, caller):
     """Raise if an object is not one of the fine-tuning estimators.

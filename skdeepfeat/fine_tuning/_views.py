@@ -2,8 +2,6 @@
 
 import dataclasses
 
-__all__ = ["MAX_BYTES_IN_MEMORY", "VIEWS", "cut_view", "with_margin"]
-
 # Decoded images beyond this many bytes are memory-mapped.
 MAX_BYTES_IN_MEMORY = 4 * 2**30
 

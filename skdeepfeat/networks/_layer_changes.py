@@ -126,12 +126,10 @@ def is_convolution(layer):
 
 def _layer_of(network, change):
     """Return the layer that a change names, and the function of its kind."""
-    if not isinstance(change, dict) or change.get("kind") not in LAYER_KINDS:
-        raise _wrong(change, "there is no such kind")
     try:
         return network.get_submodule(change["layer"]), LAYER_KINDS[change["kind"]]
     except (AttributeError, KeyError, TypeError):
-        raise _wrong(change, "there is no such layer") from None
+        raise _wrong(change, "there is no such layer or kind") from None
 
 
 def _wrong(change, cause):
@@ -207,11 +205,15 @@ def _tensor_train(layer, in_shape, out_shape, ranks):
     if not is_linear(layer):
         raise ValueError(f"a {type(layer).__name__} has no tensor train")
     pairs = list(zip(in_shape, out_shape, strict=True))
+    # First, because the product of many sizes takes minutes.
+    if not len(ranks) == len(pairs) - 1 < _MAX_CORES:
+        raise ValueError("the numbers of its sizes and ranks do not match")
     for size in (*in_shape, *out_shape):
         _check(size, max(layer.in_features, layer.out_features))
-    sizes = math.prod(in_shape), math.prod(out_shape)
-    is_split = len(ranks) == len(pairs) - 1 < _MAX_CORES
-    if sizes != (layer.in_features, layer.out_features) or not is_split:
+    if (math.prod(in_shape), math.prod(out_shape)) != (
+        layer.in_features,
+        layer.out_features,
+    ):
         raise ValueError("the sizes are not those of the layer")
     for k, rank in enumerate(ranks, 1):
         left = math.prod(n * m for n, m in pairs[:k])

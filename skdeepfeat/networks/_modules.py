@@ -164,10 +164,10 @@ def module_on_cpu(module):
 
 @torch.no_grad()
 def zero_subnormal(network):
-    """Set the parameters and buffers to zero that are below the smallest normal number.
+    """Replace subnormal numbers in the parameters and buffers by zeros.
 
-    Processors need many times longer for such numbers. `torch.set_flush_denormal` does
-    not reach the worker threads.
+    Processors need many times longer for them. `torch.set_flush_denormal` does not
+    reach the worker threads.
 
     Returns
     -------

@@ -68,8 +68,11 @@ class Neck:
         return resolve_outputs(self.layer, self.pooling, self.probe, self.spec)
 
     def _derived(self, outputs=None, **changes):
-        """Return a neck of the same modules, which need not be examined again."""
-        neck = replace(self, **changes)
+        """Return a neck of the same modules, which need not be examined again.
+
+        The fingerprint depends on the outputs and is not kept.
+        """
+        neck = replace(self, **{"fingerprint": None, **changes})
         vars(neck).update(probe=self.probe, outputs=outputs or self.outputs)
         return neck
 
@@ -378,7 +381,7 @@ class Neck:
             If there is no such layer, or it cannot be pooled so.
         """
         outputs = resolve_outputs(layer, pooling, self.probe, self.spec)
-        return self._derived(outputs, layer=layer, pooling=pooling, fingerprint=None)
+        return self._derived(outputs, layer=layer, pooling=pooling)
 
     def last_map(self):
         """Return the last `Layer` with positions that the outputs depend on, or None.
@@ -404,7 +407,7 @@ class Neck:
         -------
         Neck
         """
-        return self._derived(spec=self.spec.with_module(network), fingerprint=None)
+        return self._derived(spec=self.spec.with_module(network))
 
     def joined(self, layers, device=None):
         """Return a neck with the outputs of this one, followed by other layers'.

@@ -144,7 +144,7 @@ def _states_of(path, progress, tensors, run):
     if any(name.startswith("best.") for name in tensors):
         wanted |= {f"best.{k}": v.shape for k, v in own.items()}
     if "probes" in tensors:
-        wanted["probes"] = (progress["epoch"], *tensors["probes"].shape[1:])
+        wanted["probes"] = (progress["epoch"], *tensors["probes"].shape[-2:])
     learned = [p.shape for group in run.optimizer.param_groups for p in group["params"]]
     states = {}
     for name, tensor in tensors.items():

@@ -279,6 +279,15 @@ def test_a_store_that_lost_chunks_is_not_finished(log, paths, tmp_path, lost):
     np.testing.assert_allclose(read(path), expected, rtol=1e-5)
 
 
+def test_a_store_that_claims_many_chunks_is_not_searched_for_them(log, paths, tmp_path):
+    path = counting(log).extract_to(paths, tmp_path / "features.zarr")
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["shape"][0] = 10**15
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        counting(log).extract_to(paths, path)
+
+
 def test_a_store_of_nothing_is_finished(paths, tmp_path):
     class Constant(nn.Module):
         def forward(self, x):

@@ -405,6 +405,13 @@ def test_feature_names(model, layer, pooling, first):
         assert names[17] == "resnet50_layer3_avg_017"
 
 
+@pytest.mark.parametrize("layer", [None, "blocks.3"])
+def test_no_names_for_a_pooling_that_does_not_exist(layer):
+    extractor = PretrainedFeatureExtractor(layer=layer, pooling="average")
+    with pytest.raises(ValueError, match="'pooling'.*Got 'average'"):
+        extractor.get_feature_names_out()
+
+
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_set_output(pixels, paths, container):
     extractor = small().set_output(transform=container)

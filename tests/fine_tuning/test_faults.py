@@ -137,7 +137,9 @@ def test_no_label_for_a_missing_image_and_nothing_computed_for_it(broken, tmp_pa
         classifier.fit(broken, LABELS)
     n_before = rows_counted(log)
     # Row 3 is damaged, which its digest does not tell.
-    with pytest.raises(ValueError, match=r"1 image.*rows \[7\].*predict_proba.*\n.*7"):
+    with pytest.raises(
+        ValueError, match=r"1 image.*indices \[7\].*predict_proba.*\n.*7"
+    ):
         classifier.predict(broken)
     assert rows_counted(log) == n_before
 
@@ -150,7 +152,9 @@ def test_no_label_for_a_damaged_image_and_nothing_computed_twice(
     classifier = small(model=CountingNet(log), on_error="nan", cache=tmp_path / "rows")
     classifier.fit(paths, LABELS)
     n_before = rows_counted(log)
-    with pytest.raises(ValueError, match=rf"2 image.*rows \[3, {N}\].*predict_proba"):
+    with pytest.raises(
+        ValueError, match=rf"2 image.*indices \[3, {N}\].*predict_proba"
+    ):
         classifier.predict(X)
     assert rows_counted(log) == n_before + N - 1
     with pytest.warns(BadImageWarning, match="2 image"):
@@ -166,7 +170,7 @@ def test_no_label_from_views_of_a_broken_image(broken, paths, tmp_path):
     classifier = small(model=CountingNet(log), on_error="nan", max_epochs=0)
     classifier.fit(paths, LABELS).set_params(test_time_augmentation="flip")
     n_before = rows_counted(log)
-    with pytest.raises(ValueError, match=r"rows \[3, 7\].*predict_proba"):
+    with pytest.raises(ValueError, match=r"indices \[3, 7\].*predict_proba"):
         classifier.predict(broken)
     assert rows_counted(log) == n_before
 

@@ -135,6 +135,8 @@ def test_channels_are_removed_from_the_layers_themselves():
 WRONG = {
     "no dict": "stem",
     "no kind": {"layer": "stem", "kind": "removed"},
+    "kind of a list": {"layer": "stem", "kind": []},
+    "nothing": {},
     "no layer": {"layer": "stern", "kind": "low_rank", "rank": 2, "bias": True},
     "no name": {"layer": 3, "kind": "low_rank", "rank": 2, "bias": True},
     "no rank": {"layer": "stem", "kind": "low_rank", "bias": True},

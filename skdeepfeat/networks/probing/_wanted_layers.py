@@ -3,7 +3,8 @@
 import numbers
 from dataclasses import dataclass
 
-from ..._utils._parameter_errors import choice_error
+from ..._utils import _choices
+from ..._utils._parameter_errors import choice_error, look_up
 from ..running._layer import Layer
 from ..running._poolings import can_pool, changes_vectors, n_pooled, resolve_pooling
 from ..running._timm_pooling import can_replace_pool
@@ -47,7 +48,6 @@ def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     ----------
     layer : None, str, int or sequence of str and int
     pooling : str
-        One of `POOLINGS`.
     probe : Probe
     spec : NetworkSpec
     parameter : str, default="layer"
@@ -62,6 +62,7 @@ def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     TypeError, ValueError
         With the parameter's name first.
     """
+    look_up(dict.fromkeys(_choices.POOLINGS), pooling, "pooling")
     wanted = list(layer) if isinstance(layer, (list, tuple)) else [layer]
     if not wanted:
         raise choice_error(parameter, "None, a layer or a list of at least one", layer)

@@ -84,9 +84,9 @@ class _WithoutNorm(nn.Module):
 
 
 def _find_pairs(network, run, kept):
-    """Return {name of a convolution: name of the norm that takes its output}.
+    """Return {name of a convolution: name of the norm that takes its output}, and rows.
 
-    And what `run` returned.
+    The rows are those that `run` returned.
     """
     names, n_calls, pairs = {}, collections.Counter(), {}
     made = {}  # weak references to the outputs of convolutions, by their id

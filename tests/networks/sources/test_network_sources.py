@@ -102,6 +102,8 @@ def test_listed_names_are_accepted(source):
         ({"layer": []}, ValueError, "'layer' .*at least one"),
         ({"layer": ["neck", None]}, ValueError, "'neck' is in it twice"),
         ({"layer": [-1, "blocks.6"]}, ValueError, "'blocks.6' is in it twice"),
+        ({"pooling": "average"}, ValueError, "'pooling' .*Got 'average'"),
+        ({"pooling": None}, ValueError, "'pooling' .*Got None"),
         ({"layer": "output", "pooling": "gem"}, ValueError, "can be pooled so"),
         ({"pooling": "cls"}, ValueError, "'pooling' .*has no class token"),
         ({"layer": -1, "pooling": "cls"}, ValueError, "has no class token"),
