@@ -298,14 +298,7 @@ def rows_of(name, parts):
     }
     best = max(searched, key=lambda key: searched[key]["accuracy"], default=None)
     seconds = SEARCH_FACTOR * sum(_alone(key, one) for key, one in searched.items())
-    defaults = [
-        parts[key]["accuracy"]
-        for key in (
-            "default|neck + logistic regression",
-            f"tuned|{DEFAULT_NETWORK}|all",
-        )
-        if key in parts
-    ]
+    defaults = [parts[key]["accuracy"] for key in DEFAULTS if key in parts]
     rows = []
     for key, one in parts.items():
         if not key.startswith("advisor|"):
@@ -335,9 +328,9 @@ def rows_of(name, parts):
 
 def _alone(key, one):
     """Return the seconds of a fit on a machine that does nothing else."""
-    # Heads use one thread, and so does the fine-tuning if it is told to.
-    n_cores = 2 if key.startswith("tuned|") else 1
-    return min(one["seconds"], one["cpu_seconds"] / n_cores)
+    # Heads use one thread.
+    n_threads = one["n_threads"] if key.startswith("tuned|") else 1
+    return min(one["seconds"], one["cpu_seconds"] / n_threads)
 
 
 def main(argv=None):

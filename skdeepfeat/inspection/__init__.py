@@ -3,20 +3,25 @@
 Nothing here needs matplotlib: `skdeepfeat.plotting` draws these numbers.
 """
 
-from ._activation_maps import activation_maps
+from ._activation_maps import activation_maps, explain
 from ._confusion_examples import confusion_examples
 from ._dead_features import dead_features
-from ._deconvnet import deconvnet
+from ._deconvnet import deconvnet, project_images
 from ._embedding import embedding
 from ._first_filters import first_filters
 from ._gradient_norms import relative_gradient_norms
 from ._hypersphere import alignment, uniformity
 from ._labels import check_targets
-from ._linear_probe import linear_probe
+from ._linear_probe import linear_model, linear_probe, score_name
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
 from ._top_losses import top_losses
-from ._top_patches import TopPatches, top_patches
+from ._top_patches import (
+    TopPatches,
+    find_top_patches,
+    project_patches,
+    top_patches,
+)
 from ._trajectories import Trajectories, trajectories
 from ._transfer_scores import transfer_scores
 
@@ -25,7 +30,6 @@ __all__ = [
     "Trajectories",
     "activation_maps",
     "alignment",
-    "check_targets",
     "cka",
     "confusion_examples",
     "dead_features",
@@ -33,7 +37,6 @@ __all__ = [
     "embedding",
     "first_filters",
     "linear_probe",
-    "predict_graded",
     "relative_gradient_norms",
     "similarity",
     "top_losses",
@@ -41,4 +44,13 @@ __all__ = [
     "trajectories",
     "transfer_scores",
     "uniformity",
+    # Not public: for displays and `model_selection`.
+    "check_targets",
+    "explain",
+    "find_top_patches",
+    "linear_model",
+    "predict_graded",
+    "project_images",
+    "project_patches",
+    "score_name",
 ]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 
 __all__ = ["dead_features"]
 
@@ -39,6 +40,8 @@ def dead_features(extractor, X):
 
     Raises
     ------
+    TypeError
+        If the extractor is not a transformer.
     ValueError
         If there are fewer than two images that can be read.
 
@@ -53,6 +56,9 @@ def dead_features(extractor, X):
     >>> features[["never_active", "constant"]].sum().to_dict()
     {'never_active': 0, 'constant': 0}
     """
+    if not hasattr(extractor, "transform"):
+        wanted = "a PretrainedFeatureExtractor or another transformer of images"
+        raise choice_error("extractor", wanted, extractor, error=TypeError)
     rows = np.asarray(extractor.transform(X), np.float64)
     rows = rows[~np.isnan(rows).all(axis=1)]
     if len(rows) < 2:

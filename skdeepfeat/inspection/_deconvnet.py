@@ -61,7 +61,9 @@ def deconvnet(estimator, X, layer, feature, *, guided=False):
     Notes
     -----
     Batch normalization is not in the paper. The signal is scaled as its gradient is.
-    Squeeze and excitation passes its gradient as well.
+    Squeeze and excitation passes its gradient as well. A ReLU that is written as
+    ``clamp(min=0)`` or ``maximum(x, 0)`` is not recognized: the signal passes through
+    it as its gradient does, wherever the input is positive.
 
     References
     ----------

@@ -14,10 +14,10 @@ from .._utils._parameter_errors import choice_error
 __all__ = ["Connections", "RectifiedSignals"]
 
 _OTHER_ACTIVATIONS = {
-    "silu", "silu_", "gelu", "hardswish", "hardtanh", "leaky_relu", "leaky_relu_",
-    "elu", "elu_", "selu", "selu_", "celu", "celu_", "mish", "prelu", "rrelu",
-    "softplus", "logsigmoid", "softsign", "tanhshrink", "softshrink", "hardshrink",
-    "threshold", "glu",
+    "silu", "silu_", "gelu", "hardswish", "hardtanh", "hardtanh_", "leaky_relu",
+    "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "celu_", "mish", "prelu",
+    "rrelu", "softplus", "logsigmoid", "softsign", "tanhshrink", "softshrink",
+    "hardshrink", "threshold", "glu",
 }  # fmt: skip
 # Of pooled values, as in squeeze and excitation, they scale whole channels.
 _GATES = {"sigmoid", "sigmoid_", "hardsigmoid", "tanh", "tanh_"}

@@ -20,7 +20,7 @@ from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 from ._labels import check_targets
 
-__all__ = ["linear_probe"]
+__all__ = ["linear_model", "linear_probe", "score_name"]
 
 _ALPHAS = tuple(10.0**power for power in range(-1, 6))
 
@@ -173,7 +173,7 @@ def linear_probe(
         n_features = features.shape[1]
         model = estimator
         if model is None:
-            model = _default_estimator(classifies, n_features)
+            model = linear_model(classifies, n_features)
         folds = cross_validate(
             clone(model),
             features,
@@ -200,7 +200,7 @@ def linear_probe(
         )
     probe = pd.DataFrame(records)
     probe.attrs["extract_seconds"] = extract_seconds
-    probe.attrs["scoring"] = _name_of_score(scoring, classifies)
+    probe.attrs["scoring"] = score_name(scoring, classifies)
     return probe
 
 
@@ -240,9 +240,9 @@ def _make_splits(cv, y, groups, classifies):
                 f"{largest}. Got {cv} instead. Use fewer folds or more images."
             )
     splitter = check_cv(cv, y, classifier=classifies)
-    rows = np.arange(len(y))  # a fold may be a mask
+    indices = np.arange(len(y))  # a fold may be a mask
     splits = [
-        (rows[train], rows[test])
+        (indices[train], indices[test])
         for train, test in splitter.split(np.zeros((len(y), 1)), y, groups)
     ]
     if not splits:
@@ -260,7 +260,8 @@ def _make_splits(cv, y, groups, classifies):
     return splits
 
 
-def _default_estimator(classifies, n_features):
+def linear_model(classifies, n_features):
+    """Return the model that `linear_probe` fits by default."""
     if classifies:
         model = LogisticRegression(C=10 / n_features, max_iter=1000)
     else:
@@ -268,7 +269,8 @@ def _default_estimator(classifies, n_features):
     return make_pipeline(StandardScaler(), model)
 
 
-def _name_of_score(scoring, classifies):
+def score_name(scoring, classifies):
+    """Return the name of the score in words, for a parameter `scoring`."""
     if scoring is None:
         return "accuracy" if classifies else "R²"
     if isinstance(scoring, str):

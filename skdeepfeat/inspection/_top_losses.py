@@ -86,6 +86,11 @@ def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):
     paths = [None] * len(index)
     if X is not None:
         source = make_image_source(X)
+        if len(source) != len(y_true):
+            raise ValueError(
+                "The 'X' parameter of top_losses must have one image for each of the "
+                f"{len(y_true)} predictions. Got {len(source)} images."
+            )
         paths = [source.path(i) for i in index.tolist()]
     return pd.DataFrame(
         {

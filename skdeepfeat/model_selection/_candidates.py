@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
 from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
+from ..inspection import linear_model
 from ._networks import Network
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "other_heads",
 ]
 
-_ALPHAS = tuple(10.0**power for power in range(-1, 6))
 # Parameters that an extractor and a FineTune estimator share, and that mean the same.
 _SHARED = (
     "model",
@@ -92,9 +91,7 @@ def make_head(name, classifies, n_features, seed):
 
 
 def _logistic(n_features, seed):
-    # As in `linear_probe`: narrow and wide layers are regularized alike.
-    model = LogisticRegression(C=10 / n_features, max_iter=1000)
-    return make_pipeline(StandardScaler(), model)
+    return linear_model(True, n_features)
 
 
 def _svm(n_features, seed):
@@ -106,7 +103,7 @@ def _forest(n_features, seed):
 
 
 def _ridge(n_features, seed):
-    return make_pipeline(StandardScaler(), RidgeCV(_ALPHAS))
+    return linear_model(False, n_features)
 
 
 def _svm_regressor(n_features, seed):

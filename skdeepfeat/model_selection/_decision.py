@@ -1,6 +1,5 @@
 """The way to a recommendation, from the networks to how much of one is tuned."""
 
-import contextlib
 import logging
 import time
 
@@ -8,13 +7,12 @@ import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from .._utils._shown import shown
-from ..exceptions import BadImageError, NonFiniteOutputError
-from ..feature_extraction import ImageSeconds, extract_layers, seconds_per_image
 from ._candidates import Candidate, linear_head, make_head, other_heads
+from ._passes import Passes
 from ._race import Race
 from ._scores import cross_validate_head
 
-__all__ = ["Clock", "Decision"]
+__all__ = ["Decision"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +29,6 @@ _ABOVE_CHANCE = 3.0
 # Rates and times count as equal within this factor: a busy machine changes them by it.
 _SAME = 1.25
 _SAME_SECONDS = 1.0
-
-
-class Clock:
-    """A budget of seconds."""
-
-    def __init__(self, budget):
-        self.budget = budget
-        self._start = time.perf_counter()
-
-    @property
-    def elapsed(self):
-        """Seconds since the beginning."""
-        return time.perf_counter() - self._start
-
-    def left(self, fraction=1.0):
-        """Return the seconds until a fraction of the budget is spent."""
-        return fraction * self.budget - self.elapsed
 
 
 class Decision:
@@ -71,7 +52,6 @@ class Decision:
         The number of images that the candidates were compared on; 0 at first.
     layer_of : dict of Network to str
         The best layer of the networks whose layers were probed.
-    depths : dict of Network to dict of str to float
     curve : dict of int to Scores
         The learning curve.
     chance : Scores or None
@@ -91,15 +71,13 @@ class Decision:
         self.frozen = {}
         self.n = 0
         self.layer_of = {}
-        self.depths = {}
         self.curve = {}
         self.chance = None
         self.race = None
         self.seconds = 0.0
         self.not_tried = {}
         self._features = {}
-        self._speeds = {}
-        self._first_speeds = {}
+        self._passes = Passes(problem)
         # For an image more in a step, which may be known from an earlier run.
         self._new_image_seconds = {}
         self._linear = linear_head(problem.classifies)
@@ -171,7 +149,7 @@ class Decision:
 
     def images_per_second(self, candidate):
         """Return how many images per second a candidate predicts."""
-        seconds = self._seconds_of_layer(candidate.network, candidate.layer)
+        seconds = self._passes.seconds_of_layer(candidate.network, candidate.layer)
         if not candidate.is_tuned:
             _, scores = self._latest(candidate)
             seconds += scores.predict_seconds
@@ -185,7 +163,7 @@ class Decision:
         n_known, scores = self._latest(candidate)
         power = _GROWTH.get(candidate.head, _GROWTH_LINEAR)
         fit = scores.fit_seconds * (n / scores.n_train) ** power
-        return fit + (n - n_known) * self._speeds[candidate.network].now
+        return fit + (n - n_known) * self._passes.speeds[candidate.network].now
 
     def _latest(self, candidate):
         n = max(n for one, n in self.frozen if one == candidate)
@@ -206,7 +184,7 @@ class Decision:
         best = self._linear_scores(network, layer)
         neck = self._linear_scores(network, "neck")
         is_similar = neck.mean >= best.mean - np.nan_to_num(best.error)
-        return layer, self.depths[network][layer], is_similar
+        return layer, self._passes.depths[network][layer], is_similar
 
     @property
     def can_learn(self):
@@ -259,11 +237,11 @@ class Decision:
             if measured and clock.left(_UNTIL_NETWORKS / 2) < 0:
                 self._skip(network.name)
                 continue
-            self._speeds[network] = self._time_layers(network, "stages")
+            self._passes.measure_speed(network)
             measured.append(network)
         self.networks = measured
         first = self._sizes()[0]
-        fastest = min(speed.now for speed in self._speeds.values())
+        fastest = min(speed.now for speed in self._passes.speeds.values())
         # The fits take about as long again.
         needed = clock.elapsed + 2 * first * fastest
         if needed > clock.budget:
@@ -275,16 +253,10 @@ class Decision:
             )
 
     def _measure_speeds_again(self):
-        """Measure the networks that may be recommended once more, at another time.
-
-        Other programs make a network slower for some seconds, and never faster.
-        """
+        """Measure the networks that may be recommended once more, at another time."""
         for network in {one.network: None for one in self.pool()}:
             if self.clock.left(_UNTIL_HEADS) > 0:
-                known, new = self._speeds[network], self._time_layers(network, "stages")
-                self._speeds[network] = ImageSeconds(
-                    min(known.alone, new.alone), min(known.now, new.now)
-                )
+                self._passes.measure_speed(network)
 
     def _halve_networks(self):
         """Score networks on more and more images, and drop those that are worse.
@@ -347,10 +319,9 @@ class Decision:
     def _score_layers(self, network, layers, n):
         """Return the scores of a linear model on layers, by name. None means all."""
         start = time.perf_counter()
-        found = self._extract(network, n, "stages")
+        found = self._passes.extract(network, n)
         seconds = time.perf_counter() - start
         self._new_image_seconds[network] = seconds / (n - self.n)
-        self.depths[network] = dict(zip(found.names, found.depths, strict=True))
         scores = {}
         for layer, features in zip(
             found.names[::-1], found.features[::-1], strict=True
@@ -377,7 +348,7 @@ class Decision:
 
     def _probe_layers(self, network):
         """Score a linear model on each stage, from the last to the first."""
-        found = self._extract(network, self.n, "stages")
+        found = self._passes.extract(network, self.n)
         layers = list(zip(found.names, found.features, strict=True))
         for layer, features in layers[::-1]:
             candidate = Candidate(network, layer, self._linear)
@@ -419,9 +390,9 @@ class Decision:
             if first == self.n or worse > 2 * np.nan_to_num(linear.error):
                 continue
             growth = (self.n / first) ** _GROWTH.get(head, _GROWTH_LINEAR)
-            n_folds = len(self.problem.splits)
-            seconds = n_folds * scores.fit_seconds * growth
-            seconds += self.n * scores.predict_seconds * growth * first / self.n
+            # The time to predict one image grows by a power that is less by one.
+            seconds = len(self.problem.splits) * scores.fit_seconds
+            seconds = growth * (seconds + first * scores.predict_seconds)
             if seconds > self.clock.left(_UNTIL_HEADS):
                 self._skip(f"{candidate} on {self.n} images")
                 continue
@@ -467,56 +438,18 @@ class Decision:
             base,
             self.frozen[base, self.n],
             self._features[base.network, base.layer][: self.n],
-            self._speeds[base.network],
+            self._passes.speeds[base.network],
             self._note,
         )
         self.race.run(self.clock, _UNTIL_RACE)
         if self.race.reason is not None:
-            self._skip("fine-tuning", self.race.reason)
+            what = "more fine-tuning" if self.race.scores else "fine-tuning"
+            self._skip(what, self.race.reason)
 
     # -- Parts of the steps
 
     def _skip(self, what, reason="for lack of time"):
         self.not_tried.setdefault(reason, []).append(what)
-
-    def _extract(self, network, n, layers):
-        """Return the `LayerFeatures` of the first n images."""
-        rows = self.problem.order[:n]
-        with _indices_in_X(rows):
-            found = extract_layers(
-                network.extractor,
-                self.problem.images(rows),
-                layers,
-                n_images=len(self.problem),
-                warns=False,
-            )
-        for failure in found.failures:
-            index = int(rows[failure.index])
-            self.problem.failures[index] = failure.at(index, failure.origin)
-        return found
-
-    def _time_layers(self, network, layers):
-        # The first images are a fair sample.
-        rows = self.problem.order[:64]
-        X = self.problem.images(rows)
-        with _indices_in_X(rows):
-            return seconds_per_image(network.extractor, X, len(self.problem), layers)
-
-    def _seconds_of_layer(self, network, layer):
-        """Return the seconds for one image, in proportion to the operations.
-
-        Between the first layer and the neck, which are measured: measuring each layer
-        would take longer than it is worth, as each is compiled first.
-        """
-        whole = self._speeds[network].alone
-        if layer == "neck":
-            return whole
-        depths = self.depths[network]
-        first = min(depths, key=depths.get)
-        if network not in self._first_speeds:
-            self._first_speeds[network] = self._time_layers(network, [first]).alone
-        known = [min(self._first_speeds[network], whole), whole]
-        return float(np.interp(depths[layer], [depths[first], depths["neck"]], known))
 
     def _score(self, stage, candidate, n, seconds=0.0):
         """Return the scores of a candidate on known features, and note them."""
@@ -554,18 +487,6 @@ class Decision:
         )
         self.rows.append(row)
         self._on_row(row)
-
-
-@contextlib.contextmanager
-def _indices_in_X(rows):
-    """Let errors about some of the images name their indices in X."""
-    try:
-        yield
-    except BadImageError as error:
-        raise error.at(int(rows[error.index]), error.origin) from None
-    except NonFiniteOutputError as error:
-        indices = sorted(rows[list(error.indices)].tolist())
-        raise error.at(indices) from None
 
 
 def _survivors(scores):

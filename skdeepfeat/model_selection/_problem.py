@@ -16,6 +16,7 @@ from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._shown import shown
+from ..inspection import score_name
 
 __all__ = ["Problem", "make_problem"]
 
@@ -98,11 +99,7 @@ class Problem:
     @property
     def score_name(self):
         """The name of the score in words."""
-        if self.scoring is None:
-            return "accuracy" if self.classifies else "R²"
-        if isinstance(self.scoring, str):
-            return self.scoring.replace("_", " ")
-        return getattr(self.scoring, "__name__", "score")
+        return score_name(self.scoring, self.classifies)
 
     @property
     def min_images(self):

@@ -54,7 +54,7 @@ class Race:
     scores : dict of Candidate to Scores
         Of the base and what was tuned, on the same parts of the images.
     reason : str or None
-        Why there was no race.
+        Why there was no race, or why it ended early.
     n_train, n_epochs, n_folds, n_tested : int
     epoch_seconds : dict of Candidate to float
         For one image in one epoch.
@@ -97,14 +97,12 @@ class Race:
             if not self._plan(clock, until, folds):
                 self.reason = "for lack of time"
                 return
-        except (ValueError, TrainingDivergedError) as error:
-            # Such as a network with weights in float16.
-            self.reason = f"because of the error: {error}"
-            return
-        folds = folds[: self.n_folds]
-        try:
+            folds = folds[: self.n_folds]
             self._run_folds(folds, clock, until)
             self._race_stages(folds, clock, until)
+        except (ValueError, TrainingDivergedError) as error:
+            # Such as a network with weights in float16. What is known counts.
+            self.reason = f"because of the error: {error}"
         finally:  # also after Ctrl-C
             for candidate, scores in self.scores.items():
                 seconds = self._seconds[candidate]
@@ -168,13 +166,13 @@ class Race:
         trial = _TRAINING * _N_TRIAL * self._speed.now
         if clock.left(until) < 4 * trial:
             return False
-        rows = folds[0][0][:_N_TRIAL]
+        positions = folds[0][0][:_N_TRIAL]
         for candidate in self.candidates[1:]:
             start = time.perf_counter()
-            self._fit(candidate, rows, n_epochs=1)
-            training = len(rows) * self.epoch_seconds[candidate]
+            self._fit(candidate, positions, n_epochs=1)
+            training = len(positions) * self.epoch_seconds[candidate]
             self._overhead = time.perf_counter() - start - training
-        self._measure_gradients(rows)
+        self._measure_gradients(positions)
         seconds = sum(self.epoch_seconds.values())
         n_tested = np.mean([len(test) for _, test in folds])
         # Each fold is predicted by three networks.
@@ -196,14 +194,14 @@ class Race:
         self.n_epochs = int(min(n_images / self.n_train, most_epochs))
         return True
 
-    def _measure_gradients(self, rows):
+    def _measure_gradients(self, positions):
         problem, whole = self.problem, self.candidates[-1]
-        indices = problem.order[rows]
+        indices = problem.order[positions]
         self.gradient_norms = relative_gradient_norms(
             make_tuned(whole, problem.classifies, problem.seed),
             problem.images(indices),
             problem.y[indices],
-            n_samples=len(rows),
+            n_samples=len(positions),
         )
 
     def _run_folds(self, folds, clock, until):
@@ -260,9 +258,9 @@ class Race:
         self._seconds[candidate] = self._seconds.get(candidate, 0.0) + seconds
         return np.array(scores, float)
 
-    def _fit(self, candidate, rows, n_epochs):
+    def _fit(self, candidate, positions, n_epochs):
         problem = self.problem
-        indices = problem.order[rows]
+        indices = problem.order[positions]
         model = make_tuned(candidate, problem.classifies, problem.seed, n_epochs)
         with warnings.catch_warnings():
             # It is raised again below.
@@ -273,7 +271,7 @@ class Race:
         if model.n_epochs_ < n_epochs:
             raise KeyboardInterrupt
         body = model.history_[model.history_["phase"] == "body"]
-        seconds = body["seconds"].sum() / (n_epochs * len(rows))
+        seconds = body["seconds"].sum() / (n_epochs * len(positions))
         self.epoch_seconds[candidate] = seconds
         return model
 

@@ -11,8 +11,6 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import ClassifierTags, RegressorTags, check_random_state, get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .._utils._forks import survives_fork
@@ -24,7 +22,9 @@ from ..feature_extraction import (
     list_failures,
 )
 from ._candidates import make_pipeline_of, make_tuned
-from ._decision import Clock, Decision
+from ._clock import Clock
+from ._decision import Decision
+from ._delegation import DelegatesMixin
 from ._networks import cache_for_deciding, read_models
 from ._problem import make_problem
 from ._recommendation import recommend
@@ -32,20 +32,7 @@ from ._recommendation import recommend
 __all__ = ["TransferAdvisor"]
 
 
-def _delegates(method):
-    """Return a check whether the best estimator has a method."""
-
-    def check(self):
-        if not hasattr(self, "results_"):
-            return True  # calling it raises NotFittedError
-        self._require_best_estimator(method)
-        getattr(self.best_estimator_, method)
-        return True
-
-    return check
-
-
-class TransferAdvisor(BaseEstimator):
+class TransferAdvisor(DelegatesMixin, BaseEstimator):
     """Decide by measurement which network, layer and head, and how much to fine-tune.
 
     `fit` compares candidates on the images themselves, within a budget of seconds:
@@ -91,7 +78,7 @@ class TransferAdvisor(BaseEstimator):
     task : {"auto", "classification", "regression"}, default="auto"
         What y is. ``"auto"`` takes strings and integers for class labels, and other
         numbers for targets of a regression. Name the task if y holds integers that are
-        no classes, and for tools that ask before `fit` whether this is a classifier,
+        not classes, and for tools that ask before `fit` whether this is a classifier,
         such as `cross_val_score`.
 
     extractor : PretrainedFeatureExtractor or None, default=None
@@ -388,134 +375,6 @@ class TransferAdvisor(BaseEstimator):
                 bar.set_postfix_str(f"{row['candidate']}: {row['score']:.3f}")
 
             yield on_row
-
-    # -- What is delegated
-
-    def _require_best_estimator(self, method):
-        check_is_fitted(self, "results_")
-        if not hasattr(self, "best_estimator_"):
-            reason = (
-                "the decision was interrupted" if self.refit else "it has refit=False"
-            )
-            raise AttributeError(
-                f"This {type(self).__name__} has no best_estimator_ for {method}, "
-                f"because {reason}. Fit its recommended_estimator_."
-            )
-
-    @available_if(_delegates("predict"))
-    def predict(self, X):
-        """Return the predictions of the best estimator.
-
-        Parameters
-        ----------
-        X : array-like of images
-
-        Returns
-        -------
-        y : ndarray, shape (n_samples,) or (n_samples, n_outputs)
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.predict(X)
-
-    @available_if(_delegates("predict_proba"))
-    def predict_proba(self, X):
-        """Return the probabilities of the classes.
-
-        Only available if the best estimator has this method.
-
-        Parameters
-        ----------
-        X : array-like of images
-
-        Returns
-        -------
-        probabilities : ndarray, shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.predict_proba(X)
-
-    @available_if(_delegates("predict_log_proba"))
-    def predict_log_proba(self, X):
-        """Return the logarithms of the probabilities of the classes.
-
-        Only available if the best estimator has this method.
-
-        Parameters
-        ----------
-        X : array-like of images
-
-        Returns
-        -------
-        log_probabilities : ndarray, shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.predict_log_proba(X)
-
-    @available_if(_delegates("decision_function"))
-    def decision_function(self, X):
-        """Return the scores of the classes.
-
-        Only available if the best estimator has this method.
-
-        Parameters
-        ----------
-        X : array-like of images
-
-        Returns
-        -------
-        scores : ndarray, shape (n_samples,) or (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.decision_function(X)
-
-    @available_if(_delegates("transform"))
-    def transform(self, X):
-        """Return the features of the tuned network.
-
-        Only available if the best estimator has this method, as the FineTune estimators
-        do.
-
-        Parameters
-        ----------
-        X : array-like of images
-
-        Returns
-        -------
-        features : ndarray of float32, shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.transform(X)
-
-    def score(self, X, y):
-        """Return the score of the best estimator, by `scoring`.
-
-        Parameters
-        ----------
-        X : array-like of images
-        y : array-like
-
-        Returns
-        -------
-        score : float
-        """
-        check_is_fitted(self)
-        self._require_best_estimator("score")
-        return self.scorer_(self.best_estimator_, X, y)
-
-    @property
-    def classes_(self):
-        """The labels, of a classifier."""
-        self._require_best_estimator("classes_")
-        return self.best_estimator_.classes_
-
-    @property
-    def n_features_in_(self):
-        """Number of columns seen in `fit`."""
-        if not hasattr(self, "best_estimator_"):
-            raise AttributeError(
-                f"{type(self).__name__} object has no n_features_in_ attribute."
-            )
-        return self.best_estimator_.n_features_in_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -5,8 +5,8 @@ import torch
 
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
-from ..inspection._activation_maps import explain
-from ._pictures import axes_grid, show_picture
+from ..inspection import explain
+from ._pictures import axes_grid, check_count, show_picture
 
 __all__ = ["ActivationMapDisplay"]
 
@@ -95,6 +95,8 @@ class ActivationMapDisplay:
         -------
         display : ActivationMapDisplay
         """
+        _kinds_of(kind)
+        check_count("n_columns", n_columns, may_be_none=True)
         found = explain(
             estimator,
             X,
@@ -141,10 +143,8 @@ class ActivationMapDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="ActivationMapDisplay"
         )
-        kinds = (kind,) if isinstance(kind, str) else tuple(kind)
-        if not kinds or not set(kinds) <= set(_KINDS):
-            wanted = f"one of {', '.join(map(repr, _KINDS))}, or several of them"
-            raise choice_error("kind", wanted, kind, _KINDS)
+        kinds = _kinds_of(kind)
+        check_count("n_columns", n_columns, may_be_none=True)
         n_images = len(self.images)
         per_row = n_columns or max(1, 6 // len(kinds))
         per_row = min(per_row, n_images)
@@ -180,6 +180,15 @@ class ActivationMapDisplay:
         if kind == "overlay":
             opacity = alpha * np.abs(values) / (size or 1)
         self.images_.append(show_picture(ax, values, alpha=opacity, **limits))
+
+
+def _kinds_of(kind):
+    """Return a parameter `kind` as a list, or raise ValueError."""
+    kinds = list(kind) if isinstance(kind, (list, tuple)) else [kind]
+    if not kinds or not all(one in _KINDS for one in kinds):
+        wanted = f"one of {', '.join(map(repr, _KINDS))}, or several of them"
+        raise choice_error("kind", wanted, kind, _KINDS)
+    return kinds
 
 
 def _gray(image):

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
+from .._utils._pareto import is_pareto
 
 __all__ = ["AdviceDisplay"]
 
@@ -108,8 +109,6 @@ class AdviceDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="AdviceDisplay"
         )
-        from matplotlib import ticker
-
         if ax is None:
             _, ax = plt.subplots(figsize=(8, 5), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
@@ -124,7 +123,9 @@ class AdviceDisplay:
             zorder=1,
             label="best score - 1 standard error",
         )
-        front = _pareto_set(candidates)
+        rates = candidates["images_per_second"]
+        front = candidates[is_pareto(candidates["score"], -rates)]
+        front = front.sort_values("images_per_second")
         (self.pareto_,) = ax.plot(
             front["images_per_second"],
             front["score"],
@@ -132,31 +133,7 @@ class AdviceDisplay:
             zorder=1,
             label="Pareto set",
         )
-        self.points_ = []
-        for number, (network, rows) in enumerate(candidates.groupby("network")):
-            is_tuned = rows["head"] == _TUNED
-            for part, marker, label in [
-                (rows[~is_tuned], "o", network),
-                (rows[is_tuned], "^", f"{network}, {_TUNED}"),
-            ]:
-                if part.empty:
-                    continue
-                style = {
-                    "fmt": marker,
-                    "color": f"C{number}",
-                    "markersize": 5,
-                    "capsize": 2,
-                    "elinewidth": 1,
-                    "label": label,
-                }
-                self.points_.append(
-                    ax.errorbar(
-                        part["images_per_second"],
-                        part["score"],
-                        yerr=part["standard_error"],
-                        **(style | kwargs),
-                    )
-                )
+        self.points_ = _draw_points(ax, candidates, kwargs)
         [chosen] = candidates[candidates["recommended"]].to_dict("records")
         ax.plot(
             chosen["images_per_second"],
@@ -173,12 +150,8 @@ class AdviceDisplay:
             ylabel=f"{self.score_name[:1].upper()}{self.score_name[1:]}",
             title=chosen["candidate"],
         )
-        rates = candidates["images_per_second"]
         if rates.max() > 5 * rates.min():
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.xaxis.set_minor_formatter("")
+            _make_logarithmic(ax)
         # Below the axes, where it covers no point.
         ax.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False
@@ -186,8 +159,39 @@ class AdviceDisplay:
         return self
 
 
-def _pareto_set(candidates):
-    """Return the candidates that no faster one reaches, the slowest first."""
-    ranked = candidates.sort_values(["images_per_second", "score"], ascending=False)
-    is_best = ranked["score"] > ranked["score"].cummax().shift(fill_value=-np.inf)
-    return ranked[is_best].iloc[::-1]
+def _draw_points(ax, candidates, kwargs):
+    """Draw the candidates in a color for each network, and a marker for fine-tuning."""
+    points = []
+    for number, (network, rows) in enumerate(candidates.groupby("network")):
+        is_tuned = rows["head"] == _TUNED
+        for part, marker, label in [
+            (rows[~is_tuned], "o", network),
+            (rows[is_tuned], "^", f"{network}, {_TUNED}"),
+        ]:
+            if part.empty:
+                continue
+            style = {
+                "fmt": marker,
+                "color": f"C{number}",
+                "markersize": 5,
+                "capsize": 2,
+                "elinewidth": 1,
+                "label": label,
+            }
+            drawn = ax.errorbar(
+                part["images_per_second"],
+                part["score"],
+                yerr=part["standard_error"],
+                **(style | kwargs),
+            )
+            points.append(drawn)
+    return points
+
+
+def _make_logarithmic(ax):
+    from matplotlib import ticker
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")

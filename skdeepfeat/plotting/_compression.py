@@ -1,8 +1,11 @@
 """CompressionDisplay: score against time or size of smaller networks."""
 
 from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
-from .._utils._shown import shown
+from ..compression import compression_curve
+
+__all__ = ["CompressionDisplay"]
 
 _COSTS = ("time", "bytes")
 
@@ -62,8 +65,7 @@ class CompressionDisplay:
         -------
         display : CompressionDisplay
         """
-        from ..compression import compression_curve
-
+        _check_cost(against)
         curve = compression_curve(estimator, X, y, **parameters)
         return cls(curve=curve).plot(ax=ax, against=against)
 
@@ -133,20 +135,20 @@ class CompressionDisplay:
         return self
 
     def _column(self, against, column):
-        if against not in _COSTS:
-            raise ValueError(
-                "The 'against' parameter of CompressionDisplay must be one of "
-                f"{_COSTS}. Got {shown(against)} instead."
-            )
+        _check_cost(against)
         times = [name for name in self.curve if name.startswith("ms_per_image")]
         if column is None:
             return "bytes" if against == "bytes" else times[-1]
         if column not in times or against == "bytes":
-            raise ValueError(
-                "The 'column' parameter of CompressionDisplay must be None or, with "
-                f"against='time', one of {times}. Got {shown(column)} instead."
-            )
+            wanted = f"None or, with against='time', one of {times}"
+            raise choice_error("column", wanted, column, times)
         return column
+
+
+def _check_cost(against):
+    if against not in _COSTS:
+        wanted = f"one of {', '.join(map(repr, _COSTS))}"
+        raise choice_error("against", wanted, against, _COSTS)
 
 
 def _in_words(column):

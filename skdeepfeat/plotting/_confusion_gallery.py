@@ -26,7 +26,8 @@ class ConfusionGalleryDisplay:
     pictures : list of ndarray of uint8, shape (height, width, 3), or None
         The example of each row of `examples`, None if it cannot be read.
     display_labels : array-like, default=None
-        The labels in the order of the rows. None means those in `examples`, sorted.
+        The labels in the order of the rows. Those in `examples` that it lacks follow,
+        sorted.
 
     Attributes
     ----------
@@ -144,10 +145,9 @@ class ConfusionGalleryDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="ConfusionGalleryDisplay"
         )
-        labels = self.display_labels
-        if labels is None:
-            labels = np.unique(self.examples[["true", "predicted"]].to_numpy().ravel())
-        labels = list(labels)
+        labels = [] if self.display_labels is None else list(self.display_labels)
+        found = np.unique(self.examples[["true", "predicted"]].to_numpy().ravel())
+        labels += [label for label in found if label not in labels]
         n = len(labels)
         if ax is None:
             side = min(_LARGEST, 1.6 + _CELL * n)

@@ -1,8 +1,8 @@
 """DeconvnetDisplay: the pattern in each image that excites a unit."""
 
 from .._utils._optional import import_optional
-from ..inspection._deconvnet import project_images
-from ._pictures import axes_grid, pattern, show_picture
+from ..inspection import project_images
+from ._pictures import axes_grid, check_count, pattern, show_picture
 
 __all__ = ["DeconvnetDisplay"]
 
@@ -75,6 +75,7 @@ class DeconvnetDisplay:
         -------
         display : DeconvnetDisplay
         """
+        check_count("n_columns", n_columns)
         images, signals = project_images(estimator, X, layer, feature, guided=guided)
         name = f"layer {layer}, feature {feature}" if name is None else name
         display = cls(images=images, signals=signals, name=name)
@@ -103,6 +104,7 @@ class DeconvnetDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="DeconvnetDisplay"
         )
+        check_count("n_columns", n_columns)
         n_images = len(self.images)
         n_columns = min(n_columns, n_images)
         n_rows = -(-n_images // n_columns)

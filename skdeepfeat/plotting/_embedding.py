@@ -6,6 +6,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length
 
 from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..inspection import check_targets, embedding
 from ._thumbnails import load_thumbnails
@@ -17,6 +18,7 @@ _THUMBNAIL = 64  # pixels
 _DISTANCE = 0.07
 _MOST_CLASSES = 20  # up to which there is a legend
 _CORRECT = ("wrong", "correct")
+_COLORS_BY = ("class", "error")
 
 
 class EmbeddingDisplay:
@@ -110,15 +112,13 @@ class EmbeddingDisplay:
         display : EmbeddingDisplay
             Images that cannot be read are left out with ``on_error="nan"``.
         """
+        _check_color_by(
+            color_by,
+            y is not None and hasattr(estimator, "predict"),
+            "without 'y', or for an estimator that cannot predict",
+        )
         features = _features_of(estimator, X)
-        y_pred = None
-        if color_by == "error":
-            if y is None or not hasattr(estimator, "predict"):
-                raise ValueError(
-                    "The 'color_by' parameter must be 'class' without 'y', or for an "
-                    "estimator that cannot predict. Got 'error'."
-                )
-            y_pred = estimator.predict(X)
+        y_pred = estimator.predict(X) if color_by == "error" else None
         images = X if images is None else images
         return cls._from_arrays(
             features,
@@ -165,11 +165,9 @@ class EmbeddingDisplay:
         -------
         display : EmbeddingDisplay
         """
-        if color_by == "error" and (y is None or y_pred is None):
-            raise ValueError(
-                "The 'color_by' parameter must be 'class' without 'y' and 'y_pred'. "
-                "Got 'error'."
-            )
+        _check_color_by(
+            color_by, y is not None and y_pred is not None, "without 'y' and 'y_pred'"
+        )
         is_regression = y is not None and _are_numbers(y)
         return cls._from_arrays(
             features,
@@ -198,11 +196,6 @@ class EmbeddingDisplay:
         ax,
         estimator,
     ):
-        if color_by not in ("class", "error"):
-            raise ValueError(
-                "The 'color_by' parameter must be 'class' or 'error'. Got "
-                f"{shown(color_by)} instead."
-            )
         if y is not None:
             check_consistent_length(features, y, y_pred)
         features = check_array(
@@ -332,6 +325,14 @@ class EmbeddingDisplay:
                 bboxprops={"edgecolor": colors[i], "linewidth": 1.8},
             )
             self.thumbnails_[i] = ax.add_artist(box)
+
+
+def _check_color_by(color_by, has_predictions, without):
+    if color_by not in _COLORS_BY:
+        wanted = f"one of {', '.join(map(repr, _COLORS_BY))}"
+        raise choice_error("color_by", wanted, color_by, _COLORS_BY)
+    if color_by == "error" and not has_predictions:
+        raise choice_error("color_by", f"'class' {without}", color_by)
 
 
 def _features_of(estimator, X):

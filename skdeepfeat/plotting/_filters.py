@@ -7,7 +7,7 @@ import numpy as np
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from ..inspection import first_filters
-from ._pictures import mosaic, show_picture
+from ._pictures import check_count, mosaic, show_picture
 
 __all__ = ["FilterDisplay"]
 
@@ -95,6 +95,7 @@ class FilterDisplay:
         if scale not in _SCALES:
             wanted = f"one of {', '.join(map(repr, _SCALES))}"
             raise choice_error("scale", wanted, scale, _SCALES)
+        check_count("n_columns", n_columns, may_be_none=True)
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure

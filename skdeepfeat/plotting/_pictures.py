@@ -1,16 +1,34 @@
 """Pictures in a grid of axes, and several pictures in one."""
 
+import numbers
+
 import numpy as np
 
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 
-__all__ = ["axes_grid", "mosaic", "pattern", "show_picture"]
+__all__ = ["axes_grid", "check_count", "mosaic", "pattern", "show_picture"]
 
 # Inches, of one picture with its title.
 _CELL = (2.2, 2.4)
 
 # Pixels, of the longer side of a picture in a mosaic.
 _SMALLEST = 24
+
+
+def check_count(parameter, count, may_be_none=False):
+    """Raise ValueError if a parameter is not a number of pictures.
+
+    Displays that compute first call this before, so that nothing is computed in vain.
+    """
+    if count is None and may_be_none:
+        return
+    is_int = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    if not is_int or count < 1:
+        wanted = "an int of at least 1"
+        raise choice_error(
+            parameter, f"None or {wanted}" if may_be_none else wanted, count
+        )
 
 
 def axes_grid(plt, ax, n_rows, n_columns):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._utils._optional import import_optional
-from ._pictures import axes_grid, show_picture
+from ._pictures import axes_grid, check_count, show_picture
 
 __all__ = ["ReconstructionDisplay"]
 
@@ -69,12 +69,13 @@ default=None
         Raises
         ------
         ValueError
-            If X and `corrupted` differ in length.
+            If X and `corrupted` differ in length, or `k` is not positive.
         """
+        check_count("k", k)
         if corrupted is not None and len(corrupted) != len(X):
             raise ValueError(
-                f"corrupted must have as many images as X. Got {len(corrupted)} and "
-                f"{len(X)}."
+                "The 'corrupted' parameter must have as many images as X, which has "
+                f"{len(X)}. Got {len(corrupted)} instead."
             )
         images = estimator.resized(X[:k])
         given = None if corrupted is None else estimator.resized(corrupted[:k])

@@ -5,6 +5,7 @@ import pathlib
 
 from .._utils._optional import import_optional
 from ..inspection import predict_graded, top_losses
+from ._pictures import check_count
 from ._thumbnails import load_thumbnails
 
 __all__ = ["TopLossesDisplay"]
@@ -99,6 +100,8 @@ class TopLossesDisplay:
         -------
         display : TopLossesDisplay
         """
+        check_count("k", k, may_be_none=True)
+        check_count("n_columns", n_columns, may_be_none=True)
         y_pred, classes = predict_graded(estimator, X, y, cv, groups)
         images = X if images is None else images
         losses = top_losses(y, y_pred, classes=classes, k=k)
@@ -119,8 +122,8 @@ class TopLossesDisplay:
             As for `skdeepfeat.inspection.top_losses`.
         images : array-like of images, shape (n_samples,)
             In any form that `PretrainedFeatureExtractor` takes, except flat rows.
-        k : int, default=12
-            The number of images to show.
+        k : int or None, default=12
+            The number of images to show. None means all.
         n_columns : int or None, default=None
             None chooses it such that few cells are empty.
         ax : matplotlib Axes or None, default=None
@@ -158,11 +161,12 @@ class TopLossesDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="TopLossesDisplay"
         )
+        check_count("n_columns", n_columns, may_be_none=True)
         n = len(self.losses)
         if n_columns is None:
             widths = range(math.ceil(math.sqrt(n)), math.ceil(math.sqrt(2 * n)) + 1)
             n_columns = min(widths, key=lambda width: -n % width)  # fewest empty cells
-        n_columns = max(1, min(n_columns, n))
+        n_columns = min(n_columns, n)
         n_rows = math.ceil(n / n_columns)
         height = 1 + _CAPTION
         if ax is None:

@@ -6,8 +6,8 @@ import numpy as np
 
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
-from ..inspection._top_patches import find_top_patches, project_patches
-from ._pictures import axes_grid, mosaic, pattern, show_picture
+from ..inspection import find_top_patches, project_patches
+from ._pictures import axes_grid, check_count, mosaic, pattern, show_picture
 
 __all__ = ["TopPatchesDisplay"]
 
@@ -93,6 +93,7 @@ class TopPatchesDisplay:
         if projection not in _PROJECTIONS:
             wanted = "'deconvnet', 'guided' or None"
             raise choice_error("projection", wanted, projection, _PROJECTIONS[:2])
+        check_count("n_columns", n_columns)
         features = np.atleast_1d(features).tolist()
         tops = find_top_patches(extractor, X, layer, features, k)
         signals = None
@@ -125,6 +126,7 @@ class TopPatchesDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="TopPatchesDisplay"
         )
+        check_count("n_columns", n_columns)
         n_units, n_pictures = len(self.tops), 1 if self.signals is None else 2
         n_columns = min(n_columns, n_units)
         n_rows = -(-n_units // n_columns)

@@ -23,7 +23,7 @@ def test_the_report():
             "accuracy": 0.8, "seconds": 10.0, "cpu_seconds": 4.0,
         },
         "digits|tuned|efficientnet_lite0|all": {
-            "accuracy": 0.9, "seconds": 60.0, "cpu_seconds": 40.0,
+            "accuracy": 0.9, "seconds": 60.0, "cpu_seconds": 40.0, "n_threads": 2,
         },
         "digits|advisor|120": {
             "accuracy": 0.88, "standard_error": 0.02, "decision_seconds": 24.0,

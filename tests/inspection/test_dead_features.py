@@ -55,6 +55,8 @@ def test_broken_images_are_left_out(planted, tmp_path):
         pytest.raises(ValueError, match="^X must have at least 2 images"),
     ):
         dead_features(extractor, mixed[4:])
+    with pytest.raises(TypeError, match="^The 'extractor' .* Got 'efficientnet_lite0'"):
+        dead_features("efficientnet_lite0", mixed)
 
 
 # Filters

@@ -153,6 +153,8 @@ def test_bad_input(function, changes, match):
 def test_bad_input_of_one_function():
     with pytest.raises(ValueError, match="'k' parameter"):
         top_losses(LABELS, probabilities(), k=0)
+    with pytest.raises(ValueError, match=f"'X' .* {N} predictions. Got 2 images"):
+        top_losses(LABELS, probabilities(), X=["a.png", "b.png"])
     with pytest.raises(ValueError, match="'y_true' .* class labels"):
         confusion_examples([0.5, 1.5], [0.4, 1.2])
 

@@ -32,9 +32,10 @@ from skdeepfeat import (
     FineTuneClassifier,
     NonFiniteOutputError,
     PretrainedFeatureExtractor,
+    TrainingDivergedError,
 )
 from skdeepfeat.feature_extraction import ImageSeconds
-from skdeepfeat.model_selection import TransferAdvisor, _decision, _race
+from skdeepfeat.model_selection import TransferAdvisor, _decision, _passes, _race
 
 GEOMETRY = {"resize": (16, 16), "crop": (16, 16), "interpolation": "bilinear"}
 EXTRACTOR = PretrainedFeatureExtractor(preprocessing=GEOMETRY, cache=None)
@@ -198,6 +199,26 @@ def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monke
         assert "not shown to pay" in advisor.recommendation_
 
 
+@pytest.mark.parametrize("n_complete", [0, 1])
+def test_training_that_diverges_ends_the_race_only(n_complete, short_race, monkeypatch):
+    fit, fits = _race.Race._fit, []
+
+    def fit_or_diverge(self, candidate, positions, n_epochs):
+        if self.n_epochs:  # the race itself, with three fits for each fold
+            fits.append(candidate)
+        if len(fits) > 3 * n_complete:
+            raise TrainingDivergedError("the loss is NaN")
+        return fit(self, candidate, positions, n_epochs)
+
+    monkeypatch.setattr(_race.Race, "_fit", fit_or_diverge)
+    X, y = digits(200, classes=4)
+    advisor = make_advisor(cv=2, refit=False).fit(X, y)
+    assert len(fits) == 3 * n_complete + 1
+    assert len(stage(advisor, "fine-tuning")) == 4 * n_complete
+    assert "because of the error: the loss is NaN" in advisor.recommendation_
+    assert not stage(advisor, "decision").empty
+
+
 def test_a_perfect_score_needs_no_race():
     X = np.zeros((60, 16, 16, 3), np.uint8)
     X[::2] = 255
@@ -237,7 +258,7 @@ def test_several_targets(no_race):
 def test_each_image_goes_through_a_network_once(tmp_path, monkeypatch):
     """Apart from measuring the speed, and without fine-tuning."""
     speed = ImageSeconds(1e-4, 1e-4)
-    monkeypatch.setattr(_decision, "seconds_per_image", lambda *args: speed)
+    monkeypatch.setattr(_passes, "seconds_per_image", lambda *args: speed)
     monkeypatch.setattr(_decision, "_UNTIL_RACE", 0.0)
     X, y = digits(150)
     geometry = {"resize": (32, 32), "crop": (32, 32), "interpolation": "bilinear"}
@@ -261,7 +282,7 @@ def test_what_there_is_no_time_for_is_said(monkeypatch, no_race):
 
 def test_budget_that_is_too_small_for_one_candidate(monkeypatch):
     slow = ImageSeconds(1.0, 1.0)
-    monkeypatch.setattr(_decision, "seconds_per_image", lambda *args: slow)
+    monkeypatch.setattr(_passes, "seconds_per_image", lambda *args: slow)
     X, y = digits(100)
     with pytest.raises(ValueError, match="'time_budget'.*Got 20 instead"):
         make_advisor(time_budget=20).fit(X, y)

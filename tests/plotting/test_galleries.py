@@ -137,6 +137,13 @@ def test_the_gallery_has_few_empty_cells(images, n, n_columns):
     assert display.ax_.get_xlim() == (0, n_columns)
 
 
+@pytest.mark.parametrize("name", ["k", "n_columns"])
+def test_numbers_of_images_that_cannot_be(images, name):
+    unfitted = make_pipeline(StandardScaler(), LogisticRegression())
+    with pytest.raises(ValueError, match=f"^The '{name}' parameter .* Got 0 instead"):
+        TopLossesDisplay.from_estimator(unfitted, images, LABELS, **{name: 0})
+
+
 # Confusions
 
 
@@ -178,6 +185,15 @@ def test_a_label_that_is_never_predicted_has_a_column(images):
         LABELS, np.full(N, "red"), images
     )
     assert display.matrix_.sum(axis=0).tolist() == [0, 0, N]
+
+
+def test_a_label_that_is_not_among_the_classes_has_a_row(images):
+    display = ConfusionGalleryDisplay.from_predictions(
+        LABELS, np.full(N, "red"), images, classes=["red", "dark"]
+    )
+    assert_array_equal(display.matrix_[:, 0], [8, 8, 8])
+    ticks = [tick.get_text() for tick in display.ax_.get_yticklabels()]
+    assert ticks == ["red", "dark", "light"]
 
 
 def test_an_example_that_cannot_be_read_has_its_count():
@@ -266,6 +282,7 @@ def test_features_alone():
     [
         ({"color_by": "error"}, ValueError, "'color_by' .*without 'y'"),
         ({"color_by": "loss", "y": LABELS}, ValueError, "'color_by' .* Got 'loss'"),
+        ({"color_by": "loss", "X": None}, ValueError, "'color_by'"),
         ({"method": "umap"}, ValueError, "'method'"),
         ({"y": LABELS[1:]}, ValueError, "inconsistent"),
         ({"estimator": Ridge()}, TypeError, "'estimator' .* Got Ridge"),

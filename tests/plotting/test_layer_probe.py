@@ -84,4 +84,8 @@ def test_names_do_not_overlap(n_layers, prefix):
 
 def test_one_fold_has_no_bars():
     table = probe().assign(standard_error=np.nan)
-    LayerProbeDisplay.from_result(table).figure_.canvas.draw()
+    display = LayerProbeDisplay.from_result(table)
+    display.figure_.canvas.draw()
+    assert_allclose(display.line_.get_ydata(), table["score"])
+    [bars] = display.errorbar_.lines[2]
+    assert not any(len(ends) for ends in bars.get_segments())

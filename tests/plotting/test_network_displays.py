@@ -125,9 +125,30 @@ def test_flat_and_gray_images_of_any_estimator(images):
 
 
 def test_kinds_that_cannot_be_drawn(images, pipe):
-    for kind in ("heatmap", (), ("image", "heatmap")):
+    for kind in ("heatmap", (), ("image", "heatmap"), None):
         with pytest.raises(ValueError, match="^The 'kind' parameter"):
             ActivationMapDisplay.from_estimator(pipe, images[:1], kind=kind)
+
+
+@pytest.mark.parametrize("n_columns", [0, -1, 1.5, True])
+def test_numbers_of_columns_that_cannot_be(images, n_columns):
+    unfitted = make_pipeline(make_extractor(), LogisticRegression())
+    wrong = make_extractor(object())
+    for draw in (
+        # What would be computed first is impossible.
+        lambda: ActivationMapDisplay.from_estimator(
+            unfitted, images, n_columns=n_columns
+        ),
+        lambda: DeconvnetDisplay.from_estimator(
+            wrong, images, "conv1", 0, n_columns=n_columns
+        ),
+        lambda: TopPatchesDisplay.from_estimator(
+            wrong, images, "conv1", 0, n_columns=n_columns
+        ),
+        lambda: FilterDisplay.from_estimator(make_extractor(), n_columns=n_columns),
+    ):
+        with pytest.raises(ValueError, match=f"^The 'n_columns'.* Got {n_columns} "):
+            draw()
 
 
 # Deconvnet
