@@ -16,7 +16,7 @@ from ._criteria import CRITERIA
 from ._layers import batches_of
 from ._model import drop_unused_head
 from ._report import describe_layers, describe_networks
-from ._search import METHODS, Limits
+from ._search import METHODS, Limits, NothingToCompressError, Outcome
 from ._subjects import make_subject
 
 # What the tables of a saved file need beside the weights, for each layer and method.
@@ -58,7 +58,11 @@ def compress(
     """Return a fitted estimator with a smaller network.
 
     The network is made as small as the limits allow. Scores are taken on a part of X
-    that is used for nothing else. The result is an estimator like the given one, which
+    that neither calibrates a method nor trains a network. They decide how small the
+    network becomes and whether its training helped, so they are a little too good for
+    the one that is returned. To know how good it is, score it on other images.
+
+    The result is an estimator like the given one, which
     is not changed: `predict`, `transform`, `save`, `load` and `to_onnx` work as before,
     and so does its `body_` as the `model` of an extractor. In the cache it is a network
     of its own. The parameter `model` of a fine-tuning estimator is still the original
@@ -119,12 +123,13 @@ def compress(
         The score: a scorer of scikit-learn. None is the `score` of the estimator.
 
     validation_fraction : float, default=0.25
-        Fraction of the images, in (0, 1), that scores are taken on.
+        Fraction of the images, in (0, 1), that scores are taken on. Candidates are
+        chosen by these scores, and by nothing else.
 
     fine_tune_epochs : int or "auto", default="auto"
         Number of epochs that each candidate is trained for, with the settings of the
-        estimator. ``"auto"`` is about 200 steps, at least 1 and at most 4 epochs. An
-        extractor is not trained.
+        estimator. If that lowers the score, it stays untrained. ``"auto"`` is about 200
+        steps, at least 1 and at most 4 epochs. An extractor is not trained.
 
     criterion : {"taylor", "obd", "apoz", "magnitude"}, default="taylor"
         What ``"prune"`` removes channels by.
@@ -163,14 +168,16 @@ def compress(
     TypeError
         If there is no network in `estimator`.
     ValueError
-        If the method finds nothing to make smaller, y is missing, or the images cannot
-        be split.
+        If the (first) method finds nothing to make smaller, y is missing, or the images
+        cannot be split.
 
     Warns
     -----
     RuntimeWarning
-        If the limits cannot be kept; the best network found is returned. After Ctrl-C,
-        if there is a network that keeps the limits, it is returned.
+        If the limits cannot be kept; the best network found is returned. If a method
+        after the first one finds nothing to make smaller. After Ctrl-C, if there is a
+        network that keeps the limits, it is returned, or else what the methods before
+        have made.
 
     References
     ----------
@@ -196,7 +203,7 @@ def compress(
     >>> from skdeepfeat.compression import compress
     >>> digits = load_digits().images[:40] / 16
     >>> extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
-    >>> small = compress(extractor, digits, random_state=0)
+    >>> small = compress(extractor, digits, max_relative_error=0.2, random_state=0)
     >>> small.transform(digits).shape
     (40, 1280)
     """
@@ -224,7 +231,18 @@ def compress(
         is_last = number == len(methods)
         limit = None if max_bytes is None or not is_last else max_bytes - reserved
         limits = Limits(scores[0] - allowed * number / len(methods), limit)
-        outcome = METHODS[name].search(subject, model, limits, n_epochs, criterion)
+        try:
+            outcome = METHODS[name].search(subject, model, limits, n_epochs, criterion)
+        except (KeyboardInterrupt, NothingToCompressError) as error:
+            if number == 1:
+                raise
+            # What the methods before have made is not lost.
+            outcome = Outcome(model, scores[-1])
+            outcome.interrupted = isinstance(error, KeyboardInterrupt)
+            if not outcome.interrupted:
+                warnings.warn(
+                    str(error), RuntimeWarning, stacklevel=caller_stacklevel()
+                )
         if outcome.score is None:
             outcome.score = subject.score(outcome.model)
         rows += describe_layers(name, model, outcome, subject.pixels)
@@ -266,8 +284,8 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
     messages = []
     if outcome.interrupted:
         messages.append(
-            f"compress was interrupted during {name!r}. The result is the last network "
-            "that keeps the limits."
+            f"compress was interrupted during {name!r}. The last network that it had "
+            "found is returned."
         )
     if limits.max_bytes is not None:
         n_bytes = outcome.model.n_bytes
@@ -278,15 +296,17 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
                 "returned. Use another method, or several."
             )
     if outcome.score < limits.lowest_score:
-        what = (
-            "max_score_drop" if subject.score_name == "score" else "max_relative_error"
-        )
+        what, remedy = "max_relative_error", "Allow more, or try another method."
+        if subject.score_name == "score":
+            what = "max_score_drop"
+            remedy = (
+                "Allow more, try another method, or train longer (fine_tune_epochs)."
+            )
         messages.append(
             f"The {subject.score_name} of the network after {name!r} differs by "
             f"{score - outcome.score:.4g} from that of the original, which is more "
             f"than {what!r} allows ({allowed:g}). It is returned, as the best one that "
-            "was found. Allow more, try another method, or train longer "
-            "(fine_tune_epochs)."
+            f"was found. {remedy}"
         )
     for message in messages:
         warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())

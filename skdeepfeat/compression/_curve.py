@@ -1,6 +1,7 @@
 """`compression_curve`: score against time and size."""
 
 import numbers
+import warnings
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -8,12 +9,13 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from .._utils._forks import survives_fork
 from .._utils._pareto import is_pareto
+from .._utils._stacklevel import caller_stacklevel
 from ._compress import checked_methods
 from ._criteria import CRITERIA
 from ._layers import batches_of
 from ._model import drop_unused_head
 from ._report import describe_networks
-from ._search import METHODS
+from ._search import METHODS, NothingToCompressError
 from ._subjects import make_subject
 
 
@@ -68,6 +70,17 @@ def compression_curve(
         other network is at least as good and as fast, in the last column of times, and
         ``pareto_bytes`` if none is at least as good and as small.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As `compress`.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a method after the first one finds nothing to make smaller. After Ctrl-C, if
+        there is a smaller network, the networks so far are returned.
+
     See Also
     --------
     skdeepfeat.plotting.CompressionDisplay : Draws it.
@@ -91,10 +104,24 @@ def compression_curve(
     drop_unused_head(start, next(batches_of(subject.pixels))[:2])
     labels, models, scores = ["none"], [before], [subject.score(before)]
     for name in methods:
-        for found in METHODS[name].walk(subject, start, steps, n_epochs, criterion):
-            labels.append(name)
-            models.append(found.model)
-            scores.append(found.score)
+        try:
+            for found in METHODS[name].walk(subject, start, steps, n_epochs, criterion):
+                labels.append(name)
+                models.append(found.model)
+                scores.append(found.score)
+        except (KeyboardInterrupt, NothingToCompressError) as error:
+            if len(models) == 1:
+                raise
+            # The networks so far are not lost.
+            interrupted = isinstance(error, KeyboardInterrupt)
+            message = f"It was interrupted during {name!r}." if interrupted else error
+            warnings.warn(
+                f"The curve lacks networks. {message}",
+                RuntimeWarning,
+                stacklevel=caller_stacklevel(),
+            )
+            if interrupted:
+                break
     names = ["before", *(f"{k}: {label}" for k, label in enumerate(labels[1:], 1))]
     curve = describe_networks(subject, names, models, scores)
     curve.insert(0, "method", labels)

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ..networks import change_layer, is_convolution, is_linear
+from ..networks import (
+    change_layer,
+    is_convolution,
+    is_linear,
+    multiply_adds_of_train,
+)
 from ._decompositions import (
     matrix_factors,
     response_factors,
@@ -252,20 +257,11 @@ def _tensor_train_options(use):
                 "out_shape": out_shape,
                 "ranks": [core.shape[-1] for core in cores[:-1]],
             },
-            use.n_outputs * _train_multiply_adds(cores),
+            use.n_outputs * multiply_adds_of_train(cores),
             n_weights + (0 if bias is None else layer.out_features),
             max(0.0, 1 - kept / energy) if energy else 0.0,
             functools.partial(_with_bias, tensors, "bias", bias),
         )
-
-
-def _train_multiply_adds(cores):
-    n_done, n_left, total = 1, math.prod(core.shape[2] for core in cores), 0
-    for core in cores:
-        n_left //= core.shape[2]
-        total += n_done * n_left * core.numel()
-        n_done *= core.shape[1]
-    return total
 
 
 FACTORIZATIONS = {

@@ -1,6 +1,6 @@
 """Which channels are removed in a round of pruning."""
 
-import torch
+import math
 
 from ._costs import layer_costs
 from ._layers import batches_of
@@ -63,7 +63,7 @@ def _cost_of_channel(group, costs):
 def _blocks_of(k, importance, cost, size):
     """Return (score, group, channels, multiply-adds) for each block of a group."""
     step = _MULTIPLE if size >= 4 * _MULTIPLE else max(1, size // _MULTIPLE)
-    smallest = max(1, torch.tensor(size * _MIN_SHARE).ceil().int().item())
+    smallest = max(1, math.ceil(size * _MIN_SHARE))
     ascending = importance.sort().values.tolist()
     blocks, start = [], 0
     while start < len(ascending):

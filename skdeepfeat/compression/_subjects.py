@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._utils._shown import shown
 from ..feature_extraction import (
     PretrainedFeatureExtractor,
     decode_for,
@@ -121,12 +122,12 @@ class ExtractorSubject:
         if scoring is not None:
             raise ValueError(
                 "The 'scoring' parameter of compress must be None for an extractor, "
-                f"whose features are compared. Got {scoring!r} instead."
+                f"whose features are compared. Got {shown(scoring)} instead."
             )
         if isinstance(estimator.layer, (list, tuple)) and len(estimator.layer) != 1:
             raise ValueError(
                 "The 'layer' parameter of the estimator must be one layer for compress."
-                f" Got {estimator.layer!r} instead."
+                f" Got {shown(estimator.layer)} instead."
             )
         self.estimator = estimator
         self.neck = neck_of(estimator)

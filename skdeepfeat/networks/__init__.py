@@ -21,7 +21,7 @@ from ._modules import (
     zero_subnormal,
 )
 from ._neck import Neck, resolve_neck
-from ._tensor_train import TensorTrainLinear
+from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
 from .sources._hub_config import read_hub_config
@@ -44,6 +44,7 @@ __all__ = [
     "list_models",
     "merge_resizings",
     "module_on_cpu",
+    "multiply_adds_of_train",
     "read_hub_config",
     "read_preprocessing",
     "resolve_neck",

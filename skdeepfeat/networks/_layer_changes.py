@@ -13,10 +13,14 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
+from .._utils._shown import shown
 from ._tensor_train import TensorTrainLinear
 
 # The name of the attribute of a changed network.
 _CHANGES = "_skdeepfeat_changes"
+
+# Even without values, layers take memory, and a stranger's file may ask for many.
+_MAX_CHANGES = 10_000
 
 # Of a tensor train.
 _MAX_CORES = 8
@@ -39,12 +43,13 @@ def changes_of(network):
 
 
 def apply_changes(network, changes):
-    """Change the layers of a network as another one's were. The weights are arbitrary.
+    """Change the layers of a network as another one's were.
 
     Parameters
     ----------
     network : Module
-        It is changed. It may be on the meta device.
+        It is changed. Its new layers are on the meta device, so that sizes from a file
+        take no memory before they are compared with the tensors in it.
     changes : list of dict
         May come from a stranger's file.
 
@@ -75,15 +80,19 @@ def change_layer(network, change, tensors=None):
     change : dict
         With the keys ``"layer"``, ``"kind"``, and those of the kind.
     tensors : dict of str to Tensor, default=None
-        The parameters and buffers of the new layer, which are arbitrary otherwise.
+        The parameters and buffers of the new layer. Without them, a layer that replaces
+        another one is on the meta device.
 
     Raises
     ------
     ValueError
-        If the network has no such layer, there is no such kind, or the sizes are not
-        smaller than those of the layer.
+        If the network has no such layer, there is no such kind, the sizes do not fit
+        the layer, or the network has too many changes.
     """
     layer, build = _layer_of(network, change)
+    earlier = getattr(network, _CHANGES, [])
+    if len(earlier) >= _MAX_CHANGES:
+        raise _wrong(change, f"more than {_MAX_CHANGES} changes")
     sizes = {k: v for k, v in change.items() if k not in ("layer", "kind")}
     try:
         new = build(layer, **sizes)
@@ -92,12 +101,14 @@ def change_layer(network, change, tensors=None):
     except ValueError as error:
         raise _wrong(change, error) from None
     if new is not layer:
-        new.to(layer.weight.dtype).to_empty(device=layer.weight.device)
+        new.to(layer.weight.dtype)
+        if tensors is not None:
+            new.to_empty(device=layer.weight.device)
         new.requires_grad_(layer.weight.requires_grad).train(layer.training)
         network.set_submodule(change["layer"], new)
     if tensors is not None:
         _fill(new, tensors, _memory_format(layer.weight))
-    setattr(network, _CHANGES, [*changes_of(network), dict(change)])
+    setattr(network, _CHANGES, [*earlier, dict(change)])
 
 
 def merge_resizings(network, first):
@@ -133,7 +144,7 @@ def _layer_of(network, change):
 
 
 def _wrong(change, cause):
-    return ValueError(f"it has a changed layer {str(change)[:80]}: {cause}.")
+    return ValueError(f"it has a changed layer {shown(change)}: {cause}.")
 
 
 def _memory_format(weight):

@@ -43,12 +43,7 @@ class TensorTrainLinear(nn.Module):
     @property
     def multiply_adds(self):
         """Those of one row."""
-        n_done, n_left, total = 1, self.in_features, 0
-        for core in self.cores:
-            n_left //= core.shape[2]
-            total += n_done * n_left * core.numel()
-            n_done *= core.shape[1]
-        return total
+        return multiply_adds_of_train(self.cores)
 
     def forward(self, inputs):
         """Return the outputs, shape (..., out_features)."""
@@ -65,3 +60,13 @@ class TensorTrainLinear(nn.Module):
             n_done *= n_out
         outputs = rows.reshape(*inputs.shape[:-1], self.out_features)
         return outputs if self.bias is None else outputs + self.bias
+
+
+def multiply_adds_of_train(cores):
+    """Return the multiply-adds of one row, for cores as in `TensorTrainLinear`."""
+    n_done, n_left, total = 1, math.prod(core.shape[2] for core in cores), 0
+    for core in cores:
+        n_left //= core.shape[2]
+        total += n_done * n_left * core.numel()
+        n_done *= core.shape[1]
+    return total

@@ -245,21 +245,72 @@ def test_a_drop_that_cannot_be_kept(method, fitted, images):
     small.predict(images[0])
 
 
-def test_an_interruption_keeps_the_last_network(fitted, images):
+def interrupted_at(number, scores=None):
+    """Return a scorer that Ctrl-C ends at a call, counted from 0."""
     calls = iter(range(100))
 
     def scoring(estimator, X, y):
-        if next(calls) == 3:
+        call = next(calls)
+        if call == number:
             raise KeyboardInterrupt
-        return estimator.score(X, y)
+        return estimator.score(X, y) if scores is None else scores[call]
 
+    return scoring
+
+
+def test_an_interruption_keeps_the_last_network(fitted, images):
     with pytest.warns(RuntimeWarning, match="interrupted"):
         small = compress(
             fitted, *images, method=["prune", "low_rank"], max_score_drop=0.5,
-            fine_tune_epochs=0, scoring=scoring, random_state=0,
+            fine_tune_epochs=0, scoring=interrupted_at(3), random_state=0,
         )  # fmt: skip
     assert small.compression_report_["method"].unique().tolist() == ["prune"]
     assert n_parameters(small) < n_parameters(fitted)
+
+
+@pytest.mark.parametrize("method", ["low_rank", "prune"])
+def test_an_interruption_before_a_network_keeps_the_limits(method, fitted, images):
+    with pytest.raises(KeyboardInterrupt):
+        compress(
+            fitted, *images, method=method, max_score_drop=0.1, fine_tune_epochs=0,
+            scoring=interrupted_at(2, scores=[1.0, 0.0]), random_state=0,
+        )  # fmt: skip
+
+
+def test_what_the_methods_before_have_made_is_not_lost(fitted, images):
+    # Of "svd" the first candidate is one too many.
+    n_calls = []
+    settings = {"max_score_drop": 1.0, "fine_tune_epochs": 0, "random_state": 0}
+    compress(
+        fitted, *images, method="low_rank", **settings,
+        scoring=lambda *data: n_calls.append(1) or 1.0,
+    )  # fmt: skip
+    stopped = interrupted_at(len(n_calls), scores=[1.0] * 100)
+    with pytest.warns(RuntimeWarning, match="interrupted during 'svd'"):
+        small = compress(
+            fitted, *images, method=["low_rank", "svd"], **settings, scoring=stopped
+        )
+    assert n_parameters(small) < n_parameters(fitted) / 2
+    summary = small.compression_summary_
+    assert summary["network"].tolist() == ["before", "after low_rank", "after svd"]
+    assert summary["bytes"].nunique() == 2
+
+
+def test_a_later_method_that_finds_nothing(images):
+    X, y = images
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 2),
+    )  # fmt: skip
+    convolutions = make(model=network, max_epochs=1).fit(X, y)
+    with pytest.warns(RuntimeWarning, match="'tensor_train', finds nothing"):
+        small = compress(
+            convolutions, X, y, method=["svd", "tensor_train"], max_score_drop=1.0,
+            fine_tune_epochs=0, random_state=0,
+        )  # fmt: skip
+    report = small.compression_report_.set_index("method")
+    assert (report.loc["svd", "kind"] != "unchanged").any()
+    assert (report.loc["tensor_train", "kind"] == "unchanged").all()
 
 
 def test_a_regressor(images):

@@ -10,11 +10,12 @@ from torch import nn
 
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat.compression import compression_curve
+from skdeepfeat.compression._search import METHODS, Method
 from skdeepfeat.plotting import CompressionDisplay
 
 matplotlib.use("agg")
 
-METHODS = ["low_rank", "prune", "obd_weights"]
+DRAWN = ["low_rank", "prune", "obd_weights"]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,13 @@ def extractor():
 @pytest.fixture(scope="module")
 def curve(extractor):
     X = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
-    return compression_curve(extractor, X, method=METHODS, steps=3, random_state=0)
+    return compression_curve(extractor, X, method=DRAWN, steps=3, random_state=0)
 
 
 def test_networks_become_smaller(curve):
     assert curve["method"].iloc[0] == "none"
     assert curve["relative_error"].iloc[0] == 0
-    for method in METHODS:
+    for method in DRAWN:
         rows = curve[curve["method"] == method]
         assert 1 <= len(rows) <= 3
         cost = "sparse_bytes" if method == "obd_weights" else "multiply_adds"
@@ -95,3 +96,18 @@ def test_bad_input(curve, extractor):
     network = PretrainedFeatureExtractor(NormNet(), image_size=32, cache=None)
     with pytest.raises(ValueError, match="nothing to make smaller"):
         compression_curve(network, X, method="prune")
+
+
+def test_networks_so_far_are_not_lost(extractor, monkeypatch):
+    X = np.zeros((8, 16, 16, 3), np.uint8)
+
+    def walk(subject, model, n_steps, n_epochs, criterion):
+        yield from METHODS["svd"].walk(subject, model, 2, n_epochs, criterion)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(METHODS, "prune", Method(None, walk))
+    with pytest.warns(RuntimeWarning, match="interrupted during 'prune'"):
+        curve = compression_curve(
+            extractor, X, method=["svd", "prune", "tucker"], steps=2, random_state=0
+        )
+    assert curve["method"].tolist() == ["none", "svd", "svd", "prune", "prune"]

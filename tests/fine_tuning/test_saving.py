@@ -413,6 +413,13 @@ def array(dtype, *values):
     return {"dtype": dtype, "values": list(values)}
 
 
+def changes(prefix, value):
+    return lambda h: h.update(changes={prefix: value})
+
+
+# Sound in itself, but the tensors in the file are others.
+SMALLER = {"layer": "head", "kind": "low_rank", "rank": 2, "bias": True}
+
 FORGED = {
     "method": attribute("predict", []),
     "private": attribute("_resolve_neck", 3),
@@ -465,6 +472,13 @@ FORGED = {
     "attributes": lambda h: h.update(attributes=[1]),
     "parameters": lambda h: h.pop("parameters"),
     "class name": lambda h: h.update({"class": ["x"] * 1000}),
+    "changes": lambda h: h.update(changes=[3]),
+    "changes of the body": changes("body", {"layer": "stem"}),
+    "kind of change": changes("body", [{"layer": "stem", "kind": "code"}]),
+    "changed model": changes("model", [SMALLER]),
+    "changed body": changes("body", [SMALLER]),
+    "report": attribute("compression_report_", [{"layer": []}]),
+    "ragged report": attribute("compression_report_", [{"layer": "a"}, {"kind": "b"}]),
     "deep": parameter("verbose", json.loads("[" * 300 + "1" + "]" * 300)),
 }
 

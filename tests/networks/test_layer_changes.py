@@ -11,7 +11,12 @@ from torch import nn
 
 from skdeepfeat.compression._factorizations import FACTORIZATIONS, apply_option
 from skdeepfeat.compression._layers import LayerUse
-from skdeepfeat.networks import apply_changes, change_layer, changes_of
+from skdeepfeat.networks import (
+    _layer_changes,
+    apply_changes,
+    change_layer,
+    changes_of,
+)
 
 
 class KindsNet(nn.Module):
@@ -161,6 +166,11 @@ WRONG = {
         "layer": "hidden", "kind": "tensor_train", "in_shape": "44",
         "out_shape": [3, 4], "ranks": [2],
     },
+    "NaN": {"layer": "stem", "kind": "separable", "rank": float("nan")},
+    "unlike train": {
+        "layer": "hidden", "kind": "tensor_train", "in_shape": [4, 4],
+        "out_shape": [4, 3], "ranks": [2, 2],
+    },
     "endless train": {
         "layer": "hidden", "kind": "tensor_train", "in_shape": [16, *[1] * 99],
         "out_shape": [12, *[1] * 99], "ranks": [1] * 99,
@@ -175,3 +185,22 @@ def test_wrong_changes_are_refused(case):
         change_layer(network, WRONG[case])
     assert changes_of(network) == []
     network(IMAGES)
+
+
+def test_changes_take_no_memory_before_they_are_filled():
+    network = nn.Sequential(nn.Conv2d(1, 10**6, 1, device="meta"), nn.Linear(4, 4))
+    sizes = {"kind": "tucker", "ranks": [1, 10**6]}
+    apply_changes(network, [{"layer": "0", **sizes}] + [
+        {"layer": f"1{'.0' * k}", "kind": "low_rank", "rank": 4, "bias": False}
+        for k in range(20)
+    ])  # fmt: skip
+    new = [*network[0].parameters(), *network[1].parameters()]
+    assert all(one.is_meta for one in new)
+
+
+def test_a_file_cannot_ask_for_endless_changes(monkeypatch):
+    monkeypatch.setattr(_layer_changes, "_MAX_CHANGES", 5)
+    change = {"layer": "stem", "kind": "resized", "inputs": 3, "outputs": 8}
+    apply_changes(KindsNet(), [change] * 5)
+    with pytest.raises(ValueError, match="more than 5 changes"):
+        apply_changes(KindsNet(), [change] * 6)
