@@ -219,7 +219,7 @@ def test_what_another_call_wrote_is_only_replaced_when_asked(
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_of_somebody_else_s(log, paths, tmp_path, suffix):
+def test_a_file_of_another_program(log, paths, tmp_path, suffix):
     path = tmp_path / f"features{suffix}"
     foreign = np.zeros((N, N_FEATURES), np.float32)
     if suffix == ".parquet":
@@ -254,7 +254,7 @@ def test_what_is_no_such_file_at_all_is_never_removed(log, paths, tmp_path, suff
     ids=str,
 )
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_damaged_notes_are_somebody_else_s(log, paths, tmp_path, suffix, damage):
+def test_damaged_notes_are_not_ours(log, paths, tmp_path, suffix, damage):
     path = counting(log).extract_to(paths, tmp_path / f"features{suffix}")
     file = tmp_path / "features.npy.json" if suffix == ".npy" else path / "zarr.json"
     notes = json.loads(file.read_text())
@@ -326,7 +326,7 @@ def test_what_is_no_half_of_ours_is_never_removed(log, paths, tmp_path, suffix, 
 @pytest.mark.parametrize(
     "name", ["lock", "rows.npy", "sums", ".job.json.0123456789abcdef"]
 )
-def test_what_a_kill_left_is_not_somebody_else_s(log, paths, tmp_path, name):
+def test_what_a_kill_left_is_ours(log, paths, tmp_path, name):
     folder = tmp_path / "features.npy.partial"
     folder.mkdir()
     (folder / name).touch()
@@ -334,7 +334,7 @@ def test_what_a_kill_left_is_not_somebody_else_s(log, paths, tmp_path, name):
     assert not folder.exists()
 
 
-def test_somebody_else_s_notes_are_not_overwritten(log, paths, tmp_path):
+def test_notes_of_another_program_are_not_overwritten(log, paths, tmp_path):
     (tmp_path / "features.npy.json").write_text('{"mine": 1}')
     with pytest.raises(FileExistsError, match="next to it"):
         counting(log).extract_to(paths, tmp_path / "features.npy")
