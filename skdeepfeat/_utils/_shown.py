@@ -42,17 +42,20 @@ def shown(value, length=_LENGTH) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def shown_path(path: str) -> str:
-    """Return a path as it is if it is short and printable, otherwise its repr.
+def shown_path(path) -> str:
+    """Return a path as it is if it is printable, otherwise its repr.
+
+    A path that is too long for an error message keeps its end, the name of the file.
 
     Parameters
     ----------
-    path : str
+    path : str or pathlib.Path
 
     Returns
     -------
     str
     """
-    if len(path) <= _PATH_LENGTH and path.isprintable():
-        return path
-    return shown(path) if len(path) > _PATH_LENGTH else repr(path)
+    path = str(path)
+    if len(path) > _PATH_LENGTH:
+        path = f"...{path[3 - _PATH_LENGTH :]}"
+    return path if path.isprintable() else repr(path)

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
-from .._utils._shown import shown
+from .._utils._shown import shown, shown_path
 from .._utils._suggestions import did_you_mean
 
 # By name: the package, its module, and the files in it.
@@ -108,12 +108,12 @@ def load_word_vectors(vectors):
             wanted = f"a file, a mapping, or one of {sorted(_PACKAGED)}"
             raise choice_error("vectors", wanted, str(vectors), _PACKAGED)
         raise FileNotFoundError(
-            f"The 'vectors' parameter is {shown(str(path))}, and there is no such file."
+            f"The 'vectors' parameter is {shown_path(path)}, and there is no such file."
         )
     if path.suffix not in _READERS:
         raise ValueError(
             "The 'vectors' parameter must be a file with one of the endings "
-            f"{', '.join(_READERS)}. Got {shown(path.name)} instead."
+            f"{', '.join(_READERS)}. Got {shown_path(path.name)} instead."
         )
     files = [path] if path.suffix != ".npy" else [path, _words_of(path)]
     stats = [file.stat() for file in files]
@@ -172,18 +172,18 @@ def _read_matrix(path, index_path):
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise ValueError(
-            f"{shown(str(path))} cannot be read as a .npy file ({error})."
+            f"{shown_path(path)} cannot be read as a .npy file ({error})."
         ) from error
     if matrix.ndim != 2 or matrix.dtype.kind != "f":
         raise ValueError(
-            f"{shown(str(path))} must hold floats of shape (n_words, n_dimensions). "
+            f"{shown_path(path)} must hold floats of shape (n_words, n_dimensions). "
             f"Got {matrix.dtype} of shape {matrix.shape}."
         )
     words = _read_words(index_path)
     if len(words) != len(matrix):
         raise ValueError(
-            f"{shown(str(path))} has {len(matrix)} vectors, and "
-            f"{shown(str(index_path))} {len(words)} words."
+            f"{shown_path(path)} has {len(matrix)} vectors, and "
+            f"{shown_path(index_path)} {len(words)} words."
         )
     index = {}
     for row, word in enumerate(words):
@@ -206,7 +206,7 @@ def _words_of(path):
         if path.with_suffix(ending).is_file():
             return path.with_suffix(ending)
     raise FileNotFoundError(
-        f"The words of {shown(str(path))} were looked for in {path.stem}.txt (one per "
+        f"The words of {shown_path(path)} were looked for in {path.stem}.txt (one per "
         f"line) and {path.stem}.parquet (first column) beside it. There is neither."
     )
 
@@ -233,7 +233,7 @@ def _read_text(path):
                 row = ()
             if len(row) != n_dimensions or n_dimensions < 1 or not parts[0]:
                 raise ValueError(
-                    f"{shown(str(path))}, line {number}: a word and {n_dimensions} "
+                    f"{shown_path(path)}, line {number}: a word and {n_dimensions} "
                     f"numbers were expected. Got {shown(line)}."
                 )
             if parts[0] not in index:
@@ -241,12 +241,12 @@ def _read_text(path):
                 rows.append(row)
     if n_words is not None and number - 1 < n_words:
         raise ValueError(
-            f"{shown(str(path))} is cut off: its first line promises {n_words} words, "
+            f"{shown_path(path)} is cut off: its first line promises {n_words} words, "
             f"and there are {number - 1}."
         )
     if not rows:
-        raise ValueError(f"{shown(str(path))} holds no word vectors.")
-    return _checked(index, np.stack(rows), shown(str(path)))
+        raise ValueError(f"{shown_path(path)} holds no word vectors.")
+    return _checked(index, np.stack(rows), shown_path(path))
 
 
 def _read_binary(path):
@@ -262,14 +262,14 @@ def _parse_binary(path, data):
     header, newline, _ = data[:100].partition(b"\n")
     if not newline or not re.fullmatch(rb"\d+ \d+", header.strip()):
         raise ValueError(
-            f"{shown(str(path))} is not a binary file of word2vec: its first line must "
+            f"{shown_path(path)} is not a binary file of word2vec: its first line must "
             "be two numbers."
         )
     n_words, n_dimensions = map(int, header.split())
     place, n_bytes = len(header) + 1, 4 * n_dimensions
     if n_dimensions < 1 or n_words * (n_bytes + 2) > len(data):
         raise ValueError(
-            f"{shown(str(path))} is damaged or cut off: its first line promises "
+            f"{shown_path(path)} is damaged or cut off: its first line promises "
             f"{n_words} words of {n_dimensions} numbers, and the file has {len(data)} "
             "bytes."
         )
@@ -279,7 +279,7 @@ def _parse_binary(path, data):
         end = data.find(b" ", place, place + _MAX_WORD_BYTES)
         if end < 0 or end + 1 + n_bytes > len(data):
             raise ValueError(
-                f"{shown(str(path))} is damaged or cut off at word {number + 1} of "
+                f"{shown_path(path)} is damaged or cut off at word {number + 1} of "
                 f"{n_words}, byte {place}."
             )
         # Some writers end each vector with a line break, and some do not.
@@ -287,7 +287,7 @@ def _parse_binary(path, data):
         index.setdefault(word, number)
         matrix[number] = np.frombuffer(data[end + 1 : end + 1 + n_bytes], "<f4")
         place = end + 1 + n_bytes
-    return _checked(index, matrix, shown(str(path)))
+    return _checked(index, matrix, shown_path(path))
 
 
 def _checked(index, matrix, name):
