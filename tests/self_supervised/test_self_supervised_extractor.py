@@ -334,7 +334,6 @@ def test_the_probe_may_have_another_form_than_the_images(network, X, tmp_path):
         (flat, rows, X),
         (flat, rows, paths),
         (flat, pd.DataFrame(rows), pd.DataFrame({"path": paths})),
-        (flat, rows, list(rows)),
     ]
     scores = [
         extractor(network, max_epochs=1, keep_best=False, **params)
