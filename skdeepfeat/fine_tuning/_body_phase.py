@@ -8,9 +8,11 @@ from torch import nn
 
 from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
+from .._utils._parameter_errors import choice_error
 from ..feature_extraction import load_pixels
 from ..networks import is_below_float32
 from ..training import (
+    ActivationSizes,
     Augmentation,
     LoopSettings,
     PixelData,
@@ -40,6 +42,41 @@ class TunedNetwork(nn.Module):
 
     def forward(self, images):
         return self.head(self.neck(images))
+
+
+def check_body(neck, settings):
+    """Raise if settings name parts that a network lacks, or its activations do not fit.
+
+    Parameters
+    ----------
+    neck : Neck
+    settings : FitSettings
+
+    Raises
+    ------
+    ValueError
+    """
+    if not (settings.names_parts or settings.activation_l1):
+        return
+    body = neck.trainable()
+    if settings.names_parts:
+        body.train_parts(unfrozen_parts(settings.unfreeze, body.n_stages, 0, 1))
+    if settings.activation_l1:
+        _check_relus(body, neck.preprocessing.crop, settings)
+
+
+def _check_relus(body, size, settings):
+    body.eval()
+    with undisturbed_by_forks(), torch.inference_mode(), ActivationSizes() as sizes:
+        body(torch.zeros(1, 3, *size))
+    if sizes.others or not sizes.n_relus:
+        found = sizes.others[0] if sizes.others else "no activation"
+        raise choice_error(
+            "activation_l1",
+            "0 unless all activations of the network are ReLU or ReLU6, as others are "
+            f"never zero. {body.network.__class__.__name__} has {found}",
+            settings.activation_l1,
+        )
 
 
 def tune_body(fit, rows, validation_rows):
@@ -181,6 +218,7 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
             mixup=settings.mixup,
+            activation_l1=settings.activation_l1,
             n_iter_no_change=settings.patience if validated else None,
             seed=fit.seed,
             first_epoch=fit.n_earlier_epochs,

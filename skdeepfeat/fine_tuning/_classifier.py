@@ -136,6 +136,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         class_weight=None,
         augment="flip_crop",
         mixup=0.0,
+        activation_l1=0.0,
         test_time_augmentation=None,
         early_stopping=False,
         validation_fraction=0.1,
@@ -179,6 +180,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.class_weight = class_weight
         self.augment = augment
         self.mixup = mixup
+        self.activation_l1 = activation_l1
         self.test_time_augmentation = test_time_augmentation
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

@@ -13,8 +13,8 @@ from sklearn.model_selection import train_test_split
 
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import open_extraction
-from ..training import Processes, make_loss, read_checkpoint_header, unfrozen_parts
-from ._body_phase import tune_body
+from ..training import Processes, make_loss, read_checkpoint_header
+from ._body_phase import check_body, tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._resume import draw_seed
@@ -79,13 +79,8 @@ class Fit:
 
     def run(self):
         """Run both phases."""
-        settings = self.settings
-        if settings.trains_body and settings.names_parts:
-            # An error about a name comes before phase one, which may take hours.
-            body = self.neck.trainable()
-            body.train_parts(unfrozen_parts(settings.unfreeze, body.n_stages, 0, 1))
         rows, validation_rows = self.prepare_head()
-        if settings.trains_body and not self.interrupted:
+        if self.settings.trains_body and not self.interrupted:
             tune_body(self, rows, validation_rows)
 
     def prepare_head(self):
@@ -98,6 +93,9 @@ class Fit:
         validation_rows : ndarray of int or None
             Those of the validation set, if it is a part of X.
         """
+        if self.settings.trains_body:
+            # Errors about phase two come before phase one, which may take hours.
+            check_body(self.neck, self.settings)
         features, failed = self._extract(self.data.X)
         # A weight of zero excludes an image: it must not count in the statistics of a
         # standardization or a batch normalization either.

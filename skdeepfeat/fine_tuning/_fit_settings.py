@@ -36,6 +36,7 @@ class FitSettings:
     loss: str
     augment: str | Callable | None
     mixup: float
+    activation_l1: float
     early_stopping: bool
     scoring: str | Callable | None
     validation_fraction: float

@@ -30,6 +30,7 @@ _MOMENTUM = 0.2
 
 # Settings without what keeps a network from memorizing.
 _WITHOUT_REGULARIZATION = {
+    "activation_l1": 0.0,
     "augment": None,
     "checkpoint": None,
     "dropout": 0.0,

@@ -131,6 +131,13 @@ class FineTuneParameters:
         Parameter of the Beta distribution that pairs of images are mixed with (Zhang et
         al. 2018 [5]_). 0 does not mix.
 
+    activation_l1 : float, default=0.0
+        Phase two adds this many times the mean output of the ReLUs to the loss: the
+        mean of each ReLU, and of these the mean over the ReLUs of the layers that are
+        trained. It drives whole channels to zero, which
+        ``compress(method="prune", criterion="apoz")`` finds. Only for networks whose
+        activations are all ReLU or ReLU6.
+
     test_time_augmentation : {"flip", "flip_crop"} or None, default=None
         Average the predictions over an image and its mirror image (``"flip"``), or over
         ten views (``"flip_crop"``): the center and the four corners, each also
@@ -288,6 +295,7 @@ class FineTuneParameters:
         "freeze_batch_norm": ["boolean"],
         "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
         "mixup": [_NOT_NEGATIVE],
+        "activation_l1": [_NOT_NEGATIVE],
         "test_time_augmentation": [StrOptions(set(VIEWS)), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],

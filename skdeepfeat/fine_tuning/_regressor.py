@@ -87,6 +87,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         loss="squared_error",
         augment="flip_crop",
         mixup=0.0,
+        activation_l1=0.0,
         test_time_augmentation=None,
         early_stopping=False,
         validation_fraction=0.1,
@@ -128,6 +129,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.loss = loss
         self.augment = augment
         self.mixup = mixup
+        self.activation_l1 = activation_l1
         self.test_time_augmentation = test_time_augmentation
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

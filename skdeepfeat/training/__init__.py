@@ -4,6 +4,7 @@ This package knows nothing of image files, and of networks only that they are mo
 with stages.
 """
 
+from ._activation_sizes import ActivationSizes
 from ._augment import AUGMENTATIONS, Augmentation, crop_center
 from ._averages import WeightAverage
 from ._checkpoint import (
@@ -36,6 +37,7 @@ __all__ = [
     "OPTIMIZERS",
     "REGRESSION_LOSSES",
     "SCHEDULES",
+    "ActivationSizes",
     "Augmentation",
     "FeatureData",
     "LoopSettings",

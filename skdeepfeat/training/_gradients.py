@@ -12,6 +12,7 @@ from .._utils._device import (
     is_out_of_memory,
 )
 from ..exceptions import OutOfMemoryError
+from ._activation_sizes import ActivationSizes
 
 logger = logging.getLogger(__name__)
 
@@ -110,15 +111,25 @@ class BatchGradients:
         images, wanted = self._to(inputs[part]), self._to(targets[part])
         weight = self._to(weights[part])
         if mixing is None:
-            return (self._loss(self._outputs(images), wanted) * weight).sum()
+            outputs, penalty = self._run(images)
+            return ((self._loss(outputs, wanted) + penalty) * weight).sum()
         fraction, partners = mixing[0], mixing[1][part]
         others = self._to(inputs[partners])
         if images.dtype == torch.uint8:
             images, others = images.float() / 255, others.float() / 255
-        outputs = self._outputs(images * fraction + others * (1 - fraction))
+        outputs, penalty = self._run(images * fraction + others * (1 - fraction))
         each = fraction * self._loss(outputs, wanted)
         each = each + (1 - fraction) * self._loss(outputs, self._to(targets[partners]))
-        return (each * weight).sum()
+        return ((each + penalty) * weight).sum()
+
+    def _run(self, images):
+        """Return the outputs for images, and what is added to the loss of each."""
+        factor = self._settings.activation_l1
+        if factor == 0:
+            return self._outputs(images), 0.0
+        with ActivationSizes() as sizes:
+            outputs = self._outputs(images)
+        return outputs, factor * sizes.mean()
 
     def _outputs(self, images):
         dtype = DTYPES[self._settings.precision]

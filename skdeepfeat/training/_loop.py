@@ -45,6 +45,8 @@ class LoopSettings:
     mixup : float
         Parameter of the Beta distribution that pairs of samples are mixed with (Zhang
         et al. 2018); 0 does not mix.
+    activation_l1 : float
+        What the mean output of the ReLUs is multiplied by and added to the loss.
     n_iter_no_change : int or None
         Epochs without a better validation score before the run ends; None: never.
     seed : int
@@ -63,6 +65,7 @@ class LoopSettings:
     max_grad_norm: float | None = None
     precision: str = "float32"
     mixup: float = 0.0
+    activation_l1: float = 0.0
     n_iter_no_change: int | None = None
     seed: int = 0
     first_epoch: int = 0
