@@ -16,6 +16,7 @@ from ..training import (
     Augmentation,
     LoopSettings,
     PixelData,
+    StackedPixels,
     TrainingRun,
     WeightAverage,
     crop_center,
@@ -134,8 +135,9 @@ def load_images(fit, rows):
     Returns
     -------
     pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        Of X.
     data : PixelData
-        Of `rows`, without those that can no longer be read.
+        Of `rows`, without those that can no longer be read, and of X_unlabeled.
     failed : ndarray of bool, shape (n_images,)
         The images that could not be read.
     """
@@ -146,13 +148,16 @@ def load_images(fit, rows):
     rows = rows[~failed[rows]]
     if len(rows) == 0:
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
-    data = PixelData(
-        pixels,
-        fit.data.targets.take(rows).tensor(),
-        fit.weights_of(rows),
-        Augmentation(fit.settings.augment, preprocessing.crop),
-        rows,
-    )
+    stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
+    if fit.data.X_unlabeled is not None:
+        more, failures = _load(fit, fit.data.X_unlabeled, with_margin(preprocessing))
+        bad = [failure.index for failure in failures]
+        unlabeled_rows = np.delete(np.arange(len(more)), bad)
+        stored = StackedPixels(pixels, more)
+        trained = np.concatenate([rows, len(pixels) + unlabeled_rows])
+    targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
+    augmentation = Augmentation(fit.settings.augment, preprocessing.crop)
+    data = PixelData(stored, targets, weights, augmentation, trained)
     return pixels, data, failed
 
 
@@ -198,6 +203,7 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         undecayed=body.undecayed_parameters(),
     )
     n_epochs = _n_epochs(settings, n_images)
+    teachers = fit.data.teachers
 
     def prepare(epoch):
         parts = unfrozen_parts(settings.unfreeze, body.n_stages, epoch, n_epochs)
@@ -207,7 +213,7 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
     run = TrainingRun(
         model,
         optimizer,
-        fit.loss,
+        fit.training_loss,
         LoopSettings(
             phase="body",
             n_epochs=n_epochs,
@@ -228,6 +234,8 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         fit.processes,
         WeightAverage(model, settings.ema_decay) if settings.ema_decay else None,
         prepare,
+        teacher=teachers.network(fit.device) if teachers else None,
+        taught_fraction=teachers.own_fraction if teachers else 1.0,
     )
     return body, run
 

@@ -132,7 +132,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     True
     """
     require_fine_tune(estimator, "check_can_learn")
-    trial = clone(estimator).set_params(test_time_augmentation=None)
+    trial = clone(estimator).set_params(test_time_augmentation=None, teacher=None)
     if hasattr(trial, "class_weight"):
         trial.class_weight = None
     random_state = own_random_state(estimator)

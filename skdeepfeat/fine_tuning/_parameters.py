@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 
 import torch
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 from torchvision.models import WeightsEnum
 
@@ -272,6 +272,9 @@ class FineTuneParameters:
     .. [5] Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018.
     .. [6] Lee et al., "Surgical fine-tuning improves adaptation to distribution
        shifts", ICLR 2023.
+    .. [7] Hinton et al., "Distilling the knowledge in a neural network", 2015.
+    .. [8] Beyer et al., "Knowledge distillation: A good teacher is patient and
+       consistent", CVPR 2022.
     """
 
     _parameter_constraints: dict = {
@@ -302,6 +305,8 @@ class FineTuneParameters:
         "n_iter_no_change": [_POSITIVE_INT],
         "scoring": [str, callable, None],
         "head_epochs": [_COUNT],
+        "teacher": [HasMethods("predict"), list, tuple, None],
+        "distill_weight": [Interval(numbers.Real, 0, 1, closed="both")],
         "warm_start": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
