@@ -203,7 +203,6 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         undecayed=body.undecayed_parameters(),
     )
     n_epochs = _n_epochs(settings, n_images)
-    teachers = fit.data.teachers
 
     def prepare(epoch):
         parts = unfrozen_parts(settings.unfreeze, body.n_stages, epoch, n_epochs)
@@ -234,8 +233,8 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         fit.processes,
         WeightAverage(model, settings.ema_decay) if settings.ema_decay else None,
         prepare,
-        teacher=teachers.network(fit.device) if teachers else None,
-        taught_fraction=teachers.own_fraction if teachers else 1.0,
+        teacher=fit.teachers.network(fit.device) if fit.teachers else None,
+        taught_fraction=fit.teachers.own_fraction if fit.teachers else 1.0,
     )
     return body, run
 

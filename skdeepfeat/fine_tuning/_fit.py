@@ -54,6 +54,7 @@ class Fit:
     interrupted : bool
     loss, training_loss : callable
         Of outputs and targets. With a teacher, that of the training has the teacher's.
+    teachers : Teachers or None
     """
 
     def __init__(
@@ -77,8 +78,8 @@ class Fit:
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
         self._score, self._predict = score, predict
-        self.training_loss = self.loss
-        if data.teachers is not None:
+        self.training_loss, self.teachers = self.loss, data.teachers
+        if self.teachers is not None:
             self.training_loss = make_distillation_loss(
                 self.loss,
                 data.targets.task,
@@ -134,7 +135,7 @@ class Fit:
         if len(settings.hidden_layer_sizes) or settings.head_init == "random":
             return True
         # A linear model of labels learns nothing from a teacher.
-        is_taught = self.data.teachers is not None and not settings.trains_body
+        is_taught = self.teachers is not None and not settings.trains_body
         return is_taught and settings.head_init == "auto"
 
     def taught_targets(self, rows, unlabeled_rows, *, own):
@@ -153,8 +154,7 @@ class Fit:
         weights : Tensor of float32
         """
         values, weights = self.data.targets.take(rows).tensor(), self.weights_of(rows)
-        teachers = self.data.teachers
-        if teachers is None:
+        if self.teachers is None:
             return values, weights
         n_more = len(unlabeled_rows)
         soft = [self._ask("X", rows, own)]
@@ -170,7 +170,7 @@ class Fit:
     def _ask(self, name, rows, own):
         X = getattr(self.data, name)
         digests = self.digests[id(X)]
-        return self.data.teachers.soft_targets(name, rows, digests, X, own=own)
+        return self.teachers.soft_targets(name, rows, digests, X, own=own)
 
     def with_unlabeled(self, features):
         """Return features with those of X_unlabeled behind, and its good indices."""

@@ -53,7 +53,7 @@ def fit_head(fit, features, rows, validation, probe=None):
             "The 'head_init' parameter must be 'auto' or 'random' for a head with "
             f"hidden layers. Got {settings.head_init!r} instead."
         )
-    if fit.data.teachers and not (settings.trains_body or fit.trains_head):
+    if fit.teachers and not (settings.trains_body or fit.trains_head):
         raise choice_error(
             "head_init",
             "'auto' or 'random' with a 'teacher' and no phase two, as a linear model "

@@ -30,7 +30,7 @@ from ._parameters import FineTuneParameters
 # What other estimators said, for the next fit with the same teacher: this many of them.
 _N_REMEMBERED = 4
 
-_answers_of = OrderedDict()
+_answers_of: OrderedDict[str, dict] = OrderedDict()
 _lock = released_after_fork(threading.Lock())
 
 
