@@ -68,7 +68,7 @@ def parse_arguments(argv=None):
     add("--n-unlabeled", type=int, default=4500, help="images without (4,500)")
     add("--teacher-size", type=int, default=48, help="pixels (48)")
     add("--student-size", type=int, default=32, help="pixels (32)")
-    add("--epochs", type=int, default=20, help="over all images (20)")
+    add("--epochs", type=int, default=8, help="over all images (8)")
     add("--device", default="cpu")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     return parser.parse_args(argv)

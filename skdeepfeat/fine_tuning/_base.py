@@ -86,8 +86,8 @@ class BaseFineTune(
         Parameters
         ----------
         deep : bool, default=True
-            Whether to include the parameters of parameters that are estimators, except
-            those of `teacher`, which is fitted.
+            Ignored. Only `teacher` is an estimator, and as it is fitted, its parameters
+            cannot be set.
 
         Returns
         -------
@@ -96,8 +96,7 @@ class BaseFineTune(
             share instead of copying it. `cache` and `storage_options` are returned as
             by `PretrainedFeatureExtractor`.
         """
-        params = super().get_params(deep=deep)
-        params = {k: v for k, v in params.items() if not k.startswith("teacher__")}
+        params = super().get_params(deep=False)
         return {**params, "teacher": frozen(params["teacher"])}
 
     # -- Fitting
@@ -175,6 +174,11 @@ class BaseFineTune(
         if X_probe is not None:
             X_probe = self._check_images(X_probe, reset=False)
         if X_unlabeled is not None:
+            if len(X_unlabeled) == 0:
+                raise ValueError(
+                    "X_unlabeled must have at least one image, or be None. Got an "
+                    f"empty {type(X_unlabeled).__name__} instead."
+                )
             X_unlabeled = self._check_images(X_unlabeled, reset=False)
         targets, teachers = self._encode(y), None
         if self.teacher is not None:

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 
 from .._utils._digests import digest_arrays
 from .._utils._forks import released_after_fork
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown
+from ..exceptions import BadImageError, NonFiniteOutputError
 from ._parameters import FineTuneParameters
 
 # What other estimators said, for the next fit with the same teacher: this many of them.
@@ -154,6 +155,12 @@ class Teachers:
     def _checked_columns(self, teacher):
         """Return where a teacher has the student's outputs, or raise."""
         method = "predict" if self._task == "regression" else "predict_proba"
+        if teacher is self._student:
+            raise ValueError(
+                "The 'teacher' parameter must be another estimator, because fitting "
+                f"changes this {type(teacher).__name__}. Give a copy of it, "
+                "copy.deepcopy(estimator)."
+            )
         is_estimator = not isinstance(teacher, (type, str)) and hasattr(teacher, "fit")
         if not is_estimator or not hasattr(teacher, method):
             raise choice_error("teacher", _WANTED[self._task], teacher)
@@ -214,11 +221,18 @@ class Teachers:
         images = self._images[name]
         if len(rows) < len(images) or rows != list(range(len(images))):
             images = _safe_indexing(images, rows)
-        if self._task == "regression":
-            found = np.asarray(teacher.predict(images), np.float64)
-            found = found.reshape(len(found), -1)
-        else:
-            found = _probabilities(teacher, images)
+        answer = _targets if self._task == "regression" else _probabilities
+        try:
+            found = answer(teacher, images)
+        except (BadImageError, NonFiniteOutputError):
+            raise
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                "The 'teacher' parameter must be an estimator that takes images as "
+                f"they are in {name}. A {type(teacher).__name__} raised "
+                f"{type(error).__name__}: {first_line(error)} Put what it needs before "
+                "it into a pipeline, such as PretrainedFeatureExtractor."
+            ) from error
         self._check_n_outputs(teacher, found.shape[1])
         in_range = self._task == "regression" or ((found >= 0) & (found <= 1)).all()
         if len(found) != len(rows) or not (np.isfinite(found).all() and in_range):
@@ -262,6 +276,11 @@ def _unwrapped(teacher):
 
 def _is_own(teacher):
     return isinstance(teacher, FineTuneParameters)
+
+
+def _targets(teacher, images):
+    found = np.asarray(teacher.predict(images), np.float64)
+    return found.reshape(len(found), -1)
 
 
 def _probabilities(teacher, images):

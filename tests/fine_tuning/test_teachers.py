@@ -1,5 +1,6 @@
 """Soft targets: which estimators teach, how they are kept, and what is learned."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -545,6 +546,32 @@ def test_probabilities_that_are_none(pixels):
     teacher = Odd().fit(pixels, NAMES)
     with pytest.raises(ValueError, match="^The 'teacher' parameter .* finite"):
         make(teacher=teacher).fit(pixels, NAMES)
+
+
+def test_a_teacher_that_takes_no_images(pixels):
+    X = colors(pixels)
+    for kind, teacher in [
+        (FineTuneClassifier, LogisticRegression().fit(X, NAMES)),
+        (FineTuneRegressor, Ridge().fit(X, y_of(3))),
+    ]:
+        y = NAMES if kind is FineTuneClassifier else y_of(3)
+        with pytest.raises(ValueError, match="^The 'teacher' parameter .* pipeline"):
+            make(kind, teacher=teacher).fit(pixels, y)
+
+
+def test_nobody_teaches_himself(pixels):
+    student = make().fit(pixels, NAMES)
+    student.set_params(teacher=student, warm_start=True)
+    with pytest.raises(ValueError, match="^The .teacher. parameter must be another"):
+        student.fit(pixels, NAMES)
+    student.set_params(teacher=copy.deepcopy(make().fit(pixels, NAMES)))
+    student.fit(pixels, NAMES)
+
+
+def test_no_images_without_labels(pixels, forest):
+    for none in ([], pixels[:0]):
+        with pytest.raises(ValueError, match="^X_unlabeled must have at least one"):
+            make(teacher=forest).fit(pixels, NAMES, X_unlabeled=none)
 
 
 def test_images_without_labels_need_a_teacher(pixels):
