@@ -125,8 +125,9 @@ class BaseFineTune(
             slices `sample_weight`. So give another number of probe images there.
         X_unlabeled : like X, default=None
             Images without labels that join the training. What they are is learned from
-            the `teacher` alone. In a cross-validation, they are sliced like `X_probe`
-            if there are as many as in X.
+            the `teacher` alone. Each weighs as much as an image of X does on average.
+            In a cross-validation, they are sliced like `X_probe` if there are as many
+            as in X.
 
         Returns
         -------
@@ -174,7 +175,7 @@ class BaseFineTune(
         if X_probe is not None:
             X_probe = self._check_images(X_probe, reset=False)
         if X_unlabeled is not None:
-            if len(X_unlabeled) == 0:
+            if hasattr(X_unlabeled, "__len__") and len(X_unlabeled) == 0:
                 raise ValueError(
                     "X_unlabeled must have at least one image, or be None. Got an "
                     f"empty {type(X_unlabeled).__name__} instead."

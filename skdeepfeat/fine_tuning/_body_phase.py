@@ -9,7 +9,7 @@ from torch import nn
 from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
-from ..feature_extraction import load_pixels
+from ..feature_extraction import load_pixels, warn_of
 from ..networks import is_below_float32
 from ..training import (
     ActivationSizes,
@@ -151,6 +151,8 @@ def load_images(fit, rows):
     stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
     if fit.data.X_unlabeled is not None:
         more, failures = _load(fit, fit.data.X_unlabeled, with_margin(preprocessing))
+        if failures and not fit.trains_head:  # which has warned of them
+            warn_of(failures)
         bad = [failure.index for failure in failures]
         unlabeled_rows = np.delete(np.arange(len(more)), bad)
         stored = StackedPixels(pixels, more)

@@ -65,7 +65,7 @@ def fit_head(fit, features, rows, validation, probe=None):
         features.shape[1], targets.n_outputs, sizes, settings.dropout, fit.seed
     )
     wanted, weights = targets.tensor(), fit.weights_of(rows)
-    if fit.trains_head:
+    if fit.trains_head and settings.head_epochs:
         features, unlabeled_rows = fit.with_unlabeled(features)
         wanted, weights = fit.taught_targets(rows, unlabeled_rows, own=True)
     mean, scale = standardization(features)

@@ -340,8 +340,12 @@ def test_broken_images_are_left_out(pixels, forest, tmp_path):
     student = make(teacher=teacher, on_error="nan")
     for parameters in ({}, {"unfreeze": None}):
         student.set_params(**parameters)
-        with pytest.warns(BadImageWarning):
+        with pytest.warns(BadImageWarning) as warned:
             student.fit(paths[:20], NAMES[:20], X_unlabeled=paths[20:])
+        assert [[one.index for one in w.message.failures] for w in warned] == [
+            [3],
+            [10],
+        ]
     with pytest.raises(ValueError, match="30.png"):
         student.set_params(on_error="raise").fit(
             paths[4:20], NAMES[4:20], X_unlabeled=paths[20:]
