@@ -1,6 +1,7 @@
-"""Import of optional dependencies."""
+"""Import of optional and of slow dependencies."""
 
 import importlib
+import sys
 
 
 def import_optional(module, *, extra, purpose):
@@ -32,3 +33,24 @@ def import_optional(module, *, extra, purpose):
             f"{purpose} needs the package {module.partition('.')[0]!r}, which is not "
             f"installed. Install it with: pip install 'skdeepfeat[{extra}]'"
         ) from error
+
+
+def loaded_class(module, name):
+    """Return a class for `isinstance`, without importing its module.
+
+    torchvision and timm take seconds to import. While a module is not imported, no
+    object is an instance of its classes.
+
+    Parameters
+    ----------
+    module : str
+        The module's dotted name.
+    name : str
+        The name of the class in it.
+
+    Returns
+    -------
+    type or tuple
+        An empty tuple, of which nothing is an instance, if the module is not imported.
+    """
+    return getattr(sys.modules.get(module), name, ())
