@@ -172,6 +172,11 @@ def test_several_methods_follow_each_other(small, fitted):
     # The old head of 1,000 classes is not kept.
     assert small.body_.head.out_features == 1
     assert n_parameters(small) < n_parameters(fitted) / 2
+    # Nor does it count before.
+    old_head = sum(p.numel() for p in fitted.body_.head.parameters())
+    heads = [*fitted.head_.parameters()]
+    n_before = n_parameters(fitted) + sum(p.numel() for p in heads) - old_head
+    assert summary["parameters"][0] == n_before + 25  # one output is left
 
 
 def test_a_clone_trains_the_original_network(small, fitted, images):
@@ -372,6 +377,11 @@ def linear_only():
         ({"method": ["prune", 3]}, ValueError, "'method'"),
         ({"validation_fraction": 0.001}, ValueError, "'validation_fraction'"),
         ({"max_bytes": 0}, ValueError, "'max_bytes'"),
+        (
+            {"max_bytes": 10**5, "method": ["prune", "obd_weights"]},
+            ValueError,
+            "'max_bytes'.*Got 100000",
+        ),
         ({"criterion": "taylr"}, ValueError, "'criterion'"),
         ({"estimator": "resnet18"}, TypeError, "'estimator'"),
         ({"scoring": "acuracy"}, ValueError, "scoring"),
