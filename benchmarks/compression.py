@@ -107,6 +107,7 @@ def parse_arguments(argv=None):
     add("--tuned-epochs", type=int, default=3)
     add("--n-images", type=int, default=5000, help="to train with and to compress")
     add("--n-test", type=int, default=2000, help="test images (2,000)")
+    add("--refine-epochs", type=int, default=1, help="of the tuned network (1)")
     add("--device", default="cpu")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     return parser.parse_args(argv)
@@ -178,10 +179,11 @@ def run_table(name, data, arguments):
     clf = trained(name, images, labels, arguments)
     if name == "tuned":
         # Its training is slow, so it sees half of the test images, all of them new.
-        half = len(tests[1]) // 2
-        images, labels = tests[0][:half], tests[1][:half]
-        tests = tests[0][half:], tests[1][half:]
-    n_epochs = 1 if name == "tuned" else "auto"
+        parts = train_test_split(
+            *tests, test_size=0.5, random_state=0, stratify=tests[1]
+        )
+        (images, labels), tests = parts[::2], parts[1::2]
+    n_epochs = arguments.refine_epochs if name == "tuned" else "auto"
     yield {"part": name, "method": "as it is", "test": clf.score(*tests)}
     for drop in arguments.drops:
         for method in arguments.methods:
@@ -314,7 +316,10 @@ def main(argv=None):
         raise SystemExit(f"--cifar10 must name a .npz file. Got {arguments.cifar10}.")
     with np.load(arguments.cifar10, allow_pickle=False) as data:
         images, labels = data["X_train"], data["y_train"]
-        tests = data["X_test"][: arguments.n_test], data["y_test"][: arguments.n_test]
+        # They are sorted by class.
+        rows = np.random.RandomState(0).permutation(len(data["y_test"]))
+        rows = rows[: arguments.n_test]
+        tests = data["X_test"][rows], data["y_test"][rows]
     if arguments.n_images < len(labels):
         _, rows = train_test_split(
             np.arange(len(labels)),

@@ -111,10 +111,11 @@ def test_every_method(method, fitted, images, tmp_path):
     summary = small.compression_summary_.set_index("network")
     first, last = summary.loc["before"], summary.loc[f"after {method}"]
     assert last["score"] >= first["score"] - allowed
-    assert last["bytes"] < first["bytes"]
     if method == "obd_weights":
-        assert last["sparse_bytes"] < first["sparse_bytes"] / 2
+        assert last["bytes"] == first["bytes"]
+        assert last["sparse_bytes"] < 0.8 * first["sparse_bytes"]
     else:
+        assert last["bytes"] < first["bytes"]
         cost = "parameters" if method == "tensor_train" else "multiply_adds"
         assert last[cost] < 0.95 * first[cost]
     times = [column for column in summary if column.startswith("ms_per_image")]
