@@ -11,6 +11,7 @@ import argparse
 import copy
 import pathlib
 import time
+from functools import partial
 
 import torch
 from _common import describe_machine, machine_line, markdown_table, watch_others
@@ -82,7 +83,7 @@ def time_operations(rounds):
     for threads in sorted({1, torch.get_num_threads()}):
         torch.set_num_threads(threads)
         for name, operation in OPERATIONS.items():
-            calls = [lambda x=x: operation(x) for x in (normal, tiny, zeros)]
+            calls = [partial(operation, x) for x in (normal, tiny, zeros)]
             times = best_times(calls, rounds)
             torch.set_flush_denormal(True)
             times += best_times(calls[1:2], rounds)
@@ -103,7 +104,7 @@ def time_network(arguments):
     assert zero_subnormal(cured.network) >= n
     size = (arguments.batch_size, 3, arguments.image_size, arguments.image_size)
     images = torch.rand(size, generator=torch.Generator().manual_seed(0))
-    calls = [lambda one=one: one(images) for one in (as_it_is, tiny, cured)]
+    calls = [partial(one, images) for one in (as_it_is, tiny, cured)]
     return [arguments.model, f"{n:,}", *_cells(best_times(calls, arguments.rounds))]
 
 

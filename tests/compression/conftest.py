@@ -5,12 +5,10 @@ import pytest
 from skdeepfeat.compression import _timing
 
 
-@pytest.fixture(autouse=True)
-def no_onnx_runtime(request, monkeypatch):
-    """Leave out ONNX Runtime, as each export takes seconds, except where it is tested.
-
-    The fixtures of modules, which run before this one, measure it.
-    """
-    if "onnx_runtime" not in request.keywords:
+@pytest.fixture(autouse=True, scope="session")
+def no_onnx_runtime():
+    """Leave out ONNX Runtime, as each export takes seconds; `test_timing.py` has it."""
+    with pytest.MonkeyPatch.context() as patch:
         runtimes = {k: v for k, v in _timing.RUNTIMES.items() if k != "onnxruntime"}
-        monkeypatch.setattr(_timing, "RUNTIMES", runtimes)
+        patch.setattr(_timing, "RUNTIMES", runtimes)
+        yield
