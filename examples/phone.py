@@ -21,7 +21,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from _photographs import make_views
-from sklearn.model_selection import train_test_split
 
 from skdeepfeat import FineTuneClassifier, load_image_folder
 from skdeepfeat.compression import compress, export_report
@@ -82,9 +81,10 @@ def main(argv=None):
         write_photographs(folder, arguments.n_photographs)
     data = load_image_folder(folder)
     X, y = data.filenames, np.array(data.target_names)[data.target]
-    X, X_test, y, y_test = train_test_split(
-        X, y, test_size=0.375, stratify=y, random_state=0
-    )
+    order = np.random.default_rng(0).permutation(len(y))
+    n_train = len(y) * 5 // 8
+    X, X_test = X[order[:n_train]], X[order[n_train:]]
+    y, y_test = y[order[:n_train]], y[order[n_train:]]
 
     full = FineTuneClassifier(
         image_size=arguments.image_size, unfreeze="all", max_epochs=2, random_state=0
@@ -95,7 +95,7 @@ def main(argv=None):
         X,
         y,
         method=["low_rank", "prune"],
-        max_score_drop=1.0,
+        max_score_drop=0.03,
         max_bytes=int(0.8 * 4 * MAX_BYTES),
         fine_tune_epochs=min(2, arguments.epochs),
         random_state=0,

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
+from ..exceptions import BadImageError
 from ..feature_extraction import load_pixels
 from ._scoring import with_outputs
 from ._targets import checked_y
@@ -147,18 +150,23 @@ def calibration_pixels(method, estimator, X):
     ValueError
         If there are too few images.
     """
-    pixels, rows = decode_for_network(estimator, X)
-    n_given = len(pixels)
-    pixels = pixels[rows]
-    if len(pixels) < _LEAST_CALIBRATION:
+    n_given = _num_samples(X)
+    # Spread over X, which may be sorted by class.
+    n_used = min(n_given, _MOST_CALIBRATION)
+    used = np.linspace(0, n_given - 1, n_used).round().astype(int)
+    if n_used < n_given:
+        X = _safe_indexing(X, used)
+    try:
+        pixels, rows = decode_for_network(estimator, X)
+    except BadImageError as error:
+        raise error.at(int(used[error.index]), error.origin) from None
+    if len(rows) < _LEAST_CALIBRATION:
         read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
         raise ValueError(
             f"The 'X_calibration' parameter of {method} must have at least "
             f"{_LEAST_CALIBRATION} images. Got {n_given}{read}."
         )
-    n_used = min(len(pixels), _MOST_CALIBRATION)
-    # Spread over X, which may be sorted by class.
-    return pixels[np.linspace(0, len(pixels) - 1, n_used).round().astype(int)]
+    return pixels[rows]
 
 
 def decode_for_network(estimator, X):

@@ -325,6 +325,15 @@ def test_calibration_images_that_cannot_be_read(classifier, pixels, tmp_path):
         classifier.set_params(on_error="raise")
 
 
+def test_large_sets_are_drawn_from(classifier, pixels, tmp_path):
+    missing = str(tmp_path / "missing.jpg")
+    images = [*pixels, *pixels, *pixels[:99], missing]
+    with pytest.raises(BadImageError, match=r"index 499, .*missing\.jpg"):
+        classifier.to_onnx(tmp_path / "f.onnx", dtype="int8", X_calibration=images)
+    with pytest.raises(ValueError, match="0 sample"):
+        classifier.to_onnx(tmp_path / "f.onnx", dtype="int8", X_calibration=[])
+
+
 def test_without_the_extra(classifier, pixels, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
     monkeypatch.setitem(sys.modules, "nncf", None)
