@@ -1,4 +1,4 @@
-"""Import of optional dependencies."""
+"""Import of optional and of slow dependencies."""
 
 import importlib
 import sys
@@ -60,3 +60,24 @@ def import_without_telemetry(module, *, extra, purpose):
             del sys.modules[name]
         else:
             sys.modules[name] = telemetry
+
+
+def loaded_class(module, name):
+    """Return a class for `isinstance`, without importing its module.
+
+    torchvision and timm take seconds to import. While a module is not imported, no
+    object is an instance of its classes.
+
+    Parameters
+    ----------
+    module : str
+        The module's dotted name.
+    name : str
+        The name of the class in it.
+
+    Returns
+    -------
+    type or tuple
+        An empty tuple, of which nothing is an instance, if the module is not imported.
+    """
+    return getattr(sys.modules.get(module), name, ())
