@@ -7,6 +7,7 @@ larger without changing what they compute.
 from ._compress import compress
 from ._curve import compression_curve
 from ._deepen import deepen
+from ._export_report import export_report
 from ._widen import widen
 
-__all__ = ["compress", "compression_curve", "deepen", "widen"]
+__all__ = ["compress", "compression_curve", "deepen", "export_report", "widen"]
