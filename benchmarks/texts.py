@@ -9,6 +9,7 @@ labels of a few are drawn, several times. What learns without labels reads all o
 """
 
 import argparse
+import logging
 import pathlib
 import sys
 import time
@@ -33,6 +34,8 @@ from _docstrings import TOPICS, load_docstrings  # noqa: E402
 
 N_TESTED = 80  # of each topic
 
+logger = logging.getLogger("benchmarks.texts")
+
 # Of logistic regression, chosen by cross-validation among the labeled texts.
 STRENGTHS = [1e-3, 1e-2, 1e-1, 10]
 
@@ -49,6 +52,7 @@ def parse_arguments(argv=None):
     add("--repeats", type=int, default=10, help="draws of labeled texts")
     add("--max-epochs", type=int, help="of what learns without labels")
     add("--decode", action="store_true", help="also decode=True, which takes long")
+    add("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     add("--n-docstrings", type=int, help="take so many of them instead of all")
     add("--output", type=pathlib.Path, default="bench_output")
     return parser.parse_args(argv)
@@ -73,6 +77,7 @@ def fit_without_labels(docstrings, max_epochs, decode):
         options = {"groups": groups} if isinstance(one, SentenceEncoder) else {}
         fitted[name] = one.set_params(random_state=0).fit(sentences, **options)
         seconds[name] = time.perf_counter() - start
+        logger.info("%s was fitted in %.0f s", name, seconds[name])
     for pooling in ("mean", "tfidf", "sif", "max"):
         fitted[f"GloVe, {pooling}"] = WordVectorFeatures(pooling=pooling).fit(sentences)
     return fitted, seconds
@@ -136,10 +141,12 @@ def measure_kind(texts, labels, fitted, seen, tested, arguments):
     features = make_features(fitted, texts, seen)
     sizes = {str(n): (n, arguments.repeats) for n in arguments.n_labeled}
     sizes[f"all {len(seen)}"] = (None, 1)
-    return {
-        size: measure(texts, labels, features, seen, tested, *how)
-        for size, how in sizes.items()
-    }
+    found = {}
+    for size, how in sizes.items():
+        found[size] = measure(texts, labels, features, seen, tested, *how)
+        means = {name: round(np.mean(one), 3) for name, one in found[size].items()}
+        logger.info("%s labels: %s", size, means)
+    return found
 
 
 def in_words(values, baseline):
@@ -155,6 +162,8 @@ def in_words(values, baseline):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logger.setLevel(logging.INFO)
     machine = describe_machine()
     docstrings, labels = load_docstrings()
     labels = np.array(labels)
@@ -182,6 +191,7 @@ def main(argv=None):
                 labels, fitted, seen, tested, arguments,
             )
             for kind, text_of in KINDS.items()
+            if kind in arguments.kinds
         }  # fmt: skip
     lines = [machine_line(machine), ""]
     for kind, found in results.items():

@@ -7,6 +7,7 @@ as a step of a pipeline. So passwords are hidden there, and nowhere else.
 from collections.abc import Mapping, MutableMapping
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 from torch import nn
@@ -34,6 +35,17 @@ class _HiddenValue:
 
     def __repr__(self):
         return f"<hidden {self._kind}>"
+
+
+def refuse_estimator(model):
+    """Raise if the parameter `model` is an estimator, such as a fitted classifier."""
+    if isinstance(model, BaseEstimator):
+        raise ValueError(
+            "The 'model' parameter must be the network of an estimator, model="
+            "fitted.body_, and not the estimator: clone, and so every search, would "
+            "unfit it. If body_ is None, the network was not trained: give the same "
+            f"'model' again. Got {type(model).__name__} instead."
+        )
 
 
 class ImageEstimatorMixin:
@@ -95,6 +107,7 @@ class ImageEstimatorMixin:
 
     def _validate_params(self):
         """Check the parameters as scikit-learn does, but shorten or hide the value."""
+        refuse_estimator(self.model)
         try:
             super()._validate_params()
         except InvalidParameterError as error:

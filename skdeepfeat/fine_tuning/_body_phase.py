@@ -12,6 +12,7 @@ from ..feature_extraction import load_pixels
 from ..networks import is_below_float32
 from ..training import (
     Augmentation,
+    FeatureData,
     LoopSettings,
     PixelData,
     TrainingRun,
@@ -102,6 +103,10 @@ def load_images(fit, rows):
     failed : ndarray of bool, shape (n_images,)
         The images that could not be read.
     """
+    if fit.neck.takes_rows:
+        X, targets = fit.data.X, fit.data.targets.take(rows)
+        data = FeatureData(X[rows], targets.tensor(), fit.weights_of(rows))
+        return X, data, np.zeros(len(X), bool)
     preprocessing = fit.neck.preprocessing
     pixels, failures = _load(fit, fit.data.X, with_margin(preprocessing))
     failed = np.zeros(len(pixels), bool)
@@ -117,6 +122,13 @@ def load_images(fit, rows):
         rows,
     )
     return pixels, data, failed
+
+
+def _load_center(fit, X):
+    """Return images as the network sees them, or rows, and the failures."""
+    if fit.neck.takes_rows:
+        return X, []
+    return _load(fit, X, fit.neck.preprocessing)
 
 
 def _load(fit, X, preprocessing):
@@ -208,7 +220,7 @@ def auto_epochs(n_images, batch_size):
 def _make_validate(fit, pixels, validation_rows):
     """Return ``validate(model) -> (loss, score)``, or None without validation set."""
     if fit.data.X_val is not None:
-        images, failures = _load(fit, fit.data.X_val, fit.neck.preprocessing)
+        images, failures = _load_center(fit, fit.data.X_val)
         usable = np.delete(
             np.arange(len(images)), [failure.index for failure in failures]
         )
@@ -239,7 +251,7 @@ class Probe:
     """
 
     def __init__(self, fit):
-        self.images, failures = _load(fit, fit.data.X_probe, fit.neck.preprocessing)
+        self.images, failures = _load_center(fit, fit.data.X_probe)
         self._failed = [failure.index for failure in failures]
         self._outputs_of = _CenterOutputs(fit, self.images)
         self._fit = fit
@@ -257,7 +269,8 @@ class _CenterOutputs:
     def __init__(self, fit, images):
         self._images = images
         self._device = fit.device
-        self._size = fit.neck.preprocessing.crop
+        takes_rows = fit.neck.takes_rows
+        self._size = None if takes_rows else fit.neck.preprocessing.crop
         self._n_at_once = fit.neck.suggested_batch_size(fit.device)
 
     def __call__(self, model):
@@ -276,12 +289,16 @@ class _CenterOutputs:
 
 @undisturbed_by_forks()
 def _center_outputs(model, images, size, n_at_once, device):
-    """Return raw outputs for the centers of stored images as float64."""
+    """Return raw outputs for the centers of stored images as float64.
+
+    `size` is None for rows of numbers, which have no center.
+    """
     model.eval()
     outputs = []
     with torch.inference_mode():
         for start in range(0, len(images), n_at_once):
             part = torch.from_numpy(images[start : start + n_at_once])
-            part = crop_center(part.permute(0, 3, 1, 2), size)
+            if size is not None:
+                part = crop_center(part.permute(0, 3, 1, 2), size)
             outputs.append(model(part.to(device)).float().cpu())
     return torch.cat(outputs).double().numpy()

@@ -12,12 +12,12 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
-from ..feature_extraction import open_extraction
 from ..training import Processes, make_loss, read_checkpoint_header, unfrozen_parts
 from ._body_phase import tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._resume import draw_seed
+from ._rows import open_features
 
 
 class Fit:
@@ -146,7 +146,7 @@ class Fit:
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
         try:
-            with open_extraction(X, self.neck, self.cache, self.extraction) as opened:
+            with open_features(X, self.neck, self.cache, self.extraction) as opened:
                 self.digests[id(X)] = opened.digests
                 return opened.features(), opened.failed()
         except NonFiniteOutputError as error:

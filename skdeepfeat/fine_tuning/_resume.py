@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._utils._digests import digest_arrays
-from ..training import copy_state, load_checkpoint, save_checkpoint
+from ..training import FeatureData, copy_state, load_checkpoint, save_checkpoint
 
 # Settings that do not change a result.
 _IRRELEVANT = {"checkpoint", "verbose"}
@@ -59,7 +59,7 @@ def resume(fit, run, data, probe=None):
         "parameters": _describe_settings(fit.settings),
         "network": _digest_weights(run.model.neck),
         "data": digest_arrays(
-            data.pixels, data.rows, data.targets.numpy(), data.weights.numpy()
+            *_inputs(data), data.targets.numpy(), data.weights.numpy()
         ),
         "probe": None if probe is None else digest_arrays(probe.images),
     }
@@ -72,6 +72,13 @@ def resume(fit, run, data, probe=None):
             save_checkpoint(path, run, header)
 
     return after_epoch
+
+
+def _inputs(data):
+    """Return the images of a `PixelData`, or the rows of a `FeatureData`."""
+    if isinstance(data, FeatureData):
+        return [data.inputs.numpy()]
+    return [data.pixels, data.rows]
 
 
 def _refuse_other(path, found, header):

@@ -21,6 +21,7 @@ from ._modules import (
     zero_subnormal,
 )
 from ._neck import Neck, resolve_neck
+from ._row_neck import RowNeck
 from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
@@ -30,6 +31,7 @@ from .sources._preprocessing_parameter import read_preprocessing
 
 __all__ = [
     "Neck",
+    "RowNeck",
     "TensorTrainLinear",
     "apply_changes",
     "change_layer",

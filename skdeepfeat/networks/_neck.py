@@ -53,6 +53,9 @@ class Neck:
     pooling: str
     fingerprint: Fingerprint | None = None
 
+    # Of the class: whether X holds rows of numbers, as for `RowNeck`.
+    takes_rows = False
+
     # Examining a network takes about a second. If all rows are known, it is not needed,
     # so these two are computed when they are first used.
 

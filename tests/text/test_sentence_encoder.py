@@ -119,8 +119,8 @@ def test_sentences_of_one_topic_become_similar(params):
     tested, groups = make_documents(20, 2, seed=1)
     rows = encoder.transform(tested)
     assert rows.shape == (40, 8) and rows.dtype == np.float32
-    model = LogisticRegression(C=100).fit(rows[:8], groups[:8] % 2)
-    assert model.score(rows[8:], groups[8:] % 2) >= 0.9
+    model = LogisticRegression(C=100).fit(rows[:20], groups[:20] % 2)
+    assert model.score(rows[20:], groups[20:] % 2) >= 0.85
 
 
 def test_the_loss_of_the_decoder_is_that_of_a_plain_one():
