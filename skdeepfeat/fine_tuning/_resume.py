@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._utils._digests import digest_arrays
-from ..training import FeatureData, copy_state, load_checkpoint, save_checkpoint
+from ..training import copy_state, load_checkpoint, save_checkpoint
 
 # Settings that do not change a result.
 _IRRELEVANT = {"checkpoint", "verbose"}
@@ -37,7 +37,7 @@ def resume(fit, run, data, probe=None):
     ----------
     fit : Fit
     run : TrainingRun
-    data : PixelData
+    data : PixelData or PairData
     probe : Probe or None, default=None
 
     Returns
@@ -58,9 +58,8 @@ def resume(fit, run, data, probe=None):
         "first_epoch": fit.n_earlier_epochs,
         "parameters": _describe_settings(fit.settings),
         "network": _digest_weights(run.model.neck),
-        "data": digest_arrays(
-            *_inputs(data), data.targets.numpy(), data.weights.numpy()
-        ),
+        "data": digest_arrays(*data.arrays()),
+        "teacher": None if run.teacher is None else _digest_weights(run.teacher),
         "probe": None if probe is None else digest_arrays(probe.images),
     }
     if fit.checkpoint_header is not None:
@@ -72,13 +71,6 @@ def resume(fit, run, data, probe=None):
             save_checkpoint(path, run, header)
 
     return after_epoch
-
-
-def _inputs(data):
-    """Return the images of a `PixelData`, or the rows of a `FeatureData`."""
-    if isinstance(data, FeatureData):
-        return [data.inputs.numpy()]
-    return [data.pixels, data.rows]
 
 
 def _refuse_other(path, found, header):
@@ -96,6 +88,7 @@ def _refuse_other(path, found, header):
         "first_epoch": "the number of earlier epochs",
         "data": "the images, targets or weights",
         "probe": "X_probe",
+        "teacher": "the teacher's weights",
         "seed": "'random_state'",
     }.items():
         if found.get(name) != header[name]:

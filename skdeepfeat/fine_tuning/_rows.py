@@ -87,11 +87,13 @@ class RowFeatures:
 
 def check_row_parameters(estimator):
     """Raise if a parameter of an estimator has no meaning for rows."""
-    if estimator.test_time_augmentation is not None:
-        raise ValueError(
-            "The 'test_time_augmentation' parameter must be None if X holds rows of "
-            f"numbers. Got {estimator.test_time_augmentation!r} instead."
-        )
+    for name, wanted in {"test_time_augmentation": None, "activation_l1": 0}.items():
+        value = getattr(estimator, name)
+        if value != wanted:
+            raise ValueError(
+                f"The {name!r} parameter must be {wanted} if X holds rows of numbers. "
+                f"Got {value!r} instead."
+            )
 
 
 def refuse_rows(estimator, what):

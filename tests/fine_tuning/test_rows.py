@@ -160,6 +160,7 @@ def test_regression_of_rows():
         ({"model": make_network(5)}, "model.*rows of 6 numbers"),
         ({"model": nn.Sequential(nn.Linear(6, 2), nn.Flatten(0))}, "model.*one row"),
         ({"test_time_augmentation": "flip"}, "test_time_augmentation"),
+        ({"activation_l1": 0.1}, "activation_l1"),
     ],
 )
 def test_bad_parameters_are_named(change, match):
