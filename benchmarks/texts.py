@@ -4,8 +4,8 @@ The texts are docstrings that installed packages ship, nine topics of them, as t
 first sentence or whole. Eighty of each topic are kept for the test. Of the others, the
 labels of a few are drawn, several times. What learns without labels reads all others.
 
-    python benchmarks/texts.py [--n-labeled 8 16 32] [--repeats 10] [--decode]
-        [--output FOLDER]
+    python benchmarks/texts.py [--n-labeled 8 16 32] [--repeats 10]
+        [--learned ...] [--max-epochs N] [--output FOLDER]
 """
 
 import argparse
@@ -22,6 +22,7 @@ from _common import (
     watch_others,
     write_results,
 )
+from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
@@ -39,6 +40,16 @@ logger = logging.getLogger("benchmarks.texts")
 # Of logistic regression, chosen by cross-validation among the labeled texts.
 STRENGTHS = [1e-3, 1e-2, 1e-1, 10]
 
+# What learns without labels, the slowest last.
+LEARNED = {
+    "SentenceEncoder, mean": SentenceEncoder(encoder="mean"),
+    "SentenceEncoder, gru": SentenceEncoder(),
+    "Word2Vec": Word2Vec(),
+    "SentenceEncoder, gru, vectors learned": SentenceEncoder("learned"),
+    "SentenceEncoder, gru, decode": SentenceEncoder(decode=True),
+}
+DEFAULT_LEARNED = list(LEARNED)[:-1]
+
 KINDS = {
     "first sentences": lambda sentences: sentences[0],
     "whole docstrings": " ".join,
@@ -51,31 +62,24 @@ def parse_arguments(argv=None):
     add("--n-labeled", type=int, nargs="+", default=[8, 16, 32], help="of each topic")
     add("--repeats", type=int, default=10, help="draws of labeled texts")
     add("--max-epochs", type=int, help="of what learns without labels")
-    add("--decode", action="store_true", help="also decode=True, which takes long")
+    add("--learned", nargs="*", choices=list(LEARNED), default=DEFAULT_LEARNED)
     add("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     add("--n-docstrings", type=int, help="take so many of them instead of all")
     add("--output", type=pathlib.Path, default="bench_output")
     return parser.parse_args(argv)
 
 
-def fit_without_labels(docstrings, max_epochs, decode):
+def fit_without_labels(names, docstrings, max_epochs):
     """Return transformers, and the seconds that their fits took."""
     sentences = [one for docstring in docstrings for one in docstring]
     groups = np.repeat(np.arange(len(docstrings)), list(map(len, docstrings)))
     epochs = {} if max_epochs is None else {"max_epochs": max_epochs}
-    learned = {
-        "Word2Vec": Word2Vec(**{"max_epochs": 10, **epochs}),
-        "SentenceEncoder, mean": SentenceEncoder(encoder="mean", **epochs),
-        "SentenceEncoder, gru": SentenceEncoder(**epochs),
-        "SentenceEncoder, gru, vectors learned": SentenceEncoder("learned", **epochs),
-    }
-    if decode:
-        learned["SentenceEncoder, gru, decode"] = SentenceEncoder(decode=True, **epochs)
     fitted, seconds = {}, {}
-    for name, one in learned.items():
+    for name in names:
+        one = clone(LEARNED[name]).set_params(random_state=0, **epochs)
         start = time.perf_counter()
         options = {"groups": groups} if isinstance(one, SentenceEncoder) else {}
-        fitted[name] = one.set_params(random_state=0).fit(sentences, **options)
+        fitted[name] = one.fit(sentences, **options)
         seconds[name] = time.perf_counter() - start
         logger.info("%s was fitted in %.0f s", name, seconds[name])
     for pooling in ("mean", "tfidf", "sif", "max"):
@@ -86,9 +90,10 @@ def fit_without_labels(docstrings, max_epochs, decode):
 def make_features(fitted, texts, seen):
     """Return dense features of all texts, scaled by those that are not tested."""
     features = {name: one.transform(texts) for name, one in fitted.items()}
-    features["GloVe, mean + SentenceEncoder, gru"] = np.hstack(
-        [features["GloVe, mean"], features["SentenceEncoder, gru"]]
-    )
+    if "SentenceEncoder, gru" in features:
+        features["GloVe, mean + SentenceEncoder, gru"] = np.hstack(
+            [features["GloVe, mean"], features["SentenceEncoder, gru"]]
+        )
     return {
         name: StandardScaler().fit(rows[seen]).transform(rows)
         for name, rows in features.items()
@@ -183,7 +188,7 @@ def main(argv=None):
     seen = np.setdiff1d(np.arange(len(labels)), tested)
     with watch_others(machine):
         fitted, seconds = fit_without_labels(
-            [docstrings[i] for i in seen], arguments.max_epochs, arguments.decode
+            arguments.learned, [docstrings[i] for i in seen], arguments.max_epochs
         )
         results = {
             kind: measure_kind(
