@@ -85,6 +85,22 @@ def test_small_network(tmp_path):
 
 
 @pytest.mark.slow
+def test_phone(tmp_path):
+    pytest.importorskip("skimage")
+    pytest.importorskip("onnxruntime")
+    out = run(
+        "phone.py", tmp_path, "--n-photographs=96", "--image-size=48", "--epochs=1"
+    )
+    full, small, n_bytes = map(
+        float, re.search(r"network (\S+), .* torch (\S+); (\d+) bytes", out).groups()
+    )
+    assert n_bytes < 2_000_000
+    assert small > 0.5 and full > 0.5  # of four classes
+    with Image.open(tmp_path / "phone" / "phone.png") as picture:
+        assert min(picture.size) > 300
+
+
+@pytest.mark.slow
 def test_regression(tmp_path):
     out = run("regression.py", tmp_path)
     frozen, tuned = map(float, re.findall(r"error (\S+) degrees", out))
