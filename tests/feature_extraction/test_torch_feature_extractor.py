@@ -500,11 +500,12 @@ def test_workers(tmp_path):
 @parametrize_with_checks(
     [TorchFeatureExtractor(nn.Identity(), np.stack, cache=None)],
     expected_failed_checks=lambda _: {
-        name: "an item may be anything: a number, complex, an object, an empty row"
+        name: "an item may be anything: NaN, complex, an object, an empty row"
         for name in (
             "check_complex_data",
             "check_dtype_object",
             "check_estimators_empty_data_messages",
+            "check_estimators_nan_inf",
             "check_fit1d",
             "check_fit2d_predict1d",
         )
