@@ -34,6 +34,7 @@ from ._saving import (
 )
 from ._scoring import make_score
 from ._targets import checked_weights, checked_y, is_given
+from ._teachers import Teachers, frozen
 
 
 class BaseFineTune(
@@ -77,10 +78,34 @@ class BaseFineTune(
         """Return a module from raw outputs to results, their name, and metadata."""
         raise NotImplementedError
 
+    # -- Parameters
+
+    def get_params(self, deep=True):
+        """Return the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Ignored. Only `teacher` is an estimator, and as it is fitted, its parameters
+            cannot be set.
+
+        Returns
+        -------
+        params : dict
+            `teacher` is returned in a `sklearn.frozen.FrozenEstimator`, which clones
+            share instead of copying it. `cache` and `storage_options` are returned as
+            by `PretrainedFeatureExtractor`.
+        """
+        params = super().get_params(deep=False)
+        return {**params, "teacher": frozen(params["teacher"])}
+
     # -- Fitting
 
     @survives_fork
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None):
+    def fit(
+        self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None,
+        X_unlabeled=None,
+    ):  # fmt: skip
         """Fit a new head, then body and head together.
 
         Parameters
@@ -98,6 +123,11 @@ class BaseFineTune(
             `probe_predictions_`. Nothing is learned from them. In a cross-validation,
             scikit-learn slices each argument of `fit` that is as long as X, as it
             slices `sample_weight`. So give another number of probe images there.
+        X_unlabeled : like X, default=None
+            Images without labels that join the training. What they are is learned from
+            the `teacher` alone. Each weighs as much as an image of X does on average.
+            In a cross-validation, they are sliced like `X_probe` if there are as many
+            as in X.
 
         Returns
         -------
@@ -118,16 +148,25 @@ class BaseFineTune(
         """
         continues = self._continues()
         data = self._prepare(
-            X, y, sample_weight, X_val, y_val, X_probe, reset=not continues
-        )
+            X, y, sample_weight, X_val, y_val, X_probe, X_unlabeled,
+            reset=not continues,
+        )  # fmt: skip
         return self._fit(data, continues=continues)
 
     def _prepare(
-        self, X, y, sample_weight=None, X_val=None, y_val=None, X_probe=None, *,
-        classes=None, reset=True,
+        self, X, y, sample_weight=None, X_val=None, y_val=None, X_probe=None,
+        X_unlabeled=None, *, classes=None, reset=True,
     ):  # fmt: skip
         """Return `FitData`."""
         self._validate_params()
+        # As the user gave them, for teachers that take something else than images.
+        originals = {"X": X, "X_unlabeled": X_unlabeled}
+        if X_unlabeled is not None and self.teacher is None:
+            raise ValueError(
+                "X_unlabeled must be None without a 'teacher', from which alone "
+                "something can be learned about images without labels. Give a fitted "
+                f"estimator as 'teacher' to {type(self).__name__}."
+            )
         X = self._check_images(X, reset=reset)
         y = checked_y(self, y, X, dtype=self._y_dtype)
         weight = checked_weights(sample_weight, y)
@@ -135,7 +174,20 @@ class BaseFineTune(
             self._learn_targets(y, weight, classes)
         if X_probe is not None:
             X_probe = self._check_images(X_probe, reset=False)
-        data = FitData(X, self._encode(y), self._weigh(y, weight), X_probe=X_probe)
+        if X_unlabeled is not None:
+            if hasattr(X_unlabeled, "__len__") and len(X_unlabeled) == 0:
+                raise ValueError(
+                    "X_unlabeled must have at least one image, or be None. Got an "
+                    f"empty {type(X_unlabeled).__name__} instead."
+                )
+            X_unlabeled = self._check_images(X_unlabeled, reset=False)
+        targets, teachers = self._encode(y), None
+        if self.teacher is not None:
+            teachers = Teachers(self, targets, originals)
+        data = FitData(
+            X, targets, self._weigh(y, weight), X_probe=X_probe,
+            X_unlabeled=X_unlabeled, teachers=teachers,
+        )  # fmt: skip
         if not is_given(X_val, y_val):
             return data
         X_val = self._check_images(X_val, reset=False)
@@ -326,7 +378,7 @@ class BaseFineTune(
         Notes
         -----
         Metadata requests (``set_fit_request``), attributes that no fit sets, and the
-        parameters `cache`, `checkpoint` and `storage_options` are not saved.
+        parameters `cache`, `checkpoint`, `storage_options` and `teacher` are not saved.
         """
         check_is_fitted(self)
         save_estimator(path, self)
@@ -337,8 +389,8 @@ class BaseFineTune(
         """Return the estimator that `save` wrote; it predicts the same to the last bit.
 
         Loading opens no connection and runs no code from the file. `cache`,
-        `checkpoint` and `storage_options` have their defaults, and `max_pixels` is at
-        most its default.
+        `checkpoint`, `storage_options` and `teacher` have their defaults, and
+        `max_pixels` is at most its default.
 
         Parameters
         ----------

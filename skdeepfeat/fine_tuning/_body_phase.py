@@ -8,12 +8,15 @@ from torch import nn
 
 from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
-from ..feature_extraction import load_pixels
+from .._utils._parameter_errors import choice_error
+from ..feature_extraction import load_pixels, warn_of
 from ..networks import is_below_float32
 from ..training import (
+    ActivationSizes,
     Augmentation,
     LoopSettings,
     PixelData,
+    StackedPixels,
     TrainingRun,
     WeightAverage,
     crop_center,
@@ -40,6 +43,41 @@ class TunedNetwork(nn.Module):
 
     def forward(self, images):
         return self.head(self.neck(images))
+
+
+def check_body(neck, settings):
+    """Raise if settings name parts that a network lacks, or its activations do not fit.
+
+    Parameters
+    ----------
+    neck : Neck
+    settings : FitSettings
+
+    Raises
+    ------
+    ValueError
+    """
+    if not (settings.names_parts or settings.activation_l1):
+        return
+    body = neck.trainable()
+    if settings.names_parts:
+        body.train_parts(unfrozen_parts(settings.unfreeze, body.n_stages, 0, 1))
+    if settings.activation_l1:
+        _check_relus(body, neck.preprocessing.crop, settings)
+
+
+def _check_relus(body, size, settings):
+    body.eval()
+    with undisturbed_by_forks(), torch.inference_mode(), ActivationSizes() as sizes:
+        body(torch.zeros(1, 3, *size))
+    if sizes.others or not sizes.n_relus:
+        found = sizes.others[0] if sizes.others else "no activation"
+        raise choice_error(
+            "activation_l1",
+            "0 unless all activations of the network are ReLU or ReLU6, as others are "
+            f"never zero. {body.network.__class__.__name__} has {found}",
+            settings.activation_l1,
+        )
 
 
 def tune_body(fit, rows, validation_rows):
@@ -97,8 +135,9 @@ def load_images(fit, rows):
     Returns
     -------
     pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        Of X.
     data : PixelData
-        Of `rows`, without those that can no longer be read.
+        Of `rows`, without those that can no longer be read, and of X_unlabeled.
     failed : ndarray of bool, shape (n_images,)
         The images that could not be read.
     """
@@ -109,13 +148,18 @@ def load_images(fit, rows):
     rows = rows[~failed[rows]]
     if len(rows) == 0:
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
-    data = PixelData(
-        pixels,
-        fit.data.targets.take(rows).tensor(),
-        fit.weights_of(rows),
-        Augmentation(fit.settings.augment, preprocessing.crop),
-        rows,
-    )
+    stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
+    if fit.data.X_unlabeled is not None:
+        more, failures = _load(fit, fit.data.X_unlabeled, with_margin(preprocessing))
+        if failures and not fit.trains_head:  # which has warned of them
+            warn_of(failures)
+        bad = [failure.index for failure in failures]
+        unlabeled_rows = np.delete(np.arange(len(more)), bad)
+        stored = StackedPixels(pixels, more)
+        trained = np.concatenate([rows, len(pixels) + unlabeled_rows])
+    targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
+    augmentation = Augmentation(fit.settings.augment, preprocessing.crop)
+    data = PixelData(stored, targets, weights, augmentation, trained)
     return pixels, data, failed
 
 
@@ -170,7 +214,7 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
     run = TrainingRun(
         model,
         optimizer,
-        fit.loss,
+        fit.training_loss,
         LoopSettings(
             phase="body",
             n_epochs=n_epochs,
@@ -181,6 +225,7 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
             mixup=settings.mixup,
+            activation_l1=settings.activation_l1,
             n_iter_no_change=settings.patience if validated else None,
             seed=fit.seed,
             first_epoch=fit.n_earlier_epochs,
@@ -190,6 +235,8 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         fit.processes,
         WeightAverage(model, settings.ema_decay) if settings.ema_decay else None,
         prepare,
+        teacher=fit.teachers.network(fit.device) if fit.teachers else None,
+        taught_fraction=fit.teachers.own_fraction if fit.teachers else 1.0,
     )
     return body, run
 

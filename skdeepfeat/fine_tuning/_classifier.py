@@ -16,6 +16,7 @@ from torch import nn
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
 from ._documentation import document
@@ -75,6 +76,27 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         the head and trains it by gradient descent for `head_epochs`. ``"auto"`` is
         ``"logistic"`` for a linear head, and ``"random"`` for one with hidden layers.
 
+    teacher : classifier, list of classifiers or None, default=None
+        Fitted classifiers with `predict_proba`, for the same classes as y, whose
+        probabilities the network learns (soft targets, Hinton et al. 2015 [7]_): a
+        random forest on frozen features in a pipeline, a `VotingClassifier`, a larger
+        FineTuneClassifier, anything. The probabilities of several are averaged. A
+        FineTuneClassifier is asked in each step of phase two about the very images
+        that this network sees (Beyer et al. 2022 [8]_). Others are asked once about
+        each image, as it is in X. `get_params` returns a teacher in a
+        `sklearn.frozen.FrozenEstimator`, so that clones share it. It is not saved, and
+        predictions do not need it. Only for ``loss="cross_entropy"``.
+
+    distill_temperature : float, default=2.0
+        The logarithms of the teacher's and of the network's probabilities are divided
+        by it before they are compared. Above 1, the smaller probabilities count more.
+
+    distill_weight : float, default=0.9
+        Weight of the teacher in the loss, in [0, 1]: ``(1 - distill_weight)`` times the
+        loss of the labels, plus `distill_weight` times
+        ``distill_temperature ** 2`` times the Kullback-Leibler divergence. Images of
+        `X_unlabeled` have the second part only.
+
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`, or leave
         it out of the training and give one `BadImageWarning`. Then `predict_proba`,
@@ -108,6 +130,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         "loss": [StrOptions(set(CLASSIFICATION_LOSSES))],
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "distill_temperature": [Interval(numbers.Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -136,6 +159,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         class_weight=None,
         augment="flip_crop",
         mixup=0.0,
+        activation_l1=0.0,
         test_time_augmentation=None,
         early_stopping=False,
         validation_fraction=0.1,
@@ -143,6 +167,9 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         scoring=None,
         head_init="auto",
         head_epochs=20,
+        teacher=None,
+        distill_temperature=2.0,
+        distill_weight=0.9,
         warm_start=False,
         precision="float32",
         device="auto",
@@ -179,6 +206,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.class_weight = class_weight
         self.augment = augment
         self.mixup = mixup
+        self.activation_l1 = activation_l1
         self.test_time_augmentation = test_time_augmentation
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -186,6 +214,9 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.scoring = scoring
         self.head_init = head_init
         self.head_epochs = head_epochs
+        self.teacher = teacher
+        self.distill_temperature = distill_temperature
+        self.distill_weight = distill_weight
         self.warm_start = warm_start
         self.precision = precision
         self.device = device
@@ -198,6 +229,15 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.storage_options = storage_options
         self.random_state = random_state
         self.verbose = verbose
+
+    def _validate_params(self):
+        super()._validate_params()
+        if self.teacher is not None and not has_probabilities(self.loss):
+            raise choice_error(
+                "loss",
+                "'cross_entropy' with a 'teacher', whose probabilities are learned",
+                self.loss,
+            )
 
     @survives_fork
     def partial_fit(self, X, y, classes=None, sample_weight=None):

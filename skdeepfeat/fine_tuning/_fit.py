@@ -13,8 +13,14 @@ from sklearn.model_selection import train_test_split
 
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import open_extraction
-from ..training import Processes, make_loss, read_checkpoint_header, unfrozen_parts
-from ._body_phase import tune_body
+from ..training import (
+    Processes,
+    TaughtTargets,
+    make_distillation_loss,
+    make_loss,
+    read_checkpoint_header,
+)
+from ._body_phase import check_body, tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._resume import draw_seed
@@ -46,6 +52,9 @@ class Fit:
     n_earlier_epochs : int
         Number of epochs of phase two of the fits that this one continues.
     interrupted : bool
+    loss, training_loss : callable
+        Of outputs and targets. With a teacher, that of the training has the teacher's.
+    teachers : Teachers or None
     """
 
     def __init__(
@@ -69,6 +78,14 @@ class Fit:
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
         self._score, self._predict = score, predict
+        self.training_loss, self.teachers = self.loss, data.teachers
+        if self.teachers is not None:
+            self.training_loss = make_distillation_loss(
+                self.loss,
+                data.targets.task,
+                weight=settings.distill_weight,
+                temperature=settings.distill_temperature,
+            )
         # Both phases see the same images. By the id of X.
         self.digests = {}
         self.interrupted = False
@@ -79,13 +96,8 @@ class Fit:
 
     def run(self):
         """Run both phases."""
-        settings = self.settings
-        if settings.trains_body and settings.names_parts:
-            # An error about a name comes before phase one, which may take hours.
-            body = self.neck.trainable()
-            body.train_parts(unfrozen_parts(settings.unfreeze, body.n_stages, 0, 1))
         rows, validation_rows = self.prepare_head()
-        if settings.trains_body and not self.interrupted:
+        if self.settings.trains_body and not self.interrupted:
             tune_body(self, rows, validation_rows)
 
     def prepare_head(self):
@@ -98,11 +110,16 @@ class Fit:
         validation_rows : ndarray of int or None
             Those of the validation set, if it is a part of X.
         """
+        if self.settings.trains_body:
+            # Errors about phase two come before phase one, which may take hours.
+            check_body(self.neck, self.settings)
         features, failed = self._extract(self.data.X)
         # A weight of zero excludes an image: it must not count in the statistics of a
         # standardization or a batch normalization either.
         usable = np.flatnonzero(~failed & (self.data.weights > 0))
         rows, validation_rows = self._split(usable)
+        if self.data.X_unlabeled is not None:
+            self._open(self.data.X_unlabeled, lambda extraction: None)
         if self.result.head is None:
             validation = self._validation_features(features, validation_rows)
             probe = None
@@ -110,6 +127,57 @@ class Fit:
                 probe, _ = self._extract(self.data.X_probe, "X_probe")
             fit_head(self, features[rows], rows, validation, probe)
         return rows, validation_rows
+
+    @property
+    def trains_head(self):
+        """Whether phase one trains the head by gradient descent."""
+        settings = self.settings
+        if len(settings.hidden_layer_sizes) or settings.head_init == "random":
+            return True
+        # A linear model of labels learns nothing from a teacher.
+        is_taught = self.teachers is not None and not settings.trains_body
+        return is_taught and settings.head_init == "auto"
+
+    def taught_targets(self, rows, unlabeled_rows, *, own):
+        """Return the targets of images, and their weights, as the training needs them.
+
+        Parameters
+        ----------
+        rows, unlabeled_rows : ndarray of int
+            Indices in X and in X_unlabeled.
+        own : bool
+            Whether fine-tuning estimators are asked now, as other teachers are.
+
+        Returns
+        -------
+        targets : Tensor or TaughtTargets
+        weights : Tensor of float32
+        """
+        values, weights = self.data.targets.take(rows).tensor(), self.weights_of(rows)
+        if self.teachers is None:
+            return values, weights
+        n_more = len(unlabeled_rows)
+        soft = [self._ask("X", rows, own)]
+        if n_more:
+            soft.append(self._ask("X_unlabeled", unlabeled_rows, own))
+        targets = TaughtTargets(
+            torch.cat([values, values.new_zeros(n_more, *values.shape[1:])]),
+            torch.arange(len(rows) + n_more) < len(rows),
+            None if soft[0] is None else torch.from_numpy(np.concatenate(soft)),
+        )
+        return targets, torch.cat([weights, torch.ones(n_more)])
+
+    def _ask(self, name, rows, own):
+        X = getattr(self.data, name)
+        digests = self.digests[id(X)]
+        return self.teachers.soft_targets(name, rows, digests, X, own=own)
+
+    def with_unlabeled(self, features):
+        """Return features with those of X_unlabeled behind, and its good indices."""
+        if self.data.X_unlabeled is None:
+            return features, np.empty(0, int)
+        more, failed = self._extract(self.data.X_unlabeled, "X_unlabeled")
+        return np.concatenate([features, more[~failed]]), np.flatnonzero(~failed)
 
     def weights_of(self, rows):
         """Return the weights of images, with a mean of 1."""
@@ -146,11 +214,15 @@ class Fit:
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
         try:
-            with open_extraction(X, self.neck, self.cache, self.extraction) as opened:
-                self.digests[id(X)] = opened.digests
-                return opened.features(), opened.failed()
+            return self._open(X, lambda opened: (opened.features(), opened.failed()))
         except NonFiniteOutputError as error:
             raise error.at(error.indices, name) from None
+
+    def _open(self, X, function):
+        """Return what a function makes of the extraction of X; note the digests."""
+        with open_extraction(X, self.neck, self.cache, self.extraction) as opened:
+            self.digests[id(X)] = opened.digests
+            return function(opened)
 
     def _split(self, rows):
         """Return the rows to train on, and those of the validation set or None."""

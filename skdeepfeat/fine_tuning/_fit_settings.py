@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from ._targets import Targets
+from ._teachers import Teachers
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class FitSettings:
     loss: str
     augment: str | Callable | None
     mixup: float
+    activation_l1: float
     early_stopping: bool
     scoring: str | Callable | None
     validation_fraction: float
@@ -44,6 +46,8 @@ class FitSettings:
     checkpoint: object
     verbose: int
     label_smoothing: float = 0.0
+    distill_weight: float = 0.0
+    distill_temperature: float = 1.0
 
     @classmethod
     def from_params(cls, params):
@@ -76,9 +80,10 @@ class FitData:
 
     Attributes
     ----------
-    X, X_val, X_probe : images, as `_check_images` returned them
+    X, X_val, X_probe, X_unlabeled : images, as `_check_images` returned them
     targets, targets_val : Targets
     weights : ndarray of float64, shape (n_samples,)
+    teachers : Teachers or None
     """
 
     X: object
@@ -87,6 +92,8 @@ class FitData:
     X_val: object = None
     targets_val: Targets | None = None
     X_probe: object = None
+    X_unlabeled: object = None
+    teachers: Teachers | None = None
 
 
 @dataclass

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .._utils._forks import undisturbed_by_forks
+from .._utils._parameter_errors import choice_error
 from ..exceptions import TrainingDivergedError
 from ..training import (
     FeatureData,
@@ -52,26 +53,34 @@ def fit_head(fit, features, rows, validation, probe=None):
             "The 'head_init' parameter must be 'auto' or 'random' for a head with "
             f"hidden layers. Got {settings.head_init!r} instead."
         )
+    if fit.teachers and not (settings.trains_body or fit.trains_head):
+        raise choice_error(
+            "head_init",
+            "'auto' or 'random' with a 'teacher' and no phase two, as a linear model "
+            "of the labels learns nothing from a teacher",
+            settings.head_init,
+        )
     targets = fit.data.targets.take(rows)
     head = make_head(
         features.shape[1], targets.n_outputs, sizes, settings.dropout, fit.seed
     )
+    wanted, weights = targets.tensor(), fit.weights_of(rows)
+    if fit.trains_head and settings.head_epochs:
+        features, unlabeled_rows = fit.with_unlabeled(features)
+        wanted, weights = fit.taught_targets(rows, unlabeled_rows, own=True)
     mean, scale = standardization(features)
     if validation is not None:
         validation = ((validation[0] - mean) / scale, validation[1])
     if probe is not None:
         probe = (probe - mean) / scale
-    data = FeatureData(
-        (features - mean) / scale, targets.tensor(), fit.weights_of(rows)
-    )
-    by_gradient = bool(sizes) or settings.head_init == "random"
+    data = FeatureData((features - mean) / scale, wanted, weights)
     try:
-        if by_gradient:
+        if fit.trains_head:
             _train(fit, head, data, validation, probe)
         else:
             _solve(fit, head, data, targets, validation, probe)
     except TrainingDivergedError:
-        if by_gradient:
+        if fit.trains_head:
             fold_standardization(head, mean, scale)
             fit.result.head = head
         raise
@@ -117,7 +126,7 @@ def _train(fit, head, data, validation, probe):
             learning_rate=_LEARNING_RATE,
             weight_decay=settings.weight_decay,
         ),
-        fit.loss,
+        fit.training_loss,
         LoopSettings(
             phase="head",
             n_epochs=settings.head_epochs,

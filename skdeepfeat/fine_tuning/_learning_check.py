@@ -30,6 +30,7 @@ _MOMENTUM = 0.2
 
 # Settings without what keeps a network from memorizing.
 _WITHOUT_REGULARIZATION = {
+    "activation_l1": 0.0,
     "augment": None,
     "checkpoint": None,
     "dropout": 0.0,
@@ -131,7 +132,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     True
     """
     require_fine_tune(estimator, "check_can_learn")
-    trial = clone(estimator).set_params(test_time_augmentation=None)
+    trial = clone(estimator).set_params(test_time_augmentation=None, teacher=None)
     if hasattr(trial, "class_weight"):
         trial.class_weight = None
     random_state = own_random_state(estimator)

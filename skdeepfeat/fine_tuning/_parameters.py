@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 
 import torch
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 from torchvision.models import WeightsEnum
 
@@ -130,6 +130,13 @@ class FineTuneParameters:
     mixup : float, default=0.0
         Parameter of the Beta distribution that pairs of images are mixed with (Zhang et
         al. 2018 [5]_). 0 does not mix.
+
+    activation_l1 : float, default=0.0
+        Phase two adds this many times the mean output of the ReLUs to the loss: the
+        mean of each ReLU, and of these the mean over the ReLUs of the layers that are
+        trained. It drives whole channels to zero, which
+        ``compress(method="prune", criterion="apoz")`` finds. Only for networks whose
+        activations are all ReLU or ReLU6.
 
     test_time_augmentation : {"flip", "flip_crop"} or None, default=None
         Average the predictions over an image and its mirror image (``"flip"``), or over
@@ -265,6 +272,9 @@ class FineTuneParameters:
     .. [5] Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018.
     .. [6] Lee et al., "Surgical fine-tuning improves adaptation to distribution
        shifts", ICLR 2023.
+    .. [7] Hinton et al., "Distilling the knowledge in a neural network", 2015.
+    .. [8] Beyer et al., "Knowledge distillation: A good teacher is patient and
+       consistent", CVPR 2022.
     """
 
     _parameter_constraints: dict = {
@@ -288,12 +298,15 @@ class FineTuneParameters:
         "freeze_batch_norm": ["boolean"],
         "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
         "mixup": [_NOT_NEGATIVE],
+        "activation_l1": [_NOT_NEGATIVE],
         "test_time_augmentation": [StrOptions(set(VIEWS)), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
         "n_iter_no_change": [_POSITIVE_INT],
         "scoring": [str, callable, None],
         "head_epochs": [_COUNT],
+        "teacher": [HasMethods("predict"), list, tuple, None],
+        "distill_weight": [Interval(numbers.Real, 0, 1, closed="both")],
         "warm_start": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],

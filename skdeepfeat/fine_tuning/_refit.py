@@ -19,6 +19,8 @@ _ON_PIXELS = {
     "checkpoint": None,
     "on_error": "raise",
     "storage_options": None,
+    # It may not know what to make of pixels.
+    "teacher": None,
 }
 
 

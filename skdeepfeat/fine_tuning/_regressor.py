@@ -38,6 +38,20 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         ``"auto"`` is ``"ridge"`` for a linear head, and ``"random"`` for one with
         hidden layers.
 
+    teacher : regressor, list of regressors or None, default=None
+        Fitted regressors whose predictions the network learns: a ridge regression on
+        frozen features in a pipeline, a larger FineTuneRegressor, anything. The
+        predictions of several are averaged. A FineTuneRegressor is asked in each step
+        of phase two about the very images that this network sees (Beyer et al. 2022
+        [8]_). Others are asked once about each image, as it is in X. `get_params`
+        returns a teacher in a `sklearn.frozen.FrozenEstimator`, so that clones share
+        it. It is not saved, and predictions do not need it.
+
+    distill_weight : float, default=0.9
+        Weight of the teacher in the loss, in [0, 1]: ``(1 - distill_weight)`` times the
+        loss of y, plus `distill_weight` times the loss of the teacher's predictions.
+        Images of `X_unlabeled` have the second part only.
+
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`, or leave
         it out of the training and give one `BadImageWarning`. Its predictions
@@ -87,6 +101,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         loss="squared_error",
         augment="flip_crop",
         mixup=0.0,
+        activation_l1=0.0,
         test_time_augmentation=None,
         early_stopping=False,
         validation_fraction=0.1,
@@ -94,6 +109,8 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         scoring=None,
         head_init="auto",
         head_epochs=20,
+        teacher=None,
+        distill_weight=0.9,
         warm_start=False,
         precision="float32",
         device="auto",
@@ -128,6 +145,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.loss = loss
         self.augment = augment
         self.mixup = mixup
+        self.activation_l1 = activation_l1
         self.test_time_augmentation = test_time_augmentation
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -135,6 +153,8 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.scoring = scoring
         self.head_init = head_init
         self.head_epochs = head_epochs
+        self.teacher = teacher
+        self.distill_weight = distill_weight
         self.warm_start = warm_start
         self.precision = precision
         self.device = device

@@ -37,7 +37,7 @@ def resume(fit, run, data, probe=None):
     ----------
     fit : Fit
     run : TrainingRun
-    data : PixelData
+    data : PixelData or PairData
     probe : Probe or None, default=None
 
     Returns
@@ -58,9 +58,8 @@ def resume(fit, run, data, probe=None):
         "first_epoch": fit.n_earlier_epochs,
         "parameters": _describe_settings(fit.settings),
         "network": _digest_weights(run.model.neck),
-        "data": digest_arrays(
-            data.pixels, data.rows, data.targets.numpy(), data.weights.numpy()
-        ),
+        "data": digest_arrays(*data.arrays()),
+        "teacher": None if run.teacher is None else _digest_weights(run.teacher),
         "probe": None if probe is None else digest_arrays(probe.images),
     }
     if fit.checkpoint_header is not None:
@@ -89,6 +88,7 @@ def _refuse_other(path, found, header):
         "first_epoch": "the number of earlier epochs",
         "data": "the images, targets or weights",
         "probe": "X_probe",
+        "teacher": "the teacher's weights",
         "seed": "'random_state'",
     }.items():
         if found.get(name) != header[name]:

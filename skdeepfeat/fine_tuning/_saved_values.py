@@ -24,8 +24,8 @@ from ..exceptions import BadFileError
 from ..networks import read_hub_config, read_preprocessing
 from ..training import is_history
 
-# They concern a machine and not what was learned, or may hold a password.
-NOT_SAVED = ("cache", "checkpoint", "storage_options")
+# They concern a machine and not what was learned, may hold a password, or are code.
+NOT_SAVED = ("cache", "checkpoint", "storage_options", "teacher")
 
 _DEVICES = r"(auto|cpu|cuda(:\d{1,2})?|mps|xpu(:\d{1,2})?)"
 

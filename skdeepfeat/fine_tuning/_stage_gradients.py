@@ -50,6 +50,7 @@ def stage_gradients(estimator, X, y, n_samples):
     require_fine_tune(estimator, "relative_gradient_norms")
     trial = copy.copy(estimator)
     trial.random_state = own_random_state(estimator)
+    trial.teacher = None  # the gradient is that of the labels
     is_fitted = hasattr(trial, "head_")
     data = trial._prepare(X, y, reset=not is_fitted)
     indices = choose_rows(data.targets, n_samples, trial.random_state)

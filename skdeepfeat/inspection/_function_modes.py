@@ -9,21 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from .._utils._activations import (
+    GATES,
+    OTHER_ACTIVATIONS,
+    is_other_activation,
+    limit_of_relu,
+)
 from .._utils._parameter_errors import choice_error
 
 __all__ = ["Connections", "RectifiedSignals"]
 
-_OTHER_ACTIVATIONS = {
-    "silu", "silu_", "gelu", "hardswish", "hardtanh", "hardtanh_", "leaky_relu",
-    "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "celu_", "mish", "prelu",
-    "rrelu", "softplus", "logsigmoid", "softsign", "tanhshrink", "softshrink",
-    "hardshrink", "threshold", "glu",
-}  # fmt: skip
-# Of pooled values, as in squeeze and excitation, they scale whole channels.
-_GATES = {"sigmoid", "sigmoid_", "hardsigmoid", "tanh", "tanh_"}
-_ATTENTION = {
-    "softmax", "scaled_dot_product_attention", "multi_head_attention_forward",
-}  # fmt: skip
 _MAXIMA = {"max_pool2d", "max_pool2d_with_indices"}
 _ADAPTIVE_MAXIMA = {"adaptive_max_pool2d", "adaptive_max_pool2d_with_indices"}
 
@@ -48,13 +43,12 @@ class RectifiedSignals(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, func.__name__
-        limit = _limit_of_relu(name, args, kwargs)
+        limit = limit_of_relu(name, args, kwargs)
         if limit is not None:
             result = _RectifiedSignal.apply(args[0], limit, self._guided)
             # The value that a function in place returns may not be used.
             return args[0].copy_(result) if _is_in_place(name, kwargs) else result
-        is_gate = name in _GATES and _has_positions(args[0])
-        if is_gate or name in _OTHER_ACTIVATIONS or name in _ATTENTION:
+        if is_other_activation(name, args):
             raise choice_error(
                 "estimator",
                 "one with a network whose activations are ReLU, such as 'resnet50', "
@@ -91,26 +85,14 @@ class Connections(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, func.__name__
-        is_relu = _limit_of_relu(name, args, kwargs) is not None
-        if is_relu or name in _OTHER_ACTIVATIONS - {"glu"} or name in _GATES:
+        is_relu = limit_of_relu(name, args, kwargs) is not None
+        if is_relu or name in OTHER_ACTIVATIONS - {"glu"} or name in GATES:
             return args[0]
         if name in _ADAPTIVE_MAXIMA:
             return F.adaptive_avg_pool2d(*args[:2])
         if name in _MAXIMA:
             return _mean_pool(*args, **kwargs)
         return func(*args, **kwargs)
-
-
-def _limit_of_relu(name, args, kwargs):
-    """Return the largest value that a function returns if it is a ReLU, else None."""
-    if name in ("relu", "relu_"):
-        return float("inf")
-    if name == "relu6":
-        return 6.0
-    if name in ("hardtanh", "hardtanh_"):  # nn.ReLU6 is one
-        low, high = [*args[1:3], kwargs.get("min_val"), kwargs.get("max_val")][:2]
-        return float(high) if low == 0 else None
-    return None
 
 
 def _is_in_place(name, kwargs):
@@ -137,10 +119,3 @@ def _mean_pool(
         dilation=dilation,
         groups=n_channels,
     )
-
-
-def _has_positions(tensor):
-    """Return whether a tensor is a map or tokens, with more than one position."""
-    if tensor.ndim == 4:
-        return tensor.shape[1] * tensor.shape[2] > 1 and tensor.shape[2:].numel() > 1
-    return tensor.ndim == 3 and tensor.shape[1] > 1

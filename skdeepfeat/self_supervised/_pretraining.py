@@ -52,6 +52,7 @@ class PretrainingSettings:
     warmup: float = 0.0
     max_grad_norm: float | None = 1.0
     mixup: float = 0.0
+    activation_l1: float = 0.0
     patience: int | None = None
 
 
@@ -93,7 +94,7 @@ class Pretraining:
             draw_seed(random_state, self.checkpoint_header)
         )
         method = PAIR_LOSSES[settings.method]
-        self.loss = _LossOfPairs(method)
+        self.training_loss, self.teachers = _LossOfPairs(method), None
         head = make_head(
             neck.n_features()[0], settings.projection, method.has_target, self.seed
         )

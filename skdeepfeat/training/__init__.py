@@ -4,6 +4,7 @@ This package knows nothing of image files, and of networks only that they are mo
 with stages.
 """
 
+from ._activation_sizes import ActivationSizes
 from ._augment import AUGMENTATIONS, Augmentation, crop_center
 from ._averages import WeightAverage
 from ._checkpoint import (
@@ -12,7 +13,8 @@ from ._checkpoint import (
     read_checkpoint_header,
     save_checkpoint,
 )
-from ._data import FeatureData, PairData, PixelData
+from ._data import FeatureData, PairData, PixelData, StackedPixels
+from ._distillation import TaughtTargets, make_distillation_loss
 from ._freezing import unfrozen_parts
 from ._heads import fit_linear_head, fold_standardization, make_head, standardization
 from ._loop import LoopSettings, TrainingRun, epochs_of_steps, seed_of
@@ -36,6 +38,7 @@ __all__ = [
     "OPTIMIZERS",
     "REGRESSION_LOSSES",
     "SCHEDULES",
+    "ActivationSizes",
     "Augmentation",
     "FeatureData",
     "LoopSettings",
@@ -44,6 +47,8 @@ __all__ = [
     "PairViews",
     "PixelData",
     "Processes",
+    "StackedPixels",
+    "TaughtTargets",
     "TrainingRun",
     "WeightAverage",
     "alignment",
@@ -57,6 +62,7 @@ __all__ = [
     "is_history",
     "learning_rate_factor",
     "load_checkpoint",
+    "make_distillation_loss",
     "make_head",
     "make_loss",
     "make_optimizer",

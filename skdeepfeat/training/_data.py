@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from ._distillation import TaughtTargets
+
 
 class FeatureData:
     """Features, for training a head.
@@ -10,7 +12,7 @@ class FeatureData:
     Parameters
     ----------
     inputs : ndarray of float32, shape (n_samples, n_features)
-    targets : Tensor, shape (n_samples,) or (n_samples, n_outputs)
+    targets : Tensor, shape (n_samples,) or (n_samples, n_outputs); or TaughtTargets
     weights : Tensor of float32, shape (n_samples,)
         Weights of the samples in the loss; their mean is 1.
     """
@@ -28,12 +30,39 @@ class FeatureData:
         return self.inputs[rows]
 
 
+class StackedPixels:
+    """Arrays of images one behind the other, without a copy of them.
+
+    Parameters
+    ----------
+    *parts : ndarray of uint8, shape (n_images, height, width, 3)
+        May be memory-mapped.
+    """
+
+    def __init__(self, *parts):
+        self.parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
+
+    def __len__(self):
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows):
+        """Return the images at some indices."""
+        rows = np.asarray(rows)
+        result = np.empty((len(rows), *self.parts[0].shape[1:]), np.uint8)
+        part_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for k, part in enumerate(self.parts):
+            here = part_of == k
+            result[here] = part[rows[here] - self._starts[k]]
+        return result
+
+
 class PixelData:
     """Stored images, for training a whole network.
 
     Parameters
     ----------
-    pixels : ndarray of uint8, shape (n_samples, height, width, 3)
+    pixels : ndarray of uint8, shape (n_samples, height, width, 3), or StackedPixels
         May be memory-mapped.
     targets, weights : Tensor
         As `FeatureData` has them.
@@ -56,6 +85,10 @@ class PixelData:
     def batch(self, rows, rng, positions, n_total):
         """Return augmented images; see `Augmentation` for the last two."""
         return self.augment(self.pixels[self.rows[rows]], rng, n_total, positions)
+
+    def arrays(self):
+        """Return the arrays that make up the data, for a digest."""
+        return _arrays(self)
 
 
 class PairData:
@@ -99,3 +132,16 @@ class PairData:
         partners = self._order[places + (self._place[rows] - places + steps) % size]
         first, second = (self.pixels[self.rows[part]] for part in (rows, partners))
         return self.views(first, second, rng, n_total, positions)
+
+    def arrays(self):
+        """Return the arrays that make up the data, for a digest."""
+        return _arrays(self)
+
+
+def _arrays(data):
+    pixels, targets = data.pixels, data.targets
+    parts = pixels.parts if isinstance(pixels, StackedPixels) else [pixels]
+    is_taught = isinstance(targets, TaughtTargets)
+    tensors = targets.tensors() if is_taught else [targets]
+    tensors = [tensor.numpy() for tensor in [*tensors, data.weights]]
+    return [*parts, data.rows, *tensors]

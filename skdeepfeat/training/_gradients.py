@@ -12,6 +12,7 @@ from .._utils._device import (
     is_out_of_memory,
 )
 from ..exceptions import OutOfMemoryError
+from ._activation_sizes import ActivationSizes
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +48,20 @@ class BatchGradients:
     settings : LoopSettings
     device : torch.device
     scaler : torch.amp.GradScaler
+    teacher, taught_fraction : callable or None, float
+        See `TrainingRun`.
     """
 
-    def __init__(self, model, loss, settings, device, scaler):
+    def __init__(
+        self, model, loss, settings, device, scaler, teacher=None, taught_fraction=1.0
+    ):
         self._model = model
         self._loss = loss
         self._settings = settings
         self._device = device
         self._scaler = scaler
+        self._teacher = teacher
+        self._taught_fraction = taught_fraction
         # A batch may be larger than `batch_size` by one.
         self._largest_fit = settings.batch_size + 1
 
@@ -64,6 +71,7 @@ class BatchGradients:
         Parameters
         ----------
         inputs, targets : Tensor, shape (n_samples, ...)
+            The targets may be `TaughtTargets`.
         weights : Tensor, shape (n_samples,)
             What the loss of each sample is multiplied by.
         mixing : tuple or None
@@ -107,24 +115,50 @@ class BatchGradients:
 
     def _loss_of(self, inputs, targets, weights, mixing, part):
         """Return the weighted loss of a part of a batch."""
-        images, wanted = self._to(inputs[part]), self._to(targets[part])
+        images, wanted = self._to(inputs[part]), [(1.0, self._to(targets[part]))]
         weight = self._to(weights[part])
-        if mixing is None:
-            return (self._loss(self._outputs(images), wanted) * weight).sum()
-        fraction, partners = mixing[0], mixing[1][part]
-        others = self._to(inputs[partners])
-        if images.dtype == torch.uint8:
-            images, others = images.float() / 255, others.float() / 255
-        outputs = self._outputs(images * fraction + others * (1 - fraction))
-        each = fraction * self._loss(outputs, wanted)
-        each = each + (1 - fraction) * self._loss(outputs, self._to(targets[partners]))
-        return (each * weight).sum()
+        if mixing is not None:
+            fraction, partners = mixing[0], mixing[1][part]
+            others = self._to(inputs[partners])
+            if images.dtype == torch.uint8:
+                images, others = images.float() / 255, others.float() / 255
+            images = images * fraction + others * (1 - fraction)
+            wanted = [
+                (fraction, wanted[0][1]),
+                (1 - fraction, self._to(targets[partners])),
+            ]
+        if self._teacher is not None:
+            # It sees the very images that the student sees (Beyer et al. 2022).
+            soft = self._ask_teacher(images)
+            wanted = [
+                (share, one.blended(soft, self._taught_fraction))
+                for share, one in wanted
+            ]
+        outputs, penalty = self._run(images)
+        each = sum(share * self._loss(outputs, one) for share, one in wanted)
+        return ((each + penalty) * weight).sum()
+
+    def _run(self, images):
+        """Return the outputs for images, and what is added to the loss of each."""
+        factor = self._settings.activation_l1
+        if factor == 0:
+            return self._outputs(images), 0.0
+        with ActivationSizes() as sizes:
+            outputs = self._outputs(images)
+        return outputs, factor * sizes.mean()
 
     def _outputs(self, images):
+        with self._mixed_precision():
+            return self._model(images).float()
+
+    def _ask_teacher(self, images):
+        with torch.no_grad(), self._mixed_precision():
+            return self._teacher(images).float()
+
+    def _mixed_precision(self):
         dtype = DTYPES[self._settings.precision]
         is_mixed = dtype != torch.float32
-        with torch.autocast(self._device.type, dtype=dtype, enabled=is_mixed):
-            return self._model(images).float()
+        return torch.autocast(self._device.type, dtype=dtype, enabled=is_mixed)
 
     def _to(self, tensor):
         return tensor.to(self._device, non_blocking=True)

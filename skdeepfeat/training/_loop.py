@@ -45,6 +45,8 @@ class LoopSettings:
     mixup : float
         Parameter of the Beta distribution that pairs of samples are mixed with (Zhang
         et al. 2018); 0 does not mix.
+    activation_l1 : float
+        What the mean output of the ReLUs is multiplied by and added to the loss.
     n_iter_no_change : int or None
         Epochs without a better validation score before the run ends; None: never.
     seed : int
@@ -63,6 +65,7 @@ class LoopSettings:
     max_grad_norm: float | None = None
     precision: str = "float32"
     mixup: float = 0.0
+    activation_l1: float = 0.0
     n_iter_no_change: int | None = None
     seed: int = 0
     first_epoch: int = 0
@@ -101,6 +104,11 @@ class TrainingRun:
     prepare : callable, default=None
         ``prepare(epoch)`` is called before each epoch. It freezes what is to be frozen,
         and puts modules into training mode.
+    teacher : callable, default=None
+        ``teacher(inputs) -> Tensor of shape (n_samples, n_outputs)``, what a teacher
+        says of each batch. The data then have `TaughtTargets`.
+    taught_fraction : float, default=1.0
+        How much of the soft targets is what `teacher` says. The rest is in the data.
 
     Attributes
     ----------
@@ -122,7 +130,7 @@ class TrainingRun:
 
     def __init__(
         self, model, optimizer, loss, settings, device,
-        processes=None, average=None, prepare=None,
+        processes=None, average=None, prepare=None, teacher=None, taught_fraction=1.0,
     ):  # fmt: skip
         self.model = model
         self.optimizer = optimizer
@@ -130,6 +138,7 @@ class TrainingRun:
         self.processes = processes or Processes(device)
         self.average = average
         self.prepare = prepare or (lambda epoch: model.train())
+        self.teacher = teacher
         self.epoch = 0
         self.history = []
         self.probes = []
@@ -140,7 +149,9 @@ class TrainingRun:
         self.checkpoint_error = None
         enabled = settings.precision == "float16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=enabled)
-        self._gradients = BatchGradients(model, loss, settings, device, self.scaler)
+        self._gradients = BatchGradients(
+            model, loss, settings, device, self.scaler, teacher, taught_fraction
+        )
         self._device = device
         self._stream = None
         # The weights before the last epoch. A step is needed to show that those after

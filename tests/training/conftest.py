@@ -76,7 +76,9 @@ def make_features():
     return make
 
 
-def make_run(model, *, loss=None, decay=0.0, optimizer="adamw", **settings):
+def make_run(
+    model, *, loss=None, decay=0.0, optimizer="adamw", teacher=None, **settings
+):
     """Wire a `TrainingRun` with short-cuts for its parts."""
     settings = {
         "phase": "body",
@@ -93,8 +95,9 @@ def make_run(model, *, loss=None, decay=0.0, optimizer="adamw", **settings):
     )
     average = WeightAverage(model, decay) if decay else None
     loss = loss or make_loss("cross_entropy", "single")
+    settings = LoopSettings(**settings)
     return TrainingRun(
-        model, made, loss, LoopSettings(**settings), CPU, average=average
+        model, made, loss, settings, CPU, average=average, teacher=teacher
     )
 
 

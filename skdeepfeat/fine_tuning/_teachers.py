@@ -1,0 +1,398 @@
+"""Fitted estimators as teachers: their checks, and what they say of images.
+
+A teacher of this package is asked during the training about the very images that the
+student sees ("consistent teaching", Beyer et al. 2022). Any other estimator is asked
+once about each image.
+"""
+
+import contextlib
+import copy
+import threading
+from collections import OrderedDict
+
+import joblib
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.nn import functional as F
+
+from .._utils._digests import digest_arrays
+from .._utils._forks import released_after_fork
+from .._utils._parameter_errors import choice_error, first_line
+from .._utils._shown import shown
+from ..exceptions import BadImageError, NonFiniteOutputError
+from ._parameters import FineTuneParameters
+
+# What other estimators said, for the next fit with the same teacher: this many of them.
+_N_REMEMBERED = 4
+
+_answers_of: OrderedDict[str, dict] = OrderedDict()
+_lock = released_after_fork(threading.Lock())
+
+
+def frozen(teacher):
+    """Return a value of the parameter `teacher` in a form that `clone` leaves fitted.
+
+    Parameters
+    ----------
+    teacher : estimator, list or tuple of estimators, or None
+    """
+    if isinstance(teacher, (list, tuple)):
+        members = [frozen(one) for one in teacher]
+        is_same = all(a is b for a, b in zip(members, teacher, strict=True))
+        return teacher if is_same else type(teacher)(members)
+    if hasattr(teacher, "fit") and not isinstance(teacher, (type, FrozenEstimator)):
+        return FrozenEstimator(teacher)
+    return teacher
+
+
+class Teachers:
+    """The teachers of one fit, which are one or several.
+
+    Their probabilities or targets are averaged, as `VotingClassifier` does it.
+
+    Parameters
+    ----------
+    estimator : BaseFineTune
+        The student, which knows its targets.
+    targets : Targets
+        Its targets.
+    images : dict of str to images
+        By the name of the parameter, ``"X"`` and perhaps ``"X_unlabeled"``: what the
+        user gave, which other estimators are asked about.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If something is wrong with the parameter `teacher`.
+    """
+
+    def __init__(self, estimator, targets, images):
+        value = estimator.teacher
+        members = list(value) if isinstance(value, (list, tuple)) else [value]
+        if not members:
+            raise choice_error("teacher", _WANTED[targets.task], value)
+        members = [_unwrapped(one) for one in members]
+        self._task, self._n_outputs = targets.task, targets.n_outputs
+        self._student = estimator
+        self._images = images
+        self._members = [(one, self._checked_columns(one)) for one in members]
+        self._own = [(t, c) for t, c in self._members if _is_own(t)]
+        # What each of the others has said. Without a digest, it is forgotten.
+        self._answers = [_recall(teacher) for teacher, _ in self._members]
+
+    @property
+    def own_fraction(self):
+        """How much of the soft targets `network` gives."""
+        return len(self._own) / len(self._members)
+
+    def network(self, device):
+        """Return the teachers that are asked during the training, or None.
+
+        Returns
+        -------
+        Module or None
+            From batches of images to a Tensor of shape (n_images, n_outputs).
+        """
+        if not self._own:
+            return None
+        rest = [self._finish(*one) for one in self._own]
+        pairs = zip(self._own, rest, strict=True)
+        members = [_TeacherNetwork(teacher, finish) for (teacher, _), finish in pairs]
+        return _MeanOf(members).to(device)
+
+    def soft_targets(self, name, rows, digests, images, *, own=False):
+        """Return the mean of what teachers say of some images.
+
+        Parameters
+        ----------
+        name : str
+            The parameter that holds the images.
+        rows : ndarray of int
+        digests : list of bytes or None
+            Of all images of this parameter.
+        images : images
+            This parameter as it was checked.
+        own : bool, default=False
+            Whether the teachers of `network` are asked as well.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_rows, n_outputs), or None
+            None if no teacher was asked.
+        """
+        asked = [
+            (*member, answers)
+            for member, answers in zip(self._members, self._answers, strict=True)
+            if own or not _is_own(member[0])
+        ]
+        if not asked:
+            return None
+        keys = _keys(images, rows, digests)
+        total = 0.0
+        for teacher, columns, answers in asked:
+            missing = {
+                key: row
+                for key, row in zip(keys, rows.tolist(), strict=True)
+                if key not in answers
+            }
+            if missing:
+                some = self._ask(teacher, columns, name, list(missing.values()))
+                answers.update(zip(missing, some, strict=True))
+                # Asking may have changed its state, such as a counter, but not what
+                # it says.
+                _remember(teacher, answers)
+            total = total + np.stack([answers[key] for key in keys])
+        return self._in_units_of_student(total / len(asked)).astype(np.float32)
+
+    # -- Checks
+
+    def _checked_columns(self, teacher):
+        """Return where a teacher has the student's outputs, or raise."""
+        method = "predict" if self._task == "regression" else "predict_proba"
+        if teacher is self._student:
+            raise ValueError(
+                "The 'teacher' parameter must be another estimator, because fitting "
+                f"changes this {type(teacher).__name__}. Give a copy of it, "
+                "copy.deepcopy(estimator)."
+            )
+        is_estimator = not isinstance(teacher, (type, str)) and hasattr(teacher, "fit")
+        if not is_estimator or not hasattr(teacher, method):
+            raise choice_error("teacher", _WANTED[self._task], teacher)
+        if self._task == "regression" and is_classifier(teacher):
+            raise choice_error("teacher", _WANTED[self._task], teacher)
+        try:
+            check_is_fitted(teacher)
+        except NotFittedError:
+            raise choice_error(
+                "teacher",
+                "a fitted estimator. In the grid of a search it has to be a "
+                "sklearn.frozen.FrozenEstimator, because the search clones what is in "
+                "the grid, and a clone is not fitted",
+                teacher,
+                error=NotFittedError,
+            ) from None
+        if self._task == "regression":
+            if _is_own(teacher):
+                self._check_n_outputs(teacher, len(teacher._y_mean))
+            return None
+        return self._columns_of_classes(teacher)
+
+    def _columns_of_classes(self, teacher):
+        classes = getattr(teacher, "classes_", None)
+        # A list has the classes of each of several labels. Otherwise, most do not say.
+        has_several = isinstance(classes, list) or getattr(teacher, "multilabel_", None)
+        if has_several not in (None, self._task == "multilabel"):
+            raise choice_error("teacher", _WANTED[self._task], teacher)
+        if classes is None:
+            return None
+        if self._task == "multilabel":
+            self._check_n_outputs(teacher, len(classes))
+            return None
+        wanted, found = self._student.classes_.tolist(), np.asarray(classes).tolist()
+        if set(wanted) != set(found):
+            differing = sorted(set(wanted) ^ set(found), key=str)
+            raise ValueError(
+                "The 'teacher' parameter must be fitted to the classes of y, "
+                f"{shown(wanted)}. Got a {type(teacher).__name__} for "
+                f"{shown(found)} instead: {shown(differing)} are in one and not in the "
+                "other. Fit it to labels of the same classes."
+            )
+        return None if wanted == found else [found.index(one) for one in wanted]
+
+    def _check_n_outputs(self, teacher, n_found):
+        if n_found != self._n_outputs:
+            what = "target" if self._task == "regression" else "label"
+            raise ValueError(
+                f"The 'teacher' parameter must have as many outputs as y, "
+                f"{self._n_outputs} {what}(s). Got a {type(teacher).__name__} with "
+                f"{n_found} instead. Fit it to such a y."
+            )
+
+    # -- Asking
+
+    def _ask(self, teacher, columns, name, rows):
+        """Return what a teacher says, float64 of shape (n_rows, n_outputs)."""
+        images = self._images[name]
+        if len(rows) < len(images) or rows != list(range(len(images))):
+            images = _safe_indexing(images, rows)
+        answer = _targets if self._task == "regression" else _probabilities
+        try:
+            found = answer(teacher, images)
+        except (BadImageError, NonFiniteOutputError):
+            raise
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                "The 'teacher' parameter must be an estimator that takes images as "
+                f"they are in {name}. A {type(teacher).__name__} raised "
+                f"{type(error).__name__}: {first_line(error)} Put what it needs before "
+                "it into a pipeline, such as PretrainedFeatureExtractor."
+            ) from error
+        self._check_n_outputs(teacher, found.shape[1])
+        in_range = self._task == "regression" or ((found >= 0) & (found <= 1)).all()
+        if len(found) != len(rows) or not (np.isfinite(found).all() and in_range):
+            what = "targets" if self._task == "regression" else "probabilities"
+            raise ValueError(
+                f"The 'teacher' parameter must give finite {what} for each image of "
+                f"{name}. Got {shown(found)} from a {type(teacher).__name__} instead."
+            )
+        return found if columns is None else found[:, columns]
+
+    def _in_units_of_student(self, values):
+        if self._task != "regression":
+            return values
+        return (values - self._student._y_mean) / self._student._y_scale
+
+    def _finish(self, teacher, columns):
+        """Return a module from raw outputs of a teacher to soft targets."""
+        if self._task == "multilabel":
+            return nn.Sigmoid()
+        if self._task == "single":
+            return nn.Sequential(nn.Softmax(dim=1), _Columns(columns))
+        student = self._student
+        factor = teacher._y_scale / student._y_scale
+        shift = (teacher._y_mean - student._y_mean) / student._y_scale
+        return _Rescaled(factor, shift)
+
+
+_WANTED = {
+    "single": "a fitted classifier with predict_proba, or a list of such classifiers",
+    "multilabel": "a fitted classifier of several labels with predict_proba, or a list "
+    "of such classifiers",
+    "regression": "a fitted regressor, or a list of regressors",
+}
+
+
+def _unwrapped(teacher):
+    while isinstance(teacher, FrozenEstimator):
+        teacher = teacher.estimator
+    return teacher
+
+
+def _is_own(teacher):
+    return isinstance(teacher, FineTuneParameters)
+
+
+def _targets(teacher, images):
+    found = np.asarray(teacher.predict(images), np.float64)
+    return found.reshape(len(found), -1)
+
+
+def _probabilities(teacher, images):
+    found = teacher.predict_proba(images)
+    if not isinstance(found, list):
+        found = np.asarray(found, np.float64)
+        return found.reshape(len(found), -1)
+    # Of several labels, one array for each, as forests give them.
+    columns = []
+    for classes, each in zip(teacher.classes_, found, strict=True):
+        is_one = np.asarray(classes) == 1
+        columns.append(np.asarray(each, np.float64)[:, is_one].sum(axis=1))
+    return np.stack(columns, axis=1)
+
+
+# -- What was said before
+
+
+def _keys(images, rows, digests):
+    """Return for each image what identifies it to an estimator."""
+    if isinstance(images, torch.Tensor):
+        images = images.numpy(force=True)
+    if isinstance(images, (np.ndarray, list, tuple)):
+        # Digests are those of 8-bit pixels, and estimators may see more than that.
+        return [
+            digest_arrays(images[row])
+            if isinstance(images[row], np.ndarray) and images[row].dtype != object
+            else digests[row]
+            for row in rows.tolist()
+        ]
+    return [digests[row] for row in rows.tolist()]
+
+
+def _recall(teacher):
+    """Return what a teacher has said so far, a dict that may be added to."""
+    digest = _digest(teacher)
+    with _lock:
+        if digest in _answers_of:
+            _answers_of.move_to_end(digest)
+        return _answers_of.get(digest, {})
+
+
+def _remember(teacher, answers):
+    digest = _digest(teacher)
+    if digest is None:
+        return
+    with _lock:
+        _answers_of[digest] = answers
+        _answers_of.move_to_end(digest)
+        while len(_answers_of) > _N_REMEMBERED:
+            _answers_of.popitem(last=False)
+
+
+def _digest(teacher):
+    """Return a digest of the whole state of an estimator, or None."""
+    # What cannot be pickled cannot be recognized, and pickling can raise anything.
+    with contextlib.suppress(Exception):
+        return joblib.hash(teacher)
+    return None
+
+
+# -- Teachers of this package
+
+
+class _TeacherNetwork(nn.Module):
+    """From images as the student sees them to soft targets."""
+
+    def __init__(self, teacher, finish):
+        super().__init__()
+        neck = teacher._fitted_neck()
+        self._size = tuple(neck.preprocessing.crop)
+        self.neck = neck.trainable()
+        self.head = copy.deepcopy(teacher.head_)
+        self.finish = finish
+
+    def forward(self, images):
+        if tuple(images.shape[-2:]) != self._size:
+            if images.dtype == torch.uint8:
+                images = images.float() / 255
+            images = F.interpolate(images, self._size, mode="bilinear", antialias=True)
+        return self.finish(self.head(self.neck(images)).float())
+
+
+class _MeanOf(nn.Module):
+    """The mean of several teachers, none of which learns."""
+
+    def __init__(self, members):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.requires_grad_(False).eval()
+
+    def forward(self, images):
+        return torch.stack([member(images) for member in self.members]).mean(0)
+
+
+class _Columns(nn.Module):
+    def __init__(self, columns):
+        super().__init__()
+        self._columns = columns
+
+    def forward(self, values):
+        return values if self._columns is None else values[:, self._columns]
+
+
+class _Rescaled(nn.Module):
+    """From targets in units of the teacher to those of the student."""
+
+    def __init__(self, factor, shift):
+        super().__init__()
+        for name, value in [("factor", factor), ("shift", shift)]:
+            tensor = torch.from_numpy(np.asarray(value, np.float32))
+            self.register_buffer(name, tensor)
+
+    def forward(self, values):
+        return values * self.factor + self.shift
