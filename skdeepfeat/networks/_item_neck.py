@@ -237,7 +237,8 @@ class ItemNeck(Neck):
             probe = _of_any_length(make_probe(network, recorder, output))
             if len(items) > 1 and self.state is not None:
                 _remember(_remembered_probes, self.state, probe)
-            vars(self)["probe"] = probe
+            # Of the first items, because shapes differ between items of other lengths.
+            probe = vars(self).setdefault("probe", probe)
             rows = []
             for one in self.outputs:
                 tensor = recorder.kept.get(one.source.name, output)

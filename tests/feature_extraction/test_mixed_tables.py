@@ -47,7 +47,8 @@ def make_table(tmp_path):
             path = tmp_path / f"{i:02d}.png"
             path.write_bytes(buffer.getvalue())
             photos.append(CELLS[cells](buffer.getvalue(), str(path)))
-        texts = [f"a {'red' if i < N // 2 else 'green'} one, {i}" for i in range(N)]
+        words = ["red"] * (N // 2) + ["green"] * (N // 2)
+        texts = [" ".join([word] * (i + 1)) for i, word in enumerate(words)]
         table = {"photo": photos, "text": texts, "price": rng.normal(size=N)}
         return library.DataFrame(table)
 

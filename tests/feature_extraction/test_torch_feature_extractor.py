@@ -109,6 +109,18 @@ def test_neighbors_do_not_matter(collate):
     assert_allclose(single, together, atol=1e-5 * scale)
 
 
+def test_sequences_as_output():
+    class Net(GatedNet):
+        def forward(self, ids, lengths=None):
+            return super().forward(ids)
+
+    extractor = TorchFeatureExtractor(Net(), with_lengths)
+    found = extractor.fit_transform(TEXTS)
+    assert FeatureCache().info().n_rows == len(TEXTS)
+    single = extractor.set_params(cache=None, batch_size=1).transform(TEXTS)
+    assert_allclose(found, single, atol=1e-5 * np.abs(single).max())
+
+
 def test_masks_of_convolutions():
     class Net(nn.Module):
         def __init__(self):
