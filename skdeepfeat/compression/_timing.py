@@ -45,7 +45,7 @@ def milliseconds_per_image(necks, seed=0):
         with contextlib.ExitStack() as stack:
             runs = [_lent(stack, neck, device, runtime) for neck in necks]
             for n_images in BATCH_SIZES:
-                times = _best_times(runs, pixels[:n_images])
+                times = best_times(runs, pixels[:n_images])
                 found[runtime, n_images] = [1000 * one / n_images for one in times]
     return found
 
@@ -58,7 +58,8 @@ def _lent(stack, neck, device, runtime):
         return None
 
 
-def _best_times(runs, pixels):
+def best_times(runs, pixels):
+    """Return the least seconds of each function for a batch; NaN instead of None."""
     best = [np.nan if run is None else np.inf for run in runs]
     least, most = _N_ROUNDS
     start = time.perf_counter()

@@ -1,5 +1,6 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
+import enum
 import numbers
 import os
 from collections.abc import MutableMapping
@@ -8,7 +9,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import device as torch_device
 from torch.nn import Module
-from torchvision.models import WeightsEnum
 
 from .._utils._choices import (
     DEFAULT_MAX_PIXELS,
@@ -254,7 +254,7 @@ class PretrainedFeatureExtractor(
         "model": [str, Module],
         "layer": [str, numbers.Integral, list, tuple, None],
         "pooling": [StrOptions(set(POOLINGS))],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, enum.Enum, None],
         "image_size": [
             Interval(numbers.Integral, 1, None, closed="left"),
             "array-like",

@@ -1,5 +1,6 @@
 """The parameters that FineTuneClassifier and FineTuneRegressor have in common."""
 
+import enum
 import numbers
 import os
 from collections.abc import MutableMapping
@@ -8,7 +9,6 @@ import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from .._utils._choices import ON_ERROR, PRECISIONS
 from .._utils._parameter_errors import choice_error
@@ -279,7 +279,7 @@ class FineTuneParameters:
 
     _parameter_constraints: dict = {
         "model": [str, nn.Module],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, enum.Enum, None],
         "image_size": [_POSITIVE_INT, "array-like", None],
         "hidden_layer_sizes": ["array-like"],
         "dropout": [_FRACTION],

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from sklearn.base import is_classifier
 from torch import nn
-from torchvision.models import WeightsEnum
 
+from .._utils._optional import loaded_class
 from .._utils._preprocessing import MAX_SIDE
 from .._utils._shown import shown
 from ..exceptions import BadFileError
@@ -128,7 +128,7 @@ def _to_json(value):
         return os.fspath(value)
     if isinstance(value, torch.device):
         return str(value)
-    if isinstance(value, WeightsEnum):
+    if isinstance(value, loaded_class("torchvision.models", "WeightsEnum")):
         return value.name
     raise TypeError(f"an object of type {type(value).__name__}")
 

@@ -25,6 +25,8 @@ from ._neck import Neck, resolve_neck
 from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
+from .running._openvino_runtime import convert as convert_to_openvino
+from .running._openvino_runtime import import_openvino
 from .sources._hub_config import read_hub_config
 from .sources._network_sources import list_models
 from .sources._preprocessing_parameter import read_preprocessing
@@ -37,9 +39,11 @@ __all__ = [
     "apply_changes",
     "change_layer",
     "changes_of",
+    "convert_to_openvino",
     "copy_module",
     "copy_network",
     "floating_dtype",
+    "import_openvino",
     "is_below_float32",
     "is_convolution",
     "is_linear",

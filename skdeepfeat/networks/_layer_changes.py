@@ -10,9 +10,9 @@ import copy
 import math
 
 import torch
-from timm.layers import Conv2dSame
 from torch import nn
 
+from .._utils._optional import loaded_class
 from .._utils._shown import shown
 from ._tensor_train import TensorTrainLinear
 
@@ -132,7 +132,11 @@ def is_linear(layer):
 
 def is_convolution(layer):
     """Return whether a layer is a convolution that can be rebuilt from its sizes."""
-    return type(layer) in (nn.Conv2d, Conv2dSame)
+    return type(layer) is nn.Conv2d or _pads_as_tensorflow(layer)
+
+
+def _pads_as_tensorflow(layer):
+    return type(layer) is loaded_class("timm.layers", "Conv2dSame")
 
 
 def _layer_of(network, change):
@@ -298,9 +302,9 @@ def _convolution(like, n_in, n_out, *, bias, axes):
         )
         for name, default in [("kernel_size", 1), ("stride", 1), ("dilation", 1)]
     }
-    if isinstance(like, Conv2dSame) and axes:
+    if _pads_as_tensorflow(like) and axes:
         with torch.device("meta"):
-            return Conv2dSame(n_in, n_out, bias=bias, **sizes)
+            return type(like)(n_in, n_out, bias=bias, **sizes)
     padding = like.padding
     if not axes:
         padding = 0

@@ -8,6 +8,7 @@ from ._deconvnet import DeconvnetDisplay
 from ._embedding import EmbeddingDisplay
 from ._filters import FilterDisplay
 from ._history import FineTuneHistoryDisplay
+from ._hypersphere import HypersphereDisplay
 from ._layer_probe import LayerProbeDisplay
 from ._learning_rate import LearningRateDisplay
 from ._reconstruction import ReconstructionDisplay
@@ -25,6 +26,7 @@ __all__ = [
     "EmbeddingDisplay",
     "FilterDisplay",
     "FineTuneHistoryDisplay",
+    "HypersphereDisplay",
     "LayerProbeDisplay",
     "LearningRateDisplay",
     "ReconstructionDisplay",

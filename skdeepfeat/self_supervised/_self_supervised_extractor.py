@@ -1,5 +1,6 @@
 """SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
 
+import enum
 import numbers
 import os
 import warnings
@@ -13,16 +14,9 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
 from .._utils._device import free_device_memory
@@ -41,7 +35,9 @@ from ..feature_extraction import (
 from ..fine_tuning import MAX_BYTES_IN_MEMORY, at_rest, with_margin
 from ..networks import resolve_neck
 from ..training import PAIR_LOSSES, unfrozen_parts
+from ._checks import check_column
 from ._pretraining import Pretraining, PretrainingSettings
+from ._probe import Probe
 
 _POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 _AT_LEAST_2 = Interval(numbers.Integral, 2, None, closed="left")
@@ -51,9 +47,6 @@ _MIN_IMAGES = 4
 
 # Below half the spread of even points, embeddings have begun to collapse.
 _COLLAPSED = 0.5
-
-# Folds of the probe, at most.
-_N_FOLDS = 5
 
 
 class SelfSupervisedExtractor(
@@ -240,7 +233,7 @@ class SelfSupervisedExtractor(
     _parameter_constraints: dict = {
         "model": [str, nn.Module],
         "method": [StrOptions(set(PAIR_LOSSES))],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, enum.Enum, None],
         "image_size": [_POSITIVE_INT, "array-like", None],
         "projection": ["array-like"],
         "unfreeze": [str, _POSITIVE_INT, tuple, list],
@@ -338,7 +331,8 @@ class SelfSupervisedExtractor(
             photographs of one product. The two views are then of different images of a
             group. Each group has at least two images.
         X_probe : array-like of images, shape (n_probe,), default=None
-            A few images with labels, which are not trained on.
+            A few images with labels, which are not trained on. They may have another
+            form than X, such as files instead of arrays.
         y_probe : array-like, shape (n_probe,), default=None
             Their labels, or numbers for a regression.
 
@@ -350,7 +344,7 @@ class SelfSupervisedExtractor(
         ------
         ValueError
             If there are fewer than 4 images, or all are the same, or a group has one
-            image.
+            image, or there is only one group, or `y_probe` has too few labels.
         BadImageError
             With ``on_error="raise"``, at the first image that cannot be read.
         TrainingDivergedError
@@ -375,9 +369,12 @@ class SelfSupervisedExtractor(
             random_state=0,
         )
         training = Pretraining(settings, neck, self.device, self.random_state)
-        # An error about a stage comes before the images are decoded.
+        # Errors about stages, groups and probe come before the images are decoded.
         trial = neck.trainable()
         trial.train_parts(unfrozen_parts(settings.unfreeze, trial.n_stages, 0, 1))
+        groups = None if groups is None else _check_groups(groups, X)
+        original = at_rest(neck.trainable().network)
+        before = self._probe_score(probe, original, neck.preprocessing)
         pixels, failures = load_pixels(
             X, with_margin(neck.preprocessing), self._extraction(training.device),
             MAX_BYTES_IN_MEMORY,
@@ -387,9 +384,7 @@ class SelfSupervisedExtractor(
         failed = [failure.index for failure in failures]
         rows = np.delete(np.arange(len(pixels)), failed)
         _check_variety(pixels, rows)
-        codes = None if groups is None else _group_codes(groups, len(pixels), rows)
-        original = at_rest(neck.trainable().network)
-        before = self._probe_score(probe, original, neck.preprocessing)
+        codes = None if groups is None else _group_codes(groups, rows)
         try:
             training.run(pixels, rows, codes)
         finally:
@@ -489,42 +484,17 @@ class SelfSupervisedExtractor(
             verbose=int(self.verbose),
         )
 
-    def _check_probe(self, X_probe, y_probe):
-        """Return (X_probe, y_probe, folds), or None."""
+    @staticmethod
+    def _check_probe(X_probe, y_probe):
         if (X_probe is None) != (y_probe is None):
             given = "X_probe" if y_probe is None else "y_probe"
             raise ValueError(f"X_probe and y_probe belong together. Got only {given}.")
-        if X_probe is None:
-            return None
-        X_probe = self._check_images(X_probe, reset=False)
-        y_probe = column_or_1d(y_probe)
-        check_consistent_length(X_probe, y_probe)
-        n_members = len(y_probe)
-        if type_of_target(y_probe) != "continuous":
-            _, counts = np.unique(y_probe, return_counts=True)
-            n_members = counts.min() if len(counts) > 1 else 1
-        if n_members < 2:
-            raise ValueError(
-                "y_probe must have at least 2 classes, with at least 2 images each, to "
-                "be cross-validated."
-            )
-        return X_probe, y_probe, min(_N_FOLDS, int(n_members))
+        return None if X_probe is None else Probe(X_probe, y_probe)
 
     def _probe_score(self, probe, body, preprocessing):
-        """Return the score of a linear model on the features of a body."""
         if probe is None:
             return None
-        X, y, n_folds = probe
-        features = self._extractor(body, preprocessing).fit_transform(X)
-        readable = np.isfinite(features).all(axis=1)
-        if type_of_target(y) == "continuous":
-            model = RidgeCV(np.logspace(-1, 5, 7))
-        else:
-            # As in `linear_probe`.
-            model = LogisticRegression(C=10 / features.shape[1], max_iter=1000)
-        model = make_pipeline(StandardScaler(), model)
-        scores = cross_val_score(model, features[readable], y[readable], cv=n_folds)
-        return float(scores.mean())
+        return probe.score(self._extractor(body, preprocessing))
 
     def _warn_of_collapse(self):
         if self.n_epochs_ and self.history_["spread"].iloc[-1] < _COLLAPSED:
@@ -566,18 +536,25 @@ def _check_variety(pixels, rows):
         )
 
 
-def _group_codes(groups, n_images, rows):
-    """Return a number for the group of each image that is trained on."""
-    groups = column_or_1d(groups)
-    if len(groups) != n_images:
+def _check_groups(groups, X):
+    """Return the group of each image as an array."""
+    groups = check_column(groups, "groups")
+    if len(groups) != _num_samples(X):
         raise ValueError(
-            f"groups must have one entry per image: X has {n_images} images, groups "
-            f"{len(groups)} entries."
+            f"groups must have one entry per image: X has {_num_samples(X)} images, "
+            f"groups {len(groups)} entries."
         )
+    if pd.unique(groups).size == 1:
+        raise ValueError(
+            "groups must hold at least 2 groups, as images of different groups are "
+            f"told apart. Got only {shown(groups[0])}."
+        )
+    return groups
+
+
+def _group_codes(groups, rows):
+    """Return a number for the group of each image that is trained on."""
     codes, names = pd.factorize(groups[rows])
-    if codes.min() < 0:
-        index = rows[codes.argmin()]
-        raise ValueError(f"groups must not have missing values. Got one at {index}.")
     counts = np.bincount(codes)
     if counts.min() < 2:
         raise ValueError(

@@ -3,14 +3,17 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skdeepfeat import (
+    BadImageError,
     BadImageWarning,
     FineTuneClassifier,
     PretrainedFeatureExtractor,
@@ -18,7 +21,10 @@ from skdeepfeat import (
 )
 from skdeepfeat.training import PAIR_LOSSES
 
-pytestmark = pytest.mark.filterwarnings("ignore:The embeddings have begun to collapse")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The embeddings have begun to collapse"),
+    pytest.mark.filterwarnings("ignore:The training did harm"),
+]
 
 
 class Tiny(nn.Module):
@@ -187,6 +193,7 @@ def test_groups_pair_different_images(network, X):
     assert all(i != j and i // 2 == j // 2 for i, j in pairs)
 
 
+@pytest.mark.filterwarnings("default:The training did harm")
 def test_a_probe_says_whether_it_helped_and_the_better_one_is_kept(network, X):
     # The label is the color, which a large learning rate destroys.
     y = (X.reshape(24, -1, 3).mean(axis=1)[:, 0] > 128).astype(int)
@@ -257,7 +264,81 @@ def test_data_that_cannot_be_learned_from_are_refused(network, X):
         extractor(network).fit(X, groups=[0, 0])
     with pytest.raises(ValueError, match="missing values. Got one at 3"):
         extractor(network).fit(X[:4], groups=["a", "a", "b", None])
-    with pytest.raises(ValueError, match="X_probe and y_probe"):
-        extractor(network).fit(X, X_probe=X)
-    with pytest.raises(ValueError, match="2 classes"):
-        extractor(network).fit(X, X_probe=X, y_probe=np.zeros(24))
+    with pytest.raises(ValueError, match="groups must be one-dimensional"):
+        extractor(network).fit(X, groups=np.zeros((24, 2)))
+    with pytest.raises(ValueError, match="at least 2 groups"):
+        extractor(network).fit(X, groups=["a"] * 24)
+    broken = [*X[:4], b"no image"]
+    with (
+        pytest.raises(ValueError, match="that can be read in each group. Group 'b'"),
+        pytest.warns(BadImageWarning),
+    ):
+        extractor(network, on_error="nan").fit(broken, groups=["a"] * 3 + ["b"] * 2)
+    with pytest.raises(ValueError, match="at least 4 images"):
+        extractor(network).fit(broken[:3])
+    with (
+        pytest.raises(ValueError, match="at least 4 images that can be read. Got 3"),
+        pytest.warns(BadImageWarning),
+    ):
+        extractor(network, on_error="nan").fit([*X[:3], b"no image"])
+    rows = np.where(np.arange(24) == 5, np.nan, X.reshape(24, -1).T).T
+    with pytest.raises(ValueError, match="X contains NaN"):
+        extractor(network, flat_image_shape=(20, 20, 3)).fit(rows)
+
+
+@pytest.mark.parametrize(
+    ("X_probe", "y_probe", "match"),
+    [
+        (True, None, "X_probe and y_probe"),
+        (True, np.zeros(24), "y_probe .* 2 classes"),
+        (True, np.arange(24) % 23, "2 images each"),
+        (True, np.zeros(3), "y_probe .* 24 images and 3 entries"),
+        (True, [None, 1] * 12, "y_probe .* missing values. Got one at 0"),
+        (True, np.full(24, np.nan), "y_probe .* missing"),
+        (True, np.zeros((24, 2)), "y_probe .* one-dimensional"),
+        (False, [0, 1, 0, 1], "4 entries"),
+    ],
+)
+def test_a_bad_probe_is_refused(X_probe, y_probe, match, network, X):
+    X_probe = X if X_probe else X[:3]
+    with pytest.raises(ValueError, match=match):
+        extractor(network).fit(X, X_probe=X_probe, y_probe=y_probe)
+
+
+def test_a_probe_that_cannot_be_read_any_more_is_refused(network, X):
+    X_probe = [X[0], X[1], X[2], b"no image"]
+    with (
+        pytest.raises(ValueError, match="that can be read.* Got 3 entries"),
+        pytest.warns(BadImageWarning),
+    ):
+        extractor(network, on_error="nan").fit(X, X_probe=X_probe, y_probe=[0, 0, 1, 1])
+    with pytest.raises(BadImageError) as caught:
+        extractor(network).fit(X, X_probe=X_probe, y_probe=[0, 0, 1, 1])
+    assert caught.value.__notes__ == ["This was X_probe."]
+
+
+def test_the_probe_may_have_another_form_than_the_images(network, X, tmp_path):
+    y = np.arange(24) % 2
+    paths = []
+    for i, image in enumerate(X):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(image).save(paths[-1])
+    rows = X.reshape(24, -1)
+    flat = {"flat_image_shape": (20, 20, 3)}
+    cases = [
+        ({}, X, X),
+        ({}, pd.DataFrame({"photograph": paths}), X),
+        ({}, X, pd.DataFrame({"path": paths})),
+        ({}, paths, [Image.fromarray(image) for image in X]),
+        (flat, rows, rows),
+        (flat, rows, X),
+        (flat, rows, paths),
+        (flat, pd.DataFrame(rows), pd.DataFrame({"path": paths})),
+    ]
+    scores = [
+        extractor(network, max_epochs=1, keep_best=False, **params)
+        .fit(images, X_probe=X_probe, y_probe=y)
+        .probe_score_before_
+        for params, images, X_probe in cases
+    ]
+    assert scores == scores[:1] * len(cases)

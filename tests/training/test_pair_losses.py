@@ -1,5 +1,8 @@
 """Tests of the losses of pairs, against plain loops written from the papers."""
 
+import json
+import pathlib
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +96,20 @@ def test_each_loss_is_that_of_its_paper(name, seed, scale):
     tensors = torch.from_numpy(first), torch.from_numpy(second)
     value = float(PAIR_LOSSES[name].function(*tensors))
     assert value == pytest.approx(NAIVE[name](first, second), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_each_loss_is_that_of_lightly(name):
+    # `store_lightly_losses.py` has written them.
+    stored = pathlib.Path(__file__).with_name("lightly_losses.json").read_text()
+    for case in json.loads(stored)["cases"]:
+        views = (
+            torch.tensor(case[k], dtype=torch.float64) for k in ("first", "second")
+        )
+        value = float(PAIR_LOSSES[name].function(*views))
+        # lightly's Barlow Twins adds ten times as much to the variance.
+        tolerance = 1e-3 if name == "barlow" else 1e-9
+        assert value == pytest.approx(case["losses"][name], rel=tolerance)
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)
