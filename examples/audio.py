@@ -50,7 +50,8 @@ class SpeechEmbedding(torch.nn.Module):
             self.register_buffer(name, torch.from_numpy(data))
         self._sessions = {}
 
-    def forward(self, audio, lengths=None):
+    def forward(self, audio):
+        """Return one embedding for each window of 0.76 s."""
         mels = self._run(self.melspectrogram, audio)[:, 0] / 10 + 2
         windows = mels.unfold(1, WINDOW, STEP).transpose(2, 3)
         flat = windows.reshape(-1, WINDOW, mels.shape[2], 1)

