@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -20,9 +21,17 @@ from ..feature_extraction import (
     open_extraction,
 )
 from ..networks import resolve_neck
+from ._export import (
+    Export,
+    PixelsToResult,
+    calibration_pixels,
+    check_export,
+    check_finite,
+)
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
-from ._onnx import export_network
+from ._onnx import check_onnx_installed, write_onnx
+from ._openvino import check_openvino_installed, write_openvino
 from ._outputs import compute_outputs, compute_outputs_of_views
 from ._parameters import FineTuneParameters
 from ._saving import (
@@ -35,6 +44,9 @@ from ._saving import (
 from ._scoring import make_score
 from ._targets import checked_weights, checked_y, is_given
 from ._teachers import Teachers, frozen
+
+# In an export. Not 1, which the exporter would treat as a constant.
+_N_EXAMPLES = 2
 
 
 class BaseFineTune(
@@ -74,8 +86,12 @@ class BaseFineTune(
         """Return probabilities or targets of raw outputs, (n_samples, n_outputs)."""
         raise NotImplementedError
 
-    def _onnx_result(self):
+    def _export_result(self):
         """Return a module from raw outputs to results, their name, and metadata."""
+        raise NotImplementedError
+
+    def _outputs_of_results(self, results):
+        """Return raw outputs from the results of an exported file."""
         raise NotImplementedError
 
     # -- Parameters
@@ -414,44 +430,129 @@ class BaseFineTune(
         return load_estimator(path, cls, model)
 
     @survives_fork
-    def to_onnx(self, path):
+    def to_onnx(self, path, dtype="float32", X_calibration=None):
         """Write the fitted estimator as one ONNX file, which needs no Python to run.
 
         Parameters
         ----------
         path : str or path-like
+            It must end in ``".onnx"``. An older file there is replaced when the new one
+            is complete.
+        dtype : {"float32", "float16", "int8"}, default="float32"
+            * ``"float16"``: weights are stored in half the bytes. They are computed
+              with in float32, so nothing becomes faster or overflows.
+            * ``"int8"``: layers compute with integers of 8 bits: a quarter of the
+              bytes, and about half the time where the processor has instructions for
+              them. Results differ by some percents.
+              `skdeepfeat.compression.export_report` shows what it costs. ONNX Runtime
+              quantizes the trained weights.
+        X_calibration : array-like of images, default=None
+            As for `predict`, for ``dtype="int8"`` only: at least 10 images, which
+            decide what ranges the 8 bits span. About a hundred of the training images
+            are enough; at most 300, from all over X, are used.
 
         Raises
         ------
+        BadImageError
+            With ``on_error="raise"``, if an image of `X_calibration` cannot be read.
+            With ``"nan"`` it is left out.
         ImportError
-            Without the extra ``[onnx]``.
+            Without the extra ``[onnx]`` or, for ``dtype="int8"``, ``[int8]``.
         ValueError
-            If the network does something that ONNX cannot express, or with
-            `test_time_augmentation`, which needs more of an image than the file's
-            network sees.
+            If the network does something that ONNX cannot express, if a weight is too
+            large for float16, or with `test_time_augmentation`, which needs more of an
+            image than the file's network sees.
+
+        See Also
+        --------
+        skdeepfeat.compression.export_report : Scores, sizes and times of such files.
 
         Notes
         -----
         The input ``images`` is uint8 of shape (n, height, width, 3): RGB, already
         resized and cropped to the size that the network sees. Everything after that is
         in the file. The output, within 1e-4 of this estimator's own at
-        ``precision="float32"``, is ``probabilities`` as of `predict_proba`;
-        ``decision_function`` as of that method, if `loss` estimates no probabilities;
-        or ``targets`` as of a regressor's `predict`. The file's metadata has how images
-        are to be resized (``preprocessing``, as JSON), and a classifier's ``classes``.
+        ``precision="float32"`` and ``dtype="float32"``, is ``probabilities`` as of
+        `predict_proba`; ``decision_function`` as of that method, if `loss` estimates no
+        probabilities; or ``targets`` as of a regressor's `predict`. The file's metadata
+        has how images are to be resized (``preprocessing``, as JSON), ``dtype``, and a
+        classifier's ``classes``.
         """
         check_is_fitted(self)
+        check_export("to_onnx", ".onnx", path, dtype, X_calibration)
+        check_onnx_installed(dtype)
+        write_onnx(path, self._export("to_onnx", dtype, X_calibration))
+
+    @survives_fork
+    def to_openvino(self, path, dtype="float32", X_calibration=None):
+        """Write the fitted estimator as a pair of files for OpenVINO.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of the graph. It must end in ``".xml"``. The weights are beside it, in a
+            file that ends in ``".bin"``. Older files there are replaced when the new
+            ones are complete.
+        dtype, X_calibration
+            As for `to_onnx`. For ``"int8"``, NNCF quantizes the trained weights.
+
+        Raises
+        ------
+        BadImageError
+            As of `to_onnx`.
+        ImportError
+            Without the extra ``[openvino]`` or, for ``dtype="int8"``, ``[int8]``.
+        ValueError
+            As of `to_onnx`.
+
+        See Also
+        --------
+        skdeepfeat.compression.export_report : Scores, sizes and times of such files.
+
+        Notes
+        -----
+        Input, output and metadata are those of `to_onnx`; the metadata are in the
+        graph's runtime information, under ``skdeepfeat``. OpenVINO computes in bfloat16
+        on processors that can, unless its property ``INFERENCE_PRECISION_HINT`` is
+        ``"f32"``. No usage statistics are sent.
+        """
+        check_is_fitted(self)
+        check_export("to_openvino", ".xml", path, dtype, X_calibration)
+        check_openvino_installed(dtype)
+        write_openvino(path, self._export("to_openvino", dtype, X_calibration))
+
+    def _export(self, method, dtype, X_calibration):
         if self.test_time_augmentation is not None:
             raise ValueError(
-                "The 'test_time_augmentation' parameter must be None for to_onnx, as "
-                "the network in the file sees one view of an image. Got "
+                "The 'test_time_augmentation' parameter must be None for "
+                f"{method}, as the network in the file sees one view of an image. Got "
                 f"{self.test_time_augmentation!r} instead. Set it before, "
                 "set_params(test_time_augmentation=None)."
             )
         neck = self._fitted_neck()
-        finish, output_name, notes = self._onnx_result()
-        notes = {"preprocessing": neck.preprocessing.describe(), **notes}
-        export_network(path, neck, self.head_, finish, output_name, notes)
+        network, output_name, notes = self._pixels_to_result(neck)
+        check_finite(network)
+        images = None
+        if dtype == "int8":
+            images = calibration_pixels(method, self, X_calibration)
+        return Export(
+            network,
+            torch.zeros((_N_EXAMPLES, *neck.preprocessing.crop, 3), dtype=torch.uint8),
+            output_name,
+            {
+                "preprocessing": neck.preprocessing.describe(),
+                "dtype": dtype,
+                **notes,
+            },
+            dtype,
+            images,
+        )
+
+    def _pixels_to_result(self, neck):
+        """Return a module from pixels to results, the results' name, and metadata."""
+        finish, output_name, notes = self._export_result()
+        network = PixelsToResult(neck.trainable(), self.head_, finish).eval()
+        return network.requires_grad_(False), output_name, notes
 
     @survives_fork
     def __getstate__(self):
