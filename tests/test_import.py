@@ -37,6 +37,22 @@ def test_errors_and_cache_do_without_torch():
     assert "torch" not in loaded
 
 
+def test_known_features_need_no_network_libraries(tmp_path):
+    # They take as long to import as everything else together.
+    code = f"""
+import sys
+import numpy as np
+from skdeepfeat import PretrainedFeatureExtractor
+X = np.arange(2 * 9 * 9 * 3, dtype=np.uint8).reshape(2, 9, 9, 3)
+extractor = PretrainedFeatureExtractor(image_size=32, cache={str(tmp_path / "c")!r})
+assert extractor.fit_transform(X).shape == (2, 1280)
+print(*sys.modules)
+"""
+    network_libraries = {"timm", "torchvision", "torch._dynamo"}
+    assert network_libraries <= set(in_fresh_process(code))
+    assert not network_libraries & set(in_fresh_process(code))
+
+
 def test_the_three_lists_agree():
     # One for people, one for type checkers, one for __getattr__.
     tree = ast.parse(pathlib.Path(skdeepfeat.__file__).read_text(encoding="utf-8"))

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 # Pixels, height or width of a network's input. Many more would exhaust the memory.
 MAX_SIDE = 4096
 
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -5,7 +5,6 @@ import os
 import shutil
 
 import numpy as np
-import pandas as pd
 
 from .._utils._atomic_file import write_atomically
 from .._utils._filestat import stat_file
@@ -122,6 +121,8 @@ class Parquet(_FileFormat):
         return path
 
     def _schema(self, names, has_paths, record):
+        import pandas as pd  # here, because features do not need it
+
         arrow = self._arrow
         index = pd.Index([], dtype="object" if has_paths else "int64", name="image")
         frame = pd.DataFrame(

@@ -1,5 +1,6 @@
 """The parameters that FineTuneClassifier and FineTuneRegressor have in common."""
 
+import enum
 import numbers
 import os
 from collections.abc import MutableMapping
@@ -8,7 +9,6 @@ import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from .._utils._choices import ON_ERROR, PRECISIONS
 from .._utils._parameter_errors import choice_error
@@ -253,7 +253,12 @@ class FineTuneParameters:
 
     Notes
     -----
-    X may be whatever `PretrainedFeatureExtractor` takes.
+    X may be whatever `PretrainedFeatureExtractor` takes. With a `model` of your own and
+    no `flat_image_shape`, X may also be a table of numbers, one sample per row: the
+    network is given tensors of float32, shape (n_samples, n_features). Then `augment`,
+    `image_size`, `weights`, `preprocessing` and `cache` are not used, each module with
+    a matrix of weights is a stage, and there is no ONNX file. Put a `StandardScaler`
+    before it.
 
     To train on several devices, start the program with ``torchrun`` or ``accelerate
     launch``. Every process holds all images, computes its part of each batch and ends
@@ -279,7 +284,7 @@ class FineTuneParameters:
 
     _parameter_constraints: dict = {
         "model": [str, nn.Module],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, enum.Enum, None],
         "image_size": [_POSITIVE_INT, "array-like", None],
         "hidden_layer_sizes": ["array-like"],
         "dropout": [_FRACTION],

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from sklearn.base import is_classifier
 from torch import nn
-from torchvision.models import WeightsEnum
 
+from .._utils._optional import loaded_class
 from .._utils._preprocessing import MAX_SIDE
 from .._utils._shown import shown
 from ..exceptions import BadFileError
@@ -128,7 +128,7 @@ def _to_json(value):
         return os.fspath(value)
     if isinstance(value, torch.device):
         return str(value)
-    if isinstance(value, WeightsEnum):
+    if isinstance(value, loaded_class("torchvision.models", "WeightsEnum")):
         return value.name
     raise TypeError(f"an object of type {type(value).__name__}")
 
@@ -323,6 +323,7 @@ ATTRIBUTES = {
     "classes_": _are_classes,
     "multilabel_": lambda value: isinstance(value, (bool, np.bool_)),
     "_n_features_out": _is_count,
+    "_takes_rows": lambda value: isinstance(value, bool),
     "_y_ndim": lambda value: _is_int(value, 1, 2),
     "_y_mean": _are_scales,
     "_y_scale": lambda value: _are_scales(value) and math.isfinite(1 / value.min()),

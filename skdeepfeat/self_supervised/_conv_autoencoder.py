@@ -1,5 +1,6 @@
 """ConvAutoencoder: images as codes of a few numbers."""
 
+import enum
 import numbers
 import os
 
@@ -15,7 +16,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR
 from .._utils._device import compute_context, free_device_memory, resolve_device
@@ -170,7 +170,7 @@ class ConvAutoencoder(
         "n_components": [_POSITIVE_INT],
         "image_size": [_POSITIVE_INT, "array-like"],
         "model": [str, nn.Module, None],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, enum.Enum, None],
         "corruption": [StrOptions(set(CORRUPTIONS)), None],
         "corruption_level": [Interval(numbers.Real, 0, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), _POSITIVE_INT],

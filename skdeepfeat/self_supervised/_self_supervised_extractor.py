@@ -1,5 +1,6 @@
 """SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
 
+import enum
 import numbers
 import os
 import warnings
@@ -16,7 +17,6 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
 from .._utils._device import free_device_memory
@@ -233,7 +233,7 @@ class SelfSupervisedExtractor(
     _parameter_constraints: dict = {
         "model": [str, nn.Module],
         "method": [StrOptions(set(PAIR_LOSSES))],
-        "weights": [str, os.PathLike, WeightsEnum, None],
+        "weights": [str, os.PathLike, enum.Enum, None],
         "image_size": [_POSITIVE_INT, "array-like", None],
         "projection": ["array-like"],
         "unfreeze": [str, _POSITIVE_INT, tuple, list],

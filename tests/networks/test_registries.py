@@ -68,7 +68,7 @@ def test_every_runtime_is_implemented(name):
 def test_every_source_of_networks_is_implemented(name):
     names = list_models(source=name)
     assert names
-    module = _network_sources._MODULES[name]
+    module = _network_sources._module_of(name)
     assert all(module.knows(one.rpartition("/")[2]) for one in names)
     assert not module.knows("no_such_network")
 

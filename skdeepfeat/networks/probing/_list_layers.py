@@ -1,7 +1,5 @@
 """The table of a network's layers."""
 
-import pandas as pd
-
 from ..._utils._forks import survives_fork
 from ..sources._network_sources import make_spec
 from ._probe import probe_spec
@@ -61,6 +59,8 @@ def list_layers(model="efficientnet_lite0", *, weights="default", image_size=Non
     layers = [*probe.layers.values(), probe.neck, probe.output]
     layers.sort(key=lambda one: (one.order, one.name != "neck"))
     layers = [one for one in layers if one.is_offered]
+    import pandas as pd  # here, because features do not need it
+
     return pd.DataFrame(
         {
             "name": [one.name for one in layers],

@@ -6,8 +6,7 @@ layers between the pooling and the classifier stay.
 
 import contextlib
 
-from timm.layers import SelectAdaptivePool2d
-
+from ..._utils._optional import loaded_class
 from ._layer import Layer
 from ._poolings import pool
 
@@ -65,8 +64,9 @@ def with_replaced_pool(network, pooling):
 
 
 def _pools_of(network):
+    kind = loaded_class("timm.layers", "SelectAdaptivePool2d")
     return [
         one
         for one in network.modules()
-        if isinstance(one, SelectAdaptivePool2d) and not one.is_identity()
+        if isinstance(one, kind) and not one.is_identity()
     ]

@@ -12,12 +12,10 @@ import importlib.util
 import os
 from dataclasses import dataclass
 
-import timm
-
 from ..._utils._parameter_errors import choice_error
+from ..._utils._preprocessing import Preprocessing
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
-from ._timm import preprocessing_from_config
 from ._weights import Weights
 from ._weights_sources import other_weights
 
@@ -32,6 +30,21 @@ _SHA256 = {
     "efficientnet_lite2": (
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
+}
+# timm's, as (resize, crop) in pixels; a test compares them.
+_PREPROCESSING = {
+    name: Preprocessing(
+        resize=resize,
+        crop=(crop, crop),
+        interpolation="bicubic",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    for name, resize, crop in [
+        ("efficientnet_lite0", 256, 224),
+        ("efficientnet_lite1", 272, 240),
+        ("efficientnet_lite2", 292, 260),
+    ]
 }
 
 
@@ -102,13 +115,12 @@ def make_spec(name, weights, image_size, preprocessing):
             wanted = f"'default' for {name!r}, {other_weights()}"
             raise choice_error("weights", wanted, weights)
         weights = _find_weights(name)
-    config = timm.get_pretrained_cfg(architecture)
-    own = preprocessing or preprocessing_from_config(config.to_dict())
+    own = preprocessing or _PREPROCESSING[name]
     return NetworkSpec(
         name=name,
         model_name=name,
         architecture={"timm": architecture},
-        build=functools.partial(timm.create_model, architecture),
+        build=functools.partial(_build, architecture),
         install=functools.partial(_install, architecture),
         weights=weights,
         preprocessing=own.with_crop(image_size) if image_size else own,
@@ -130,8 +142,14 @@ def _find_weights(name):
     return _PackagedWeights(name, path, _SHA256[name])
 
 
+def _build(architecture):
+    import timm  # slow, and not needed if all features are known
+
+    return timm.create_model(architecture)
+
+
 def _install(architecture, file):
-    network = timm.create_model(architecture)
+    network = _build(architecture)
     own = network.state_dict()
     head = ("classifier",)
     with taken_for(network, file, head) as state_dict:

@@ -9,15 +9,9 @@ import json
 import os
 import re
 
-import huggingface_hub
-import timm
-from huggingface_hub.errors import HfHubHTTPError
-
-from ..._utils._preprocessing import MAX_SIDE
+from ..._utils._preprocessing import INTERPOLATIONS, MAX_SIDE
 from ..._utils._shown import shown
 from ...exceptions import BadFileError
-from ._downloaded_weights import hub_error
-from ._image_transforms import INTERPOLATIONS
 
 _MAX_BYTES = 4 * 2**20  # most of them for the names of labels
 _MAX_CLASSES = 200_000
@@ -64,6 +58,11 @@ def fetch_hub_config(repository):
         If it is damaged, or has a key or value that is not allowed.
     """
     name, _, revision = repository.partition("@")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from ._downloaded_weights import hub_error
+
     try:
         path = huggingface_hub.hf_hub_download(
             name, "config.json", revision=revision or None
@@ -103,6 +102,7 @@ def read_hub_config(found, repository):
     BadFileError
         It names the key that is not allowed.
     """
+    import timm
 
     def refuse(key, value, wanted):
         raise _error(

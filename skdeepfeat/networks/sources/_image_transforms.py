@@ -9,10 +9,8 @@ from torchvision import transforms as v1
 from torchvision.transforms import _presets, v2
 
 from ..._utils._parameter_errors import choice_error
-from ..._utils._preprocessing import Preprocessing
+from ..._utils._preprocessing import INTERPOLATIONS, Preprocessing
 from ..._utils._shown import shown
-
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 _COMPOSED = (v1.Compose, v2.Compose, nn.Sequential)
 _TO_TENSOR = (

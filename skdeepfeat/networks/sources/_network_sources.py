@@ -16,12 +16,11 @@ from torch import nn
 
 from ..._utils._choices import SOURCES
 from ..._utils._parameter_errors import choice_error
-from . import _hub, _user_module
+from . import _user_module
 from ._preprocessing_parameter import read_image_size, read_preprocessing
 from ._weights import Weights
 from ._weights_sources import read_weights
 
-_MODULES = {name: importlib.import_module(f"._{name}", __package__) for name in SOURCES}
 _HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 
 
@@ -86,7 +85,9 @@ def make_spec(
         raise _not_with_names(preprocessing) from error
     arguments = weights, size, None if is_named else own
     if model.startswith(_HUB_PREFIXES) and model not in _HUB_PREFIXES:
-        spec = _hub.make_spec(model.partition(":")[2], *arguments, hub_config)
+        spec = _module_of("hub").make_spec(
+            model.partition(":")[2], *arguments, hub_config
+        )
     else:
         source, name = _find(model)
         spec = source.make_spec(name, *arguments)
@@ -105,15 +106,20 @@ def _not_with_names(preprocessing):
     )
 
 
+def _module_of(source):
+    """Return the module of a source. timm and torchvision are slow to import."""
+    return importlib.import_module(f"._{source}", __package__)
+
+
 def _find(model):
     """Return a network's source, and the name that it has there."""
     prefix, _, name = model.rpartition("/")
-    for key, source in _MODULES.items():
-        if prefix in ("", key) and source.knows(name):
-            return source, name
+    for key in SOURCES:
+        if prefix in ("", key) and _module_of(key).knows(name):
+            return _module_of(key), name
     # Nearest first. A name that several sources have is shown without a source.
     bare = name.partition(".")[0]
-    plain = {one for source in _MODULES.values() for one in source.list_names()}
+    plain = {one for key in SOURCES for one in _module_of(key).list_names()}
     prefixed = " or ".join(f"'{key}/NAME'" for key in SOURCES)
     raise choice_error(
         "model",
@@ -164,7 +170,8 @@ def list_models(pattern=None, *, source=None, tags=False):
         wanted = f"None or one of {', '.join(map(repr, SOURCES))}"
         raise choice_error("source", wanted, source, SOURCES)
     found, earlier = [], []
-    for key, module in _MODULES.items():
+    for key in SOURCES:
+        module = _module_of(key)
         if source in (None, key):
             for name in module.list_names(tags):
                 bare = name.partition(".")[0]

@@ -6,13 +6,7 @@ import numbers
 import numpy as np
 
 from ..._utils._parameter_errors import choice_error
-from ..._utils._preprocessing import MAX_SIDE, Preprocessing
-from ._image_transforms import (
-    INTERPOLATIONS,
-    is_transform,
-    preprocessing_from_transform,
-)
-from ._timm import preprocessing_from_config
+from ..._utils._preprocessing import INTERPOLATIONS, MAX_SIDE, Preprocessing
 
 _FIELDS = [field.name for field in dataclasses.fields(Preprocessing)]
 # Keys of a timm configuration that are not fields of `Preprocessing`.
@@ -67,12 +61,13 @@ def read_preprocessing(preprocessing):
     """
     if preprocessing is None:
         return None
-    found = preprocessing
-    if is_transform(preprocessing):
-        found = preprocessing_from_transform(preprocessing)
+    if isinstance(preprocessing, Preprocessing):
+        found = preprocessing
     elif isinstance(preprocessing, dict):
         found = _read_dict(preprocessing)
-    elif not isinstance(preprocessing, Preprocessing):
+    else:
+        found = _read_transform(preprocessing)
+    if found is None:
         raise choice_error(
             "preprocessing",
             f"None, a dict with {', '.join(_FIELDS)}, a timm configuration, "
@@ -85,8 +80,18 @@ def read_preprocessing(preprocessing):
     )
 
 
+def _read_transform(value):
+    """Return what a composed transform does, or None if it is no such thing."""
+    # Slow to import.
+    from ._image_transforms import is_transform, preprocessing_from_transform
+
+    return preprocessing_from_transform(value) if is_transform(value) else None
+
+
 def _read_dict(fields):
     if fields.keys() & _TIMM_KEYS:
+        from ._timm import preprocessing_from_config  # slow to import
+
         try:
             return preprocessing_from_config(fields)
         except Exception as error:  # timm does not check its input

@@ -81,7 +81,7 @@ def _find_config(architecture, tag, weights):
     configs = timm.models.get_arch_pretrained_cfgs(architecture)
     tags = [one.partition(".")[2] for one in configs if one.partition(".")[2]]
     wanted = tag
-    if isinstance(weights, str) and weights != "default":
+    if not isinstance(weights, Weights) and weights != "default":
         if tag and weights != tag:
             raise choice_error(
                 "weights", f"'default', as 'model' says {architecture}.{tag}", weights

@@ -6,7 +6,6 @@ from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
 from .._modules import copy_network
 from ._network_spec import NetworkSpec
-from ._timm import preprocessing_from_config
 
 # Most ImageNet networks were trained with this.
 _IMAGENET = Preprocessing(resize=256, crop=(224, 224))
@@ -54,5 +53,7 @@ def _own_preprocessing(module):
         if hasattr(config, "to_dict"):
             config = config.to_dict()
         if isinstance(config, dict) and config.get("input_size"):
+            from ._timm import preprocessing_from_config  # slow to import
+
             return preprocessing_from_config(config)
     return _IMAGENET

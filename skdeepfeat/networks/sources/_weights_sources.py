@@ -7,14 +7,13 @@ tells whether a file must be there already. Names of weights that belong to one 
 such as ``"IMAGENET1K_V1"``, are read by the sources of networks.
 """
 
+import enum
 import numbers
 import os
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torchvision
-from torchvision.models import WeightsEnum
 
 from ..._utils._parameter_errors import choice_error
 from ..._utils._random import seeded
@@ -53,6 +52,8 @@ class RandomWeights(Weights):
 
     def identity(self, digest_file):
         """Return the seed and the versions of the libraries that use it."""
+        import torchvision  # slow, and imported by the networks that have it
+
         return {
             "random_state": self.seed,
             "torch": torch.__version__,
@@ -126,7 +127,7 @@ def read_weights(weights, random_state, must_exist=True):
         found = source.from_parameter(weights, random_state, must_exist)
         if found is not None:
             return found
-    if isinstance(weights, (str, WeightsEnum)):
+    if isinstance(weights, (str, enum.Enum)):
         return weights
     wanted = f"'default', a name that the network's source knows, {other_weights()}"
     raise choice_error("weights", wanted, weights, error=TypeError)

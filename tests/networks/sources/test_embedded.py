@@ -13,6 +13,7 @@ from timm.data import create_transform
 from skdeepfeat._utils._digests import digest_file
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.sources import _embedded
+from skdeepfeat.networks.sources._timm import preprocessing_from_config
 
 CPU = torch.device("cpu")
 
@@ -118,3 +119,9 @@ def test_top_1_on_imagenet_samples(shared_data):
     top_1 = (scores.argmax(1) == labels).mean()
     assert (output.argmax(1) == scores.argmax(1)).all()
     assert top_1 >= 0.88
+
+
+@pytest.mark.parametrize("name", _embedded._SHA256)
+def test_preprocessing_is_timms(name):
+    config = timm.get_pretrained_cfg(f"tf_{name}").to_dict()
+    assert _embedded._PREPROCESSING[name] == preprocessing_from_config(config)

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torchvision
 
 from skdeepfeat.networks import list_layers, resolve_neck
 
@@ -190,3 +191,10 @@ def test_renamed_networks_are_found_without_a_warning():
 def test_networks_without_a_head_give_their_output():
     neck = resolve_neck("timm/mobilenetv5_300m_enc", weights="random")
     assert neck.probe.neck.shape == neck.probe.output.shape
+
+
+def test_torchvisions_weights_are_refused():
+    # They were ignored.
+    weights = torchvision.models.ResNet18_Weights.DEFAULT
+    with pytest.raises(ValueError, match="'weights' .* a tag of 'resnet18', .*V1"):
+        resolve_neck("timm/resnet18", weights=weights)
