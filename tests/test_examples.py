@@ -208,6 +208,26 @@ def test_which_network(tmp_path):
 
 
 @pytest.mark.slow
+def test_without_labels(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = run("without_labels.py", tmp_path, "--epochs", "6")
+    _, before, after = map(float, re.findall(r"accuracy (\S+)", out))
+    assert after > before
+    with Image.open(tmp_path / "without_labels.png") as picture:
+        assert min(picture.size) > 300
+
+
+@pytest.mark.slow
+def test_denoise(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = run("denoise.py", tmp_path, "--epochs", "10")
+    noisy, plain, denoising = map(float, re.findall(r"error (\S+)", out))
+    assert denoising < plain < noisy
+    with Image.open(tmp_path / "denoise.png") as picture:
+        assert picture.size[0] > 300
+
+
+@pytest.mark.slow
 def test_cifar_that_is_not_there(tmp_path):
     done = subprocess.run(
         [
