@@ -35,6 +35,33 @@ def import_optional(module, *, extra, purpose):
         ) from error
 
 
+def import_without_telemetry(module, *, extra, purpose):
+    """Import a module of OpenVINO's family without what sends its usage telemetry.
+
+    That package would be told of imports, conversions and more. The family also works
+    without it, so it is hidden during the import.
+
+    Parameters
+    ----------
+    module, extra, purpose
+        As for `import_optional`.
+
+    Returns
+    -------
+    module
+    """
+    name = "openvino_telemetry"
+    telemetry = sys.modules.get(name)
+    sys.modules[name] = None
+    try:
+        return import_optional(module, extra=extra, purpose=purpose)
+    finally:
+        if telemetry is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = telemetry
+
+
 def loaded_class(module, name):
     """Return a class for `isinstance`, without importing its module.
 

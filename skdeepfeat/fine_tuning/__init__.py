@@ -2,6 +2,12 @@
 
 from ._body_phase import auto_epochs, make_training_run
 from ._classifier import FineTuneClassifier
+from ._export import (
+    checked_targets,
+    decode_for_network,
+    pixels_to_result,
+    with_results,
+)
 from ._learning_check import LearningCheck, check_can_learn
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._refit import (
@@ -28,6 +34,8 @@ __all__ = [
     "at_rest",
     "auto_epochs",
     "check_can_learn",
+    "checked_targets",
+    "decode_for_network",
     "decode_images",
     "draw_seed",
     "fitted_neck",
@@ -35,10 +43,12 @@ __all__ = [
     "loss_of",
     "make_training_run",
     "on_pixels",
+    "pixels_to_result",
     "resume",
     "score_modules",
     "stage_gradients",
     "train_further",
     "with_margin",
     "with_networks",
+    "with_results",
 ]

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
@@ -17,14 +19,22 @@ from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
-    open_extraction,
 )
-from ..networks import resolve_neck
+from ..networks import RowNeck, resolve_neck
+from ._export import (
+    Export,
+    PixelsToResult,
+    calibration_pixels,
+    check_export,
+    check_finite,
+)
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
-from ._onnx import export_network
+from ._onnx import check_onnx_installed, write_onnx
+from ._openvino import check_openvino_installed, write_openvino
 from ._outputs import compute_outputs, compute_outputs_of_views
 from ._parameters import FineTuneParameters
+from ._rows import are_rows, check_row_parameters, open_features, refuse_rows
 from ._saving import (
     at_rest,
     load_estimator,
@@ -35,6 +45,9 @@ from ._saving import (
 from ._scoring import make_score
 from ._targets import checked_weights, checked_y, is_given
 from ._teachers import Teachers, frozen
+
+# In an export. Not 1, which the exporter would treat as a constant.
+_N_EXAMPLES = 2
 
 
 class BaseFineTune(
@@ -49,6 +62,9 @@ class BaseFineTune(
     # -- What the two estimators define
 
     _y_dtype: type | None = None
+
+    # Whether X holds rows of numbers; each fit decides.
+    _takes_rows = False
 
     def _learn_targets(self, y, weight, classes):
         """Set the attributes that `_encode` needs."""
@@ -74,8 +90,12 @@ class BaseFineTune(
         """Return probabilities or targets of raw outputs, (n_samples, n_outputs)."""
         raise NotImplementedError
 
-    def _onnx_result(self):
+    def _export_result(self):
         """Return a module from raw outputs to results, their name, and metadata."""
+        raise NotImplementedError
+
+    def _outputs_of_results(self, results):
+        """Return raw outputs from the results of an exported file."""
         raise NotImplementedError
 
     # -- Parameters
@@ -263,13 +283,26 @@ class BaseFineTune(
             probes = [one for one in result.probes if len(one) == n_images]
             self.probe_predictions_ = np.stack(probes)
         self._n_features_out = fit.neck.n_features()[0]
-        self._hub_config = fit.neck.spec.hub_config
+        self._hub_config = None if self._takes_rows else fit.neck.spec.hub_config
         # They describe the network before this fit.
         for name in ("compression_report_", "compression_summary_"):
             vars(self).pop(name, None)
         free_device_memory(fit.device)
 
+    def _check_images(self, X, *, reset):
+        """Check the form of X: images, or rows of numbers."""
+        if reset:
+            is_own = isinstance(self.model, nn.Module)
+            is_table = is_own and self.flat_image_shape is None and are_rows(X)
+            self._takes_rows = is_table
+        if not self._takes_rows:
+            return super()._check_images(X, reset=reset)
+        check_row_parameters(self)
+        return validate_data(self, X, reset=reset, dtype=np.float32)
+
     def _resolve_neck(self, needs_weights=True):
+        if self._takes_rows:
+            return RowNeck(self.model, self.n_features_in_)
         return resolve_neck(
             self.model,
             weights=self.weights,
@@ -321,12 +354,13 @@ class BaseFineTune(
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
         neck, settings = self._fitted_neck(), self._extraction_settings()
-        with open_extraction(X, neck, self.cache, settings) as extraction:
+        with open_features(X, neck, self.cache, settings) as extraction:
             return extraction.features()
 
     def _inspected(self, X):
         """Return X as checked, the neck and the settings, to look into the network."""
         check_is_fitted(self)
+        refuse_rows(self, "functions that look into the network")
         if X is not None:
             X = self._check_images(X, reset=False)
         return X, self._fitted_neck(), self._extraction_settings()
@@ -414,44 +448,130 @@ class BaseFineTune(
         return load_estimator(path, cls, model)
 
     @survives_fork
-    def to_onnx(self, path):
+    def to_onnx(self, path, dtype="float32", X_calibration=None):
         """Write the fitted estimator as one ONNX file, which needs no Python to run.
 
         Parameters
         ----------
         path : str or path-like
+            It must end in ``".onnx"``. An older file there is replaced when the new one
+            is complete.
+        dtype : {"float32", "float16", "int8"}, default="float32"
+            * ``"float16"``: weights are stored in half the bytes. They are computed
+              with in float32, so nothing becomes faster or overflows.
+            * ``"int8"``: layers compute with integers of 8 bits: a quarter of the
+              bytes, and about half the time where the processor has instructions for
+              them. Results differ by some percents.
+              `skdeepfeat.compression.export_report` shows what it costs. ONNX Runtime
+              quantizes the trained weights.
+        X_calibration : array-like of images, default=None
+            As for `predict`, for ``dtype="int8"`` only: at least 10 images, which
+            decide what ranges the 8 bits span. About a hundred of the training images
+            are enough; at most 300, from all over X, are used.
 
         Raises
         ------
+        BadImageError
+            With ``on_error="raise"``, if an image of `X_calibration` cannot be read.
+            With ``"nan"`` it is left out.
         ImportError
-            Without the extra ``[onnx]``.
+            Without the extra ``[onnx]`` or, for ``dtype="int8"``, ``[int8]``.
         ValueError
-            If the network does something that ONNX cannot express, or with
-            `test_time_augmentation`, which needs more of an image than the file's
-            network sees.
+            If the network does something that ONNX cannot express, if a weight is too
+            large for float16, or with `test_time_augmentation`, which needs more of an
+            image than the file's network sees.
+
+        See Also
+        --------
+        skdeepfeat.compression.export_report : Scores, sizes and times of such files.
 
         Notes
         -----
         The input ``images`` is uint8 of shape (n, height, width, 3): RGB, already
         resized and cropped to the size that the network sees. Everything after that is
         in the file. The output, within 1e-4 of this estimator's own at
-        ``precision="float32"``, is ``probabilities`` as of `predict_proba`;
-        ``decision_function`` as of that method, if `loss` estimates no probabilities;
-        or ``targets`` as of a regressor's `predict`. The file's metadata has how images
-        are to be resized (``preprocessing``, as JSON), and a classifier's ``classes``.
+        ``precision="float32"`` and ``dtype="float32"``, is ``probabilities`` as of
+        `predict_proba`; ``decision_function`` as of that method, if `loss` estimates no
+        probabilities; or ``targets`` as of a regressor's `predict`. The file's metadata
+        has how images are to be resized (``preprocessing``, as JSON), ``dtype``, and a
+        classifier's ``classes``.
         """
         check_is_fitted(self)
+        check_export("to_onnx", ".onnx", path, dtype, X_calibration)
+        check_onnx_installed(dtype)
+        write_onnx(path, self._export("to_onnx", dtype, X_calibration))
+
+    @survives_fork
+    def to_openvino(self, path, dtype="float32", X_calibration=None):
+        """Write the fitted estimator as a pair of files for OpenVINO.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of the graph. It must end in ``".xml"``. The weights are beside it, in a
+            file that ends in ``".bin"``. Older files there are replaced when the new
+            ones are complete.
+        dtype, X_calibration
+            As for `to_onnx`. For ``"int8"``, NNCF quantizes the trained weights.
+
+        Raises
+        ------
+        BadImageError
+            As of `to_onnx`.
+        ImportError
+            Without the extra ``[openvino]`` or, for ``dtype="int8"``, ``[int8]``.
+        ValueError
+            As of `to_onnx`.
+
+        See Also
+        --------
+        skdeepfeat.compression.export_report : Scores, sizes and times of such files.
+
+        Notes
+        -----
+        Input, output and metadata are those of `to_onnx`; the metadata are in the
+        graph's runtime information, under ``skdeepfeat``. OpenVINO computes in bfloat16
+        on processors that can, unless its property ``INFERENCE_PRECISION_HINT`` is
+        ``"f32"``. No usage statistics are sent.
+        """
+        check_is_fitted(self)
+        check_export("to_openvino", ".xml", path, dtype, X_calibration)
+        check_openvino_installed(dtype)
+        write_openvino(path, self._export("to_openvino", dtype, X_calibration))
+
+    def _export(self, method, dtype, X_calibration):
+        refuse_rows(self, method)
         if self.test_time_augmentation is not None:
             raise ValueError(
-                "The 'test_time_augmentation' parameter must be None for to_onnx, as "
-                "the network in the file sees one view of an image. Got "
+                "The 'test_time_augmentation' parameter must be None for "
+                f"{method}, as the network in the file sees one view of an image. Got "
                 f"{self.test_time_augmentation!r} instead. Set it before, "
                 "set_params(test_time_augmentation=None)."
             )
         neck = self._fitted_neck()
-        finish, output_name, notes = self._onnx_result()
-        notes = {"preprocessing": neck.preprocessing.describe(), **notes}
-        export_network(path, neck, self.head_, finish, output_name, notes)
+        network, output_name, notes = self._pixels_to_result(neck)
+        check_finite(network)
+        images = None
+        if dtype == "int8":
+            images = calibration_pixels(method, self, X_calibration)
+        return Export(
+            network,
+            torch.zeros((_N_EXAMPLES, *neck.preprocessing.crop, 3), dtype=torch.uint8),
+            output_name,
+            {
+                "preprocessing": neck.preprocessing.describe(),
+                "dtype": dtype,
+                **notes,
+            },
+            dtype,
+            images,
+        )
+
+    def _pixels_to_result(self, neck):
+        """Return a module from pixels to results, the results' name, and metadata."""
+        finish, output_name, notes = self._export_result()
+        network = PixelsToResult(neck.trainable(), self.head_, finish).eval()
+        return network.requires_grad_(False), output_name, notes
 
     @survives_fork
     def __getstate__(self):

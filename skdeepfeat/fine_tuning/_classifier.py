@@ -435,12 +435,25 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return (outputs > 0).astype(int)
         return self.classes_[outputs.argmax(axis=1)]
 
-    def _onnx_result(self):
+    def _export_result(self):
         notes = {"classes": self.classes_.tolist()}
         if not has_probabilities(self.loss):
             return DecisionFunction(self._is_binary()), "decision_function", notes
         finish = nn.Sigmoid() if self.multilabel_ else nn.Softmax(dim=1)
         return finish, "probabilities", notes
+
+    def _outputs_of_results(self, results):
+        results = results.astype(np.float64)
+        if not has_probabilities(self.loss):
+            # Only the difference of two outputs is in the file.
+            if self._is_binary():
+                return np.column_stack([np.zeros_like(results), results])
+            return results
+        tiny = np.finfo(np.float32).tiny
+        logarithms = np.log(np.maximum(results, tiny))
+        if not self.multilabel_:
+            return logarithms
+        return logarithms - np.log(np.maximum(1 - results, tiny))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,112 +1,181 @@
-"""A tuned network as one ONNX file, from pixels to predictions."""
+"""A tuned network as one ONNX file, from pixels to results."""
 
 import json
 import logging
+import pathlib
+import tempfile
 import warnings
 
+import numpy as np
 import torch
-from torch import nn
 
 from .._utils._atomic_file import write_atomically
 from .._utils._optional import import_optional
+from .._utils._parameter_errors import first_line
+from ._export import check_fits_float16
 
 logger = logging.getLogger(__name__)
 
-# Not 1, which the exporter would treat as a constant.
-_N_EXAMPLES = 2
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# These stay in int8 between layers, which saves conversions.
+_BETWEEN_LAYERS = (
+    "Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "MaxPool", "Relu",
+)  # fmt: skip
+
+# Images that the quantizer runs at once.
+_CALIBRATION_BATCH = 8
 
 
-class _PixelsToResult(nn.Module):
-    """From decoded pixels to the results of the estimator."""
-
-    def __init__(self, neck, head, finish):
-        super().__init__()
-        self.neck = neck
-        self.head = head
-        self.finish = finish
-
-    def forward(self, images):
-        return self.finish(self.head(self.neck(images.permute(0, 3, 1, 2))))
+def check_onnx_installed(dtype):
+    """Raise ImportError if a package is missing that `write_onnx` needs."""
+    for package in ("onnx", "onnxscript"):
+        import_optional(package, extra="onnx", purpose="Exporting to ONNX")
+    if dtype == "int8":
+        import_optional(
+            "onnxruntime.quantization", extra="int8", purpose="dtype='int8' of to_onnx"
+        )
 
 
-class ScaleTargets(nn.Module):
-    """Scale the outputs of a regressor to its targets.
-
-    Parameters
-    ----------
-    mean, scale : ndarray of float, shape (n_targets,)
-    is_vector : bool
-        Whether there is one target per sample, without an axis.
-    """
-
-    def __init__(self, mean, scale, is_vector):
-        super().__init__()
-        # In float64, as in the estimator: targets such as years need more digits than
-        # float32 has.
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
-        self.is_vector = is_vector
-
-    def forward(self, outputs):
-        """Return the targets."""
-        values = outputs.to(torch.float64) * self.scale + self.mean
-        return values[:, 0] if self.is_vector else values
-
-
-def export_network(path, neck, head, finish, output_name, notes):
+def write_onnx(path, export):
     """Write an ONNX file.
 
     Parameters
     ----------
     path : path-like
-    neck : networks.Neck
-        With the tuned network.
-    head : Module
-    finish : Module
-        From the outputs of the head to the result, such as a softmax.
-    output_name : str
-        The name of the result in the file.
-    notes : dict of str to JSON types
-        Metadata of the file.
+    export : Export
 
     Raises
     ------
-    ImportError
-        Without the packages of the extra ``[onnx]``.
     ValueError
-        If the network does something that ONNX cannot express.
+        If the network does something that ONNX or the dtype cannot express.
     """
-    for package in ("onnx", "onnxscript"):
-        import_optional(package, extra="onnx", purpose="Exporting to ONNX")
-    body = neck.trainable()
-    network = _PixelsToResult(body, head, finish).eval().requires_grad_(False)
-    shape = (_N_EXAMPLES, *neck.preprocessing.crop, 3)
-    program = _export(network, torch.zeros(shape, dtype=torch.uint8), output_name)
-    proto = program.model_proto
-    for key, value in notes.items():
+    proto = _exported(export)
+    if export.dtype == "float16":
+        _store_in_float16(proto)
+    elif export.dtype == "int8":
+        proto = _quantized(proto, export)
+    del proto.metadata_props[:]
+    for key, value in export.notes.items():
         proto.metadata_props.add(key=key, value=json.dumps(value, default=str))
     write_atomically(path, proto.SerializeToString())
 
 
-def _export(network, images, output_name):
+def _exported(export):
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # The exporter warns about its own parts.
             warnings.simplefilter("ignore")
-            return torch.onnx.export(
-                network,
-                (images,),
+            program = torch.onnx.export(
+                export.network,
+                (export.example,),
                 input_names=["images"],
-                output_names=[output_name],
+                output_names=[export.output_name],
                 dynamic_shapes={"images": {0: torch.export.Dim("n")}},
                 dynamo=True,
                 verbose=False,
             )
     except Exception as error:  # networks may run any code
         logger.debug("the exporter failed", exc_info=True)
-        name = type(network.neck.network).__name__
-        cause = error.__cause__ or error
-        first = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
+        name = type(export.network.neck.network).__name__
         raise ValueError(
-            f"The network {name} cannot be exported to ONNX: {first}"
+            f"The network {name} cannot be exported to ONNX: "
+            f"{first_line(error.__cause__ or error)}"
         ) from error
+    proto = program.model_proto
+    # Where in which Python file each node comes from.
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+    for value in proto.graph.value_info:
+        del value.metadata_props[:]
+    return proto
+
+
+def _store_in_float16(proto):
+    """Store matrices and kernels in float16. They are still computed with in float32.
+
+    A graph that computes in float16 is slower on processors without such arithmetic,
+    and what it computes can overflow.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = [
+        one
+        for one in proto.graph.initializer
+        if one.data_type == TensorProto.FLOAT and len(one.dims) > 1
+    ]
+    values = {one.name: numpy_helper.to_array(one) for one in weights}
+    check_fits_float16(values.items())
+    casts = []
+    for one in weights:
+        stored = f"{one.name}_float16"
+        casts.append(
+            helper.make_node("Cast", [stored], [one.name], to=TensorProto.FLOAT)
+        )
+        halved = values[one.name].astype(np.float16)
+        one.CopyFrom(numpy_helper.from_array(halved, stored))
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def _quantized(proto, export):
+    """Return the graph with weights and values of 8 bits."""
+    import onnx
+    from onnxruntime import quantization
+
+    images = export.calibration
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            starts = range(0, len(images), _CALIBRATION_BATCH)
+            self._batches = (images[k : k + _CALIBRATION_BATCH] for k in starts)
+
+        def get_next(self):
+            batch = next(self._batches, None)
+            return None if batch is None else {"images": batch}
+
+    # The quantizer asks, by a warning, for a preparation that the exporter has done.
+    proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    nodes = list(proto.graph.node)
+    kinds = {node.op_type for node in nodes}
+    quantized_kinds = list(_LAYERS)
+    # Sums in transformers have a few very large values, which 8 bits cannot span.
+    if "LayerNormalization" not in kinds:
+        quantized_kinds += _BETWEEN_LAYERS
+    is_layer = [node.op_type in _LAYERS for node in nodes]
+    last = max(np.flatnonzero(is_layer), default=len(nodes))
+    # The root logger would otherwise get a handler at the quantizer's first message.
+    no_output = logging.NullHandler()
+    logging.getLogger().addHandler(no_output)
+    try:
+        with tempfile.TemporaryDirectory(prefix="skdeepfeat-int8-") as folder:
+            path = pathlib.Path(folder, "quantized.onnx")
+            quantization.quantize_static(
+                proto,
+                path,
+                Reader(),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                # 7 bits for weights: sums of products of 8 bits overflow on processors
+                # without VNNI, and the one that will run the file is unknown.
+                reduce_range=True,
+                op_types_to_quantize=quantized_kinds,
+                # The results have all their digits.
+                nodes_to_exclude=[node.name for node in nodes[last + 1 :]],
+                extra_options={
+                    "MatMulConstBOnly": True,
+                    "OpTypesToExcludeOutputQuantization": ["Gemm"],
+                },
+            )
+            return onnx.load(path)
+    except Exception as error:  # graphs may be anything
+        logger.debug("the quantizer failed", exc_info=True)
+        name = type(export.network.neck.network).__name__
+        raise ValueError(
+            f"The network {name} cannot be quantized by ONNX Runtime: "
+            f"{first_line(error)}"
+        ) from error
+    finally:
+        logging.getLogger().removeHandler(no_output)

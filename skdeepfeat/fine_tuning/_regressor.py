@@ -11,7 +11,7 @@ from .._utils._forks import survives_fork
 from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
 from ._documentation import document
-from ._onnx import ScaleTargets
+from ._export import ScaleTargets
 from ._parameters import FineTuneParameters
 from ._targets import Targets
 
@@ -248,9 +248,12 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         """
         return self._in_units_of_y(self._outputs(X))
 
-    def _onnx_result(self):
+    def _export_result(self):
         finish = ScaleTargets(self._y_mean, self._y_scale, self._y_ndim == 1)
         return finish, "targets", {}
+
+    def _outputs_of_results(self, results):
+        return (results.reshape(len(results), -1) - self._y_mean) / self._y_scale
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -25,7 +25,7 @@ def score_modules(estimator):
         probabilities, or `predict` returns.
     """
     head = copy.deepcopy(estimator.head_).double().requires_grad_(False).eval()
-    finish, _, _ = estimator._onnx_result()
+    finish, _, _ = estimator._export_result()
     results = nn.Sequential(head, finish)
     if not isinstance(estimator, FineTuneClassifier):
         return results, results

@@ -21,7 +21,7 @@ def make_score(estimator, scoring):
     scorer = check_scoring(estimator, scoring)
 
     def score(outputs, targets):
-        fitted = _with_outputs(estimator, outputs)
+        fitted = with_outputs(estimator, outputs)
         y = estimator._decode(targets)
         try:
             return scorer(fitted, np.arange(len(outputs)), y)
@@ -34,7 +34,7 @@ def make_score(estimator, scoring):
     return score
 
 
-def _with_outputs(estimator, outputs):
+def with_outputs(estimator, outputs):
     """Return an estimator whose X is the positions of known outputs.
 
     `copy.copy` would pack and unpack the networks, as for a pickle.

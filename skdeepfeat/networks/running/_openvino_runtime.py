@@ -4,13 +4,14 @@
 """
 
 import functools
-import importlib
 import importlib.util
 import sys
 import warnings
 
 import numpy as np
 import torch
+
+from ..._utils._optional import import_optional, import_without_telemetry
 
 TITLE = "OpenVINO"
 BATCH_PIXELS = 32 * 224 * 224  # OpenVINO reuses its memory, so more than torch's
@@ -31,7 +32,7 @@ def is_installed():
 @functools.cache
 def computes_bfloat16():
     """Return whether this processor computes bfloat16 itself, not in float32."""
-    core = _import_openvino().Core()
+    core = import_openvino().Core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -89,20 +90,8 @@ def compile_network(module, pixels, device, precision):
         The CPU.
     precision : {"float32", "bfloat16"}
     """
-    # These are the parts of openvino.convert_model, which would also send telemetry.
-    openvino = _import_openvino()
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    with torch.inference_mode(), warnings.catch_warnings():
-        # The tracer warns about values that it takes for constants, such as the size
-        # of the image, and torch that the tracer is deprecated.
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module, (pixels,), check_trace=False)
-        decoder = TorchScriptPythonDecoder(traced)
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    model = frontend.convert(frontend.load(decoder))
-    model.reshape([-1, *pixels.shape[1:]])
+    openvino = import_openvino()
+    model = convert(module, pixels)
     compiled = openvino.Core().compile_model(
         model,
         "CPU",
@@ -117,6 +106,38 @@ def compile_network(module, pixels, device, precision):
     if found != _ELEMENT_TYPES[precision]:
         raise ValueError(f"it would compute in {found} instead of {precision}")
     return functools.partial(OpenVINONetwork, compiled)
+
+
+def convert(module, pixels):
+    """Return the OpenVINO model of a module.
+
+    Parameters
+    ----------
+    module : Module
+        In evaluation mode, on the CPU.
+    pixels : Tensor of uint8, shape (n_images, height, width, 3)
+        An example of its input.
+
+    Returns
+    -------
+    openvino.Model
+        For any number of images.
+    """
+    # These are the parts of openvino.convert_model, which would also send telemetry.
+    import_openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The tracer warns about values that it takes for constants, such as the size
+        # of the image, and torch that the tracer is deprecated.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module, (pixels,), check_trace=False)
+        decoder = TorchScriptPythonDecoder(traced)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    model = frontend.convert(frontend.load(decoder))
+    model.reshape([-1, *pixels.shape[1:]])
+    return model
 
 
 class OpenVINONetwork:
@@ -141,22 +162,15 @@ class OpenVINONetwork:
         return [np.asarray(rows, np.float32) for rows in results.to_tuple()]
 
 
-def _import_openvino():
-    """Import OpenVINO without the package that sends its usage telemetry.
+def import_openvino(purpose="runtime='openvino'"):
+    """Import OpenVINO without its usage telemetry.
 
-    That package would be told of every import and every conversion. OpenVINO also works
-    without it, so it is hidden during the import.
+    Parameters
+    ----------
+    purpose : str
+        What needs it, for the error.
     """
-    if "openvino" in sys.modules:
-        return importlib.import_module("openvino")  # the user has imported it
-    telemetry = "openvino_telemetry"
-    hidden = telemetry not in sys.modules
-    if hidden:
-        sys.modules[telemetry] = None
-    try:
-        openvino = importlib.import_module("openvino")
-        importlib.import_module("openvino.frontend.pytorch.ts_decoder")
-        return openvino
-    finally:
-        if hidden:
-            del sys.modules[telemetry]
+    options = {"extra": "openvino", "purpose": purpose}
+    if "openvino" not in sys.modules:
+        import_without_telemetry("openvino.frontend.pytorch.ts_decoder", **options)
+    return import_optional("openvino", **options)

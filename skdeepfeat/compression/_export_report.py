@@ -1,0 +1,218 @@
+"""`export_report`: what exported files score, weigh and take."""
+
+import os
+import pathlib
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.utils.validation import check_is_fitted
+
+from .._utils._forks import survives_fork
+from .._utils._optional import import_optional
+from .._utils._parameter_errors import first_line
+from .._utils._shown import shown
+from ..fine_tuning import (
+    FineTuneClassifier,
+    FineTuneRegressor,
+    checked_targets,
+    decode_for_network,
+    pixels_to_result,
+    with_results,
+)
+from ..networks import import_openvino
+from ._timing import BATCH_SIZES, best_times
+
+# Images that a runtime is given at once.
+_BATCH = 32
+
+
+@survives_fork
+def export_report(estimator, paths, X, y, *, scoring=None):
+    """Compare exported files with the estimator that they come from.
+
+    So the accuracy before and after quantization is seen, with the sizes, and the times
+    in the runtimes that will serve.
+
+    Parameters
+    ----------
+    estimator : FineTuneClassifier or FineTuneRegressor
+        Fitted.
+
+    paths : path-like or list of path-like
+        Files of its `to_onnx` (``".onnx"``) and `to_openvino` (``".xml"``).
+
+    X : array-like of images
+        Images that were not used for training or calibration.
+
+    y : array-like
+        As for `fit` of the estimator. With ``on_error="nan"``, images that cannot be
+        read are left out.
+
+    scoring : str, callable or None, default=None
+        The score: a scorer of scikit-learn. None is the `score` of the estimator.
+
+    Returns
+    -------
+    report : DataFrame
+        One row for the estimator itself (file is ``"-"``, runtime ``"torch"``), in
+        float32, and one for each file. Columns:
+
+        * file, runtime, score;
+        * same_labels: the share of images that get the same label as from the
+          estimator, for classifiers of one label per image;
+        * mean_difference: of the results from the estimator's, in absolute value;
+        * bytes: on disk. For OpenVINO of both files, for the estimator of its weights;
+        * ms_per_image_1, ms_per_image_32: milliseconds per image at these batch sizes,
+          from decoded pixels to results, measured in turns after a warm-up, with the
+          runtime's own choice of threads. The least time counts.
+
+    Raises
+    ------
+    ImportError
+        If the runtime of a file is not installed (extra ``[int8]`` or
+        ``[openvino]``).
+    TypeError
+        If the estimator is another one.
+    ValueError
+        If a file is missing, has another ending, or comes from a network of another
+        input or output.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdeepfeat import FineTuneClassifier
+    >>> from skdeepfeat.compression import export_report
+    >>> digits = load_digits()
+    >>> X, y = digits.images[:60] / 16, digits.target[:60] > 4
+    >>> clf = FineTuneClassifier(image_size=32, unfreeze=None, random_state=0)
+    >>> clf.fit(X[:40], y[:40]).to_onnx("digits.onnx", "int8", X[:40])
+    >>> export_report(clf, "digits.onnx", X[40:], y[40:])["file"].tolist()
+    ['-', 'digits.onnx']
+    """
+    if not isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
+        raise TypeError(
+            "The 'estimator' parameter of export_report must be a fitted "
+            "FineTuneClassifier or FineTuneRegressor. "
+            f"Got {type(estimator).__name__} instead."
+        )
+    check_is_fitted(estimator)
+    if isinstance(paths, str) or hasattr(paths, "__fspath__"):
+        paths = [paths]
+    paths = [pathlib.Path(path) for path in paths]
+    network, output_name = pixels_to_result(estimator)
+    runs = [_torch_run(network)] + [_run_of(path, output_name) for path in paths]
+    y = checked_targets(estimator, X, y)
+    pixels, rows = decode_for_network(estimator, X)
+    pixels, y = pixels[rows], y[rows]
+    names = ["-", *map(str, paths)]
+    results = [
+        _results(run, pixels, name) for run, name in zip(runs, names, strict=True)
+    ]
+    for name, found in zip(names[1:], results[1:], strict=True):
+        if found.shape != results[0].shape:
+            raise ValueError(
+                "The 'paths' parameter of export_report must name files of this "
+                f"estimator. The results of {name} have shape {found.shape} instead of "
+                f"{results[0].shape}."
+            )
+    scorer = check_scoring(estimator, scoring)
+    known = [with_results(estimator, one) for one in results]
+    positions = np.arange(len(y))
+    report = pd.DataFrame(
+        {
+            "file": names,
+            "runtime": ["torch", *map(_runtime_of, paths)],
+            "score": [float(scorer(one, positions, y)) for one in known],
+        }
+    )
+    if is_classifier(estimator) and not estimator.multilabel_:
+        labels = [one.predict(positions) for one in known]
+        report["same_labels"] = [float((one == labels[0]).mean()) for one in labels]
+    report["mean_difference"] = [
+        float(np.abs(one - results[0]).mean()) for one in results
+    ]
+    weights = [*network.parameters(), *network.buffers()]
+    n_bytes = sum(one.numel() * one.element_size() for one in weights)
+    report["bytes"] = [n_bytes, *map(_bytes_of, paths)]
+    for n_images in BATCH_SIZES:
+        batch = np.resize(pixels, (n_images, *pixels.shape[1:]))
+        times = best_times(runs, batch)
+        report[f"ms_per_image_{n_images}"] = [1000 * one / n_images for one in times]
+    return report
+
+
+def _results(run, pixels, name):
+    parts = [pixels[k : k + _BATCH] for k in range(0, len(pixels), _BATCH)]
+    try:
+        return np.concatenate([run(np.ascontiguousarray(part)) for part in parts])
+    except Exception as error:  # each runtime has its own
+        raise ValueError(
+            "The 'paths' parameter of export_report must name files of this estimator. "
+            f"{name} cannot be run on its images: {first_line(error)}"
+        ) from error
+
+
+def _torch_run(network):
+    def run(pixels):
+        with torch.inference_mode():
+            return network(torch.from_numpy(pixels)).numpy()
+
+    return run
+
+
+def _run_of(path, output_name):
+    if path.suffix not in _RUNTIMES:
+        raise ValueError(
+            "The 'paths' parameter of export_report must name files that end in "
+            f"{' or '.join(map(repr, _RUNTIMES))}. Got {shown(str(path))}."
+        )
+    if not path.is_file():
+        raise ValueError(
+            "The 'paths' parameter of export_report must name existing files. There is "
+            f"no file {shown(str(path))}."
+        )
+    _, open_file = _RUNTIMES[path.suffix]
+    try:
+        return open_file(path, output_name)
+    except ImportError:
+        raise
+    except Exception as error:  # each runtime has its own
+        raise ValueError(
+            "The 'paths' parameter of export_report must name files of this estimator. "
+            f"{path} cannot be read: {first_line(error)}"
+        ) from error
+
+
+def _onnx_run(path, output_name):
+    onnxruntime = import_optional(
+        "onnxruntime", extra="int8", purpose="export_report of an ONNX file"
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run([output_name], {"images": pixels})[0]
+
+
+def _openvino_run(path, output_name):
+    openvino = import_openvino(purpose="export_report of an OpenVINO file")
+    settings = {"PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    return lambda pixels: compiled({"images": pixels})[output_name]
+
+
+_RUNTIMES = {
+    ".onnx": ("onnxruntime", _onnx_run),
+    ".xml": ("openvino", _openvino_run),
+}
+
+
+def _runtime_of(path):
+    return _RUNTIMES[path.suffix][0]
+
+
+def _bytes_of(path):
+    n_bytes = os.path.getsize(path)
+    if path.suffix == ".xml":
+        n_bytes += os.path.getsize(path.with_suffix(".bin"))
+    return n_bytes

@@ -1,0 +1,248 @@
+"""What files of a tuned network have in common, whatever runtime reads them."""
+
+import pathlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+from torch import nn
+
+from .._utils._parameter_errors import choice_error
+from .._utils._shown import shown
+from ..exceptions import BadImageError
+from ..feature_extraction import load_pixels
+from ._scoring import with_outputs
+from ._targets import checked_y
+from ._views import MAX_BYTES_IN_MEMORY
+
+DTYPES = ("float32", "float16", "int8")
+
+# Fewer show too little of the range of the values.
+_LEAST_CALIBRATION = 10
+# More bring next to nothing, and each takes some tens of milliseconds.
+_MOST_CALIBRATION = 300
+
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+class PixelsToResult(nn.Module):
+    """From decoded pixels to the results of the estimator.
+
+    Parameters
+    ----------
+    neck : TrainableNeck
+    head : Module
+    finish : Module
+        From the outputs of the head to the result, such as a softmax.
+    """
+
+    def __init__(self, neck, head, finish):
+        super().__init__()
+        self.neck = neck
+        self.head = head
+        self.finish = finish
+
+    def forward(self, images):
+        """Return the results of uint8 images, shape (n_images, height, width, 3)."""
+        return self.finish(self.head(self.neck(images.permute(0, 3, 1, 2))))
+
+
+class ScaleTargets(nn.Module):
+    """Scale the outputs of a regressor to its targets.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of float, shape (n_targets,)
+    is_vector : bool
+        Whether there is one target per sample, without an axis.
+    """
+
+    def __init__(self, mean, scale, is_vector):
+        super().__init__()
+        # In float64, as in the estimator: targets such as years need more digits than
+        # float32 has.
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+        self.is_vector = is_vector
+
+    def forward(self, outputs):
+        """Return the targets."""
+        values = outputs.to(torch.float64) * self.scale + self.mean
+        return values[:, 0] if self.is_vector else values
+
+
+@dataclass(frozen=True)
+class Export:
+    """A network to write.
+
+    Attributes
+    ----------
+    network : PixelsToResult
+    example : Tensor of uint8, shape (n_images, height, width, 3)
+    output_name : str
+        The name of the result in the file.
+    notes : dict of str to JSON types
+        Metadata of the file.
+    dtype : {"float32", "float16", "int8"}
+    calibration : ndarray of uint8, shape (n_images, height, width, 3), or None
+        Images for "int8".
+    """
+
+    network: nn.Module
+    example: torch.Tensor
+    output_name: str
+    notes: dict
+    dtype: str
+    calibration: np.ndarray | None
+
+
+def check_export(method, ending, path, dtype, X_calibration):
+    """Raise if a parameter of `to_onnx` or `to_openvino` is invalid.
+
+    Parameters
+    ----------
+    method : str
+        Its name, for the errors.
+    ending : str
+        What the path must end in.
+    path, dtype, X_calibration
+        The parameters.
+    """
+    if not isinstance(path, str) and not hasattr(path, "__fspath__"):
+        wanted = f"a str or path-like that ends in {ending!r} for {method}"
+        raise choice_error("path", wanted, path, error=TypeError)
+    if pathlib.Path(path).suffix != ending:
+        raise ValueError(
+            f"The 'path' parameter of {method} must end in {ending!r}. "
+            f"Got {shown(str(path))} instead."
+        )
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        wanted = f"one of {', '.join(map(repr, DTYPES))}"
+        raise choice_error("dtype", wanted, dtype, DTYPES)
+    if dtype == "int8" and X_calibration is None:
+        raise ValueError(
+            f"The 'X_calibration' parameter of {method} must be given for "
+            "dtype='int8': images that show how large the values inside of the network "
+            "become. A hundred of the training images will do. Got None instead."
+        )
+
+
+def calibration_pixels(method, estimator, X):
+    """Return images as the network sees them, at most 300 from all over X.
+
+    Parameters
+    ----------
+    method : str
+        For the errors.
+    estimator : BaseFineTune
+        Fitted. Its `on_error` decides about images that cannot be read.
+    X : array-like of images
+
+    Returns
+    -------
+    ndarray of uint8, shape (n_images, height, width, 3)
+
+    Raises
+    ------
+    BadImageError
+    ValueError
+        If there are too few images.
+    """
+    n_given = _num_samples(X)
+    # Spread over X, which may be sorted by class.
+    n_used = min(n_given, _MOST_CALIBRATION)
+    used = np.linspace(0, n_given - 1, n_used).round().astype(int)
+    if n_used < n_given:
+        X = _safe_indexing(X, used)
+    try:
+        pixels, rows = decode_for_network(estimator, X)
+    except BadImageError as error:
+        raise error.at(int(used[error.index]), error.origin) from None
+    if len(rows) < _LEAST_CALIBRATION:
+        read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
+        raise ValueError(
+            f"The 'X_calibration' parameter of {method} must have at least "
+            f"{_LEAST_CALIBRATION} images. Got {n_given}{read}."
+        )
+    return pixels[rows]
+
+
+def decode_for_network(estimator, X):
+    """Decode, resize and crop images.
+
+    Parameters
+    ----------
+    estimator : BaseFineTune
+        Fitted.
+    X : array-like of images
+
+    Returns
+    -------
+    pixels : ndarray of uint8, shape (n_images, height, width, 3)
+    rows : ndarray of int
+        Which of them could be read.
+    """
+    X = estimator._check_images(X, reset=False)
+    pixels, failures = load_pixels(
+        X,
+        estimator._fitted_neck().preprocessing,
+        estimator._extraction_settings(),
+        MAX_BYTES_IN_MEMORY,
+    )
+    failed = [failure.index for failure in failures]
+    return pixels, np.setdiff1d(np.arange(len(pixels)), failed)
+
+
+def check_finite(network):
+    """Raise if a weight is NaN or infinite."""
+    for name, weight in network.named_parameters():
+        if not weight.isfinite().all():
+            raise ValueError(
+                f"The weights of the network must be finite to be written. {name!r} "
+                "has NaN or infinite values. Fit it again with a smaller "
+                "'learning_rate'."
+            )
+
+
+def check_fits_float16(tensors):
+    """Raise if a finite number of a network is infinite in float16.
+
+    Parameters
+    ----------
+    tensors : iterable of (str, ndarray of float32)
+        Names and values.
+    """
+    for name, values in tensors:
+        largest = np.abs(values[np.isfinite(values)]).max(initial=0)
+        if largest > _LARGEST_FLOAT16:
+            raise ValueError(
+                "The 'dtype' parameter must be 'float32' for this network: its tensor "
+                f"{name!r} has a value of size {largest:.3g}, and float16 ends at "
+                f"{_LARGEST_FLOAT16:g}. Got 'float16' instead."
+            )
+
+
+def pixels_to_result(estimator):
+    """Return what an export computes, as a module, and the name of its result."""
+    network, name, _ = estimator._pixels_to_result(estimator._fitted_neck())
+    return network, name
+
+
+def checked_targets(estimator, X, y):
+    """Return y as `fit` would check it."""
+    return checked_y(estimator, y, X, dtype=estimator._y_dtype)
+
+
+def with_results(estimator, results):
+    """Return a fitted estimator whose X is positions of known results.
+
+    Parameters
+    ----------
+    estimator : BaseFineTune
+        Fitted. It is not changed.
+    results : ndarray
+        What an exported file returns.
+    """
+    return with_outputs(estimator, estimator._outputs_of_results(results))
