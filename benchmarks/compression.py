@@ -102,6 +102,7 @@ def parse_arguments(argv=None):
     add("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     add("--drops", type=float, nargs="+", default=[0.01, 0.03])
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the criteria")
+    add("--round-epochs", type=int, nargs="+", default=[0, 1], help="of the criteria")
     add("--image-size", type=int, default=96, help="of the tuned network (96)")
     add("--vgg-epochs", type=int, default=15)
     add("--tuned-epochs", type=int, default=3)
@@ -196,7 +197,7 @@ def run_criteria(data, arguments):
     images, labels, tests = data
     clf = trained("vgg", images, labels, arguments)
     for seed in arguments.seeds:
-        for n_epochs in (0, 1):
+        for n_epochs in arguments.round_epochs:
             for criterion in CRITERIA:
                 # Test images, which are the only ones that the network has not seen.
                 curve = compression_curve(

@@ -324,8 +324,8 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
         messages.append(
             f"The {subject.score_name} of the network after {name!r} differs by "
             f"{score - outcome.score:.4g} from that of the original, which is more "
-            f"than {what!r} allows ({allowed:g}). It is returned, as the best one that "
-            f"was found. {remedy}"
+            f"than {what!r} allows here ({score - limits.lowest_score:.4g}). It is "
+            f"returned, as the best one that was found. {remedy}"
         )
     for message in messages:
         warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())

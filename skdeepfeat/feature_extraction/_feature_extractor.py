@@ -329,6 +329,13 @@ class PretrainedFeatureExtractor(
         self.random_state = random_state
         self.verbose = verbose
 
+    @property
+    def __single_column_transformer__(self):
+        # skrub looks for this attribute, and applies it to each of several columns.
+        if self.flat_image_shape is not None:
+            raise AttributeError("flat rows are in several columns")
+        return True
+
     @survives_fork
     def fit(self, X, y=None):
         """Check the parameters and the form of X. Nothing is learned.

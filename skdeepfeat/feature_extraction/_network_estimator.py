@@ -6,6 +6,7 @@ as a step of a pipeline.
 
 from collections.abc import MutableMapping
 
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
@@ -13,6 +14,17 @@ from .._utils._forks import survives_fork
 from .._utils._shown import shown
 from ..cache import MappingCache
 from ..networks import copy_module
+
+
+def refuse_estimator(model):
+    """Raise if the parameter `model` is an estimator, such as a fitted classifier."""
+    if isinstance(model, BaseEstimator):
+        raise ValueError(
+            "The 'model' parameter must be the network of an estimator, model="
+            "fitted.body_, and not the estimator: clone, and so every search, would "
+            "unfit it. If body_ is None, the network was not trained: give the same "
+            f"'model' again. Got {type(model).__name__} instead."
+        )
 
 
 class NetworkEstimatorMixin:
@@ -55,6 +67,7 @@ class NetworkEstimatorMixin:
 
     def _validate_params(self):
         """Check the parameters as scikit-learn does, but shorten the value."""
+        refuse_estimator(self.model)
         try:
             super()._validate_params()
         except InvalidParameterError as error:

@@ -22,6 +22,7 @@ from ._modules import (
     zero_subnormal,
 )
 from ._neck import Neck, resolve_neck
+from ._row_neck import RowNeck
 from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
@@ -35,6 +36,7 @@ __all__ = [
     "N_PROBE_ITEMS",
     "ItemNeck",
     "Neck",
+    "RowNeck",
     "TensorTrainLinear",
     "apply_changes",
     "change_layer",

@@ -55,6 +55,9 @@ class Neck:
     pooling: str
     fingerprint: Fingerprint | None = None
 
+    # Of the class: whether X holds rows of numbers, as for `RowNeck`.
+    takes_rows = False
+
     kind_of_item = "image"
 
     # Examining a network takes about a second. If all rows are known, it is not needed,

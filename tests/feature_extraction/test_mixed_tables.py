@@ -116,7 +116,12 @@ def test_skrub(make_table, tmp_path, library, cells):
         applied = skrub.ApplyToCols(transformer, cols=column).fit_transform(table)
         wanted = np.asarray(transformer.fit_transform(table[column]))
         assert isinstance(applied, library.DataFrame)
-        assert_allclose(np.asarray(applied)[:, 2:].astype(float), wanted, atol=1e-6)
+        new = [name for name in applied.columns if name not in table.columns]
+        assert_allclose(np.asarray(applied[new]), wanted, atol=1e-6)
+    both = skrub.ApplyToCols(words, cols=["text", "title"]).fit_transform(
+        library.DataFrame({"text": ["red", "green"], "title": ["green", "red"]})
+    )
+    assert_allclose(np.asarray(both), [[1, 0, 0, 1], [0, 1, 1, 0]])
     vectorizer = skrub.TableVectorizer(
         cardinality_threshold=N // 2,
         high_cardinality=text,
