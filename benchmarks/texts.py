@@ -1,10 +1,11 @@
 """Few labeled texts: word vectors and sentence encoders beside TF-IDF.
 
-The texts are docstrings that installed packages ship, nine topics of them, as their
-first sentence or whole. Eighty of each topic are kept for the test. Of the others, the
-labels of a few are drawn, several times. What learns without labels reads all others.
+The texts are those that installed packages ship: WordNet's definitions of five kinds
+of things, or docstrings of nine topics, as their first sentence or whole. Eighty of
+each topic are kept for the test. Of the others, the labels of a few are drawn, several
+times. What learns without labels reads all others.
 
-    python benchmarks/texts.py [--n-labeled 8 16 32] [--repeats 10]
+    python benchmarks/texts.py [--n-labeled 8 16 32] [--repeats 10] [--kinds ...]
         [--learned ...] [--max-epochs N] [--output FOLDER]
 """
 
@@ -31,7 +32,8 @@ from sklearn.preprocessing import StandardScaler
 from skdeepfeat.text import SentenceEncoder, Word2Vec, WordVectorFeatures
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
-from _docstrings import TOPICS, load_docstrings  # noqa: E402
+from _definitions import load_definitions  # noqa: E402
+from _docstrings import load_docstrings  # noqa: E402
 
 N_TESTED = 80  # of each topic
 
@@ -48,9 +50,9 @@ LEARNED = {
     "SentenceEncoder, gru, vectors learned": SentenceEncoder("learned"),
     "SentenceEncoder, gru, decode": SentenceEncoder(decode=True),
 }
-DEFAULT_LEARNED = list(LEARNED)[:-1]
 
 KINDS = {
+    "definitions": lambda sentences: sentences[0],
     "first sentences": lambda sentences: sentences[0],
     "whole docstrings": " ".join,
 }
@@ -62,8 +64,14 @@ def parse_arguments(argv=None):
     add("--n-labeled", type=int, nargs="+", default=[8, 16, 32], help="of each topic")
     add("--repeats", type=int, default=10, help="draws of labeled texts")
     add("--max-epochs", type=int, help="of what learns without labels")
-    add("--learned", nargs="*", choices=list(LEARNED), default=DEFAULT_LEARNED)
-    add("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    add(
+        "--learned",
+        nargs="*",
+        choices=list(LEARNED),
+        default=[],
+        help="what reads docstrings without labels",
+    )
+    add("--kinds", nargs="+", choices=list(KINDS), default=["definitions"])
     add("--n-docstrings", type=int, help="take so many of them instead of all")
     add("--output", type=pathlib.Path, default="bench_output")
     return parser.parse_args(argv)
@@ -170,7 +178,13 @@ def main(argv=None):
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logger.setLevel(logging.INFO)
     machine = describe_machine()
-    docstrings, labels = load_docstrings()
+    if arguments.kinds == ["definitions"]:
+        definitions, labels = load_definitions()
+        docstrings = [[definition] for definition in definitions]
+    elif "definitions" in arguments.kinds:
+        raise SystemExit("Measure definitions alone: they are other texts.")
+    else:
+        docstrings, labels = load_docstrings()
     labels = np.array(labels)
     if arguments.n_docstrings is not None:
         chosen = np.linspace(0, len(labels) - 1, arguments.n_docstrings, dtype=int)
@@ -182,7 +196,7 @@ def main(argv=None):
     tested = np.concatenate(
         [
             rng.choice(np.flatnonzero(labels == topic), n_tested, replace=False)
-            for topic in TOPICS
+            for topic in np.unique(labels)
         ]
     )
     seen = np.setdiff1d(np.arange(len(labels)), tested)
@@ -212,7 +226,7 @@ def main(argv=None):
     print(report)
     document = {
         "machine": machine,
-        "n_texts": {topic: int((labels == topic).sum()) for topic in TOPICS},
+        "n_texts": {topic: int(sum(labels == topic)) for topic in set(labels.tolist())},
         "n_tested": len(tested),
         "seconds": seconds,
         "results": results,

