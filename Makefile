@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 WORKERS ?= logical
 PYTEST = -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-gpu test-lowest lint format bench bench-tuning clean
+.PHONY: help demo test test-gpu test-lowest lint format docs bench bench-tuning clean
 
 help:
 	@echo "make demo         grid search over deep features of real images, with a picture"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-gpu     the tests that need a CUDA device"
 	@echo "make test-lowest  the tests against the oldest versions that are supported"
 	@echo "make lint         ruff, the import rules of pyproject.toml, and mypy"
+	@echo "make docs         the site, in docs/_build/html"
 	@echo "make bench        the benchmark, side by side with what people use today"
 	@echo "make bench-tuning the same for fine-tuning; needs CIFAR-10 as a file"
 	@echo "make clean        remove the virtual environments and outputs"
@@ -55,6 +56,10 @@ format: $(VENV)/.stamp-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.stamp-docs
+	rm -rf docs/_build docs/api docs/gallery
+	$(BIN)/python -m sphinx -W --keep-going -n -q -D plot_gallery=0 docs docs/_build/html
+
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/extraction.py
 
@@ -62,4 +67,5 @@ bench-tuning: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/fine_tuning.py
 
 clean:
-	rm -rf .venv .venv-lowest demo_output bench_output build *.egg-info
+	rm -rf .venv .venv-lowest demo_output bench_output build *.egg-info \
+		docs/_build docs/api docs/gallery docs/sg_execution_times.rst

