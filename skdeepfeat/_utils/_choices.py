@@ -22,6 +22,14 @@ JPEG_DECODERS = ("pillow", "device")
 # feature_extraction/_file_formats.py
 FILE_FORMATS = (".parquet", ".npy", ".zarr")
 
+# compression/_search.py, METHODS
+COMPRESSION_METHODS = (
+    "low_rank", "svd", "tucker", "tensor_train", "prune", "obd_weights"
+)  # fmt: skip
+
+# compression/_criteria.py, CRITERIA
+PRUNING_CRITERIA = ("taylor", "obd", "apoz", "magnitude")
+
 # What to do with an image that cannot be read.
 ON_ERROR = ("raise", "nan")
 

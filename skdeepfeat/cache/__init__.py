@@ -10,7 +10,7 @@ from ._namespace import Namespace
 from ._open import open_cache
 from ._reports import CacheInfo, CheckReport, NamespaceInfo
 from ._store import Store
-from ._warnings import warn_of_unstable
+from ._warnings import warn_of_unknown_items, warn_of_unstable
 
 __all__ = [
     "CacheInfo",
@@ -22,5 +22,6 @@ __all__ = [
     "NoCache",
     "Store",
     "open_cache",
+    "warn_of_unknown_items",
     "warn_of_unstable",
 ]

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
-from .._utils._digests import digest_arrays
+from .._utils._digests import digest_arrays, digest_bytes
 from .._utils._filestat import FileStat
 from ._fetch import OutputBuffer, fetch_rows
 from ._namespace import Namespace
@@ -141,6 +141,39 @@ class Store(AbstractContextManager):
             name = self._variant(namespace, new, rows.tobytes(), choose)
             found.append(namespace.variant(name))
         return found
+
+    def known_variants(self, namespace: Namespace) -> list[tuple[str, bytes]]:
+        """Return name and data of the variants of a namespace, oldest first."""
+        found: list[tuple[str, bytes]] = []
+
+        def note(known):
+            found[:] = known
+            return "noted"  # so that none is added
+
+        self._variant(namespace, "", b"", note)
+        return found
+
+    def add_variant(
+        self, namespace: Namespace, data: bytes, known: Sequence[tuple[str, bytes]]
+    ) -> str | None:
+        """Store a new variant of a namespace; return its name.
+
+        Parameters
+        ----------
+        namespace : Namespace
+        data : bytes
+            What recognizes it.
+        known : sequence of (str, bytes)
+            What `known_variants` returned. If there are others now, none is added, and
+            None is returned.
+        """
+        name = digest_bytes(data).hex()
+
+        def choose(found):
+            return None if list(found) == list(known) else "changed"
+
+        stored = self._variant(namespace, name, data, choose)
+        return None if stored == "changed" else stored
 
     # -- What a kind of store does in its own way
 

@@ -80,18 +80,45 @@ class StoreWarnings:
             warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
 
 
-def warn_of_unstable(name: str) -> None:
+def warn_of_unstable(name: str, kind: str = "image") -> None:
     """Warn that the features of a network are not cached because they vary.
 
     Parameters
     ----------
     name : str
         Name of the network.
+    kind : str, default="image"
+        The word for what the network takes.
+    """
+    why = ""
+    if kind != "image":
+        why = (
+            ", or with padding that the network and the pooling do not leave out "
+            "(return an 'attention_mask' or 'lengths' from 'collate')"
+        )
+    warning = CacheWarning(
+        f"The features of {name!r} are not cached: two runs on the same {kind}s gave "
+        "different output, as with dropout, random numbers or batch statistics in its "
+        f"forward method{why}. Each call computes them again. Set cache=None to avoid "
+        "this warning."
+    )
+    warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
+
+
+def warn_of_unknown_items(n_items: int, example: str) -> None:
+    """Warn that features are not cached because the content of items is not known.
+
+    Parameters
+    ----------
+    n_items : int
+        How many there are.
+    example : str
+        What is known of the first.
     """
     warning = CacheWarning(
-        f"The features of {name!r} are not cached: two runs on the same images gave "
-        "different output, as with dropout, random numbers or batch statistics in its "
-        "forward method. Each call computes them again. Set cache=None to avoid this "
-        "warning."
+        f"The features are not cached, because the content of {n_items} item(s) of X "
+        f"is not known ({example}). Known are str, bytes, numbers, arrays, tensors, "
+        "and lists, tuples and dicts of these. Give key=FUNCTION, which returns such a "
+        "value for each item, or cache=None to avoid this warning."
     )
     warnings.warn(warning, stacklevel=caller_stacklevel() + 1)

@@ -4,6 +4,7 @@ import click
 
 from .. import __version__
 from ._cache_command import cache
+from ._compress_command import compress
 from ._demo_command import demo
 from ._extract_command import extract
 from ._network_commands import layers, models
@@ -34,7 +35,7 @@ def main():
     """Extract features from images with pretrained networks."""
 
 
-for _command in (extract, models, layers, cache, demo):
+for _command in (extract, models, layers, compress, cache, demo):
     main.add_command(debug_option(_command))
 for _command in cache.commands.values():
     debug_option(_command)

@@ -5,9 +5,8 @@ import json
 import click
 
 from .._utils._choices import SOURCES
-from .._utils._printable import printable
 from ._options import image_size_option, json_option, weights_option
-from ._output import echo, write_json
+from ._output import echo, format_table, write_json
 from ._program import usage_errors
 
 
@@ -89,15 +88,4 @@ def _as_table(frame):
             "cumulative_cost": "until here",
         }
     )
-    table = table.map(printable)
-    texts = [table.columns.tolist(), *table.to_numpy().tolist()]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    left = {"name", "kind", "shape", "layout"}
-    lines = []
-    for row in texts:
-        cells = [
-            cell.ljust(width) if name in left else cell.rjust(width)
-            for cell, width, name in zip(row, widths, texts[0], strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    return format_table(table, left={"name", "kind", "shape", "layout"})

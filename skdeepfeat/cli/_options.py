@@ -100,3 +100,10 @@ weights_option = click.option(
     help="A name that the source of the network knows, a file (.safetensors, .pth), or "
     "random.",
 )
+
+random_state_option = click.option(
+    "--random-state",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="N",
+    help="A number, for the same result each time.",
+)

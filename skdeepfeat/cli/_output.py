@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from .._utils._printable import printable_lines, redacted
+from .._utils._printable import printable, printable_lines, redacted
 
 
 def shown(text):
@@ -48,15 +48,37 @@ def widen_bars():
         os.environ.setdefault("TQDM_NROWS", "24")
 
 
+def format_table(table, left=()):
+    """Return the lines of a table of texts, with its header.
+
+    Parameters
+    ----------
+    table : DataFrame
+    left : collection of str
+        Columns that are aligned at the left.
+    """
+    table = table.map(printable)
+    texts = [table.columns.tolist(), *table.to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = []
+    for row in texts:
+        cells = [
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for cell, width, name in zip(row, widths, texts[0], strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
 def write_json(value):
     """Write a value to stdout for another program to read."""
     # ASCII only, so that any stream can carry it, and names that are not UTF-8 survive.
     click.echo(json.dumps(value, indent=2))
 
 
-def log_to_stderr(ctx):
-    """Show the log messages of the package until the command is done."""
-    logger = logging.getLogger("skdeepfeat")
+def log_to_stderr(ctx, name="skdeepfeat"):
+    """Show the log messages of the package, or a part, until the command is done."""
+    logger = logging.getLogger(name)
     handler = _Handler()
     before = logger.level
     logger.addHandler(handler)

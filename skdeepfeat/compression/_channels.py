@@ -117,26 +117,63 @@ def remove_channels(network, group, kept):
     kept : Tensor of int
         Ascending.
     """
+    _take(network, group, kept, "resized")
+
+
+def duplicate_channels(network, group, source, generator):
+    """Duplicate channels of a group, such that the network computes the same.
+
+    What reads a channel divides its weight among the duplicates in random parts, other
+    ones for each of its outputs. In equal parts, as in the paper, duplicates would have
+    equal gradients, and learn the same.
+
+    Parameters
+    ----------
+    network : Module
+        It is changed, and lists the changes.
+    group : ChannelGroup
+        Its number of channels is changed as well.
+    source : Tensor of int, shape (n_channels,)
+        The old channel of each new one. Each of the old ones is there.
+    generator : torch.Generator
+    """
+    old = group.n_channels
+
+    def share(weight):
+        """Return what part of the old weight each input of a consumer has."""
+        parts = torch.rand(len(weight), len(source), generator=generator) + 0.5
+        total = torch.zeros(len(weight), old).index_add_(1, source, parts)
+        return parts / total[:, source]
+
+    _take(network, group, source, "widened", share)
+
+
+def _take(network, group, channels, kind, share=None):
+    """Give a group some of its channels, in some order."""
     for name in [*group.producers, *group.followers]:
         layer = network.get_submodule(name)
         tensors = {
-            key: value.detach()[kept] if value.ndim else value.detach()
+            key: value.detach()[channels] if value.ndim else value.detach()
             for key, value in _tensors(layer).items()
         }
         # Normalizations and depthwise convolutions have as many inputs as outputs.
-        n_in = len(kept) if name in group.followers else layer.weight.shape[1]
-        _resize(network, name, n_in, len(kept), tensors)
+        n_in = len(channels) if name in group.followers else layer.weight.shape[1]
+        _change(network, name, kind, n_in, len(channels), tensors)
     for name, n_each in group.consumers:
         layer = network.get_submodule(name)
-        columns = (kept[:, None] * n_each + torch.arange(n_each)).flatten()
+        columns = (channels[:, None] * n_each + torch.arange(n_each)).flatten()
         tensors = {key: value.detach() for key, value in _tensors(layer).items()}
-        tensors["weight"] = tensors["weight"][:, columns]
-        _resize(network, name, len(columns), layer.weight.shape[0], tensors)
-    group.n_channels = len(kept)
+        weight = tensors["weight"][:, columns]
+        if share is not None:
+            parts = share(weight).repeat_interleave(n_each, 1)
+            weight = weight * parts.reshape(*parts.shape, *[1] * (weight.ndim - 2))
+        tensors["weight"] = weight
+        _change(network, name, kind, len(columns), layer.weight.shape[0], tensors)
+    group.n_channels = len(channels)
 
 
-def _resize(network, name, n_in, n_out, tensors):
-    change = {"layer": name, "kind": "resized", "inputs": n_in, "outputs": n_out}
+def _change(network, name, kind, n_in, n_out, tensors):
+    change = {"layer": name, "kind": kind, "inputs": n_in, "outputs": n_out}
     change_layer(network, change, tensors)
 
 

@@ -113,7 +113,8 @@ def compress(
     max_bytes : int or None, default=None
         If given, the largest network that fits with the header of its file is returned,
         as the one with the best score. A score that drops further than `max_score_drop`
-        is then a warning. Of several methods, the last one makes it fit.
+        is then a warning. Of several methods, the last one makes it fit, which cannot
+        be ``"obd_weights"``.
 
     max_relative_error : float, default=0.05
         For an extractor, how much its features may change: the mean over images of the
@@ -161,15 +162,17 @@ def compress(
             the file of `save` adds a header of some kB, and the original network if it
             is a module of your own), sparse_bytes, multiply_adds, and milliseconds per
             image of the network, from decoded pixels to features, at batch size 1 and
-            32, in torch and, if it is installed, in OpenVINO.
+            32, in torch and, if they are installed, in OpenVINO and ONNX Runtime (which
+            needs the extra ``[onnx]`` as well). The old head, which is not used, does
+            not count, before either.
 
     Raises
     ------
     TypeError
         If there is no network in `estimator`.
     ValueError
-        If the (first) method finds nothing to make smaller, y is missing, or the images
-        cannot be split.
+        If the (first) method finds nothing to make smaller, y is missing, the images
+        cannot be split, or the score is not finite.
 
     Warns
     -----
@@ -208,22 +211,19 @@ def compress(
     (40, 1280)
     """
     methods = checked_methods(method)
+    if max_bytes is not None and methods[-1] == "obd_weights":
+        raise ValueError(
+            "The 'max_bytes' parameter of compress must be None if the last method is "
+            "'obd_weights', whose zeros take as many bytes as other numbers. Got "
+            f"{max_bytes} instead. Let another method make the network fit."
+        )
     random_state = check_random_state(random_state)
     subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
     n_epochs = subject.n_epochs(fine_tune_epochs)
     is_extractor = subject.task == "features"
     allowed = max_relative_error if is_extractor else max_score_drop
-    model = subject.model()
-    names, models, rows = ["before"], [model], []
-    scores = [subject.score(model)]
-    if not math.isfinite(scores[0]):
-        raise ValueError(
-            "The 'scoring' parameter of compress must be a score that is finite for "
-            f"the estimator as it is. Got {shown(scoring)} instead, which is "
-            f"{scores[0]}."
-        )
-    model = subject.model()
-    drop_unused_head(model, next(batches_of(subject.pixels))[:2])
+    model, score = model_and_score(subject, scoring)
+    names, models, rows, scores = ["before"], [model], [], [score]
     reserved = _BYTES_OF_HEADER + _BYTES_OF_ROW * len(methods) * sum(
         1 for _ in model.network.modules()
     )
@@ -257,6 +257,25 @@ def compress(
     small.compression_report_ = pd.DataFrame(rows)
     small.compression_summary_ = describe_networks(subject, names, models, scores)
     return small
+
+
+def model_and_score(subject, scoring, caller="compress"):
+    """Return the model of a subject without its old head, and its score.
+
+    Raises
+    ------
+    ValueError
+        If the score is not finite.
+    """
+    model = subject.model()
+    score = subject.score(model)
+    if not math.isfinite(score):
+        raise ValueError(
+            f"The 'scoring' parameter of {caller} must be a score that is finite for "
+            f"the estimator as it is. Got {shown(scoring)} instead, which is {score}."
+        )
+    drop_unused_head(model, next(batches_of(subject.pixels))[:2])
+    return model, score
 
 
 def checked_methods(method, caller="compress"):
@@ -305,8 +324,8 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
         messages.append(
             f"The {subject.score_name} of the network after {name!r} differs by "
             f"{score - outcome.score:.4g} from that of the original, which is more "
-            f"than {what!r} allows ({allowed:g}). It is returned, as the best one that "
-            f"was found. {remedy}"
+            f"than {what!r} allows here ({score - limits.lowest_score:.4g}). It is "
+            f"returned, as the best one that was found. {remedy}"
         )
     for message in messages:
         warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())

@@ -10,10 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from .._utils._forks import survives_fork
 from .._utils._pareto import is_pareto
 from .._utils._stacklevel import caller_stacklevel
-from ._compress import checked_methods
+from ._compress import checked_methods, model_and_score
 from ._criteria import CRITERIA
-from ._layers import batches_of
-from ._model import drop_unused_head
 from ._report import describe_networks
 from ._search import METHODS, NothingToCompressError
 from ._subjects import make_subject
@@ -100,9 +98,8 @@ def compression_curve(
     random_state = check_random_state(random_state)
     subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
     n_epochs = subject.n_epochs(fine_tune_epochs)
-    before, start = subject.model(), subject.model()
-    drop_unused_head(start, next(batches_of(subject.pixels))[:2])
-    labels, models, scores = ["none"], [before], [subject.score(before)]
+    start, score = model_and_score(subject, scoring, "compression_curve")
+    labels, models, scores = ["none"], [start], [score]
     for name in methods:
         try:
             for found in METHODS[name].walk(subject, start, steps, n_epochs, criterion):

@@ -126,7 +126,7 @@ class _Path:
     """The levels of a factorization."""
 
     def __init__(self, subject, model, method):
-        self._subject, self._model = subject, model
+        self._subject, self._model, self._method = subject, model, method
         factorization = FACTORIZATIONS[method]
         images = next(batches_of(subject.pixels))[:2]
         uses = replaceable_layers(model.body, images)
@@ -196,7 +196,13 @@ class _Path:
         errors = {name: option.error**0.5 for name, option in options.items()}
         found = _scored(self._subject, self._build(level), limits, n_epochs)
         found.errors, found.notes = errors, self._notes
-        logger.info("level %d of %d: %.4f", level, len(self._ends) - 1, found.score)
+        logger.info(
+            "%s, level %d of %d: score %.4f",
+            self._method,
+            level,
+            len(self._ends) - 1,
+            found.score,
+        )
         return found
 
 
@@ -233,7 +239,7 @@ def _prune(subject, model, limits, n_epochs, criterion):
             )
             if found is None:
                 break
-            logger.info("round %d: %.4f", number + 1, found.score)
+            logger.info("prune, round %d: score %.4f", number + 1, found.score)
             if found.is_kept or limits.max_bytes is not None:
                 kept, groups = found, after
                 continue

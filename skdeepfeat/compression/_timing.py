@@ -3,12 +3,18 @@
 import contextlib
 import importlib.util
 import time
+import warnings
 
 import numpy as np
 import torch
 
 BATCH_SIZES = (1, 32)
-RUNTIMES = ("torch", "openvino")
+# What runs networks, and the packages that it needs.
+RUNTIMES = {
+    "torch": ("torch",),
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+}
 
 _N_WARM_UP = 2
 _N_ROUNDS = (5, 20)
@@ -39,8 +45,8 @@ def milliseconds_per_image(necks, seed=0):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (max(BATCH_SIZES), *size, 3), dtype=np.uint8)
     found = {}
-    for runtime in RUNTIMES:
-        if runtime != "torch" and importlib.util.find_spec(runtime) is None:
+    for runtime, packages in RUNTIMES.items():
+        if not all(map(importlib.util.find_spec, packages)):
             continue
         with contextlib.ExitStack() as stack:
             runs = [_lent(stack, neck, device, runtime) for neck in necks]
@@ -52,10 +58,56 @@ def milliseconds_per_image(necks, seed=0):
 
 def _lent(stack, neck, device, runtime):
     """Return a function that runs a network, or None if the runtime cannot."""
+    if runtime == "onnxruntime":
+        return _in_onnx_runtime(neck)
     try:
         return stack.enter_context(neck.loaded(device, "float32", runtime))
     except ValueError:
         return None
+
+
+class _FromPixels(torch.nn.Module):
+    """A body that takes images as they are decoded, the channels last."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images):
+        """Return the features of images, uint8, (n_images, height, width, 3)."""
+        return self.body(images.permute(0, 3, 1, 2))
+
+
+def _in_onnx_runtime(neck):
+    """Return a function that runs a network in ONNX Runtime, or None if it cannot."""
+    import onnxruntime
+
+    network = _FromPixels(neck.trainable()).eval().requires_grad_(False)
+    # Two, as the exporter would treat 1 as a constant.
+    images = torch.zeros((2, *neck.preprocessing.crop, 3), dtype=torch.uint8)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter, about its own parts
+            program = torch.onnx.export(
+                network,
+                (images,),
+                input_names=["images"],
+                dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception:  # networks may run any code
+        return None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
+    if isinstance(session.get_inputs()[0].shape[0], int):
+        return None  # code that looks at the number of images fixes it in the export
+    return lambda pixels: session.run(None, {"images": pixels})
 
 
 def best_times(runs, pixels):

@@ -14,6 +14,7 @@ from ._pixels import load_pixels
 from ._replaced_network import decode_for, neck_of, with_network
 from ._settings import ExtractionSettings
 from ._speed import ImageSeconds, seconds_per_image
+from ._torch_feature_extractor import TorchFeatureExtractor
 
 __all__ = [
     "ExtractionSettings",
@@ -22,6 +23,7 @@ __all__ = [
     "ImageSeconds",
     "LayerFeatures",
     "PretrainedFeatureExtractor",
+    "TorchFeatureExtractor",
     "decode_for",
     "extract_layers",
     "inspected",

@@ -1,7 +1,7 @@
-"""Images through the neck in this process.
+"""Items through the neck in this process.
 
-Threads decode the next batches while the network computes one, and the caller stores
-the features of a batch while the network computes the next one.
+Threads read and decode the next batches while the network computes one, and the caller
+stores the features of a batch while the network computes the next one.
 """
 
 import contextlib
@@ -12,10 +12,9 @@ from collections import deque
 from dataclasses import replace
 
 import joblib
-import numpy as np
 
 from .._utils._threads import all_cores
-from ..exceptions import BadImageError
+from ..exceptions import BadItemError
 from ..images import ByteBudget, ThreadPool, check_jpeg_decoder, fit_on_device
 from ._arithmetic import check_device_type
 from ._background import compute_in_background
@@ -30,13 +29,13 @@ _BATCHES_AHEAD = 2
 
 
 def compute_features(source, indices, neck, devices, settings):
-    """Yield the features of images as they are computed.
+    """Yield the features of items as they are computed.
 
     Parameters
     ----------
-    source : images.ImageSource
+    source : ItemSource
     indices : ndarray of int
-        Which of its images.
+        Which of its items.
     neck : networks.Neck
     devices : list of torch.device
         Each takes the next batch when it is done with one.
@@ -48,8 +47,8 @@ def compute_features(source, indices, neck, devices, settings):
         Some of `indices`.
     outputs : list of ndarray of float32, shape (len(done), n_features of the output)
         One for each of the neck's outputs.
-    bad : dict of int to BadImageError
-        The images among `indices` found meanwhile that cannot be read. With
+    bad : dict of int to BadItemError
+        The items among `indices` found meanwhile that cannot be read. With
         ``on_error="raise"``, no batch is started after the first.
     """
     if settings.n_images is None:
@@ -72,46 +71,49 @@ def compute_features(source, indices, neck, devices, settings):
     # because they are worth storing.
     found_bad = threading.Event() if settings.on_error == "raise" else None
     workers = [
-        functools.partial(_worker, neck, device, settings, found_bad)
+        functools.partial(_worker, source, neck, device, settings, found_bad)
         for device in devices
         for _ in range(_THREADS_PER_DEVICE.get(device.type, 1))
     ]
     with decoding_threads() as pool:
-        decoded = decode_ahead(
+        loaded = load_ahead(
             pool,
-            source,
+            source.loader(neck, settings),
             indices,
-            neck.preprocessing,
             batch_size,
             n_consumers=len(workers),
             found_bad=found_bad,
-            for_device=settings.jpeg_decoder == "device",
+            bytes_of_item=neck.bytes_of_item,
         )
-        # Ctrl-C waits for the network's current batch, but not for images.
-        computed = compute_in_background(decoded, workers, on_stop=pool.abandon)
+        # Ctrl-C waits for the network's current batch, but not for items.
+        computed = compute_in_background(loaded, workers, on_stop=pool.abandon)
         with contextlib.closing(computed):
             yield from computed
 
 
 @contextlib.contextmanager
-def _worker(neck, device, settings, found_bad):
-    """Lend the network in the form of ``compute(decoded batch) -> features``."""
+def _worker(source, neck, device, settings, found_bad):
+    """Lend the network in the form of ``compute(loaded batch) -> features``."""
     loaded = neck.loaded(
         device, settings.precision, settings.runtime, settings.n_images
     )
     with all_cores(device), loaded as run:
 
         def compute(batch):
-            indices, images, bad = batch
+            indices, items, bad = batch
+            failures = {}
             if settings.jpeg_decoder == "device":
-                images, failures = fit_on_device(images, neck.preprocessing, device)
-                bad.update({indices[i]: error for i, error in failures.items()})
-                indices = [i for n, i in enumerate(indices) if n not in failures]
-                if failures and found_bad:
-                    found_bad.set()
+                items, failures = fit_on_device(items, neck.preprocessing, device)
             elif indices:
-                images = np.stack(images)
-            return indices, run(images) if indices else [], bad
+                items, failures = neck.batched(items)
+            if failures:
+                for n, error in failures.items():
+                    i = indices[n]
+                    bad[i] = error.at(i, source.describe(i))
+                indices = [i for n, i in enumerate(indices) if n not in failures]
+                if found_bad:
+                    found_bad.set()
+            return indices, run(items) if indices else [], bad
 
         yield compute
 
@@ -137,59 +139,90 @@ def decode_ahead(
 ):
     """Yield (indices, images, failures) of each batch while decoding the next ones.
 
-    Memory use is bounded in images and in bytes (`ByteBudget`), so it does not grow
-    with X.
+    Parameters
+    ----------
+    source : images.ImageSource
+    preprocessing : Preprocessing
+        Its geometry is applied.
+    for_device : bool, default=False
+        Whether to leave JPEGs encoded for `images.fit_on_device`.
+    pool, indices, batch_size, n_consumers, found_bad
+        As in `load_ahead`.
+    """
+    read = source.for_device if for_device else source.fitted
+    return load_ahead(
+        pool,
+        lambda i, budget: read(i, preprocessing, budget),
+        indices,
+        batch_size,
+        n_consumers,
+        found_bad,
+        bytes_of_item=3 * math.prod(preprocessing.crop),
+    )
+
+
+def load_ahead(
+    pool,
+    load,
+    indices,
+    batch_size,
+    n_consumers=1,
+    found_bad=None,
+    bytes_of_item=1,
+):
+    """Yield (indices, items, failures) of each batch while loading the next ones.
+
+    Memory use is bounded in items and in bytes (`ByteBudget`), so it does not grow with
+    X.
 
     Parameters
     ----------
     pool : ThreadPool
         After it has been abandoned, the next batch raises a CancelledError.
-    source : images.ImageSource
+    load : callable
+        ``load(i, budget) -> object``, which may raise `BadItemError`.
     indices : ndarray of int
-        Which of its images.
-    preprocessing : Preprocessing
-        Its geometry is applied.
+        Which items.
     batch_size : int
     n_consumers : int, default=1
         How many threads take batches.
     found_bad : threading.Event or None, default=None
-        If given, the first batch with an image that cannot be read sets it, and no
-        batch is started once it is set.
-    for_device : bool, default=False
-        Whether to leave JPEGs encoded for `images.fit_on_device`.
+        If given, the first batch with an item that cannot be read sets it, and no batch
+        is started once it is set.
+    bytes_of_item : int, default=1
+        The size of an item that is loaded.
     """
     n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size + joblib.cpu_count()
-    load = source.for_device if for_device else source.fitted
     budget = ByteBudget()
-    n_ahead = min(n_ahead, budget.total // (3 * math.prod(preprocessing.crop)) + 1)
+    n_ahead = min(n_ahead, budget.total // bytes_of_item + 1)
     remaining = iter(indices.tolist())
     pending = deque()
 
     def top_up():
         # The size of encoded images is not known before they are read.
-        if for_device and sum(map(_n_encoded_bytes, pending)) > budget.total:
+        if sum(map(_n_encoded_bytes, pending)) > budget.total:
             return
         while len(pending) < n_ahead:
             index = next(remaining, None)
             if index is None:
                 return
-            pending.append((index, pool.submit(load, index, preprocessing, budget)))
+            pending.append((index, pool.submit(load, index, budget)))
 
     try:
         top_up()
         while pending and not (found_bad and found_bad.is_set()):
-            done, images, bad = [], [], {}
+            done, items, bad = [], [], {}
             while pending and len(done) < batch_size:
                 index, future = pending.popleft()
                 try:
-                    images.append(future.result())
+                    items.append(future.result())
                     done.append(index)
-                except BadImageError as error:
+                except BadItemError as error:
                     bad[index] = error
                 top_up()
             if bad and found_bad:
                 found_bad.set()
-            yield done, images, bad
+            yield done, items, bad
     finally:
         budget.close()
         for _, future in pending:

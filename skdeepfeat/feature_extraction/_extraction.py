@@ -1,8 +1,8 @@
-"""From X to features: images, neck and cache, wired together for one call.
+"""From X to features: items, neck and cache, wired together for one call.
 
-X becomes an `ImageSource`. Its digests tell the cache which features are known. Only
-what is missing is decoded in threads, run through the neck in batches, and stored batch
-by batch. docs/architecture.md draws the whole way.
+X becomes an `ItemSource`, in most cases of images. Its digests tell the cache which
+features are known. Only what is missing is read in threads, run through the neck in
+batches, and stored batch by batch. docs/architecture.md draws the whole way.
 """
 
 import contextlib
@@ -17,7 +17,13 @@ from .._utils._digests import digest_description, digest_file
 from .._utils._filestat import is_settled, stat_file
 from .._utils._printable import printable
 from .._utils._threads import all_cores
-from ..cache import Namespace, NoCache, open_cache, warn_of_unstable
+from ..cache import (
+    Namespace,
+    NoCache,
+    open_cache,
+    warn_of_unknown_items,
+    warn_of_unstable,
+)
 from ._arithmetic import settle_arithmetic
 from ._background import run_in_thread
 from ._compute import compute_features
@@ -27,6 +33,7 @@ from ._failures import (
     warn_of,
     with_duplicates,
 )
+from ._item_identity import identify_by_items
 from ._workers import compute_in_shards, count_workers
 
 logger = logging.getLogger(__name__)
@@ -38,7 +45,7 @@ def open_extraction(X, neck, cache, settings):
 
     Parameters
     ----------
-    X : images in any of the forms that `images.make_image_source` takes
+    X : ItemSource, or images in any form that `images.make_image_source` takes
     neck : networks.Neck
     cache : value of an estimator's `cache` parameter
     settings : ExtractionSettings
@@ -68,7 +75,7 @@ class Extraction:
 
     Attributes
     ----------
-    source : images.ImageSource
+    source : ItemSource
     digests : list of bytes or None
         The digest of each image; None where it could not be read.
     namespaces : list of cache.Namespace
@@ -84,29 +91,49 @@ class Extraction:
         self._devices = resolve_devices(settings.device) if is_local else []
         self._can_fall_back = settings.runtime == "auto"
         self.settings = settle_arithmetic(neck, self._devices, settings)
-        self.source = settings.read_images(X)
+        self.source = settings.read(X)
         # Reading is usually over after a second.
-        bar = settings.progress_bar(len(self.source), "reading", delay=1, leave=False)
+        bar = settings.progress_bar(
+            len(self.source), "reading", self.source.kind, delay=1, leave=False
+        )
         with bar:
             self.digests, self._failures = self.source.digests(store, bar.update)
         # Nothing has been computed yet, so nothing is lost by raising now.
         self._raise_failure()
-        self.neck, self._joined_neck = neck, None
+        self.neck = neck.snapshot() if neck.spec.takes_items else neck
+        self._joined_neck = None
+        # Rows that were computed to find out what the network is, by digest.
+        self._known: dict[bytes, list] = {}
         if neck.is_own and store.keeps_rows:
             self._identify()
         else:
-            self.namespaces = self._make_namespaces(neck)
+            self.namespaces = self._make_namespaces(self.neck)
 
     def _identify(self):
         """Find out what a user's own network is; compute with a private copy of it.
 
         The features of a network that cannot be recognized are not cached.
         """
+        if self.neck.spec.takes_items:
+            return self._identify_by_items()
         self.neck = self._run_in_thread(self.neck.identified)
         if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
             warn_of_unstable(self.neck.spec.name)
             self._store = NoCache().open()
         self.namespaces = self._make_namespaces(self.neck)
+
+    def _identify_by_items(self):
+        plain = self._describe_outputs(self.neck)
+        if self.source.unknown:
+            warn_of_unknown_items(len(self.source.unknown), self.source.why_unknown())
+            self._store, self.namespaces = NoCache().open(), plain
+            return
+        found = identify_by_items(self, plain, self._store, self._run_in_thread)
+        if found is None:
+            warn_of_unstable(self.neck.spec.name, "item")
+            self._store, self.namespaces = NoCache().open(), plain
+            return
+        self.namespaces, self._known = found
 
     def describe_network(self):
         """Return what the features depend on in addition to the images, as JSON types.
@@ -246,7 +273,7 @@ class Extraction:
             ):
                 raise _OpenVINOCannotRun
         logger.info(
-            "%d of %d images go through the neck", len(positions), len(self.source)
+            "%d of %d items go through the neck", len(positions), len(self.source)
         )
         if on_computed is not None:  # a part of a job that shows its own progress
             # The choice of the runtime must not depend on how much of X is left, or a
@@ -254,14 +281,23 @@ class Extraction:
             n_images = settings.n_images or len(self.source)
             settings = replace(settings, n_images=n_images, verbose=0)
         missing = indices[positions]
-        if self._devices:
+        is_known = np.array([self.digests[i] in self._known for i in missing.tolist()])
+        known, missing = missing[is_known], missing[~is_known]
+        if not len(missing):
+            batches = (batch for batch in ())
+        elif self._devices:
             batches = compute_features(
                 self.source, missing, neck, self._devices, settings
             )
         else:
+            _ = neck.outputs  # the workers need not find them out
             batches = compute_in_shards(self.source, missing, neck, settings)
+        if len(known):
+            batches = self._known_first(known, batches)
         not_finite, n_finite = [], 0
-        bar = settings.progress_bar(len(positions), printable(neck.model_name))
+        bar = settings.progress_bar(
+            len(positions), printable(neck.model_name), self.source.kind
+        )
         with bar, contextlib.closing(batches):
             for done, outputs, failures in batches:
                 self._failures.update(failures)
@@ -289,6 +325,14 @@ class Extraction:
                 i for i, digest in enumerate(self.digests) if digest in concerned
             ]
             raise non_finite_error(neck, settings.precision, indices)
+
+    def _known_first(self, indices, batches):
+        """Yield rows that were computed already, then the batches."""
+        rows = [self._known[self.digests[i]] for i in indices.tolist()]
+        outputs = [np.stack(values) for values in zip(*rows, strict=True)]
+        with contextlib.closing(batches):
+            yield indices.tolist(), outputs, {}
+            yield from batches
 
     def _raise_failure(self):
         if self._failures and self.settings.on_error == "raise":

@@ -8,7 +8,12 @@ import logging
 import warnings
 
 from .._utils._stacklevel import caller_stacklevel
-from ..exceptions import BadImageWarning, NonFiniteOutputError
+from ..exceptions import (
+    BadImageError,
+    BadImageWarning,
+    BadItemWarning,
+    NonFiniteOutputError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +45,13 @@ def list_failures(failures, n=_NAMED_FAILURES):
 
 
 def warn_of(failures):
-    """Give one `BadImageWarning` that lists the images whose features are NaN."""
+    """Give one warning that lists the items whose features are NaN."""
+    are_images = isinstance(failures[0], BadImageError)
+    kind = BadImageWarning if are_images else BadItemWarning
+    word = "image" if are_images else "item"
     warnings.warn(
-        BadImageWarning(
-            f"{len(failures)} image(s) could not be read; their rows are NaN "
+        kind(
+            f"{len(failures)} {word}(s) could not be read; their rows are NaN "
             "(the warning's `failures` attribute lists all):\n"
             f"{list_failures(failures)}",
             failures,
@@ -66,7 +74,8 @@ def non_finite_error(neck, precision, indices):
     -------
     NonFiniteOutputError
     """
-    return NonFiniteOutputError(_likely_cause(neck, precision), indices)
+    cause = _likely_cause(neck, precision)
+    return NonFiniteOutputError(cause, indices, kind=neck.kind_of_item)
 
 
 def _likely_cause(neck, precision):
@@ -89,7 +98,7 @@ def _likely_cause(neck, precision):
         )
     return (
         "Its weights are finite, so the likely cause is its own arithmetic on these "
-        "images, such as a division by zero or the logarithm of a negative value. "
-        "Leave these images out, choose another 'layer' or 'model', or correct the "
-        "network."
+        f"{neck.kind_of_item}s, such as a division by zero or the logarithm of a "
+        f"negative value. Leave these {neck.kind_of_item}s out, choose another 'layer' "
+        "or 'model', or correct the network."
     )

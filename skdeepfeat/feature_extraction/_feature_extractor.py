@@ -1,6 +1,5 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
-import dataclasses
 import enum
 import numbers
 import os
@@ -8,7 +7,6 @@ from collections.abc import MutableMapping
 
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch import device as torch_device
 from torch.nn import Module
 
@@ -20,20 +18,22 @@ from .._utils._choices import (
     PRECISIONS,
     RUNTIMES,
 )
-from .._utils._device import resolve_devices
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from ..cache import FeatureCache, MappingCache
-from ..networks import module_on_cpu, resolve_neck
-from ._extract_to import FileWriterMixin, feature_names
+from ..networks import resolve_neck
+from ._extract_to import FileWriterMixin
 from ._extraction import open_extraction
 from ._image_estimator import ImageEstimatorMixin
-from ._settings import ExtractionSettings
-from ._workers import count_workers
+from ._network_transformer import NetworkTransformerMixin
 
 
 class PretrainedFeatureExtractor(
-    ImageEstimatorMixin, FileWriterMixin, TransformerMixin, BaseEstimator
+    ImageEstimatorMixin,
+    NetworkTransformerMixin,
+    FileWriterMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Extract features from images with a pretrained network.
 
@@ -329,6 +329,13 @@ class PretrainedFeatureExtractor(
         self.random_state = random_state
         self.verbose = verbose
 
+    @property
+    def __single_column_transformer__(self):
+        # skrub looks for this attribute, and applies it to each of several columns.
+        if self.flat_image_shape is not None:
+            raise AttributeError("flat rows are in several columns")
+        return True
+
     @survives_fork
     def fit(self, X, y=None):
         """Check the parameters and the form of X. Nothing is learned.
@@ -356,19 +363,8 @@ class PretrainedFeatureExtractor(
         self.layers_ = ["neck"]
         if self.layer is not None:
             self.layers_ = [output.layer for output in neck.outputs]
-        self.device_ = None
-        if count_workers(self.n_jobs) == 1:
-            devices = list(map(str, resolve_devices(self.device)))
-            is_list = isinstance(self.device, (list, tuple))
-            self.device_ = devices if is_list else devices[0]
+        self.device_ = self._resolve_device()
         return self
-
-    @property
-    def n_features_out_(self):
-        """Number of features."""
-        # Examining the network can take a second, so it is not done in `fit`.
-        check_is_fitted(self, "layers_")
-        return sum(self._resolve_neck().n_features())
 
     @survives_fork
     def transform(self, X):
@@ -402,46 +398,12 @@ class PretrainedFeatureExtractor(
         with open_extraction(X, neck, self.cache, self._settings()) as extraction:
             return extraction.features()
 
-    @survives_fork
-    def get_feature_names_out(self, input_features=None):
-        """Return a name for each feature, such as ``resnet50_layer3_avg_017``.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Only compared with `feature_names_in_`.
-
-        Returns
-        -------
-        names : ndarray of object, shape (n_features_out,)
-        """
-        if input_features is not None:
-            _check_feature_names_in(self, input_features)
-        return feature_names(self._resolve_neck())
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        return tags
-
-    @survives_fork
-    def __getstate__(self):
-        state = super().__getstate__()
-        if isinstance(self.model, Module):
-            state = {**state, "model": module_on_cpu(self.model)}
-        return state
-
     def _inspected(self, X):
         """Return X as checked, the neck and the settings, to look into the network."""
         self._validate_params()
         if X is not None:
             X = self._check_images(X, reset=False)
         return X, self._resolve_neck(), self._settings()
-
-    def _settings(self, n_images=None):
-        names = [field.name for field in dataclasses.fields(ExtractionSettings)]
-        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
-        return ExtractionSettings(**own, n_images=n_images)
 
     def _resolve_neck(self):
         return resolve_neck(

@@ -1,20 +1,15 @@
-"""What every estimator of this package has in common: its handling of parameters and X.
+"""What every estimator of images has in common: its handling of parameters and X.
 
 scikit-learn shows, clones and compares an estimator by what `get_params` returns, also
 as a step of a pipeline. So passwords are hidden there, and nowhere else.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 
 import numpy as np
-from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import _num_samples, check_array, validate_data
-from torch import nn
 
-from .._utils._forks import survives_fork
-from .._utils._shown import shown
-from ..cache import MappingCache
-from ..networks import copy_module
+from ._network_estimator import NetworkEstimatorMixin
 
 
 class _StorageOptions(dict):
@@ -36,27 +31,12 @@ class _HiddenValue:
         return f"<hidden {self._kind}>"
 
 
-class ImageEstimatorMixin:
+class ImageEstimatorMixin(NetworkEstimatorMixin):
     """Mixin class for estimators that take images.
 
     Subclasses have the parameters `model`, `cache`, `storage_options` and
     `flat_image_shape`.
     """
-
-    @survives_fork  # it may copy a network
-    def __sklearn_clone__(self):
-        try:
-            return super().__sklearn_clone__()
-        except Exception:  # deepcopy can raise anything
-            if not isinstance(self.model, nn.Module):
-                raise
-        # The module holds something that deepcopy refuses, such as a lock. The copies
-        # share it.
-        model = copy_module(self.model)
-        without = object.__new__(type(self))
-        vars(without).update({**vars(self), "model": "copied below"})
-        cloned = super(ImageEstimatorMixin, without).__sklearn_clone__()
-        return cloned.set_params(model=model)
 
     def get_params(self, deep=True):
         """Return the parameters of this estimator.
@@ -74,13 +54,11 @@ class ImageEstimatorMixin:
             does not show its values.
         """
         params = super().get_params(deep=deep)
-        options, cache = params.get("storage_options"), params.get("cache")
+        options = params.get("storage_options")
         # Numbers are refused later and are not secrets.
         if not isinstance(options, (_StorageOptions, _HiddenValue, float, type(None))):
             kind = _StorageOptions if isinstance(options, Mapping) else _HiddenValue
             params["storage_options"] = kind(options)
-        if isinstance(cache, MutableMapping):
-            params["cache"] = MappingCache(cache)
         return params
 
     def __sklearn_tags__(self):
@@ -93,20 +71,10 @@ class ImageEstimatorMixin:
         tags.transformer_tags.preserves_dtype = []  # always float32
         return tags
 
-    def _validate_params(self):
-        """Check the parameters as scikit-learn does, but shorten or hide the value."""
-        try:
-            super()._validate_params()
-        except InvalidParameterError as error:
-            expected, got, _ = str(error).partition(" Got ")
-            name = expected.removeprefix("The '").partition("'")[0]
-            if not got or not hasattr(self, name):
-                raise
-            value = getattr(self, name)
-            in_words = shown(value)
-            if name == "storage_options":  # a value in it may be a password
-                in_words = f"an object of type {type(value).__name__}"
-            raise InvalidParameterError(f"{expected} Got {in_words} instead.") from None
+    def _shown_parameter(self, name):
+        if name == "storage_options":  # a value in it may be a password
+            return f"an object of type {type(self.storage_options).__name__}"
+        return super()._shown_parameter(name)
 
     def _check_images(self, X, *, reset):
         """Check the form of X, and set or check the names and number of its columns.

@@ -40,7 +40,7 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     BadImageError
         With ``on_error="raise"``, at the first image that cannot be read.
     """
-    source = settings.read_images(X)
+    source = settings.read(X)
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)

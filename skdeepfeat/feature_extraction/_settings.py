@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from tqdm.auto import tqdm
 
+from .._utils._item_source import ItemSource
 from ..images import make_image_source
 
 
@@ -50,13 +51,15 @@ class ExtractionSettings:
     n_images: int | None = None
     device_type: str | None = None
 
-    def progress_bar(self, n_images, title, **options):
-        """Return a bar that counts images. It is shown if `verbose` is above 0."""
+    def progress_bar(self, n_items, title, unit="image", **options):
+        """Return a bar that counts items. It is shown if `verbose` is above 0."""
         hidden = self.verbose < 1
-        return tqdm(total=n_images, desc=title, unit="image", disable=hidden, **options)
+        return tqdm(total=n_items, desc=title, unit=unit, disable=hidden, **options)
 
-    def read_images(self, X):
-        """Return the `images.ImageSource` of X."""
+    def read(self, X):
+        """Return the `ItemSource` of X, which may be one already."""
+        if isinstance(X, ItemSource):
+            return X
         return make_image_source(
             X,
             flat_image_shape=self.flat_image_shape,

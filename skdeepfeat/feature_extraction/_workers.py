@@ -1,4 +1,4 @@
-"""Images through the neck in other processes or on other machines.
+"""Items through the neck in other processes or on other machines.
 
 The active backend of joblib (loky, threading, dask, ray, or any other) decides where a
 shard is computed. A worker receives a part of the source and the neck, and returns
@@ -28,7 +28,6 @@ from .._utils._device import resolve_device, resolve_devices
 from .._utils._digests import digest_bytes
 from .._utils._forks import released_after_fork
 from .._utils._parameter_errors import first_line
-from ..exceptions import BadImageError
 from ._compute import compute_features
 
 logger = logging.getLogger(__name__)
@@ -75,13 +74,13 @@ def count_workers(n_jobs):
 
 
 def compute_in_shards(source, indices, neck, settings):
-    """Yield the features of images as the workers of joblib return them.
+    """Yield the features of items as the workers of joblib return them.
 
     Parameters
     ----------
-    source : images.ImageSource
+    source : ItemSource
     indices : ndarray of int
-        Which of its images.
+        Which of its items.
     neck : networks.Neck
     settings : ExtractionSettings
         The workers resolve its `device`.
@@ -90,7 +89,7 @@ def compute_in_shards(source, indices, neck, settings):
     ------
     done, outputs, bad
         As in `compute_features`, one shard at a time, in any order. With
-        ``on_error="raise"``, no shard is started after the first broken image.
+        ``on_error="raise"``, no shard is started after the first broken item.
 
     Raises
     ------
@@ -187,7 +186,7 @@ def _shard_size(n_images, neck, settings, n_workers):
 
 def _at_index(error, index, source, host):
     elsewhere = "" if host == socket.gethostname() else f" (on the worker {host})"
-    return BadImageError(f"{error.cause}{elsewhere}", index, source.describe(index))
+    return type(error)(f"{error.cause}{elsewhere}", index, source.describe(index))
 
 
 # -- Through joblib
@@ -319,7 +318,7 @@ class _Shard:
     done : list of int
         Positions in the part.
     outputs : list of ndarray of float32, shape (len(done), n_features)
-    bad : dict of int to BadImageError
+    bad : dict of int to BadItemError
     error : Exception or None
         What stopped the work before its end.
     """

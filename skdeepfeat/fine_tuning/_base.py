@@ -10,7 +10,8 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
 
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
@@ -18,9 +19,8 @@ from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
-    open_extraction,
 )
-from ..networks import resolve_neck
+from ..networks import RowNeck, resolve_neck
 from ._export import (
     Export,
     PixelsToResult,
@@ -34,6 +34,7 @@ from ._onnx import check_onnx_installed, write_onnx
 from ._openvino import check_openvino_installed, write_openvino
 from ._outputs import compute_outputs, compute_outputs_of_views
 from ._parameters import FineTuneParameters
+from ._rows import are_rows, check_row_parameters, open_features, refuse_rows
 from ._saving import (
     at_rest,
     load_estimator,
@@ -61,6 +62,9 @@ class BaseFineTune(
     # -- What the two estimators define
 
     _y_dtype: type | None = None
+
+    # Whether X holds rows of numbers; each fit decides.
+    _takes_rows = False
 
     def _learn_targets(self, y, weight, classes):
         """Set the attributes that `_encode` needs."""
@@ -279,13 +283,26 @@ class BaseFineTune(
             probes = [one for one in result.probes if len(one) == n_images]
             self.probe_predictions_ = np.stack(probes)
         self._n_features_out = fit.neck.n_features()[0]
-        self._hub_config = fit.neck.spec.hub_config
+        self._hub_config = None if self._takes_rows else fit.neck.spec.hub_config
         # They describe the network before this fit.
         for name in ("compression_report_", "compression_summary_"):
             vars(self).pop(name, None)
         free_device_memory(fit.device)
 
+    def _check_images(self, X, *, reset):
+        """Check the form of X: images, or rows of numbers."""
+        if reset:
+            is_own = isinstance(self.model, nn.Module)
+            is_table = is_own and self.flat_image_shape is None and are_rows(X)
+            self._takes_rows = is_table
+        if not self._takes_rows:
+            return super()._check_images(X, reset=reset)
+        check_row_parameters(self)
+        return validate_data(self, X, reset=reset, dtype=np.float32)
+
     def _resolve_neck(self, needs_weights=True):
+        if self._takes_rows:
+            return RowNeck(self.model, self.n_features_in_)
         return resolve_neck(
             self.model,
             weights=self.weights,
@@ -337,12 +354,13 @@ class BaseFineTune(
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
         neck, settings = self._fitted_neck(), self._extraction_settings()
-        with open_extraction(X, neck, self.cache, settings) as extraction:
+        with open_features(X, neck, self.cache, settings) as extraction:
             return extraction.features()
 
     def _inspected(self, X):
         """Return X as checked, the neck and the settings, to look into the network."""
         check_is_fitted(self)
+        refuse_rows(self, "functions that look into the network")
         if X is not None:
             X = self._check_images(X, reset=False)
         return X, self._fitted_neck(), self._extraction_settings()
@@ -522,6 +540,7 @@ class BaseFineTune(
         write_openvino(path, self._export("to_openvino", dtype, X_calibration))
 
     def _export(self, method, dtype, X_calibration):
+        refuse_rows(self, method)
         if self.test_time_augmentation is not None:
             raise ValueError(
                 "The 'test_time_augmentation' parameter must be None for "

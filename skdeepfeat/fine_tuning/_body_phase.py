@@ -14,6 +14,7 @@ from ..networks import is_below_float32
 from ..training import (
     ActivationSizes,
     Augmentation,
+    FeatureData,
     LoopSettings,
     PixelData,
     StackedPixels,
@@ -141,6 +142,12 @@ def load_images(fit, rows):
     failed : ndarray of bool, shape (n_images,)
         The images that could not be read.
     """
+    if fit.neck.takes_rows:
+        X, more = fit.data.X, fit.data.X_unlabeled
+        more = X[:0] if more is None else more
+        taught = fit.taught_targets(rows, np.arange(len(more)), own=False)
+        data = FeatureData(np.concatenate([X[rows], more]), *taught)
+        return X, data, np.zeros(len(X), bool)
     preprocessing = fit.neck.preprocessing
     pixels, failures = _load(fit, fit.data.X, with_margin(preprocessing))
     failed = np.zeros(len(pixels), bool)
@@ -161,6 +168,13 @@ def load_images(fit, rows):
     augmentation = Augmentation(fit.settings.augment, preprocessing.crop)
     data = PixelData(stored, targets, weights, augmentation, trained)
     return pixels, data, failed
+
+
+def _load_center(fit, X):
+    """Return images as the network sees them, or rows, and the failures."""
+    if fit.neck.takes_rows:
+        return X, []
+    return _load(fit, X, fit.neck.preprocessing)
 
 
 def _load(fit, X, preprocessing):
@@ -255,7 +269,7 @@ def auto_epochs(n_images, batch_size):
 def _make_validate(fit, pixels, validation_rows):
     """Return ``validate(model) -> (loss, score)``, or None without validation set."""
     if fit.data.X_val is not None:
-        images, failures = _load(fit, fit.data.X_val, fit.neck.preprocessing)
+        images, failures = _load_center(fit, fit.data.X_val)
         usable = np.delete(
             np.arange(len(images)), [failure.index for failure in failures]
         )
@@ -286,7 +300,7 @@ class Probe:
     """
 
     def __init__(self, fit):
-        self.images, failures = _load(fit, fit.data.X_probe, fit.neck.preprocessing)
+        self.images, failures = _load_center(fit, fit.data.X_probe)
         self._failed = [failure.index for failure in failures]
         self._outputs_of = _CenterOutputs(fit, self.images)
         self._fit = fit
@@ -304,7 +318,8 @@ class _CenterOutputs:
     def __init__(self, fit, images):
         self._images = images
         self._device = fit.device
-        self._size = fit.neck.preprocessing.crop
+        takes_rows = fit.neck.takes_rows
+        self._size = None if takes_rows else fit.neck.preprocessing.crop
         self._n_at_once = fit.neck.suggested_batch_size(fit.device)
 
     def __call__(self, model):
@@ -323,12 +338,16 @@ class _CenterOutputs:
 
 @undisturbed_by_forks()
 def _center_outputs(model, images, size, n_at_once, device):
-    """Return raw outputs for the centers of stored images as float64."""
+    """Return raw outputs for the centers of stored images as float64.
+
+    `size` is None for rows of numbers, which have no center.
+    """
     model.eval()
     outputs = []
     with torch.inference_mode():
         for start in range(0, len(images), n_at_once):
             part = torch.from_numpy(images[start : start + n_at_once])
-            part = crop_center(part.permute(0, 3, 1, 2), size)
+            if size is not None:
+                part = crop_center(part.permute(0, 3, 1, 2), size)
             outputs.append(model(part.to(device)).float().cpu())
     return torch.cat(outputs).double().numpy()

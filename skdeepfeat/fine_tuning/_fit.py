@@ -12,7 +12,6 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
-from ..feature_extraction import open_extraction
 from ..training import (
     Processes,
     TaughtTargets,
@@ -24,6 +23,7 @@ from ._body_phase import check_body, tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._resume import draw_seed
+from ._rows import open_features
 
 
 class Fit:
@@ -220,7 +220,7 @@ class Fit:
 
     def _open(self, X, function):
         """Return what a function makes of the extraction of X; note the digests."""
-        with open_extraction(X, self.neck, self.cache, self.extraction) as opened:
+        with open_features(X, self.neck, self.cache, self.extraction) as opened:
             self.digests[id(X)] = opened.digests
             return function(opened)
 

@@ -9,10 +9,10 @@ from ..feature_extraction import (
     list_failures,
     load_pixels,
     non_finite_error,
-    open_extraction,
     warn_of,
 )
 from ._head_phase import apply_head
+from ._rows import open_features
 from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
 
 
@@ -30,7 +30,7 @@ def compute_outputs(X, neck, head, settings, cache, *, refuse_failures):
         Whether images that cannot be read are an error whatever `settings.on_error`
         is. The error is raised before anything is computed, if possible.
     """
-    with open_extraction(X, neck, cache, settings) as extraction:
+    with open_features(X, neck, cache, settings) as extraction:
         if refuse_failures:
             _refuse(extraction.failures())
         [features] = extraction.fetch(np.arange(len(extraction)))

@@ -253,7 +253,12 @@ class FineTuneParameters:
 
     Notes
     -----
-    X may be whatever `PretrainedFeatureExtractor` takes.
+    X may be whatever `PretrainedFeatureExtractor` takes. With a `model` of your own and
+    no `flat_image_shape`, X may also be a table of numbers, one sample per row: the
+    network is given tensors of float32, shape (n_samples, n_features). Then `augment`,
+    `image_size`, `weights`, `preprocessing` and `cache` are not used, each module with
+    a matrix of weights is a stage, and there is no ONNX file. Put a `StandardScaler`
+    before it.
 
     To train on several devices, start the program with ``torchrun`` or ``accelerate
     launch``. Every process holds all images, computes its part of each batch and ends

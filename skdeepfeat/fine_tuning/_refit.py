@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 
 from ..feature_extraction import load_pixels
 from ..training import make_loss
+from ._rows import refuse_rows
 from ._saving import at_rest
 from ._targets import checked_y
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
@@ -26,6 +27,7 @@ _ON_PIXELS = {
 
 def fitted_neck(estimator):
     """Return the `Neck` of a fitted estimator."""
+    refuse_rows(estimator, "compression")
     return estimator._fitted_neck()
 
 

@@ -323,6 +323,7 @@ ATTRIBUTES = {
     "classes_": _are_classes,
     "multilabel_": lambda value: isinstance(value, (bool, np.bool_)),
     "_n_features_out": _is_count,
+    "_takes_rows": lambda value: isinstance(value, bool),
     "_y_ndim": lambda value: _is_int(value, 1, 2),
     "_y_mean": _are_scales,
     "_y_scale": lambda value: _are_scales(value) and math.isfinite(1 / value.min()),

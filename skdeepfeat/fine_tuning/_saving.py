@@ -250,6 +250,9 @@ def _restore_networks(estimator, header, tensors):
         # Not `neck.trainable`, which would need the pretrained weights.
         neck = estimator._resolve_neck(needs_weights=False)
         content = _with_prefix(tensors, "body")
+        if neck.takes_rows:
+            estimator.body_ = at_rest(_fill(copy.deepcopy(neck.module), content))
+            return
         changes = _changes_in(header, "body")[len(changes_of(neck.spec.module)) :]
         # A small file may name a network of any size.
         if (empty := neck.empty_network()) is not None:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from skdeepfeat._utils._filestat import FileStat
+from skdeepfeat._utils._item_source import ItemSource
 from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.exceptions import BadImageError
 
@@ -29,8 +30,10 @@ class FileIndex(Protocol):
         """Store the digests of files."""
 
 
-class ImageSource(abc.ABC):
+class ImageSource(ItemSource):
     """Images by index. All methods may be called from many threads at once."""
+
+    kind = "image"
 
     # The digests of the images when they were first read, None where unknown.
     _expected: Sequence[bytes | None] | None = None
@@ -81,6 +84,10 @@ class ImageSource(abc.ABC):
         BadImageError
             If the image cannot be read, or has changed since its digest was taken.
         """
+
+    def loader(self, neck, settings):
+        load = self.for_device if settings.jpeg_decoder == "device" else self.fitted
+        return lambda i, budget: load(i, neck.preprocessing, budget)
 
     def fitted(
         self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None

@@ -5,6 +5,7 @@ truncates networks, pools their outputs and runs batches. It does not depend on 
 files, or on what the features are used for.
 """
 
+from ._item_neck import N_PROBE_ITEMS, ItemNeck, resolve_item_neck
 from ._layer_changes import (
     apply_changes,
     change_layer,
@@ -21,6 +22,7 @@ from ._modules import (
     zero_subnormal,
 )
 from ._neck import Neck, resolve_neck
+from ._row_neck import RowNeck
 from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
@@ -31,7 +33,10 @@ from .sources._network_sources import list_models
 from .sources._preprocessing_parameter import read_preprocessing
 
 __all__ = [
+    "N_PROBE_ITEMS",
+    "ItemNeck",
     "Neck",
+    "RowNeck",
     "TensorTrainLinear",
     "apply_changes",
     "change_layer",
@@ -51,6 +56,7 @@ __all__ = [
     "multiply_adds_of_train",
     "read_hub_config",
     "read_preprocessing",
+    "resolve_item_neck",
     "resolve_neck",
     "zero_subnormal",
 ]

@@ -21,9 +21,16 @@ _CHANGES = "_skdeepfeat_changes"
 
 # Even without values, layers take memory, and a stranger's file may ask for many.
 _MAX_CHANGES = 10_000
+# Of the kind that repeats a block, and modules in one.
+_MAX_REPEATED = 200
+_MAX_BLOCK = 500
 
 # Of a tensor train.
 _MAX_CORES = 8
+
+# Of one widening, and of a kernel that is added.
+_MAX_GROWTH = 64
+_MAX_KERNEL = 15
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -93,21 +100,27 @@ def change_layer(network, change, tensors=None):
     earlier = getattr(network, _CHANGES, [])
     if len(earlier) >= _MAX_CHANGES:
         raise _wrong(change, f"more than {_MAX_CHANGES} changes")
+    n_repeated = sum(one["kind"] == "repeated" for one in earlier)
+    if change["kind"] == "repeated" and n_repeated >= _MAX_REPEATED:
+        raise _wrong(change, f"more than {_MAX_REPEATED} repeated blocks")
     sizes = {k: v for k, v in change.items() if k not in ("layer", "kind")}
+    # A layer that is changed in place may lose its tensors.
+    like = next(layer.parameters(), torch.empty(0))
+    layout = _memory_format(like)
     try:
         new = build(layer, **sizes)
     except TypeError as error:
         raise _wrong(change, str(error)) from error
     except ValueError as error:
         raise _wrong(change, error) from None
+    if tensors is not None:
+        new.to_empty(device=like.device)
     if new is not layer:
-        new.to(layer.weight.dtype)
-        if tensors is not None:
-            new.to_empty(device=layer.weight.device)
-        new.requires_grad_(layer.weight.requires_grad).train(layer.training)
+        new.to(like.dtype)
+        new.requires_grad_(like.requires_grad).train(layer.training)
         network.set_submodule(change["layer"], new)
     if tensors is not None:
-        _fill(new, tensors, _memory_format(layer.weight))
+        _fill(new, tensors, layout)
     setattr(network, _CHANGES, [*earlier, dict(change)])
 
 
@@ -142,9 +155,13 @@ def _pads_as_tensorflow(layer):
 def _layer_of(network, change):
     """Return the layer that a change names, and the function of its kind."""
     try:
-        return network.get_submodule(change["layer"]), LAYER_KINDS[change["kind"]]
+        layer = network.get_submodule(change["layer"])
+        build = LAYER_KINDS[change["kind"]]
     except (AttributeError, KeyError, TypeError):
         raise _wrong(change, "there is no such layer or kind") from None
+    if layer is network:
+        raise _wrong(change, "it is the whole network")
+    return layer, build
 
 
 def _wrong(change, cause):
@@ -240,49 +257,116 @@ def _tensor_train(layer, in_shape, out_shape, ranks):
 
 def _resized(layer, inputs, outputs):
     """Remove channels of the layer itself."""
+    n_in, n_out = _sizes_of(layer)
+    _check(inputs, n_in)
+    _check(outputs, n_out)
+    return _set_sizes(layer, inputs, outputs)
+
+
+def _widened(layer, inputs, outputs):
+    """Add channels to the layer itself."""
+    n_in, n_out = _sizes_of(layer)
+    _check(inputs, _MAX_GROWTH * n_in, n_in)
+    _check(outputs, _MAX_GROWTH * n_out, n_out)
+    return _set_sizes(layer, inputs, outputs, "meta")
+
+
+def _sizes_of(layer):
+    """Return the numbers of inputs and outputs of a layer that can be resized."""
     if isinstance(layer, _BATCH_NORM):
-        _check(outputs, layer.num_features)
-        _check(inputs, layer.num_features)
+        return layer.num_features, layer.num_features
+    if is_linear(layer):
+        return layer.in_features, layer.out_features
+    if is_convolution(layer):
+        if layer.groups != 1 and not (
+            layer.groups == layer.in_channels == layer.out_channels
+        ):
+            raise ValueError("its channels are in groups")
+        return layer.in_channels, layer.out_channels
+    raise ValueError(f"a {type(layer).__name__} has no channels")
+
+
+def _set_sizes(layer, inputs, outputs, device=None):
+    """Give a layer other tensors, without values, by default where the old ones are."""
+    if isinstance(layer, _BATCH_NORM):
         layer.num_features = outputs
         shapes = dict.fromkeys(
             ("weight", "bias", "running_mean", "running_var"), (outputs,)
         )
     elif is_linear(layer):
-        _check(outputs, layer.out_features)
-        _check(inputs, layer.in_features)
         layer.in_features, layer.out_features = inputs, outputs
         shapes = {"weight": (outputs, inputs), "bias": (outputs,)}
-    elif is_convolution(layer):
-        _check(outputs, layer.out_channels)
-        _check(inputs, layer.in_channels)
+    else:
         if layer.groups != 1:
-            if not layer.groups == layer.in_channels == layer.out_channels:
-                raise ValueError("its channels are in groups")
-            _check(outputs, inputs)
-            _check(inputs, outputs)
+            if inputs != outputs:
+                raise ValueError("a depthwise layer has as many inputs as outputs")
             layer.groups = inputs
         layer.in_channels, layer.out_channels = inputs, outputs
         kernel = outputs, inputs // layer.groups, *layer.kernel_size
         shapes = {"weight": kernel, "bias": (outputs,)}
-    else:
-        raise ValueError(f"a {type(layer).__name__} has no channels")
     for name, shape in shapes.items():
         old = getattr(layer, name)
         if old is not None:
-            empty = torch.empty(shape, dtype=old.dtype, device=old.device)
+            empty = torch.empty(shape, dtype=old.dtype, device=device or old.device)
             if isinstance(old, nn.Parameter):
                 empty = nn.Parameter(empty, requires_grad=old.requires_grad)
             setattr(layer, name, empty)
     return layer
 
 
+def _deepened(layer, channels, kernel, batch_norm, before):
+    """Let an identity follow a layer, for maps (with a kernel) or vectors.
+
+    Parameters
+    ----------
+    layer : Module
+    channels : int
+    kernel : int or None
+        Size of the kernel, odd.
+    batch_norm : bool
+        Whether the new layer has one.
+    before : bool
+        Whether the ReLU between the two belongs before the new layer, as one follows.
+    """
+    # As many as the layer has parameters for each of its outputs.
+    _check(channels, max(len(one) for one in layer.parameters()))
+    _check_flag(batch_norm)
+    _check_flag(before)
+    with torch.device("meta"):
+        if kernel is None:
+            new = nn.Linear(channels, channels, bias=not batch_norm)
+            norm = nn.BatchNorm1d
+        else:
+            _check(kernel, _MAX_KERNEL)
+            new = nn.Conv2d(
+                channels, channels, kernel, padding=kernel // 2, bias=not batch_norm
+            )
+            norm = nn.BatchNorm2d
+        parts = [new, norm(channels)] if batch_norm else [new]
+    parts = [nn.ReLU(), *parts] if before else [*parts, nn.ReLU()]
+    return nn.Sequential(layer, *parts)
+
+
+def _repeated(layer):
+    """Let a block be followed by another one of its kind."""
+    # Otherwise each repetition of the same name would double the network.
+    if type(layer) is nn.Sequential:
+        raise ValueError("a sequence is not a block")
+    if sum(1 for _ in layer.modules()) > _MAX_BLOCK:
+        raise ValueError(f"it has more than {_MAX_BLOCK} modules")
+    return nn.Sequential(layer, copy.deepcopy(layer).to("meta"))
+
+
 # A new kind of layer is a function here.
 LAYER_KINDS = {
+    "deepened": _deepened,
     "low_rank": _low_rank,
+    "repeated": _repeated,
     "resized": _resized,
     "separable": _separable,
     "tensor_train": _tensor_train,
     "tucker": _tucker,
+    "widened": _widened,
 }
 
 
@@ -322,9 +406,9 @@ def _convolution(like, n_in, n_out, *, bias, axes):
     )
 
 
-def _check(size, high):
-    if type(size) is not int or not 1 <= size <= high:
-        raise ValueError(f"the size {size!r} is not in 1 to {high}")
+def _check(size, high, low=1):
+    if type(size) is not int or not low <= size <= high:
+        raise ValueError(f"the size {size!r} is not in {low} to {high}")
 
 
 def _check_flag(value):

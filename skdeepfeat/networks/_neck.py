@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import logging
+import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from .._utils._forks import released_after_fork, undisturbed_by_forks
@@ -53,6 +55,11 @@ class Neck:
     pooling: str
     fingerprint: Fingerprint | None = None
 
+    # Of the class: whether X holds rows of numbers, as for `RowNeck`.
+    takes_rows = False
+
+    kind_of_item = "image"
+
     # Examining a network takes about a second. If all rows are known, it is not needed,
     # so these two are computed when they are first used.
 
@@ -85,6 +92,28 @@ class Neck:
     def preprocessing(self):
         """The `Preprocessing` that belongs to the weights, at the wanted size."""
         return self.spec.preprocessing
+
+    @property
+    def bytes_of_item(self):
+        """The size of an image that waits for its batch."""
+        return 3 * math.prod(self.preprocessing.crop)
+
+    def batched(self, items):
+        """Return loaded items as a batch for `loaded`, and what is wrong with others.
+
+        Parameters
+        ----------
+        items : list of object
+            As `ItemSource.loader` returns them.
+
+        Returns
+        -------
+        batch : sequence
+            Of the items that can be used.
+        failures : dict of int to BadItemError
+            By index in `items`.
+        """
+        return np.stack(items), {}
 
     def n_features(self):
         """Return the number of features of each output. No weights are loaded."""

@@ -12,6 +12,7 @@ from .._utils._random import RandomStream
 from ..fine_tuning import draw_seed, make_training_run, resume
 from ..training import (
     PAIR_LOSSES,
+    LossOfPairs,
     PairData,
     PairViews,
     Processes,
@@ -94,7 +95,7 @@ class Pretraining:
             draw_seed(random_state, self.checkpoint_header)
         )
         method = PAIR_LOSSES[settings.method]
-        self.training_loss, self.teachers = _LossOfPairs(method), None
+        self.training_loss, self.teachers = LossOfPairs(method), None
         head = make_head(
             neck.n_features()[0], settings.projection, method.has_target, self.seed
         )
@@ -153,26 +154,6 @@ class Pretraining:
             "effective_rank": effective_rank(first),
             "spread": spread(first),
         }
-
-
-class _LossOfPairs:
-    """The loss of a batch, once for each of its samples, as the loop wants it."""
-
-    def __init__(self, method):
-        self._method = method
-
-    def __call__(self, outputs, targets):
-        if len(outputs) < 2:
-            # The last part of a batch that did not fit in memory. One pair has no
-            # statistics.
-            return outputs.sum(dim=(1, 2)) * 0
-        views = outputs.unbind(1)
-        function = self._method.function
-        if self._method.has_target:
-            value = function(views[0], views[2]) + function(views[1], views[3])
-        else:
-            value = function(*views)
-        return value.expand(len(outputs))
 
 
 def effective_rank(embeddings):

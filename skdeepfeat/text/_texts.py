@@ -16,6 +16,9 @@ class TextTransformerMixin:
     Subclasses have the parameters `tokenizer` and `lowercase`.
     """
 
+    # skrub applies it to each of several columns.
+    __single_column_transformer__ = True
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.one_d_array = True

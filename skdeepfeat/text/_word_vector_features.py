@@ -1,7 +1,6 @@
 """WordVectorFeatures: texts as averages of word vectors."""
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 
@@ -15,13 +14,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils._stacklevel import caller_stacklevel
 from ._texts import TextTransformerMixin
+from ._vectors_parameter import VectorsParameterMixin
 from ._word2vec import Word2Vec
 from ._word_vectors import load_word_vectors
-
-# More unknown words than this are a sign of other vectors or another language.
-_LARGE_FRACTION = 0.5
 
 # Arora et al. 2017 found 1e-3 to 1e-4 to be good, and used 1e-3.
 _SIF_A = 1e-3
@@ -44,6 +40,7 @@ _POOLINGS = {"mean": _mean, "max": _max, "tfidf": _mean, "sif": _sum_by_length}
 
 
 class WordVectorFeatures(
+    VectorsParameterMixin,
     TextTransformerMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -150,25 +147,6 @@ class WordVectorFeatures(
         self.tokenizer = tokenizer
         self.on_missing = on_missing
 
-    def get_params(self, deep=True):
-        """Return the parameters of this estimator.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to include the parameters of parameters that are estimators.
-
-        Returns
-        -------
-        params : dict
-            A fitted `Word2Vec` is returned in a `FrozenEstimator`, which `clone` does
-            not unfit.
-        """
-        params = super().get_params(deep=deep)
-        if isinstance(self.vectors, Word2Vec):
-            params["vectors"] = FrozenEstimator(self.vectors)
-        return params
-
     def fit(self, X, y=None):
         """Look the words up, and learn what the pooling needs.
 
@@ -241,19 +219,7 @@ class WordVectorFeatures(
         words = self._words(X, reset=True)
         known = [self._known(vectors, one) for one in words]
         self._n_features_out = vectors.matrix.shape[1]
-        n_words, n_known = sum(map(len, words)), sum(map(len, known))
-        self.unknown_fraction_ = 1 - n_known / n_words if n_words else 0.0
-        if self.unknown_fraction_ > _LARGE_FRACTION:
-            missing = Counter(
-                word for one in words for word in one if word not in vectors.index
-            )
-            warnings.warn(
-                f"{self.unknown_fraction_:.0%} of the words of X have no vector, such "
-                f"as {', '.join(word for word, _ in missing.most_common(5))}. Look at "
-                "'lowercase' and 'tokenizer', or choose other 'vectors'.",
-                UserWarning,
-                stacklevel=caller_stacklevel() + 1,
-            )
+        self._count_unknown(words, vectors.index)
         for name in ("idf_", "word_probabilities_", "common_component_"):
             vars(self).pop(name, None)
         if self.pooling == "tfidf":
@@ -267,8 +233,9 @@ class WordVectorFeatures(
             }
         elif self.pooling == "sif":
             counts = Counter(word for one in known for word in one)
+            n_words = counts.total()
             self.word_probabilities_ = {
-                word: count / n_known for word, count in counts.items()
+                word: count / n_words for word, count in counts.items()
             }
             features = self._pooled(vectors, [one for one in known if one])
             if len(features):
@@ -282,24 +249,14 @@ class WordVectorFeatures(
         return [word for word in words if word in vectors.index]
 
     def _features(self, vectors, known):
-        result = np.zeros((len(known), self._n_features_out), np.float32)
-        is_missing = np.array([not words for words in known])
-        if is_missing.any():
-            if self.on_missing == "raise":
-                raise ValueError(
-                    f"Index {int(is_missing.argmax())} of X has no word with a vector "
-                    f"({is_missing.sum()} of {len(known)} texts have none). Choose "
-                    "on_missing='zero' or 'nan', or other 'vectors'."
-                )
-            if self.on_missing == "nan":
-                result[is_missing] = np.nan
-        if not is_missing.all():
-            features = self._pooled(vectors, [words for words in known if words])
+        def compute(known):
+            features = self._pooled(vectors, known)
             if self.pooling == "sif":
                 component = self.common_component_
                 features = features - np.outer(features @ component, component)
-            result[~is_missing] = features
-        return result
+            return features
+
+        return self._rows_of(known, self._n_features_out, compute)
 
     def _pooled(self, vectors, known):
         """Return one row of float64 for each text, all of which have known words."""

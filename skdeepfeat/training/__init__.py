@@ -25,7 +25,7 @@ from ._losses import (
     make_loss,
 )
 from ._optimizers import OPTIMIZERS, make_optimizer
-from ._pair_losses import PAIR_LOSSES, alignment, uniformity
+from ._pair_losses import PAIR_LOSSES, LossOfPairs, alignment, uniformity
 from ._pair_views import PairViews
 from ._processes import Processes
 from ._schedules import SCHEDULES, learning_rate_factor
@@ -42,6 +42,7 @@ __all__ = [
     "Augmentation",
     "FeatureData",
     "LoopSettings",
+    "LossOfPairs",
     "PAIR_LOSSES",
     "PairData",
     "PairViews",

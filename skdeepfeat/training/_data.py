@@ -29,6 +29,10 @@ class FeatureData:
         """Return the inputs of some samples."""
         return self.inputs[rows]
 
+    def arrays(self):
+        """Return the arrays that make up the data, for a digest."""
+        return [self.inputs.numpy(), *_target_arrays(self)]
+
 
 class StackedPixels:
     """Arrays of images one behind the other, without a copy of them.
@@ -139,9 +143,12 @@ class PairData:
 
 
 def _arrays(data):
-    pixels, targets = data.pixels, data.targets
+    pixels = data.pixels
     parts = pixels.parts if isinstance(pixels, StackedPixels) else [pixels]
-    is_taught = isinstance(targets, TaughtTargets)
-    tensors = targets.tensors() if is_taught else [targets]
-    tensors = [tensor.numpy() for tensor in [*tensors, data.weights]]
-    return [*parts, data.rows, *tensors]
+    return [*parts, data.rows, *_target_arrays(data)]
+
+
+def _target_arrays(data):
+    is_taught = isinstance(data.targets, TaughtTargets)
+    tensors = data.targets.tensors() if is_taught else [data.targets]
+    return [tensor.numpy() for tensor in [*tensors, data.weights]]

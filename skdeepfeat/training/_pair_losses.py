@@ -103,3 +103,28 @@ PAIR_LOSSES = {
     "align_uniform": PairLoss(_align_uniform),
     "byol": PairLoss(_byol, has_target=True),
 }
+
+
+class LossOfPairs:
+    """The loss of a batch, once for each of its samples, as the loop wants it.
+
+    Parameters
+    ----------
+    method : PairLoss
+    """
+
+    def __init__(self, method):
+        self._method = method
+
+    def __call__(self, outputs, targets):
+        if len(outputs) < 2:
+            # The last part of a batch that did not fit in memory. One pair has no
+            # statistics.
+            return outputs.sum(dim=(1, 2)) * 0
+        views = outputs.unbind(1)
+        function = self._method.function
+        if self._method.has_target:
+            value = function(views[0], views[2]) + function(views[1], views[3])
+        else:
+            value = function(*views)
+        return value.expand(len(outputs))

@@ -158,6 +158,18 @@ WRONG = {
     "ranks": {"layer": "stem", "kind": "tucker", "ranks": [3]},
     "large ranks": {"layer": "stem", "kind": "tucker", "ranks": [4, 8]},
     "larger": {"layer": "stem", "kind": "resized", "inputs": 3, "outputs": 9},
+    "not larger": {"layer": "stem", "kind": "widened", "inputs": 2, "outputs": 9},
+    "huge": {"layer": "stem", "kind": "widened", "inputs": 3, "outputs": 10**6},
+    "uneven": {"layer": "depthwise", "kind": "widened", "inputs": 8, "outputs": 9},
+    "no channels": {
+        "layer": "stem", "kind": "deepened", "channels": 99, "kernel": 3,
+        "batch_norm": True, "before": True,
+    },
+    "kernel": {
+        "layer": "stem", "kind": "deepened", "channels": 8, "kernel": 99,
+        "batch_norm": True, "before": True,
+    },
+    "whole block": {"layer": "", "kind": "repeated"},
     "train": {
         "layer": "hidden", "kind": "tensor_train", "in_shape": [4, 4],
         "out_shape": [4, 4], "ranks": [2],
@@ -196,6 +208,19 @@ def test_changes_take_no_memory_before_they_are_filled():
     ])  # fmt: skip
     new = [*network[0].parameters(), *network[1].parameters()]
     assert all(one.is_meta for one in new)
+
+
+def test_a_file_cannot_double_a_network_again_and_again():
+    network = KindsNet()
+    change = {"layer": "stem", "kind": "repeated"}
+    change_layer(network, change)
+    with pytest.raises(ValueError, match="a sequence is not a block"):
+        change_layer(network, change)
+    inner = {"layer": "stem.0", "kind": "repeated"}
+    with pytest.raises(ValueError, match="more than 200 repeated"):
+        for _ in range(200):
+            change_layer(network, inner)
+            inner = {**inner, "layer": f"{inner['layer']}.0"}
 
 
 def test_a_file_cannot_ask_for_endless_changes(monkeypatch):

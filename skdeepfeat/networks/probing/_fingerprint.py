@@ -121,9 +121,7 @@ def fingerprint_of(neck, device):
     # Before running it, because a buffer may count how often the network ran.
     tensors = digest_tensors(neck.spec.module)
     images = torch.tensor(probe_images(neck.preprocessing.crop))
-    tolerance = _TOLERANCE
-    if is_below_float32(neck.spec.module):
-        tolerance = _TOLERANCE_BELOW_FLOAT32
+    tolerance = _tolerance_of(neck.spec.module)
     with random_states_kept(device), neck.loaded(device, n_images=0) as run:
         rows = tuple(run(images))
         again = run(images[_REPEATED])
@@ -132,6 +130,22 @@ def fingerprint_of(neck, device):
         for one, two in zip(rows, again, strict=True)
     )
     return Fingerprint(tensors, rows, tolerance, is_stable)
+
+
+def rows_agree(found, wanted, module):
+    """Return whether two arrays of rows can be those of one network.
+
+    Parameters
+    ----------
+    found, wanted : ndarray of float32, shape (n_items, n_features)
+    module : Module
+        Its precision decides how much they may differ.
+    """
+    return _agree(found, wanted, _allowed(wanted, _tolerance_of(module)))
+
+
+def _tolerance_of(module):
+    return _TOLERANCE_BELOW_FLOAT32 if is_below_float32(module) else _TOLERANCE
 
 
 def is_below_float32(module):

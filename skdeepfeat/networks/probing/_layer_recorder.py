@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..running._layer import Layer, first_tensor
-from ._output_layouts import PrefixTokens, layout_of
+from ._output_layouts import PrefixTokens, layout_of, layout_of_item
 
 
 class _FlopCounter(TorchDispatchMode):
@@ -38,10 +38,12 @@ class Recorder:
     Parameters
     ----------
     network : Module
-    batch_shape : tuple of (int, int, int, int)
-        The shape of the batch that is run.
+    batch_shape : tuple of int
+        The shape of the batch of images that is run, or only the number of items.
     classifier : str or None
         The module that is the classifier, if it is not linear.
+    keeps : sequence of str, default=()
+        The layers whose output is kept.
 
     Attributes
     ----------
@@ -50,21 +52,26 @@ class Recorder:
         A context manager that has to be entered, too.
     linear : tuple of (str, Tensor, Tensor) or None
         Name, input and output of the linear layer (or `classifier`) that ran last.
+    kept : dict of str to Tensor
+        Copies of the outputs of the layers in `keeps`.
     """
 
-    def __init__(self, network, batch_shape, classifier):
+    def __init__(self, network, batch_shape, classifier, keeps=()):
         self.network = network
         self.tokens = PrefixTokens.of(network)
         self.classifier = classifier
-        self.n_images = batch_shape[0]
+        self.n_items = batch_shape[0]
         self.size = tuple(batch_shape[2:])
         self.flops = _FlopCounter()
         self.layers = {}
         self.linear = None
+        self.keeps = keeps
+        self.kept = {}
         self._grids = set()
         self._stack = []
         self._clock = 0
         self._last_layout = "NCHW"
+        self._last_sequence = None
 
     def __enter__(self):
         self._handles = []
@@ -94,15 +101,17 @@ class Recorder:
             name,
             type(module).__name__,
             n_parameters=sum(p.numel() for p in module.parameters()),
-            cost=(self.flops.total - start) // self.n_images
+            cost=(self.flops.total - start) // self.n_items
             + (seen.cost if seen else 0),
-            cumulative_cost=self.flops.total // self.n_images,
+            cumulative_cost=self.flops.total // self.n_items,
             order=self._clock,
             n_calls=(seen.n_calls if seen else 0) + 1,
             parent=self._stack[-1][0] if self._stack else "",
         )
         tensor = first_tensor(output)
         self.layers[name] = self.describe(layer, tensor, module)
+        if name in self.keeps and tensor is not None:
+            self.kept[name] = tensor.clone()  # the next layer may work in place
         if isinstance(module, nn.Linear) or name == self.classifier:
             self.linear = (name, first_tensor([*args, *kwargs.values()]), tensor)
 
@@ -111,12 +120,16 @@ class Recorder:
         if (
             tensor is None
             or tensor.ndim == 0
-            or tensor.shape[0] != self.n_images
+            or tensor.shape[0] != self.n_items
             or not tensor.is_floating_point()
         ):
             return replace(layer, is_offered=False)
         shape = tuple(tensor.shape[1:])
-        layout = layout_of(shape, module, self.size, self._last_layout)
+        if self.size:
+            layout = layout_of(shape, module, self.size, self._last_layout)
+        else:
+            layout = layout_of_item(shape, module, self._last_sequence)
+            self._last_sequence = shape, layout
         layer = replace(layer, shape=shape, layout=layout, is_offered=True)
         if layout in ("NCHW", "NHWC"):
             self._last_layout = layout

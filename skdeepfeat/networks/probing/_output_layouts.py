@@ -107,3 +107,47 @@ def _is_grid(grid, size):
         and abs(rows * width - columns * height) <= max(height, width)
         and (rows == columns or height != width)
     )
+
+
+_SEQUENCE_CHANNELS_FIRST = (
+    nn.Conv1d,
+    nn.ConvTranspose1d,
+    nn.BatchNorm1d,
+    nn.MaxPool1d,
+    nn.AvgPool1d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveMaxPool1d,
+)
+
+
+def layout_of_item(shape, module, last):
+    """Return the layout of an output for items that are not images.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Without the batch axis.
+    module : Module
+        The module that computed it.
+    last : tuple of (tuple of int, str) or None
+        Shape and layout of the output before, which decide if the shape is the same and
+        the module does not tell.
+
+    Returns
+    -------
+    {"NCHW", "NHWC", "NLC", "NCL", "vector", "other"}
+    """
+    if len(shape) <= 1:
+        return "vector"
+    if len(shape) > 3:
+        return "other"
+    is_linear = isinstance(module, (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase))
+    if not is_linear and not isinstance(
+        module, (*_SEQUENCE_CHANNELS_FIRST, *_CHANNELS_FIRST)
+    ):
+        if last is not None and last[0] == shape:
+            return last[1]
+        return "NLC" if len(shape) == 2 else "NCHW"
+    if len(shape) == 2:
+        return "NLC" if is_linear else "NCL"
+    return "NHWC" if is_linear else "NCHW"

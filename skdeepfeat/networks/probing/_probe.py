@@ -123,12 +123,33 @@ def _probe(network, image, split, classifier):
                 output = first_tensor(network(image))
         if split:
             pre_logits = first_tensor(network.forward_head(features, pre_logits=True))
+    return make_probe(network, recorder, output, pre_logits)
+
+
+def make_probe(network, recorder, output, pre_logits=None):
+    """Return the `Probe` of a network that has just run.
+
+    Parameters
+    ----------
+    network : Module
+    recorder : Recorder
+    output : Tensor or None
+        What the network returned.
+    pre_logits : Tensor or None, default=None
+        What timm's ``forward_head(..., pre_logits=True)`` returned, if there is one.
+
+    Raises
+    ------
+    TypeError
+        If the network does not return a tensor.
+    """
+    split = pre_logits is not None
     if output is None:
         raise TypeError(
             "The 'model' parameter must be a network that returns a tensor. "
             f"{type(network).__name__} returns none."
         )
-    total = recorder.flops.total // _N_IMAGES
+    total = recorder.flops.total // recorder.n_items
     whole = Layer(
         "output",
         type(network).__name__,

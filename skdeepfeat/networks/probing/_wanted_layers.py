@@ -88,8 +88,8 @@ def _find(wanted, probe, spec, parameter):
         if found is probe.neck:
             wanted = (
                 "a network that returns one row of floating-point numbers for each "
-                "image of a batch of shape (n, 3, height, width), which this one does "
-                "not; or choose a 'layer' of it that does"
+                f"{_kind_of_batch(spec)}, which this one does not; or choose a 'layer' "
+                "of it that does"
             )
             raise choice_error("model", wanted, spec.name)
     elif isinstance(wanted, str):
@@ -98,9 +98,7 @@ def _find(wanted, probe, spec, parameter):
             offered = [n for n, one in probe.layers.items() if one.is_offered]
             raise choice_error(
                 parameter,
-                f"None, 'neck', 'output', a stage's number or one of the "
-                f"{len(offered)} layers of {spec.name!r} that list_layers shows, or a "
-                "list of these",
+                _wanted(spec, offered),
                 wanted,
                 ["neck", "output", *offered],
             )
@@ -127,13 +125,32 @@ def _find(wanted, probe, spec, parameter):
     return found
 
 
+def _kind_of_batch(spec):
+    if spec.takes_items:
+        return "item of a batch"
+    return "image of a batch of shape (n, 3, height, width)"
+
+
+def _wanted(spec, offered):
+    if spec.takes_items:
+        return (
+            f"None, 'neck', 'output' or one of the {len(offered)} modules of "
+            f"{spec.name!r} that return one row of numbers for each item, or a list of "
+            "these"
+        )
+    return (
+        f"None, 'neck', 'output', a stage's number or one of the {len(offered)} layers "
+        f"of {spec.name!r} that list_layers shows, or a list of these"
+    )
+
+
 def _pooled(layer, pooling, probe, spec):
     """Return the output of a layer after a pooling."""
     if layer is probe.neck and layer.layout == "vector" and changes_vectors(pooling):
         # The network has pooled already. With another pooling, the neck of timm's
         # networks keeps the layers between the pooling and the classifier. The neck of
         # others is their pooled last map, or their tokens.
-        last = last_map_of(spec, probe)
+        last = None if spec.takes_items else last_map_of(spec, probe)
         if last is not None and can_pool(last, pooling):
             name = resolve_pooling(pooling, last)
             if can_replace_pool(probe.own_pool, name):

@@ -42,7 +42,8 @@ class Runner:
 
         Parameters
         ----------
-        batch : ndarray or Tensor of uint8, shape (n_images, height, width, 3)
+        batch : ndarray or Tensor of uint8, shape (n_images, height, width, 3), or \
+ItemBatch
 
         Returns
         -------
@@ -56,7 +57,8 @@ class Runner:
         """
         if self._network is None:
             raise RuntimeError("the network was given back: load it again")
-        batch = torch.as_tensor(batch)
+        if isinstance(batch, np.ndarray):
+            batch = torch.as_tensor(batch)
         rows = [
             np.empty((len(batch), one.n_features), np.float32) for one in self._outputs
         ]
@@ -73,9 +75,11 @@ class Runner:
                     cause = first_line(error)
                 if part is None:
                     # After the except clause, which frees the traceback's tensors.
-                    self._shrink(size, batch.shape[1:3], cause)
+                    self._shrink(size, batch, cause)
                     continue
-                for whole, piece in zip(rows, part, strict=True):
+                for whole, piece, one in zip(rows, part, self._outputs, strict=True):
+                    if piece.shape != (size, one.n_features):
+                        raise _shape_error(one, piece.shape, size)
                     whole[start : start + size] = piece
                 start += size
         return rows
@@ -84,20 +88,40 @@ class Runner:
         """Drop the network, so that the device's memory can be freed."""
         self._network = None
 
-    def _shrink(self, size, shape, cause):
+    def _shrink(self, size, batch, cause):
         free_device_memory(self._device)
         if size == 1:
+            what, remedy = "item", "shorter items"
+            if isinstance(batch, torch.Tensor):
+                height, width = batch.shape[1:3]
+                what = f"image of {height} x {width} pixels"
+                remedy = "a smaller 'image_size', precision='bfloat16'"
             raise OutOfMemoryError(
-                f"Not even one image of {shape[0]} x {shape[1]} pixels fits into the "
-                f"memory of {self._device} ({cause}). End what else uses that memory, "
-                "or choose a smaller 'image_size', a smaller 'model', "
-                "precision='bfloat16' or device='cpu'."
+                f"Not even one {what} fits into the memory of {self._device} ({cause})."
+                f" End what else uses that memory, or choose {remedy}, a smaller "
+                "'model' or device='cpu'."
             )
         if self._largest_fit is None:
             logger.warning(
-                "a batch of %d images does not fit into the memory of %s; "
+                "a batch of %d does not fit into the memory of %s; "
                 "continuing with smaller ones",
                 size,
                 self._device,
             )
         self._largest_fit = size // 2
+
+
+def _shape_error(output, shape, size):
+    if shape[0] != size:
+        return ValueError(
+            f"The 'layer' parameter must be a layer with one row for each item. "
+            f"{output.layer!r} returned {shape[0]} for {size}: its first axis may be "
+            "that of the positions. Set batch_first=True in the module, or choose "
+            "another layer."
+        )
+    return ValueError(
+        f"The 'pooling' parameter must give rows of one length. For {output.layer!r}, "
+        f"{output.pooling!r} gave {output.n_features} features for some items and "
+        f"{shape[1]} for others, because their lengths differ. Choose 'mean' or 'max', "
+        "or let 'collate' pad to a fixed length."
+    )

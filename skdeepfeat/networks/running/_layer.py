@@ -18,7 +18,8 @@ class Layer:
         The module's class.
     shape : tuple of int
         The shape of its output, without the batch axis.
-    layout : {"NCHW", "NHWC", "NLC", "vector", "other"}
+    layout : {"NCHW", "NHWC", "NLC", "NCL", "vector", "other"}
+        ``"NCL"`` only for items other than images.
     n_prefix_tokens : int
         Tokens before those of the patches ("NLC" only).
     has_class_token : bool

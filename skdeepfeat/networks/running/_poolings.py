@@ -30,6 +30,29 @@ _REDUCTIONS: dict[str | None, Callable] = {
 }
 
 
+def _masked_mean(positions, mask):
+    return positions.where(mask, 0).sum(1) / mask.sum(1)
+
+
+def _masked_max(positions, mask):
+    return positions.where(mask, -torch.inf).amax(1)
+
+
+def _masked_generalized_mean(positions, mask, power=3.0, eps=1e-6):
+    return _masked_mean(positions.clamp(min=eps).pow(power), mask).pow(1 / power)
+
+
+# ``reduce(positions, mask)``: float32 values, shape (n_items, n_positions, n_features),
+# and which positions count, shape (n_items, n_positions, 1). For items whose padding
+# `collate` tells.
+_MASKED_REDUCTIONS: dict[str | None, Callable] = {
+    "avg": _masked_mean,
+    "mean": _masked_mean,
+    "max": _masked_max,
+    "gem": _masked_generalized_mean,
+}
+
+
 def changes_vectors(pooling: str) -> bool:
     """Return whether a pooling also applies to a neck that is a vector.
 
@@ -42,7 +65,7 @@ def can_pool(layer: Layer, pooling: str) -> bool:
     """Return whether a pooling applies to a layer's output."""
     if layer.layout in _MAPS:
         return pooling != "cls"
-    if layer.layout == "NLC":
+    if layer.layout in ("NLC", "NCL"):
         return pooling != "cls" or layer.has_class_token
     return layer.layout == "other" and pooling in ("auto", "flatten")
 
@@ -72,7 +95,7 @@ def resolve_pooling(pooling: str, layer: Layer) -> str | None:
         raise choice_error("pooling", _why_not(layer), pooling)
     if layer.layout in _MAPS:
         return "avg" if pooling in ("auto", "mean") else pooling
-    if layer.layout == "NLC":
+    if layer.layout in ("NLC", "NCL"):
         if pooling == "auto":
             return "cls" if layer.has_class_token else "mean"
         return "mean" if pooling == "avg" else pooling
@@ -91,10 +114,15 @@ def n_pooled(layer: Layer, pooling: str | None) -> int:
     """Return the number of features of a layer after `pooling` (a resolved one)."""
     if pooling in (None, "flatten"):
         return math.prod(layer.shape)
-    return layer.shape[0] if layer.layout == "NCHW" else layer.shape[-1]
+    return layer.shape[0] if layer.layout in ("NCHW", "NCL") else layer.shape[-1]
 
 
-def pool(tensor: torch.Tensor, layer: Layer, pooling: str | None) -> torch.Tensor:
+def pool(
+    tensor: torch.Tensor,
+    layer: Layer,
+    pooling: str | None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Return rows of float32, shape (n_images, n_features), in memory of their own.
 
     Parameters
@@ -104,6 +132,9 @@ def pool(tensor: torch.Tensor, layer: Layer, pooling: str | None) -> torch.Tenso
     layer : Layer
     pooling : str or None
         As `resolve_pooling` returns it.
+    mask : Tensor of bool, shape (n_items, n_positions), or None, default=None
+        Which positions of the input are not padding. If the layer has another number of
+        positions, the mask is stretched or shrunk to it.
     """
     # A copy, because the next layer may work in place, as ReLU often does. float32,
     # because half precision is too coarse for the sum over a map.
@@ -111,8 +142,22 @@ def pool(tensor: torch.Tensor, layer: Layer, pooling: str | None) -> torch.Tenso
         return tensor.reshape(tensor.shape[0], -1).to(torch.float32, copy=True)
     if pooling == "cls":
         return tensor[:, 0].to(torch.float32, copy=True)
-    if layer.layout == "NLC":
+    if layer.layout in ("NLC", "NCL"):
+        if layer.layout == "NCL":
+            tensor = tensor.transpose(1, 2)
         tensor, axes = tensor[:, layer.n_prefix_tokens :], [1]
+        if mask is not None:
+            fitted = _fit_mask(mask, tensor.shape[1])[:, :, None]
+            return _MASKED_REDUCTIONS[pooling](tensor.to(torch.float32), fitted)
     else:
         axes = [2, 3] if layer.layout == "NCHW" else [1, 2]
     return _REDUCTIONS[pooling](tensor.to(torch.float32), axes)
+
+
+def _fit_mask(mask, n_positions):
+    """Return a mask for another number of positions, as a layer with a stride has."""
+    n = mask.shape[1]
+    if n == n_positions:
+        return mask
+    nearest = torch.arange(n_positions, device=mask.device) * n // n_positions
+    return mask[:, nearest]

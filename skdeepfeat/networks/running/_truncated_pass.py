@@ -4,6 +4,7 @@ import contextlib
 
 import torch
 
+from ._items import ItemInput
 from ._layer import first_tensor
 from ._poolings import pool
 from ._timm_pooling import with_replaced_pool
@@ -23,7 +24,7 @@ def run_truncated(network, images, outputs, probe):
     ----------
     network : Module
         In evaluation mode. Its hooks are the same afterwards.
-    images : Tensor, shape (n_images, 3, height, width)
+    images : Tensor, shape (n_images, 3, height, width), or ItemInput
         Normalized.
     outputs : sequence of Output
     probe : Probe
@@ -34,6 +35,8 @@ def run_truncated(network, images, outputs, probe):
         float32, in the order of `outputs`.
     """
     rows, n_calls = {}, 0
+    takes_items = isinstance(images, ItemInput)
+    mask = images.mask if takes_items else None
     # Of several outputs of one module, the hook that was added last is called last.
     last = max(reversed(outputs), key=lambda one: one.source.order)
 
@@ -41,7 +44,7 @@ def run_truncated(network, images, outputs, probe):
         nonlocal n_calls
         # Pooled at once, so the map can be freed or overwritten.
         pooling = None if output.replaces_pool else output.pooling
-        rows[output.layer] = pool(first_tensor(value), output.source, pooling)
+        rows[output.layer] = pool(first_tensor(value), output.source, pooling, mask)
         if output is last:
             n_calls += 1
             # The last call counts. An exporter has to see each call return, and drops
@@ -67,7 +70,7 @@ def run_truncated(network, images, outputs, probe):
             if len(rows) < len(outputs):
                 result = network.forward_head(features)
         else:
-            result = network(images)
+            result = images.run(network) if takes_items else network(images)
             if neck is not None:
                 take(neck, result)
         if whole is not None:
@@ -76,7 +79,8 @@ def run_truncated(network, images, outputs, probe):
     if missing:
         raise RuntimeError(
             f"The layers {missing} of {type(network).__name__} ran when the network "
-            "was examined, but not now: its forward depends on more than the image."
+            "was examined, but not now: its forward depends on more than its input, or "
+            "runs other layers for other items."
         )
     return [rows[one.layer] for one in outputs]
 

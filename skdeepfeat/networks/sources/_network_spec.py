@@ -53,6 +53,9 @@ class NetworkSpec:
         The user's own network.
     hub_config : dict or None
         What a hub repository says about the architecture.
+    takes_items : bool
+        Whether it takes what a user's `collate` makes of items, and not images. Its
+        `preprocessing` is not used.
     """
 
     name: str
@@ -67,6 +70,7 @@ class NetworkSpec:
     classifier: str | None = None
     module: nn.Module | None = None
     hub_config: dict[str, Any] | None = None
+    takes_items: bool = False
 
     def __getstate__(self):
         if self.module is None:

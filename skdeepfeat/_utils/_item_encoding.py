@@ -1,0 +1,184 @@
+"""Items as bytes: what an item is, for its digest, and the way back.
+
+Every value begins with the tag of its type and the length of what follows. So two items
+with the same bytes are the same: 1, 1.0, True and "1" differ, as do ["ab", "c"] and
+["a", "bc"], and arrays of another type or shape. Reading the bytes runs no code.
+"""
+
+import struct
+
+import numpy as np
+import torch
+from blake3 import blake3
+
+_CONTEXT = "skdeepfeat 2026-11-27 item v1"
+
+_ARRAY_KINDS = "biufcmMSU"
+_LENGTH = struct.Struct("<cQ")
+_DTYPES = {
+    str(value): value for value in vars(torch).values() if type(value) is torch.dtype
+}
+
+
+class NotEncodableError(TypeError):
+    """An item, or something in it, has a type whose content is not known."""
+
+
+def digest_item(data):
+    """Return the 32-byte digest of what `encode_item` returned."""
+    return blake3(data, derive_key_context=_CONTEXT).digest()
+
+
+def encode_item(item):
+    """Return an item as bytes that no other item has.
+
+    Parameters
+    ----------
+    item : str, bytes, number, bool, None, ndarray, Tensor, or list, tuple or dict of \
+these
+        The order of a dict counts, because `collate` may depend on it. The device of a
+        tensor does not.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    NotEncodableError
+    """
+    try:
+        return b"".join(_encoded(item))
+    except RecursionError as error:
+        raise NotEncodableError("it is nested too deeply, or contains itself") from (
+            error
+        )
+
+
+def _encoded(item):
+    kind = type(item)
+    if kind is str or kind is np.str_:
+        yield from _tagged(b"s", str(item).encode("utf-8", "surrogatepass"))
+    elif kind is bytes or kind is np.bytes_:
+        yield from _tagged(b"b", bytes(item))
+    elif item is None:
+        yield from _tagged(b"n", b"")
+    elif kind is bool:
+        yield from _tagged(b"t", bytes([item]))
+    elif kind is int:
+        n_bytes = item.bit_length() // 8 + 1
+        yield from _tagged(b"i", item.to_bytes(n_bytes, "little", signed=True))
+    elif kind is float:
+        yield from _tagged(b"f", struct.pack("<d", item))
+    elif kind is complex:
+        yield from _tagged(b"c", struct.pack("<dd", item.real, item.imag))
+    elif kind in (np.ndarray, np.memmap) or isinstance(item, np.generic):
+        yield from _encoded_array(item)
+    elif kind in (torch.Tensor, torch.nn.Parameter):
+        yield from _encoded_tensor(item)
+    elif kind in (list, tuple):
+        parts = [part for one in item for part in _encoded(one)]
+        yield from _tagged(b"l" if kind is list else b"u", *parts)
+    elif kind is dict:
+        parts = [
+            part for pair in item.items() for one in pair for part in _encoded(one)
+        ]
+        yield from _tagged(b"d", *parts)
+    else:
+        raise NotEncodableError(f"the content of a {kind.__name__} is not known")
+
+
+def _tagged(tag, *parts):
+    yield _LENGTH.pack(tag, sum(map(len, parts)))
+    yield from parts
+
+
+def _encoded_array(item):
+    array = np.asarray(item)
+    # A scalar is told from an array without axes.
+    tag = b"g" if isinstance(item, np.generic) else b"a"
+    shape = [part for one in array.shape for part in _encoded(int(one))]
+    head = [*_tagged(b"s", array.dtype.str.encode()), *_tagged(b"u", *shape)]
+    if array.dtype.kind == "O":
+        values = [part for one in array.reshape(-1) for part in _encoded(one)]
+        yield from _tagged(tag, *head, *_tagged(b"l", *values))
+    elif array.dtype.kind in _ARRAY_KINDS:
+        yield from _tagged(tag, *head, *_tagged(b"b", array.tobytes()))
+    else:
+        raise NotEncodableError(f"the content of dtype {array.dtype} is not known")
+
+
+def _encoded_tensor(item):
+    if item.layout != torch.strided or item.is_quantized or item.is_meta:
+        raise NotEncodableError("the content of such a tensor is not known")
+    dense = item.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    shape = [part for one in dense.shape for part in _encoded(int(one))]
+    # As uint8, because numpy has no bfloat16.
+    data = dense.reshape(-1).view(torch.uint8).numpy().tobytes()
+    head = [*_tagged(b"s", str(dense.dtype).encode()), *_tagged(b"u", *shape)]
+    yield from _tagged(b"x", *head, *_tagged(b"b", data))
+
+
+def decode_item(data):
+    """Return the item that `encode_item` has encoded, in memory of its own.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not those of an item.
+    """
+    try:
+        [item] = _values(memoryview(data))
+    except (struct.error, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"not an item: {error}") from error
+    return item
+
+
+def _values(data):
+    """Return the values that follow each other."""
+    found, start = [], 0
+    while start < len(data):
+        tag, length = _LENGTH.unpack_from(data, start)
+        start += _LENGTH.size
+        content = data[start : start + length]
+        if len(content) != length:
+            raise ValueError("not an item: it is cut off")
+        found.append(_value(tag, content))
+        start += length
+    return found
+
+
+def _value(tag, data):
+    if tag == b"s":
+        return str(data, "utf-8", "surrogatepass")
+    if tag == b"b":
+        return bytes(data)
+    if tag == b"n":
+        return None
+    if tag == b"t":
+        return bool(data[0])
+    if tag == b"i":
+        return int.from_bytes(data, "little", signed=True)
+    if tag == b"f":
+        return struct.unpack("<d", data)[0]
+    if tag == b"c":
+        return complex(*struct.unpack("<dd", data))
+    values = _values(data)
+    if tag == b"l":
+        return values
+    if tag == b"u":
+        return tuple(values)
+    if tag == b"d":
+        return dict(zip(values[::2], values[1::2], strict=True))
+    kind, shape, content = values
+    if tag == b"x":
+        flat = torch.frombuffer(bytearray(content) or bytearray(1), dtype=torch.uint8)
+        return flat[: len(content)].view(_DTYPES[kind]).reshape(shape)
+    if isinstance(content, list):
+        array = np.empty(len(content), object)
+        for i, one in enumerate(content):  # lists in it stay lists
+            array[i] = one
+    else:
+        array = np.frombuffer(bytearray(content), np.dtype(kind))
+    array = array.reshape(shape)
+    return array[()] if tag == b"g" else array

@@ -1,0 +1,79 @@
+"""What the pipeline sees of X: items by index, whatever their kind.
+
+Images are one kind of item (`images.ImageSource`). Texts, recordings, rows and anything
+else that a module takes are another (`feature_extraction.ListedItems`).
+"""
+
+import abc
+
+
+class ItemSource(abc.ABC):
+    """Items by index. All methods may be called from many threads at once.
+
+    Attributes
+    ----------
+    kind : str
+        The word for an item in messages.
+    """
+
+    kind = "item"
+
+    @abc.abstractmethod
+    def __len__(self):
+        """Return the number of items."""
+
+    @abc.abstractmethod
+    def digests(self, file_index=None, on_done=None):
+        """Return the content digest of every item.
+
+        Parameters
+        ----------
+        file_index : FileIndex or None, default=None
+            Unchanged files that it knows are not read again.
+        on_done : callable or None, default=None
+            Called, from the calling thread, with the number of further files that are
+            done.
+
+        Returns
+        -------
+        digests : list of bytes or None
+            32 bytes for each item; None for an item that cannot be read.
+        failures : dict of int to BadItemError
+            The items that cannot be read, by index.
+        """
+
+    @abc.abstractmethod
+    def loader(self, neck, settings):
+        """Return what reads one item, in the form that batches are made of.
+
+        Parameters
+        ----------
+        neck : networks.Neck
+        settings : feature_extraction.ExtractionSettings
+
+        Returns
+        -------
+        callable
+            ``load(i, budget) -> object``. It raises `BadItemError` for an item that
+            cannot be read, or has changed since its digest was taken. `budget` is an
+            `images.ByteBudget` that bounds the memory of all threads.
+        """
+
+    @abc.abstractmethod
+    def describe(self, i):
+        """Return the path of an item, or what kind of object it is."""
+
+    @abc.abstractmethod
+    def path(self, i):
+        """Return the path of an item as it was given, None if it has none."""
+
+    @abc.abstractmethod
+    def part(self, indices):
+        """Return some of the items as a source that other processes can use.
+
+        It does not hold the other items, and counts its items from 0.
+
+        Parameters
+        ----------
+        indices : ndarray of int
+        """

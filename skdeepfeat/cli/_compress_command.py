@@ -1,0 +1,237 @@
+"""``skdeepfeat compress``: a fitted estimator in, a smaller one out."""
+
+import json
+import os
+import pathlib
+import sys
+import warnings
+
+import click
+
+from .._utils import _choices
+from .._utils._printable import printable
+from ._inputs import collect_paths
+from ._options import random_state_option
+from ._output import echo, format_table, log_to_stderr, say, shown, write_json
+from ._program import usage_errors
+
+_ENDINGS = (".safetensors", ".onnx")
+
+
+def _check_output(ctx, param, value):
+    if os.path.splitext(value)[1] not in _ENDINGS:
+        raise click.BadParameter(f"{value!r} must end in {' or '.join(_ENDINGS)}.")
+    folder = os.path.dirname(os.path.abspath(value))
+    if not os.path.isdir(folder):
+        raise click.BadParameter(f"there is no folder {folder!r}.")
+    return value
+
+
+@click.command
+@click.argument("model", type=click.Path(exists=True, dir_okay=False))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES|FOLDERS...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    callback=_check_output,
+    help="The file to write: .safetensors, to load in Python, or .onnx.",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(_choices.COMPRESSION_METHODS),
+    multiple=True,
+    default=["low_rank"],
+    help="How the network is made smaller. If repeated, one after the other.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=0.01,
+    metavar="SCORE",
+    help="How much the score on held-out images may drop.",
+)
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The largest network of at most N bytes, whatever its score.",
+)
+@click.option(
+    "--criterion",
+    type=click.Choice(_choices.PRUNING_CRITERIA),
+    default="taylor",
+    help="What --method prune removes channels by.",
+)
+@click.option(
+    "--fine-tune-epochs",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Epochs that each smaller network is trained for; by default about 200 steps.",
+)
+@click.option(
+    "--validation-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.25,
+    metavar="FRACTION",
+    help="The part of the images that scores are taken on.",
+)
+@random_state_option
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write the report as JSON, for scripts."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show only warnings and errors.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Show progress even if stderr is not a terminal, and all log messages.",
+)
+@click.pass_context
+def compress(
+    ctx,
+    model,
+    images,
+    output,
+    methods,
+    max_drop,
+    fine_tune_epochs,
+    overwrite,
+    as_json,
+    quiet,
+    verbose,
+    **settings,
+):
+    """Make the network of a fitted classifier smaller, as far as the score allows.
+
+    MODEL is a file that FineTuneClassifier.save wrote. The label of an image is the
+    name of the nearest folder around it that is the name of a class:
+
+    \b
+    skdeepfeat compress model.safetensors photos/ -o small.safetensors
+    skdeepfeat compress model.safetensors photos/ -o small.onnx --method prune \\
+        --method low_rank --max-drop 0.02
+
+    The report is written to stdout: the layers that have changed; then score,
+    parameters, megabytes and milliseconds per image, before and after each method.
+    Regressors, several labels per image, and networks of your own require Python.
+    """  # noqa: D301 - click looks for the character, not for a backslash
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other.")
+    if os.path.lexists(output) and not overwrite:
+        raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
+    paths, n_skipped = collect_paths(images, None, None, None)
+    _check_packages(output)
+    classifier = _load(model)
+    labels = _labels_of(paths, classifier.classes_)
+    if n_skipped and not quiet:
+        say(f"{n_skipped:,} other file(s) in the folders were skipped.")
+    if verbose:
+        log_to_stderr(ctx)
+    elif not quiet and sys.stderr.isatty():
+        log_to_stderr(ctx, "skdeepfeat.compression")
+
+    from ..compression import compress as make_smaller
+
+    with usage_errors(), warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        small = make_smaller(
+            classifier,
+            paths,
+            labels,
+            method=list(methods),
+            max_score_drop=max_drop,
+            fine_tune_epochs="auto" if fine_tune_epochs is None else fine_tune_epochs,
+            **settings,
+        )
+    write = small.to_onnx if output.endswith(".onnx") else small.save
+    write(output)
+    report, summary = small.compression_report_, small.compression_summary_
+    if as_json:
+        tables = {"layers": report, "networks": summary}
+        write_json({name: _records(table) for name, table in tables.items()})
+    else:
+        for line in [*_layer_lines(report), "", *_network_lines(summary)]:
+            echo(line)
+    if not quiet:
+        n_bytes = os.path.getsize(output)
+        say(f"{printable(output)}: {n_bytes / 1e6:.2f} MB, {len(paths):,} images.")
+
+
+def _check_packages(output):
+    """Raise before the work if what writes the output is missing."""
+    from .._utils._optional import import_optional
+
+    if output.endswith(".onnx"):
+        for package in ("onnx", "onnxscript"):
+            import_optional(package, extra="onnx", purpose="Exporting to ONNX")
+
+
+def _load(path):
+    from .. import FineTuneClassifier
+
+    with usage_errors():
+        classifier = FineTuneClassifier.load(path)
+    if classifier.multilabel_:
+        raise click.UsageError(
+            f"{path!r} has several labels per image, and folders give one. Use "
+            "skdeepfeat.compression.compress in Python."
+        )
+    return classifier
+
+
+def _labels_of(paths, classes):
+    """Return the class of each image: the nearest folder that is named like one."""
+    by_name = {str(label): label for label in classes.tolist()}
+    labels = []
+    for path in paths:
+        folders = [
+            folder.name for folder in pathlib.Path(os.path.abspath(path)).parents
+        ]
+        found = next((name for name in folders if name in by_name), None)
+        if found is None:
+            names = ", ".join(list(by_name)[:12])
+            raise click.UsageError(
+                f"{path!r} is in no folder that is named like a class of the model: "
+                f"{names}{', ...' if len(by_name) > 12 else ''}."
+            )
+        labels.append(by_name[found])
+    return labels
+
+
+def _records(table):
+    return json.loads(table.to_json(orient="records", double_precision=6))
+
+
+def _layer_lines(report):
+    changed = report[report["kind"] != "unchanged"]
+    table = {
+        "method": changed["method"],
+        "layer": changed["layer"],
+        "kind": changed["kind"],
+        "size": changed["size"],
+        "parameters": changed["parameters"].map("{:,}".format),
+        "before": changed["parameters_before"].map("{:,}".format),
+        "error": changed["relative_error"].map(lambda e: "" if e != e else f"{e:.3f}"),
+    }
+    n_left = len(report) - len(changed)
+    lines = format_table(changed[[]].assign(**table), left=("method", "layer", "kind"))
+    return [*lines, f"{n_left:,} rows of layers without a change are left out."]
+
+
+def _network_lines(summary):
+    table = summary[["network"]].assign(
+        score=summary["score"].map("{:.4f}".format),
+        parameters=summary["parameters"].map("{:,}".format),
+        MB=summary["bytes"].map(lambda n: f"{n / 1e6:.2f}"),
+    )
+    for column in summary:
+        if column.startswith("ms_per_image_"):
+            runtime, n = column.removeprefix("ms_per_image_").rsplit("_", 1)
+            table[f"ms, {shown(runtime)}, batch {n}"] = summary[column].map(
+                "{:.2f}".format
+            )
+    return format_table(table, left=("network",))

@@ -1,0 +1,191 @@
+"""What identifies a user's module over items: its rows for the first items it saw.
+
+There are no fixed items as there are fixed images. So the cache stores, with the rows
+of a module, the first four items and their rows. A module with the same tensors is the
+same module if its rows for these items agree, to a tolerance.
+"""
+
+import numpy as np
+
+from .._utils._item_encoding import decode_item, encode_item
+from ..networks import N_PROBE_ITEMS
+
+# Bytes. Larger items are not stored, and then have to be in X.
+_MAX_STORED = 2**24
+# How often other processes may add a variant while one is recognized.
+_N_ATTEMPTS = 8
+
+
+def identify_by_items(extraction, namespaces, store, run):
+    """Return the variants of namespaces that are a user's module.
+
+    Parameters
+    ----------
+    extraction : Extraction
+        Its `neck` is a snapshot.
+    namespaces : list of Namespace
+        One for each of the neck's outputs.
+    store : cache.Store
+    run : callable
+        ``run(function)`` returns ``function(device)``.
+
+    Returns
+    -------
+    namespaces : list of Namespace
+    known : dict of bytes to list of ndarray of float32, shape (n_features,)
+        By the digest of the item, the rows that were computed for this.
+
+    None if the same items gave different rows in another batch.
+    """
+    probes = _Probes(extraction, run)
+    found = []
+    for number, namespace in enumerate(namespaces):
+        name = _recognize(probes, number, namespace, store)
+        if name is None:
+            return None
+        found.append(namespace.variant(name))
+    return found, probes.known()
+
+
+def _recognize(probes, number, namespace, store):
+    """Return the name of the variant of one output, or None if it is not stable."""
+    for _ in range(_N_ATTEMPTS):
+        variants = store.known_variants(namespace)
+        digests = None
+        for name, data in variants:
+            stored = _unpack(data)
+            if stored is None:
+                continue
+            some, items, wanted = stored
+            rows = probes.rows(some, items)
+            if rows is None:
+                continue
+            # Other variants get the rows of the same items.
+            digests = digests or some
+            if probes.neck.agree(rows[number], wanted):
+                return name
+        if digests is None:
+            digests = probes.first_of_source()
+        if not probes.is_stable(digests):
+            return None
+        rows = probes.rows(digests, None)[number]
+        data = _pack(digests, [probes.item(one) for one in digests], rows)
+        name = store.add_variant(namespace, data, variants)
+        if name is not None:
+            return name
+    return name or "changing"
+
+
+class _Probes:
+    """Items that tell what a module is, and its rows for them."""
+
+    def __init__(self, extraction, run):
+        self.neck = extraction.neck
+        self._source = extraction.source
+        self._digests = extraction.digests
+        self._run = run
+        self._items = {}
+        self._rows = {}
+
+    def first_of_source(self):
+        """Return the digests of the first items that can be used."""
+        chosen, failure = {}, None
+        for i, digest in enumerate(self._digests):
+            if digest is None or digest in chosen:
+                continue
+            item = self._source.item(i)
+            _, failures = self.neck.batched([item])
+            if not failures:
+                chosen[digest] = item
+            elif failure is None:
+                failure = failures[0].at(i, self._source.describe(i))
+            if len(chosen) == N_PROBE_ITEMS:
+                break
+        if not chosen and failure is not None:
+            raise failure
+        self._items.update(chosen)
+        return tuple(chosen)
+
+    def item(self, digest):
+        return self._items[digest]
+
+    def rows(self, digests, items):
+        """Return the rows of items, or None if the items are not known.
+
+        Parameters
+        ----------
+        digests : tuple of bytes
+        items : list of object or None
+            None if they were not stored.
+        """
+        if digests in self._rows:
+            return self._rows[digests]
+        if items is None:
+            places = {digest: i for i, digest in enumerate(self._digests)}
+            for one in digests:
+                if one not in self._items and one in places:
+                    self._items[one] = self._source.item(places[one])
+            if not all(one in self._items for one in digests):
+                return None
+            items = [self._items[one] for one in digests]
+        self._items.update(zip(digests, items, strict=True))
+        self._rows[digests] = self._run(
+            lambda device: self.neck.rows_of(items, device, digests)
+        )
+        return self._rows[digests]
+
+    def is_stable(self, digests):
+        """Return whether the same items give the same rows, each in its own batch."""
+        if not digests:
+            return True
+        rows = self.rows(digests, None)
+        # The shortest ones are padded most.
+        order = sorted(
+            range(len(digests)), key=lambda i: _size(self._items[digests[i]])
+        )
+        for i in order[: N_PROBE_ITEMS // 2]:
+            item = self._items[digests[i]]
+            alone = self._run(
+                lambda device, item=item: self.neck.rows_of([item], device)
+            )
+            for one, all_rows in zip(alone, rows, strict=True):
+                again = all_rows.copy()
+                again[i] = one[0]
+                if not self.neck.agree(again, all_rows):
+                    return False
+        return True
+
+    def known(self):
+        """Return the finite rows of items by digest."""
+        return {
+            digest: [rows[i] for rows in outputs]
+            for digests, outputs in self._rows.items()
+            for i, digest in enumerate(digests)
+            if all(np.isfinite(rows[i]).all() for rows in outputs)
+        }
+
+
+def _size(item):
+    try:
+        return len(encode_item(item))
+    except TypeError:
+        return 0
+
+
+def _pack(digests, items, rows):
+    """Return what the cache stores: the items if possible, and their rows."""
+    try:
+        encoded = encode_item(list(items))
+        if len(encoded) > _MAX_STORED:
+            items = None
+    except TypeError:
+        items = None  # they have a `key`
+    return encode_item((list(digests), items, np.asarray(rows, "<f4")))
+
+
+def _unpack(data):
+    try:
+        digests, items, rows = decode_item(data)
+    except ValueError:
+        return None
+    return tuple(digests), items, rows

@@ -1,0 +1,68 @@
+"""What the transformers from items to features have in common."""
+
+import dataclasses
+
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from torch.nn import Module
+
+from .._utils._device import resolve_devices
+from .._utils._forks import survives_fork
+from ..networks import module_on_cpu
+from ._extract_to import feature_names
+from ._settings import ExtractionSettings
+from ._workers import count_workers
+
+
+class NetworkTransformerMixin:
+    """Mixin class for stateless transformers with a network.
+
+    Subclasses define `_resolve_neck`, and set `layers_` in `fit`.
+    """
+
+    @property
+    def n_features_out_(self):
+        """Number of features."""
+        # Examining the network can take a second, so it is not done in `fit`.
+        check_is_fitted(self, "layers_")
+        return sum(self._resolve_neck().n_features())
+
+    @survives_fork
+    def get_feature_names_out(self, input_features=None):
+        """Return a name for each feature, such as ``resnet50_layer3_avg_017``.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only compared with `feature_names_in_`.
+
+        Returns
+        -------
+        names : ndarray of object, shape (n_features_out,)
+        """
+        if input_features is not None:
+            _check_feature_names_in(self, input_features)
+        return feature_names(self._resolve_neck())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+    @survives_fork
+    def __getstate__(self):
+        state = super().__getstate__()
+        if isinstance(self.model, Module):
+            state = {**state, "model": module_on_cpu(self.model)}
+        return state
+
+    def _settings(self, n_images=None):
+        names = [field.name for field in dataclasses.fields(ExtractionSettings)]
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return ExtractionSettings(**own, n_images=n_images)
+
+    def _resolve_device(self):
+        """Return `device_`."""
+        if count_workers(self.n_jobs) > 1:
+            return None
+        devices = list(map(str, resolve_devices(self.device)))
+        return devices if isinstance(self.device, (list, tuple)) else devices[0]

@@ -1,0 +1,311 @@
+"""TorchFeatureExtractor: any torch module over any items, as a transformer."""
+
+import numbers
+import os
+from collections.abc import MutableMapping
+
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import device as torch_device
+from torch.nn import Module
+
+from .._utils._choices import ON_ERROR, POOLINGS
+from .._utils._forks import survives_fork
+from ..cache import FeatureCache, MappingCache
+from ..networks import N_PROBE_ITEMS, resolve_item_neck
+from ._extraction import open_extraction
+from ._listed_items import ListedItems, list_items
+from ._network_estimator import NetworkEstimatorMixin
+from ._network_transformer import NetworkTransformerMixin
+
+# Items among which those are looked for that `collate` can take.
+_N_EXAMPLES = 64
+
+
+class TorchFeatureExtractor(
+    NetworkEstimatorMixin,
+    NetworkTransformerMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """Extract features from any items with any torch module.
+
+    The items can be texts, recordings, spectrograms, rows of a table, graphs given as
+    dicts, or anything else. `PretrainedFeatureExtractor` is the same for images, where
+    it knows how to read, resize and batch them. Here `collate` does that.
+
+    Each item goes through the module once. Its features are stored in a cache on disk,
+    with the content of the item and the identity of the module as the key. Other folds,
+    candidates, processes and later runs read them from there.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any module. It runs in evaluation mode and is not changed.
+
+    collate : callable
+        ``collate(list of items)`` returns the module's input: a tensor, a tuple of
+        positional inputs, or a dict of keyword inputs. Floating-point inputs are
+        converted to the type of the module's parameters, and all are moved to the
+        device. Two entries of a dict have a meaning of their own (see the Notes):
+        ``"attention_mask"`` and ``"lengths"``.
+
+    layer : str, list of str, or None, default=None
+        The layer whose output is returned.
+
+        * None or ``"neck"``: what enters the last linear layer, if the module ends with
+          one, and the output of the module otherwise.
+        * A name of ``model.named_modules()``: the output of that module.
+        * ``"output"``: the output of the whole module.
+        * A list: all of these layers, computed in one pass and concatenated.
+
+        Layers after the last requested one do not run.
+
+    pooling : {"auto", "avg", "max", "gem", "flatten", "cls", "mean"}, default="auto"
+        How the output of a layer is reduced to one vector per item. ``"auto"`` means
+        the average over maps and over the positions of a sequence, and the class token
+        if there is one. ``"flatten"`` keeps every position, and needs items of one
+        length. The others are those of `PretrainedFeatureExtractor`.
+
+    key : callable or None, default=None
+        ``key(item)`` returns what identifies an item: a str, bytes, number, array,
+        tensor, or a list, tuple or dict of these. None: the item itself, if it is one
+        of these. If it is not, the features are not cached, and one `CacheWarning` says
+        so.
+
+    batch_size : int or "auto", default="auto"
+        Number of items that run through the module at once. ``"auto"`` means 32 on a
+        CPU and 256 elsewhere. If the device runs out of memory, the batch is halved and
+        the work continues.
+
+    device : str, torch.device or list of these, default="auto"
+        Where the module runs. ``"auto"`` selects the first of cuda, mps and xpu that is
+        available, and the CPU otherwise. The devices of a list share the batches.
+
+    cache : "default", path-like, FeatureCache, mapping or None, default="default"
+        Where features are stored, as for `PretrainedFeatureExtractor`. None: nothing is
+        stored.
+
+    n_jobs : int or None, default=None
+        Number of workers that compute the items not yet cached, through joblib. None
+        means 1 unless in a `joblib.parallel_config` context, and -1 means all.
+
+    on_error : {"raise", "nan"}, default="raise"
+        What to do with an item for which `collate` or `key` fails. ``"raise"`` raises a
+        `BadItemError` that names the index and the cause. ``"nan"`` returns a row of
+        NaN and gives one `BadItemWarning` that lists all such items.
+
+    verbose : int, default=0
+        Above 0, a progress bar counts the items that go through the module.
+
+    Attributes
+    ----------
+    layers_ : list of str
+        The names of the layers whose output is returned.
+    n_features_out_ : int
+        Number of features.
+    device_ : str, list of str, or None
+        Where the module runs. A list if `device` is one. None if workers (`n_jobs`) run
+        it.
+    n_features_in_ : int
+        Number of columns seen in `fit`. 1 if X is not a table.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        The names of the columns, if X was a data frame.
+
+    See Also
+    --------
+    PretrainedFeatureExtractor : The same for images and networks by name.
+    skdeepfeat.text.WordVectorFeatures : Texts as averages of word vectors.
+
+    Notes
+    -----
+    X may be a list, tuple, Series, array or tensor of items, or a one-column frame. The
+    items of a table of numbers are its rows, as arrays of shape (n_features_in_,).
+
+    **Padding.** An item should have the same features whatever its neighbors in a
+    batch. If `collate` returns a dict with ``"attention_mask"`` of shape (n_items,
+    n_positions), not 0 where there is no padding, or with ``"lengths"`` of shape
+    (n_items,), the pooling leaves the padding out. In float32 the features then agree
+    to a relative 1e-4, if the module itself does not mix padding into the other
+    positions. Either entry is passed on to the module only if its `forward` has a
+    parameter of that name. For a layer with fewer positions, as after a convolution
+    with a stride, the mask is shrunk. An item that is all padding is one for which
+    `collate` has failed.
+
+    **What identifies the module.** Its code is not known, so it is recognized by its
+    tensors, and by its features for the first four items that were stored for it. They
+    are stored with these items, computed again once in each process, and compared. Two
+    of them run again alone, and if their features change, nothing is cached. Such a
+    comparison cannot notice
+
+    * a change of the code, of a constant or of `collate` that does not change the
+      features of these four items, such as a rule for other languages or a larger
+      ``max_length``;
+    * a change during a process in what a `collate` function reads, such as a global
+      vocabulary. Attributes of the module and of a `collate` object are compared in
+      each call.
+
+    After such a change, use another cache, or `FeatureCache.clear`. Items without known
+    content are not stored: with `key`, they are looked for in X, and if they are not
+    there, the module counts as a new one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdeepfeat import TorchFeatureExtractor
+    >>> def collate(texts):
+    ...     codes = [torch.tensor(list(text.encode())) for text in texts]
+    ...     lengths = torch.tensor([len(one) for one in codes])
+    ...     padded = torch.nn.utils.rnn.pad_sequence(codes, batch_first=True)
+    ...     return {"input": padded, "lengths": lengths}
+    >>> model = torch.nn.Embedding(256, 16)
+    >>> extractor = TorchFeatureExtractor(model, collate, cache=None)
+    >>> extractor.fit_transform(["short", "a longer text"]).shape
+    (2, 16)
+    """
+
+    _parameter_constraints: dict = {
+        "model": [Module],
+        "collate": [callable],
+        "layer": [str, list, tuple, None],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "key": [callable, None],
+        "batch_size": [
+            Interval(numbers.Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "device": [str, torch_device, list, tuple],
+        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
+        "n_jobs": [
+            Interval(numbers.Integral, 1, None, closed="left"),
+            Interval(numbers.Integral, None, -1, closed="right"),
+            None,
+        ],
+        "on_error": [StrOptions(set(ON_ERROR))],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model,
+        collate,
+        *,
+        layer=None,
+        pooling="auto",
+        key=None,
+        batch_size="auto",
+        device="auto",
+        cache="default",
+        n_jobs=None,
+        on_error="raise",
+        verbose=0,
+    ):
+        self.model = model
+        self.collate = collate
+        self.layer = layer
+        self.pooling = pooling
+        self.key = key
+        self.batch_size = batch_size
+        self.device = device
+        self.cache = cache
+        self.n_jobs = n_jobs
+        self.on_error = on_error
+        self.verbose = verbose
+
+    @survives_fork
+    def fit(self, X, y=None):
+        """Check the parameters and the form of X. Nothing is learned.
+
+        Parameters
+        ----------
+        X : array-like of items, shape (n_samples,), or table (n_samples, n_features_in)
+        y : Ignored
+
+        Returns
+        -------
+        self : TorchFeatureExtractor
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is wrong. The module has not run by then.
+        """
+        self._validate_params()
+        items = self._check_items(X, reset=True)
+        self._resolve_neck(())
+        is_list = isinstance(self.layer, (list, tuple))
+        self.layers_ = list(self.layer) if is_list else [self.layer or "neck"]
+        self.device_ = self._resolve_device()
+        # What the layers return is only known when items go through them.
+        self._examples = [items[i] for i in range(min(len(items), N_PROBE_ITEMS))]
+        return self
+
+    @survives_fork
+    def transform(self, X):
+        """Return the features of the items.
+
+        Parameters
+        ----------
+        X : array-like of items, shape (n_samples,), or table (n_samples, n_features_in)
+
+        Returns
+        -------
+        features : ndarray of float32, shape (n_samples, n_features_out)
+            Row i belongs to item i. With ``on_error="nan"``, the rows of items for
+            which `collate` or `key` fails are NaN.
+
+        Raises
+        ------
+        BadItemError
+            If `collate` or `key` fails for an item, with ``on_error="raise"``.
+        ValueError
+            If `collate` takes each item alone, but not several together.
+        NonFiniteOutputError
+            If the module returns NaN or infinite values, whatever `on_error` is. The
+            features of other items are in the cache.
+        OutOfMemoryError
+            If not even one item fits into the memory of the device.
+        """
+        self._validate_params()
+        items = self._check_items(X, reset=False)
+        examples = [items[i] for i in range(min(len(items), _N_EXAMPLES))]
+        source = ListedItems(items, self.key)
+        neck = self._resolve_neck(examples)
+        with open_extraction(source, neck, self.cache, self._settings()) as extraction:
+            return extraction.features()
+
+    def _check_items(self, X, *, reset):
+        """Return the items of X; set or check the names and number of its columns."""
+        items = list_items(X)
+        compares = reset or hasattr(self, "n_features_in_")
+        if compares and (hasattr(X, "columns") or getattr(items, "ndim", 1) == 2):
+            validate_data(
+                self,
+                X if hasattr(X, "columns") else items,
+                reset=reset,
+                skip_check_array=True,
+            )
+        elif reset:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
+        return items
+
+    def _resolve_neck(self, examples=None):
+        if examples is None:
+            check_is_fitted(self, "layers_")
+            examples = self._examples
+        neck = resolve_item_neck(
+            self.model,
+            self.collate,
+            layer=self.layer,
+            pooling=self.pooling,
+            examples=examples,
+        )
+        return neck.snapshot() if examples else neck
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags

@@ -1,0 +1,105 @@
+"""Rows of numbers instead of images: what stands where images are read."""
+
+import contextlib
+
+import numpy as np
+import torch
+
+from .._utils._device import compute_context, resolve_device
+from .._utils._forks import undisturbed_by_forks
+from ..exceptions import NonFiniteOutputError
+from ..feature_extraction import open_extraction
+
+
+def are_rows(X):
+    """Return whether X is a table of numbers with one sample per row."""
+    if isinstance(X, (list, tuple)):
+        first = X[0] if X else None
+        if not isinstance(first, (list, tuple, np.ndarray)) or np.ndim(first) != 1:
+            return False
+        return np.asarray(first).dtype.kind in "biuf"
+    if len(getattr(X, "shape", ())) != 2:
+        return False
+    first = X.iloc[:1] if hasattr(X, "iloc") else X[:1]
+    return np.asarray(first).dtype.kind in "biuf"
+
+
+@contextlib.contextmanager
+def open_features(X, neck, cache, settings):
+    """Yield an `Extraction`, or what is like one for rows of numbers."""
+    if neck.takes_rows:
+        yield RowFeatures(X, neck, settings)
+        return
+    with open_extraction(X, neck, cache, settings) as extraction:
+        yield extraction
+
+
+class RowFeatures:
+    """The features of rows; see `Extraction`. No row can fail to be read."""
+
+    digests = None
+
+    def __init__(self, X, neck, settings):
+        self._X, self._neck, self._settings = X, neck, settings
+
+    def __len__(self):
+        return len(self._X)
+
+    def failures(self):
+        """Return no failures."""
+        return []
+
+    def failed(self):
+        """Return that no row failed."""
+        return np.zeros(len(self._X), bool)
+
+    def fetch(self, indices):
+        """Return the features of all rows, in a list."""
+        return [self.features()]
+
+    @undisturbed_by_forks()
+    def features(self):
+        """Return the features of all rows.
+
+        Raises
+        ------
+        NonFiniteOutputError
+            If the network returns NaN or infinite values.
+        """
+        device = resolve_device(self._settings.device)
+        body = self._neck.trainable().to(device).eval()
+        parts = []
+        n_at_once = self._neck.suggested_batch_size(device)
+        with compute_context(device, self._settings.precision):
+            for start in range(0, len(self._X), n_at_once):
+                part = torch.from_numpy(self._X[start : start + n_at_once])
+                parts.append(body(part.to(device)).float().cpu())
+        features = torch.cat(parts).numpy()
+        refused = ~np.isfinite(features).all(axis=1)
+        if refused.any():
+            raise NonFiniteOutputError(
+                "The network returned NaN or infinite values for rows of X. Scale X, "
+                "or look at the weights of 'model'.",
+                np.flatnonzero(refused).tolist(),
+            )
+        return features
+
+
+def check_row_parameters(estimator):
+    """Raise if a parameter of an estimator has no meaning for rows."""
+    for name, wanted in {"test_time_augmentation": None, "activation_l1": 0}.items():
+        value = getattr(estimator, name)
+        if value != wanted:
+            raise ValueError(
+                f"The {name!r} parameter must be {wanted} if X holds rows of numbers. "
+                f"Got {value!r} instead."
+            )
+
+
+def refuse_rows(estimator, what):
+    """Raise if an estimator was fitted to rows, and something needs images."""
+    if estimator._takes_rows:
+        raise ValueError(
+            f"X must hold images for {what}. This {type(estimator).__name__} was "
+            "fitted to rows of numbers."
+        )

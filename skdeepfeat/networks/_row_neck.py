@@ -1,0 +1,159 @@
+"""A neck over rows of numbers: a user's module that takes tensors (n, n_columns)."""
+
+import torch
+from torch import nn
+
+from ._modules import copy_network
+from .running._trainable_neck import TrainableNeck
+
+
+class RowNeck:
+    """A module over rows of numbers, up to the input of its last linear layer.
+
+    It has what fine-tuning needs of a `Neck`. Nothing is cached.
+
+    Parameters
+    ----------
+    module : Module
+        Not changed.
+    n_columns : int
+
+    Raises
+    ------
+    ValueError
+        If the module does not turn rows of so many columns into rows.
+    """
+
+    takes_rows = True
+
+    def __init__(self, module, n_columns):
+        self.module = module
+        self.n_columns = n_columns
+        self._body = RowBody(copy_network(module, owned=True), n_columns)
+
+    def n_features(self):
+        """Return the number of features, in a list as that of `Neck`."""
+        return [self._body.n_features]
+
+    def trainable(self):
+        """Return the network as a `RowBody` with its own weights, on the CPU."""
+        return RowBody(copy_network(self.module, owned=True), self.n_columns)
+
+    def with_network(self, network):
+        """Return the neck of a network that was trained further."""
+        return RowNeck(network, self.n_columns)
+
+    def suggested_batch_size(self, device):
+        """Return how many rows to run at once."""
+        return 1024
+
+
+class RowBody(TrainableNeck):
+    """A network over rows, up to the input of its last linear layer.
+
+    Without a linear layer, the output of the network is the features. Each module with
+    a matrix of weights begins a stage, in the order in which they run.
+
+    Parameters
+    ----------
+    network : Module
+        No other module may share its parameters.
+    n_columns : int
+    """
+
+    def __init__(self, network, n_columns):
+        nn.Module.__init__(self)
+        self.network = network
+        order, self._head, self.n_features = _try_rows(network, n_columns)
+        names = order[: order.index(self._head)] if self._head else order
+        starts = [name for name in names if _has_matrix(network, name)]
+        self.n_stages = max(1, len(starts))
+        self.stage_of_module, stage = {}, -1
+        for name in names:
+            stage += name in starts
+            self.stage_of_module[name] = max(stage, 0)
+        self.stage_layers = tuple(starts) or ("neck",)
+        self.stage_of_parameter = {
+            name: self._stage_of(name)
+            for name, _ in network.named_parameters()
+            if name in self._reached(n_columns)
+        }
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in self.stage_of_parameter)
+            parameter.grad = None
+
+    def forward(self, rows):
+        """Return the features of rows, float32 of shape (n_rows, n_features)."""
+        if not self._head:
+            return self.network(rows).flatten(1)
+        kept = []
+        head = self.network.get_submodule(self._head)
+        hook = head.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
+        try:
+            self.network(rows)
+        finally:
+            hook.remove()
+        return kept[-1].flatten(1)
+
+    def _reached(self, n_columns):
+        """Return the names of the parameters that the features depend on."""
+        parameters = dict(self.network.named_parameters())
+        if not parameters:
+            return set()
+        self.network.eval().requires_grad_(True)
+        with torch.enable_grad():
+            features = self(torch.zeros(2, n_columns))
+        if not features.requires_grad:
+            return set()
+        found = torch.autograd.grad(
+            features.sum(), list(parameters.values()), allow_unused=True
+        )
+        return {
+            name for name, one in zip(parameters, found, strict=True) if one is not None
+        }
+
+
+def _has_matrix(network, name):
+    own = network.get_submodule(name).parameters(recurse=False)
+    return any(parameter.ndim > 1 for parameter in own)
+
+
+def _try_rows(network, n_columns):
+    """Return the names of the modules that run, that of the head, and n_features."""
+    order, sizes, hooks = [], {}, []
+
+    def note(name):
+        def hook(module, args):
+            if name not in order:
+                order.append(name)
+            if isinstance(module, nn.Linear):
+                # Again at the end if it runs again.
+                sizes.pop(name, None)
+                sizes[name] = args[0].flatten(1).shape[1]
+
+        return hook
+
+    try:
+        for name, module in network.named_modules():
+            # The network itself may be a linear layer: then it is its own head.
+            if not list(module.children()):
+                hooks.append(module.register_forward_pre_hook(note(name)))
+        with torch.no_grad():
+            output = network.eval()(torch.zeros(2, n_columns))
+        is_row = isinstance(output, torch.Tensor) and output.ndim >= 2
+        if not (is_row and len(output) == 2):
+            raise ValueError(f"it returned {type(output).__name__}, not one row each")
+    except Exception as error:  # a user's network may raise anything
+        raise ValueError(
+            f"The 'model' parameter must be a network that takes rows of {n_columns} "
+            "numbers, as X holds such rows, and returns one row for each. If they are "
+            "flat images, give flat_image_shape=(H, W, C). Got "
+            f"{type(network).__name__}, which failed ({str(error)[:200]})."
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if sizes:
+        head = list(sizes)[-1]
+        return order, head, sizes[head]
+    return order, None, output.flatten(1).shape[1]

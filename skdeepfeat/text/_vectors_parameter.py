@@ -1,0 +1,80 @@
+"""What estimators over given word vectors share."""
+
+import warnings
+from collections import Counter
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+
+from .._utils._stacklevel import caller_stacklevel
+from ._word2vec import Word2Vec
+
+# More unknown words than this are a sign of other vectors or another language.
+_LARGE_FRACTION = 0.5
+
+
+class VectorsParameterMixin:
+    """Mixin class for estimators with the parameters `vectors` and `on_missing`."""
+
+    def get_params(self, deep=True):
+        """Return the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of parameters that are estimators.
+
+        Returns
+        -------
+        params : dict
+            A fitted `Word2Vec` is returned in a `FrozenEstimator`, which `clone` does
+            not unfit.
+        """
+        params = super().get_params(deep=deep)
+        if isinstance(self.vectors, Word2Vec):
+            params["vectors"] = FrozenEstimator(self.vectors)
+        return params
+
+    def _count_unknown(self, words, index):
+        """Set `unknown_fraction_`, and warn if it is large."""
+        missing = Counter(word for text in words for word in text if word not in index)
+        n_words = sum(map(len, words))
+        self.unknown_fraction_ = missing.total() / n_words if n_words else 0.0
+        if self.unknown_fraction_ > _LARGE_FRACTION:
+            warnings.warn(
+                f"{self.unknown_fraction_:.0%} of the words of X have no vector, such "
+                f"as {', '.join(word for word, _ in missing.most_common(5))}. Look at "
+                "'lowercase' and 'tokenizer', or choose other 'vectors'.",
+                UserWarning,
+                stacklevel=caller_stacklevel() + 1,
+            )
+
+    def _rows_of(self, known, n_features, compute):
+        """Return features of texts, those without known words as `on_missing` says.
+
+        Parameters
+        ----------
+        known : list of list
+            The known words of each text.
+        n_features : int
+        compute : callable
+            ``compute(known) -> ndarray`` of texts that all have known words.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_texts, n_features)
+        """
+        result = np.zeros((len(known), n_features), np.float32)
+        is_missing = np.array([not words for words in known])
+        if is_missing.any():
+            if self.on_missing == "raise":
+                raise ValueError(
+                    f"Index {int(is_missing.argmax())} of X has no word with a vector "
+                    f"({is_missing.sum()} of {len(known)} texts have none). Choose "
+                    "on_missing='zero' or 'nan', or other 'vectors'."
+                )
+            if self.on_missing == "nan":
+                result[is_missing] = np.nan
+        if not is_missing.all():
+            result[~is_missing] = compute([words for words in known if words])
+        return result
