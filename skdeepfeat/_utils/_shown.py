@@ -43,9 +43,9 @@ def shown(value, length=_LENGTH) -> str:
 
 
 def shown_path(path) -> str:
-    """Return a path as it is if it is printable, otherwise its repr.
+    """Return a path as it is if it is short and printable, otherwise its repr.
 
-    A path that is too long for an error message keeps its end, the name of the file.
+    Only the beginning is shown of what is too long for a path. It may be data.
 
     Parameters
     ----------
@@ -56,6 +56,6 @@ def shown_path(path) -> str:
     str
     """
     path = str(path)
-    if len(path) > _PATH_LENGTH:
-        path = f"...{path[3 - _PATH_LENGTH :]}"
-    return path if path.isprintable() else repr(path)
+    if len(path) <= _PATH_LENGTH and path.isprintable():
+        return path
+    return shown(path) if len(path) > _PATH_LENGTH else repr(path)

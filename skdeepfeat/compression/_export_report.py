@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils._forks import survives_fork
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import first_line
-from .._utils._shown import shown
+from .._utils._shown import shown_path
 from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
@@ -167,12 +167,12 @@ def _run_of(path, output_name):
     if path.suffix not in _RUNTIMES:
         raise ValueError(
             "The 'paths' parameter of export_report must name files that end in "
-            f"{' or '.join(map(repr, _RUNTIMES))}. Got {shown(str(path))}."
+            f"{' or '.join(map(repr, _RUNTIMES))}. Got {shown_path(path)}."
         )
     if not path.is_file():
         raise ValueError(
             "The 'paths' parameter of export_report must name existing files. There is "
-            f"no file {shown(str(path))}."
+            f"no file {shown_path(path)}."
         )
     _, open_file = _RUNTIMES[path.suffix]
     try:

@@ -273,7 +273,10 @@ class Extraction:
             ):
                 raise _OpenVINOCannotRun
         logger.info(
-            "%d of %d items go through the neck", len(positions), len(self.source)
+            "%d of %d %ss go through the neck",
+            len(positions),
+            len(self.source),
+            self.source.kind,
         )
         if on_computed is not None:  # a part of a job that shows its own progress
             # The choice of the runtime must not depend on how much of X is left, or a

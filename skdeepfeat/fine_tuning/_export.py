@@ -10,7 +10,7 @@ from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from .._utils._parameter_errors import choice_error
-from .._utils._shown import shown
+from .._utils._shown import shown_path
 from ..exceptions import BadImageError
 from ..feature_extraction import load_pixels
 from ._scoring import with_outputs
@@ -116,7 +116,7 @@ def check_export(method, ending, path, dtype, X_calibration):
     if pathlib.Path(path).suffix != ending:
         raise ValueError(
             f"The 'path' parameter of {method} must end in {ending!r}. "
-            f"Got {shown(str(path))} instead."
+            f"Got {shown_path(path)} instead."
         )
     if not isinstance(dtype, str) or dtype not in DTYPES:
         wanted = f"one of {', '.join(map(repr, DTYPES))}"

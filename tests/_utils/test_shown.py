@@ -45,8 +45,7 @@ def test_no_value_is_shown_longer(value):
 def test_paths_are_shown_whole_if_they_can_be_paths():
     assert shown_path("/a/b c/d.jpg") == "/a/b c/d.jpg"
     assert shown_path("/a" * 100) == "/a" * 100
-    long = shown_path("/a" * 1000 + "/b.jpg")
-    assert len(long) == 255 and long.startswith("...") and long.endswith("/a/b.jpg")
+    assert len(shown_path("/a" * 1000)) == 80
     assert shown_path("a\x1b[31m.jpg\n") == "'a\\x1b[31m.jpg\\n'"
     assert shown_path("\udcff.jpg").isprintable()
 
