@@ -214,6 +214,7 @@ def test_nothing_is_opened_for_it(repository, tmp_path):
         import os, sys
         import huggingface_hub, torch
         from skdeepfeat.networks import resolve_neck
+        import skdeepfeat.networks.sources._hub  # imports open many files
         huggingface_hub.constants.HF_HUB_CACHE = sys.argv[3]
 
         def hook(event, arguments):
