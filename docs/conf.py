@@ -131,7 +131,17 @@ def _skip_member(app, what, name, member, skip, options):
     return True if name.startswith("set_") and name.endswith("_request") else None
 
 
+def _escape_attributes(app, what, name, obj, options, lines):
+    # A word that ends in an underscore is a link in reStructuredText. numpydoc takes
+    # care of the names of attributes, and not of those in types and in the text.
+    lines[:] = [
+        re.sub(r"(?<=[(\s])(\w+)_(?=[,.;)]|$| [^:])", r"\1\\_", line) for line in lines
+    ]
+
+
 def setup(app):
     """Register what reads the pages and selects the methods."""
+    # Before numpydoc, which listens with the same priority.
+    app.connect("autodoc-process-docstring", _escape_attributes, priority=400)
     app.connect("source-read", _read_source)
     app.connect("autodoc-skip-member", _skip_member)

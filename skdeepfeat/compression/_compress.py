@@ -150,13 +150,13 @@ def compress(
     small : estimator of the same class
         Fitted, with these attributes.
 
-        compression_report_ : DataFrame
+        ``compression_report_`` : DataFrame
             One row per method and layer: method, layer, kind, size (ranks or channels
             that are left), parameters_before, parameters, nonzero_parameters,
             multiply_adds_before, multiply_adds (for one image), relative_error (square
             root of the energy lost, of the responses or of the weights; NaN where no
             factorization was made) and note (why a layer is as it was).
-        compression_summary_ : DataFrame
+        ``compression_summary_`` : DataFrame
             One row per network, ``"before"`` and after each method: network, score (or
             relative_error, for an extractor), parameters, bytes (of network and head;
             the file of `save` adds a header of some kB, and the original network if it
