@@ -81,6 +81,7 @@ def photos(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # each smaller network is exported, to time it
 @pytest.mark.parametrize("document", DOCUMENTS)
 @pytest.mark.filterwarnings("default")
 def test_the_code_runs(document, photos):
