@@ -35,6 +35,8 @@ from skdeepfeat import (
     OutOfMemoryError,
     TorchFeatureExtractor,
 )
+from skdeepfeat._utils._item_encoding import encode_item
+from skdeepfeat.cache import _variants
 from skdeepfeat.networks import _item_neck
 
 TEXTS = [f"{i} " + "abcdefghijk "[: i % 11 + 1] * (i % 5 + 1) for i in range(40)]
@@ -278,6 +280,52 @@ def test_changed_modules_are_noticed():
     net.embedding.weight.data += 1
     extractor.set_params(model=net)
     assert np.abs(extractor.transform(TEXTS) - first).max() > 0.1
+
+
+def test_stored_items_may_be_for_another_collate():
+    def take_dicts(items):
+        return with_mask([item["text"] for item in items])
+
+    first = TorchFeatureExtractor(TextNet(), with_mask).fit_transform(TEXTS)
+    extractor = TorchFeatureExtractor(TextNet(), take_dicts)
+    found = extractor.fit_transform([{"text": text} for text in TEXTS])
+    assert_allclose(found, first, atol=1e-5)
+    assert FeatureCache().info().n_rows == 2 * len(TEXTS)
+
+
+ROWS = np.zeros((1, 12), np.float32)
+DIGEST = b"0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        3,
+        (),
+        ([], [], ROWS[:0]),
+        (3, ["a"], ROWS),
+        ([[DIGEST]], ["a"], ROWS),
+        ([DIGEST], 3, ROWS),
+        ([DIGEST], ["a", "b"], ROWS),
+        ([DIGEST], ["a"], None),
+        ([DIGEST], ["a"], ROWS[0]),
+        ([DIGEST], ["a"], ROWS.astype(str)),
+        ([DIGEST], ["a"], np.zeros((2, 12), np.float32)),
+        ([DIGEST] * 5, ["a"] * 5, np.zeros((5, 12), np.float32)),
+        ([DIGEST], [3], ROWS),  # collate cannot take it
+        ([DIGEST], ["a"], ROWS),  # of another module
+    ],
+    ids=str,
+)
+def test_variants_in_a_foreign_cache(monkeypatch, foreign):
+    recall = _variants.recall
+    other = [("0" * 64, encode_item(foreign))]
+    monkeypatch.setattr(_variants, "recall", lambda *args: [*other, *recall(*args)])
+    extractor = TorchFeatureExtractor(TextNet(), with_mask)
+    found = extractor.fit_transform(TEXTS)
+    assert_allclose(found, alone(TextNet(), TEXTS, neck_of), atol=1e-5)
+    assert_allclose(extractor.transform(TEXTS), found)
+    assert FeatureCache().info().n_rows == len(TEXTS)
 
 
 def test_changed_attributes_and_collate_objects_are_noticed():
