@@ -486,7 +486,11 @@ def test_bad_parameters(parameters, error, text):
         extractor.fit_transform(TEXTS)
 
 
-@pytest.mark.parametrize("X", ["one text", {"a": "b"}, {"a"}, iter(TEXTS), 3, []])
+@pytest.mark.parametrize(
+    "X",
+    ["one text", {"a": "b"}, {"a"}, iter(TEXTS), 3, [], np.array(3), torch.tensor(3)],
+    ids=lambda X: type(X).__name__,
+)
 def test_bad_collections(X):
     with pytest.raises((TypeError, ValueError), match="^X must"):
         TorchFeatureExtractor(TextNet(), with_mask).fit(X)
