@@ -123,16 +123,15 @@ class Extraction:
         self.namespaces = self._make_namespaces(self.neck)
 
     def _identify_by_items(self):
-        plain = self._describe_outputs(self.neck)
+        plain, found = self._describe_outputs(self.neck), None
         if self.source.unknown:
             warn_of_unknown_items(len(self.source.unknown), self.source.why_unknown())
-            self._store, self.namespaces = NoCache().open(), plain
-            return
-        found = identify_by_items(self, plain, self._store, self._run_in_thread)
+        elif any(self.digests):  # none if `key` failed for all items
+            found = identify_by_items(self, plain, self._store, self._run_in_thread)
+            if found is None:
+                warn_of_unstable(self.neck.spec.name, "item")
         if found is None:
-            warn_of_unstable(self.neck.spec.name, "item")
-            self._store, self.namespaces = NoCache().open(), plain
-            return
+            self._store, found = NoCache().open(), (plain, {})
         self.namespaces, self._known = found
 
     def describe_network(self):

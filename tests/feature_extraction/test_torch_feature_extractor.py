@@ -450,6 +450,16 @@ def test_the_first_items_are_broken(forget):
         extractor.transform([BROKEN])
 
 
+@pytest.mark.parametrize("cache", ["default", None])
+def test_a_key_that_fails_for_all_items(cache):
+    extractor = TorchFeatureExtractor(
+        TextNet(), with_mask, key=lambda text: text.name, cache=cache, on_error="nan"
+    )
+    with pytest.warns(BadItemWarning):
+        found = extractor.fit_transform(TEXTS)
+    assert found.shape == (len(TEXTS), 12) and np.isnan(found).all()
+
+
 def test_empty_texts_are_named():
     extractor = TorchFeatureExtractor(TextNet(), with_mask)
     with pytest.raises(BadItemError, match="padding") as caught:
@@ -475,6 +485,7 @@ def test_items_that_cannot_be_batched():
         ({"pooling": "median"}, ValueError, "'pooling'"),
         ({"key": 1}, ValueError, "'key'"),
         ({"collate": lambda texts: 3}, TypeError, "'collate'"),
+        ({"collate": lambda texts: {"lengths": "ab"}}, TypeError, "'collate'.*lengths"),
         ({"layer": "mixing", "pooling": "flatten"}, ValueError, "'pooling'"),
         ({"layer": "mixing", "pooling": "cls"}, ValueError, "'pooling'"),
     ],
