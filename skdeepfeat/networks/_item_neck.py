@@ -358,7 +358,8 @@ def _identity_of(collate):
     try:
         return digest_bytes(cloudpickle.dumps(collate))
     except Exception:  # of the user's class
-        return collate if _is_hashable(collate) else id(collate)
+        # A new object is remembered by nobody.
+        return collate if _is_hashable(collate) else object()
 
 
 def _is_hashable(value):
