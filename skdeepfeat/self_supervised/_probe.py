@@ -5,8 +5,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
+from .._utils._columns import check_column
 from .._utils._linear_model import linear_model
-from ._checks import check_column
 
 # Folds, at most.
 _N_FOLDS = 5
