@@ -105,9 +105,9 @@ def test_bad_input(images, tmp_path):
     fitted.to_onnx(path)
     with pytest.raises(TypeError, match="'estimator'.*PretrainedFeatureExtractor"):
         export_report(PretrainedFeatureExtractor(), path, images, y)
-    with pytest.raises(ValueError, match=r"'paths'.*Got 'f\.bin'"):
+    with pytest.raises(ValueError, match=r"'paths'.*Got f\.bin"):
         export_report(fitted, "f.bin", images, y)
-    with pytest.raises(ValueError, match=r"'paths'.*no file 'g\.onnx'"):
+    with pytest.raises(ValueError, match=r"'paths'.*no file g\.onnx"):
         export_report(fitted, "g.onnx", images, y)
     other = estimator().fit(images, y % 2)
     with pytest.raises(ValueError, match=r"'paths'.*shape \(60, 3\)"):
