@@ -298,7 +298,9 @@ class BaseFineTune(
         if not self._takes_rows:
             return super()._check_images(X, reset=reset)
         check_row_parameters(self)
-        return validate_data(self, X, reset=reset, dtype=np.float32)
+        X = validate_data(self, X, reset=reset, dtype=np.float32)
+        # Those of frames may be read-only, of which torch warns.
+        return np.require(X, requirements="W")
 
     def _resolve_neck(self, needs_weights=True):
         if self._takes_rows:
