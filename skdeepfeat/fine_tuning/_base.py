@@ -452,10 +452,9 @@ class BaseFineTune(
             * ``"float16"``: weights are stored in half the bytes. They are computed
               with in float32, so nothing becomes faster or overflows.
             * ``"int8"``: layers compute with integers of 8 bits: a quarter of the
-              bytes, and about half the time where the processor has instructions for
-              them. Results differ by some percents.
-              `skdeepfeat.compression.export_report` shows what it costs. ONNX Runtime
-              quantizes the trained weights.
+              bytes, and less time where the processor has instructions for them.
+              Results differ by some percents. `skdeepfeat.compression.export_report`
+              shows what it costs. ONNX Runtime quantizes the trained weights.
         X_calibration : array-like of images, default=None
             As for `predict`, for ``dtype="int8"`` only: at least 10 images, which
             decide what ranges the 8 bits span. About a hundred of the training images
