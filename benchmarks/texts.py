@@ -157,7 +157,9 @@ def measure_kind(texts, labels, fitted, seen, tested, arguments):
     found = {}
     for size, how in sizes.items():
         found[size] = measure(texts, labels, features, seen, tested, *how)
-        means = {name: round(np.mean(one), 3) for name, one in found[size].items()}
+        means = {
+            name: round(float(np.mean(one)), 3) for name, one in found[size].items()
+        }
         logger.info("%s labels: %s", size, means)
     return found
 

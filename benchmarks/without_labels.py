@@ -38,7 +38,6 @@ from _common import (
 )
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -49,6 +48,7 @@ from skdeepfeat import (
     PretrainedFeatureExtractor,
     SelfSupervisedExtractor,
 )
+from skdeepfeat._utils._linear_model import linear_model
 
 logger = logging.getLogger("benchmarks.without_labels")
 
@@ -100,7 +100,7 @@ def load_cifar10(arguments):
     return _shortened(arrays, arguments)
 
 
-def load_figures(arguments):
+def load_digit_images(arguments):
     """Return digits as `load_cifar10` does; a quarter are test images."""
     digits = load_digits()
     images = np.uint8(digits.images * 255 / 16)[..., None].repeat(3, axis=3)
@@ -115,13 +115,6 @@ def _shortened(arrays, arguments):
         return arrays
     # The rows may be sorted by class.
     return [array[np.linspace(0, len(array) - 1, 200, dtype=int)] for array in arrays]
-
-
-def linear_model(n_features):
-    """Return the default model of `skdeepfeat.inspection.linear_probe`."""
-    return make_pipeline(
-        StandardScaler(), LogisticRegression(C=10 / n_features, max_iter=1000)
-    )
 
 
 def draw(labels, n, seed):
@@ -139,8 +132,8 @@ def draw(labels, n, seed):
 
 
 def score(features, labels, test_features, test_labels):
-    """Return the accuracy of the linear model."""
-    model = linear_model(features.shape[1]).fit(features, labels)
+    """Return the accuracy of the default model of `linear_probe`."""
+    model = linear_model(True, features.shape[1]).fit(features, labels)
     return float(model.score(test_features, test_labels))
 
 
@@ -196,7 +189,7 @@ CODES = (
 
 
 def measure_codes(arguments, records):
-    for name, load in (("digits", load_figures), ("CIFAR-10", load_cifar10)):
+    for name, load in (("digits", load_digit_images), ("CIFAR-10", load_cifar10)):
         X, y, X_test, y_test = load(arguments)
         for way in CODES:
             wanted = {
@@ -309,7 +302,7 @@ def report_adapt(records):
                 extremes,
                 f"{kept} of {len(found)}",
                 f"{minutes:.1f}",
-            ]  # fmt: skip
+            ]
         )
     header = [
         "CIFAR-10, accuracy in %", "frozen", "adapted", "difference", "of single seeds",
@@ -404,7 +397,7 @@ def report_scratch(records):
                 _mean([one["accuracy"] for one in results]),
                 len(results),
                 f"{minutes:.1f}" if name not in ("raw pixels", "0") else "-",
-            ]  # fmt: skip
+            ]
         )
     header = ["CIFAR-10 at 32 px", "accuracy in %", "seeds", "minutes"]
     return markdown_table(header, rows) if rows else ""

@@ -1,4 +1,4 @@
-"""The site: `make docs` builds it, after which it needs no network."""
+"""The site: `make docs` builds it, after which it needs no connection."""
 
 import importlib.metadata
 import pathlib
@@ -48,8 +48,9 @@ _GALLERY_HEADER = """
 Examples
 ========
 
-Each runs as it is, with no connection (two want CIFAR-10 as a file). Pictures are those
-that the script draws. Some take minutes, so they are not run when the site is built.
+Each runs as it is, with no connection. Some need an extra or a file, as their first
+lines say. Pictures are those that the script draws. Some take minutes, so they are not
+run when the site is built.
 """
 
 
@@ -79,7 +80,7 @@ _write_gallery_sources()
 sphinx_gallery_conf = {
     "examples_dirs": "_build/examples",
     "gallery_dirs": "gallery",
-    "filename_pattern": "/no_example_runs_here",
+    "filename_pattern": "/no_example_runs_here",  # matches none
     "ignore_pattern": r"(^|/)_",
     "within_subsection_order": "FileNameSortKey",
     "show_signature": False,

@@ -19,9 +19,12 @@ from sklearn.model_selection import train_test_split
 from skdeepfeat import ConvAutoencoder
 
 matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
 from skdeepfeat.plotting import ReconstructionDisplay
 
 NOISE = 0.8  # in standard deviations of the pixels
+N_SHOWN = 10
 
 
 def mean_error(images, clean):
@@ -53,10 +56,11 @@ def main(argv=None):
         restored = autoencoder.inverse_transform(autoencoder.transform(noisy))
         print(f"{name} autoencoder: error {mean_error(restored, clean):.4f}")
 
-    display = ReconstructionDisplay.from_estimator(
-        denoising, clean, corrupted=noisy, k=10
+    figure, axes = plt.subplots(3, N_SHOWN, figsize=(8, 2.7), layout="constrained")
+    ReconstructionDisplay.from_estimator(
+        denoising, clean, corrupted=noisy, k=N_SHOWN, ax=axes
     )
-    display.figure_.savefig(arguments.output, dpi=60)
+    figure.savefig(arguments.output, dpi=100)
 
 
 if __name__ == "__main__":

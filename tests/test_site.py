@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import re
+import tomllib
 
 import pytest
 
@@ -10,6 +11,8 @@ import skdeepfeat
 from skdeepfeat import compression, plotting, self_supervised, text
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
+# Those of people who change the package.
+DEVELOPMENT = {"bench", "test", "docs", "lint"}
 
 
 def listed_objects():
@@ -34,6 +37,13 @@ def test_reference_has_every_public_name(package):
         if not any(getattr(package, name) is one for one in listed)
     ]
     assert not missing
+
+
+def test_every_extra_is_on_the_page_about_installing():
+    settings = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
+    extras = settings["project"]["optional-dependencies"].keys() - DEVELOPMENT
+    table = re.findall(r"^\| (`.*?) \|", (DOCS / "install.md").read_text(), re.M)
+    assert set(re.findall(r"`(\w+)`", " ".join(table))) == extras
 
 
 def test_every_page_is_in_a_table_of_contents():

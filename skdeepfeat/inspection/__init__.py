@@ -12,7 +12,7 @@ from ._first_filters import first_filters
 from ._gradient_norms import relative_gradient_norms
 from ._hypersphere import alignment, uniformity
 from ._labels import check_targets
-from ._linear_probe import linear_model, linear_probe, score_name
+from ._linear_probe import linear_probe, score_name
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
 from ._top_losses import top_losses
@@ -48,7 +48,6 @@ __all__ = [
     "check_targets",
     "explain",
     "find_top_patches",
-    "linear_model",
     "predict_graded",
     "project_images",
     "project_patches",

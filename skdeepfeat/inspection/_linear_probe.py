@@ -6,23 +6,19 @@ import time
 import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
-from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import check_cv, cross_validate
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 from sklearn.utils.multiclass import type_of_target
 
+from .._utils._linear_model import linear_model
 from .._utils._shown import shown
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 from ._labels import check_targets
 
-__all__ = ["linear_model", "linear_probe", "score_name"]
-
-_ALPHAS = tuple(10.0**power for power in range(-1, 6))
+__all__ = ["linear_probe", "score_name"]
 
 
 @validate_params(
@@ -258,15 +254,6 @@ def _make_splits(cv, y, groups, classifies):
                 f"class. Got {shown(cv)}."
             )
     return splits
-
-
-def linear_model(classifies, n_features):
-    """Return the model that `linear_probe` fits by default."""
-    if classifies:
-        model = LogisticRegression(C=10 / n_features, max_iter=1000)
-    else:
-        model = RidgeCV(_ALPHAS)
-    return make_pipeline(StandardScaler(), model)
 
 
 def score_name(scoring, classifies):

@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from .._utils._linear_model import linear_model
 from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
-from ..inspection import linear_model
 from ._networks import Network
 
 __all__ = [

@@ -3,7 +3,7 @@
 import numbers
 
 import numpy as np
-from scipy.special import i0e
+from scipy.stats import vonmises
 from sklearn.decomposition import PCA
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
@@ -163,6 +163,12 @@ default=None
                 "Z must have at least 2 rows without NaN. "
                 f"Got {known.sum()} of {len(Z)} rows."
             )
+        lengths = np.linalg.norm(Z, axis=1)
+        if not lengths.all():
+            raise ValueError(
+                "Z must not hold zero embeddings, which have no direction. Row "
+                f"{int((lengths == 0).argmax())} of Z is zero."
+            )
         angles = _angles(Z[known])
         grid = np.linspace(-np.pi, np.pi, _N_ANGLES)
         classes = class_densities = None
@@ -262,14 +268,8 @@ default=None
 
 def _angles(Z):
     """Return the directions of rows in the plane."""
-    lengths = np.linalg.norm(Z, axis=1)
-    if not lengths.all():
-        raise ValueError(
-            "Z must not hold zero embeddings, which have no direction. Row "
-            f"{int(lengths.argmin())} of those without NaN is zero."
-        )
     if Z.shape[1] > 2:
-        unit = Z / lengths[:, None]
+        unit = Z / np.linalg.norm(Z, axis=1, keepdims=True)
         if np.ptp(unit, axis=0).max() < _SAME:
             raise ValueError(
                 "Z must hold different embeddings. All have the same direction."
@@ -280,10 +280,9 @@ def _angles(Z):
 
 def _density(angles, grid, bandwidth):
     """Return the mean of von Mises densities around angles, at each of the grid."""
-    concentration = 1 / bandwidth**2
     # A loop, because many samples would need many times the memory at once.
-    kernels = np.zeros(len(grid))
+    totals = np.zeros(len(grid))
     for start in range(0, len(angles), 1000):
         offsets = grid[:, None] - angles[start : start + 1000]
-        kernels += np.exp(concentration * (np.cos(offsets) - 1)).sum(axis=1)
-    return kernels / (2 * np.pi * i0e(concentration) * len(angles))
+        totals += vonmises.pdf(offsets, 1 / bandwidth**2).sum(axis=1)
+    return totals / len(angles)

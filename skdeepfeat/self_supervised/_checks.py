@@ -1,7 +1,6 @@
-"""What the estimators share: checks of codes and labels, held-out rows, epochs."""
+"""What the estimators share: checks of codes, held-out rows, epochs."""
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
 
@@ -43,29 +42,3 @@ def resolve_epochs(estimator, n_samples, n_steps, bounds):
     if estimator.max_epochs != "auto":
         return estimator.max_epochs
     return epochs_of_steps(n_steps, n_samples, estimator.batch_size, bounds)
-
-
-def check_column(values, name):
-    """Return labels or numbers as an array, shape (n_samples,).
-
-    Raises
-    ------
-    ValueError
-        If they have another shape, or some are missing or infinite.
-    """
-    array = np.asarray(values)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ValueError(
-            f"{name} must be one-dimensional, with one entry per image. Got shape "
-            f"{array.shape}."
-        )
-    missing = pd.isna(array)
-    if array.dtype.kind == "f":
-        missing |= np.isinf(array)
-    if missing.any():
-        raise ValueError(
-            f"{name} must not have missing values. Got one at {missing.argmax()}."
-        )
-    return array

@@ -1,14 +1,12 @@
 """Whether features became better: a linear model on a few labeled images."""
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
-from ._checks import check_column
+from .._utils._columns import check_column
+from .._utils._linear_model import linear_model
 
 # Folds, at most.
 _N_FOLDS = 5
@@ -58,12 +56,7 @@ class Probe:
             raise
         readable = np.isfinite(features).all(axis=1)
         features, y = features[readable], self._y[readable]
-        if self._is_regression:
-            model = RidgeCV(np.logspace(-1, 5, 7))
-        else:
-            # As in `linear_probe`.
-            model = LogisticRegression(C=10 / features.shape[1], max_iter=1000)
-        model = make_pipeline(StandardScaler(), model)
+        model = linear_model(not self._is_regression, features.shape[1])
         return float(cross_val_score(model, features, y, cv=self._n_folds(y)).mean())
 
     def _n_folds(self, y):

@@ -19,6 +19,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
+from .._utils._columns import check_column
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
@@ -35,7 +36,6 @@ from ..feature_extraction import (
 from ..fine_tuning import MAX_BYTES_IN_MEMORY, at_rest, with_margin
 from ..networks import resolve_neck
 from ..training import PAIR_LOSSES, unfrozen_parts
-from ._checks import check_column
 from ._pretraining import Pretraining, PretrainingSettings
 from ._probe import Probe
 

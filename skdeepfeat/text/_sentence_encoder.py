@@ -42,6 +42,9 @@ from ._vectors_parameter import VectorsParameterMixin
 from ._word2vec import Word2Vec
 from ._word_vectors import WordVectors, load_word_vectors
 
+# The word vectors that are learned along with the network.
+_LEARNED = "learned"
+
 # Those that need no second network.
 _METHODS = {name for name, one in PAIR_LOSSES.items() if not one.has_target}
 
@@ -194,11 +197,7 @@ class SentenceEncoder(
         "vectors": [str, os.PathLike, Mapping, Word2Vec, FrozenEstimator],
         "encoder": [StrOptions(set(ENCODERS))],
         "n_components": [_POSITIVE_INT],
-        "method": [
-            StrOptions(
-                {name for name, one in PAIR_LOSSES.items() if not one.has_target}
-            )
-        ],
+        "method": [StrOptions(_METHODS)],
         "decode": ["boolean"],
         "vector_size": [_POSITIVE_INT],
         "min_count": [_POSITIVE_INT],
@@ -296,7 +295,7 @@ class SentenceEncoder(
         documents = document_codes(groups, len(words))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         is_learned = self._learns_vectors()
-        given = None if is_learned else load_word_vectors(self.vectors)
+        given = None if is_learned else load_word_vectors(self.vectors, [_LEARNED])
         vocabulary = self._choose_vocabulary(words, given)
         codes = {word: code for code, word in enumerate(vocabulary, 1)}
         texts = [
@@ -321,7 +320,7 @@ class SentenceEncoder(
         return self
 
     def _learns_vectors(self):
-        return isinstance(self.vectors, str) and self.vectors == "learned"
+        return isinstance(self.vectors, str) and self.vectors == _LEARNED
 
     def _choose_vocabulary(self, words, given):
         """Return the words that are trained on, the most frequent first.

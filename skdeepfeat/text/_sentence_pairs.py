@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils import column_or_1d
 
+from .._utils._columns import check_column
 from ._sentence_networks import PADDING
 
 
@@ -28,20 +28,13 @@ def document_codes(groups, n_texts):
     """
     if groups is None:
         return np.zeros(n_texts, int)
-    if isinstance(groups, (list, tuple)):
-        # numpy would turn a missing value among texts into the text "nan".
-        groups = np.array(groups, dtype=object)
-    groups = column_or_1d(groups)
+    groups = check_column(groups, "groups")
     if len(groups) != n_texts:
         raise ValueError(
             f"groups must have one entry per text: X has {n_texts} texts, groups "
             f"{len(groups)} entries."
         )
     codes, _ = pd.factorize(groups)
-    if codes.min() < 0:
-        raise ValueError(
-            f"groups must not have missing values. Got one at index {codes.argmin()}."
-        )
     return codes
 
 

@@ -78,13 +78,15 @@ class WordVectors:
         ]
 
 
-def load_word_vectors(vectors):
+def load_word_vectors(vectors, other_names=()):
     """Return the `WordVectors` of the `vectors` parameter.
 
     Parameters
     ----------
     vectors : str, path-like, mapping, or object with ``word_vectors_``
         See `WordVectorFeatures`. A file is read once per process.
+    other_names : iterable of str, default=()
+        What else the parameter may be, for errors.
 
     Raises
     ------
@@ -105,8 +107,9 @@ def load_word_vectors(vectors):
     path = pathlib.Path(os.fsdecode(vectors))
     if not path.is_file():
         if not path.suffix:
-            wanted = f"a file, a mapping, or one of {sorted(_PACKAGED)}"
-            raise choice_error("vectors", wanted, str(vectors), _PACKAGED)
+            names = sorted([*_PACKAGED, *other_names])
+            wanted = f"a file, a mapping, or one of {names}"
+            raise choice_error("vectors", wanted, str(vectors), names)
         raise FileNotFoundError(
             f"The 'vectors' parameter is {shown_path(path)}, and there is no such file."
         )

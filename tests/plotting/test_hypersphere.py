@@ -85,6 +85,7 @@ def test_it_draws_the_codes_of_an_estimator_on_the_users_axes():
     [
         ([[1.0], [2.0]], {}, "2"),
         ([[1.0, 0.0], [0.0, 0.0]], {}, "Row 1 .* is zero"),
+        ([[np.nan, 0.0], [1, 0], [0, 0], [0, 1]], {}, "Row 2 .* is zero"),
         ([[1.0, 0.0], [np.nan, 0.0]], {}, "2 rows without NaN"),
         ([[1.0, 0.0], [np.inf, 0.0]], {}, "infinity"),
         ([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]], {}, "same direction"),

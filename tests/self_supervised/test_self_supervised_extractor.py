@@ -267,8 +267,10 @@ def test_data_that_cannot_be_learned_from_are_refused(network, X):
         extractor(network).fit(X[:5], groups=[0, 0, 1, 1, 5])
     with pytest.raises(ValueError, match="groups"):
         extractor(network).fit(X, groups=[0, 0])
-    with pytest.raises(ValueError, match="missing values. Got one at 3"):
+    with pytest.raises(ValueError, match="missing values. Got one at index 3"):
         extractor(network).fit(X[:4], groups=["a", "a", "b", None])
+    with pytest.raises(ValueError, match="missing values. Got one at index 2"):
+        extractor(network).fit(X[:4], groups=["a", "a", np.nan, np.nan])
     with pytest.raises(ValueError, match="groups must be one-dimensional"):
         extractor(network).fit(X, groups=np.zeros((24, 2)))
     with pytest.raises(ValueError, match="at least 2 groups"):
@@ -298,7 +300,8 @@ def test_data_that_cannot_be_learned_from_are_refused(network, X):
         (True, np.zeros(24), "y_probe .* 2 classes"),
         (True, np.arange(24) % 23, "2 images each"),
         (True, np.zeros(3), "y_probe .* 24 images and 3 entries"),
-        (True, [None, 1] * 12, "y_probe .* missing values. Got one at 0"),
+        (True, [None, 1] * 12, "y_probe .* missing values. Got one at index 0"),
+        (True, ["a", np.nan] * 12, "y_probe .* missing values. Got one at index 1"),
         (True, np.full(24, np.nan), "y_probe .* missing"),
         (True, np.zeros((24, 2)), "y_probe .* one-dimensional"),
         (False, [0, 1, 0, 1], "4 entries"),

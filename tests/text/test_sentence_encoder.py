@@ -306,6 +306,7 @@ def test_what_cannot_be_learned_from_is_refused(X, groups, match):
     ("params", "match"),
     [
         ({"vectors": "glove-50"}, "vectors.*Did you mean 'glove-50d'"),
+        ({"vectors": "learn"}, "vectors.*Did you mean 'learned'"),
         ({"vectors": "nowhere.txt"}, "no such file"),
         ({"vectors": {"a": [1, 2], "b": [1]}}, "one length"),
         ({"encoder": "lstm"}, "encoder"),
