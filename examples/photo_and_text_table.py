@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat.text import WordVectorFeatures
 
-# Each offer has three of its kind's words and three that say nothing about it. The
+# Each offer has one of its kind's words and four that say nothing about it. The
 # photograph of gravel and that of grass look alike when they are small.
 WORDS = {
     "brick": "wall house chimney mason clay kiln facade builder red oven".split(),

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from blake3 import blake3
 
+from ._parameter_errors import first_line
+
 _CONTEXT = "skdeepfeat 2026-11-27 item v1"
 
 _ARRAY_KINDS = "biufcmMSU"
@@ -129,8 +131,8 @@ def decode_item(data):
     """
     try:
         [item] = _values(memoryview(data))
-    except (struct.error, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"not an item: {error}") from error
+    except Exception as error:  # numpy and torch raise anything
+        raise ValueError(f"not an item: {first_line(error)}") from error
     return item
 
 
@@ -142,7 +144,7 @@ def _values(data):
         start += _LENGTH.size
         content = data[start : start + length]
         if len(content) != length:
-            raise ValueError("not an item: it is cut off")
+            raise ValueError("it is cut off")
         found.append(_value(tag, content))
         start += length
     return found
@@ -172,13 +174,32 @@ def _value(tag, data):
         return dict(zip(values[::2], values[1::2], strict=True))
     kind, shape, content = values
     if tag == b"x":
-        flat = torch.frombuffer(bytearray(content) or bytearray(1), dtype=torch.uint8)
-        return flat[: len(content)].view(_DTYPES[kind]).reshape(shape)
-    if isinstance(content, list):
+        return _flat_tensor(kind, content).reshape(shape)
+    array = _flat_array(kind, content).reshape(shape)
+    return array[()] if tag == b"g" else array
+
+
+def _flat_array(kind, content):
+    dtype = np.dtype(kind)
+    if dtype.kind == "O" and isinstance(content, list):
         array = np.empty(len(content), object)
         for i, one in enumerate(content):  # lists in it stay lists
             array[i] = one
-    else:
-        array = np.frombuffer(bytearray(content), np.dtype(kind))
-    array = array.reshape(shape)
-    return array[()] if tag == b"g" else array
+        return array
+    if dtype.kind not in _ARRAY_KINDS:
+        raise ValueError(f"there are no arrays of dtype {dtype}")
+    return np.frombuffer(_buffer(content), dtype)
+
+
+def _flat_tensor(kind, content):
+    data = _buffer(content)
+    # torch refuses an empty buffer.
+    flat = torch.frombuffer(data or bytearray(1), dtype=torch.uint8)
+    return flat[: len(data)].view(_DTYPES[kind])
+
+
+def _buffer(content):
+    """Return bytes that can be changed."""
+    if not isinstance(content, bytes):  # an int would be taken for a size
+        raise ValueError(f"bytes were expected, not {type(content).__name__}")
+    return bytearray(content)

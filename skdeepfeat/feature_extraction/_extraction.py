@@ -47,6 +47,7 @@ def open_extraction(X, neck, cache, settings):
     ----------
     X : ItemSource, or images in any form that `images.make_image_source` takes
     neck : networks.Neck
+        A snapshot, if it is an `ItemNeck`.
     cache : value of an estimator's `cache` parameter
     settings : ExtractionSettings
 
@@ -100,8 +101,7 @@ class Extraction:
             self.digests, self._failures = self.source.digests(store, bar.update)
         # Nothing has been computed yet, so nothing is lost by raising now.
         self._raise_failure()
-        self.neck = neck.snapshot() if neck.spec.takes_items else neck
-        self._joined_neck = None
+        self.neck, self._joined_neck = neck, None
         # Rows that were computed to find out what the network is, by digest.
         self._known: dict[bytes, list] = {}
         if neck.is_own and store.keeps_rows:
@@ -123,16 +123,15 @@ class Extraction:
         self.namespaces = self._make_namespaces(self.neck)
 
     def _identify_by_items(self):
-        plain = self._describe_outputs(self.neck)
+        plain, found = self._describe_outputs(self.neck), None
         if self.source.unknown:
             warn_of_unknown_items(len(self.source.unknown), self.source.why_unknown())
-            self._store, self.namespaces = NoCache().open(), plain
-            return
-        found = identify_by_items(self, plain, self._store, self._run_in_thread)
+        elif any(self.digests):  # none if `key` failed for all items
+            found = identify_by_items(self, plain, self._store, self._run_in_thread)
+            if found is None:
+                warn_of_unstable(self.neck.spec.name, "item")
         if found is None:
-            warn_of_unstable(self.neck.spec.name, "item")
-            self._store, self.namespaces = NoCache().open(), plain
-            return
+            self._store, found = NoCache().open(), (plain, {})
         self.namespaces, self._known = found
 
     def describe_network(self):
@@ -283,20 +282,7 @@ class Extraction:
             # resumed job would not give the same features to the last bit.
             n_images = settings.n_images or len(self.source)
             settings = replace(settings, n_images=n_images, verbose=0)
-        missing = indices[positions]
-        is_known = np.array([self.digests[i] in self._known for i in missing.tolist()])
-        known, missing = missing[is_known], missing[~is_known]
-        if not len(missing):
-            batches = (batch for batch in ())
-        elif self._devices:
-            batches = compute_features(
-                self.source, missing, neck, self._devices, settings
-            )
-        else:
-            _ = neck.outputs  # the workers need not find them out
-            batches = compute_in_shards(self.source, missing, neck, settings)
-        if len(known):
-            batches = self._known_first(known, batches)
+        batches = self._batches(neck, indices[positions], settings)
         not_finite, n_finite = [], 0
         bar = settings.progress_bar(
             len(positions), printable(neck.model_name), self.source.kind
@@ -329,12 +315,23 @@ class Extraction:
             ]
             raise non_finite_error(neck, settings.precision, indices)
 
-    def _known_first(self, indices, batches):
-        """Yield rows that were computed already, then the batches."""
-        rows = [self._known[self.digests[i]] for i in indices.tolist()]
-        outputs = [np.stack(values) for values in zip(*rows, strict=True)]
+    def _batches(self, neck, indices, settings):
+        """Yield features as `compute_features` does, first those that are known."""
+        is_known = np.array([self.digests[i] in self._known for i in indices.tolist()])
+        known, missing = indices[is_known].tolist(), indices[~is_known]
+        if known:
+            rows = [self._known[self.digests[i]] for i in known]
+            yield known, [np.stack(values) for values in zip(*rows, strict=True)], {}
+        if not len(missing):
+            return
+        if self._devices:
+            batches = compute_features(
+                self.source, missing, neck, self._devices, settings
+            )
+        else:
+            _ = neck.outputs  # the workers need not find them out
+            batches = compute_in_shards(self.source, missing, neck, settings)
         with contextlib.closing(batches):
-            yield indices.tolist(), outputs, {}
             yield from batches
 
     def _raise_failure(self):

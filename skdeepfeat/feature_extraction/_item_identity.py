@@ -5,10 +5,17 @@ of a module, the first four items and their rows. A module with the same tensors
 same module if its rows for these items agree, to a tolerance.
 """
 
+import logging
+
 import numpy as np
 
+from .._utils._digests import digest_bytes
 from .._utils._item_encoding import decode_item, encode_item
+from .._utils._parameter_errors import first_line
+from ..exceptions import OutOfMemoryError
 from ..networks import N_PROBE_ITEMS
+
+logger = logging.getLogger(__name__)
 
 # Bytes. Larger items are not stored, and then have to be in X.
 _MAX_STORED = 2**24
@@ -57,7 +64,7 @@ def _recognize(probes, number, namespace, store):
             if stored is None:
                 continue
             some, items, wanted = stored
-            rows = probes.rows(some, items)
+            rows = probes.rows_of_stored(some, items)
             if rows is None:
                 continue
             # Other variants get the rows of the same items.
@@ -73,7 +80,8 @@ def _recognize(probes, number, namespace, store):
         name = store.add_variant(namespace, data, variants)
         if name is not None:
             return name
-    return name or "changing"
+    # It is not stored, so only a module with the same rows for the same items finds it.
+    return digest_bytes(data).hex()
 
 
 class _Probes:
@@ -128,16 +136,28 @@ class _Probes:
             if not all(one in self._items for one in digests):
                 return None
             items = [self._items[one] for one in digests]
-        self._items.update(zip(digests, items, strict=True))
         self._rows[digests] = self._run(
             lambda device: self.neck.rows_of(items, device, digests)
         )
+        self._items.update(zip(digests, items, strict=True))
         return self._rows[digests]
+
+    def rows_of_stored(self, digests, items):
+        """Return the rows of items from the cache, or None if there are none.
+
+        They may be items for another `collate`, such as texts for one that takes dicts.
+        Such a variant is another one.
+        """
+        try:
+            return self.rows(digests, items)
+        except OutOfMemoryError:
+            raise
+        except Exception as error:  # of the user's functions
+            logger.info("stored items are of another kind: %s", first_line(error))
+            return None
 
     def is_stable(self, digests):
         """Return whether the same items give the same rows, each in its own batch."""
-        if not digests:
-            return True
         rows = self.rows(digests, None)
         # The shortest ones are padded most.
         order = sorted(
@@ -184,8 +204,22 @@ def _pack(digests, items, rows):
 
 
 def _unpack(data):
+    """Return digests, items (or None) and rows, or None if it is something else.
+
+    The file may come from a stranger.
+    """
     try:
         digests, items, rows = decode_item(data)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
-    return tuple(digests), items, rows
+    is_ours = (
+        isinstance(digests, list)
+        and 1 <= len(digests) <= N_PROBE_ITEMS
+        and all(isinstance(one, bytes) for one in digests)
+        and (items is None or isinstance(items, list) and len(items) == len(digests))
+        and isinstance(rows, np.ndarray)
+        and rows.dtype == np.float32
+        and rows.ndim == 2
+        and len(rows) == len(digests)
+    )
+    return (tuple(digests), items, rows) if is_ours else None

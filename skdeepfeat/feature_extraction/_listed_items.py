@@ -195,7 +195,7 @@ def _refuse(X):
         advice = "X can be iterated over only once: use list(X)"
     elif hasattr(X, "collect") and hasattr(X, "collect_schema"):
         advice = "X is not computed yet: use X.collect()"
-    elif isinstance(X, np.ndarray) and X.ndim == 0:
+    elif isinstance(X, (np.ndarray, torch.Tensor)) and X.ndim == 0:
         advice = "X is a single item: use [X]"
     elif not any(hasattr(X, one) for one in ("__getitem__", "columns", "__array__")):
         advice = "use a list, an array, or a column of a frame"

@@ -27,7 +27,6 @@ from ._neck import Neck
 from .probing._fingerprint import digest_tensors, rows_agree
 from .probing._layer_recorder import Recorder
 from .probing._probe import Probe, make_probe
-from .probing._wanted_layers import Output, resolve_outputs
 from .running._batch_runner import Runner
 from .running._items import EagerItems, collate_items, explained
 from .running._layer import first_tensor
@@ -71,17 +70,10 @@ class ItemNeck(Neck):
     kind_of_item = "item"
     bytes_of_item = 1
 
-    @functools.cached_property
-    def probe(self) -> Probe:
-        """What is known about the layers, from a pass of the examples."""
-        if self.state is not None and self.state in _remembered_probes:
-            return _remembered_probes[self.state]
-        return self._examine(self._usable_examples())[0]
-
-    @functools.cached_property
-    def outputs(self) -> tuple[Output, ...]:
-        """One for each wanted layer, in the user's order."""
-        return resolve_outputs(self.layer, self.pooling, self.probe, self.spec)
+    def _make_probe(self) -> Probe:
+        """Return what is known about the layers, from a pass of the examples."""
+        known = _remembered_probes.get(self.state)
+        return known or self._examine(self._usable_examples())[0]
 
     def snapshot(self):
         """Return a neck of a private copy of the module, which is known by `tensors`.
@@ -168,9 +160,11 @@ class ItemNeck(Neck):
         key = (self.state, layer, self.pooling, name)
         if name is None or self.state is None:
             return self._examine(items, device, draws_again=True)[1]
-        if key not in _remembered_rows:
-            _remember(_remembered_rows, key, self._examine(items, device)[1])
-        return _remembered_rows[key]
+        rows = _remembered_rows.get(key)
+        if rows is None:
+            rows = self._examine(items, device)[1]
+            _remember(_remembered_rows, key, rows)
+        return rows
 
     def agree(self, found, wanted):
         """Return whether two arrays of rows can be those of this module."""
@@ -364,7 +358,8 @@ def _identity_of(collate):
     try:
         return digest_bytes(cloudpickle.dumps(collate))
     except Exception:  # of the user's class
-        return collate if _is_hashable(collate) else id(collate)
+        # A new object is remembered by nobody.
+        return collate if _is_hashable(collate) else object()
 
 
 def _is_hashable(value):

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .._utils._optional import loaded_class
+from .._utils._parameter_errors import first_line
 from .._utils._shown import shown
 from ._tensor_train import TensorTrainLinear
 
@@ -28,9 +29,10 @@ _MAX_BLOCK = 500
 # Of a tensor train.
 _MAX_CORES = 8
 
-# Of one widening, and of a kernel that is added.
+# Of one widening, of a kernel that is added, and of modules in modules before it.
 _MAX_GROWTH = 64
 _MAX_KERNEL = 15
+_MAX_DEPTH = 50
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -109,8 +111,8 @@ def change_layer(network, change, tensors=None):
     layout = _memory_format(like)
     try:
         new = build(layer, **sizes)
-    except TypeError as error:
-        raise _wrong(change, str(error)) from error
+    except (TypeError, RuntimeError) as error:  # torch: the sizes overflow
+        raise _wrong(change, first_line(error)) from error
     except ValueError as error:
         raise _wrong(change, error) from None
     if tensors is not None:
@@ -328,6 +330,9 @@ def _deepened(layer, channels, kernel, batch_norm, before):
     before : bool
         Whether the ReLU between the two belongs before the new layer, as one follows.
     """
+    # Each change of the same name adds a level, and many levels take minutes.
+    if any(name.count(".") >= _MAX_DEPTH for name, _ in layer.named_modules()):
+        raise ValueError(f"it has more than {_MAX_DEPTH} levels of modules")
     # As many as the layer has parameters for each of its outputs.
     _check(channels, max(len(one) for one in layer.parameters()))
     _check_flag(batch_norm)

@@ -66,6 +66,9 @@ class Neck:
     @functools.cached_property
     def probe(self) -> Probe:
         """What is known about the layers."""
+        return self._make_probe()
+
+    def _make_probe(self):
         with undisturbed_by_forks():
             return probe_spec(self.spec)
 

@@ -65,7 +65,8 @@ class RowBody(TrainableNeck):
         nn.Module.__init__(self)
         self.network = network
         order, self._head, self.n_features = _try_rows(network, n_columns)
-        names = order[: order.index(self._head)] if self._head else order
+        has_head = self._head is not None
+        names = order[: order.index(self._head)] if has_head else order
         starts = [name for name in names if _has_matrix(network, name)]
         self.n_stages = max(1, len(starts))
         self.stage_of_module, stage = {}, -1
@@ -73,10 +74,11 @@ class RowBody(TrainableNeck):
             stage += name in starts
             self.stage_of_module[name] = max(stage, 0)
         self.stage_layers = tuple(starts) or ("neck",)
+        reached = self._reached(n_columns)
         self.stage_of_parameter = {
             name: self._stage_of(name)
             for name, _ in network.named_parameters()
-            if name in self._reached(n_columns)
+            if name in reached
         }
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in self.stage_of_parameter)
@@ -84,7 +86,7 @@ class RowBody(TrainableNeck):
 
     def forward(self, rows):
         """Return the features of rows, float32 of shape (n_rows, n_features)."""
-        if not self._head:
+        if self._head is None:
             return self.network(rows).flatten(1)
         kept = []
         head = self.network.get_submodule(self._head)

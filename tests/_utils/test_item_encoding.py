@@ -105,12 +105,53 @@ def test_other_items_are_refused(item):
         encode_item(item)
 
 
-@given(st.binary(max_size=60))
-def test_foreign_bytes_are_an_error_at_most(data):
+@st.composite
+def damaged(draw):
+    """Draw the bytes of an item, some of which were overwritten."""
+    data = bytearray(encode_item(draw(ITEMS | st.sampled_from(DIFFERENT))))
+    values = st.sampled_from(b"sbntifcgaxlud\0\1\2\x08\xff") | st.integers(0, 255)
+    for _ in range(draw(st.integers(1, 3))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(values)
+    return bytes(data)
+
+
+@given(damaged() | st.binary(max_size=60))
+def test_foreign_bytes_are_an_item_or_a_value_error(data):
     try:
-        decode_item(data)
-    except ValueError:
-        pass
+        item = decode_item(data)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert encode_item(decode_item(encode_item(item))) == encode_item(item)
+
+
+def tagged(tag, *values):
+    """Return a tag before the bytes of values, as an array or a tensor has it."""
+    content = b"".join(map(encode_item, values))
+    return tag + len(content).to_bytes(8, "little") + content
+
+
+FOREIGN = {
+    "no flag": b"t" + bytes(8),
+    "no such tag": b"?" + bytes(8),
+    "number instead of bytes": tagged(b"a", "<f4", (1,), 2**62),
+    "number instead of bytes of a tensor": tagged(b"x", "torch.uint8", (1,), 2**62),
+    "odd number of bytes": tagged(b"x", "torch.float32", (1,), b"123"),
+    "another shape": tagged(b"x", "torch.float32", (2,), b"1234"),
+    "huge shape": tagged(b"x", "torch.float32", (0, 2**70), b""),
+    "objects from bytes": tagged(b"a", "|O", (1,), b"12345678"),
+    "structured": tagged(b"a", "i4,i4", (1,), b"12345678"),
+    "dtype that is code": tagged(b"a", "(2,2),(", (1,), b"1234"),
+    "no dtype": tagged(b"x", "torch.nn", (1,), b"1234"),
+    "key that is a list": tagged(b"d", [], 1),
+    "key without a value": tagged(b"d", 1),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_is_not_an_item(case):
+    with pytest.raises(ValueError):
+        decode_item(FOREIGN[case])
 
 
 def test_damaged_bytes():

@@ -35,6 +35,8 @@ from skdeepfeat import (
     OutOfMemoryError,
     TorchFeatureExtractor,
 )
+from skdeepfeat._utils._item_encoding import encode_item
+from skdeepfeat.cache import _variants
 from skdeepfeat.networks import _item_neck
 
 TEXTS = [f"{i} " + "abcdefghijk "[: i % 11 + 1] * (i % 5 + 1) for i in range(40)]
@@ -280,6 +282,52 @@ def test_changed_modules_are_noticed():
     assert np.abs(extractor.transform(TEXTS) - first).max() > 0.1
 
 
+def test_stored_items_may_be_for_another_collate():
+    def take_dicts(items):
+        return with_mask([item["text"] for item in items])
+
+    first = TorchFeatureExtractor(TextNet(), with_mask).fit_transform(TEXTS)
+    extractor = TorchFeatureExtractor(TextNet(), take_dicts)
+    found = extractor.fit_transform([{"text": text} for text in TEXTS])
+    assert_allclose(found, first, atol=1e-5)
+    assert FeatureCache().info().n_rows == 2 * len(TEXTS)
+
+
+ROWS = np.zeros((1, 12), np.float32)
+DIGEST = b"0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        3,
+        (),
+        ([], [], ROWS[:0]),
+        (3, ["a"], ROWS),
+        ([[DIGEST]], ["a"], ROWS),
+        ([DIGEST], 3, ROWS),
+        ([DIGEST], ["a", "b"], ROWS),
+        ([DIGEST], ["a"], None),
+        ([DIGEST], ["a"], ROWS[0]),
+        ([DIGEST], ["a"], ROWS.astype(str)),
+        ([DIGEST], ["a"], np.zeros((2, 12), np.float32)),
+        ([DIGEST] * 5, ["a"] * 5, np.zeros((5, 12), np.float32)),
+        ([DIGEST], [3], ROWS),  # collate cannot take it
+        ([DIGEST], ["a"], ROWS),  # of another module
+    ],
+    ids=str,
+)
+def test_variants_in_a_foreign_cache(monkeypatch, foreign):
+    recall = _variants.recall
+    other = [("0" * 64, encode_item(foreign))]
+    monkeypatch.setattr(_variants, "recall", lambda *args: [*other, *recall(*args)])
+    extractor = TorchFeatureExtractor(TextNet(), with_mask)
+    found = extractor.fit_transform(TEXTS)
+    assert_allclose(found, alone(TextNet(), TEXTS, neck_of), atol=1e-5)
+    assert_allclose(extractor.transform(TEXTS), found)
+    assert FeatureCache().info().n_rows == len(TEXTS)
+
+
 def test_changed_attributes_and_collate_objects_are_noticed():
     class Scaled(nn.Linear):
         scale = 1.0
@@ -402,6 +450,16 @@ def test_the_first_items_are_broken(forget):
         extractor.transform([BROKEN])
 
 
+@pytest.mark.parametrize("cache", ["default", None])
+def test_a_key_that_fails_for_all_items(cache):
+    extractor = TorchFeatureExtractor(
+        TextNet(), with_mask, key=lambda text: text.name, cache=cache, on_error="nan"
+    )
+    with pytest.warns(BadItemWarning):
+        found = extractor.fit_transform(TEXTS)
+    assert found.shape == (len(TEXTS), 12) and np.isnan(found).all()
+
+
 def test_empty_texts_are_named():
     extractor = TorchFeatureExtractor(TextNet(), with_mask)
     with pytest.raises(BadItemError, match="padding") as caught:
@@ -427,6 +485,7 @@ def test_items_that_cannot_be_batched():
         ({"pooling": "median"}, ValueError, "'pooling'"),
         ({"key": 1}, ValueError, "'key'"),
         ({"collate": lambda texts: 3}, TypeError, "'collate'"),
+        ({"collate": lambda texts: {"lengths": "ab"}}, TypeError, "'collate'.*lengths"),
         ({"layer": "mixing", "pooling": "flatten"}, ValueError, "'pooling'"),
         ({"layer": "mixing", "pooling": "cls"}, ValueError, "'pooling'"),
     ],
@@ -438,7 +497,11 @@ def test_bad_parameters(parameters, error, text):
         extractor.fit_transform(TEXTS)
 
 
-@pytest.mark.parametrize("X", ["one text", {"a": "b"}, {"a"}, iter(TEXTS), 3, []])
+@pytest.mark.parametrize(
+    "X",
+    ["one text", {"a": "b"}, {"a"}, iter(TEXTS), 3, [], np.array(3), torch.tensor(3)],
+    ids=lambda X: type(X).__name__,
+)
 def test_bad_collections(X):
     with pytest.raises((TypeError, ValueError), match="^X must"):
         TorchFeatureExtractor(TextNet(), with_mask).fit(X)

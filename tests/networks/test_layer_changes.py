@@ -223,6 +223,24 @@ def test_a_file_cannot_double_a_network_again_and_again():
             inner = {**inner, "layer": f"{inner['layer']}.0"}
 
 
+def test_a_file_cannot_nest_modules_without_end():
+    change = {
+        "layer": "stem", "kind": "deepened", "channels": 8, "kernel": 3,
+        "batch_norm": True, "before": True,
+    }  # fmt: skip
+    apply_changes(KindsNet(), [change] * 20)
+    with pytest.raises(ValueError, match="more than 50 levels"):
+        apply_changes(KindsNet(), [change] * 100)
+
+
+def test_sizes_that_overflow_are_refused():
+    network = nn.Sequential(nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="overflow"):
+        for size in (64**k for k in range(1, 20)):
+            sizes = {"inputs": size, "outputs": size}
+            change_layer(network, {"layer": "0", "kind": "widened", **sizes})
+
+
 def test_a_file_cannot_ask_for_endless_changes(monkeypatch):
     monkeypatch.setattr(_layer_changes, "_MAX_CHANGES", 5)
     change = {"layer": "stem", "kind": "resized", "inputs": 3, "outputs": 8}

@@ -204,15 +204,23 @@ def _without_positions(collated, n_items):
 def _mask_of(entries, n_items):
     """Return which positions are not padding, or None if no entry tells."""
     if entries.get(_MASK) is not None:
-        mask = torch.as_tensor(entries[_MASK])
+        mask = _entry(entries, _MASK)
         if mask.ndim == 2 and len(mask) == n_items:
             return mask != 0
     if entries.get(_LENGTHS) is not None:
-        lengths = torch.as_tensor(entries[_LENGTHS]).reshape(-1, 1)
+        lengths = _entry(entries, _LENGTHS).reshape(-1, 1)
         if len(lengths) == n_items:
             n_positions = _n_positions(entries, n_items, int(lengths.max()))
             return torch.arange(n_positions, device=lengths.device) < lengths
     return None
+
+
+def _entry(entries, name):
+    try:
+        return torch.as_tensor(entries[name])
+    except Exception as error:  # torch raises several
+        wanted = f"a function that returns numbers as {name!r}"
+        raise choice_error("collate", wanted, entries[name], error=TypeError) from error
 
 
 def _n_positions(entries, n_items, longest):
