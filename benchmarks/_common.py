@@ -7,6 +7,7 @@ warm caches of one would otherwise be part of the next one's figures.
 import contextlib
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -17,7 +18,10 @@ import sys
 import tempfile
 import time
 
+import numpy as np
 import psutil
+
+logger = logging.getLogger("benchmarks")
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -131,6 +135,44 @@ def write_results(folder, name, document, report):
     path = folder / f"{name}.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def load_cifar10(path):
+    """Return the arrays X_train, y_train, X_test and y_test of a .npz file."""
+    if not path.is_file():
+        raise SystemExit(f"--cifar10 must name a .npz file. Got {path}.")
+    with np.load(path, allow_pickle=False) as data:
+        return [data[name] for name in ("X_train", "y_train", "X_test", "y_test")]
+
+
+def run_seeds(name, arguments, run_seed, report):
+    """Run the seeds, write each record at once, and write and print a report.
+
+    Parameters
+    ----------
+    name : str
+        Of the files.
+    arguments : argparse.Namespace
+        With `seeds` and `output`.
+    run_seed : callable
+        ``run_seed(seed)`` yields records, dicts of JSON types.
+    report : callable
+        ``report(records) -> str``
+    """
+    machine, records = describe_machine(), []
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    settings = {k: str(v) for k, v in vars(arguments).items() if k != "cifar10"}
+    with watch_others(machine):
+        for seed in arguments.seeds:
+            for record in run_seed(seed):
+                records.append(record)
+                logger.info("%s", json.dumps(record))
+                (arguments.output / f"{name}.json").write_text(json.dumps(records))
+    text = f"{report(records)}\n\n{machine_line(machine)}"
+    document = {"machine": machine, "settings": settings, "records": records}
+    path = write_results(arguments.output, name, document, text)
+    print(text)
+    logger.info("written to %s", path)
 
 
 def run_worker(script, job, watch=None, python=sys.executable, checkout=None):

@@ -16,7 +16,14 @@ import warnings
 
 import numpy as np
 import torch
-from _common import HERE, describe_machine, machine_line, markdown_table, watch_others
+from _common import (
+    HERE,
+    describe_machine,
+    load_cifar10,
+    machine_line,
+    markdown_table,
+    watch_others,
+)
 from sklearn.model_selection import train_test_split
 from torch import nn
 
@@ -313,14 +320,10 @@ def report(records):
 def main(argv=None):
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not arguments.cifar10.is_file():
-        raise SystemExit(f"--cifar10 must name a .npz file. Got {arguments.cifar10}.")
-    with np.load(arguments.cifar10, allow_pickle=False) as data:
-        images, labels = data["X_train"], data["y_train"]
-        # They are sorted by class.
-        rows = np.random.RandomState(0).permutation(len(data["y_test"]))
-        rows = rows[: arguments.n_test]
-        tests = data["X_test"][rows], data["y_test"][rows]
+    images, labels, *tests = load_cifar10(arguments.cifar10)
+    # They are sorted by class.
+    rows = np.random.RandomState(0).permutation(len(tests[1]))[: arguments.n_test]
+    tests = [part[rows] for part in tests]
     if arguments.n_images < len(labels):
         _, rows = train_test_split(
             np.arange(len(labels)),

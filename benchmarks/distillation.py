@@ -9,30 +9,19 @@ end. See `benchmarks/README.md`.
 """
 
 import argparse
-import json
 import logging
 import pathlib
 import time
 
 import numpy as np
 import torch
-from _common import (
-    HERE,
-    describe_machine,
-    machine_line,
-    markdown_table,
-    spread,
-    watch_others,
-    write_results,
-)
+from _common import HERE, load_cifar10, markdown_table, run_seeds, spread
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
-
-logger = logging.getLogger("benchmarks.distillation")
 
 DATA = HERE.parents[1] / "shared" / "data" / "cifar10_5k.npz"
 
@@ -169,25 +158,13 @@ def report(records):
 def main(argv=None):
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not arguments.cifar10.is_file():
-        raise SystemExit(f"--cifar10 must name a .npz file. Got {arguments.cifar10}.")
-    with np.load(arguments.cifar10, allow_pickle=False) as data:
-        images, labels = data["X_train"], data["y_train"]
-        tests = data["X_test"], data["y_test"]
-    machine, records = describe_machine(), []
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    settings = {k: str(v) for k, v in vars(arguments).items() if k != "cifar10"}
-    with watch_others(machine):
-        for seed in arguments.seeds:
-            for record in run_seed(images, labels, tests, seed, arguments):
-                records.append(record)
-                logger.info("%s", json.dumps(record))
-                (arguments.output / "distillation.json").write_text(json.dumps(records))
-    text = f"{report(records)}\n\n{machine_line(machine)}"
-    document = {"machine": machine, "settings": settings, "records": records}
-    path = write_results(arguments.output, "distillation", document, text)
-    print(text)
-    logger.info("written to %s", path)
+    images, labels, *tests = load_cifar10(arguments.cifar10)
+    run_seeds(
+        "distillation",
+        arguments,
+        lambda seed: run_seed(images, labels, tests, seed, arguments),
+        report,
+    )
 
 
 if __name__ == "__main__":

@@ -11,20 +11,12 @@ Writes `surgical.json` after each fit and `surgical.md` at the end. See
 
 import argparse
 import copy
-import json
 import logging
 import pathlib
 import time
 
 import numpy as np
-from _common import (
-    HERE,
-    describe_machine,
-    machine_line,
-    markdown_table,
-    watch_others,
-    write_results,
-)
+from _common import HERE, load_cifar10, markdown_table, run_seeds
 from scipy.ndimage import gaussian_filter
 from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
@@ -201,26 +193,15 @@ def report(records, arguments):
 def main(argv=None):
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not arguments.cifar10.is_file():
-        raise SystemExit(f"--cifar10 must name a .npz file. Got {arguments.cifar10}.")
-    with np.load(arguments.cifar10, allow_pickle=False) as data:
-        images, labels = data["X_train"], data["y_train"]
-        rows = draw(data["y_test"], arguments.n_test, seed=0)
-        tests = data["X_test"][rows], data["y_test"][rows]
-    machine, records = describe_machine(), []
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    settings = {k: str(v) for k, v in vars(arguments).items() if k != "cifar10"}
-    with watch_others(machine):
-        for seed in arguments.seeds:
-            for record in run_seed(images, labels, tests, seed, arguments):
-                records.append(record)
-                logger.info("%s", json.dumps(record))
-                (arguments.output / "surgical.json").write_text(json.dumps(records))
-    text = f"{report(records, arguments)}\n\n{machine_line(machine)}"
-    document = {"machine": machine, "settings": settings, "records": records}
-    path = write_results(arguments.output, "surgical", document, text)
-    print(text)
-    logger.info("written to %s", path)
+    images, labels, *tests = load_cifar10(arguments.cifar10)
+    rows = draw(tests[1], arguments.n_test, seed=0)
+    tests = [part[rows] for part in tests]
+    run_seeds(
+        "surgical",
+        arguments,
+        lambda seed: run_seed(images, labels, tests, seed, arguments),
+        lambda records: report(records, arguments),
+    )
 
 
 if __name__ == "__main__":

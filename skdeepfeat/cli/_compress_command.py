@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import sys
+import tempfile
 import warnings
 
 import click
@@ -124,9 +125,10 @@ def compress(
     if os.path.lexists(output) and not overwrite:
         raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
     paths, n_skipped = collect_paths(images, None, None, None)
-    _check_packages(output)
     classifier = _load(model)
     labels = _labels_of(paths, classifier.classes_)
+    if output.endswith(".onnx"):
+        _check_export(classifier)
     if n_skipped and not quiet:
         say(f"{n_skipped:,} other file(s) in the folders were skipped.")
     if verbose:
@@ -161,13 +163,10 @@ def compress(
         say(f"{printable(output)}: {n_bytes / 1e6:.2f} MB, {len(paths):,} images.")
 
 
-def _check_packages(output):
-    """Raise before the work if what writes the output is missing."""
-    from .._utils._optional import import_optional
-
-    if output.endswith(".onnx"):
-        for package in ("onnx", "onnxscript"):
-            import_optional(package, extra="onnx", purpose="Exporting to ONNX")
+def _check_export(classifier):
+    """Raise before the work, which may take hours, if ONNX files cannot be written."""
+    with usage_errors(), tempfile.TemporaryDirectory() as folder:
+        classifier.to_onnx(os.path.join(folder, "before.onnx"))
 
 
 def _load(path):

@@ -62,12 +62,12 @@ def compress(
     network becomes and whether its training helped, so they are a little too good for
     the one that is returned. To know how good it is, score it on other images.
 
-    The result is an estimator like the given one, which
-    is not changed: `predict`, `transform`, `save`, `load` and `to_onnx` work as before,
-    and so does its `body_` as the `model` of an extractor. In the cache it is a network
-    of its own. The parameter `model` of a fine-tuning estimator is still the original
-    one: ``clone(small).fit(X, y)`` trains the original network. To continue from the
-    small one, set ``warm_start=True`` or give ``small.body_`` as `model`.
+    The result is an estimator like the given one, which is not changed: `predict`,
+    `transform`, `save`, `load` and `to_onnx` work as before, and so does its `body_` as
+    the `model` of an extractor. In the cache it is a network of its own. The parameter
+    `model` of a fine-tuning estimator is still the original one:
+    ``clone(small).fit(X, y)`` trains the original network. To continue from the small
+    one, set ``warm_start=True`` or give ``small.body_`` as `model`.
 
     A network with fewer multiply-adds is not always faster, so the time of each network
     is measured: see ``compression_summary_``.

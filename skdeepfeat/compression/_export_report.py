@@ -12,13 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._forks import survives_fork
 from .._utils._optional import import_optional
-from .._utils._parameter_errors import first_line
+from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown_path
 from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
     checked_targets,
     decode_for_network,
+    fitted_neck,
     pixels_to_result,
     with_results,
 )
@@ -101,11 +102,18 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     check_is_fitted(estimator)
     if isinstance(paths, str) or hasattr(paths, "__fspath__"):
         paths = [paths]
-    paths = [pathlib.Path(path) for path in paths]
-    network, output_name = pixels_to_result(estimator)
+    try:
+        paths = [pathlib.Path(path) for path in paths]
+    except TypeError:
+        raise choice_error(
+            "paths", "a path or a list of paths", paths, error=TypeError
+        ) from None
+    network, output_name, _ = pixels_to_result(estimator, fitted_neck(estimator))
     runs = [_torch_run(network)] + [_run_of(path, output_name) for path in paths]
     y = checked_targets(estimator, X, y)
     pixels, rows = decode_for_network(estimator, X)
+    if len(rows) == 0:
+        raise ValueError("There is nothing to score: no image of X can be read.")
     pixels, y = pixels[rows], y[rows]
     names = ["-", *map(str, paths)]
     results = [
@@ -182,7 +190,7 @@ def _run_of(path, output_name):
     except Exception as error:  # each runtime has its own
         raise ValueError(
             "The 'paths' parameter of export_report must name files of this estimator. "
-            f"{path} cannot be read: {first_line(error)}"
+            f"{shown_path(path)} cannot be read: {first_line(error)}"
         ) from error
 
 

@@ -3,10 +3,11 @@
 import contextlib
 import importlib.util
 import time
-import warnings
 
 import numpy as np
 import torch
+
+from ..fine_tuning import PixelsToResult, convert_to_onnx, example_pixels
 
 BATCH_SIZES = (1, 32)
 # What runs networks, and the packages that it needs.
@@ -66,42 +67,19 @@ def _lent(stack, neck, device, runtime):
         return None
 
 
-class _FromPixels(torch.nn.Module):
-    """A body that takes images as they are decoded, the channels last."""
-
-    def __init__(self, body):
-        super().__init__()
-        self.body = body
-
-    def forward(self, images):
-        """Return the features of images, uint8, (n_images, height, width, 3)."""
-        return self.body(images.permute(0, 3, 1, 2))
-
-
 def _in_onnx_runtime(neck):
     """Return a function that runs a network in ONNX Runtime, or None if it cannot."""
     import onnxruntime
 
-    network = _FromPixels(neck.trainable()).eval().requires_grad_(False)
-    # Two, as the exporter would treat 1 as a constant.
-    images = torch.zeros((2, *neck.preprocessing.crop, 3), dtype=torch.uint8)
+    images = example_pixels(neck.preprocessing.crop)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter, about its own parts
-            program = torch.onnx.export(
-                network,
-                (images,),
-                input_names=["images"],
-                dynamic_shapes={"images": {0: torch.export.Dim("n")}},
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception:  # networks may run any code
+        proto = convert_to_onnx(PixelsToResult(neck.trainable()), images, "features")
+    except ValueError:
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(),
+        proto.SerializeToString(),
         options,
         providers=["CPUExecutionProvider"],
     )

@@ -3,12 +3,15 @@
 from ._body_phase import auto_epochs, make_training_run
 from ._classifier import FineTuneClassifier
 from ._export import (
+    PixelsToResult,
     checked_targets,
     decode_for_network,
+    example_pixels,
     pixels_to_result,
     with_results,
 )
 from ._learning_check import LearningCheck, check_can_learn
+from ._onnx import convert_to_onnx
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._refit import (
     decode_images,
@@ -31,13 +34,16 @@ __all__ = [
     "LearningCheck",
     "LearningRateRangeTest",
     "MAX_BYTES_IN_MEMORY",
+    "PixelsToResult",
     "at_rest",
     "auto_epochs",
     "check_can_learn",
     "checked_targets",
+    "convert_to_onnx",
     "decode_for_network",
     "decode_images",
     "draw_seed",
+    "example_pixels",
     "fitted_neck",
     "learning_rate_range_test",
     "loss_of",

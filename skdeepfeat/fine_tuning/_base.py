@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -21,13 +20,7 @@ from ..feature_extraction import (
     ImageEstimatorMixin,
 )
 from ..networks import RowNeck, resolve_neck
-from ._export import (
-    Export,
-    PixelsToResult,
-    calibration_pixels,
-    check_export,
-    check_finite,
-)
+from ._export import check_export, make_export
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
 from ._onnx import check_onnx_installed, write_onnx
@@ -45,9 +38,6 @@ from ._saving import (
 from ._scoring import make_score
 from ._targets import checked_weights, checked_y, is_given
 from ._teachers import Teachers, frozen
-
-# In an export. Not 1, which the exporter would treat as a constant.
-_N_EXAMPLES = 2
 
 
 class BaseFineTune(
@@ -298,7 +288,9 @@ class BaseFineTune(
         if not self._takes_rows:
             return super()._check_images(X, reset=reset)
         check_row_parameters(self)
-        return validate_data(self, X, reset=reset, dtype=np.float32)
+        X = validate_data(self, X, reset=reset, dtype=np.float32)
+        # Those of frames may be read-only, of which torch warns.
+        return np.require(X, requirements="W")
 
     def _resolve_neck(self, needs_weights=True):
         if self._takes_rows:
@@ -460,10 +452,9 @@ class BaseFineTune(
             * ``"float16"``: weights are stored in half the bytes. They are computed
               with in float32, so nothing becomes faster or overflows.
             * ``"int8"``: layers compute with integers of 8 bits: a quarter of the
-              bytes, and about half the time where the processor has instructions for
-              them. Results differ by some percents.
-              `skdeepfeat.compression.export_report` shows what it costs. ONNX Runtime
-              quantizes the trained weights.
+              bytes, and less time where the processor has instructions for them.
+              Results differ by some percents. `skdeepfeat.compression.export_report`
+              shows what it costs. ONNX Runtime quantizes the trained weights.
         X_calibration : array-like of images, default=None
             As for `predict`, for ``dtype="int8"`` only: at least 10 images, which
             decide what ranges the 8 bits span. About a hundred of the training images
@@ -499,7 +490,7 @@ class BaseFineTune(
         check_is_fitted(self)
         check_export("to_onnx", ".onnx", path, dtype, X_calibration)
         check_onnx_installed(dtype)
-        write_onnx(path, self._export("to_onnx", dtype, X_calibration))
+        write_onnx(path, make_export("to_onnx", self, dtype, X_calibration))
 
     @survives_fork
     def to_openvino(self, path, dtype="float32", X_calibration=None):
@@ -537,41 +528,7 @@ class BaseFineTune(
         check_is_fitted(self)
         check_export("to_openvino", ".xml", path, dtype, X_calibration)
         check_openvino_installed(dtype)
-        write_openvino(path, self._export("to_openvino", dtype, X_calibration))
-
-    def _export(self, method, dtype, X_calibration):
-        refuse_rows(self, method)
-        if self.test_time_augmentation is not None:
-            raise ValueError(
-                "The 'test_time_augmentation' parameter must be None for "
-                f"{method}, as the network in the file sees one view of an image. Got "
-                f"{self.test_time_augmentation!r} instead. Set it before, "
-                "set_params(test_time_augmentation=None)."
-            )
-        neck = self._fitted_neck()
-        network, output_name, notes = self._pixels_to_result(neck)
-        check_finite(network)
-        images = None
-        if dtype == "int8":
-            images = calibration_pixels(method, self, X_calibration)
-        return Export(
-            network,
-            torch.zeros((_N_EXAMPLES, *neck.preprocessing.crop, 3), dtype=torch.uint8),
-            output_name,
-            {
-                "preprocessing": neck.preprocessing.describe(),
-                "dtype": dtype,
-                **notes,
-            },
-            dtype,
-            images,
-        )
-
-    def _pixels_to_result(self, neck):
-        """Return a module from pixels to results, the results' name, and metadata."""
-        finish, output_name, notes = self._export_result()
-        network = PixelsToResult(neck.trainable(), self.head_, finish).eval()
-        return network.requires_grad_(False), output_name, notes
+        write_openvino(path, make_export("to_openvino", self, dtype, X_calibration))
 
     @survives_fork
     def __getstate__(self):

@@ -158,7 +158,7 @@ def load_images(fit, rows):
     stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
     if fit.data.X_unlabeled is not None:
         more, failures = _load(fit, fit.data.X_unlabeled, with_margin(preprocessing))
-        if failures and not fit.trains_head:  # which has warned of them
+        if failures and not fit.has_warned_of_unlabeled:
             warn_of(failures)
         bad = [failure.index for failure in failures]
         unlabeled_rows = np.delete(np.arange(len(more)), bad)

@@ -13,11 +13,15 @@ from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown_path
 from ..exceptions import BadImageError
 from ..feature_extraction import load_pixels
+from ._rows import refuse_rows
 from ._scoring import with_outputs
 from ._targets import checked_y
 from ._views import MAX_BYTES_IN_MEMORY
 
 DTYPES = ("float32", "float16", "int8")
+
+# In an export. Not 1, which the exporter would treat as a constant.
+_N_EXAMPLES = 2
 
 # Fewer show too little of the range of the values.
 _LEAST_CALIBRATION = 10
@@ -30,19 +34,23 @@ _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 class PixelsToResult(nn.Module):
     """From decoded pixels to the results of the estimator.
 
+    The modules are put into evaluation mode and frozen.
+
     Parameters
     ----------
     neck : TrainableNeck
-    head : Module
-    finish : Module
+    head : Module, default=None
+        None returns the features.
+    finish : Module, default=None
         From the outputs of the head to the result, such as a softmax.
     """
 
-    def __init__(self, neck, head, finish):
+    def __init__(self, neck, head=None, finish=None):
         super().__init__()
         self.neck = neck
-        self.head = head
-        self.finish = finish
+        self.head = nn.Identity() if head is None else head
+        self.finish = nn.Identity() if finish is None else finish
+        self.eval().requires_grad_(False)
 
     def forward(self, images):
         """Return the results of uint8 images, shape (n_images, height, width, 3)."""
@@ -129,6 +137,52 @@ def check_export(method, ending, path, dtype, X_calibration):
         )
 
 
+def make_export(method, estimator, dtype, X_calibration):
+    """Return the `Export` of a fitted estimator.
+
+    Parameters
+    ----------
+    method : str
+        For the errors.
+    estimator : BaseFineTune
+    dtype, X_calibration
+        Checked parameters of the method.
+
+    Raises
+    ------
+    BadImageError
+    ValueError
+        If the estimator cannot be exported, or X_calibration has too few images.
+    """
+    refuse_rows(estimator, method)
+    if estimator.test_time_augmentation is not None:
+        raise ValueError(
+            "The 'test_time_augmentation' parameter must be None for "
+            f"{method}, as the network in the file sees one view of an image. Got "
+            f"{estimator.test_time_augmentation!r} instead. Set it before, "
+            "set_params(test_time_augmentation=None)."
+        )
+    neck = estimator._fitted_neck()
+    network, output_name, notes = pixels_to_result(estimator, neck)
+    check_finite(network)
+    images = None
+    if dtype == "int8":
+        images = calibration_pixels(method, estimator, X_calibration)
+    return Export(
+        network,
+        example_pixels(neck.preprocessing.crop),
+        output_name,
+        {"preprocessing": neck.preprocessing.describe(), "dtype": dtype, **notes},
+        dtype,
+        images,
+    )
+
+
+def example_pixels(size):
+    """Return images to trace a network with, uint8, (n_images, height, width, 3)."""
+    return torch.zeros((_N_EXAMPLES, *size, 3), dtype=torch.uint8)
+
+
 def calibration_pixels(method, estimator, X):
     """Return images as the network sees them, at most 300 from all over X.
 
@@ -150,10 +204,15 @@ def calibration_pixels(method, estimator, X):
     ValueError
         If there are too few images.
     """
+    if not hasattr(X, "__len__") and not hasattr(X, "shape"):
+        wanted = f"a list, an array or a column of images for {method}"
+        raise choice_error("X_calibration", wanted, X, error=TypeError)
     n_given = _num_samples(X)
     # Spread over X, which may be sorted by class.
     n_used = min(n_given, _MOST_CALIBRATION)
     used = np.linspace(0, n_given - 1, n_used).round().astype(int)
+    if n_used == 0:
+        raise _too_few_images(method, 0)
     if n_used < n_given:
         X = _safe_indexing(X, used)
     try:
@@ -162,11 +221,15 @@ def calibration_pixels(method, estimator, X):
         raise error.at(int(used[error.index]), error.origin) from None
     if len(rows) < _LEAST_CALIBRATION:
         read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
-        raise ValueError(
-            f"The 'X_calibration' parameter of {method} must have at least "
-            f"{_LEAST_CALIBRATION} images. Got {n_given}{read}."
-        )
+        raise _too_few_images(method, f"{n_given}{read}")
     return pixels[rows]
+
+
+def _too_few_images(method, found):
+    return ValueError(
+        f"The 'X_calibration' parameter of {method} must have at least "
+        f"{_LEAST_CALIBRATION} images. Got {found}."
+    )
 
 
 def decode_for_network(estimator, X):
@@ -224,10 +287,10 @@ def check_fits_float16(tensors):
             )
 
 
-def pixels_to_result(estimator):
-    """Return what an export computes, as a module, and the name of its result."""
-    network, name, _ = estimator._pixels_to_result(estimator._fitted_neck())
-    return network, name
+def pixels_to_result(estimator, neck):
+    """Return what an export computes, as a module, its result's name, and metadata."""
+    finish, name, notes = estimator._export_result()
+    return PixelsToResult(neck.trainable(), estimator.head_, finish), name, notes
 
 
 def checked_targets(estimator, X, y):

@@ -88,6 +88,8 @@ class Fit:
             )
         # Both phases see the same images. By the id of X.
         self.digests = {}
+        # Whether the images of X_unlabeled that cannot be read were warned of.
+        self.has_warned_of_unlabeled = False
         self.interrupted = False
         self.result = earlier or FitResult()
         if earlier is not None:
@@ -177,6 +179,7 @@ class Fit:
         if self.data.X_unlabeled is None:
             return features, np.empty(0, int)
         more, failed = self._extract(self.data.X_unlabeled, "X_unlabeled")
+        self.has_warned_of_unlabeled = True
         return np.concatenate([features, more[~failed]]), np.flatnonzero(~failed)
 
     def weights_of(self, rows):

@@ -49,7 +49,7 @@ def write_onnx(path, export):
     ValueError
         If the network does something that ONNX or the dtype cannot express.
     """
-    proto = _exported(export)
+    proto = convert_to_onnx(export.network, export.example, export.output_name)
     if export.dtype == "float16":
         _store_in_float16(proto)
     elif export.dtype == "int8":
@@ -60,23 +60,40 @@ def write_onnx(path, export):
     write_atomically(path, proto.SerializeToString())
 
 
-def _exported(export):
+def convert_to_onnx(network, example, output_name):
+    """Return the graph of a network, for any number of images.
+
+    Parameters
+    ----------
+    network : PixelsToResult
+    example : Tensor of uint8, shape (n_images, height, width, 3)
+    output_name : str
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ValueError
+        If the network does something that ONNX cannot express.
+    """
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # The exporter warns about its own parts.
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                export.network,
-                (export.example,),
+                network,
+                (example,),
                 input_names=["images"],
-                output_names=[export.output_name],
+                output_names=[output_name],
                 dynamic_shapes={"images": {0: torch.export.Dim("n")}},
                 dynamo=True,
                 verbose=False,
             )
     except Exception as error:  # networks may run any code
         logger.debug("the exporter failed", exc_info=True)
-        name = type(export.network.neck.network).__name__
+        name = type(network.neck.network).__name__
         raise ValueError(
             f"The network {name} cannot be exported to ONNX: "
             f"{first_line(error.__cause__ or error)}"

@@ -80,6 +80,7 @@ class Teachers:
         members = [_unwrapped(one) for one in members]
         self._task, self._n_outputs = targets.task, targets.n_outputs
         self._student = estimator
+        self._input = _input_of(estimator)
         self._images = images
         self._members = [(one, self._checked_columns(one)) for one in members]
         self._own = [(t, c) for t, c in self._members if _is_own(t)]
@@ -177,6 +178,11 @@ class Teachers:
                 teacher,
                 error=NotFittedError,
             ) from None
+        if _is_own(teacher) and (found := _input_of(teacher)) != self._input:
+            raise ValueError(
+                f"The 'teacher' parameter must take {self._input}, as X holds them. "
+                f"Got a {type(teacher).__name__} that was fitted to {found} instead."
+            )
         if self._task == "regression":
             if _is_own(teacher):
                 self._check_n_outputs(teacher, len(teacher._y_mean))
@@ -278,6 +284,12 @@ def _is_own(teacher):
     return isinstance(teacher, FineTuneParameters)
 
 
+def _input_of(estimator):
+    if estimator._takes_rows:
+        return f"rows of {estimator.n_features_in_} numbers"
+    return "images"
+
+
 def _targets(teacher, images):
     found = np.asarray(teacher.predict(images), np.float64)
     return found.reshape(len(found), -1)
@@ -346,18 +358,18 @@ def _digest(teacher):
 
 
 class _TeacherNetwork(nn.Module):
-    """From images as the student sees them to soft targets."""
+    """From images as the student sees them, or rows, to soft targets."""
 
     def __init__(self, teacher, finish):
         super().__init__()
         neck = teacher._fitted_neck()
-        self._size = tuple(neck.preprocessing.crop)
+        self._size = None if neck.takes_rows else tuple(neck.preprocessing.crop)
         self.neck = neck.trainable()
         self.head = copy.deepcopy(teacher.head_)
         self.finish = finish
 
     def forward(self, images):
-        if tuple(images.shape[-2:]) != self._size:
+        if self._size is not None and tuple(images.shape[-2:]) != self._size:
             if images.dtype == torch.uint8:
                 images = images.float() / 255
             images = F.interpolate(images, self._size, mode="bilinear", antialias=True)

@@ -124,6 +124,12 @@ def test_wrong_usage(run, folder, tmp_path):
     assert result.exit_code == 2
     assert "no folder that is named like a class" in result.stderr
     assert "dark, light" in result.stderr
+    several = FineTuneClassifier.load(folder / "model.safetensors")
+    several.set_params(test_time_augmentation="flip")
+    several.save(folder / "several.safetensors")
+    options = ["-o", tmp_path / "small.onnx"]
+    result = compress(run, folder, *options, model="several.safetensors")
+    assert result.exit_code == 2 and "'test_time_augmentation'" in result.stderr
     assert not output.exists()
 
 

@@ -105,6 +105,9 @@ def test_bad_input(images, tmp_path):
     fitted.to_onnx(path)
     with pytest.raises(TypeError, match="'estimator'.*PretrainedFeatureExtractor"):
         export_report(PretrainedFeatureExtractor(), path, images, y)
+    for wrong in (None, [3]):
+        with pytest.raises(TypeError, match="'paths'"):
+            export_report(fitted, wrong, images, y)
     with pytest.raises(ValueError, match=r"'paths'.*Got f\.bin"):
         export_report(fitted, "f.bin", images, y)
     with pytest.raises(ValueError, match=r"'paths'.*no file g\.onnx"):
@@ -133,3 +136,5 @@ def test_images_that_cannot_be_read(images, tmp_path):
         probabilities = fitted.predict_proba(X)[:20]
     wanted = (probabilities.argmax(1) == y[:20]).mean()
     assert report["score"].tolist() == [wanted, wanted]
+    with pytest.raises(ValueError, match="no image of X"):
+        export_report(fitted, tmp_path / "f.onnx", X[20:], y[:1])

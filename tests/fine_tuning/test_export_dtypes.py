@@ -304,6 +304,8 @@ def test_bad_input(method, classifier, pixels, tmp_path):
         to_file(path, dtype="int8")
     with pytest.raises(ValueError, match="'X_calibration'.*at least 10.* Got 9"):
         to_file(path, dtype="int8", X_calibration=pixels[:9])
+    with pytest.raises(TypeError, match="'X_calibration'.*Got <generator"):
+        to_file(path, dtype="int8", X_calibration=(p for p in pixels))
     with pytest.raises(TypeError, match="'path'.*Got 3 instead"):
         to_file(3)
     for other in ("f", "f.bin", "f.safetensors"):
@@ -334,7 +336,7 @@ def test_large_sets_are_drawn_from(classifier, pixels, tmp_path):
     images = [*pixels, *pixels, *pixels[:99], missing]
     with pytest.raises(BadImageError, match=r"index 499, .*missing\.jpg"):
         classifier.to_onnx(tmp_path / "f.onnx", dtype="int8", X_calibration=images)
-    with pytest.raises(ValueError, match="0 sample"):
+    with pytest.raises(ValueError, match="'X_calibration'.*Got 0"):
         classifier.to_onnx(tmp_path / "f.onnx", dtype="int8", X_calibration=[])
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -97,6 +98,7 @@ FORMS = {
     "list": lambda X: X.tolist(),
     "float32": np.float32,
     "frame": lambda X: pd.DataFrame(X, columns=list("abcdef")),
+    "read-only frame": lambda X: pd.DataFrame(np.float32(X), columns=list("abcdef")),
     "polars": lambda X: pl.DataFrame(X, schema=list("abcdef")),
     "tensor": torch.from_numpy,
 }
@@ -151,6 +153,27 @@ def test_regression_of_rows():
         make_network(), max_epochs=30, learning_rate=1e-2, cache=None, random_state=0
     )
     assert model.fit(X[:150], y[:150]).score(X[150:], y[150:]) > 0.7
+
+
+def test_teachers_of_rows(fitted):
+    X, y = make_rows()
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    forest = RandomForestClassifier(30, random_state=0).fit(frame, y)
+    parameters = {"max_epochs": 20, "learning_rate": 1e-2, "distill_weight": 1.0}
+    student = small(teacher=[fitted, forest], **parameters)
+    # Wrong labels, so that it learns from the teachers alone.
+    student.fit(frame[:12], y[11::-1], X_unlabeled=frame[12:])
+    assert student.score(frame, y) > 0.8
+
+
+def test_teachers_of_other_input(fitted):
+    X, y = make_rows()
+    five = small(make_network(5)).fit(X[:, :5], y)
+    with pytest.raises(ValueError, match="'teacher'.*rows of 6 numbers.*rows of 5"):
+        small(teacher=five).fit(X, y)
+    images = np.zeros((6, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="'teacher'.*take images.*rows of 6 numbers"):
+        FineTuneClassifier(cache=None, teacher=fitted).fit(images, list("abcabc"))
 
 
 @pytest.mark.parametrize(

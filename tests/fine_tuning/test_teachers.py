@@ -338,7 +338,12 @@ def test_broken_images_are_left_out(pixels, forest, tmp_path):
         LogisticRegression(C=99),
     ).fit(pixels, NAMES)
     student = make(teacher=teacher, on_error="nan")
-    for parameters in ({}, {"unfreeze": None}):
+    for parameters in (
+        {},
+        {"head_init": "random"},
+        {"head_init": "random", "head_epochs": 0},
+        {"head_init": "auto", "head_epochs": 20, "unfreeze": None},
+    ):
         student.set_params(**parameters)
         with pytest.warns(BadImageWarning) as warned:
             student.fit(paths[:20], NAMES[:20], X_unlabeled=paths[20:])
