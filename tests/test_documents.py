@@ -11,6 +11,7 @@ import re
 import fsspec
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -66,6 +67,8 @@ def code_of(document):
 def photos(tmp_path, monkeypatch):
     """Make the folders that the documents speak of, and work among them."""
     monkeypatch.chdir(tmp_path)
+    # Workers of an earlier test are in another folder.
+    get_reusable_executor().shutdown(wait=True)
     rng = np.random.default_rng(0)
     memory = fsspec.filesystem("memory")
     for label, light in [("cat", 60), ("dog", 160)]:
@@ -77,6 +80,7 @@ def photos(tmp_path, monkeypatch):
     Image.fromarray(pixels).save(tmp_path / "unknown.jpg")
     memory.put(str(tmp_path / "photos") + "/", "/bucket/train/", recursive=True)
     yield
+    get_reusable_executor().shutdown(wait=True)
     memory.rm("/bucket", recursive=True)
 
 
