@@ -1,5 +1,6 @@
 """Phase two: body and head are trained together on augmented images."""
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..training import (
     make_optimizer,
     unfrozen_parts,
 )
+from ._frozen_outputs import FrozenOutputs
 from ._resume import resume
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
@@ -110,7 +112,13 @@ def tune_body(fit, rows, validation_rows):
     after_epoch = resume(fit, run, data, probe)
     result = fit.result
     try:
-        run.fit(data, validate, after_epoch, probe)
+        with contextlib.ExitStack() as stack:
+            if FrozenOutputs.can_replace(data, fit):
+                data = FrozenOutputs(fit, body, data, run.settings.n_epochs)
+                stack.enter_context(contextlib.closing(data))
+            if not fit.neck.takes_rows:
+                _announce_epochs(run, data)
+            run.fit(data, validate, after_epoch, probe)
     finally:
         result.body = body.network
         result.history += run.history
@@ -122,6 +130,17 @@ def tune_body(fit, rows, validation_rows):
             best = fit.n_earlier_epochs + (run.best_epoch or 0)
             result.best_epoch = best if is_best else None
             result.best_score = run.best_score if is_best else None
+
+
+def _announce_epochs(run, data):
+    """Have a run tell its data which epoch begins, after it has frozen stages."""
+    prepare, first_epoch = run.prepare, run.settings.first_epoch
+
+    def prepare_both(epoch):
+        prepare(epoch)
+        data.begin(first_epoch + epoch)
+
+    run.prepare = prepare_both
 
 
 def load_images(fit, rows):
@@ -166,7 +185,15 @@ def load_images(fit, rows):
         trained = np.concatenate([rows, len(pixels) + unlabeled_rows])
     targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
     augmentation = Augmentation(fit.settings.augment, preprocessing.crop)
-    data = PixelData(stored, targets, weights, augmentation, trained)
+    data = PixelData(
+        stored,
+        targets,
+        weights,
+        augmentation,
+        trained,
+        n_views=fit.settings.n_views,
+        seed=fit.seed,
+    )
     return pixels, data, failed
 
 
