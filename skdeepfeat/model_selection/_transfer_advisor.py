@@ -13,6 +13,7 @@ from sklearn.utils import ClassifierTags, RegressorTags, check_random_state, get
 from sklearn.utils._param_validation import Interval, StrOptions
 from tqdm.auto import tqdm
 
+from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadImageWarning
@@ -32,7 +33,7 @@ from ._recommendation import recommend
 __all__ = ["TransferAdvisor"]
 
 
-class TransferAdvisor(DelegatesMixin, BaseEstimator):
+class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
     """Decide by measurement which network, layer and head, and how much to fine-tune.
 
     `fit` compares candidates on the images themselves, within a budget of seconds:
