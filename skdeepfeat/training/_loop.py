@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from .._utils._forks import undisturbed_by_forks
+from .._utils._progress import progress_bar
 from .._utils._random import RandomStream
 from ..exceptions import TrainingDivergedError
 from ._gradients import BatchGradients, draw_mixing
@@ -439,7 +439,7 @@ class TrainingRun:
         )
 
     def _bar(self):
-        return tqdm(
+        return progress_bar(
             total=self.settings.n_epochs,
             initial=self.epoch,
             desc=self.settings.phase,
