@@ -5,6 +5,7 @@ import inspect
 import pathlib
 import pickle
 import re
+import tomllib
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch import nn
 
 import skdeepfeat
 from skdeepfeat import FeatureCache, FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat._utils._estimator_html import DOCUMENTATION
 
 API = pathlib.Path(__file__).parents[1] / "docs" / "api.rst"
 
@@ -88,6 +90,11 @@ def test_link(name, monkeypatch):
     listed = re.split(r"currentmodule:: (\S+)", API.read_text(encoding="utf-8"))
     pages = zip(listed[1::2], listed[2::2], strict=True)
     assert any(package == of and f"   {cls}\n" in text for of, text in pages)
+
+
+def test_address_of_the_documentation():
+    project = tomllib.loads((API.parents[1] / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["urls"]["Documentation"] == DOCUMENTATION
 
 
 def test_subclasses_of_others_have_no_page():

@@ -101,7 +101,9 @@ def _single_column(X):
         )
     if hasattr(X, "iloc"):
         return X.iloc[:, 0]
-    return X.to_series(0) if hasattr(X, "to_series") else X.column(0)
+    if hasattr(X, "get_column"):  # polars and narwhals
+        return X.get_column(X.columns[0])
+    return X.column(0)
 
 
 def _check_parameters(flat_image_shape, max_pixels, storage_options):
