@@ -32,7 +32,9 @@ DOCUMENTS = [
     "docs/without_labels.md",
 ]
 REPLACED = {
-    "max_score_drop=": "fine_tune_epochs=0, max_score_drop=",
+    "max_score_drop=": 'fine_tune_epochs=0, runtimes=["torch"], max_score_drop=',
+    "steps=2, fine": 'runtimes=["torch"], steps=2, fine',
+    "max_relative_error=0.2, ": 'max_relative_error=0.2, runtimes=["torch"], ',
     "TransferAdvisor(": 'TransferAdvisor(["efficientnet_lite0"], cv=2, extractor='
     "PretrainedFeatureExtractor(image_size=32), ",
     'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",
@@ -110,7 +112,7 @@ def photos(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # each smaller network is exported, to time it
+@pytest.mark.timeout(900)  # some train and compress several networks
 @pytest.mark.parametrize("document", DOCUMENTS)
 @pytest.mark.filterwarnings("default")
 def test_the_code_runs(document, photos):

@@ -103,7 +103,9 @@ def test_what_does_it_see(tmp_path):
 @pytest.mark.slow
 def test_small_network(tmp_path):
     pytest.importorskip("skimage")
-    out = run("small_network.py", tmp_path, "--n-images", "48", "--steps", "2")
+    out = run(
+        "small_network.py", tmp_path, "--n-images=48", "--steps=2", "--runtimes=torch"
+    )
     assert len(re.findall(r"low_rank|prune", out)) >= 3
     with Image.open(tmp_path / "small_network.png") as picture:
         assert min(picture.size) > 300
