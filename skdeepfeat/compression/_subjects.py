@@ -32,8 +32,8 @@ from ..training import crop_center
 from ._layers import batches_of
 from ._model import Model
 
-# Steps of "auto" for `fine_tune_epochs`, and bounds of the epochs. A single epoch at the
-# rate of a longer training can do more harm than good.
+# Steps of "auto" for `fine_tune_epochs`, and bounds of the epochs. A single epoch at
+# the rate of a longer training can do more harm than good.
 _AUTO_STEPS = 400
 _AUTO_EPOCHS = (2, 4)
 
