@@ -1,6 +1,8 @@
 """Phase two: body and head are trained together on augmented images."""
 
 import contextlib
+import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -109,16 +111,38 @@ def tune_body(fit, rows, validation_rows):
         )
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)
-    after_epoch = resume(fit, run, data, probe)
+    save = resume(fit, run, data, probe)
     result = fit.result
+
+    def snapshot():
+        with run.averaged_model():
+            head, network = copy.deepcopy([fit.result.head, body.network])
+        return dataclasses.replace(
+            result,
+            head=head,
+            body=network,
+            history=result.history + run.history,
+            n_epochs=fit.n_earlier_epochs + run.epoch,
+        )
+
     try:
-        with contextlib.ExitStack() as stack:
-            if FrozenOutputs.can_replace(data, fit):
-                data = FrozenOutputs(fit, body, data, run.settings.n_epochs)
-                stack.enter_context(contextlib.closing(data))
-            if not fit.neck.takes_rows:
-                _announce_epochs(run, data)
-            run.fit(data, validate, after_epoch, probe)
+        with (
+            _followed(fit, run, body, data) as data,
+            fit.callbacks.phase(
+                fit,
+                "body",
+                run.settings.n_epochs - run.epoch,
+                rows[~failed[rows]],
+                snapshot,
+            ) as epochs,
+        ):
+
+            def after_epoch(run):
+                if save is not None:
+                    save(run)
+                return epochs.end()
+
+            run.fit(data, validate, after_epoch, probe, epochs.begin)
     finally:
         result.body = body.network
         result.history += run.history
@@ -132,15 +156,27 @@ def tune_body(fit, rows, validation_rows):
             result.best_score = run.best_score if is_best else None
 
 
-def _announce_epochs(run, data):
-    """Have a run tell its data which epoch begins, after it has frozen stages."""
+@contextlib.contextmanager
+def _followed(fit, run, body, data):
+    """Return the data of a run that are told which epoch begins.
+
+    Outputs of frozen layers stand for images where they can.
+    """
+    if fit.neck.takes_rows:
+        yield data
+        return
     prepare, first_epoch = run.prepare, run.settings.first_epoch
+    with contextlib.ExitStack() as stack:
+        if FrozenOutputs.can_replace(data, fit):
+            data = FrozenOutputs(fit, body, data, run.settings.n_epochs)
+            stack.enter_context(contextlib.closing(data))
 
-    def prepare_both(epoch):
-        prepare(epoch)
-        data.begin(first_epoch + epoch)
+        def prepare_both(epoch):
+            prepare(epoch)
+            data.begin(first_epoch + epoch)
 
-    run.prepare = prepare_both
+        run.prepare = prepare_both
+        yield data
 
 
 def load_images(fit, rows):
