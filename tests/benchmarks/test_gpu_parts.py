@@ -69,12 +69,12 @@ def test_the_limits_are_eight_minutes(gpu_parts):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_script_runs_on_a_cpu(tmp_path):
     done = subprocess.run(
         [
             *("bash", BENCHMARKS / "gpu.sh", "--device", "cpu", "--quick"),
-            *("--parts", "tests", "limits", "tuning", "--output", tmp_path),
+            *("--parts", "tests", "limits", "--output", tmp_path, "--patience", "5"),
         ],
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
@@ -84,7 +84,6 @@ def test_the_script_runs_on_a_cpu(tmp_path):
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["parts"]
     assert parts["limits"]["state"] == "done", parts["limits"]["log"]
-    assert parts["tuning"]["state"] == "done", parts["tuning"]["log"]
     assert "network alone, torch" in done.stdout
     # Without a device they are skipped.
     assert "skipped" in parts["tests"]["log"]

@@ -166,7 +166,7 @@ class TrainableNeck(nn.Module):
         return self._probe.layers.get(self.stage_layers[min(trained) - 1])
 
     def begin_at(self, layer):
-        """Accept the outputs of a layer in place of images from now on.
+        """Accept the outputs of a layer instead of images from now on.
 
         Parameters
         ----------
