@@ -12,6 +12,7 @@ much they vary by themselves.
 
 import argparse
 import json
+import logging
 import os
 import pathlib
 import statistics
@@ -26,6 +27,8 @@ from _common import (
     watch_others,
     write_results,
 )
+
+logger = logging.getLogger("benchmarks.ratios")
 
 HISTORY = HERE / "ratios.json"
 
@@ -68,6 +71,7 @@ def measure(arguments):
         if arguments.quick:
             job |= {"n_images": 8, "n": 1}
         found[name] = run_worker("_ratios.py", job)["pairs"]
+        logger.info("%s: %s", name, [round(ratio, 3) for ratio in found[name]])
     return found
 
 
@@ -96,6 +100,7 @@ def compare(pairs, stored):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     machine = describe_machine()
     processor = torch.backends.cpu.get_cpu_capability()
     with watch_others(machine):
