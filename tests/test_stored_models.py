@@ -69,6 +69,7 @@ def with_mlflow_and_skops(model, folder):
     return with_mlflow(model, folder, "skops", skops_trusted_types=trusted)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # MLflow's own
 @pytest.mark.parametrize("store", [with_skops, with_mlflow, with_mlflow_and_skops])
 @pytest.mark.parametrize("kind", MODELS)
