@@ -24,6 +24,7 @@ from ..cache import (
     warn_of_unknown_items,
     warn_of_unstable,
 )
+from ..networks import RememberedNeck
 from ._arithmetic import settle_arithmetic
 from ._background import run_in_thread
 from ._compute import compute_features
@@ -232,6 +233,7 @@ class Extraction:
         joins = self.settings.cache_layers is not None and self._store.keeps_rows
 
         def compute(positions):
+            self._resolve_neck()
             neck = self._joined() if joins else self.neck
             return self._compute(neck, indices, positions, on_computed)
 
@@ -250,6 +252,17 @@ class Extraction:
             self.settings = replace(self.settings, runtime="torch")
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
+        except _NeckDiffers:
+            logger.warning("a note about %s was wrong", printable(self.neck.model_name))
+            self.namespaces = self._make_namespaces(self.neck)
+            return self.fetch(indices, on_computed)
+
+    def _resolve_neck(self):
+        """Replace a remembered neck, which names rows, by the one that computes."""
+        if isinstance(self.neck, RememberedNeck):
+            self.neck = self.neck.resolved()
+            if self._make_namespaces(self.neck) != self.namespaces:
+                raise _NeckDiffers
 
     def _joined(self):
         """Return the neck with the layers that are computed for the cache only."""
@@ -390,6 +403,10 @@ class Extraction:
 def side_by_side(outputs):
     """Return the features of several outputs as one array, without needless copies."""
     return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+
+
+class _NeckDiffers(Exception):
+    """A neck is not what a note in the cache said, so the namespaces are others."""
 
 
 class _OpenVINOCannotRun(Exception):

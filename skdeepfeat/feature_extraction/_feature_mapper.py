@@ -150,7 +150,8 @@ class FeatureMapper:
 
     def _features(self, images):
         if self._neck is None:  # resolved once, not once for each batch
-            self._neck = self.extractor._resolve_neck()
+            with self.extractor._described_neck() as neck:
+                self._neck = neck
         if not len(images):
             return np.empty((0, sum(self._neck.n_features())), np.float32)
         # The choice of the runtime must not depend on the size of a batch.
