@@ -397,7 +397,9 @@ class PretrainedFeatureExtractor(
         X = self._check_images(X, reset=False)
         with (
             self._described_neck() as neck,
-            open_extraction(X, neck, self.cache, self._settings()) as extraction,
+            open_extraction(
+                X, neck, self.cache, self._settings(), in_parts=True
+            ) as extraction,
         ):
             return extraction.features()
 

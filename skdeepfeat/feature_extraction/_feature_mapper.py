@@ -157,7 +157,9 @@ class FeatureMapper:
         # The choice of the runtime must not depend on the size of a batch.
         settings = self.extractor._settings(n_images=sys.maxsize)
         cache = self.extractor.cache
-        with open_extraction(images, self._neck, cache, settings) as extraction:
+        with open_extraction(
+            images, self._neck, cache, settings, in_parts=True
+        ) as extraction:
             return extraction.features()
 
     def __getstate__(self):
