@@ -41,10 +41,12 @@ class SlowDisk:
         self.n_bytes = self.n_opens = 0
 
     def open(self, *args, **kwargs):
+        """Open a file as the built-in function does."""
         self.n_opens += 1
         return _SlowFile(open(*args, **kwargs), self)
 
     def wait_for(self, n_bytes):
+        """Return when so many bytes have come."""
         with self._lock:
             self.n_bytes += n_bytes
             start = max(self._free_at, time.monotonic())
@@ -130,7 +132,8 @@ def main(argv=None):
     )
     text = (
         f"{arguments.model} at {arguments.rate:.0f} bytes a second:\n\n{table}\n\n"
-        f"Read once is {statistics.median(ratios):.2f} times as fast; to reach: 1.8.\n\n"
+        f"Read once is {statistics.median(ratios):.2f} times as fast; "
+        f"to reach: 1.8.\n\n"
         f"{machine_line(machine)}"
     )
     print(text)

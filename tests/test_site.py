@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import re
+import sys
 import tomllib
 
 import pytest
@@ -11,8 +12,32 @@ import skdeepfeat
 from skdeepfeat import compression, plotting, self_supervised, text
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
+# torch's own.
+FOREIGN_ERRORS = {"operator torchvision::nms does not exist"}
 # Those of people who change the package.
 DEVELOPMENT = {"bench", "test", "docs", "lint"}
+
+
+@pytest.fixture
+def error_texts(monkeypatch):
+    """Import what the site makes its list of errors with."""
+    monkeypatch.syspath_prepend(DOCS)
+    yield importlib.import_module("error_texts")
+    del sys.modules["error_texts"]
+
+
+def test_errors_that_are_quoted_are_in_the_source(error_texts):
+    quoted = re.findall(r"^### `(.*)`$", (DOCS / "faq.md").read_text(), re.M)
+    texts = error_texts.all_texts()
+    unknown = [one for one in quoted if not any(one in text for text in texts)]
+    assert len(quoted) > 30
+    assert set(unknown) == FOREIGN_ERRORS
+
+
+def test_the_list_of_errors_has_every_subject(error_texts):
+    table = error_texts.error_table()
+    assert len(table) == len(error_texts._SUBJECTS)
+    assert sum(map(len, table.values())) > 250
 
 
 def listed_objects():
@@ -48,9 +73,10 @@ def test_every_extra_is_on_the_page_about_installing():
 
 def test_every_page_is_in_a_table_of_contents():
     pages = {path.stem for path in DOCS.glob("*.md")} | {"api"}
+    pages |= {f"coming_from/{path.stem}" for path in (DOCS / "coming_from").iterdir()}
     listed = set()
-    for name in ("index", "user_guide", "development"):
+    for name in ("index", "user_guide", "development", "faq", "coming_from"):
         text = (DOCS / f"{name}.md").read_text()
         for block in re.findall(r"```\{toctree\}(.*?)```", text, re.DOTALL):
-            listed |= {line for line in block.splitlines() if line}
+            listed |= {line for line in block.splitlines() if line and line[0] != ":"}
     assert pages - {"index"} <= listed

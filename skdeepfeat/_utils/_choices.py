@@ -28,6 +28,7 @@ COMPRESSION_METHODS = (
 )  # fmt: skip
 
 # compression/_criteria.py, CRITERIA
+TIMED_RUNTIMES = ("torch", "openvino", "onnxruntime")
 PRUNING_CRITERIA = ("taylor", "obd", "apoz", "magnitude")
 
 # What to do with an image that cannot be read.

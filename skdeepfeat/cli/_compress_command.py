@@ -70,7 +70,7 @@ def _check_output(ctx, param, value):
     "--fine-tune-epochs",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Epochs that each smaller network is trained for; by default about 200 steps.",
+    help="Epochs that each smaller network is trained for; by default about 400 steps.",
 )
 @click.option(
     "--validation-fraction",
@@ -78,6 +78,14 @@ def _check_output(ctx, param, value):
     default=0.25,
     metavar="FRACTION",
     help="The part of the images that scores are taken on.",
+)
+@click.option(
+    "--runtime",
+    "runtimes",
+    type=click.Choice(_choices.TIMED_RUNTIMES),
+    multiple=True,
+    help="What times are measured in; may be repeated. By default, all that are "
+    "installed.",
 )
 @random_state_option
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
@@ -100,6 +108,7 @@ def compress(
     methods,
     max_drop,
     fine_tune_epochs,
+    runtimes,
     overwrite,
     as_json,
     quiet,
@@ -147,6 +156,7 @@ def compress(
             method=list(methods),
             max_score_drop=max_drop,
             fine_tune_epochs="auto" if fine_tune_epochs is None else fine_tune_epochs,
+            runtimes=list(runtimes) or "installed",
             **settings,
         )
     write = small.to_onnx if output.endswith(".onnx") else small.save

@@ -18,6 +18,7 @@ from ._model import drop_unused_head
 from ._report import describe_layers, describe_networks
 from ._search import METHODS, Limits, NothingToCompressError, Outcome
 from ._subjects import make_subject
+from ._timing import checked_runtimes
 
 # What the tables of a saved file need beside the weights, for each layer and method.
 _BYTES_OF_ROW = 400
@@ -53,6 +54,7 @@ def compress(
     validation_fraction=0.25,
     fine_tune_epochs="auto",
     criterion="taylor",
+    runtimes="installed",
     random_state=None,
 ):
     """Return a fitted estimator with a smaller network.
@@ -129,8 +131,8 @@ def compress(
 
     fine_tune_epochs : int or "auto", default="auto"
         Number of epochs that each candidate is trained for, with the settings of the
-        estimator. If that lowers the score, it stays untrained. ``"auto"`` is about 200
-        steps, at least 1 and at most 4 epochs. An extractor is not trained.
+        estimator. If that lowers the score, it stays untrained. ``"auto"`` is about 400
+        steps, at least 2 and at most 4 epochs. An extractor is not trained.
 
     criterion : {"taylor", "obd", "apoz", "magnitude"}, default="taylor"
         What ``"prune"`` removes channels by.
@@ -141,6 +143,12 @@ def compress(
         * ``"apoz"``: share of positions that are zero [8]_. Where none is, the mean
           absolute value.
         * ``"magnitude"``: norm of the weights.
+
+    runtimes : "installed" or list of {"torch", "openvino", "onnxruntime"}, \
+            default="installed"
+        What the times of the networks are measured in. OpenVINO and ONNX Runtime are
+        of the extra ``[int8]``. ONNX Runtime adds several seconds for each network,
+        which is exported for it.
 
     random_state : int, RandomState instance or None, default=None
         Determines the parts of X, and the training.
@@ -162,17 +170,18 @@ def compress(
             the file of `save` adds a header of some kB, and the original network if it
             is a module of your own), sparse_bytes, multiply_adds, and milliseconds per
             image of the network, from decoded pixels to features, at batch size 1 and
-            32, in torch and, if they are installed, in OpenVINO and ONNX Runtime (which
-            needs the extra ``[onnx]`` as well). The old head, which is not used, does
-            not count, before either.
+            32, in each of `runtimes`. The old head, which is not used, does not count,
+            before either.
 
     Raises
     ------
     TypeError
         If there is no network in `estimator`.
     ValueError
-        If the (first) method finds nothing to make smaller, y is missing, the images
-        cannot be split, or the score is not finite.
+        If a parameter is invalid, the (first) method finds nothing to make smaller, y
+        is missing, the images cannot be split, or the score is not finite.
+    ImportError
+        If one of `runtimes` is not installed.
 
     Warns
     -----
@@ -217,6 +226,7 @@ def compress(
             "'obd_weights', whose zeros take as many bytes as other numbers. Got "
             f"{max_bytes} instead. Let another method make the network fit."
         )
+    runtimes = checked_runtimes(runtimes)
     random_state = check_random_state(random_state)
     subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
     n_epochs = subject.n_epochs(fine_tune_epochs)
@@ -255,7 +265,9 @@ def compress(
             break
     small = subject.result(model)
     small.compression_report_ = pd.DataFrame(rows)
-    small.compression_summary_ = describe_networks(subject, names, models, scores)
+    small.compression_summary_ = describe_networks(
+        subject, names, models, scores, runtimes
+    )
     return small
 
 

@@ -15,6 +15,7 @@ from ._criteria import CRITERIA
 from ._report import describe_networks
 from ._search import METHODS, NothingToCompressError
 from ._subjects import make_subject
+from ._timing import checked_runtimes
 
 
 @survives_fork
@@ -42,6 +43,7 @@ def compression_curve(
     validation_fraction=0.25,
     fine_tune_epochs="auto",
     criterion="taylor",
+    runtimes="installed",
     random_state=None,
 ):
     """Return what smaller and smaller networks score and cost.
@@ -49,7 +51,7 @@ def compression_curve(
     Parameters
     ----------
     estimator, X, y, scoring, validation_fraction, fine_tune_epochs, criterion, \
-    random_state
+    runtimes, random_state
         As for `compress`.
 
     method : str or list of str, default="low_rank"
@@ -95,6 +97,7 @@ def compression_curve(
     ['none', 'low_rank', 'low_rank']
     """
     methods = checked_methods(method, "compression_curve")
+    runtimes = checked_runtimes(runtimes)
     random_state = check_random_state(random_state)
     subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
     n_epochs = subject.n_epochs(fine_tune_epochs)
@@ -120,7 +123,7 @@ def compression_curve(
             if interrupted:
                 break
     names = ["before", *(f"{k}: {label}" for k, label in enumerate(labels[1:], 1))]
-    curve = describe_networks(subject, names, models, scores)
+    curve = describe_networks(subject, names, models, scores, runtimes)
     curve.insert(0, "method", labels)
     times = [column for column in curve if column.startswith("ms_per_image")]
     goodness = np.array(scores)

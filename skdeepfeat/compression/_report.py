@@ -59,7 +59,7 @@ def describe_layers(method, before, outcome, pixels):
     return rows
 
 
-def describe_networks(subject, names, models, scores):
+def describe_networks(subject, names, models, scores, runtimes):
     """Return the table of the networks before and after each method.
 
     Parameters
@@ -68,6 +68,8 @@ def describe_networks(subject, names, models, scores):
     names : list of str
     models : list of Model
     scores : list of float
+    runtimes : list of str
+        Those that times are measured in.
 
     Returns
     -------
@@ -90,7 +92,8 @@ def describe_networks(subject, names, models, scores):
             ],
         }
     )
-    for (runtime, batch), times in milliseconds_per_image(necks).items():
+    milliseconds = milliseconds_per_image(necks, runtimes)
+    for (runtime, batch), times in milliseconds.items():
         table[f"ms_per_image_{runtime}_{batch}"] = times
     return table
 

@@ -7,14 +7,16 @@ import time
 import numpy as np
 import torch
 
+from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
 from ..fine_tuning import PixelsToResult, convert_to_onnx, example_pixels
 
 BATCH_SIZES = (1, 32)
-# What runs networks, and the packages that it needs.
+# What runs networks, and the packages and the extra that it needs.
 RUNTIMES = {
-    "torch": ("torch",),
-    "openvino": ("openvino",),
-    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "torch": (("torch",), None),
+    "openvino": (("openvino",), "openvino"),
+    "onnxruntime": (("onnxruntime", "onnx", "onnxscript"), "int8"),
 }
 
 _N_WARM_UP = 2
@@ -23,7 +25,42 @@ _N_ROUNDS = (5, 20)
 _MAX_SECONDS = 1.0
 
 
-def milliseconds_per_image(necks, seed=0):
+def checked_runtimes(runtimes):
+    """Return the runtimes that times are measured in, as a list.
+
+    Parameters
+    ----------
+    runtimes : "installed" or list of str
+
+    Raises
+    ------
+    ValueError
+        If there is no such runtime.
+    ImportError
+        If its packages are not installed.
+    """
+    if isinstance(runtimes, str) and runtimes == "installed":
+        return [
+            name
+            for name, (packages, _) in RUNTIMES.items()
+            if all(map(importlib.util.find_spec, packages))
+        ]
+    is_list = isinstance(runtimes, (list, tuple)) and len(runtimes) > 0
+    for name in runtimes if is_list else [runtimes]:
+        if not is_list or not isinstance(name, str) or name not in RUNTIMES:
+            wanted = f"'installed' or a list with some of {list(RUNTIMES)}"
+            raise choice_error(
+                "runtimes", wanted, name if is_list else runtimes, RUNTIMES
+            )
+    chosen = [name for name in RUNTIMES if name in runtimes]
+    for name in chosen:
+        packages, extra = RUNTIMES[name]
+        for package in packages:
+            import_optional(package, extra=extra, purpose=f"runtimes=[{name!r}]")
+    return chosen
+
+
+def milliseconds_per_image(necks, runtimes, seed=0):
     """Return the time of networks, from decoded pixels to features.
 
     In each round, every network runs once, so that a busy machine slows all of them
@@ -32,23 +69,22 @@ def milliseconds_per_image(necks, seed=0):
     Parameters
     ----------
     necks : list of Neck
+    runtimes : list of str
     seed : int, default=0
         Of the pixels.
 
     Returns
     -------
     dict of (str, int) to list of float
-        For each runtime that is installed and each batch size, the milliseconds of each
-        network. NaN where the runtime cannot run it.
+        For each runtime and batch size, the milliseconds of each network. NaN where the
+        runtime cannot run it.
     """
     device = torch.device("cpu")
     size = necks[0].preprocessing.crop
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (max(BATCH_SIZES), *size, 3), dtype=np.uint8)
     found = {}
-    for runtime, packages in RUNTIMES.items():
-        if not all(map(importlib.util.find_spec, packages)):
-            continue
+    for runtime in runtimes:
         with contextlib.ExitStack() as stack:
             runs = [_lent(stack, neck, device, runtime) for neck in necks]
             for n_images in BATCH_SIZES:

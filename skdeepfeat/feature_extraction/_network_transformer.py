@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch.nn import Module
 
 from .._utils._device import resolve_devices
+from .._utils._estimator_html import is_drawn_as_html
 from .._utils._forks import survives_fork
 from ..networks import module_on_cpu
 from ._extract_to import feature_names
@@ -25,6 +27,8 @@ class NetworkTransformerMixin:
         """Number of features."""
         # Examining the network can take a second, so it is not done in `fit`.
         check_is_fitted(self, "layers_")
+        if is_drawn_as_html():
+            raise AttributeError("the HTML form examines no network")
         with self._described_neck() as neck:
             return sum(neck.n_features())
 
@@ -41,6 +45,8 @@ class NetworkTransformerMixin:
         -------
         names : ndarray of object, shape (n_features_out,)
         """
+        if is_drawn_as_html():
+            raise NotFittedError("The HTML form examines no network.")
         if input_features is not None:
             _check_feature_names_in(self, input_features)
         with self._described_neck() as neck:

@@ -11,6 +11,7 @@ from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 from skdeepfeat._utils import _choices
 from skdeepfeat.compression._criteria import CRITERIA
 from skdeepfeat.compression._search import METHODS
+from skdeepfeat.compression._timing import RUNTIMES
 
 NAMES = ("dark", "light")
 
@@ -44,7 +45,7 @@ def folder(tmp_path_factory):
 def compress(run, folder, *options, model="model.safetensors", images="photos"):
     return run(
         "compress", folder / model, folder / images, "--max-drop", 0.5,
-        "--fine-tune-epochs", 0, "--random-state", 0, *options,
+        "--runtime", "torch", "--fine-tune-epochs", 0, "--random-state", 0, *options,
     )  # fmt: skip
 
 
@@ -136,3 +137,4 @@ def test_wrong_usage(run, folder, tmp_path):
 def test_choices_are_those_of_the_function():
     assert set(_choices.COMPRESSION_METHODS) == set(METHODS)
     assert set(_choices.PRUNING_CRITERIA) == set(CRITERIA)
+    assert list(_choices.TIMED_RUNTIMES) == list(RUNTIMES)

@@ -7,12 +7,6 @@ from torch import nn
 from skdeepfeat.compression import _timing
 from skdeepfeat.networks import resolve_neck
 
-PACKAGES = {
-    "torch": ("torch",),
-    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
-    "missing": ("torch", "a_package_that_is_not_installed"),
-}
-
 
 class Stubborn(nn.Module):
     """Its code depends on values, which no exporter knows."""
@@ -35,14 +29,13 @@ def plain():
     )  # fmt: skip
 
 
-def test_onnx_runtime(monkeypatch):
-    monkeypatch.setattr(_timing, "RUNTIMES", PACKAGES)
+def test_onnx_runtime():
     geometry = {"resize": 8, "crop": (8, 8)}
     necks = [
         resolve_neck(network, preprocessing=geometry)
         for network in (plain(), Stubborn())
     ]
-    times = _timing.milliseconds_per_image(necks)
+    times = _timing.milliseconds_per_image(necks, ["torch", "onnxruntime"])
     assert list(times) == [
         ("torch", 1), ("torch", 32), ("onnxruntime", 1), ("onnxruntime", 32),
     ]  # fmt: skip
@@ -54,3 +47,19 @@ def test_onnx_runtime(monkeypatch):
     with torch.no_grad():
         wanted = necks[0].trainable().eval()(pixels.permute(0, 3, 1, 2))
     assert found == pytest.approx(wanted.numpy(), abs=1e-5)
+
+
+def test_which_runtimes(monkeypatch):
+    checked = _timing.checked_runtimes
+    assert checked("installed")[0] == "torch"
+    assert checked(("onnxruntime", "torch")) == ["torch", "onnxruntime"]
+    missing = {**_timing.RUNTIMES, "openvino": (("no_such_package",), "int8")}
+    monkeypatch.setattr(_timing, "RUNTIMES", missing)
+    assert "openvino" not in checked("installed")
+    with pytest.raises(ImportError, match=r"'openvino'.*skdeepfeat\[int8\]"):
+        checked(["torch", "openvino"])
+    with pytest.raises(ValueError, match="Got 'onnxruntim' instead. Did you mean"):
+        checked(["torch", "onnxruntim"])
+    for bad in ("torch", [], None, 3, [3]):
+        with pytest.raises(ValueError, match="The 'runtimes' parameter must be"):
+            checked(bad)

@@ -462,7 +462,7 @@ def test_what_else_takes_an_estimator_with_a_teacher(pixels, forest):
         student.set_params(warm_start=True).fit(pixels, NAMES)
         small = compress(
             student, pixels, NAMES, method="prune", max_score_drop=1.0,
-            fine_tune_epochs=1, random_state=0,
+            fine_tune_epochs=1, runtimes=["torch"], random_state=0,
         )  # fmt: skip
         assert small.get_params()["teacher"].estimator is teacher
 
