@@ -69,7 +69,7 @@ class SideFiles:
         key : str
             A hexadecimal digest.
         """
-        if os.path.islink(self.folder):
+        if self._directory.problem is not None or os.path.islink(self.folder):
             return None
         try:
             with open_plain(self._path(key)) as file:
