@@ -32,7 +32,7 @@ class KeptFiles:
         self._contents = contents
 
     def reserve(self, n_bytes: int) -> bool:
-        """Return whether a file is to be kept; wait for room while nobody waits for it.
+        """Return whether a file is to be kept; or wait for room if the caller is busy.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class KeptFiles:
             self._changed.notify_all()
 
     def set_awaited(self, is_awaited: bool) -> None:
-        """Say whether somebody waits for what is being read.
+        """Say whether the caller waits for what is being read.
 
         If so, files that do not fit are hashed without being kept, because the room
         may be taken by files that nobody can decode before those before them.
