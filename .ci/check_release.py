@@ -47,7 +47,7 @@ calls = {
     "text": lambda X: skdeepfeat.text.WordVectorFeatures().fit(["a"]),
     "remote": lambda X: PretrainedFeatureExtractor(
         storage_options={}, cache=None
-    ).transform(["memory://a.jpg"]),
+    ).transform(["https://127.0.0.1:9/a.jpg"]),
 }
 for extra, call in calls.items():
     try:
