@@ -51,6 +51,7 @@ class FrozenOutputs:
         self._body = body
         self._images = images
         self._n_passes = min(n_epochs, images.n_views or n_epochs)
+        self._comes_again = self._n_passes < n_epochs
         self._layer = self._run = self._kept = None
         self._resources = contextlib.ExitStack()
 
@@ -109,7 +110,7 @@ class FrozenOutputs:
             fit.device, neck.chosen_runtime(*wanted)
         )
         self._run = self._resources.enter_context(neck.loaded(*wanted))
-        if images.n_views is not None:
+        if self._comes_again:
             n_views = images.n_views * len(images)
             self._kept = KeptRows(n_views, sum(neck.n_features()))
 

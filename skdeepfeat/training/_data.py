@@ -74,7 +74,8 @@ class PixelData:
         May be memory-mapped.
     targets, weights : Tensor
         As `FeatureData` has them.
-    augment : Augmentation
+    augment : Augmentation or None
+        None for a class with a `batch` of its own.
     rows : ndarray of int, default=None
         The images to train on, by default all; targets and weights belong to these.
         The other images are not read, as they may be on disk.
@@ -94,7 +95,8 @@ class PixelData:
         self.weights = weights
         self.augment = augment
         # The center of an image is its only view.
-        self.n_views = n_views if augment.is_random else 1
+        has_one_view = augment is not None and not augment.is_random
+        self.n_views = 1 if has_one_view else n_views
         self._seed = seed
         self._view = 0
 

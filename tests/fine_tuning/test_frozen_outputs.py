@@ -109,6 +109,7 @@ def n_stem_images(data, **parameters):
         ({}, 3),  # of epochs two to four
         ({"n_views": 1}, 0),
         ({"n_views": 2}, 1),
+        ({"n_views": 10**12}, 3),
         ({"augment": None}, 0),
         ({"n_views": 2, "unfreeze": "all"}, 3),
     ],

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ..._utils._forks import undisturbed_by_forks
 from ..._utils._parameter_errors import choice_error
 from .._modules import copy_network, floating_dtype
 from ._frozen_part import FrozenPart, LayerOutputs
@@ -165,6 +166,7 @@ class TrainableNeck(nn.Module):
             return None
         return self._probe.layers.get(self.stage_layers[min(trained) - 1])
 
+    @undisturbed_by_forks()
     def begin_at(self, layer):
         """Accept the outputs of a layer instead of images from now on.
 
