@@ -153,7 +153,18 @@ class FeatureCache(RowCache):
         return find_directory(self.path).path
 
     def open(self, quiet=False):
-        """Return a `Store` for the duration of one call, to be used in a ``with``."""
+        """Return a `Store` for the duration of one call, to be used in a ``with``.
+
+        Parameters
+        ----------
+        quiet : bool, default=False
+            Whether to give no warning about a damaged file.
+
+        Returns
+        -------
+        store : Store
+            What reads and writes rows.
+        """
         return SQLiteStore(
             find_directory(self.path),
             Limits(parse_size(self.max_size)),

@@ -38,6 +38,7 @@ class NetworkTransformerMixin:
         Returns
         -------
         names : ndarray of object, shape (n_features_out,)
+            One name for each column.
         """
         if input_features is not None:
             _check_feature_names_in(self, input_features)

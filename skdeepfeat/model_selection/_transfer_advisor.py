@@ -255,6 +255,7 @@ class TransferAdvisor(DelegatesMixin, BaseEstimator):
         Returns
         -------
         self : TransferAdvisor
+            The fitted estimator.
 
         Raises
         ------

@@ -241,12 +241,14 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
         y : None
             Ignored.
 
         Returns
         -------
         self
+            The fitted estimator.
 
         Raises
         ------
@@ -284,12 +286,14 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
         y : None
             Ignored.
 
         Returns
         -------
         self
+            The fitted estimator.
         """
         is_first = not hasattr(self, "network_")
         X = self._checked_for_training(X, reset=is_first)
@@ -320,10 +324,12 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
 
         Returns
         -------
         ndarray of float32, shape (n_samples, n_units)
+            One row per sample.
         """
         check_is_fitted(self)
         X = self._checked(X)
@@ -340,6 +346,7 @@ default="squared_error"
         Returns
         -------
         ndarray of float32, shape (n_samples, n_features)
+            One row per sample.
         """
         check_is_fitted(self)
         return self._restored(check_codes(self, X)).astype(np.float32)
@@ -352,6 +359,7 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
 
         Returns
         -------
