@@ -27,6 +27,7 @@ DOCUMENTS = [
     "docs/fine_tuning.md",
     "docs/guide.md",
     "docs/inspection.md",
+    "docs/neighbors.md",
     "docs/text.md",
     "docs/which_network.md",
     "docs/without_labels.md",

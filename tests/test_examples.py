@@ -175,6 +175,16 @@ def test_cats_and_dogs(tmp_path, shared_data):
 
 
 @pytest.mark.slow
+def test_cleanlab_labels(tmp_path):
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed")
+    out = run("cleanlab_labels.py", tmp_path)
+    n_suspects, n_found = map(
+        int, re.search(r"cleanlab +suspects (\d+), (\d+) of", out).groups()
+    )
+    assert n_found >= 0.6 * max(n_suspects, 30)
+
+
+@pytest.mark.slow
 def test_find_wrong_labels(tmp_path):
     out = run("find_wrong_labels.py", tmp_path)
     n_found, n_wrong, n_looked_at = map(

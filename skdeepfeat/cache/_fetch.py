@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Seconds of work that kill -9 may cost at most, apart from the current batch.
 _COMMIT_INTERVAL = 1.0
+# Rows that are in memory at once to find out whether they are there.
+_N_LOOKED_UP = 10_000
 
 
 def fetch_rows(
@@ -44,6 +46,20 @@ def fetch_rows(
         found = [wanted.get(key, i) for i, key in enumerate(keys)]  # type: ignore
         source = np.array(found, np.intp)
     return [buffer.finish(source) for buffer in job.buffers]
+
+
+def missing_keys(
+    store: "Store", namespaces: Sequence[Namespace], keys: Sequence[bytes | None]
+) -> set[bytes | None]:
+    """Return keys that have no row in the store; see `Store.missing`."""
+    missing: set[bytes | None] = {None}
+    given = list({key for key in keys if key is not None})
+    for start in range(0, len(given), _N_LOOKED_UP):
+        part = given[start : start + _N_LOOKED_UP]
+        wanted = {key: i for i, key in enumerate(part)}
+        job = _Job(store, list(namespaces), len(part), None, "")
+        missing.update(job._read(wanted))
+    return missing
 
 
 class _Job:

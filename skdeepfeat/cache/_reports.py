@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import fnmatch
 
+from .._utils._html import html_table
 from .._utils._printable import printable, redacted
 from ._size import format_size
 
@@ -102,6 +103,23 @@ class CacheInfo:
         lines += [f"  quarantined: {_shown(path)}" for path in self.quarantined]
         lines += [f"  of another version: {_shown(p)}" for p in self.other_formats]
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        if self.path is None:
+            return html_table("no cache", [])
+        first, *more = str(dataclasses.replace(self, namespaces=())).splitlines()
+        rows = [
+            (
+                one.label,
+                f"{one.n_rows:,}",
+                one.n_features,
+                format_size(one.bytes),
+                f"{one.last_used.astimezone():%Y-%m-%d %H:%M}" if one.last_used else "",
+            )
+            for one in self.namespaces
+        ]
+        head = ("", "rows", "features", "size", "last used")
+        return html_table(" ".join([first, *more]), rows, head)
 
 
 @dataclasses.dataclass(frozen=True)

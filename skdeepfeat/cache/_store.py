@@ -9,7 +9,7 @@ import numpy as np
 
 from .._utils._digests import digest_arrays, digest_bytes
 from .._utils._filestat import FileStat
-from ._fetch import OutputBuffer, fetch_rows
+from ._fetch import OutputBuffer, fetch_rows, missing_keys
 from ._namespace import Namespace
 from ._reports import CacheInfo, CheckReport
 from ._size import Limits
@@ -106,6 +106,19 @@ class Store(AbstractContextManager):
         try:
             also = also if self.keeps_rows else None
             return fetch_rows(self, namespaces, keys, compute, n_features, also, place)
+        finally:
+            self._forget_job()
+
+    def missing(
+        self, namespaces: Sequence[Namespace], keys: Sequence[bytes | None]
+    ) -> set[bytes | None]:
+        """Return those of the keys that `fetch` would compute, and None.
+
+        Known rows are read, so that damaged ones count as missing. Nobody is waited
+        for who computes some of them.
+        """
+        try:
+            return missing_keys(self, namespaces, keys)
         finally:
             self._forget_job()
 

@@ -70,7 +70,7 @@ def _check_output(ctx, param, value):
     "--fine-tune-epochs",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Epochs that each smaller network is trained for; by default about 200 steps.",
+    help="Epochs that each smaller network is trained for; by default about 400 steps.",
 )
 @click.option(
     "--validation-fraction",

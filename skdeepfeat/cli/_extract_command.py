@@ -12,7 +12,7 @@ from .._utils._atomic_file import write_atomically
 from .._utils._printable import printable
 from . import _options
 from ._inputs import collect_paths
-from ._output import log_to_stderr, say, widen_bars
+from ._output import log_to_stderr, say
 from ._program import set_resume_hint, show_all_warnings, usage_errors
 
 
@@ -205,7 +205,6 @@ def extract(
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    widen_bars()
     storage_options = dict(storage_options) if remote or storage_options else None
     paths, n_skipped = collect_paths(images, from_file, column, root, storage_options)
     _refuse_addresses(paths, storage_options is not None)

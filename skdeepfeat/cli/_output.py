@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 
 import click
@@ -36,16 +35,6 @@ def say(text):
 
     with tqdm.external_write_mode(file=sys.stderr):
         click.echo(shown(text), err=True)
-
-
-def widen_bars():
-    """Show progress bars on a terminal that reports no columns, as in containers.
-
-    Call this before tqdm is imported, which reads its defaults then.
-    """
-    if sys.stderr.isatty() and 0 in os.get_terminal_size(sys.stderr.fileno()):
-        os.environ.setdefault("TQDM_NCOLS", "80")
-        os.environ.setdefault("TQDM_NROWS", "24")
 
 
 def format_table(table, left=()):

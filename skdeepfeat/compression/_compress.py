@@ -131,8 +131,8 @@ def compress(
 
     fine_tune_epochs : int or "auto", default="auto"
         Number of epochs that each candidate is trained for, with the settings of the
-        estimator. If that lowers the score, it stays untrained. ``"auto"`` is about 200
-        steps, at least 1 and at most 4 epochs. An extractor is not trained.
+        estimator. If that lowers the score, it stays untrained. ``"auto"`` is about 400
+        steps, at least 2 and at most 4 epochs. An extractor is not trained.
 
     criterion : {"taylor", "obd", "apoz", "magnitude"}, default="taylor"
         What ``"prune"`` removes channels by.

@@ -32,9 +32,10 @@ from ..training import crop_center
 from ._layers import batches_of
 from ._model import Model
 
-# Steps of "auto" for `fine_tune_epochs`, and bounds of the epochs.
-_AUTO_STEPS = 200
-_AUTO_EPOCHS = (1, 4)
+# Steps of "auto" for `fine_tune_epochs`, and bounds of the epochs. A single epoch at
+# the rate of a longer training can do more harm than good.
+_AUTO_STEPS = 400
+_AUTO_EPOCHS = (2, 4)
 
 # Images that statistics, gradients and times are measured with.
 _MAX_CALIBRATION = 512

@@ -3,6 +3,7 @@
 This package connects images, networks and the cache.
 """
 
+from ._description import ExtractorDescription
 from ._extraction import open_extraction
 from ._failures import list_failures, non_finite_error, warn_of
 from ._feature_extractor import PretrainedFeatureExtractor
@@ -18,6 +19,7 @@ from ._torch_feature_extractor import TorchFeatureExtractor
 
 __all__ = [
     "ExtractionSettings",
+    "ExtractorDescription",
     "FeatureMapper",
     "ImageEstimatorMixin",
     "ImageSeconds",

@@ -164,6 +164,20 @@ class Extraction:
     def __len__(self):
         return len(self.source)
 
+    @property
+    def devices(self):
+        """The devices that the network runs on; none if workers run it."""
+        return list(self._devices)
+
+    def cache_info(self):
+        """Return the `CacheInfo` of the cache."""
+        return self._store.info()
+
+    def n_missing(self):
+        """Return the number of images whose features are not in the cache."""
+        missing = self._store.missing(self.namespaces, self.digests)
+        return sum(digest in missing for digest in self.digests)
+
     def features(self):
         """Return the features of all images, and warn of images that cannot be read.
 

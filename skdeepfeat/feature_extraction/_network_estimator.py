@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
+from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
 from .._utils._shown import shown
 from ..cache import MappingCache
@@ -27,7 +28,7 @@ def refuse_estimator(model):
         )
 
 
-class NetworkEstimatorMixin:
+class NetworkEstimatorMixin(DocumentationLinkMixin):
     """Mixin class for estimators with the parameters `model` and `cache`."""
 
     @survives_fork  # it may copy a network

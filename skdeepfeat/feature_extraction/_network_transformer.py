@@ -2,10 +2,12 @@
 
 import dataclasses
 
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch.nn import Module
 
 from .._utils._device import resolve_devices
+from .._utils._estimator_html import is_drawn_as_html
 from .._utils._forks import survives_fork
 from ..networks import module_on_cpu
 from ._extract_to import feature_names
@@ -24,6 +26,8 @@ class NetworkTransformerMixin:
         """Number of features."""
         # Examining the network can take a second, so it is not done in `fit`.
         check_is_fitted(self, "layers_")
+        if is_drawn_as_html():
+            raise AttributeError("the HTML form examines no network")
         return sum(self._resolve_neck().n_features())
 
     @survives_fork
@@ -40,6 +44,8 @@ class NetworkTransformerMixin:
         names : ndarray of object, shape (n_features_out,)
             One name for each column.
         """
+        if is_drawn_as_html():
+            raise NotFittedError("The HTML form examines no network.")
         if input_features is not None:
             _check_feature_names_in(self, input_features)
         return feature_names(self._resolve_neck())

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from tqdm.auto import tqdm
-
 from .._utils._item_source import ItemSource
+from .._utils._progress import progress_bar
 from ..images import make_image_source
 
 
@@ -54,7 +53,9 @@ class ExtractionSettings:
     def progress_bar(self, n_items, title, unit="image", **options):
         """Return a bar that counts items. It is shown if `verbose` is above 0."""
         hidden = self.verbose < 1
-        return tqdm(total=n_items, desc=title, unit=unit, disable=hidden, **options)
+        return progress_bar(
+            total=n_items, desc=title, unit=unit, disable=hidden, **options
+        )
 
     def read(self, X):
         """Return the `ItemSource` of X, which may be one already."""

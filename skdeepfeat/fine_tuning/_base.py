@@ -20,6 +20,7 @@ from ..feature_extraction import (
     ImageEstimatorMixin,
 )
 from ..networks import RowNeck, resolve_neck
+from ._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from ._export import check_export, make_export
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
@@ -42,6 +43,7 @@ from ._teachers import Teachers, frozen
 
 class BaseFineTune(
     FineTuneParameters,
+    CallbackSupportMixin,
     ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -112,6 +114,7 @@ class BaseFineTune(
     # -- Fitting
 
     @survives_fork
+    @with_callbacks
     def fit(
         self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None,
         X_unlabeled=None,
@@ -164,7 +167,11 @@ class BaseFineTune(
             X, y, sample_weight, X_val, y_val, X_probe, X_unlabeled,
             reset=not continues,
         )  # fmt: skip
-        return self._fit(data, continues=continues)
+        n_phases = int(not continues) + self._fit_settings().trains_body
+        callbacks = FitCallbacks(self, n_phases, X, y, sample_weight)
+        self._fit(data, continues=continues, callbacks=callbacks)
+        callbacks.close()
+        return self
 
     def _prepare(
         self, X, y, sample_weight=None, X_val=None, y_val=None, X_probe=None,
@@ -207,9 +214,10 @@ class BaseFineTune(
         y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
         return replace(data, X_val=X_val, targets_val=self._encode(y_val))
 
-    def _fit(self, data, settings=None, *, continues):
+    def _fit(self, data, settings=None, *, continues, callbacks=None):
         """Fit head and body to `FitData`."""
-        fit = self._begin_fit(data, settings or self._fit_settings(), continues)
+        settings = settings or self._fit_settings()
+        fit = self._begin_fit(data, settings, continues, callbacks)
         try:
             fit.run()
         except TrainingDivergedError:
@@ -219,7 +227,7 @@ class BaseFineTune(
         self._keep(fit)
         return self
 
-    def _begin_fit(self, data, settings, continues):
+    def _begin_fit(self, data, settings, continues, callbacks=None):
         earlier = None
         if continues:
             earlier = FitResult(
@@ -241,6 +249,7 @@ class BaseFineTune(
             score=make_score(self, settings.scoring),
             predict=self._predictions,
             earlier=earlier,
+            callbacks=callbacks,
         )
 
     def _continues(self):
@@ -262,25 +271,30 @@ class BaseFineTune(
         )
 
     def _keep(self, fit):
-        result = fit.result
-        self.head_ = at_rest(result.head)
-        self.body_ = None if result.body is None else at_rest(result.body)
-        self.history_ = pd.DataFrame(result.history)
-        self.n_epochs_ = result.n_epochs
-        self.best_epoch_ = result.best_epoch
-        self.best_validation_score_ = result.best_score
-        self.probe_predictions_ = None
-        if fit.data.X_probe is not None and result.probes:
-            # An earlier fit may have had another number of probe images.
-            n_images = len(result.probes[-1])
-            probes = [one for one in result.probes if len(one) == n_images]
-            self.probe_predictions_ = np.stack(probes)
-        self._n_features_out = fit.neck.n_features()[0]
-        self._hub_config = None if self._takes_rows else fit.neck.spec.hub_config
+        vars(self).update(self._fitted_attributes(fit, fit.result))
         # They describe the network before this fit.
         for name in ("compression_report_", "compression_summary_"):
             vars(self).pop(name, None)
         free_device_memory(fit.device)
+
+    def _fitted_attributes(self, fit, result):
+        """Return the fitted attributes of a `FitResult`."""
+        probes = None
+        if fit.data.X_probe is not None and result.probes:
+            # An earlier fit may have had another number of probe images.
+            n_images = len(result.probes[-1])
+            probes = np.stack([one for one in result.probes if len(one) == n_images])
+        return {
+            "head_": at_rest(result.head),
+            "body_": None if result.body is None else at_rest(result.body),
+            "history_": pd.DataFrame(result.history),
+            "n_epochs_": result.n_epochs,
+            "best_epoch_": result.best_epoch,
+            "best_validation_score_": result.best_score,
+            "probe_predictions_": probes,
+            "_n_features_out": fit.neck.n_features()[0],
+            "_hub_config": None if self._takes_rows else fit.neck.spec.hub_config,
+        }
 
     def _check_images(self, X, *, reset):
         """Check the form of X: images, or rows of numbers."""

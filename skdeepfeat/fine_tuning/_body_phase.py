@@ -1,5 +1,7 @@
 """Phase two: body and head are trained together on augmented images."""
 
+import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -107,10 +109,35 @@ def tune_body(fit, rows, validation_rows):
         )
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)
-    after_epoch = resume(fit, run, data, probe)
+    save = resume(fit, run, data, probe)
     result = fit.result
+
+    def snapshot():
+        with run.averaged_model():
+            head, network = copy.deepcopy([fit.result.head, body.network])
+        return dataclasses.replace(
+            result,
+            head=head,
+            body=network,
+            history=result.history + run.history,
+            n_epochs=fit.n_earlier_epochs + run.epoch,
+        )
+
     try:
-        run.fit(data, validate, after_epoch, probe)
+        with fit.callbacks.phase(
+            fit,
+            "body",
+            run.settings.n_epochs - run.epoch,
+            rows[~failed[rows]],
+            snapshot,
+        ) as epochs:
+
+            def after_epoch(run):
+                if save is not None:
+                    save(run)
+                return epochs.end()
+
+            run.fit(data, validate, after_epoch, probe, epochs.begin)
     finally:
         result.body = body.network
         result.history += run.history

@@ -20,6 +20,7 @@ from ..training import (
     read_checkpoint_header,
 )
 from ._body_phase import check_body, tune_body
+from ._callbacks import FitCallbacks
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._resume import draw_seed
@@ -45,6 +46,7 @@ class Fit:
         for `X_probe`.
     earlier : FitResult or None, default=None
         The result of the fit to continue. Its modules are not changed.
+    callbacks : FitCallbacks or None, default=None
 
     Attributes
     ----------
@@ -59,7 +61,7 @@ class Fit:
 
     def __init__(
         self, settings, data, neck, *, extraction, cache, random_state, score,
-        predict, earlier=None,
+        predict, earlier=None, callbacks=None,
     ):  # fmt: skip
         self.settings = settings
         self.data = data
@@ -78,6 +80,7 @@ class Fit:
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
         self._score, self._predict = score, predict
+        self.callbacks = callbacks or FitCallbacks()
         self.training_loss, self.teachers = self.loss, data.teachers
         if self.teachers is not None:
             self.training_loss = make_distillation_loss(

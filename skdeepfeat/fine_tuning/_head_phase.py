@@ -1,5 +1,7 @@
 """Phase one: a new head on the features of the body as it is."""
 
+import copy
+import dataclasses
 import time
 
 import numpy as np
@@ -74,11 +76,22 @@ def fit_head(fit, features, rows, validation, probe=None):
     if probe is not None:
         probe = (probe - mean) / scale
     data = FeatureData((features - mean) / scale, wanted, weights)
+
+    def snapshot(history):
+        trained = copy.deepcopy(head).cpu()
+        fold_standardization(trained, mean, scale)
+        return dataclasses.replace(fit.result, head=trained, history=history)
+
     try:
         if fit.trains_head:
-            _train(fit, head, data, validation, probe)
+            _train(fit, head, data, validation, probe, rows, snapshot)
         else:
-            _solve(fit, head, data, targets, validation, probe)
+            with fit.callbacks.phase(
+                fit, "head", 1, rows, lambda: snapshot(fit.result.history)
+            ) as epochs:
+                epochs.begin()
+                _solve(fit, head, data, targets, validation, probe)
+                epochs.end()
     except TrainingDivergedError:
         if fit.trains_head:
             fold_standardization(head, mean, scale)
@@ -114,7 +127,7 @@ def _solve(fit, head, data, targets, validation, probe):
         fit.result.probes.append(fit.predictions(apply_head(head, probe)))
 
 
-def _train(fit, head, data, validation, probe):
+def _train(fit, head, data, validation, probe, rows, snapshot):
     """Train a head by gradient descent."""
     settings = fit.settings
     head.to(fit.device)
@@ -148,11 +161,20 @@ def _train(fit, head, data, validation, probe):
         return fit.predictions(apply_head(model, probe, fit.device))
 
     try:
-        run.fit(
-            data,
-            None if validation is None else validate,
-            probe=None if probe is None else record,
-        )
+        with fit.callbacks.phase(
+            fit,
+            "head",
+            settings.head_epochs,
+            rows,
+            lambda: snapshot(fit.result.history + run.history),
+        ) as epochs:
+            run.fit(
+                data,
+                None if validation is None else validate,
+                probe=None if probe is None else record,
+                before_epoch=epochs.begin,
+                after_epoch=epochs.end,
+            )
     finally:
         fit.result.history += run.history
         fit.result.probes += run.probes

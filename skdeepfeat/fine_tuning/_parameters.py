@@ -260,6 +260,11 @@ class FineTuneParameters:
     a matrix of weights is a stage, and there is no ONNX file. Put a `StandardScaler`
     before it.
 
+    With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
+    `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks
+    are epochs. `sklearn.callback.ScoringMonitor` sends X through the network once more
+    in each epoch. A callback whose ``on_fit_task_end`` returns True ends the phase.
+
     To train on several devices, start the program with ``torchrun`` or ``accelerate
     launch``. Every process holds all images, computes its part of each batch and ends
     with the same weights.

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
-from tqdm.auto import tqdm
 
 from .._utils._forks import survives_fork
+from .._utils._progress import progress_bar
 from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
 from ._trial import own_random_state, require_fine_tune
@@ -190,7 +190,7 @@ def _losses_at(fit, images, rates, stop):
     _, run = make_training_run(fit, len(images))
     # As in `fit`, all processes begin with the same weights.
     fit.processes.copy_from_first(run.model)
-    with tqdm(
+    with progress_bar(
         rates,
         desc="learning-rate range test",
         unit="step",

@@ -13,6 +13,7 @@ from skdeepfeat._utils._shown import shown
 
 from ._array_source import ArraySource
 from ._canonical import CHANNELS
+from ._dataset_column import EncodedColumn, images_of_dataset
 from ._encoded_images import is_open_file
 from ._image_limits import max_jpeg_scans
 from ._list_source import ListSource, is_missing, is_number
@@ -34,9 +35,10 @@ def make_image_source(
         A list, tuple, object array, Series, one-column frame or (n, 1) array of paths
         (str or os.PathLike), encoded images (bytes, base64 texts, ``data:`` URIs, dicts
         ``{"bytes": ..., "path": ...}``, open files), PIL images, arrays (H, W[, C]) and
-        tensors ([C, ]H, W), mixed as they come; an array (n, H, W[, C]); a tensor
-        (n, [C, ]H, W); or, with `flat_image_shape`, flat rows (n, H * W [* C]). Values
-        are uint8, bool, uint16 (65535 is white) or floats in [0, 1].
+        tensors ([C, ]H, W), mixed as they come; a column of a Hugging Face data set; an
+        array (n, H, W[, C]); a tensor (n, [C, ]H, W); or, with `flat_image_shape`, flat
+        rows (n, H * W [* C]). Values are uint8, bool, uint16 (65535 is white) or floats
+        in [0, 1].
     flat_image_shape : tuple (H, W) or (H, W, C), default=None
         The shape of one image, in pixels, if X holds flat rows; ignored otherwise.
     max_pixels : int or None, default=89_478_485
@@ -57,9 +59,13 @@ def make_image_source(
         is reported by the source's `digests` and `pixels`.
     """
     _check_parameters(flat_image_shape, max_pixels, storage_options)
-    _refuse_non_collections(X)
-    images = _images_of(X, flat_image_shape)
-    if isinstance(images, list):
+    images = images_of_dataset(X)
+    if images is None:
+        _refuse_non_collections(X)
+        images = X
+    if not isinstance(images, EncodedColumn):
+        images = _images_of(images, flat_image_shape)
+    if isinstance(images, (list, EncodedColumn)):
         return ListSource(images, max_pixels, storage_options)
     return ArraySource(images)
 
@@ -95,7 +101,9 @@ def _single_column(X):
         )
     if hasattr(X, "iloc"):
         return X.iloc[:, 0]
-    return X.to_series(0) if hasattr(X, "to_series") else X.column(0)
+    if hasattr(X, "get_column"):  # polars and narwhals
+        return X.get_column(X.columns[0])
+    return X.column(0)
 
 
 def _check_parameters(flat_image_shape, max_pixels, storage_options):

@@ -11,9 +11,10 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import ClassifierTags, RegressorTags, check_random_state, get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
-from tqdm.auto import tqdm
 
+from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
+from .._utils._progress import progress_bar
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadImageWarning
 from ..feature_extraction import (
@@ -32,7 +33,7 @@ from ._recommendation import recommend
 __all__ = ["TransferAdvisor"]
 
 
-class TransferAdvisor(DelegatesMixin, BaseEstimator):
+class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
     """Decide by measurement which network, layer and head, and how much to fine-tune.
 
     `fit` compares candidates on the images themselves, within a budget of seconds:
@@ -364,7 +365,7 @@ class TransferAdvisor(DelegatesMixin, BaseEstimator):
     @contextlib.contextmanager
     def _progress(self, clock):
         """Yield a function that shows a row of the results."""
-        with tqdm(
+        with progress_bar(
             total=round(clock.budget),
             desc="deciding",
             unit="s",

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._utils._device import compute_context, resolve_device
+from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import undisturbed_by_forks
 from ..training import (
     REGRESSION_LOSSES,
@@ -41,7 +42,12 @@ _POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 _NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
 
 
-class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Autoencoder(
+    DocumentationLinkMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """A network that squeezes rows into a code and restores them from it.
 
     X is any numeric data: pixels of small images, one row per image, or the features of

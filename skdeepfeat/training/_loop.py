@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from .._utils._forks import undisturbed_by_forks
+from .._utils._progress import progress_bar
 from .._utils._random import RandomStream
 from ..exceptions import TrainingDivergedError
 from ._gradients import BatchGradients, draw_mixing
@@ -158,7 +158,7 @@ class TrainingRun:
         # it give a finite loss.
         self._earlier = None
 
-    def fit(self, data, validate=None, after_epoch=None, probe=None):
+    def fit(self, data, validate=None, after_epoch=None, probe=None, before_epoch=None):
         """Train until the epochs are done, or the validation score stops improving.
 
         Parameters
@@ -167,9 +167,12 @@ class TrainingRun:
         validate : callable, default=None
             ``validate(model) -> (loss, score)``, called after each epoch.
         after_epoch : callable, default=None
-            ``after_epoch(run)``, which writes a checkpoint.
+            ``after_epoch(run) -> bool``, which writes a checkpoint. If it returns true
+            in a process, all end the run here.
         probe : callable, default=None
             ``probe(model) -> ndarray``, called after each epoch.
+        before_epoch : callable, default=None
+            ``before_epoch(run)``.
 
         Raises
         ------
@@ -190,11 +193,13 @@ class TrainingRun:
         with self._bar() as bar:
             try:
                 while self.epoch < self.settings.n_epochs and not self._is_stalled():
+                    if before_epoch is not None:
+                        before_epoch(self)
                     self._run_good_epoch(data, validate, probe)
-                    if after_epoch is not None:
-                        after_epoch(self)
                     bar.set_postfix_str(_in_words(self.history[-1]))
                     bar.update()
+                    if after_epoch is not None and self._ends(after_epoch(self)):
+                        break
             except KeyboardInterrupt:
                 self._warn_of_interruption()
         stops_early = self.settings.n_iter_no_change is not None
@@ -419,6 +424,10 @@ class TrainingRun:
             return False
         return self.epoch - self.best_epoch >= patience
 
+    def _ends(self, wanted):
+        """Return whether any process wants to end the run."""
+        return self.processes.sum(float(bool(wanted))) > 0
+
     def _warn_of_interruption(self):
         self.interrupted = True
         warnings.warn(
@@ -430,7 +439,7 @@ class TrainingRun:
         )
 
     def _bar(self):
-        return tqdm(
+        return progress_bar(
             total=self.settings.n_epochs,
             initial=self.epoch,
             desc=self.settings.phase,

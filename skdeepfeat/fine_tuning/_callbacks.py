@@ -1,0 +1,121 @@
+"""What a fit tells the callbacks of scikit-learn 1.9 and newer.
+
+The tasks of a fit are its phases, and the tasks of a phase are its epochs.
+"""
+
+import contextlib
+
+from sklearn.utils import _safe_indexing
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn 1.8 and older have no callbacks
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Without callbacks there is nothing to add."""
+
+    def with_callbacks(method):
+        """Return the method as it is."""
+        return method
+
+
+class FitCallbacks:
+    """The callbacks of one fit.
+
+    Parameters
+    ----------
+    estimator : BaseFineTune, default=None
+        None, as scikit-learn without callbacks: nobody is told anything.
+    n_phases : int
+    X, y, sample_weight : as `fit` was given them
+    """
+
+    def __init__(self, estimator=None, n_phases=0, X=None, y=None, sample_weight=None):
+        self._estimator = estimator
+        self._data = X, y, sample_weight
+        self._root = None
+        if hasattr(estimator, "_init_callback_context"):
+            self._root = estimator._init_callback_context(max_subtasks=n_phases)
+            self._root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+
+    def close(self):
+        """Say that the fit is done."""
+        if self._root is not None:
+            X, y, _ = self._data
+            self._root.call_on_fit_task_end(estimator=self._estimator, X=X, y=y)
+
+    @contextlib.contextmanager
+    def phase(self, fit, name, n_epochs, rows, snapshot):
+        """Tell of a phase for the body of a ``with``.
+
+        Parameters
+        ----------
+        fit : Fit
+        name : str
+        n_epochs : int
+            At most.
+        rows : ndarray of int
+            The images that are trained on.
+        snapshot : callable
+            ``snapshot() -> FitResult``, as if the fit had ended here. Called only if a
+            callback asks for a fitted estimator.
+
+        Yields
+        ------
+        EpochCallbacks
+        """
+        if self._root is None:
+            yield EpochCallbacks()
+            return
+        task = self._root.subcontext(name, max_subtasks=n_epochs)
+        data = self._lazy_data(rows)
+        task.call_on_fit_task_begin(estimator=self._estimator, **data)
+
+        def attributes():
+            return self._estimator._fitted_attributes(fit, snapshot())
+
+        yield EpochCallbacks(self._estimator, task, data, attributes)
+        task.call_on_fit_task_end(estimator=self._estimator, **data)
+
+    def _lazy_data(self, rows):
+        """Return functions that select the training data, if a callback asks."""
+        X, y, weight = self._data
+
+        def metadata():
+            return {} if weight is None else {"sample_weight": _take(weight, rows)}
+
+        return {
+            "X": lambda: _take(X, rows),
+            "y": lambda: _take(y, rows),
+            "metadata": metadata,
+        }
+
+
+class EpochCallbacks:
+    """The callbacks of the epochs of a phase; see `FitCallbacks.phase`."""
+
+    def __init__(self, estimator=None, phase=None, data=None, attributes=None):
+        self._estimator, self._phase, self._data = estimator, phase, data
+        self._attributes = attributes
+        self._epoch = None
+
+    def begin(self, run=None):
+        """Say that an epoch begins."""
+        if self._phase is not None:
+            self._epoch = self._phase.subcontext("epoch")
+            self._epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def end(self, run=None):
+        """Say that an epoch is done; return whether a callback ends the phase."""
+        if self._phase is None:
+            return False
+        return self._epoch.call_on_fit_task_end(
+            estimator=self._estimator,
+            reconstruction_attributes=self._attributes,
+            **self._data,
+        )
+
+
+def _take(values, rows):
+    n_samples = values.shape[0] if hasattr(values, "shape") else len(values)
+    return values if len(rows) == n_samples else _safe_indexing(values, rows)
