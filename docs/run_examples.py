@@ -36,7 +36,7 @@ COURSE = {
     "4_deciding": ("Deciding", "which_network"),
     "5_looking_inside": (
         "Looking inside",
-        "what_does_it_see find_wrong_labels training_trajectories",
+        "what_does_it_see find_wrong_labels cleanlab_labels training_trajectories",
     ),
     "6_small_networks": ("Small networks", "small_network phone"),
     "7_without_labels": ("Without labels", "denoise without_labels"),

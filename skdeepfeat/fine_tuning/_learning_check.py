@@ -151,7 +151,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
         data = trial._prepare(X, y)
         losses, diverged = _train(trial, data, max_epochs)
         score = _score(trial, X, data.targets)
-    can_learn = not diverged and score >= _ENOUGH[targets.task]
+    can_learn = not diverged and bool(score >= _ENOUGH[targets.task])
     words = _in_words(score, losses, len(rows), targets.task)
     if can_learn:
         message = f"The set-up can learn: {words}."
