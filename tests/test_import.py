@@ -8,16 +8,24 @@ import subprocess
 import sys
 
 import pytest
+import timm
+import torch
 
 import skdeepfeat
 
 
 def in_fresh_process(code):
+    return " ".join(in_fresh_process_lines(code)).split()
+
+
+def in_fresh_process_lines(code, *arguments):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return done.stdout.splitlines()
 
 
 def test_heavy_packages_are_not_imported():
@@ -37,6 +45,58 @@ def test_errors_and_cache_do_without_torch():
     assert "torch" not in loaded
 
 
+NETWORK_LIBRARIES = {"timm", "torchvision", "torch._dynamo"}
+# Print the digest of the features of the embedded network, and of torchvision's and
+# timm's, at several layers.
+KNOWN_FEATURES = """
+import hashlib, sys
+import numpy as np
+from skdeepfeat import PretrainedFeatureExtractor
+X = np.arange(2 * 9 * 9 * 3, dtype=np.uint8).reshape(2, 9, 9, 3)
+for model, weights, parameters in [
+    ("efficientnet_lite0", "default", {}),
+    ("efficientnet_lite0", "default", {"layer": -1, "pooling": "max"}),
+    ("resnet18", "random", {}),
+    ("resnet18", "random", {"layer": ["layer1", "neck"]}),
+    ("test_vit", "random", {"layer": "blocks.1", "cache_layers": ["neck"]}),
+    ("test_vit", "default", {}),
+]:
+    extractor = PretrainedFeatureExtractor(
+        model, weights=weights, image_size=32, cache=sys.argv[1], **parameters
+    )
+    extractor.set_output(transform="pandas")
+    features = extractor.fit_transform(X)
+    print(hashlib.sha256(features.to_numpy().tobytes()).hexdigest())
+    assert list(features.columns) == list(extractor.get_feature_names_out())
+print(*sys.modules)
+"""
+IN_A_WORKER = """
+import sys
+import joblib
+def work(code, arguments):
+    import sys
+    sys.argv = arguments
+    exec(code, {})
+    return list(sys.modules)
+[modules] = joblib.Parallel(2)([joblib.delayed(work)(sys.argv[2], sys.argv)])
+print(*modules)
+"""
+
+
+@pytest.fixture
+def hub_weights(tmp_path, monkeypatch):
+    """The weights of timm's miniature transformer, as a download leaves them."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    folder = tmp_path / "hf" / "hub" / "models--timm--test_vit.r160_in1k"
+    snapshot = folder / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("a" * 40)
+    network = timm.create_model("test_vit")
+    torch.save(network.state_dict(), snapshot / "pytorch_model.bin")
+    return snapshot / "pytorch_model.bin"
+
+
 def test_known_features_need_no_network_libraries(tmp_path):
     # They take as long to import as everything else together.
     code = f"""
@@ -44,13 +104,39 @@ import sys
 import numpy as np
 from skdeepfeat import PretrainedFeatureExtractor
 X = np.arange(2 * 9 * 9 * 3, dtype=np.uint8).reshape(2, 9, 9, 3)
-extractor = PretrainedFeatureExtractor(image_size=32, cache={str(tmp_path / "c")!r})
-assert extractor.fit_transform(X).shape == (2, 1280)
+extractor = PretrainedFeatureExtractor(
+    "resnet18", weights="random", image_size=32, cache={str(tmp_path / "c")!r}
+)
+assert extractor.fit_transform(X).shape == (2, 512)
 print(*sys.modules)
 """
-    network_libraries = {"timm", "torchvision", "torch._dynamo"}
-    assert network_libraries <= set(in_fresh_process(code))
-    assert not network_libraries & set(in_fresh_process(code))
+    assert NETWORK_LIBRARIES <= set(in_fresh_process(code))
+    assert not NETWORK_LIBRARIES & set(in_fresh_process(code))
+
+
+@pytest.mark.slow
+def test_several_networks_and_layers_and_a_worker(tmp_path, hub_weights):
+    cache = str(tmp_path / "cache")
+    *rows, modules = in_fresh_process_lines(KNOWN_FEATURES, cache)
+    assert NETWORK_LIBRARIES <= set(modules.split())
+    *again, modules = in_fresh_process_lines(KNOWN_FEATURES, cache)
+    assert not NETWORK_LIBRARIES & set(modules.split())
+    assert again == rows
+    *_, modules = in_fresh_process_lines(IN_A_WORKER, cache, KNOWN_FEATURES)
+    assert "skdeepfeat.cache" in modules.split()
+    assert not NETWORK_LIBRARIES & set(modules.split())
+
+
+@pytest.mark.slow
+def test_changed_weights_never_give_rows_of_former_ones(tmp_path, hub_weights):
+    cache = str(tmp_path / "cache")
+    *rows, _ = in_fresh_process_lines(KNOWN_FEATURES, cache)
+    network = timm.create_model("test_vit")
+    torch.nn.init.normal_(network.blocks[0].mlp.fc1.weight)
+    torch.save(network.state_dict(), hub_weights)
+    *now, _ = in_fresh_process_lines(KNOWN_FEATURES, cache)
+    assert now[:-1] == rows[:-1]
+    assert now[-1] != rows[-1]
 
 
 def test_the_three_lists_agree():

@@ -23,7 +23,7 @@ class ItemSource(abc.ABC):
         """Return the number of items."""
 
     @abc.abstractmethod
-    def digests(self, file_index=None, on_done=None):
+    def digests(self, file_index=None, on_done=None, keeps=False):
         """Return the content digest of every item.
 
         Parameters
@@ -33,6 +33,8 @@ class ItemSource(abc.ABC):
         on_done : callable or None, default=None
             Called, from the calling thread, with the number of further files that are
             done.
+        keeps : bool, default=False
+            Whether to keep what is read of files, within a limit, until it is loaded.
 
         Returns
         -------
@@ -41,6 +43,20 @@ class ItemSource(abc.ABC):
         failures : dict of int to BadItemError
             The items that cannot be read, by index.
         """
+
+    def digests_in_parts(self, file_index=None, on_done=None):
+        """Yield digests and failures of one part of the items after another.
+
+        While the caller uses a part, further files are read and kept, within a limit.
+        Parameters and failures are those of `digests`.
+
+        Yields
+        ------
+        digests : list of bytes or None
+            Of the items that follow those of the part before.
+        failures : dict of int to BadItemError
+        """
+        yield self.digests(file_index, on_done, keeps=True)
 
     @abc.abstractmethod
     def loader(self, neck, settings):

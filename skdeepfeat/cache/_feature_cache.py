@@ -5,6 +5,7 @@ import os
 import time
 
 from ._directory import check_path, find_directory
+from ._side_files import notes_of
 from ._size import Limits, parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
@@ -12,6 +13,9 @@ from ._store import Store
 
 class RowCache:
     """What all caches can do. Subclasses have a method ``open``."""
+
+    def notes(self):
+        """Return the `SideFiles` that hold notes, None if nothing is to be noted."""
 
     def info(self):
         """Return what is in the cache.
@@ -172,6 +176,9 @@ class FeatureCache(RowCache):
             clock=self._clock,
             quiet=quiet,
         )
+
+    def notes(self):
+        return notes_of(find_directory(self.path))
 
     def _parameters(self):
         path = None if self.path is None else os.fspath(self.path)

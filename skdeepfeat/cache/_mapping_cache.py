@@ -87,6 +87,10 @@ class MappingCache(RowCache):
         entries = Entries(self.mapping, self.n_threads)
         return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))
 
+    def notes(self):
+        # About packages and files of this machine.
+        return FeatureCache().notes()
+
     def __copy__(self):
         return MappingCache(self.mapping, self.n_threads)
 

@@ -14,6 +14,7 @@ from ._directory import CacheDirectory
 from ._errors import StoreDamaged, StoreUnavailable
 from ._file_lock import hold_device_lock
 from ._reports import CacheInfo, CheckReport
+from ._side_files import notes_of
 from ._size import Limits, format_size
 from ._store import Store
 from ._warnings import StoreWarnings
@@ -233,6 +234,8 @@ class SQLiteStore(Store):
         )
 
     def clear(self, pattern):
+        if pattern is None:
+            notes_of(self.directory).clear()
         if not self.run(lambda connection: True, default=False):
             return 0  # there is no file, and none is made
 

@@ -89,9 +89,11 @@ class FileWriterMixin:
         self._validate_params()
         destination = _check_destination(path, overwrite)
         X = self._check_images(X, reset=False)
-        neck = self._resolve_neck()
-        names = feature_names(neck)
-        with open_extraction(X, neck, self.cache, self._settings()) as extraction:
+        with (
+            self._described_neck() as neck,
+            open_extraction(X, neck, self.cache, self._settings()) as extraction,
+        ):
+            names = feature_names(neck)
             return _write_features(extraction, names, destination, overwrite)
 
 

@@ -24,6 +24,8 @@ from ..cache import (
     warn_of_unknown_items,
     warn_of_unstable,
 )
+from ..exceptions import NonFiniteOutputError
+from ..networks import RememberedNeck
 from ._arithmetic import settle_arithmetic
 from ._background import run_in_thread
 from ._compute import compute_features
@@ -40,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def open_extraction(X, neck, cache, settings):
+def open_extraction(X, neck, cache, settings, in_parts=False):
     """Read X and open the cache for the body of a ``with``.
 
     Parameters
@@ -50,6 +52,9 @@ def open_extraction(X, neck, cache, settings):
         A snapshot, if it is an `ItemNeck`.
     cache : value of an estimator's `cache` parameter
     settings : ExtractionSettings
+    in_parts : bool, default=False
+        Whether only `Extraction.features` is wanted. Then images are computed while
+        others are read for the first time.
 
     Yields
     ------
@@ -60,8 +65,8 @@ def open_extraction(X, neck, cache, settings):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    with open_cache(cache).open() as store:
-        yield Extraction(X, neck, store, settings)
+    with open_cache(cache).open() as store, contextlib.ExitStack() as stack:
+        yield Extraction(X, neck, store, settings, stack if in_parts else None)
 
 
 class Extraction:
@@ -73,18 +78,21 @@ class Extraction:
         As in `open_extraction`.
     store : cache.Store
         Open.
+    reading : contextlib.ExitStack or None
+        If given, images may still be read until it is closed, and only `features` may
+        be called.
 
     Attributes
     ----------
     source : ItemSource
     digests : list of bytes or None
-        The digest of each image; None where it could not be read.
+        The digest of each image that was read; None where it could not be read.
     namespaces : list of cache.Namespace
         For each of the neck's outputs, what its features depend on in addition to the
         image.
     """
 
-    def __init__(self, X, neck, store, settings):
+    def __init__(self, X, neck, store, settings, reading=None):
         # The digests of files are stored even if features are not.
         self._store = self._file_index = store
         is_local = count_workers(settings.n_jobs) == 1
@@ -97,17 +105,30 @@ class Extraction:
         bar = settings.progress_bar(
             len(self.source), "reading", self.source.kind, delay=1, leave=False
         )
+        self.digests, self._failures = [], {}
         with bar:
-            self.digests, self._failures = self.source.digests(store, bar.update)
+            if reading is None:
+                parts = iter([self.source.digests(store, bar.update, keeps=True)])
+            else:
+                parts = self.source.digests_in_parts(store, bar.update)
+                reading.callback(parts.close)
+            self._parts = parts
+            self._read_part()
         # Nothing has been computed yet, so nothing is lost by raising now.
         self._raise_failure()
         self.neck, self._joined_neck = neck, None
+        self._has_finite = False  # whether any row that was computed is finite
         # Rows that were computed to find out what the network is, by digest.
         self._known: dict[bytes, list] = {}
         if neck.is_own and store.keeps_rows:
             self._identify()
         else:
             self.namespaces = self._make_namespaces(self.neck)
+
+    def _read_part(self):
+        digests, failures = next(self._parts)
+        self.digests += digests
+        self._failures.update(failures)
 
     def _identify(self):
         """Find out what a user's own network is; compute with a private copy of it.
@@ -191,10 +212,59 @@ class Extraction:
         BadImageError, NonFiniteOutputError
             As in `fetch`.
         """
-        outputs = self.fetch(np.arange(len(self.source)))
+        if len(self.digests) == len(self.source):
+            outputs = self.fetch(np.arange(len(self.source)))
+        else:
+            outputs = self._fetch_parts()
         if self._failures:
             warn_of(self.failures())
         return side_by_side(outputs)
+
+    def _fetch_parts(self):
+        """Return what `fetch` does for all images, while some are still to be read."""
+        n_images, n_done = len(self.source), 0
+        outputs, first_of, not_finite = None, {}, []
+        title = printable(self.neck.model_name)
+        with self.settings.progress_bar(n_images, title, self.source.kind) as bar:
+            while n_done < n_images:
+                if n_done == len(self.digests):
+                    self._read_part()
+                    self._raise_failure()
+                part = np.arange(n_done, len(self.digests))
+                n_done = len(self.digests)
+                # A copy of an image of an earlier part gets its row at the end.
+                is_new = [
+                    first_of.setdefault(self.digests[i], i) == i for i in part.tolist()
+                ]
+                part = part[is_new]
+                try:
+                    found = self.fetch(part, lambda done, *_: bar.update(len(done)))
+                except NonFiniteOutputError as error:
+                    not_finite += error.indices
+                    if not self._has_finite:
+                        raise
+                    continue
+                if outputs is None:
+                    outputs = [
+                        np.full((n_images, rows.shape[1]), np.nan, np.float32)
+                        for rows in found
+                    ]
+                for output, rows in zip(outputs, found, strict=True):
+                    output[part] = rows
+        if not_finite:
+            raise non_finite_error(
+                self.neck, self.settings.precision, self._with_copies(not_finite)
+            )
+        source = np.array([first_of[digest] for digest in self.digests])
+        copies = np.flatnonzero(source != np.arange(n_images))
+        for output in outputs:
+            output[copies] = output[source[copies]]
+        return outputs
+
+    def _with_copies(self, indices):
+        """Return the indices of all images with the content of one of some images."""
+        concerned = {self.digests[i] for i in indices}
+        return [i for i, digest in enumerate(self.digests) if digest in concerned]
 
     def failures(self):
         """Return a `BadImageError` for each image found so far that cannot be read."""
@@ -246,6 +316,7 @@ class Extraction:
         joins = self.settings.cache_layers is not None and self._store.keeps_rows
 
         def compute(positions):
+            self._resolve_neck()
             neck = self._joined() if joins else self.neck
             return self._compute(neck, indices, positions, on_computed)
 
@@ -264,6 +335,17 @@ class Extraction:
             self.settings = replace(self.settings, runtime="torch")
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
+        except _NeckDiffers:
+            logger.warning("a note about %s was wrong", printable(self.neck.model_name))
+            self.namespaces = self._make_namespaces(self.neck)
+            return self.fetch(indices, on_computed)
+
+    def _resolve_neck(self):
+        """Replace a remembered neck, which names rows, by the one that computes."""
+        if isinstance(self.neck, RememberedNeck):
+            self.neck = self.neck.resolved()
+            if self._make_namespaces(self.neck) != self.namespaces:
+                raise _NeckDiffers
 
     def _joined(self):
         """Return the neck with the layers that are computed for the cache only."""
@@ -314,6 +396,7 @@ class Extraction:
                     done = done[finite]
                     outputs = [output[finite] for output in outputs]
                 n_finite += len(done)
+                self._has_finite |= bool(n_finite)
                 if on_computed is not None:
                     on_computed(done, outputs[:n_wanted], len(failures))
                 if len(done):
@@ -323,11 +406,9 @@ class Extraction:
         # Not at once: what was computed after a broken image is worth storing.
         self._raise_failure()
         if not_finite:
-            concerned = {self.digests[i] for i in not_finite}
-            indices = [
-                i for i, digest in enumerate(self.digests) if digest in concerned
-            ]
-            raise non_finite_error(neck, settings.precision, indices)
+            raise non_finite_error(
+                neck, settings.precision, self._with_copies(not_finite)
+            )
 
     def _batches(self, neck, indices, settings):
         """Yield features as `compute_features` does, first those that are known."""
@@ -404,6 +485,10 @@ class Extraction:
 def side_by_side(outputs):
     """Return the features of several outputs as one array, without needless copies."""
     return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
+
+
+class _NeckDiffers(Exception):
+    """A neck is not what a note in the cache said, so the namespaces are others."""
 
 
 class _OpenVINOCannotRun(Exception):

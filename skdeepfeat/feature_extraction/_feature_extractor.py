@@ -21,11 +21,12 @@ from .._utils._choices import (
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from ..cache import FeatureCache, MappingCache
-from ..networks import resolve_neck
+from ..networks import RememberedNeck, resolve_neck
 from ._description import describe_extractor
 from ._extract_to import FileWriterMixin
 from ._extraction import open_extraction
 from ._image_estimator import ImageEstimatorMixin
+from ._known_neck import known_neck
 from ._network_transformer import NetworkTransformerMixin
 
 
@@ -360,13 +361,13 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         self._check_images(X, reset=True)
-        neck = self._resolve_neck()
-        if self.cache_layers is not None:
-            neck.joined(self.cache_layers)
-        self.preprocessing_ = neck.preprocessing
-        self.layers_ = ["neck"]
-        if self.layer is not None:
-            self.layers_ = [output.layer for output in neck.outputs]
+        with self._described_neck() as neck:
+            if self.cache_layers is not None and not isinstance(neck, RememberedNeck):
+                neck.joined(self.cache_layers)
+            self.preprocessing_ = neck.preprocessing
+            self.layers_ = ["neck"]
+            if self.layer is not None:
+                self.layers_ = [output.layer for output in neck.outputs]
         self.device_ = self._resolve_device()
         return self
 
@@ -399,8 +400,12 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         X = self._check_images(X, reset=False)
-        neck = self._resolve_neck()
-        with open_extraction(X, neck, self.cache, self._settings()) as extraction:
+        with (
+            self._described_neck() as neck,
+            open_extraction(
+                X, neck, self.cache, self._settings(), in_parts=True
+            ) as extraction,
+        ):
             return extraction.features()
 
     @survives_fork
@@ -447,16 +452,23 @@ class PretrainedFeatureExtractor(
             X = self._check_images(X, reset=False)
         return X, self._resolve_neck(), self._settings()
 
+    def _described_neck(self):
+        parameters = self._neck_parameters()
+        return known_neck(self.cache, cache_layers=self.cache_layers, **parameters)
+
     def _resolve_neck(self):
-        return resolve_neck(
-            self.model,
-            weights=self.weights,
-            layer=self.layer,
-            pooling=self.pooling,
-            image_size=self.image_size,
-            preprocessing=self.preprocessing,
-            random_state=self.random_state,
+        return resolve_neck(**self._neck_parameters())
+
+    def _neck_parameters(self):
+        return {
+            "model": self.model,
+            "weights": self.weights,
+            "layer": self.layer,
+            "pooling": self.pooling,
+            "image_size": self.image_size,
+            "preprocessing": self.preprocessing,
+            "random_state": self.random_state,
             # The default neck always exists, and known features need no network. Any
             # other layer or pooling is checked before a long run.
-            examine=self.layer is not None or self.pooling != "auto",
-        )
+            "examine": self.layer is not None or self.pooling != "auto",
+        }

@@ -150,13 +150,16 @@ class FeatureMapper:
 
     def _features(self, images):
         if self._neck is None:  # resolved once, not once for each batch
-            self._neck = self.extractor._resolve_neck()
+            with self.extractor._described_neck() as neck:
+                self._neck = neck
         if not len(images):
             return np.empty((0, sum(self._neck.n_features())), np.float32)
         # The choice of the runtime must not depend on the size of a batch.
         settings = self.extractor._settings(n_images=sys.maxsize)
         cache = self.extractor.cache
-        with open_extraction(images, self._neck, cache, settings) as extraction:
+        with open_extraction(
+            images, self._neck, cache, settings, in_parts=True
+        ) as extraction:
             return extraction.features()
 
     def __getstate__(self):

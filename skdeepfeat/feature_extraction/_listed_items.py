@@ -44,7 +44,7 @@ class ListedItems(ItemSource):
     def __len__(self):
         return len(self._items)
 
-    def digests(self, file_index=None, on_done=None):
+    def digests(self, file_index=None, on_done=None, keeps=False):
         found, failures, self.unknown = [], {}, []
         for i, item in enumerate(self._items):
             digest = None

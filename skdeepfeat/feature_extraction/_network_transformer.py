@@ -1,5 +1,6 @@
 """What the transformers from items to features have in common."""
 
+import contextlib
 import dataclasses
 
 from sklearn.exceptions import NotFittedError
@@ -28,7 +29,8 @@ class NetworkTransformerMixin:
         check_is_fitted(self, "layers_")
         if is_drawn_as_html():
             raise AttributeError("the HTML form examines no network")
-        return sum(self._resolve_neck().n_features())
+        with self._described_neck() as neck:
+            return sum(neck.n_features())
 
     @survives_fork
     def get_feature_names_out(self, input_features=None):
@@ -48,7 +50,13 @@ class NetworkTransformerMixin:
             raise NotFittedError("The HTML form examines no network.")
         if input_features is not None:
             _check_feature_names_in(self, input_features)
-        return feature_names(self._resolve_neck())
+        with self._described_neck() as neck:
+            return feature_names(neck)
+
+    @contextlib.contextmanager
+    def _described_neck(self):
+        """Lend the neck; it may be one that computes only after `resolved`."""
+        yield self._resolve_neck()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -67,7 +67,7 @@ class ArraySource(ImageSource):
         part._expected = self._expected_of(indices)
         return part
 
-    def digests(self, file_index=None, on_done=None):
+    def digests(self, file_index=None, on_done=None, keeps=False):
         starts = range(0, len(self), self._step)
         blocks = hash_in_threads(self._digest_block, starts, n_per_task=1)
         digests = [digest for block in blocks for digest in block]

@@ -6,7 +6,7 @@ import functools
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from blake3 import blake3
@@ -19,12 +19,22 @@ from ._byte_budget import Share
 from ._encoded_images import read_until
 from ._image_limits import check_length
 from ._image_source import FileIndex
+from ._kept_files import KeptFiles
 from ._thread_pool import hash_in_threads
 
 # Between two writes to the index of file hashes; more writes would wear out the disk.
 _SECONDS = 1.0
 
 _CHUNK = 2**20  # bytes that are hashed at a time
+# Files in one task of a thread. Handing a task over takes as long as hashing a small
+# file, and much less than decoding it. Files of one task are done at the same time.
+_HASHED_AT_ONCE = 16
+_KEPT_AT_ONCE = 4
+# A part has at least so many files, because the network has to be made ready for it,
+# which takes as long as a few images.
+_LEAST_IN_PART = 16
+# How long to wait for further files after the first part, seconds.
+_NEXT_SECONDS = 0.25
 # The header of a file with at least this many bytes is checked before it is read.
 _LARGE = 2**25
 
@@ -71,7 +81,7 @@ def read_file(path: str, limit: int | None, share: Share) -> bytes:
         return read_until(file, limit, status.st_size)
 
 
-def _digest_file(path, limit, check_large):
+def _digest_file(path, limit, check_large, kept):
     """Return the `digest_bytes` of a file and its state, or (BadImageError, None).
 
     The state is None if the digest must not be remembered: the file changed while it
@@ -84,7 +94,7 @@ def _digest_file(path, limit, check_large):
                 check_large(file)
                 file.seek(0)
             hasher, n_bytes = blake3(), 0
-            while chunk := file.read(_CHUNK):
+            for chunk in _chunks(file, path, before.st_size, limit, kept):
                 n_bytes += len(chunk)
                 check_length(n_bytes, limit)  # it may grow while it is read
                 hasher.update(chunk)
@@ -96,6 +106,24 @@ def _digest_file(path, limit, check_large):
     is_unchanged = after == file_stat(path, before)
     is_known = is_unchanged and is_settled(after, started)
     return hasher.digest(), after if is_known else None
+
+
+def _chunks(file, path, size, limit, kept):
+    """Yield the content of an open file: as a whole if it is kept."""
+    if kept is None or not kept.reserve(size):
+        while chunk := file.read(_CHUNK):
+            yield chunk
+        return
+    is_kept = False
+    try:
+        data = read_until(file, limit, size)
+        is_kept = len(data) == size  # else it is just being written
+        if is_kept:
+            kept.put(path, data)
+        yield data
+    finally:
+        if not is_kept:
+            kept.release(size)
 
 
 @contextlib.contextmanager
@@ -171,8 +199,10 @@ def digest_files(
     on_done: Callable[[int], object] | None,
     limit: int | None,
     check_large: Callable[[BinaryIO], object],
-) -> list[bytes | BadImageError]:
-    """Return the content digest of each file, or why there is none.
+    kept: KeptFiles | None = None,
+    seconds: float | None = None,
+) -> Iterator[dict[str, bytes | BadImageError]]:
+    """Yield the content digest of files, or why there is none.
 
     Parameters
     ----------
@@ -187,10 +217,16 @@ def digest_files(
     check_large : callable
         Called with a large file, open, before it is read; raises BadImageError if it
         should not be.
+    kept : KeptFiles or None, default=None
+        Where to keep what is read.
+    seconds : float or None, default=None
+        After this time, yield what is done. Meanwhile the next files are read. None
+        yields all at once.
 
-    Returns
-    -------
-    list of bytes or BadImageError, in the order of `paths`
+    Yields
+    ------
+    dict of str to (bytes or BadImageError)
+        By path, in the order of `paths`. At least one, which may be empty.
     """
     results: dict[str, bytes | BadImageError | None] = dict.fromkeys(paths)
     if file_index is not None:
@@ -199,18 +235,53 @@ def digest_files(
     on_done = on_done or ignore
     # A path that occurs several times is counted as unknown once.
     on_done(len(paths) - len(unknown))
-    if unknown:
-        digest = functools.partial(_digest_file, limit=limit, check_large=check_large)
-        with (
-            contextlib.closing(hash_in_threads(digest, unknown)) as digests,
-            Remembering(file_index) as remembering,
-        ):
-            for path, (result, file) in zip(unknown, digests, strict=True):
-                results[path] = result
-                if file is not None:
-                    remembering.add(file, result)
-                on_done(1)
-    return [results[path] for path in paths]  # type: ignore[misc]  # none is None
+    done = {path: result for path, result in results.items() if result is not None}
+    if not unknown:
+        yield done
+        return
+    digest = functools.partial(
+        _digest_file, limit=limit, check_large=check_large, kept=kept
+    )
+    n_per_task = _HASHED_AT_ONCE if kept is None else _KEPT_AT_ONCE
+    with (
+        contextlib.closing(hash_in_threads(digest, unknown, n_per_task)) as digests,
+        Remembering(file_index) as remembering,
+        _letting_go(kept),
+    ):
+        started = time.monotonic()
+        for path, (result, file) in zip(unknown, digests, strict=True):
+            done[path] = result
+            if file is not None:
+                remembering.add(file, result)
+            on_done(1)
+            if (
+                seconds is not None
+                and len(done) >= _LEAST_IN_PART
+                and time.monotonic() - started >= seconds
+            ):
+                yield from _lend(done, kept)
+                done, started = {}, time.monotonic()
+                seconds = min(seconds, _NEXT_SECONDS)
+        yield done
+
+
+def _lend(done, kept):
+    """Yield a part; files that were not decoded meanwhile are not kept any longer."""
+    kept.set_awaited(False)
+    yield done
+    kept.set_awaited(True)
+    for path in done:
+        kept.take(path)
+
+
+@contextlib.contextmanager
+def _letting_go(kept):
+    """Let threads that wait for room go on in the end."""
+    try:
+        yield
+    finally:
+        if kept is not None:
+            kept.set_awaited(True)
 
 
 def _look_up(results, file_index):

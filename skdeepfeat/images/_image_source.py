@@ -47,6 +47,7 @@ class ImageSource(ItemSource):
         self,
         file_index: FileIndex | None = None,
         on_done: Callable[[int], object] | None = None,
+        keeps: bool = False,
     ) -> tuple[list[bytes | None], dict[int, BadImageError]]:
         """Return the content digest of every image.
 
@@ -57,6 +58,8 @@ class ImageSource(ItemSource):
         on_done : callable or None, default=None
             Called, from the calling thread, with the number of further files that are
             done. Images in memory are not counted: they take too little time.
+        keeps : bool, default=False
+            Whether to keep what is read of files, within a limit, until it is decoded.
 
         Returns
         -------

@@ -31,6 +31,7 @@ from ._encoded_images import (
 from ._files import absolute_path, digest_files, read_file, refuse_address
 from ._image_limits import max_bytes
 from ._image_source import ImageSource
+from ._kept_files import KeptFiles
 from ._on_device import EncodedJpeg
 from ._remote import RemoteFiles, absolute_address
 from ._tensors import is_tensor, tensor_to_array
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 # Longer texts are not paths on any system.
 _LONGEST_PATH = 4096
+
+# How long to read files before the first of them are computed.
+_FIRST_SECONDS = 1.0
 
 _ENCODED = (bytes, bytearray, memoryview)
 _EMPTY = "it is empty (0 bytes)"
@@ -70,6 +74,7 @@ class ListSource(ImageSource):
             self._remote = RemoteFiles(storage_options, self._max_bytes)
         # Where relative paths begin; None is the current working folder.
         self._folder: str | None = None
+        self._kept: KeptFiles | None = None
 
     def __len__(self):
         return len(self._elements)
@@ -89,7 +94,17 @@ class ListSource(ImageSource):
         part._elements = [self._picklable(self._elements[i]) for i in indices]
         part._folder = self._base_folder()
         part._expected = self._expected_of(indices)
+        if self._kept is not None:
+            part._kept = self._kept.part(self._places(indices))
         return part
+
+    def _places(self, indices):
+        """Yield the absolute paths of those images that are files."""
+        for i in indices:
+            with contextlib.suppress(BadImageError):
+                text = _path_text(self._elements[i])
+                if text is not None and not is_data_uri(text):
+                    yield self._locate(text, self._base_folder())[1]
 
     def _picklable(self, element):
         try:
@@ -108,7 +123,60 @@ class ListSource(ImageSource):
         except FileNotFoundError:
             return ""  # it was deleted; absolute paths can still be read
 
-    def digests(self, file_index=None, on_done=None):
+    def digests(self, file_index=None, on_done=None, keeps=False):
+        self._kept = KeptFiles() if keeps else None
+        [found] = self._digest_parts(file_index, on_done)
+        return found
+
+    def digests_in_parts(self, file_index=None, on_done=None):
+        self._kept = KeptFiles()
+        yield from self._digest_parts(file_index, on_done, _FIRST_SECONDS)
+
+    def _digest_parts(self, file_index, on_done, seconds=None):
+        files, results = self._digest_others(file_index, on_done)
+        check = functools.partial(check_large_file, max_pixels=self._max_pixels)
+        places = list(files.values())
+        parts = digest_files(
+            places, file_index, on_done, self._max_bytes, check, self._kept, seconds
+        )
+        expected: list[bytes | None] = []
+        self.expect(expected)
+        known = {}
+        with contextlib.closing(parts):
+            for part in parts:
+                known.update(part)
+                yield self._next_part(expected, files, known, results)
+
+    def _next_part(self, expected, files, known, results):
+        """Return digests and failures of further images, and expect the digests.
+
+        Parameters
+        ----------
+        expected : list of bytes or None
+            The digests of the images before. Appended to.
+        files : dict of int to str
+            The absolute paths of images.
+        known : dict of str to (bytes or BadImageError)
+            The results for paths, as far as there are any.
+        results : dict of int to (bytes or BadImageError)
+            Those for other images.
+        """
+        first, failures = len(expected), {}
+        for i in range(first, len(self)):
+            result = known.get(files[i]) if i in files else results[i]
+            if result is None:
+                break
+            if isinstance(result, BadImageError) and i in files:
+                result = self._digest_base64(i, result)
+            if isinstance(result, bytes):
+                expected.append(result)
+            else:
+                expected.append(None)
+                failures[i] = result.at(i, self.describe(i))
+        return expected[first:], failures
+
+    def _digest_others(self, file_index, on_done):
+        """Return {index: path} of files, and the results for all other images."""
         files, addresses, others, results = {}, {}, [], {}
         folder = self._base_folder()
         for i, element in enumerate(self._elements):
@@ -121,8 +189,6 @@ class ListSource(ImageSource):
                 (addresses if is_remote else files)[i] = place
             except BadImageError as error:
                 results[i] = error
-        if files:
-            results.update(self._digest_files(files, file_index, on_done))
         if addresses:
             places = list(addresses.values())
             digests = self._remote.digests(places, file_index, on_done)
@@ -130,14 +196,14 @@ class ListSource(ImageSource):
         if others:
             digest = functools.partial(self._digest_object, budget=ByteBudget())
             results.update(zip(others, hash_in_threads(digest, others), strict=True))
-        found, failures = [None] * len(self), {}
-        for i, result in sorted(results.items()):
-            if isinstance(result, bytes):
-                found[i] = result
-            else:
-                failures[i] = result.at(i, self.describe(i))
-        self.expect(found)
-        return found, failures
+        return files, results
+
+    def _digest_base64(self, i, error):
+        """Return the digest of a path that is an image in base64, or an error."""
+        try:
+            return digest_bytes(self._from_base64(_path_text(self._elements[i]), error))
+        except BadImageError as error:
+            return error
 
     def _locate(self, text, folder):
         """Return whether a path is an address, and its absolute form."""
@@ -148,21 +214,6 @@ class ListSource(ImageSource):
                 return True, absolute_address(text, folder)
             refuse_address(text)
         return False, absolute_path(text, folder)
-
-    def _digest_files(self, files, file_index, on_done):
-        """Return {index: digest or BadImageError} for {index: absolute path}."""
-        check = functools.partial(check_large_file, max_pixels=self._max_pixels)
-        paths = list(files.values())
-        results = digest_files(paths, file_index, on_done, self._max_bytes, check)
-        found = dict(zip(files, results, strict=True))
-        for i, result in found.items():
-            if isinstance(result, BadImageError):
-                try:
-                    data = self._from_base64(_path_text(self._elements[i]), result)
-                    found[i] = digest_bytes(data)
-                except BadImageError as error:
-                    found[i] = error
-        return found
 
     def _digest_object(self, i, budget):
         with collect_messages(), Share(budget) as share:
@@ -238,6 +289,11 @@ class ListSource(ImageSource):
             data = self._remote.read(place)
             share.take(len(data))
             return data
+        if self._kept is not None:
+            data = self._kept.take(place)
+            if data is not None:
+                share.take(len(data))
+                return data
         try:
             return read_file(place, self._max_bytes, share)
         except BadImageError as error:

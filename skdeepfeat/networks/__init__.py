@@ -22,6 +22,14 @@ from ._modules import (
     zero_subnormal,
 )
 from ._neck import Neck, resolve_neck
+from ._remembered_neck import (
+    RememberedNeck,
+    key_of_neck,
+    libraries_are_imported,
+    may_be_noted,
+    note_of_neck,
+    recall_neck,
+)
 from ._row_neck import RowNeck
 from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
@@ -36,6 +44,7 @@ __all__ = [
     "N_PROBE_ITEMS",
     "ItemNeck",
     "Neck",
+    "RememberedNeck",
     "RowNeck",
     "TensorTrainLinear",
     "apply_changes",
@@ -49,13 +58,18 @@ __all__ = [
     "is_below_float32",
     "is_convolution",
     "is_linear",
+    "key_of_neck",
+    "libraries_are_imported",
     "list_layers",
     "list_models",
+    "may_be_noted",
     "merge_resizings",
     "module_on_cpu",
     "multiply_adds_of_train",
+    "note_of_neck",
     "read_hub_config",
     "read_preprocessing",
+    "recall_neck",
     "resolve_item_neck",
     "resolve_neck",
     "zero_subnormal",

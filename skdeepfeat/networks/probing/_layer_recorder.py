@@ -6,7 +6,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ..running._layer import Layer, first_tensor
 from ._output_layouts import PrefixTokens, layout_of, layout_of_item
@@ -20,13 +19,16 @@ class _FlopCounter(TorchDispatchMode):
     """
 
     def __init__(self):
+        from torch.utils.flop_counter import flop_registry  # slow, imports triton
+
         super().__init__()
         self.total = 0
+        self._formulas = flop_registry
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        formula = flop_registry.get(getattr(func, "_overloadpacket", None))
+        formula = self._formulas.get(getattr(func, "_overloadpacket", None))
         if formula is not None:
             self.total += formula(*args, **kwargs, out_val=out)
         return out

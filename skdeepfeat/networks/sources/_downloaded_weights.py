@@ -10,10 +10,7 @@ import urllib.error
 import urllib.parse
 from dataclasses import dataclass
 
-import huggingface_hub
 import torch.hub
-from huggingface_hub import constants as hub_constants
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from ..._utils._printable import redacted
 from ...exceptions import WeightsNotFoundError
@@ -60,6 +57,10 @@ class UrlWeights(Weights):
         if self.sha256:
             return {"url_file": self.file_name}
         return super().identity(digest_file)
+
+    def is_identified(self):
+        """Return whether the name has the file's hash, or the file is here."""
+        return bool(self.sha256) or os.path.isfile(self.path)
 
     @property
     def sha256(self):
@@ -118,6 +119,10 @@ class HubWeights(Weights):
         path = self._local()
         return ("hub", self.repo, *(file_key(path) if path else ()))
 
+    def is_identified(self):
+        """Return whether the file is here."""
+        return self._local() is not None
+
     def _candidates(self):
         name = self.file_name or "pytorch_model.bin"
         if name.endswith(".safetensors"):
@@ -129,6 +134,8 @@ class HubWeights(Weights):
         return [safe.get(name, os.path.splitext(name)[0] + ".safetensors"), name]
 
     def _local(self):
+        import huggingface_hub  # slow, and not needed by the networks of torchvision
+
         repo, _, revision = self.repo.partition("@")
         for name in self._candidates():
             path = huggingface_hub.try_to_load_from_cache(
@@ -140,6 +147,9 @@ class HubWeights(Weights):
 
     def fetch(self):
         """Return the path of the file, which is downloaded if necessary."""
+        import huggingface_hub
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
         if path := self._local():
             return path
         repo, _, revision = self.repo.partition("@")
@@ -161,9 +171,9 @@ class HubWeights(Weights):
 
 def hub_error(repo, file_name, error):
     """Return the error for a file of the hub that cannot be downloaded."""
-    folder = os.path.join(
-        hub_constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--")
-    )
+    from huggingface_hub import constants
+
+    folder = os.path.join(constants.HF_HUB_CACHE, "models--" + repo.replace("/", "--"))
     return _not_found(
         f"The weights of {repo!r} are not on this machine and could not be downloaded "
         f"({_reason(error)}). Wanted: {file_name} of the Hugging Face repository "

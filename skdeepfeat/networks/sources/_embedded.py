@@ -61,7 +61,7 @@ class _PackagedWeights(Weights):
     label: str = "default"
 
     def __reduce__(self):
-        return _find_weights, (self.name,)
+        return find_weights, (self.name,)
 
     def identity(self, digest_file):
         """Return the known digest."""
@@ -114,7 +114,7 @@ def make_spec(name, weights, image_size, preprocessing):
         if weights != "default":
             wanted = f"'default' for {name!r}, {other_weights()}"
             raise choice_error("weights", wanted, weights)
-        weights = _find_weights(name)
+        weights = find_weights(name)
     own = preprocessing or _PREPROCESSING[name]
     return NetworkSpec(
         name=name,
@@ -129,7 +129,8 @@ def make_spec(name, weights, image_size, preprocessing):
     )
 
 
-def _find_weights(name):
+def find_weights(name):
+    """Return the weights of an embedded network; raise ImportError without them."""
     path = _locate(name)
     if path is None:
         is_default = name == "efficientnet_lite0"

@@ -21,7 +21,7 @@ from ._preprocessing_parameter import read_image_size, read_preprocessing
 from ._weights import Weights
 from ._weights_sources import read_weights
 
-_HUB_PREFIXES = ("hf-hub:", "hf_hub:")
+HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 
 
 def make_spec(
@@ -84,7 +84,7 @@ def make_spec(
             raise
         raise _not_with_names(preprocessing) from error
     arguments = weights, size, None if is_named else own
-    if model.startswith(_HUB_PREFIXES) and model not in _HUB_PREFIXES:
+    if model.startswith(HUB_PREFIXES) and model not in HUB_PREFIXES:
         spec = _module_of("hub").make_spec(
             model.partition(":")[2], *arguments, hub_config
         )

@@ -8,6 +8,7 @@ such as ``"IMAGENET1K_V1"``, are read by the sources of networks.
 """
 
 import enum
+import importlib
 import numbers
 import os
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import ClassVar
 
 import torch
 
+from ..._utils._installed import installed_version
 from ..._utils._parameter_errors import choice_error
 from ..._utils._random import seeded
 from ...exceptions import WeightsNotFoundError
@@ -52,12 +54,10 @@ class RandomWeights(Weights):
 
     def identity(self, digest_file):
         """Return the seed and the versions of the libraries that use it."""
-        import torchvision  # slow, and imported by the networks that have it
-
         return {
             "random_state": self.seed,
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            **{name: _version_of(name) for name in ("timm", "torchvision")},
         }
 
     def build_network(self, spec):
@@ -100,6 +100,11 @@ class FileWeights(Weights):
     def store_key(self):
         """Return path, size and time of the file: a changed file is read again."""
         return file_key(self.path)
+
+
+def _version_of(package):
+    """Return the version of a package, imported only if nothing else tells it."""
+    return installed_version(package) or importlib.import_module(package).__version__
 
 
 # The first that knows what a `weights` parameter means is used.

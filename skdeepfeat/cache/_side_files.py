@@ -1,0 +1,138 @@
+"""Small files next to a cache, in a folder of limited size.
+
+What they hold can be found out again, so whatever is wrong with one, it is not there.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+
+from .._utils._digests import digest_bytes
+from .._utils._plain_file import open_plain
+from ._directory import CacheDirectory
+from ._errors import StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"skdeepfeat side file 1\n"
+_DIGEST_BYTES = 32
+
+
+# Bytes of all notes and of one. The usual note about a network has 1 KB.
+_MAX_NOTES = 2**23
+_MAX_NOTE = 2**18
+
+
+def notes_of(directory: CacheDirectory) -> "SideFiles":
+    """Return the notes of a cache: small facts that take long to find out.
+
+    Like rows, they may come from anybody who can write to the cache. They are data,
+    which their reader has to check.
+    """
+    return SideFiles(directory, "notes", _MAX_NOTES, _MAX_NOTE)
+
+
+class SideFiles:
+    """Files by key, each with a digest.
+
+    Parameters
+    ----------
+    directory : CacheDirectory
+        Of the cache.
+    name : str
+        Of the folder in it.
+    max_bytes : int
+        Of all files. Those that were written longest ago are removed.
+    max_file_bytes : int
+        Of one file.
+    """
+
+    def __init__(
+        self, directory: CacheDirectory, name: str, max_bytes: int, max_file_bytes: int
+    ):
+        self.folder = os.path.join(directory.path, name)
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._max_file_bytes = max_file_bytes
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self.folder, key[:_DIGEST_BYTES])
+
+    def read(self, key: str) -> bytes | None:
+        """Return what was written for a key, or None.
+
+        Parameters
+        ----------
+        key : str
+            A hexadecimal digest.
+        """
+        if self._directory.problem is not None or os.path.islink(self.folder):
+            return None
+        try:
+            with open_plain(self._path(key)) as file:
+                found = file.read(self._max_file_bytes + 1)
+        except OSError:
+            return None
+        head = len(_MAGIC) + _DIGEST_BYTES
+        if len(found) > self._max_file_bytes or len(found) < head:
+            return None
+        data = found[head:]
+        return data if found[:head] == _head(key, data) else None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file, or replace it; other readers see all of it or nothing."""
+        content = _head(key, data) + data
+        if len(content) > self._max_file_bytes:
+            return
+        temporary = f"{self._path(key)}.{secrets.token_hex(8)}"
+        try:
+            self._make_folder()
+            permissions = self._directory.permissions
+            with open_plain(temporary, "xb", permissions=permissions) as file:
+                file.write(content)
+            os.replace(temporary, self._path(key))
+            self._remove_oldest()
+        except (OSError, StoreUnavailable) as error:
+            logger.debug("%s cannot be written: %s", temporary, error)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def clear(self) -> None:
+        """Remove all files."""
+        for _, _, path in self._files():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    def _make_folder(self) -> None:
+        self._directory.make()
+        if os.path.islink(self.folder):
+            raise StoreUnavailable(f"{self.folder} is a link, which is not followed")
+        mode = 0o700 if self._directory.is_default else 0o777
+        os.makedirs(self.folder, mode, exist_ok=True)
+
+    def _remove_oldest(self) -> None:
+        files = sorted(self._files(), reverse=True)
+        n_bytes = 0
+        for _, size, path in files:
+            n_bytes += size
+            if n_bytes > self._max_bytes:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+    def _files(self) -> Iterator[tuple[int, int, str]]:
+        """Yield time, size and path of each plain file."""
+        if os.path.islink(self.folder):
+            return
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield status.st_mtime_ns, status.st_size, entry.path
+
+
+def _head(key: str, data: bytes) -> bytes:
+    """Return what a file begins with. A renamed file does not have its key's."""
+    return _MAGIC + digest_bytes(key.encode() + b"\0" + data)

@@ -1,0 +1,305 @@
+"""Named necks of earlier processes, recalled without torchvision and timm.
+
+These libraries say which weights and which preprocessing belong to a name, and only
+with them can a network be built and its layers be found. They take as long to import
+as everything else together, and rows that are known need none of that. So what was
+found out is noted. The key of a note has everything that it depends on: the parameters,
+and versions and files of the packages. A neck that is recalled only names rows. If any
+have to be computed, the neck is resolved, and must be the same.
+"""
+
+import dataclasses
+import functools
+import json
+import numbers
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .._utils._installed import digest_code, installed_version, is_as_imported
+from .._utils._preprocessing import Preprocessing
+from ..exceptions import WeightsNotFoundError
+from ._neck import Neck, resolve_neck
+from .probing._wanted_layers import Output
+from .running._layer import Layer
+from .sources import _embedded
+from .sources._downloaded_weights import HubWeights, UrlWeights
+from .sources._network_sources import HUB_PREFIXES
+from .sources._network_spec import NetworkSpec
+from .sources._preprocessing_parameter import read_image_size, read_preprocessing
+from .sources._weights import Weights
+from .sources._weights_sources import FileWeights, RandomWeights, read_weights
+
+_LIBRARIES = ("timm", "torchvision")
+# How each of them is asked for the function that builds a network.
+_BUILDERS = {"timm": "model_entrypoint", "torchvision": "get_model_builder"}
+_WEIGHTS = {"url": UrlWeights, "hub": HubWeights}
+_RECORDS = (Output, Layer, *_WEIGHTS.values())
+_SPEC_FIELDS = ("name", "model_name", "architecture", "has_pre_logits", "classifier")
+_SPEC_TYPES = (str, str, dict, bool, (str, type(None)))
+
+
+@dataclass(frozen=True, eq=False)
+class RememberedNeck(Neck):
+    """A neck that is known from a note: it describes itself and computes nothing.
+
+    Attributes
+    ----------
+    resolve : callable
+        Returns the neck that computes.
+    """
+
+    resolve: Callable[[], Neck] = field(kw_only=True)
+
+    @functools.cached_property
+    def _resolved(self):
+        return self.resolve()
+
+    def resolved(self):
+        """Return the neck that computes; the libraries are imported for it."""
+        return self._resolved
+
+    def _make_probe(self):
+        return self._resolved.probe
+
+
+def libraries_are_imported():
+    """Return whether timm or torchvision is imported."""
+    return any(name in sys.modules for name in _LIBRARIES)
+
+
+def key_of_neck(model, **parameters):
+    """Return the key of the note about a named neck, before it is resolved.
+
+    Parameters
+    ----------
+    model, **parameters
+        Those of `resolve_neck`, and `cache_layers` of the extractor.
+
+    Returns
+    -------
+    dict of JSON types or None
+        None if nothing may be noted or recalled: for a user's module, a repository of
+        the hub, and packages that are not installed in the usual way.
+    """
+    if not isinstance(model, str) or model.startswith(HUB_PREFIXES):
+        return None
+    try:
+        own = _describe_parameters(**parameters)
+    except (TypeError, ValueError, WeightsNotFoundError):
+        return None  # `resolve_neck` raises it again, or what comes before it
+    code = _code()
+    return code and {"model": model, **own, "code": code}
+
+
+@functools.cache
+def _code():
+    """Return the state of the code that a note depends on, or None."""
+    libraries = {
+        name: [installed_version(name), digest_code(name)] for name in _LIBRARIES
+    }
+    own = digest_code("skdeepfeat")
+    if own is None or not all(map(all, libraries.values())):
+        return None
+    return {**libraries, "skdeepfeat": own, "torch": torch.__version__}
+
+
+def may_be_noted(neck, were_imported):
+    """Return whether a neck says what a new process would find out.
+
+    Parameters
+    ----------
+    neck : Neck
+    were_imported : bool
+        Whether the libraries had been imported before the neck was resolved.
+    """
+    known, now = _code(), _code.__wrapped__()
+    if known != now:
+        return False
+    if were_imported and not all(map(is_as_imported, _LIBRARIES)):
+        return False
+    [builder] = [
+        getattr(sys.modules[f"{name}.models"], function)(neck.spec.architecture[name])
+        for name, function in _BUILDERS.items()
+        if name in neck.spec.architecture
+    ]
+    # A user can register networks, in timm also under a name that it has already.
+    return builder.__module__.partition(".")[0] in _LIBRARIES
+
+
+def _describe_parameters(
+    layer, pooling, weights, image_size, preprocessing, random_state, cache_layers=None
+):
+    if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
+        raise TypeError("reading it may need the libraries")
+    read = read_preprocessing(preprocessing)
+    return {
+        "layer": _plain(layer),
+        "pooling": _plain(pooling),
+        "weights": _describe_parameter_weights(weights, random_state),
+        "image_size": _plain(read_image_size(image_size)),
+        "preprocessing": read and read.describe(),
+        "cache_layers": _plain(cache_layers),
+    }
+
+
+def _plain(value):
+    """Return names and numbers, alone or in a list, in JSON types."""
+    if value is None or type(value) in (str, int):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    raise TypeError("no name and no number")
+
+
+def _describe_parameter_weights(weights, random_state):
+    found = _own_weights(weights, random_state)
+    if isinstance(found, FileWeights):
+        return {"file": found.path}
+    if isinstance(found, RandomWeights):
+        return {"seed": found.seed}
+    if found is not None:
+        raise TypeError("unknown kind of weights")
+    return _plain(str(weights))
+
+
+def _own_weights(weights, random_state):
+    """Return weights that do not come with the name of the network, or None."""
+    found = read_weights(weights, random_state)
+    if isinstance(found, (Weights, str)):
+        return found if isinstance(found, Weights) else None
+    raise TypeError("a member of torchvision's enumeration")
+
+
+# -- Writing notes
+
+
+def note_of_neck(neck, key):
+    """Return what to note about a neck, which is examined for that.
+
+    Parameters
+    ----------
+    neck : Neck
+    key : dict
+        From `key_of_neck`.
+
+    Returns
+    -------
+    bytes
+    """
+    spec = neck.spec
+    described = {
+        **{name: getattr(spec, name) for name in _SPEC_FIELDS},
+        "weights": _describe_weights(spec.weights),
+        "preprocessing": spec.preprocessing.describe(),
+        "native_size": list(spec.native_size),
+        "outputs": [dataclasses.asdict(one) for one in neck.outputs],
+    }
+    return json.dumps({"key": key, "neck": described}).encode()
+
+
+def _describe_weights(weights):
+    if isinstance(weights, (FileWeights, RandomWeights)):
+        return None  # the parameter says it
+    for name, kind in _WEIGHTS.items():
+        if isinstance(weights, kind):
+            return {name: dataclasses.asdict(weights)}
+    return {"embedded": weights.name}
+
+
+# -- Reading notes
+
+
+def recall_neck(data, key, model, **parameters):
+    """Return the neck that a note describes, or None if the note is not one of ours.
+
+    Parameters
+    ----------
+    data : bytes
+        From anybody who can write to the cache.
+    key : dict
+        From `key_of_neck`.
+    model, **parameters
+        Those of `resolve_neck`.
+
+    Returns
+    -------
+    RememberedNeck or None
+    """
+    try:
+        note = json.loads(data)
+        if note.keys() != {"key", "neck"} or note["key"] != key:
+            return None
+        return _read_neck(note["neck"], model, parameters)
+    # What a stranger wrote need not be JSON, nor have these names and types.
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def _read_neck(note, model, parameters):
+    wanted = {*_SPEC_FIELDS, "weights", "preprocessing", "native_size", "outputs"}
+    if note.keys() != wanted:
+        raise ValueError("other fields")
+    values = {name: note[name] for name in _SPEC_FIELDS}
+    if not all(map(isinstance, values.values(), _SPEC_TYPES)):
+        raise TypeError("other types")
+    weights = _own_weights(parameters["weights"], parameters["random_state"])
+    preprocessing = read_preprocessing(note["preprocessing"])
+    if weights is None:
+        weights = _read_weights(note["weights"])
+        if not weights.is_identified():
+            raise ValueError("a stranger's address is not asked for a file")
+    spec = NetworkSpec(
+        **values,
+        build=_refuse_to_build,
+        install=None,
+        weights=weights,
+        preprocessing=preprocessing,
+        native_size=_read(tuple[int, ...], note["native_size"]),
+    )
+    outputs = _read(tuple[Output, ...], note["outputs"])
+    if preprocessing.describe() != note["preprocessing"] or not outputs:
+        raise ValueError("other values")
+    neck = RememberedNeck(
+        spec,
+        parameters["layer"],
+        parameters["pooling"],
+        resolve=functools.partial(resolve_neck, model, **parameters),
+    )
+    vars(neck)["outputs"] = outputs
+    return neck
+
+
+def _refuse_to_build():
+    raise RuntimeError("this neck has to be resolved first")
+
+
+def _read_weights(note):
+    [(name, values)] = note.items()
+    if name == "embedded":
+        return _embedded.find_weights(_read(str, values))
+    return _read(_WEIGHTS[name], values)
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Return a value of JSON as a type, exactly; raise if it is of another."""
+    if kind in _RECORDS:
+        fields = {one.name: one.type for one in dataclasses.fields(kind)}
+        if value.keys() != fields.keys():
+            raise ValueError("other fields")
+        return kind(**{name: _read(fields[name], value[name]) for name in fields})
+    if kind == str | None:
+        return None if value is None else _read(str, value)
+    if kind in (str, int, bool):
+        if type(value) is not kind or (kind is int and value < 0):
+            raise TypeError("other type")
+        return value
+    if not isinstance(value, list):
+        raise TypeError("other type")
+    [one, _] = kind.__args__  # tuple[one, ...]
+    return tuple(_read(one, each) for each in value)
