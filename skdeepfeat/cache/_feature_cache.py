@@ -178,6 +178,13 @@ class FeatureCache(RowCache):
         )
 
     def notes(self):
+        """Return what holds notes about packages and files of this machine.
+
+        Returns
+        -------
+        notes : SideFiles or None
+            None if nothing is to be noted.
+        """
         return notes_of(find_directory(self.path))
 
     def _parameters(self):

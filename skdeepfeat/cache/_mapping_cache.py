@@ -88,7 +88,13 @@ class MappingCache(RowCache):
         return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))
 
     def notes(self):
-        # About packages and files of this machine.
+        """Return what holds notes about packages and files of this machine.
+
+        Returns
+        -------
+        notes : SideFiles or None
+            None if nothing is to be noted.
+        """
         return FeatureCache().notes()
 
     def __copy__(self):
