@@ -646,7 +646,9 @@ def test_extra_for_web_addresses(monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
     for name in ("http", "https"):
-        monkeypatch.delitem(fsspec.registry._registry, name, raising=False)
+        monkeypatch.delitem(
+            sys.modules["fsspec.registry"]._registry, name, raising=False
+        )
     cause = failure_of("https://127.0.0.1:9/a.jpg")
     assert "pip install 'skdeepfeat[remote]'" in cause
 
