@@ -44,14 +44,18 @@ def control_c():
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Let torch use one thread, as there is a pytest worker for each core.
+    """Let torch, NumPy and scikit-learn use one thread; each core has a pytest worker.
 
-    Tiny networks gain nothing from more. On a busy machine, threads that wait for each
-    other at every small step take most of the time.
+    Tiny networks and matrices gain nothing from more. On a busy machine, threads that
+    wait for each other at every small step take most of the time.
     """
+    import sklearn.linear_model  # noqa: F401 - brings what is limited
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture

@@ -69,16 +69,19 @@ def seconds_per_image(extractor, X, n_images, layers=None):
         devices[0], extractor.precision, extractor.runtime, n_images
     )
 
+    source = settings.read(X)
+
     def run(n):
-        with open_extraction(X[:n], neck, None, settings) as extraction:
+        part = source.part(np.arange(n))
+        with open_extraction(part, neck, None, settings) as extraction:
             start, start_computing = time.perf_counter(), time.process_time()
             extraction.fetch(np.arange(n))
             computing = time.process_time() - start_computing
             return computing / n, (time.perf_counter() - start) / n
 
-    n = min(len(X), _N_WARM_UP)
+    n = min(len(source), _N_WARM_UP)
     run(n)
-    n = int(np.clip(_SECONDS / run(n)[1], n, min(len(X), _N_MOST)))
+    n = int(np.clip(_SECONDS / run(n)[1], n, min(len(source), _N_MOST)))
     now = min(run(n)[1] for _ in range(_N_REPEATS))
     if not on_cpu:
         return ImageSeconds(now, now)

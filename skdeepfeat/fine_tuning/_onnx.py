@@ -28,12 +28,12 @@ _CALIBRATION_BATCH = 8
 
 def check_onnx_installed(dtype):
     """Raise ImportError if a package is missing that `write_onnx` needs."""
-    for package in ("onnx", "onnxscript"):
-        import_optional(package, extra="onnx", purpose="Exporting to ONNX")
-    if dtype == "int8":
+    if dtype == "int8":  # its extra includes the other one, so it is named first
         import_optional(
             "onnxruntime.quantization", extra="int8", purpose="dtype='int8' of to_onnx"
         )
+    for package in ("onnx", "onnxscript"):
+        import_optional(package, extra="onnx", purpose="Exporting to ONNX")
 
 
 def write_onnx(path, export):

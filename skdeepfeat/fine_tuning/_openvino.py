@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 def check_openvino_installed(dtype):
     """Raise ImportError if a package is missing that `write_openvino` needs."""
-    import_openvino(purpose="Exporting to OpenVINO")
-    if dtype == "int8":
+    if dtype == "int8":  # its extra includes the other one, so it is named first
         _import_nncf()
+    import_openvino(purpose="Exporting to OpenVINO")
 
 
 def write_openvino(path, export):

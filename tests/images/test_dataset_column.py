@@ -4,6 +4,7 @@ import io
 import sys
 import types
 
+import joblib
 import numpy as np
 import pytest
 from networks import CountingNet, rows_counted
@@ -134,6 +135,25 @@ def test_estimators(data, extractor):
         assert len(scores) == 2
     tuned = FineTuneClassifier(image_size=32, unfreeze=None, cache=None)
     assert len(tuned.fit(data["image"], data["label"]).predict(data["image"])) == N
+
+
+def test_description(data, extractor):
+    for X in (data["image"], data.select_columns("image")):
+        found = extractor.describe(X)
+        assert (found.n_images, found.n_hits) == (N, 0)
+        assert found.seconds_per_image > 0
+
+
+def test_workers(data, extractor, tmp_path):
+    alone = extractor.set_params(cache=None).transform(data["image"])
+    together = extractor.set_params(n_jobs=2)
+    with joblib.parallel_config(backend="threading"):
+        assert_array_equal(together.transform(data["image"]), alone)
+
+
+def test_no_images(data, extractor):
+    with pytest.raises(ValueError, match="0 sample"):
+        extractor.fit(data.select([])["image"])
 
 
 def test_whole_data_sets(data):
