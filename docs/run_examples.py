@@ -53,6 +53,7 @@ _PICTURES = {
     "what_does_it_see": "activation_maps",
     "look_at_features": "layer_probe",
     "find_wrong_labels": "top_losses",
+    "cleanlab_labels": "top_losses",
 }
 _SCORE = re.compile(
     r"^(?!\d+ {2})(\w.*?)[,:]* +(?:mean absolute error|accuracy|error)?:? *"
