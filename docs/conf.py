@@ -104,7 +104,7 @@ def _gallery_source(name, runs):
     record = run_examples.stored(name)
     if record and not runs:
         lines = record["output"].splitlines()
-        long = not run_examples.is_executed(name)
+        long = record["seconds"] > run_examples.MAX_SECONDS
         code += _STORED_OUTPUT.format(
             name=name,
             seconds=record["seconds"],
