@@ -7,6 +7,8 @@ BIN = $(VENV)/bin
 # make test MARKS="slow and not gpu"
 MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
+# CI builds the site without running the short examples: -D plot_gallery=0
+DOCS_ARGS ?=
 # A worker for each core, up to 4; WORKERS=0 runs the tests in pytest's own process.
 WORKERS ?= logical
 PYTEST = -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
@@ -58,8 +60,8 @@ format: $(VENV)/.stamp-lint
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.stamp-docs
-	rm -rf docs/_build docs/api docs/gallery
-	$(BIN)/python -m sphinx -W --keep-going -n -q -D plot_gallery=0 docs docs/_build/html
+	rm -rf docs/_build docs/api docs/gallery docs/sg_execution_times.rst
+	$(BIN)/python -m sphinx -W --keep-going -n -q $(DOCS_ARGS) docs docs/_build/html
 
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/extraction.py

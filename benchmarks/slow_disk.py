@@ -73,13 +73,20 @@ class _SlowFile:
         self._file.close()
 
 
+def nothing(**options):
+    """Return what keeps no file."""
+    return KeptFiles(0)
+
+
 def measure(extractor, paths, rate, is_kept):
     """Return seconds, bytes and opens of one call in which nothing is known."""
     disk = SlowDisk(rate)
     with (
         mock.patch.object(_files, "open", disk.open, create=True),
         mock.patch.object(
-            _list_source, "KeptFiles", KeptFiles if is_kept else lambda: KeptFiles(0)
+            _list_source,
+            "KeptFiles",
+            KeptFiles if is_kept else lambda **_: KeptFiles(0),
         ),
         # Without parts, all files are hashed before the first is decoded.
         mock.patch.object(

@@ -10,7 +10,9 @@ DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(DOCS))
 
+import run_examples  # noqa: E402
 from error_texts import error_page  # noqa: E402
+from run_examples import COURSE, FOLDERS  # noqa: E402
 
 project = "skdeepfeat"
 author = "the skdeepfeat developers"
@@ -48,55 +50,97 @@ copybutton_prompt_is_regexp = True
 
 _EXAMPLES = ROOT / "examples"
 _GALLERY = DOCS / "_build" / "examples"
+_SHORT = list(filter(run_examples.is_executed, FOLDERS))
 _GALLERY_HEADER = """
 Examples
 ========
 
-Each runs as it is, with no connection. Some need an extra or a file, as their first
-lines say. Pictures are those that the script draws. Some take minutes, so they are not
-run when the site is built.
+A course, from features to scaling. Each example runs as it is, with no connection. Some
+need an extra or a file, as their first lines say.
+"""
+_STORED_OUTPUT = """
+# %%
+# Output
+# ------
+# This is what ``python docs/run_examples.py {name}`` stored, in {seconds} seconds of
+# CPU time.{reason}
+#
+# .. code-block:: none
+#
+{output}
 """
 
 
-def _write_gallery_sources():
+def _write_gallery_sources(app, config):
     """Copy the examples in the form that sphinx-gallery reads.
 
-    It wants the first sentence of each as a title in reStructuredText, and takes the
-    pictures of scripts that it does not run from elsewhere.
+    It wants the first sentence of each as a title in reStructuredText. Pictures, and
+    what scripts print that it does not run, come from docs/run_examples.py.
     """
     shutil.rmtree(_GALLERY, ignore_errors=True)
     _GALLERY.mkdir(parents=True)
     (_GALLERY / "GALLERY_HEADER.rst").write_text(_GALLERY_HEADER, encoding="utf-8")
-    for path in _EXAMPLES.glob("[a-z]*.py"):
-        text = path.read_text(encoding="utf-8")
-        title, rest = text.removeprefix('"""').split(".\n", 1)
-        picture = f"images/{path.stem}.png"
-        if (DOCS / picture).exists():
-            text, code = rest.split('"""', 1)
-            rest = f'{text}\n.. image:: ../{picture}\n\n"""{code}'
-            rest += f"\n# sphinx_gallery_thumbnail_path = '{picture}'\n"
-        title = f"{title}\n{'=' * len(title)}\n"
-        (_GALLERY / path.name).write_text(f'"""{title}{rest}', encoding="utf-8")
+    for folder, (title, listed) in COURSE.items():
+        (_GALLERY / folder).mkdir()
+        header = f"{title}\n{'-' * len(title)}\n"
+        (_GALLERY / folder / "GALLERY_HEADER.rst").write_text(header, encoding="utf-8")
+        for helper in _EXAMPLES.glob("_*.py"):
+            shutil.copy(helper, _GALLERY / folder)
+        for name in listed.split():
+            runs = bool(config.plot_gallery) and run_examples.is_executed(name)
+            text = _gallery_source(name, runs)
+            (_GALLERY / folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 
-_write_gallery_sources()
+def _gallery_source(name, runs):
+    text = (_EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    title, rest = text.removeprefix('"""').split(".\n", 1)
+    text, code = rest.split('"""', 1)
+    picture = run_examples.picture_of(name)
+    if picture.exists():
+        path = picture.relative_to(DOCS)
+        text += f"\n.. image:: /{path}\n   :alt: What the example shows.\n\n"
+        code += f"\n# sphinx_gallery_thumbnail_path = '{path}'\n"
+    record = run_examples.stored(name)
+    if record and not runs:
+        lines = record["output"].splitlines()
+        long = record["seconds"] > run_examples.MAX_SECONDS
+        code += _STORED_OUTPUT.format(
+            name=name,
+            seconds=record["seconds"],
+            reason=" That is too long to be run when the site is built." * long,
+            output="\n".join(f"#     {line}".rstrip() for line in lines),
+        )
+    return f'"""{title}\n{"=" * len(title)}\n{text}"""{code}'
+
 
 sphinx_gallery_conf = {
     "examples_dirs": "_build/examples",
     "gallery_dirs": "gallery",
-    "filename_pattern": "/no_example_runs_here",  # matches none
+    # CI builds with plot_gallery=0, and runs all of them as tests.
+    "filename_pattern": rf"/({'|'.join(_SHORT)})\.py$",
+    "abort_on_example_error": True,
+    "image_scrapers": (),
     "ignore_pattern": r"(^|/)_",
     "within_subsection_order": "FileNameSortKey",
     "show_signature": False,
     "download_all_examples": False,
+    # Its table loads scripts from other hosts.
+    "write_computation_times": False,
     "remove_config_comments": True,
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skdeepfeat"
 html_show_sourcelink = False
+# Summaries are fetched, which browsers refuse for files.
+html_show_search_summary = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_sidebars = {"coming_from/*": []}
 html_theme_options = {
     "show_prev_next": False,
+    "header_links_before_dropdown": 7,
     "navbar_align": "left",
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -106,12 +150,17 @@ html_theme_options = {
     },
 }
 
+
+def _gallery_link(match):
+    return f"](gallery/{FOLDERS[match[1]]}/{match[1]}.rst)"
+
+
 # The Markdown pages link to files of the repository; on the site these are pages.
 _LINKS = [
     (r"\]\(\.\./benchmarks/README\.md", "](benchmarks.md"),
     (r"\]\(\.\./\.\./benchmarks/README\.md", "](../benchmarks.md"),
     (r"\]\(\.\./CONTRIBUTING\.md", "](contributing.md"),
-    (r"\]\(\.\./examples/(\w+)\.py\)", r"](gallery/\1.rst)"),
+    (r"\]\(\.\./examples/(\w+)\.py\)", _gallery_link),
     (r"\]\(\.\./examples/README\.md\)", "](gallery/index.rst)"),
 ]
 # From pages that stand outside of docs, and are included into one.
@@ -119,7 +168,7 @@ _INCLUDED_LINKS = [
     (r"\]\((?:\.\./)?docs/", "]("),
     (r"\]\((?:\.\./)?CHANGELOG\.md", "](changelog.md"),
     (r"\]\((?:\.\./)?examples/?\)", "](gallery/index.rst)"),
-    (r"\]\((?:\.\./)?examples/(\w+)\.py\)", r"](gallery/\1.rst)"),
+    (r"\]\((?:\.\./)?examples/(\w+)\.py\)", _gallery_link),
     (r"\]\((?:\.\./)?benchmarks/README\.md", "](benchmarks.md"),
 ]
 _INCLUDED = {
@@ -157,4 +206,6 @@ def setup(app):
     # Before numpydoc, which listens with the same priority.
     app.connect("autodoc-process-docstring", _escape_attributes, priority=400)
     app.connect("source-read", _read_source)
+    # Before sphinx-gallery reads them.
+    app.connect("config-inited", _write_gallery_sources, priority=5)
     app.connect("autodoc-skip-member", _skip_member)

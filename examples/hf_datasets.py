@@ -33,7 +33,7 @@ def make_dataset(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", default="hf_datasets_output")
     data = make_dataset(parser.parse_args().out)
     # Left encoded: the mapper decodes in threads, and Arrow writes no image anew.

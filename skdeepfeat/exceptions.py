@@ -50,7 +50,20 @@ class BadItemError(ValueError):
         self.origin = origin
 
     def at(self, index, origin):
-        """Return the same error with its place in X filled in."""
+        """Return the same error with its place in X filled in.
+
+        Parameters
+        ----------
+        index : int
+            The index in X.
+        origin : str or None
+            The path of the file, or what kind of object it was.
+
+        Returns
+        -------
+        error : BadItemError
+            Of the same class.
+        """
         return type(self)(self.cause, index, origin)
 
     def __str__(self):
@@ -148,7 +161,20 @@ class NonFiniteOutputError(ValueError):
         self.kind = kind
 
     def at(self, indices, source="X"):
-        """Return the same error with other indices."""
+        """Return the same error with other indices.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            The indices of the images in X, in ascending order.
+        source : str, default="X"
+            The name of the parameter that holds the images.
+
+        Returns
+        -------
+        error : NonFiniteOutputError
+            With the same cause.
+        """
         return NonFiniteOutputError(self.cause, indices, source, self.kind)
 
     def __str__(self):

@@ -26,8 +26,10 @@ DOCUMENTS = [
     "docs/compression.md",
     "docs/fine_tuning.md",
     "docs/guide.md",
+    "docs/index.md",
     "docs/inspection.md",
     "docs/neighbors.md",
+    "docs/performance.md",
     "docs/text.md",
     "docs/which_network.md",
     "docs/without_labels.md",
@@ -134,6 +136,16 @@ def timm_network(photos):
     tensors = torch.load(path, weights_only=True).values()
     network.load_state_dict(dict(zip(network.state_dict(), tensors, strict=True)))
     timm.models.save_for_hf(network, "network")
+
+
+def test_every_document_with_code_is_run():
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md")]
+    with_code = {
+        path.relative_to(ROOT).as_posix()
+        for path in paths
+        if "\n```python" in path.read_text(encoding="utf-8")
+    }
+    assert with_code - {"docs/scaling.md", "docs/tutorial.md"} == set(DOCUMENTS)
 
 
 def run_blocks(document, blocks):

@@ -26,6 +26,30 @@ def error_texts(monkeypatch):
     del sys.modules["error_texts"]
 
 
+@pytest.fixture
+def run_examples(monkeypatch):
+    """Import what stores the outputs of the examples."""
+    monkeypatch.syspath_prepend(DOCS)
+    yield importlib.import_module("run_examples")
+    del sys.modules["run_examples"]
+
+
+def test_gallery_has_every_example(run_examples):
+    assert sorted(run_examples.FOLDERS) == run_examples.names()
+
+
+def test_stored_outputs_are_of_the_examples_as_they_are(run_examples):
+    stored = {path.stem for path in run_examples.OUTPUTS.glob("*.json")}
+    assert stored <= set(run_examples.names())
+    old = [name for name in stored if not run_examples.is_current(name)]
+    assert not old, f"run: python docs/run_examples.py {' '.join(old)}"
+
+
+def test_stored_examples_have_pictures(run_examples):
+    stored = filter(run_examples.stored, run_examples.names())
+    assert not [one for one in stored if not run_examples.picture_of(one).exists()]
+
+
 def test_errors_that_are_quoted_are_in_the_source(error_texts):
     quoted = re.findall(r"^### `(.*)`$", (DOCS / "faq.md").read_text(), re.M)
     texts = error_texts.all_texts()
@@ -78,5 +102,5 @@ def test_every_page_is_in_a_table_of_contents():
     for name in ("index", "user_guide", "development", "faq", "coming_from"):
         text = (DOCS / f"{name}.md").read_text()
         for block in re.findall(r"```\{toctree\}(.*?)```", text, re.DOTALL):
-            listed |= {line for line in block.splitlines() if line and line[0] != ":"}
+            listed |= set(re.findall(r"^(?:.* <)?([\w/]+)>?$", block, re.M))
     assert pages - {"index"} <= listed

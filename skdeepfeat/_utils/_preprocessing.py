@@ -56,6 +56,7 @@ class Preprocessing:
         Returns
         -------
         Preprocessing
+            A copy with this size.
         """
         crop = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         if isinstance(self.resize, int):
@@ -68,7 +69,13 @@ class Preprocessing:
         return replace(self, resize=resize, crop=crop)
 
     def describe(self):
-        """Return a dict of JSON types, for a cache's namespace."""
+        """Return a dict of JSON types, for a cache's namespace.
+
+        Returns
+        -------
+        description : dict
+            The fields, with lists instead of tuples.
+        """
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()

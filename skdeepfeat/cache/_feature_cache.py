@@ -157,7 +157,18 @@ class FeatureCache(RowCache):
         return find_directory(self.path).path
 
     def open(self, quiet=False):
-        """Return a `Store` for the duration of one call, to be used in a ``with``."""
+        """Return a `Store` for the duration of one call, to be used in a ``with``.
+
+        Parameters
+        ----------
+        quiet : bool, default=False
+            Whether to give no warning about a damaged file.
+
+        Returns
+        -------
+        store : Store
+            What reads and writes rows.
+        """
         return SQLiteStore(
             find_directory(self.path),
             Limits(parse_size(self.max_size)),
@@ -167,6 +178,13 @@ class FeatureCache(RowCache):
         )
 
     def notes(self):
+        """Return what holds notes about packages and files of this machine.
+
+        Returns
+        -------
+        notes : SideFiles or None
+            None if nothing is to be noted.
+        """
         return notes_of(find_directory(self.path))
 
     def _parameters(self):

@@ -77,12 +77,24 @@ class MappingCache(RowCache):
         self.n_threads = n_threads
 
     def open(self):
-        """Return a `Store` for the duration of one call, to be used in a ``with``."""
+        """Return a `Store` for the duration of one call, to be used in a ``with``.
+
+        Returns
+        -------
+        store : Store
+            What reads and writes rows.
+        """
         entries = Entries(self.mapping, self.n_threads)
         return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))
 
     def notes(self):
-        # About packages and files of this machine.
+        """Return what holds notes about packages and files of this machine.
+
+        Returns
+        -------
+        notes : SideFiles or None
+            None if nothing is to be noted.
+        """
         return FeatureCache().notes()
 
     def __copy__(self):

@@ -50,8 +50,7 @@ def compression_curve(
 
     Parameters
     ----------
-    estimator, X, y, scoring, validation_fraction, fine_tune_epochs, criterion, \
-    runtimes, random_state
+    estimator, X, y
         As for `compress`.
 
     method : str or list of str, default="low_rank"
@@ -61,6 +60,12 @@ def compression_curve(
     steps : int, default=6
         Number of networks for each method. There may be fewer if not so much can be
         removed.
+
+    scoring, validation_fraction, fine_tune_epochs, criterion, runtimes
+        As for `compress`.
+
+    random_state : int, RandomState instance or None, default=None
+        As for `compress`.
 
     Returns
     -------

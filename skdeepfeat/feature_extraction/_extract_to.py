@@ -58,6 +58,7 @@ class FileWriterMixin:
         Returns
         -------
         path : pathlib.Path
+            The file.
 
         Raises
         ------

@@ -239,6 +239,7 @@ class Extraction:
                 part = part[is_new]
                 try:
                     found = self.fetch(part, lambda done, *_: bar.update(len(done)))
+                    bar.update(n_done - bar.n)  # what was known, and copies
                 except NonFiniteOutputError as error:
                     not_finite += error.indices
                     if not self._has_finite:

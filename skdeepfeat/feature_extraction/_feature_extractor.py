@@ -345,11 +345,14 @@ class PretrainedFeatureExtractor(
         Parameters
         ----------
         X : array-like of images, shape (n_samples,) or as described in the Notes
+            The images.
         y : Ignored
+            Not used.
 
         Returns
         -------
         self : PretrainedFeatureExtractor
+            The fitted estimator.
 
         Raises
         ------
@@ -375,6 +378,7 @@ class PretrainedFeatureExtractor(
         Parameters
         ----------
         X : array-like of images, shape (n_samples,) or as described in the Notes
+            The images.
 
         Returns
         -------

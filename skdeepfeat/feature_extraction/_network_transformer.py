@@ -44,6 +44,7 @@ class NetworkTransformerMixin:
         Returns
         -------
         names : ndarray of object, shape (n_features_out,)
+            One name for each column.
         """
         if is_drawn_as_html():
             raise NotFittedError("The HTML form examines no network.")

@@ -220,11 +220,14 @@ class TorchFeatureExtractor(
         Parameters
         ----------
         X : array-like of items, shape (n_samples,), or table (n_samples, n_features_in)
+            The items.
         y : Ignored
+            Not used.
 
         Returns
         -------
         self : TorchFeatureExtractor
+            The fitted estimator.
 
         Raises
         ------
@@ -248,6 +251,7 @@ class TorchFeatureExtractor(
         Parameters
         ----------
         X : array-like of items, shape (n_samples,), or table (n_samples, n_features_in)
+            The items.
 
         Returns
         -------

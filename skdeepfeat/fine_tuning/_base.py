@@ -124,10 +124,12 @@ class BaseFineTune(
         Parameters
         ----------
         X : array-like of images, shape (n_samples,) or as the Notes say
+            The images.
         y : array-like, shape (n_samples,) or (n_samples, n_outputs)
             For a classifier labels of any type, or an indicator matrix of several
             labels per image. For a regressor one or several targets.
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None weights all alike.
         X_val, y_val : like X and y, default=None
             A validation set, which is scored after each epoch. Early stopping uses it
             instead of a part of X.
@@ -145,6 +147,7 @@ class BaseFineTune(
         Returns
         -------
         self : the fitted estimator
+            The fitted estimator.
 
         Raises
         ------
@@ -345,6 +348,7 @@ class BaseFineTune(
         Parameters
         ----------
         X : array-like of images, shape (n_samples,) or as for `fit`
+            The images.
 
         Returns
         -------
@@ -435,6 +439,7 @@ class BaseFineTune(
         Parameters
         ----------
         path : str or path-like
+            The file that `save` wrote.
         model : torch.nn.Module or None, default=None
             A network of the user's own that the estimator was made with, with any
             weights: the file holds these, but no code. It is not changed.

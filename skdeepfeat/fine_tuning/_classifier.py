@@ -250,13 +250,19 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
         Parameters
         ----------
-        X, y, sample_weight : as for `fit`
+        X : array-like of images
+            The images of this part, as for `fit`.
+        y : array-like
+            Their labels, as for `fit`.
         classes : array-like of shape (n_classes,), default=None
             All labels of all parts. Required in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None weights all alike.
 
         Returns
         -------
         self : FineTuneClassifier
+            The fitted estimator.
         """
         self._validate_params()
         first = not hasattr(self, "head_")
@@ -347,6 +353,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
@@ -371,6 +378,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
@@ -397,6 +405,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
@@ -416,10 +425,12 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
         labels : ndarray, shape (n_samples,) or (n_samples, n_labels)
+            One label per image.
 
         Raises
         ------

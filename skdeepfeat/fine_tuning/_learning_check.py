@@ -97,7 +97,9 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     estimator : FineTuneClassifier or FineTuneRegressor
         It is not changed.
     X : array-like of images, as for the estimator's `fit`
+        The images.
     y : array-like, as for the estimator's `fit`
+        The targets.
     n_samples : int, default=20
         Number of images to use, at least 2. They are balanced over the classes, or
         spread over the range of the (first) target.
@@ -108,6 +110,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     Returns
     -------
     LearningCheck
+        What was found.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
         data = trial._prepare(X, y)
         losses, diverged = _train(trial, data, max_epochs)
         score = _score(trial, X, data.targets)
-    can_learn = not diverged and score >= _ENOUGH[targets.task]
+    can_learn = not diverged and bool(score >= _ENOUGH[targets.task])
     words = _in_words(score, losses, len(rows), targets.task)
     if can_learn:
         message = f"The set-up can learn: {words}."

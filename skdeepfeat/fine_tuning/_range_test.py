@@ -88,8 +88,11 @@ def learning_rate_range_test(
     estimator : FineTuneClassifier or FineTuneRegressor
         Fitted or not.
     X : array-like of images, as for the estimator's `fit`
+        The images.
     y : array-like, as for the estimator's `fit`
+        The targets.
     sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples. None weights all alike.
     min_learning_rate : float, default=1e-6
         Learning rate of the first step.
     max_learning_rate : float, default=1.0
@@ -100,6 +103,7 @@ def learning_rate_range_test(
     Returns
     -------
     LearningRateRangeTest
+        The rates, their losses and the suggestion.
 
     Raises
     ------

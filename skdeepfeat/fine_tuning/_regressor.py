@@ -179,11 +179,17 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
 
         Parameters
         ----------
-        X, y, sample_weight : as for `fit`
+        X : array-like of images
+            The images of this part, as for `fit`.
+        y : array-like
+            Their targets, as for `fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None weights all alike.
 
         Returns
         -------
         self : FineTuneRegressor
+            The fitted estimator.
         """
         first = not hasattr(self, "head_")
         data = self._prepare(X, y, sample_weight, reset=first)
@@ -237,6 +243,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------

@@ -220,8 +220,8 @@ def digest_files(
     kept : KeptFiles or None, default=None
         Where to keep what is read.
     seconds : float or None, default=None
-        After this time, yield what is done. Meanwhile the next files are read. None
-        yields all at once.
+        After this time, or if no more can be kept, yield what is done. Meanwhile the
+        next files are read. None yields all at once.
 
     Yields
     ------
@@ -254,11 +254,10 @@ def digest_files(
             if file is not None:
                 remembering.add(file, result)
             on_done(1)
-            if (
-                seconds is not None
-                and len(done) >= _LEAST_IN_PART
-                and time.monotonic() - started >= seconds
-            ):
+            if seconds is None or kept is None:
+                continue
+            is_late = time.monotonic() - started >= seconds
+            if (is_late and len(done) >= _LEAST_IN_PART) or kept.was_full:
                 yield from _lend(done, kept)
                 done, started = {}, time.monotonic()
                 seconds = min(seconds, _NEXT_SECONDS)
@@ -269,9 +268,9 @@ def _lend(done, kept):
     """Yield a part; files that were not decoded meanwhile are not kept any longer."""
     kept.set_awaited(False)
     yield done
-    kept.set_awaited(True)
     for path in done:
         kept.take(path)
+    kept.set_awaited(True)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,19 @@ class KeptFiles:
     ----------
     max_bytes : int
         Files beyond that are read a second time when they are decoded.
+    patience : float, default=0.0
+        Seconds to wait for room while the caller waits for files. It may use those
+        that it has, which makes room.
+
+    Attributes
+    ----------
+    was_full : bool
+        Whether there has been no room since the caller began to wait.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES):
+    def __init__(self, max_bytes: int = MAX_BYTES, patience: float = 0.0):
+        self.was_full = False
+        self._patience = patience
         self._max_bytes = max_bytes
         self._n_bytes = 0
         self._contents: dict[str, bytes] = {}
@@ -32,7 +42,7 @@ class KeptFiles:
         self._contents = contents
 
     def reserve(self, n_bytes: int) -> bool:
-        """Return whether a file is to be kept; or wait for room if the caller is busy.
+        """Return whether a file is to be kept, for which there may be a wait.
 
         Parameters
         ----------
@@ -40,9 +50,16 @@ class KeptFiles:
             The size of the file. `put` or `release` follows.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._is_awaited or self._fits(n_bytes))
-            if not self._fits(n_bytes):
+            if n_bytes > self._max_bytes:
                 return False
+            while not self._fits(n_bytes):
+                self.was_full = True
+                if not self._is_awaited:
+                    self._changed.wait()
+                elif not self._changed.wait(self._patience):
+                    # The room may be taken by files that nobody can decode before
+                    # those that the caller waits for.
+                    return False
             self._n_bytes += n_bytes
             return True
 
@@ -56,13 +73,10 @@ class KeptFiles:
             self._changed.notify_all()
 
     def set_awaited(self, is_awaited: bool) -> None:
-        """Say whether the caller waits for what is being read.
-
-        If so, files that do not fit are hashed without being kept, because the room
-        may be taken by files that nobody can decode before those before them.
-        """
+        """Say whether the caller waits for what is being read, or is busy with it."""
         with self._changed:
             self._is_awaited = is_awaited
+            self.was_full = False
             self._changed.notify_all()
 
     def put(self, path: str, data: bytes) -> None:

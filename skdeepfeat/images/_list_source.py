@@ -44,6 +44,8 @@ _LONGEST_PATH = 4096
 
 # How long to read files before the first of them are computed.
 _FIRST_SECONDS = 1.0
+# How long to wait for room for the next ones, seconds.
+_PATIENCE = 0.2
 
 _ENCODED = (bytes, bytearray, memoryview)
 _EMPTY = "it is empty (0 bytes)"
@@ -129,7 +131,7 @@ class ListSource(ImageSource):
         return found
 
     def digests_in_parts(self, file_index=None, on_done=None):
-        self._kept = KeptFiles()
+        self._kept = KeptFiles(patience=_PATIENCE)
         yield from self._digest_parts(file_index, on_done, _FIRST_SECONDS)
 
     def _digest_parts(self, file_index, on_done, seconds=None):

@@ -413,6 +413,8 @@ def _explain_unusable(fsspec, error, address):
     protocol = _innermost_protocol(address)
     text = _text(error)
     if isinstance(error, ImportError):
+        if protocol in ("http", "https"):  # fsspec does not say how
+            text = "use pip install 'skdeepfeat[remote]'"
         return (
             f"the protocol {protocol!r} needs a package that is not installed: {text}"
         )

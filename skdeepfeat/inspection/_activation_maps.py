@@ -77,6 +77,7 @@ def activation_maps(
         these. With ``method="occlusion"``, any classifier or regressor of images.
 
     X : array-like of images, shape (n_samples,) or as the estimator takes them
+        The images.
 
     target : "predicted", class, int, or array-like of shape (n_samples,), \
 default="predicted"

@@ -26,6 +26,7 @@ def deconvnet(estimator, X, layer, feature, *, guided=False):
         network matters, whose activations up to the layer must be ReLU or ReLU6.
 
     X : array-like of images, shape (n_samples,) or as the estimator takes them
+        The images.
 
     layer : str or int
         The layer of the unit: a name from `skdeepfeat.list_layers`, a stage's number,

@@ -43,6 +43,7 @@ def embedding(features, method="tsne", *, random_state=None):
     Returns
     -------
     ndarray of float, shape (n_samples, 2)
+        Positions in the plane.
 
     Raises
     ------

@@ -36,6 +36,7 @@ def relative_gradient_norms(estimator, X, y, *, n_samples=128):
     estimator : FineTuneClassifier or FineTuneRegressor
         It is not changed.
     X : array-like of images, as for the estimator's `fit`
+        The images.
     y : array-like, as for the estimator's `fit`
         For a fitted classifier, labels that it knows.
     n_samples : int, default=128

@@ -54,9 +54,9 @@ def cka(A, B):
     >>> rng = np.random.default_rng(0)
     >>> A, B = rng.normal(size=(2, 200, 50))
     >>> rotation, _ = np.linalg.qr(rng.normal(size=(50, 50)))
-    >>> round(cka(A, 3 * A @ rotation), 6)
+    >>> float(round(cka(A, 3 * A @ rotation), 6))
     1.0
-    >>> abs(cka(A, B)) < 0.05
+    >>> bool(abs(cka(A, B)) < 0.05)
     True
     """
     A, B = (

@@ -55,7 +55,18 @@ class TopPatches:
         return self.cut(self.images)
 
     def cut(self, pictures):
-        """Return the parts in the boxes of pictures of the same size as `images`."""
+        """Return the parts in the boxes of pictures of the same size as `images`.
+
+        Parameters
+        ----------
+        pictures : sequence of ndarray, shape (height, width, ...)
+            One picture for each patch.
+
+        Returns
+        -------
+        parts : list of ndarray
+            At the edge of a picture, they are smaller.
+        """
         pairs = zip(pictures, self.boxes.tolist(), strict=True)
         return [
             one[top:bottom, left:right] for one, (top, left, bottom, right) in pairs
@@ -84,6 +95,7 @@ def top_patches(extractor, X, layer, feature, k=9):
     Returns
     -------
     patches : TopPatches
+        The patches.
 
     Raises
     ------

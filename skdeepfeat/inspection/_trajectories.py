@@ -77,6 +77,7 @@ def trajectories(fits, *, method="tsne", random_state=None):
     Returns
     -------
     Trajectories
+        The points, and what they say of the fits.
 
     Raises
     ------

@@ -79,7 +79,7 @@ def transfer_scores(F, y, P_source=None):
     >>> X, y = load_digits(return_X_y=True)
     >>> scores = transfer_scores(X, y)
     >>> round(scores["logme"], 2), round(scores["h_score"], 2)
-    (0.15, 6.1)
+    (0.27, 5.85)
     """
     F = check_array(F, dtype=np.float64, ensure_min_samples=2, input_name="F")
     y = check_targets(y, "y", "transfer_scores")

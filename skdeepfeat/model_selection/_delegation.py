@@ -40,10 +40,12 @@ class DelegatesMixin:
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
         y : ndarray, shape (n_samples,) or (n_samples, n_outputs)
+            One row per image.
         """
         check_is_fitted(self)
         return self.best_estimator_.predict(X)
@@ -57,10 +59,12 @@ class DelegatesMixin:
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
         probabilities : ndarray, shape (n_samples, n_classes)
+            One row per image, which sums to one for labels that exclude each other.
         """
         check_is_fitted(self)
         return self.best_estimator_.predict_proba(X)
@@ -74,10 +78,12 @@ class DelegatesMixin:
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
         log_probabilities : ndarray, shape (n_samples, n_classes)
+            One row per image.
         """
         check_is_fitted(self)
         return self.best_estimator_.predict_log_proba(X)
@@ -91,10 +97,12 @@ class DelegatesMixin:
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
         scores : ndarray, shape (n_samples,) or (n_samples, n_classes)
+            One row per image.
         """
         check_is_fitted(self)
         return self.best_estimator_.decision_function(X)
@@ -109,10 +117,12 @@ class DelegatesMixin:
         Parameters
         ----------
         X : array-like of images
+            The images.
 
         Returns
         -------
         features : ndarray of float32, shape (n_samples, n_features)
+            Row i belongs to image i.
         """
         check_is_fitted(self)
         return self.best_estimator_.transform(X)
@@ -123,11 +133,14 @@ class DelegatesMixin:
         Parameters
         ----------
         X : array-like of images
+            The images.
         y : array-like
+            The targets.
 
         Returns
         -------
         score : float
+            The mean accuracy, or the coefficient of determination.
         """
         check_is_fitted(self)
         self._require_best_estimator("score")

@@ -256,6 +256,7 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
         Returns
         -------
         self : TransferAdvisor
+            The fitted estimator.
 
         Raises
         ------

@@ -134,6 +134,7 @@ class ActivationMapDisplay:
         Returns
         -------
         display : ActivationMapDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -100,6 +100,7 @@ class AdviceDisplay:
         Returns
         -------
         display : AdviceDisplay
+            With its axes and artists.
 
         Raises
         ------

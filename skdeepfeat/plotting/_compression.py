@@ -87,6 +87,7 @@ class CompressionDisplay:
         Returns
         -------
         display : CompressionDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -136,6 +136,7 @@ class ConfusionGalleryDisplay:
         Returns
         -------
         display : ConfusionGalleryDisplay
+            With its axes and artists.
 
         Raises
         ------

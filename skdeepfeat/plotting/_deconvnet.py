@@ -95,6 +95,7 @@ class DeconvnetDisplay:
         Returns
         -------
         display : DeconvnetDisplay
+            With its axes and artists.
 
         Raises
         ------

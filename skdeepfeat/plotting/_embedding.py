@@ -151,6 +151,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         features : array-like, shape (n_samples, n_features)
+            One row per sample.
         images : array-like of images, shape (n_samples,), or None, default=None
             In any form that `PretrainedFeatureExtractor` takes, except flat rows. None
             plots dots only.
@@ -246,6 +247,7 @@ class EmbeddingDisplay:
         Returns
         -------
         display : EmbeddingDisplay
+            With its axes and artists.
 
         Raises
         ------

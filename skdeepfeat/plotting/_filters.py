@@ -83,6 +83,7 @@ class FilterDisplay:
         Returns
         -------
         display : FilterDisplay
+            With its axes and artists.
 
         Raises
         ------

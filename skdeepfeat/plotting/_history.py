@@ -67,6 +67,7 @@ class FineTuneHistoryDisplay:
         estimator : FineTuneClassifier or FineTuneRegressor
             Fitted.
         show_learning_rate : bool, default=False
+            Whether to draw the learning rate as well.
         name : str or None, default=None
             The title. None is the class of the estimator.
         ax : matplotlib Axes or None, default=None
@@ -94,6 +95,7 @@ class FineTuneHistoryDisplay:
         ax : matplotlib Axes or None, default=None
             Axes to plot on. None creates a new figure.
         show_learning_rate : bool, default=False
+            Whether to draw the learning rate as well.
         name : str or None, default=None
             The title. None is `estimator_name`.
         **kwargs : dict
@@ -102,6 +104,7 @@ class FineTuneHistoryDisplay:
         Returns
         -------
         display : FineTuneHistoryDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -203,6 +203,7 @@ default=None
         Returns
         -------
         display : HypersphereDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -139,6 +139,7 @@ class LayerProbeDisplay:
         Returns
         -------
         display : LayerProbeDisplay
+            With its axes and artists.
 
         Raises
         ------

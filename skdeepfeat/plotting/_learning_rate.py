@@ -117,6 +117,7 @@ class LearningRateDisplay:
         Parameters
         ----------
         result : LearningRateRangeTest
+            What `learning_rate_range_test` returned.
         name, ax, **kwargs
             As for `from_estimator`. None shows no name.
 
@@ -148,6 +149,7 @@ class LearningRateDisplay:
         Returns
         -------
         display : LearningRateDisplay
+            With its axes and artists.
 
         Raises
         ------

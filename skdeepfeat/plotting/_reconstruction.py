@@ -19,6 +19,7 @@ class ReconstructionDisplay:
     images : ndarray of uint8, shape (n_images, height, width, 3)
         The images themselves.
     restored : ndarray of uint8, shape (n_images, height, width, 3)
+        The same images, restored.
     corrupted : ndarray of uint8, shape (n_images, height, width, 3), or None, \
 default=None
         What was restored, if it is not the images themselves.
@@ -55,6 +56,7 @@ default=None
         estimator : ConvAutoencoder
             Fitted.
         X : array-like of images, shape (n_samples,)
+            The images.
         corrupted : array-like of images, shape (n_samples,), or None, default=None
             Damaged forms of the same images, which are restored instead of X.
         k : int, default=8
@@ -95,6 +97,7 @@ default=None
         Returns
         -------
         display : ReconstructionDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -96,6 +96,7 @@ class SimilarityDisplay:
         Returns
         -------
         display : SimilarityDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -118,10 +118,12 @@ class TopLossesDisplay:
 
         Parameters
         ----------
-        y_true, y_pred, classes
+        y_true, y_pred
             As for `skdeepfeat.inspection.top_losses`.
         images : array-like of images, shape (n_samples,)
             In any form that `PretrainedFeatureExtractor` takes, except flat rows.
+        classes : array-like, shape (n_classes,), or None, default=None
+            As for `skdeepfeat.inspection.top_losses`.
         k : int or None, default=12
             The number of images to show. None means all.
         n_columns : int or None, default=None
@@ -152,6 +154,7 @@ class TopLossesDisplay:
         Returns
         -------
         display : TopLossesDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -117,6 +117,7 @@ class TopPatchesDisplay:
         Returns
         -------
         display : TopPatchesDisplay
+            With its axes and artists.
 
         Raises
         ------

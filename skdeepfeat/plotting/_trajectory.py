@@ -22,6 +22,7 @@ class TrajectoryDisplay:
     Parameters
     ----------
     points : DataFrame
+        One row per epoch of each fit, as in `Trajectories`.
     separation, mixing : float
         As in `skdeepfeat.inspection.Trajectories`.
 
@@ -123,6 +124,7 @@ class TrajectoryDisplay:
         Returns
         -------
         display : TrajectoryDisplay
+            With its axes and artists.
 
         Raises
         ------

@@ -247,12 +247,14 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
         y : None
             Ignored.
 
         Returns
         -------
         self
+            The fitted estimator.
 
         Raises
         ------
@@ -290,12 +292,14 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
         y : None
             Ignored.
 
         Returns
         -------
         self
+            The fitted estimator.
         """
         is_first = not hasattr(self, "network_")
         X = self._checked_for_training(X, reset=is_first)
@@ -326,10 +330,12 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
 
         Returns
         -------
         ndarray of float32, shape (n_samples, n_units)
+            One row per sample.
         """
         check_is_fitted(self)
         X = self._checked(X)
@@ -346,6 +352,7 @@ default="squared_error"
         Returns
         -------
         ndarray of float32, shape (n_samples, n_features)
+            One row per sample.
         """
         check_is_fitted(self)
         return self._restored(check_codes(self, X)).astype(np.float32)
@@ -358,6 +365,7 @@ default="squared_error"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The samples.
 
         Returns
         -------

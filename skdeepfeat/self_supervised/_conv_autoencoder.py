@@ -251,6 +251,7 @@ class ConvAutoencoder(
         Returns
         -------
         self
+            The fitted estimator.
 
         Raises
         ------
@@ -339,10 +340,12 @@ class ConvAutoencoder(
         Parameters
         ----------
         X : array-like of images, shape (n_samples,)
+            The images.
 
         Returns
         -------
         ndarray of float32, shape (n_samples, n_components)
+            One row per sample.
         """
         return self._encode(X)[0]
 
@@ -352,10 +355,12 @@ class ConvAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
+            The samples.
 
         Returns
         -------
         ndarray of uint8, shape (n_samples, height, width, 3)
+            RGB images.
         """
         check_is_fitted(self)
         codes = check_codes(self, X)
@@ -367,10 +372,12 @@ class ConvAutoencoder(
         Parameters
         ----------
         X : array-like of images, shape (n_samples,)
+            The images.
 
         Returns
         -------
         ndarray of uint8, shape (n_samples, height, width, 3)
+            RGB images.
         """
         return self._pixels(self._check_images(X, reset=False))[0]
 
@@ -381,6 +388,7 @@ class ConvAutoencoder(
         Parameters
         ----------
         X : array-like of images, shape (n_samples,)
+            The images.
 
         Returns
         -------

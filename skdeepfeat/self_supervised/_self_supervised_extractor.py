@@ -339,6 +339,7 @@ class SelfSupervisedExtractor(
         Returns
         -------
         self
+            The fitted estimator.
 
         Raises
         ------

@@ -270,6 +270,7 @@ class SentenceEncoder(
         Returns
         -------
         self
+            The fitted estimator.
 
         Raises
         ------
@@ -422,6 +423,7 @@ class SentenceEncoder(
         Parameters
         ----------
         X : array-like of str, shape (n_samples,) or (n_samples, 1)
+            The texts.
 
         Returns
         -------

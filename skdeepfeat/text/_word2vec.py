@@ -176,6 +176,7 @@ class Word2Vec(
         Returns
         -------
         self
+            The fitted estimator.
 
         Raises
         ------
@@ -256,6 +257,7 @@ class Word2Vec(
         Parameters
         ----------
         X : array-like of str, shape (n_samples,) or (n_samples, 1)
+            The texts.
 
         Returns
         -------

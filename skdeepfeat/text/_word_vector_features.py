@@ -160,6 +160,7 @@ class WordVectorFeatures(
         Returns
         -------
         self
+            The fitted estimator.
 
         Raises
         ------
@@ -182,12 +183,14 @@ class WordVectorFeatures(
         Parameters
         ----------
         X : array-like of str, shape (n_samples,) or (n_samples, 1)
+            The texts.
         y : None
             Ignored.
 
         Returns
         -------
         ndarray of float32, shape (n_samples, n_dimensions)
+            One row per text.
         """
         return self._features(*self._fit(X))
 
@@ -197,10 +200,12 @@ class WordVectorFeatures(
         Parameters
         ----------
         X : array-like of str, shape (n_samples,) or (n_samples, 1)
+            The texts.
 
         Returns
         -------
         ndarray of float32, shape (n_samples, n_dimensions)
+            One row per text.
 
         Raises
         ------

@@ -177,7 +177,7 @@ def test_what_is_kept_is_limited(parts, paths, opened, log, tmp_path, monkeypatc
 
     monkeypatch.setattr(_kept_files.KeptFiles, "put", noting)
     make_kept = _kept_files.KeptFiles
-    monkeypatch.setattr(_list_source, "KeptFiles", lambda: make_kept(2 * size))
+    monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: make_kept(2 * size))
     rows = make(log, cache=None).transform(paths)
     assert 0 < max(held) <= 2 * size
     assert N <= len(opened) <= 2 * N - 1
@@ -196,7 +196,7 @@ def test_a_file_that_changes_meanwhile(is_kept, paths, log, tmp_path, monkeypatc
     monkeypatch.setattr(_extraction, "compute_features", change_first)
     if not is_kept:
         kept = _kept_files.KeptFiles
-        monkeypatch.setattr(_list_source, "KeptFiles", lambda: kept(0))
+        monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: kept(0))
     extractor = make(log, cache=tmp_path / "rows")
     if is_kept:
         np.testing.assert_allclose(extractor.transform(paths), before, rtol=1e-5)
@@ -213,7 +213,7 @@ def test_an_interrupted_reading_leaves_no_thread_behind(
 ):
     kept = _kept_files.KeptFiles
     size = os.path.getsize(paths[0])
-    monkeypatch.setattr(_list_source, "KeptFiles", lambda: kept(size))
+    monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: kept(size))
     source = _list_source.ListSource(paths, None)
     parts = source.digests_in_parts()
     next(parts)

@@ -5,6 +5,7 @@ import http.server
 import os
 import pickle
 import socket
+import sys
 import threading
 import time
 import types
@@ -639,6 +640,17 @@ def test_a_protocol_whose_package_is_missing():
     )
     cause = failure_of("absent://a.jpg")
     assert "needs a package that is not installed: Install absentfs" in cause
+
+
+def test_extra_for_web_addresses(monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    for name in ("http", "https"):
+        monkeypatch.delitem(
+            sys.modules["fsspec.registry"]._registry, name, raising=False
+        )
+    cause = failure_of("https://127.0.0.1:9/a.jpg")
+    assert "pip install 'skdeepfeat[remote]'" in cause
 
 
 def test_options_that_do_not_fit():
