@@ -1,9 +1,12 @@
-"""Image files for the benchmarks, made from photographs that scikit-image ships."""
+"""Image files for the benchmarks, made from photographs that scikit-image ships.
 
+Without it, from two that scikit-learn ships.
+"""
+
+import importlib.util
 import pathlib
 
 import numpy as np
-import skimage.data
 from PIL import Image
 
 NATURAL_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
@@ -99,7 +102,13 @@ def list_images(folder, n_images):
 
 
 def load_photographs():
-    """Return color photographs that scikit-image ships."""
+    """Return color photographs that scikit-image or scikit-learn ships."""
+    if importlib.util.find_spec("skimage") is None:
+        from sklearn.datasets import load_sample_images
+
+        return [Image.fromarray(image) for image in load_sample_images().images]
+    import skimage.data
+
     folder = pathlib.Path(skimage.data.__file__).parent
     return [Image.open(folder / name).convert("RGB") for name in _PHOTOGRAPHS]
 

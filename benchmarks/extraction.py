@@ -1,13 +1,14 @@
 """Feature extraction side by side, on the same files: what `make bench` runs.
 
-Five parts, each contender in a process of its own:
+Six parts, each contender in a process of its own:
 
 extraction
     images/s, peak memory and rows through the neck of a plain DataLoader loop,
     embetter (as it is, and in eval mode) and skdeepfeat (in each runtime without a
-    cache; cold and warm with one), beside the limits: the network alone and the
-    decoding alone. The contenders take turns, in another order each time, so that a
-    drift of the machine meets all of them.
+    cache; cold and warm with one). They take turns, in another order each time, so that
+    a drift of the machine meets all of them.
+limits
+    the network alone, in each form, and the decoding alone.
 search
     rows through the neck in one GridSearchCV of 5 folds x 12 candidates.
 known
@@ -49,7 +50,7 @@ from _plots import plot_sweep
 
 logger = logging.getLogger("benchmarks.extraction")
 
-PARTS = ("extraction", "search", "known", "sweep", "growth")
+PARTS = ("extraction", "limits", "search", "known", "sweep", "growth")
 
 # Rows are compared with this one, and speed with the better of the two loops.
 REFERENCE = "DataLoader loop, 0 workers"
@@ -84,6 +85,15 @@ GPU_RUNTIMES["skdeepfeat, bfloat16, decoding on the device"] = {
     "precision": "bfloat16",
     "jpeg_decoder": "device",
 }
+# Only as limits: what is left of the time between two kernels.
+GPU_GRAPHS = {
+    f"skdeepfeat, {precision}, CUDA graph": {
+        "runtime": "torch",
+        "precision": precision,
+        "graph": True,
+    }
+    for precision in ("float32", "tf32", "bfloat16", "float16")
+}
 MEMORIES = {
     "no cache": "none",
     "Pipeline(memory=...)": "pipeline",
@@ -114,6 +124,7 @@ def parse_arguments(argv=None):
     add("--n-images", type=int, help=f"how many images to extract ({N_IMAGES})")
     add("--networks", nargs="+", choices=list(NETWORKS), help="default: both")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--contenders", nargs="+", help="of the extraction, besides the loops")
     add("--repeats", type=int, help="turns of each contender (2)")
     add("--device", default="cpu", help="of the loop and of skdeepfeat (cpu)")
     add("--thingsvision", metavar="PYTHON", help="of an environment that has it")
@@ -145,11 +156,7 @@ def run_extraction(network, paths, arguments, scratch):
     dict
         Name of the contender -> list of its results, one a turn.
     """
-    folder = scratch / network
-    run_worker(
-        "_networks.py", {"task": "write", "network": network, "folder": str(folder)}
-    )
-    job = {"network": network, "folder": str(folder), "paths": paths}
+    job = {"network": network, "folder": str(scratch / network), "paths": paths}
     job["device"] = arguments.device
     runtimes = RUNTIMES if arguments.device == "cpu" else GPU_RUNTIMES
     others = dict(OTHERS)
@@ -165,6 +172,9 @@ def run_extraction(network, paths, arguments, scratch):
         for name, form in runtimes.items():
             groups.append({name: {**ours, "cache": None, **form}})
         groups.append({COLD: ours, WARM: ours})
+        if arguments.contenders:
+            wanted = {*LOOPS, *arguments.contenders}
+            groups = [group for group in groups if not wanted.isdisjoint(group)]
         start = turn * len(groups) // arguments.repeats
         for group in groups[start:] + groups[:start]:
             for name, extra in group.items():
@@ -183,7 +193,7 @@ def run_extraction(network, paths, arguments, scratch):
         for result in turns:
             result["difference"] = difference
     order = [*LOOPS, *others, *runtimes, COLD, WARM]
-    return {name: results[name] for name in order}
+    return {name: results[name] for name in order if name in results}
 
 
 def run_limits(network, paths, arguments, scratch):
@@ -204,12 +214,13 @@ def run_limits(network, paths, arguments, scratch):
     tasks = {"decoding alone": {"task": "decoding"}}
     if not on_cpu:
         tasks["decoding alone, by the device"] = {"task": "device_decoding"}
-    for name, form in (RUNTIMES if on_cpu else GPU_RUNTIMES).items():
+    forms = RUNTIMES if on_cpu else {**GPU_RUNTIMES, **GPU_GRAPHS}
+    for name, form in forms.items():
         if "jpeg_decoder" in form:
             continue  # the network is the same
         form_name = name.removeprefix("skdeepfeat, ")
         tasks[f"network alone, {form_name}"] = {"task": "network", **form}
-        if not on_cpu:
+        if not on_cpu and "graph" not in form:
             tasks[f"from memory, {form_name}"] = {"task": "from_memory", **form}
     results = {name: [] for name in tasks}
     for _ in range(arguments.repeats):
@@ -471,13 +482,17 @@ def run_parts(arguments, scratch, document):
     """Run the parts that were asked for into `document`; return their tables."""
     tables = []
     paths = make_files(arguments, scratch)
-    if "extraction" in arguments.parts:
-        document["extraction"] = {}
-        for network in arguments.networks:
-            files = paths[: _count(arguments, network)]
+    for network in arguments.networks:
+        files, results = paths[: _count(arguments, network)], {}
+        folder = str(scratch / network)
+        run_worker(
+            "_networks.py", {"task": "write", "network": network, "folder": folder}
+        )
+        if "extraction" in arguments.parts:
             results = run_extraction(network, files, arguments, scratch)
-            document["extraction"][network] = results
+            document.setdefault("extraction", {})[network] = results
             tables.append(report_extraction(network, results, len(files)))
+        if "limits" in arguments.parts:
             limits = run_limits(network, files, arguments, scratch)
             document.setdefault("limits", {})[network] = limits
             tables.append(report_limits(network, limits, results))

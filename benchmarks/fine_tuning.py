@@ -3,13 +3,17 @@
 The embedded network on CIFAR-10 images, at 96 pixels, on the same rows: a plain recipe
 (a head epoch, then AdamW with one cycle, flips and shifts), skorch with the recipe of
 PyTorch's transfer-learning tutorial, and FineTuneClassifier with its default settings.
-Writes `fine_tuning.json`, `.md` and `.png` into the output folder. See
+Writes `fine_tuning.json`, `.md` and `.png` into the output folder.
+
+With `--rates`, only the images/s beside a plain torch loop with the same frozen layers,
+in turns; needs no data. Writes `tuning_rates.json` and `.md`. See
 `benchmarks/README.md`.
 """
 
 import argparse
 import logging
 import pathlib
+import statistics
 
 from _common import (
     HERE,
@@ -17,6 +21,7 @@ from _common import (
     machine_line,
     markdown_table,
     run_worker,
+    spread,
     watch_others,
     write_results,
 )
@@ -51,6 +56,36 @@ ALTERNATIVES = {
     },
 }
 
+# Images, batch size and epochs on a CPU and on a GPU, by network and image size.
+RATES = {
+    "efficientnet_lite0 64": (160, 32, 8),
+    "efficientnet_lite0 224": (64, 16, 8),
+    "resnet50 224": (32, 8, 8),
+}
+GPU_RATES = {"efficientnet_lite0 224": (4096, 64, 4), "resnet50 224": (4096, 64, 4)}
+LOOP = "plain loop"
+RATED = {
+    LOOP: {"task": "loop"},
+    "skdeepfeat": {"task": "ours", "precision": "float32"},
+    "skdeepfeat, bfloat16": {"task": "ours", "precision": "bfloat16"},
+}
+# What is trained, and who else takes part.
+RATED_PARTS = {
+    "all": {},
+    1: {
+        "skdeepfeat, n_views=2": {
+            "task": "ours",
+            "precision": "float32",
+            "n_views": 2,
+        },
+        "skdeepfeat, n_views=2, bfloat16": {
+            "task": "ours",
+            "precision": "bfloat16",
+            "n_views": 2,
+        },
+    },
+}
+
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
@@ -78,8 +113,13 @@ def parse_arguments(argv=None):
         help="the number of epochs of every contender, instead of its own",
     )
     add("--device", default="cpu", help="of skdeepfeat (cpu)")
+    add("--rates", nargs="*", metavar="NETWORK SIZE", help="only images/s (see above)")
+    add("--repeats", type=int, default=2, help="turns of the rates (2)")
+    add("--quick", action="store_true", help="a smoke run; its rates mean nothing")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)
+    if arguments.rates is not None:
+        return arguments
     if not arguments.data.is_file():
         raise SystemExit(
             "--data must name a .npz file with X_train, y_train, X_test, y_test, "
@@ -87,6 +127,74 @@ def parse_arguments(argv=None):
             f"{str(arguments.data)!r}."
         )
     return arguments
+
+
+def run_rates(arguments):
+    """Return for each network and what is trained the rates of all, in turns."""
+    sizes = RATES if arguments.device == "cpu" else GPU_RATES
+    if arguments.quick:
+        sizes = {"efficientnet_lite0 32": (8, 4, 2)}
+    wanted = arguments.rates or list(sizes)
+    if set(wanted) - set(sizes):
+        raise SystemExit(f"--rates must be of {list(sizes)}. Got {wanted}.")
+    results = {}
+    for title in wanted:
+        network, size = title.split()
+        n_images, batch_size, epochs = sizes[title]
+        for unfreeze, more in RATED_PARTS.items():
+            turns = results[f"{title}, unfreeze={unfreeze!r}"] = {}
+            for _ in range(arguments.repeats):
+                for name, job in {**RATED, **more}.items():
+                    job = {
+                        **job,
+                        "network": network,
+                        "image_size": int(size),
+                        "n_images": n_images,
+                        "batch_size": batch_size,
+                        "epochs": epochs,
+                        "unfreeze": unfreeze,
+                        "device": arguments.device,
+                    }
+                    result = run_worker("_tuning_rates.py", job)
+                    turns.setdefault(name, []).append({**job, **result})
+                    rate = result["images_per_s"]
+                    logger.info("%s, %s: %.1f images/s", title, name, rate)
+    return results
+
+
+def report_rates(document):
+    """Return a table; its ratios are medians of those of the turns."""
+    header = ["", "images/s", "x the loop", "x, of processor time", "peak, MB"]
+    tables = []
+    for title, turns in document["results"].items():
+        rows = []
+        for name, results in turns.items():
+            ratios = {
+                key: statistics.median(
+                    mine[key] / loop[key]
+                    for mine, loop in zip(results, turns[LOOP], strict=True)
+                )
+                for key in ("images_per_s", "images_per_cpu_s")
+            }
+            rows.append(
+                [
+                    name,
+                    spread([one["images_per_s"] for one in results]),
+                    *(f"{ratio:.2f}" for ratio in ratios.values()),
+                    f"{max(one['peak_mb'] for one in results):.0f}",
+                ]
+            )
+        tables.append(markdown_table([title, *header[1:]], rows))
+    return "\n\n".join([*tables, machine_line(document["machine"])])
+
+
+def main_of_rates(arguments):
+    document = {"machine": describe_machine(), "device": arguments.device}
+    with watch_others(document["machine"]):
+        document["results"] = run_rates(arguments)
+    text = report_rates(document)
+    path = write_results(arguments.output, "tuning_rates", document, text)
+    print(f"{text}\n\nAll single results: {path}")
 
 
 def report(document):
@@ -151,6 +259,9 @@ def draw(document, path):
 def main(argv=None):
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if arguments.rates is not None:
+        main_of_rates(arguments)
+        return
     document = {
         "machine": describe_machine(),
         "image_size": arguments.image_size,

@@ -41,6 +41,7 @@ REPLACED = {
     "TransferAdvisor(": 'TransferAdvisor(["efficientnet_lite0"], cv=2, extractor='
     "PretrainedFeatureExtractor(image_size=32), ",
     'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",
+    'FineTuneClassifier("resnet50",': "FineTuneClassifier(image_size=32, max_epochs=2,",
     'Extractor("resnet50"': 'Extractor("efficientnet_lite0"',
     '"layer3", "layer4"': '"blocks.4", "blocks.6"',
     "s3://": "memory://",

@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-import skimage.data
 import torch
 from PIL import ExifTags, Image
+from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn import functional
 
@@ -128,7 +128,7 @@ def test_a_compiled_network_gives_the_same_rows(many, precision, tolerance):
 
 
 def test_jpegs_decoded_by_the_gpu_give_nearly_the_same_rows(tmp_path, batches):
-    photo = skimage.data.astronaut()
+    photo = load_sample_image("china.jpg")
     paths = []
     for i in range(40):
         paths.append(str(tmp_path / f"{i:02d}.{'png' if i % 8 == 7 else 'jpg'}"))

@@ -1,11 +1,10 @@
 """Every image of X decoded and resized once, for training."""
 
-import math
-import tempfile
 from contextlib import closing
 
 import numpy as np
 
+from .._utils._large_arrays import allocate
 from ._compute import decode_ahead, decoding_threads
 
 # Images that are decoded before they are copied into the array.
@@ -44,7 +43,7 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
-    pixels = _allocate(shape, max_bytes)
+    pixels = allocate(shape, np.uint8, max_bytes)
     failures = {}
     with (
         settings.progress_bar(len(source), "decoding") as bar,
@@ -63,14 +62,3 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
                 pixels[np.array(good)] = np.stack(images)
             bar.update(len(good) + len(bad))
     return pixels, [failures[i] for i in sorted(failures)]
-
-
-def _allocate(shape, max_bytes):
-    """Return an array of zeros, in memory or, if it is large, in a temporary file."""
-    if math.prod(shape) <= max_bytes:
-        return np.zeros(shape, np.uint8)
-    # The file has no name, or loses it when it is closed, so that it is removed however
-    # the process ends. The mapping keeps it alive.
-    file = tempfile.TemporaryFile(prefix="skdeepfeat-pixels-")
-    file.truncate(math.prod(shape))
-    return np.memmap(file, np.uint8, "r+", shape=shape)

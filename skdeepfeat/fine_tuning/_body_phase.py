@@ -1,5 +1,6 @@
 """Phase two: body and head are trained together on augmented images."""
 
+import contextlib
 import copy
 import dataclasses
 import warnings
@@ -27,6 +28,7 @@ from ..training import (
     make_optimizer,
     unfrozen_parts,
 )
+from ._frozen_outputs import FrozenOutputs
 from ._resume import resume
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
@@ -124,13 +126,16 @@ def tune_body(fit, rows, validation_rows):
         )
 
     try:
-        with fit.callbacks.phase(
-            fit,
-            "body",
-            run.settings.n_epochs - run.epoch,
-            rows[~failed[rows]],
-            snapshot,
-        ) as epochs:
+        with (
+            _followed(fit, run, body, data) as data,
+            fit.callbacks.phase(
+                fit,
+                "body",
+                run.settings.n_epochs - run.epoch,
+                rows[~failed[rows]],
+                snapshot,
+            ) as epochs,
+        ):
 
             def after_epoch(run):
                 if save is not None:
@@ -149,6 +154,29 @@ def tune_body(fit, rows, validation_rows):
             best = fit.n_earlier_epochs + (run.best_epoch or 0)
             result.best_epoch = best if is_best else None
             result.best_score = run.best_score if is_best else None
+
+
+@contextlib.contextmanager
+def _followed(fit, run, body, data):
+    """Return the data of a run that are told which epoch begins.
+
+    Outputs of frozen layers stand for images where they can.
+    """
+    if fit.neck.takes_rows:
+        yield data
+        return
+    prepare, first_epoch = run.prepare, run.settings.first_epoch
+    with contextlib.ExitStack() as stack:
+        if FrozenOutputs.can_replace(data, fit):
+            data = FrozenOutputs(fit, body, data, run.settings.n_epochs)
+            stack.enter_context(contextlib.closing(data))
+
+        def prepare_both(epoch):
+            prepare(epoch)
+            data.begin(first_epoch + epoch)
+
+        run.prepare = prepare_both
+        yield data
 
 
 def load_images(fit, rows):
@@ -193,7 +221,15 @@ def load_images(fit, rows):
         trained = np.concatenate([rows, len(pixels) + unlabeled_rows])
     targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
     augmentation = Augmentation(fit.settings.augment, preprocessing.crop)
-    data = PixelData(stored, targets, weights, augmentation, trained)
+    data = PixelData(
+        stored,
+        targets,
+        weights,
+        augmentation,
+        trained,
+        n_views=fit.settings.n_views,
+        seed=fit.seed,
+    )
     return pixels, data, failed
 
 

@@ -158,6 +158,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         label_smoothing=0.1,
         class_weight=None,
         augment="flip_crop",
+        n_views=None,
         mixup=0.0,
         activation_l1=0.0,
         test_time_augmentation=None,
@@ -205,6 +206,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.augment = augment
+        self.n_views = n_views
         self.mixup = mixup
         self.activation_l1 = activation_l1
         self.test_time_augmentation = test_time_augmentation

@@ -36,6 +36,7 @@ class FitSettings:
     ema_decay: float
     loss: str
     augment: str | Callable | None
+    n_views: int | None
     mixup: float
     activation_l1: float
     early_stopping: bool

@@ -127,6 +127,14 @@ class FineTuneParameters:
         images are decoded and resized once, with the margin that the preprocessing of
         the network cuts off.
 
+    n_views : int or None, default=None
+        Number of random views of each image. Epoch e then trains on the views of epoch
+        e - `n_views`, and what frozen stages before the trained ones return for them is
+        kept: in memory up to 1 GiB, then in a temporary file up to 16 GiB. With
+        ``unfreeze=1`` an epoch that finds it is several times faster. A transform of
+        your own is then called with one image at a time. None draws new views in every
+        epoch.
+
     mixup : float, default=0.0
         Parameter of the Beta distribution that pairs of images are mixed with (Zhang et
         al. 2018 [5]_). 0 does not mix.
@@ -307,6 +315,7 @@ class FineTuneParameters:
         "ema_decay": [_FRACTION],
         "freeze_batch_norm": ["boolean"],
         "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
+        "n_views": [_POSITIVE_INT, None],
         "mixup": [_NOT_NEGATIVE],
         "activation_l1": [_NOT_NEGATIVE],
         "test_time_augmentation": [StrOptions(set(VIEWS)), None],

@@ -100,6 +100,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         freeze_batch_norm=True,
         loss="squared_error",
         augment="flip_crop",
+        n_views=None,
         mixup=0.0,
         activation_l1=0.0,
         test_time_augmentation=None,
@@ -144,6 +145,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.freeze_batch_norm = freeze_batch_norm
         self.loss = loss
         self.augment = augment
+        self.n_views = n_views
         self.mixup = mixup
         self.activation_l1 = activation_l1
         self.test_time_augmentation = test_time_augmentation

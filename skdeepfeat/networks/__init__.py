@@ -34,6 +34,7 @@ from ._row_neck import RowNeck
 from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
 from .probing._list_layers import list_layers
+from .running._frozen_part import LayerOutputs
 from .running._openvino_runtime import convert as convert_to_openvino
 from .running._openvino_runtime import import_openvino
 from .sources._hub_config import read_hub_config
@@ -43,6 +44,7 @@ from .sources._preprocessing_parameter import read_preprocessing
 __all__ = [
     "N_PROBE_ITEMS",
     "ItemNeck",
+    "LayerOutputs",
     "Neck",
     "RememberedNeck",
     "RowNeck",

@@ -47,6 +47,16 @@ class Augmentation:
 
                 self._operation = v2.TrivialAugmentWide()
 
+    @property
+    def is_random(self):
+        """Whether an image can look different each time."""
+        return self._users_transform is not None or self._takes_part
+
+    @property
+    def draws_from_torch(self):
+        """Whether torch's generators are drawn from."""
+        return self._users_transform is not None or self._operation is not None
+
     def __call__(self, pixels, rng, n_total=None, positions=None):
         """Return one batch.
 

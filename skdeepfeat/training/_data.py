@@ -1,9 +1,13 @@
 """The inputs of a training run, with their targets and weights."""
 
+import contextlib
+
 import numpy as np
 import torch
 
+from .._utils._random import seeded
 from ._distillation import TaughtTargets
+from ._loop import seed_of
 
 
 class FeatureData:
@@ -70,25 +74,59 @@ class PixelData:
         May be memory-mapped.
     targets, weights : Tensor
         As `FeatureData` has them.
-    augment : Augmentation
+    augment : Augmentation or None
+        None for a class with a `batch` of its own.
     rows : ndarray of int, default=None
         The images to train on, by default all; targets and weights belong to these.
         The other images are not read, as they may be on disk.
+    n_views : int or None, default=None
+        How many views there are of each image: those of epoch e are those of epoch
+        e - `n_views`, whatever the order. None: each epoch draws new ones.
+    seed : int, default=0
+        Determines these views.
     """
 
-    def __init__(self, pixels, targets, weights, augment, rows=None):
+    def __init__(
+        self, pixels, targets, weights, augment, rows=None, n_views=None, seed=0
+    ):
         self.pixels = pixels
         self.rows = np.arange(len(pixels)) if rows is None else rows
         self.targets = targets
         self.weights = weights
         self.augment = augment
+        # The center of an image is its only view.
+        has_one_view = augment is not None and not augment.is_random
+        self.n_views = 1 if has_one_view else n_views
+        self._seed = seed
+        self._view = 0
 
     def __len__(self):
         return len(self.rows)
 
+    def begin(self, epoch):
+        """Choose the views of an epoch, counted from 0."""
+        self._view = epoch % (self.n_views or 1)
+
+    def view_numbers(self, rows):
+        """Return a number below ``n_views * len(self)`` for the view of each image.
+
+        None if each is seen only once.
+        """
+        return None if self.n_views is None else self._view * len(self) + rows
+
     def batch(self, rows, rng, positions, n_total):
         """Return augmented images; see `Augmentation` for the last two."""
+        if self.n_views is not None and self.augment.is_random and len(rows):
+            return torch.cat([self._draw_view(row) for row in rows])
         return self.augment(self.pixels[self.rows[rows]], rng, n_total, positions)
+
+    def _draw_view(self, row):
+        """Return the current view of an image: always the same, in whatever batch."""
+        seed = seed_of(self._seed, self._view, row)
+        draws = self.augment.draws_from_torch
+        with seeded(seed) if draws else contextlib.nullcontext():
+            pixels = self.pixels[self.rows[row : row + 1]]
+            return self.augment(pixels, np.random.default_rng(seed))
 
     def arrays(self):
         """Return the arrays that make up the data, for a digest."""

@@ -14,13 +14,13 @@ from benchmarks import _common
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
-def run_quickly(part, output):
-    """Run a part of `make bench` in its smallest form; return its JSON and report."""
+def run_quickly(part, output, *more):
+    """Run parts of `make bench` in its smallest form; return its JSON and report."""
     pytest.importorskip("embetter", reason="the extra [bench] is not installed")
     pytest.importorskip("skimage", reason="the extra [bench] is not installed")
     script = REPOSITORY / "benchmarks" / "extraction.py"
     command = [sys.executable, str(script), "--quick", "--output", str(output)]
-    command += ["--parts", part]
+    command += ["--parts", part, *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     document = json.loads((output / "extraction.json").read_text(encoding="utf-8"))
@@ -35,7 +35,7 @@ def run_quickly(part, output):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_contender_computes_the_same_rows(tmp_path):
-    document, report = run_quickly("extraction", tmp_path)
+    document, report = run_quickly("extraction", tmp_path, "limits")
     results = document["extraction"]["efficientnet_lite0"]
     assert len(results) == 9
     for name, (turn,) in results.items():

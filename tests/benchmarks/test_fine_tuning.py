@@ -56,3 +56,17 @@ def test_small_run(tmp_path):
         assert all(0 <= accuracy <= 1 for _, accuracy in result["curve"])
     assert written["held_out"] == 10
     assert (tmp_path / "bench_output" / "fine_tuning.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_rates_of_all_contenders(tmp_path):
+    done = run("--rates", "--quick", "--repeats", 1, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "bench_output/tuning_rates.json").read_text())
+    assert len(written["results"]) == 2
+    for turns in written["results"].values():
+        assert "plain loop" in turns and len(turns) >= 3
+        for (result,) in turns.values():
+            assert result["images_per_s"] > 0
+            assert len(result["seconds"]) == 2
+    assert "x the loop" in done.stdout

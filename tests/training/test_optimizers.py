@@ -114,3 +114,29 @@ def test_params_that_the_optimizer_does_not_take(stages, params, message):
 def test_an_unknown_optimizer_is_not_taken_for_another(stages):
     with pytest.raises(ValueError, match="'optimizer' parameter.*Did you mean 'adam"):
         make_optimizer("adamww", stages, learning_rate=0.1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_fused_kernels_unless_the_user_chooses(stages, name):
+    fused = make_optimizer(name, stages, learning_rate=0.1, weight_decay=0.01)
+    assert all(group["fused"] for group in fused.param_groups)
+    params = {"foreach": False, **({"momentum": 0.9} if name == "sgd" else {})}
+    plain = make_optimizer(name, stages, learning_rate=0.1, params=params)
+    assert not any(group["fused"] for group in plain.param_groups)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_fused_kernels_make_the_steps_of_torch_s_loop(name):
+    def train(params):
+        torch.manual_seed(0)
+        layer = nn.Linear(7, 3)
+        options = {"learning_rate": 0.05, "weight_decay": 0.1, "params": params}
+        groups = [list(layer.named_parameters())]
+        optimizer = make_optimizer(name, groups, **options)
+        for inputs in torch.rand(6, 4, 7):
+            optimizer.zero_grad()
+            layer(inputs).square().sum().backward()
+            optimizer.step()
+        return layer.weight
+
+    torch.testing.assert_close(train({}), train({"foreach": False}))

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ..._utils._forks import undisturbed_by_forks
 from ..._utils._parameter_errors import choice_error
 from .._modules import copy_network, floating_dtype
+from ._frozen_part import FrozenPart, LayerOutputs
 from ._layer import first_tensor
 from ._truncated_pass import run_truncated
 
@@ -63,6 +65,8 @@ class TrainableNeck(nn.Module):
         self.n_features = sum(one.n_features for one in outputs)
         self._outputs = outputs
         self._probe = probe
+        self._size = preprocessing.crop
+        self._frozen_part = None
         shape = (1, 3, 1, 1)
         for name in ("mean", "std"):
             value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
@@ -87,13 +91,16 @@ class TrainableNeck(nn.Module):
 
         Parameters
         ----------
-        images : Tensor, shape (n_images, 3, height, width)
-            uint8, or floats in [0, 1].
+        images : Tensor, shape (n_images, 3, height, width), or LayerOutputs
+            uint8, or floats in [0, 1]. Outputs of the layer of `begin_at` stand for
+            the images that they are of.
 
         Returns
         -------
         Tensor of float32, shape (n_images, n_features)
         """
+        if isinstance(images, LayerOutputs):
+            return self._go_on(images.tensor)
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         images = (images - self._mean) / self._std
@@ -141,6 +148,64 @@ class TrainableNeck(nn.Module):
     def _run(self, network, images):
         rows = run_truncated(network, images, self._outputs, self._probe)
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+
+    def last_frozen_layer(self):
+        """Return the `Layer` that ends the frozen first stages, or None.
+
+        Returns
+        -------
+        Layer or None
+            None if a parameter of the first stage is trained, or none at all.
+        """
+        trained = [
+            self.stage_of_parameter[name]
+            for name, parameter in self.network.named_parameters()
+            if parameter.requires_grad
+        ]
+        if not trained or min(trained) == 0:
+            return None
+        return self._probe.layers.get(self.stage_layers[min(trained) - 1])
+
+    @undisturbed_by_forks()
+    def begin_at(self, layer):
+        """Accept the outputs of a layer instead of images from now on.
+
+        Parameters
+        ----------
+        layer : Layer or None
+            None accepts images only.
+
+        Raises
+        ------
+        Exception
+            If the network cannot go on from there. It then accepts images only.
+        """
+        self._frozen_part = None
+        if layer is None:
+            return
+        modes = [(module, module.training) for module in self.network.modules()]
+        device = self._mean.device
+        images = torch.rand(
+            2, 3, *self._size, generator=torch.Generator().manual_seed(0)
+        )
+        try:
+            self.network.eval()  # without dropout, so that passes can be compared
+            self._frozen_part = FrozenPart(
+                self.network, layer, self.forward, images.to(device)
+            )
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def _go_on(self, maps):
+        """Return the features of images whose outputs of a layer are given."""
+        maps = maps.to(floating_dtype(self.network))
+        if self._frozen_part.layer.layout == "NCHW":
+            maps = maps.contiguous(memory_format=self._memory_format)
+        # Of an image, only the shape counts.
+        images = maps.new_empty((len(maps), 3, *self._size))
+        with self._frozen_part.left_out(maps):
+            return self._run(self.network, images)
 
     def parameter_groups(self):
         """Return the parameters that the features depend on, by stage.

@@ -1,0 +1,135 @@
+"""Passes that begin at the output of a layer instead of the image."""
+
+import contextlib
+from dataclasses import dataclass, replace
+
+import torch
+
+from ._layer import Layer
+
+
+@dataclass(frozen=True)
+class LayerOutputs:
+    """What a layer returned for some images, from which a network goes on.
+
+    Attributes
+    ----------
+    layer : str
+    tensor : Tensor, shape (n_images, ...)
+    """
+
+    layer: str
+    tensor: torch.Tensor
+
+    # What the training loop does with a batch of images.
+
+    @property
+    def dtype(self):
+        return self.tensor.dtype
+
+    def __len__(self):
+        return len(self.tensor)
+
+    def __getitem__(self, indices):
+        return replace(self, tensor=self.tensor[indices])
+
+    def to(self, *args, **kwargs):
+        return replace(self, tensor=self.tensor.to(*args, **kwargs))
+
+
+class FrozenPart:
+    """The modules that run before the end of a layer, so that they can be left out.
+
+    Operations between modules are still run, on values that nobody uses: a network's
+    own ``forward`` decides what it calls. Whether what follows depends on nothing but
+    the layer, as it does not in networks with connections around it, is tried out.
+
+    Parameters
+    ----------
+    network : Module
+    layer : Layer
+        Where the part ends.
+    run : callable
+        ``run(images) -> Tensor``, a pass of the network.
+    images : Tensor, shape (2, 3, height, width)
+        To try it with.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot go on from the layer.
+    """
+
+    def __init__(self, network, layer: Layer, run, images):
+        self.layer = layer
+        self._end = network.get_submodule(layer.name)
+        with torch.no_grad():
+            expected, maps = self._trace(network, run, images)
+            with self.left_out(maps, torch.nan):
+                found = run(images)
+        # The same operations on the same numbers, so equal but for their order.
+        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-6):
+            raise ValueError(f"what follows {layer.name!r} depends on more than it")
+
+    def _trace(self, network, run, images):
+        """Note which modules end before the layer; return the rows and its output."""
+        n_calls, results, ended = {}, {}, []
+
+        def note(module, args, output):
+            n_calls[module] = n_calls.get(module, 0) + 1
+            results[module] = output.detach() if torch.is_tensor(output) else None
+            ended.append(module)
+
+        with contextlib.ExitStack() as hooks:
+            for module in network.modules():
+                hooks.callback(module.register_forward_hook(note).remove)
+            rows = run(images)
+        if n_calls.get(self._end) != 1:
+            raise ValueError(f"{self.layer.name!r} runs several times")
+        before = set(ended[: ended.index(self._end) + 1])
+        inside = {
+            child
+            for module in before
+            for child in module.modules()
+            if child is not module
+        }
+        # A module that is called again later ends behind the layer as well.
+        outermost = [module for module in before if module not in inside]
+        if any(n_calls[module] != 1 or results[module] is None for module in outermost):
+            raise ValueError("a module runs again, or returns more than a tensor")
+        if any(len(results[module]) != len(images) for module in outermost):
+            raise ValueError("a module returns other than one result for each image")
+        self._shapes = {module: results[module].shape[1:] for module in outermost}
+        return rows, results[self._end].clone()
+
+    @contextlib.contextmanager
+    def left_out(self, maps, filling=None):
+        """Have the network go on from the layer's output in the body of a ``with``.
+
+        Parameters
+        ----------
+        maps : Tensor, shape (n_images, ...)
+        filling : float, default=None
+            What the modules before the layer return. None: anything.
+        """
+
+        def stand_in(shape):
+            def forward(*args, **kwargs):
+                result = maps.new_empty((len(maps), *shape))
+                return result if filling is None else result.fill_(filling)
+
+            return forward
+
+        replaced = {m: stand_in(shape) for m, shape in self._shapes.items()}
+        replaced[self._end] = lambda *args, **kwargs: maps
+        # Functions in instances go before the methods of their classes.
+        before = {m: vars(m)["forward"] for m in replaced if "forward" in vars(m)}
+        try:
+            for module, forward in replaced.items():
+                module.forward = forward
+            yield
+        finally:
+            for module in replaced:
+                vars(module).pop("forward", None)
+                if module in before:
+                    module.forward = before[module]

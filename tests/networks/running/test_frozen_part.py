@@ -1,0 +1,108 @@
+"""A pass that begins at the output of a layer."""
+
+import pytest
+import torch
+from torch import nn
+
+from skdeepfeat.networks import LayerOutputs, resolve_neck
+
+
+def trained_from(name, stage, **described):
+    neck = resolve_neck(name, weights="random", image_size=32, **described)
+    body = neck.trainable()
+    body.train_parts(range(stage, body.n_stages), freeze_statistics=True)
+    return body
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "torchvision/densenet121", "efficientnet_lite0"]
+)
+def test_the_same_features_and_gradients(name):
+    body = trained_from(name, 3)
+    layer = body.last_frozen_layer()
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    whole, maps = body.forward_with_maps(images, [layer.name])
+    whole.square().sum().backward()
+    wanted = {n: p.grad for n, p in body.named_parameters() if p.grad is not None}
+    body.zero_grad(set_to_none=True)
+    body.begin_at(layer)
+    found = body(LayerOutputs(layer.name, maps[layer.name].detach()))
+    found.square().sum().backward()
+    torch.testing.assert_close(found, whole)
+    assert wanted
+    for parameter_name, parameter in body.named_parameters():
+        if parameter_name in wanted:
+            torch.testing.assert_close(parameter.grad, wanted[parameter_name])
+        else:
+            assert parameter.grad is None
+    torch.testing.assert_close(body(images), whole)  # images are accepted as before
+
+
+def test_frozen_modules_do_not_run():
+    body = trained_from("resnet18", 4)
+    layer = body.last_frozen_layer()
+    body.begin_at(layer)
+    modes = [module.training for module in body.modules()]
+    calls = []
+    for name in ("conv1", "layer1.0.conv1", "layer3", "layer4"):
+        module = body.network.get_submodule(name)
+        forward = type(module).forward
+
+        def noted(self, x, name=name, forward=forward):
+            calls.append(name)
+            return forward(self, x)
+
+        module.__class__ = type(type(module).__name__, (type(module),), {})
+        type(module).forward = noted
+    body(LayerOutputs(layer.name, torch.rand(2, *layer.shape)))
+    assert calls == ["layer4"]
+    assert not any("forward" in vars(module) for module in body.network.modules())
+    assert [module.training for module in body.modules()] == modes
+
+
+def test_nothing_is_frozen_before_the_first_stage():
+    assert trained_from("resnet18", 0).last_frozen_layer() is None
+    body = trained_from("resnet18", 2)
+    body.train_parts([])
+    assert body.last_frozen_layer() is None
+
+
+class Around(nn.Module):
+    """What follows the second stage depends on the first one, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.third = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        first = self.first(x)
+        last = self.third(self.second(first))
+        return self.head(torch.cat([first.mean((2, 3)), last.mean((2, 3))], 1))
+
+
+class Again(Around):
+    """The first module of a stage runs once more behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        maps = self.act(self.second(self.act(self.first(x))))
+        return self.head(self.act(self.third(maps)).mean((2, 3)).repeat(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"), [(Around(), "depends on more"), (Again(), "runs again")]
+)
+def test_networks_that_cannot_go_on_are_refused(network, message):
+    preprocessing = {"resize": 32, "crop": (32, 32)}
+    body = resolve_neck(network, preprocessing=preprocessing).trainable()
+    body.train_parts([2])
+    with pytest.raises(ValueError, match=message):
+        body.begin_at(body.last_frozen_layer())
+    assert not any("forward" in vars(module) for module in body.network.modules())
+    assert body(torch.rand(2, 3, 32, 32)).shape == (2, 8)
