@@ -27,8 +27,10 @@ COMPRESSION_METHODS = (
     "low_rank", "svd", "tucker", "tensor_train", "prune", "obd_weights"
 )  # fmt: skip
 
-# compression/_criteria.py, CRITERIA
+# compression/_timing.py, RUNTIMES
 TIMED_RUNTIMES = ("torch", "openvino", "onnxruntime")
+
+# compression/_criteria.py, CRITERIA
 PRUNING_CRITERIA = ("taylor", "obd", "apoz", "magnitude")
 
 # What to do with an image that cannot be read.
