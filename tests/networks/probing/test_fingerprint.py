@@ -23,6 +23,8 @@ from skdeepfeat.networks.probing._fingerprint_images import probe_images
 CPU = torch.device("cpu")
 HELPERS = types.SimpleNamespace(scale=lambda x: x * 1.0)
 OFFSET = 0.0
+# Collected while it is open, it would be a warning in whichever test runs then.
+OPEN_FILE = open(os.devnull)  # noqa: SIM115
 PROBE_DIGEST = "a6954153afc90966"
 
 
@@ -203,7 +205,7 @@ NETWORKS = {
     "generators": lambda: with_attributes("g", torch.Generator(), iter("ab")),
     "iterators": lambda: with_attributes("g", (letter for letter in "ab")),
     "packages": lambda: with_attributes("package", torch, np, {"os": os}),
-    "open files": lambda: with_attributes("file", open(os.devnull)),  # noqa: SIM115
+    "open files": lambda: with_attributes("file", OPEN_FILE),
     "slots": lambda: with_attributes("slots", Slots()),
     "made in a function": made_in_a_function,
     "exported": exported,
