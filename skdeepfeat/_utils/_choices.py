@@ -28,8 +28,10 @@ COMPRESSION_METHODS = (
 )  # fmt: skip
 
 # compression/_criteria.py, CRITERIA
-TIMED_RUNTIMES = ("torch", "openvino", "onnxruntime")
 PRUNING_CRITERIA = ("taylor", "obd", "apoz", "magnitude")
+
+# compression/_timing.py, RUNTIMES
+TIMED_RUNTIMES = ("torch", "openvino", "onnxruntime")
 
 # What to do with an image that cannot be read.
 ON_ERROR = ("raise", "nan")
