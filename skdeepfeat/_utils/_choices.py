@@ -27,11 +27,11 @@ COMPRESSION_METHODS = (
     "low_rank", "svd", "tucker", "tensor_train", "prune", "obd_weights"
 )  # fmt: skip
 
-# compression/_timing.py, RUNTIMES
-TIMED_RUNTIMES = ("torch", "openvino", "onnxruntime")
-
 # compression/_criteria.py, CRITERIA
 PRUNING_CRITERIA = ("taylor", "obd", "apoz", "magnitude")
+
+# compression/_timing.py, RUNTIMES
+TIMED_RUNTIMES = ("torch", "openvino", "onnxruntime")
 
 # What to do with an image that cannot be read.
 ON_ERROR = ("raise", "nan")

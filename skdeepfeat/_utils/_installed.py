@@ -6,6 +6,7 @@ torchvision and timm take seconds to import.
 import importlib.util
 import os
 import sys
+import time
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -80,11 +81,11 @@ def _process_start():
         with open("/proc/self/stat", "rb") as file:
             # The name of the program, in brackets, may have spaces.
             ticks = int(file.read().rpartition(b")")[2].split()[19])
-        with open("/proc/stat", "rb") as file:
-            [boot] = [int(line.split()[1]) for line in file if line[:6] == b"btime "]
-        # The time of the boot is in whole seconds.
+        # Not "btime" of /proc/stat, which in some containers is that of the container.
+        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        # The times of files may be a few milliseconds old.
         return boot + ticks / os.sysconf("SC_CLK_TCK") - 1
-    except (OSError, ValueError, LookupError):
+    except (AttributeError, OSError, ValueError, LookupError):
         return None
 
 
@@ -99,7 +100,10 @@ def _files_of(package):
         if any(os.path.islink(os.path.join(folder, one)) for one in subfolders):
             return None
         paths = [os.path.join(folder, one) for one in sorted(files)]
-        found += [(path, os.stat(path)) for path in paths]
+        try:
+            found += [(path, os.stat(path)) for path in paths]
+        except OSError:
+            return None  # a link to nothing, or a file that was just removed
     return found
 
 

@@ -223,6 +223,7 @@ class Extraction:
     def _fetch_parts(self):
         """Return what `fetch` does for all images, while some are still to be read."""
         n_images, n_done = len(self.source), 0
+        namespaces = None
         outputs, first_of, not_finite = None, {}, []
         title = printable(self.neck.model_name)
         with self.settings.progress_bar(n_images, title, self.source.kind) as bar:
@@ -246,16 +247,22 @@ class Extraction:
                         raise
                     continue
                 if outputs is None:
+                    namespaces = self.namespaces
                     outputs = [
                         np.full((n_images, rows.shape[1]), np.nan, np.float32)
                         for rows in found
                     ]
+                if self.namespaces is not namespaces:
+                    continue  # all are fetched again at the end
                 for output, rows in zip(outputs, found, strict=True):
                     output[part] = rows
         if not_finite:
             raise non_finite_error(
                 self.neck, self.settings.precision, self._with_copies(not_finite)
             )
+        if self.namespaces is not namespaces:
+            # What was known of the first parts is not what the later ones computed.
+            return self.fetch(np.arange(n_images))
         source = np.array([first_of[digest] for digest in self.digests])
         copies = np.flatnonzero(source != np.arange(n_images))
         for output in outputs:
@@ -350,6 +357,7 @@ class Extraction:
 
     def _joined(self):
         """Return the neck with the layers that are computed for the cache only."""
+        self._resolve_neck()
         if self._joined_neck is None:
             layers = self.settings.cache_layers
             self._joined_neck = self._run_in_thread(

@@ -220,7 +220,7 @@ def digest_files(
     kept : KeptFiles or None, default=None
         Where to keep what is read.
     seconds : float or None, default=None
-        After this time, or if no more can be kept, yield what is done. Meanwhile the
+        After this time, or if `kept` is almost full, yield what is done. Meanwhile the
         next files are read. None yields all at once.
 
     Yields
@@ -248,7 +248,7 @@ def digest_files(
         Remembering(file_index) as remembering,
         _letting_go(kept),
     ):
-        started = time.monotonic()
+        started, n_bytes = time.monotonic(), 0
         for path, (result, file) in zip(unknown, digests, strict=True):
             done[path] = result
             if file is not None:
@@ -256,10 +256,12 @@ def digest_files(
             on_done(1)
             if seconds is None or kept is None:
                 continue
+            n_bytes += kept.n_bytes_of(path)
             is_late = time.monotonic() - started >= seconds
-            if (is_late and len(done) >= _LEAST_IN_PART) or kept.was_full:
+            is_much = n_bytes >= kept.part_bytes or kept.was_full
+            if is_much or (is_late and len(done) >= _LEAST_IN_PART):
                 yield from _lend(done, kept)
-                done, started = {}, time.monotonic()
+                done, started, n_bytes = {}, time.monotonic(), 0
                 seconds = min(seconds, _NEXT_SECONDS)
         yield done
 

@@ -21,11 +21,15 @@ class KeptFiles:
 
     Attributes
     ----------
+    part_bytes : int
+        What the caller should use at a time. The rest is for files that are read
+        before an earlier one is done.
     was_full : bool
-        Whether there has been no room since the caller began to wait.
+        Whether there was no room for a file since the caller began to wait.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES, patience: float = 0.0):
+        self.part_bytes = 3 * max_bytes // 4
         self.was_full = False
         self._patience = patience
         self._max_bytes = max_bytes
@@ -52,19 +56,20 @@ class KeptFiles:
         with self._changed:
             if n_bytes > self._max_bytes:
                 return False
-            while not self._fits(n_bytes):
-                self.was_full = True
+            while self._n_bytes + n_bytes > self._max_bytes:
                 if not self._is_awaited:
                     self._changed.wait()
-                elif not self._changed.wait(self._patience):
+                elif not self._changed.wait(self._patience) and self._is_awaited:
                     # The room may be taken by files that nobody can decode before
                     # those that the caller waits for.
+                    self.was_full = True
                     return False
             self._n_bytes += n_bytes
             return True
 
-    def _fits(self, n_bytes):
-        return self._n_bytes + n_bytes <= self._max_bytes
+    def n_bytes_of(self, path: str) -> int:
+        """Return how much room a file takes: none if it is not kept."""
+        return len(self._contents.get(path, b""))
 
     def release(self, n_bytes: int) -> None:
         """Give room back."""

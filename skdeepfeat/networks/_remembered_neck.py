@@ -40,6 +40,11 @@ _WEIGHTS = {"url": UrlWeights, "hub": HubWeights}
 _RECORDS = (Output, Layer, *_WEIGHTS.values())
 _SPEC_FIELDS = ("name", "model_name", "architecture", "has_pre_logits", "classifier")
 _SPEC_TYPES = (str, str, dict, bool, (str, type(None)))
+# Notes of more features are not recalled: names and rows of them would be allocated.
+_MAX_FEATURES = 2**20
+
+# The files of this package as this process has imported them.
+_OWN_CODE = digest_code("skdeepfeat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +106,11 @@ def _code():
     libraries = {
         name: [installed_version(name), digest_code(name)] for name in _LIBRARIES
     }
-    own = digest_code("skdeepfeat")
-    if own is None or not all(map(all, libraries.values())):
+    if _OWN_CODE is None or not all(map(all, libraries.values())):
         return None
-    return {**libraries, "skdeepfeat": own, "torch": torch.__version__}
+    if digest_code("skdeepfeat") != _OWN_CODE:
+        return None  # another version was installed while this one runs
+    return {**libraries, "skdeepfeat": _OWN_CODE, "torch": torch.__version__}
 
 
 def may_be_noted(neck, were_imported):
@@ -237,7 +243,10 @@ def recall_neck(data, key, model, **parameters):
             return None
         return _read_neck(note["neck"], model, parameters)
     # What a stranger wrote need not be JSON, nor have these names and types.
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+    except (
+        ArithmeticError, AttributeError, ImportError, LookupError, RecursionError,
+        TypeError, ValueError,
+    ):  # fmt: skip
         return None
 
 
@@ -265,6 +274,8 @@ def _read_neck(note, model, parameters):
     outputs = _read(tuple[Output, ...], note["outputs"])
     if preprocessing.describe() != note["preprocessing"] or not outputs:
         raise ValueError("other values")
+    if sum(one.n_features for one in outputs) > _MAX_FEATURES:
+        raise ValueError("too many features")
     neck = RememberedNeck(
         spec,
         parameters["layer"],

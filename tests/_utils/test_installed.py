@@ -50,6 +50,10 @@ def test_what_is_not_told(package, monkeypatch):
     assert not is_as_imported("some_package")  # younger than this process
     os.symlink(package / "part", package / "link")
     assert digest_code("some_package") is None
+    os.unlink(package / "link")
+    assert digest_code("some_package")
+    os.symlink("nothing", package / ".#code.py")  # as editors lock a file
+    assert digest_code("some_package") is None
 
 
 def test_version(tmp_path, monkeypatch):

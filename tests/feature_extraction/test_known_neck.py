@@ -1,14 +1,17 @@
 """A wrong note never becomes a wrong row of an image that is computed."""
 
+import dataclasses
 import json
 import logging
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 from skdeepfeat._utils._digests import digest_description
 from skdeepfeat.feature_extraction import _known_neck
+from skdeepfeat.images import _files, _list_source
 from skdeepfeat.networks import _remembered_neck, key_of_neck
 
 NAME = "test_vit"
@@ -32,13 +35,13 @@ def make(cache, **parameters):
     )
 
 
-def write_note(cache, change=lambda neck: None, **parameters):
+def write_note(cache, change=lambda neck: None, cache_layers=None, **parameters):
     """Write the note of an extractor, changed by a stranger."""
     described = {
         "layer": None, "pooling": "auto", "weights": "random", "image_size": 32,
         "preprocessing": None, "random_state": 0, **parameters,
     }  # fmt: skip
-    key = key_of_neck(NAME, **described, cache_layers=None)
+    key = key_of_neck(NAME, **described, cache_layers=cache_layers)
     neck = _remembered_neck.resolve_neck(NAME, **described)
     note = json.loads(_remembered_neck.note_of_neck(neck, key))
     change(note["neck"])
@@ -79,3 +82,49 @@ def test_a_wrong_note_is_noticed(size, tmp_path, images, caplog):
     np.testing.assert_array_equal(make(cache, layer=layer).transform(images), expected)
     [again] = cache.info().namespaces
     assert again.key == namespace.key
+
+
+@pytest.mark.parametrize("cache_layers", ["stages", ["blocks.0"]])
+def test_a_recalled_neck_computes_more_layers(cache_layers, tmp_path, images):
+    # A network that is not in memory yet, or none would have to be built.
+    cache, own = FeatureCache(tmp_path), {"random_state": len(cache_layers)}
+    write_note(cache, cache_layers=cache_layers, **own)
+    extractor = make(cache, cache_layers=cache_layers, **own).fit(images)
+    rows = extractor.transform(images)
+    np.testing.assert_array_equal(rows, make(None, **own).transform(images))
+    assert len(cache.info().namespaces) > 1
+
+
+@pytest.mark.parametrize("what", ["preprocessing", "layer"])
+def test_a_wrong_note_is_noticed_in_a_later_part(what, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(_list_source, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(_files, "_LEAST_IN_PART", 1)
+    monkeypatch.setattr(_files, "_KEPT_AT_ONCE", 1)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3), np.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(len(pixels))]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+
+    asked = make(None, layer="blocks.1").fit(paths)
+    if what == "preprocessing":
+        mean = (0.1, 0.2, 0.3)
+        own = dataclasses.replace(asked.preprocessing_, mean=mean)
+        other = {"layer": "blocks.1", "preprocessing": own}
+    else:
+        other = {"layer": "output"}
+
+    def change(neck):
+        if what == "preprocessing":
+            neck["preprocessing"]["mean"] = list(mean)
+        else:
+            [output] = make(None, **other)._resolve_neck().outputs
+            neck["outputs"] = [dataclasses.asdict(output)]
+
+    cache, expected = FeatureCache(tmp_path / "rows"), asked.transform(paths)
+    # Known rows of the first image, which is not a known file.
+    make(cache, **other).transform([paths[0].read_bytes()])
+    write_note(cache, change, layer="blocks.1")
+    with caplog.at_level(logging.WARNING):
+        rows = make(cache, layer="blocks.1").transform(paths)
+    assert "was wrong" in caplog.text
+    np.testing.assert_allclose(rows, expected, rtol=1e-5)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
 import joblib
 import numpy as np
@@ -182,6 +183,33 @@ def test_what_is_kept_is_limited(parts, paths, opened, log, tmp_path, monkeypatc
     assert 0 < max(held) <= 2 * size
     assert N <= len(opened) <= 2 * N - 1
     np.testing.assert_allclose(rows, expected(paths, tmp_path), rtol=1e-5)
+
+
+def test_a_part_takes_most_of_the_room(paths, monkeypatch):
+    def read_when_needed(function, items, n_per_task):
+        return (function(item) for item in items)
+
+    monkeypatch.setattr(_files, "hash_in_threads", read_when_needed)
+    size, kept = sum(map(os.path.getsize, paths[:4])), _kept_files.KeptFiles
+    monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: kept(size))
+    source = _list_source.ListSource(paths, None)
+    parts = source.digests_in_parts()
+    assert [len(digests) for digests, _ in parts] == [3, 3, 1]
+
+
+def test_files_that_wait_for_room_do_not_make_small_parts():
+    kept = _kept_files.KeptFiles(10, patience=60)
+    assert kept.reserve(10)
+    kept.put("a", b"0123456789")
+    kept.set_awaited(False)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(kept.reserve, 4)
+        kept.set_awaited(True)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.05)
+        assert not kept.was_full
+        assert kept.take("a") == b"0123456789"
+        assert waiting.result(timeout=60)
 
 
 @pytest.mark.parametrize("is_kept", [True, False])

@@ -20,6 +20,7 @@ from skdeepfeat.networks import (
     recall_neck,
     resolve_neck,
 )
+from skdeepfeat.networks.sources import _embedded
 
 DEFAULTS = {
     "layer": None,
@@ -116,6 +117,13 @@ def test_code_that_changed_after_its_import_is_not_noted(monkeypatch):
     monkeypatch.setattr(_remembered_neck, "is_as_imported", changed.get)
     assert not may_be_noted(neck, were_imported=True)
     assert may_be_noted(neck, were_imported=False)
+    own = _remembered_neck._OWN_CODE
+    monkeypatch.setattr(_remembered_neck, "_OWN_CODE", "of the version before")
+    _remembered_neck._code.cache_clear()
+    assert key_of_neck("test_vit", **DEFAULTS) is None
+    monkeypatch.setattr(_remembered_neck, "_OWN_CODE", own)
+    _remembered_neck._code.cache_clear()
+    assert may_be_noted(neck, were_imported=False)
     monkeypatch.setattr(_remembered_neck, "digest_code", lambda package: "changed")
     assert not may_be_noted(neck, were_imported=False)
 
@@ -132,6 +140,7 @@ def test_weights_file_is_identified_anew(tmp_path):
 
 def test_address_of_a_stranger_is_not_asked(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(_embedded, "_locate", lambda name: None)
     parameters, key, _, note = noted("resnet18", weights="default")
     for weights in (
         {"url": {"url": "http://127.0.0.1:9/a.pth", "label": "", "sha256_in_name": 0}},
@@ -139,7 +148,8 @@ def test_address_of_a_stranger_is_not_asked(monkeypatch, tmp_path):
                  "sha256_in_name": True}},
         {"hub": {"repo": "nobody/nothing", "file_name": None, "label": "default"}},
         {"hub": {"repo": "../..", "file_name": None, "label": "default"}},
-        {"file": {"path": "/etc/passwd"}},
+        {"file": {"path": "/etc/passwd"}}, {"embedded": "efficientnet_lite1"},
+        {"embedded": "resnet18"},
     ):  # fmt: skip
         changed = json.loads(note)
         changed["neck"]["weights"] = weights
@@ -147,7 +157,7 @@ def test_address_of_a_stranger_is_not_asked(monkeypatch, tmp_path):
         assert recall_neck(changed, key, "resnet18", **parameters) is None
 
 
-ODD = [None, True, -1, 1.5, 10**30, "", "x", [], [1], {}, {"a": 1}, [[]]]
+ODD = [None, True, -1, 1.5, 10**30, 10**400, "", "x", [], [1], {}, {"a": 1}, [[]]]
 
 
 def places(value, path=()):
@@ -179,7 +189,8 @@ def test_whatever_a_stranger_wrote_is_refused_or_of_the_right_types():
                 continue
             assert path[0] == "neck"
             json.dumps(found.descriptions("float32", digest_file))
-            assert all(type(n) is int and n >= 0 for n in found.n_features())
+            assert all(type(n) is int for n in found.n_features())
+            assert 0 <= sum(found.n_features()) <= 2**20
             assert found.feature_name_prefixes()
     for data in (b"", b"{", b"\xff", b"[" * 10**5, b'{"key": ' * 10**5, b"null", b"1"):
         assert recall_neck(data, key, "resnet18", **parameters) is None

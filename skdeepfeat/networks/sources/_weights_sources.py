@@ -11,6 +11,7 @@ import enum
 import importlib
 import numbers
 import os
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -104,7 +105,14 @@ class FileWeights(Weights):
 
 def _version_of(package):
     """Return the version of a package, imported only if nothing else tells it."""
-    return installed_version(package) or importlib.import_module(package).__version__
+    version = installed_version(package)
+    # Another one may have been installed since it was imported. The part after "+",
+    # such as cu130, is not in all metadata.
+    if version and package in sys.modules:
+        imported = sys.modules[package].__version__
+        same = imported.partition("+")[0] == version.partition("+")[0]
+        return version if same else imported
+    return version or importlib.import_module(package).__version__
 
 
 # The first that knows what a `weights` parameter means is used.

@@ -451,3 +451,14 @@ def test_random_weights_follow_random_state(batch):
     for bad in (None, "0", True, np.random.RandomState(0)):
         with pytest.raises(TypeError, match="'random_state' .* must be an int"):
             resolve_neck("resnet18", weights="random", random_state=bad)
+
+
+def test_random_weights_are_of_the_libraries_that_are_imported(monkeypatch):
+    weights = resolve_neck("resnet18", weights="random", random_state=0).spec.weights
+    before = weights.identity(digest_file)
+    assert weights.identity(digest_file) == before
+    monkeypatch.setattr(torchvision, "__version__", "0.1.0+cpu")
+    assert weights.identity(digest_file) == {**before, "torchvision": "0.1.0+cpu"}
+    version = f"{before['torchvision'].partition('+')[0]}+cu1"  # not in all metadata
+    monkeypatch.setattr(torchvision, "__version__", version)
+    assert weights.identity(digest_file) == before
