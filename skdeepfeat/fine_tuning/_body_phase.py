@@ -122,6 +122,7 @@ def tune_body(fit, rows, validation_rows):
             head=head,
             body=network,
             history=result.history + run.history,
+            probes=result.probes + run.probes,
             n_epochs=fit.n_earlier_epochs + run.epoch,
         )
 

@@ -77,18 +77,21 @@ def fit_head(fit, features, rows, validation, probe=None):
         probe = (probe - mean) / scale
     data = FeatureData((features - mean) / scale, wanted, weights)
 
-    def snapshot(history):
+    def snapshot(history=(), probes=()):
         trained = copy.deepcopy(head).cpu()
         fold_standardization(trained, mean, scale)
-        return dataclasses.replace(fit.result, head=trained, history=history)
+        return dataclasses.replace(
+            fit.result,
+            head=trained,
+            history=[*fit.result.history, *history],
+            probes=[*fit.result.probes, *probes],
+        )
 
     try:
         if fit.trains_head:
             _train(fit, head, data, validation, probe, rows, snapshot)
         else:
-            with fit.callbacks.phase(
-                fit, "head", 1, rows, lambda: snapshot(fit.result.history)
-            ) as epochs:
+            with fit.callbacks.phase(fit, "head", 1, rows, snapshot) as epochs:
                 epochs.begin()
                 _solve(fit, head, data, targets, validation, probe)
                 epochs.end()
@@ -166,7 +169,7 @@ def _train(fit, head, data, validation, probe, rows, snapshot):
             "head",
             settings.head_epochs,
             rows,
-            lambda: snapshot(fit.result.history + run.history),
+            lambda: snapshot(run.history, run.probes),
         ) as epochs:
             run.fit(
                 data,

@@ -477,6 +477,8 @@ default="squared_error"
         return run.interrupted
 
     def _make_optimizer(self, model):
+        # The state of the optimizer is loaded to where the weights are.
+        model.to(resolve_device(self.device))
         return make_optimizer(
             "adamw",
             [list(model.named_parameters())],
@@ -490,7 +492,6 @@ default="squared_error"
         # The binary cross-entropy of each value.
         task = "multilabel" if loss == "cross_entropy" else "regression"
         loss = make_loss(loss, task)
-        model.to(device)
         run = TrainingRun(model, optimizer, loss, settings, device)
 
         def validate(model):

@@ -295,6 +295,7 @@ class ConvAutoencoder(
         new = [
             one for one in self.network_.named_parameters() if id(one[1]) not in known
         ]
+        self.network_.to(device)
         optimizer = make_optimizer(
             "adamw",
             [[one for group in groups for one in group], new],
@@ -312,7 +313,6 @@ class ConvAutoencoder(
             seed=seed,
             verbose=int(self.verbose),
         )
-        self.network_.to(device)
         run = TrainingRun(self.network_, optimizer, _squared_errors, settings, device)
         data = _RestoredImages(pixels, rows, self.corruption, self.corruption_level)
 

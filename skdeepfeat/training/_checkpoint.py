@@ -127,7 +127,11 @@ def load_checkpoint(path, run):
     run.best_state = best or None
     run.probes = list(tensors["probes"].numpy()) if "probes" in tensors else []
     whole = run.optimizer.state_dict()
-    whole["state"] = states
+    learned = _learned(run)
+    whole["state"] = {
+        index: {key: _ordered_as(learned[index], one) for key, one in state.items()}
+        for index, state in states.items()
+    }
     run.optimizer.load_state_dict(whole)
     run.epoch = progress["epoch"]
     run.history = progress["history"]
@@ -145,13 +149,13 @@ def _states_of(path, progress, tensors, run):
         wanted |= {f"best.{k}": v.shape for k, v in own.items()}
     if "probes" in tensors:
         wanted["probes"] = (progress["epoch"], *tensors["probes"].shape[-2:])
-    learned = [p.shape for group in run.optimizer.param_groups for p in group["params"]]
+    learned = _learned(run)
     states = {}
     for name, tensor in tensors.items():
         found = re.fullmatch(r"optimizer\.(\d{1,9})\.(\w+)", name)
         if found and int(found[1]) < len(learned):
             # A count of steps, or a tensor of the shape of the parameter.
-            like = learned[int(found[1])]
+            like = learned[int(found[1])].shape
             wanted[name] = tensor.shape if tensor.ndim == 0 else like
             states.setdefault(int(found[1]), {})[found[2]] = tensor
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
@@ -165,6 +169,22 @@ def _states_of(path, progress, tensors, run):
             "those of this one. Delete it to start over, or choose another path."
         )
     return states
+
+
+def _learned(run):
+    return [p for group in run.optimizer.param_groups for p in group["params"]]
+
+
+def _ordered_as(parameter, tensor):
+    """Return a tensor of an optimizer's state in the parameter's order in memory.
+
+    torch's fused kernels take both as flat arrays. On a CPU they do not check that the
+    order is the same, as it is not for kernels with channels last.
+    """
+    if tensor.shape != parameter.shape:
+        return tensor  # a count of steps
+    like = torch.empty_like(parameter, dtype=tensor.dtype, device=tensor.device)
+    return like.copy_(tensor)
 
 
 def _read(path):

@@ -116,8 +116,11 @@ class PixelData:
 
     def batch(self, rows, rng, positions, n_total):
         """Return augmented images; see `Augmentation` for the last two."""
-        if self.n_views is not None and self.augment.is_random and len(rows):
-            return torch.cat([self._draw_view(row) for row in rows])
+        if self.n_views is not None and self.augment.is_random:
+            if len(rows):
+                return torch.cat([self._draw_view(row) for row in rows])
+            # A process without images draws no more from `rng` than the others.
+            rng = np.random.default_rng(0)
         return self.augment(self.pixels[self.rows[rows]], rng, n_total, positions)
 
     def _draw_view(self, row):

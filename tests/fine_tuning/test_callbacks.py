@@ -87,7 +87,7 @@ def images():
 
 def test_tasks_are_phases_and_epochs(images):
     recorder = Recorder()
-    fitted = small().set_callbacks(recorder).fit(*images)
+    fitted = small().set_callbacks(recorder).fit(*images, X_probe=images[0][:3])
     epoch = ["epoch begins", "epoch ends"]
     assert recorder.calls == [
         *("setup", "fit begins"),
@@ -101,6 +101,7 @@ def test_tasks_are_phases_and_epochs(images):
         recorder.last.decision_function(images[0]), fitted.decision_function(images[0])
     )
     assert recorder.last.history_.equals(fitted.history_)
+    assert_array_equal(recorder.last.probe_predictions_, fitted.probe_predictions_)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,29 @@ def test_a_new_run_goes_on(
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_kernels_with_channels_last_go_on(
+    tmp_path, make_net, make_pixels, make_run, weights_of, assert_same, optimizer
+):
+    """As those of named networks are: fused steps need their state in this order."""
+
+    def run(seed=0, checkpoint=None):
+        net = make_net(seed).to(memory_format=torch.channels_last)
+        run = make_run(net, n_epochs=4, optimizer=optimizer)
+        if checkpoint is not None:
+            load_checkpoint(checkpoint, run)
+        run.fit(
+            make_pixels(22),
+            after_epoch=lambda run: (
+                run.epoch == 2 and save_checkpoint(tmp_path / "run.ckpt", run, {})
+            ),
+        )
+        return weights_of(net)
+
+    wanted = run()
+    assert_same(run(seed=1, checkpoint=tmp_path / "run.ckpt"), wanted)
+
+
 def test_a_run_that_is_done_stays_done(
     tmp_path, make_net, make_pixels, make_run, make_trained, weights_of, assert_same
 ):

@@ -1,6 +1,7 @@
 """What a step reads."""
 
 import numpy as np
+import pytest
 import torch
 
 from skdeepfeat.training import FeatureData, PixelData
@@ -46,3 +47,26 @@ def test_some_pixels_of_a_stack(make_pixels):
     assert len(part) == 3
     found = part.batch(np.array([2, 0]), None, np.arange(2), 2)
     assert torch.equal(found, whole.batch(np.array([6, 1]), None, np.arange(2), 2))
+
+
+@pytest.mark.parametrize("kind", ["flip_crop", "trivial"])
+def test_views_that_come_again(make_pixels, kind):
+    """They depend on the image and the epoch, not on the batch or its generator."""
+    one = make_pixels(n=7, augment=kind)
+    data = PixelData(one.pixels, one.targets, one.weights, one.augment, n_views=2)
+    rng = np.random.default_rng(0)
+    state = rng.bit_generator.state
+    epochs = []
+    for epoch in range(3):
+        data.begin(epoch)
+        rows = np.arange(7)
+        parts = [rows[::2], rows[1::2], rows[:0]]  # the last process has no image
+        whole = data.batch(rows, rng, rows, 7)
+        found = [data.batch(part, rng, part, 7) for part in parts]
+        assert torch.equal(found[0], whole[::2])
+        assert torch.equal(found[1], whole[1::2])
+        assert found[2].shape == (0, *whole.shape[1:])
+        epochs.append(whole)
+    assert rng.bit_generator.state == state
+    assert torch.equal(epochs[0], epochs[2])
+    assert not torch.equal(epochs[0], epochs[1])

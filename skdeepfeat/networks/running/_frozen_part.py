@@ -1,11 +1,16 @@
 """Passes that begin at the output of a layer instead of the image."""
 
+import collections
 import contextlib
 from dataclasses import dataclass, replace
 
 import torch
 
 from ._layer import Layer
+
+# Of what a layer returns for one image, alone and beside another: other kernels may
+# compute it, on GPUs with fewer bits.
+_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,15 @@ class FrozenPart:
     """The modules that run before the end of a layer, so that they can be left out.
 
     Operations between modules are still run, on values that nobody uses: a network's
-    own ``forward`` decides what it calls. Whether what follows depends on nothing but
-    the layer, as it does not in networks with connections around it, is tried out.
+    own ``forward`` decides what it calls. What a network's code does not say is tried
+    out: whether what follows depends on nothing but the layer, as it does not in
+    networks with connections around it, and whether the layer depends on nothing but
+    the image, as it does not if it has a trained weight or looks at the whole batch.
 
     Parameters
     ----------
     network : Module
+        In evaluation mode, so that passes can be compared.
     layer : Layer
         Where the part ends.
     run : callable
@@ -54,53 +62,78 @@ class FrozenPart:
     images : Tensor, shape (2, 3, height, width)
         To try it with.
 
+    Attributes
+    ----------
+    modules : set of Module
+        Those that run in the part, with the layer.
+
     Raises
     ------
     ValueError
-        If the network cannot go on from the layer.
+        If the network cannot go on from the layer, or another image or a step of the
+        training changes what the layer returns for an image.
     """
 
     def __init__(self, network, layer: Layer, run, images):
         self.layer = layer
         self._end = network.get_submodule(layer.name)
-        with torch.no_grad():
+        with torch.enable_grad():
             expected, maps = self._trace(network, run, images)
+        if maps.requires_grad:
+            raise ValueError(f"{layer.name!r} depends on weights that are trained")
+        with torch.no_grad():
+            # This also replaces what a network may have noted in the first pass.
+            alone = self._maps_of(run, images[:1])
+            if not (alone - maps[:1]).norm() <= _TOLERANCE * maps[:1].norm():
+                raise ValueError(f"{layer.name!r} depends on the other images")
             with self.left_out(maps, torch.nan):
                 found = run(images)
         # The same operations on the same numbers, so equal but for their order.
-        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-6):
+        if not torch.allclose(found, expected.detach(), rtol=1e-4, atol=1e-6):
             raise ValueError(f"what follows {layer.name!r} depends on more than it")
+
+    def _maps_of(self, run, images):
+        """Return what the layer returns in a pass."""
+        return self._passed(run, images, [self._end])[1][self._end]
 
     def _trace(self, network, run, images):
         """Note which modules end before the layer; return the rows and its output."""
-        n_calls, results, ended = {}, {}, []
-
-        def note(module, args, output):
-            n_calls[module] = n_calls.get(module, 0) + 1
-            results[module] = output.detach() if torch.is_tensor(output) else None
-            ended.append(module)
-
-        with contextlib.ExitStack() as hooks:
-            for module in network.modules():
-                hooks.callback(module.register_forward_hook(note).remove)
-            rows = run(images)
-        if n_calls.get(self._end) != 1:
-            raise ValueError(f"{self.layer.name!r} runs several times")
-        before = set(ended[: ended.index(self._end) + 1])
+        rows, results, ended = self._passed(run, images, network.modules())
+        n_calls = collections.Counter(ended)
+        if n_calls[self._end] != 1 or results[self._end] is None:
+            raise ValueError(f"{self.layer.name!r} runs again, or returns no tensor")
+        self.modules = set(ended[: ended.index(self._end) + 1])
         inside = {
             child
-            for module in before
+            for module in self.modules
             for child in module.modules()
             if child is not module
         }
         # A module that is called again later ends behind the layer as well.
-        outermost = [module for module in before if module not in inside]
+        outermost = [module for module in self.modules if module not in inside]
         if any(n_calls[module] != 1 or results[module] is None for module in outermost):
             raise ValueError("a module runs again, or returns more than a tensor")
         if any(len(results[module]) != len(images) for module in outermost):
             raise ValueError("a module returns other than one result for each image")
         self._shapes = {module: results[module].shape[1:] for module in outermost}
-        return rows, results[self._end].clone()
+        return rows, results[self._end]
+
+    def _passed(self, run, images, modules):
+        """Return the rows of a pass, what modules returned last, and their order."""
+        results, ended = {}, []
+
+        def note(module, args, output):
+            output = output if torch.is_tensor(output) else None
+            if module is self._end and output is not None:
+                output = output.clone()  # the next layer may work in place
+            results[module] = output
+            ended.append(module)
+
+        with contextlib.ExitStack() as hooks:
+            for module in modules:
+                hooks.callback(module.register_forward_hook(note).remove)
+            rows = run(images)
+        return rows, results, ended
 
     @contextlib.contextmanager
     def left_out(self, maps, filling=None):

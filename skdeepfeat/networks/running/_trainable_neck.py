@@ -190,18 +190,20 @@ class TrainableNeck(nn.Module):
         )
         try:
             self.network.eval()  # without dropout, so that passes can be compared
-            self._frozen_part = FrozenPart(
-                self.network, layer, self.forward, images.to(device)
-            )
+            part = FrozenPart(self.network, layer, self.forward, images.to(device))
         finally:
             for module, mode in modes:
                 module.training = mode
+        if any(mode and module in part.modules for module, mode in modes):
+            raise ValueError(f"a module up to {layer.name!r} is in training mode")
+        self._frozen_part = part
 
     def _go_on(self, maps):
         """Return the features of images whose outputs of a layer are given."""
-        maps = maps.to(floating_dtype(self.network))
-        if self._frozen_part.layer.layout == "NCHW":
-            maps = maps.contiguous(memory_format=self._memory_format)
+        is_map = self._frozen_part.layer.layout == "NCHW"
+        order = self._memory_format if is_map else torch.preserve_format
+        # A copy, because layers may work in place, and a batch may be run again.
+        maps = maps.to(floating_dtype(self.network), memory_format=order, copy=True)
         # Of an image, only the shape counts.
         images = maps.new_empty((len(maps), 3, *self._size))
         with self._frozen_part.left_out(maps):

@@ -95,14 +95,107 @@ class Again(Around):
         return self.head(self.act(self.third(maps)).mean((2, 3)).repeat(1, 2))
 
 
+class Shared(Around):
+    """A trained module, whose last run is in the last stage, runs in the first, too."""
+
+    def __init__(self, shared=None):
+        super().__init__()
+        shared = shared or nn.Conv2d(4, 4, 3, padding=1)
+        self.first = nn.Sequential(self.first, shared)
+        self.third = nn.Sequential(self.third, shared)
+
+    def forward(self, x):
+        maps = self.third(self.second(self.first(x)))
+        return self.head(maps.mean((2, 3)).repeat(1, 2))
+
+
+class Tied(Shared):
+    """Two modules of two stages share their weights."""
+
+    def __init__(self):
+        super().__init__(nn.ReLU())
+        self.third = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        # Parameters are named after the module that was there first.
+        second = self.second
+        del self.second
+        self.second = second
+        self.second.weight = self.third.weight
+
+
+class Centered(nn.Module):
+    """What an image becomes depends on the others."""
+
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class Noting(Shared):
+    """The first stage leaves something to the last one, but not by an argument."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.first.register_forward_hook(self.note)
+
+    def note(self, module, args, output):
+        self.noted = output.mean((2, 3))
+
+    def forward(self, x):
+        maps = self.third(self.second(self.first(x)))
+        return self.head(torch.cat([maps.mean((2, 3)), self.noted], 1))
+
+
+class NotingInside(Noting):
+    """The hook is in a module that does not run at all if its stage is left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first._forward_hooks.clear()
+        self.first[0].register_forward_hook(self.note)
+
+
 @pytest.mark.parametrize(
-    ("network", "message"), [(Around(), "depends on more"), (Again(), "runs again")]
+    ("network", "message"),
+    [
+        (Around(), "depends on more"),
+        (Again(), "runs again"),
+        (Shared(), "weights that are trained"),
+        (Tied(), "weights that are trained"),
+        (Shared(nn.Dropout()), "training mode"),
+        (Shared(nn.BatchNorm2d(4, affine=False)), "training mode"),
+        (Shared(Centered()), "other images"),
+        (Noting(), "depends on more"),
+        (NotingInside(), "Sizes of tensors must match"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else str(type(value).__name__),
 )
 def test_networks_that_cannot_go_on_are_refused(network, message):
     preprocessing = {"resize": 32, "crop": (32, 32)}
     body = resolve_neck(network, preprocessing=preprocessing).trainable()
     body.train_parts([2])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
         body.begin_at(body.last_frozen_layer())
     assert not any("forward" in vars(module) for module in body.network.modules())
     assert body(torch.rand(2, 3, 32, 32)).shape == (2, 8)
+
+
+class InPlace(Around):
+    """The output of the second stage is changed in place, and used twice."""
+
+    def forward(self, x):
+        maps = self.second(self.first(x))
+        maps.add_(1)
+        both = self.third(maps).mean((2, 3)), maps.mean((2, 3))
+        return self.head(torch.cat(both, 1))
+
+
+def test_work_in_place_changes_no_given_output():
+    preprocessing = {"resize": 32, "crop": (32, 32)}
+    body = resolve_neck(InPlace(), preprocessing=preprocessing).trainable()
+    body.train_parts([2])
+    layer = body.last_frozen_layer()
+    body.begin_at(layer)
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    maps = body.network.second(body.network.first((images - body._mean) / body._std))
+    maps = maps.detach().contiguous(memory_format=body._memory_format)
+    for _ in range(2):
+        torch.testing.assert_close(body(LayerOutputs(layer.name, maps)), body(images))
