@@ -2,7 +2,7 @@
 
     python benchmarks/ratios.py [--record] [--cases ...] [--quick]
 
-What `make bench-quick` runs, in under 5 minutes. Each case does the same in our way and
+What `make bench-quick` runs. Each case does the same in our way and
 in a plain one, in turns, with one thread; the median quotient of the processor times is
 compared with the newest stored one of the same kind of processor. More than 20 % above
 it is a slow-down, and the exit status 1. `--record` appends the figures to

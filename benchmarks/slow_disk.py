@@ -73,11 +73,6 @@ class _SlowFile:
         self._file.close()
 
 
-def nothing(**options):
-    """Return what keeps no file."""
-    return KeptFiles(0)
-
-
 def measure(extractor, paths, rate, is_kept):
     """Return seconds, bytes and opens of one call in which nothing is known."""
     disk = SlowDisk(rate)

@@ -146,7 +146,7 @@ class BaseFineTune(
 
         Returns
         -------
-        self : the fitted estimator
+        self : object
             The fitted estimator.
 
         Raises
