@@ -152,10 +152,12 @@ def test_warm_start_has_no_phase_one(images):
 
 def test_an_error_in_a_fit_tears_down(images):
     recorder = Recorder()
+    estimator = small().set_callbacks(recorder)
+    before = {name for name in vars(estimator) if "callback" in name}
     with pytest.raises(ValueError, match="y_val"):
-        small().set_callbacks(recorder).fit(*images, X_val=images[0])
+        estimator.fit(*images, X_val=images[0])
     assert recorder.calls in ([], ["setup", "teardown"])
-    assert not [name for name in vars(small()) if "callback" in name]
+    assert {name for name in vars(estimator) if "callback" in name} == before
 
 
 @pytest.mark.parametrize(
