@@ -19,11 +19,16 @@ _CHUNK = 500
 _SCAN_FACTOR = 2
 # A row whose number is beyond this was not numbered by this package.
 _NO_FREE_ID = 2**62
+# KiB of pages in memory, for writing. The keys of new rows are scattered over all of
+# the index: what does not stay in memory is written several times in a transaction.
+_CACHE_TO_WRITE = 65_536
 
 
 @contextlib.contextmanager
 def transaction(connection: Connection, kind: str = "DEFERRED") -> Iterator[None]:
     """Begin, then commit; roll back if anything at all goes wrong."""
+    if kind == "IMMEDIATE":
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_TO_WRITE}")
     connection.execute(f"BEGIN {kind}")
     try:
         yield
@@ -155,5 +160,12 @@ def insert(
 def delete_rows(connection: Connection, ids: Collection[int]) -> None:
     """Remove rows."""
     ids = sorted(ids)
-    connection.executemany("DELETE FROM rows WHERE id = ?", zip(ids))
+    keys = []
+    for chunk, marks in in_chunks(ids):
+        keys += connection.execute(
+            f"SELECT CAST(key AS BLOB), id FROM rows WHERE id IN ({marks})", chunk
+        )
+    # In the order of the index, so that each of its pages is changed once.
+    keys.sort(key=lambda row: row[0] or b"")
+    connection.executemany("DELETE FROM rows WHERE id = ?", ((i,) for _, i in keys))
     connection.executemany("DELETE FROM used WHERE id = ?", zip(ids))

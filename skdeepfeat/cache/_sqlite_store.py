@@ -7,12 +7,15 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import _eviction, _file_index, _rows, _sqlite_audit, _variants
 from ._checksum import is_valid, seed_of
 from ._database import Database
 from ._directory import CacheDirectory
 from ._errors import StoreDamaged, StoreUnavailable
 from ._file_lock import hold_device_lock
+from ._namespace import Namespace
 from ._reports import CacheInfo, CheckReport
 from ._side_files import notes_of
 from ._size import Limits, format_size
@@ -55,6 +58,8 @@ class SQLiteStore(Store):
         self.warnings = StoreWarnings(self.path, quiet)
         self._clock = clock
         self._announces = directory.is_default and not quiet
+        # At most so many files' digests are stored; None if they were not counted.
+        self._n_files: int | None = None
         self._forget_job()
 
     def _forget_job(self):
@@ -62,7 +67,8 @@ class SQLiteStore(Store):
         self._wrote = self._is_full = False
         self._damaged = set()  # (namespace key, key) of rows
         # Ids of rows that this job has read and written. It does not evict them.
-        self._hits, self._written = [], []
+        self._hits: list[tuple[Namespace, np.ndarray]] = []
+        self._written: list[range] = []
 
     def close(self):
         self.database.close()
@@ -87,7 +93,7 @@ class SQLiteStore(Store):
                 ids = sorted(key_of)
                 damaged = _copy(connection, namespace, ids, key_of, wanted, buffer)
                 self._damaged.update((namespace.key, key) for key in damaged)
-                self._hits.append(ids)
+                self._hits.append((namespace, np.array(ids, np.int64)))
 
     def all_known(self, namespaces, keys):
         def look(connection):
@@ -140,8 +146,9 @@ class SQLiteStore(Store):
                         key for name, key in self._damaged if name == namespace.key
                     }
                     sizes = _rows.insert(connection, namespace, keys, rows, damaged)
-                    _eviction.note_new(connection, sizes, now)
-                    written.append(list(sizes))
+                    _eviction.note_new(connection, namespace, sizes, now)
+                    if sizes:
+                        written.append(range(min(sizes), max(sizes) + 1))
             self._written += written
             return True
 
@@ -158,8 +165,8 @@ class SQLiteStore(Store):
             _eviction.shrink(connection, limit)
 
         def note_use(connection):
-            for ids in self._hits:
-                _eviction.note_use(connection, ids, int(self._clock()))
+            for namespace, ids in self._hits:
+                _eviction.note_use(connection, namespace, ids, int(self._clock()))
 
         if self._wrote and limit is not None:
             self.run(settle, writing=True)
@@ -176,11 +183,13 @@ class SQLiteStore(Store):
             return True
         if n_bytes > limit // 2:
             return False  # this alone would replace most of the cache
-        protected = set().union(*self._hits, *self._written)
+        used = [ids for _, ids in self._hits] + [np.arange(0)]
+        used += [np.arange(ids.start, ids.stop) for ids in self._written]
+        protected = np.sort(np.concatenate(used))
+        _eviction.evict(connection, int(0.9 * limit) - n_bytes, protected)
         with _rows.transaction(connection, "IMMEDIATE"):
-            _eviction.evict(connection, int(0.9 * limit) - n_bytes, protected)
             _variants.delete_unused(connection, int(self._clock()))
-            return _eviction.live_bytes(connection) + n_bytes <= limit
+        return _eviction.live_bytes(connection) + n_bytes <= limit
 
     # -- Variants and files
 
@@ -211,7 +220,16 @@ class SQLiteStore(Store):
 
         def store(connection):
             with _rows.transaction(connection, "IMMEDIATE"):
-                _file_index.remember(connection, stats, digests, now, limit)
+                n_new = _file_index.remember(connection, stats, digests, now)
+                if limit is None:
+                    return
+                # Counting takes longer the more files there are, and files are
+                # remembered every second. So it is done once, and where the limit may
+                # have been reached.
+                if self._n_files is not None:
+                    self._n_files += n_new
+                if self._n_files is None or self._n_files > limit:
+                    self._n_files = _file_index.forget_oldest(connection, limit)
 
         if stats:
             self.run(store, writing=True)
