@@ -230,7 +230,8 @@ def fill_large(job):
 def use_large(job):
     """Do one thing with a large cache, and watch what another thread waits for."""
     unlimited = FeatureCache(job["cache"], max_size=None)
-    size = os.path.getsize(unlimited.info().path)
+    path = unlimited.open().path
+    size = os.path.getsize(path)
 
     def look_up(n_keys):
         some = np.random.default_rng(0).integers(job["n_rows"] // 4, job["n_rows"] - 1)
@@ -273,7 +274,10 @@ def use_large(job):
     functions = {one.__name__: one for one in (*operations, evict, clear)}
     function = functions[job["operation"]]
     wal, waits, finished = [0], [], threading.Event()
-    watching = threading.Thread(target=_watch, args=(job, wal, waits, finished))
+    tries = job["operation"] in ("evict", "clear")
+    watching = threading.Thread(
+        target=_watch, args=(path, tries, wal, waits, finished)
+    )
     before, start, cpu = _peak(), time.perf_counter(), time.process_time()
     watching.start()
     try:
@@ -296,13 +300,11 @@ def _refuse(indices):
     raise AssertionError(f"{len(indices)} rows are not known")
 
 
-def _watch(job, wal, waits, finished):
+def _watch(path, tries_to_write, wal, waits, finished):
     """Note the size of the write-ahead log, and how long another writer waits."""
-    path = FeatureCache(job["cache"]).info().path
-    if job["operation"] in ("evict", "clear"):
+    connection = None
+    if tries_to_write:
         connection = sqlite3.connect(path, timeout=600, isolation_level=None)
-    else:
-        connection = None
     while not finished.wait(0.1):
         if os.path.exists(path + "-wal"):
             wal[0] = max(wal[0], os.path.getsize(path + "-wal") / 1e6)

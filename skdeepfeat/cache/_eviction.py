@@ -20,7 +20,7 @@ USE_GRANULARITY = 600
 
 # Bytes of rows that are removed in one transaction. Other processes can write between
 # two of them, and the write-ahead log does not grow with what is removed.
-AT_ONCE = 2**25
+AT_ONCE = 2**24
 # Rows that are looked at together.
 _N_CANDIDATES = 10_000
 

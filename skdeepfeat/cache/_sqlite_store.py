@@ -83,26 +83,37 @@ class SQLiteStore(Store):
 
     def _read(self, connection, namespaces, wanted, buffers):
         with _rows.transaction(connection):
-            found = [
-                _rows.find_ids(connection, each, list(wanted)) for each in namespaces
-            ]
-            known = set(wanted).intersection(*found)
+            # As arrays, because there may be millions.
+            index = np.fromiter(wanted.values(), np.int64, len(wanted))
+            found = []
+            for namespace in namespaces:
+                ids = _rows.find_ids(connection, namespace, wanted)
+                if len(ids) < len(wanted):
+                    is_found = map(ids.__contains__, index.tolist())
+                    index = index[np.fromiter(is_found, bool, len(index))]
+                found.append(ids)
+            key_at = [b""] * (max(wanted.values(), default=-1) + 1)
+            for key, place in wanted.items():
+                key_at[place] = key
             for namespace, ids, buffer in zip(namespaces, found, buffers, strict=True):
-                # In this order ids are nearly sorted, and memory is read in sequence.
-                key_of = {ids[key]: key for key in wanted if key in known}
-                ids = sorted(key_of)
-                damaged = _copy(connection, namespace, ids, key_of, wanted, buffer)
+                numbers = map(ids.__getitem__, index.tolist())
+                known = np.fromiter(numbers, np.int64, len(index))
+                order = np.argsort(known, kind="stable")
+                rows = (known[order], index[order])
+                damaged = _copy(connection, namespace, *rows, key_at, buffer)
                 self._damaged.update((namespace.key, key) for key in damaged)
-                self._hits.append((namespace, np.array(ids, np.int64)))
+                self._hits.append((namespace, known[order]))
 
     def all_known(self, namespaces, keys):
+        wanted = {key: place for place, key in enumerate(keys)}
+
         def look(connection):
             with _rows.transaction(connection):
                 return all(
-                    key in found and (namespace.key, key) not in self._damaged
+                    place in found and (namespace.key, key) not in self._damaged
                     for namespace in namespaces
-                    for found in [_rows.find_ids(connection, namespace, list(keys))]
-                    for key in keys
+                    for found in [_rows.find_ids(connection, namespace, wanted)]
+                    for key, place in wanted.items()
                 )
 
         return self.run(look, default=False)
@@ -356,32 +367,35 @@ class SQLiteStore(Store):
 _is_announced = False
 
 
-def _copy(connection, namespace, ids, key_of, wanted, buffer):
+def _copy(connection, namespace, ids, places, key_at, buffer):
     """Copy stored rows to a buffer; return the keys of those that are not valid.
 
     Parameters
     ----------
     connection : sqlite3.Connection
     namespace : Namespace
-    ids : list of int
-        Ascending.
-    key_of : dict of int to bytes
-        The key of each id. Emptied.
-    wanted : mapping of bytes to int
-        The index in the buffer of each key.
+    ids : ndarray of int64, ascending
+    places : ndarray of int64
+        The index in the buffer of each row.
+    key_at : list of bytes
+        The key of each index.
     buffer : OutputBuffer
     """
     seed = seed_of(namespace.key)
-    crc32, put_bytes, take = zlib.crc32, buffer.put_bytes, key_of.pop
-    damaged = []
-    for cursor in _rows.read_ids(connection, ids):
+    crc32, put_bytes = zlib.crc32, buffer.put_bytes
+    damaged, start = [], 0
+    for chunk, cursor in _rows.read_ids(connection, ids.tolist()):
+        stop = start + len(chunk)
+        place_of = dict(zip(chunk, places[start:stop].tolist(), strict=True))
+        start, take = stop, place_of.pop
         for number, crc, data in cursor:
-            key = take(number, None)
+            place = take(number, None)
             # As `is_valid`, without the call: this runs for every row.
-            if key is not None and not (
+            if place is not None and not (
                 type(data) is bytes
-                and crc32(data, crc32(key, seed)) == crc
-                and put_bytes(wanted[key], data)
+                and crc32(data, crc32(key_at[place], seed)) == crc
+                and put_bytes(place, data)
             ):
-                damaged.append(key)
-    return [*damaged, *key_of.values()]
+                damaged.append(key_at[place])
+        damaged += [key_at[place] for place in place_of.values()]
+    return damaged

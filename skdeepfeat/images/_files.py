@@ -237,10 +237,10 @@ def digest_files(
     on_done = on_done or ignore
     # A path that occurs several times is counted as unknown once.
     on_done(len(paths) - len(unknown))
-    done = {path: result for path, result in results.items() if result is not None}
     if not unknown:
-        yield done
+        yield results
         return
+    done = {path: result for path, result in results.items() if result is not None}
     digest = functools.partial(
         _digest_file, limit=limit, check_large=check_large, kept=kept
     )
