@@ -275,9 +275,7 @@ def use_large(job):
     function = functions[job["operation"]]
     wal, waits, finished = [0], [], threading.Event()
     tries = job["operation"] in ("evict", "clear")
-    watching = threading.Thread(
-        target=_watch, args=(path, tries, wal, waits, finished)
-    )
+    watching = threading.Thread(target=_watch, args=(path, tries, wal, waits, finished))
     before, start, cpu = _peak(), time.perf_counter(), time.process_time()
     watching.start()
     try:

@@ -23,6 +23,8 @@ USE_GRANULARITY = 600
 AT_ONCE = 2**24
 # Rows that are looked at together.
 _N_CANDIDATES = 10_000
+# Rows that are marked as used in one transaction.
+_N_MARKED = 50_000
 
 
 def evict(connection: Connection, target: int, protected: np.ndarray) -> None:
@@ -105,13 +107,15 @@ def note_use(
             f"SELECT id FROM used WHERE id IN ({marks}) AND used < ?",
             (*chunk, now - USE_GRANULARITY),
         )
-    if stale:
-        # Nobody should have to wait for this: the next reader will do it.
-        connection.execute("PRAGMA busy_timeout = 250")
+    if not stale:
+        return
+    # Nobody should have to wait for this: the next reader will do it.
+    connection.execute("PRAGMA busy_timeout = 250")
+    for start in range(0, len(stale), _N_MARKED):
         with transaction(connection, "IMMEDIATE"):
             connection.executemany(
                 "UPDATE used SET used = ? WHERE id = ?",
-                ((now, number) for (number,) in stale),
+                ((now, number) for (number,) in stale[start : start + _N_MARKED]),
             )
             _note_use_of(connection, namespace, now)
 

@@ -72,15 +72,14 @@ def find_ids(
     dict of int to int
         The ids, by these numbers.
     """
-    keys = list(wanted)
     select = (
         "SELECT key, id FROM rows "
         "WHERE namespace = (SELECT id FROM namespaces WHERE key = ?) AND"
     )
-    limit = _SCAN_FACTOR * len(keys)
+    limit = _SCAN_FACTOR * len(wanted)
     found: dict[int, int] = {}
     n_scanned = limit + 1
-    if len(keys) > _CHUNK:
+    if len(wanted) > _CHUNK:
         scan = f"{select} length(key) = 32 LIMIT ?"
         n_scanned = 0
         # The keys that are read are not kept: they would take more than the ids.
@@ -89,7 +88,8 @@ def find_ids(
             if (place := wanted.get(key)) is not None:
                 found[place] = number
     if n_scanned > limit:
-        for chunk, marks in in_chunks(keys):
+        # In their order each page of the index is read once. It may have thousands.
+        for chunk, marks in in_chunks(sorted(wanted)):
             look_up = f"{select} key IN ({marks})"
             for key, number in connection.execute(look_up, (namespace.key, *chunk)):
                 if (place := wanted.get(key)) is not None:
