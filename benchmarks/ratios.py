@@ -149,16 +149,19 @@ def recorded(history, record):
 
 def history_table(history):
     """Return the history as a Markdown table, a row for each commit."""
+    names = [
+        name for name in CASES if any(name in record["ratios"] for record in history)
+    ]
     rows = [
         [
             f"{record['version']}, {record['commit'] or '-'}",
             record["date"],
             record["processor"],
-            *(f"{record['ratios'].get(name, '-')}" for name in CASES),
+            *(record["ratios"].get(name, "-") for name in names),
         ]
         for record in history
     ]
-    return markdown_table(["version, commit", "date", "processor", *CASES], rows)
+    return markdown_table(["version, commit", "date", "processor", *names], rows)
 
 
 def main(argv=None):

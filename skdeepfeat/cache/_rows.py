@@ -187,7 +187,7 @@ def insert(
 def delete_rows(connection: Connection, ids: Collection[int]) -> None:
     """Remove rows."""
     ids = sorted(ids)
-    keys = []
+    keys: list[tuple[bytes | None, int]] = []
     for chunk, marks in in_chunks(ids):
         keys += connection.execute(
             f"SELECT CAST(key AS BLOB), id FROM rows WHERE id IN ({marks})", chunk

@@ -238,7 +238,7 @@ def digest_files(
     # A path that occurs several times is counted as unknown once.
     on_done(len(paths) - len(unknown))
     if not unknown:
-        yield results
+        yield results  # type: ignore[misc]
         return
     done = {path: result for path, result in results.items() if result is not None}
     digest = functools.partial(
