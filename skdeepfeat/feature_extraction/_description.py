@@ -181,13 +181,12 @@ def describe_extractor(extractor, X, measure):
     if measure:
         n_expected = (n_images - n_hits or n_images) if has_images else None
         seconds = seconds_per_image(extractor, X, n_expected).now
-    training = extractor._training_in_words()
     n_rows = {one.key: one.n_rows for one in info.namespaces}
     spec, outputs = neck.spec, neck.outputs
     return ExtractorDescription(
         estimator=type(extractor).__name__,
         model=spec.name,
-        weights=_weights_in_words(neck, training),
+        weights=_weights_in_words(extractor, neck),
         layers=tuple(one.layer for one in outputs),
         n_features=sum(neck.n_features()),
         image_size=None if spec.takes_items else tuple(neck.preprocessing.crop),
@@ -200,7 +199,7 @@ def describe_extractor(extractor, X, measure):
         n_cached=min(n_rows.get(one.key, 0) for one in namespaces),
         n_images=n_images if has_images else None,
         n_hits=n_hits if has_images else None,
-        training=training,
+        training=extractor._training_in_words(),
     )
 
 
@@ -211,10 +210,10 @@ def _size_in_words(n_parameters):
     return f"{millions:.3g} million parameters, {4 * millions:.3g} MB in float32"
 
 
-def _weights_in_words(neck, training):
-    if not neck.is_own:
-        return neck.spec.weights.label
-    return "as trained" if training else "of the module"
+def _weights_in_words(extractor, neck):
+    if getattr(extractor, "body_", None) is not None:
+        return "as trained"
+    return "of the module" if neck.is_own else neck.spec.weights.label
 
 
 def _make_inputs(extractor):
