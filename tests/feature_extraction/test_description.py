@@ -114,6 +114,7 @@ def test_tuned_estimators(tmp_path, pixels, unfreeze, trained, weights):
     assert trained in str(found)
 
 
+@pytest.mark.filterwarnings("ignore:The embeddings have begun to collapse")
 def test_self_supervised(pixels):
     estimator = SelfSupervisedExtractor(
         SmallNet(), max_epochs=1, image_size=16, cache=None
