@@ -17,6 +17,7 @@ import statistics
 
 from _common import (
     HERE,
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -258,6 +259,8 @@ def draw(document, path):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.rates is not None:
         main_of_rates(arguments)

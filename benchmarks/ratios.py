@@ -20,6 +20,7 @@ import statistics
 import torch
 from _common import (
     HERE,
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -100,6 +101,8 @@ def compare(pairs, stored):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     machine = describe_machine()
     processor = torch.backends.cpu.get_cpu_capability()

@@ -5,26 +5,27 @@ import importlib.util
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
+
+from benchmarks._forks import run_python
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def run(name, folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        # One thread, as there is a pytest worker for each core.
-        env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = start(name, folder, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def start(name, folder, *arguments):
+    return run_python(
+        [ROOT / "examples" / name, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 @pytest.mark.slow
@@ -244,17 +245,7 @@ def test_denoise(tmp_path):
 
 @pytest.mark.slow
 def test_cifar_that_is_not_there(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "examples" / "cats_and_dogs.py"),
-            "--data",
-            "no.npz",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = start("cats_and_dogs.py", tmp_path, "--data", "no.npz")
     assert done.returncode == 1
     assert "--download" in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks._forks import run_python
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "benchmarks" / "two_versions.py"
 
@@ -39,10 +41,9 @@ def test_interval_of_the_median_is_that_of_the_sign_test(n, expected):
 def test_two_checkouts_are_timed_in_pairs(tmp_path):
     pytest.importorskip("psutil", reason="the extra [bench] is not installed")
     pytest.importorskip("skimage", reason="the extra [bench] is not installed")
-    command = [sys.executable, str(SCRIPT), str(REPOSITORY), "--quick"]
-    command += ["--new", str(REPOSITORY), "--output", str(tmp_path)]
-    command += ["--cases", "cold, files", "warm, arrays"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    arguments = [SCRIPT, REPOSITORY, "--quick", "--new", REPOSITORY]
+    arguments += ["--output", tmp_path, "--cases", "cold, files", "warm, arrays"]
+    done = run_python(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     seconds = json.loads((tmp_path / "two_versions.json").read_text())["seconds"]
     cases = {"cold, files", "warm, arrays, first call", "warm, arrays, next calls"}

@@ -20,6 +20,7 @@ from PIL import Image
 
 import skdeepfeat
 import skdeepfeat.cli
+from benchmarks._forks import run_python
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 
 COMMAND = [sys.executable, "-m", "skdeepfeat"]
@@ -74,14 +75,15 @@ def test_a_closed_pipe_is_quiet():
 
 
 @pytest.mark.slow
-def test_exit_codes(run_process, photos, tmp_path):
-    arguments = ("extract", photos, "-o", tmp_path / "f.npy", "--image-size", "32")
+def test_exit_codes(photos, tmp_path):
+    arguments = ["-m", "skdeepfeat", "extract", photos, "--image-size", "32"]
+    arguments += ["-o", tmp_path / "f.npy"]
     (photos / "a.png").write_bytes(b"")
-    broken = run_process(*arguments)
+    broken = run_python(arguments)
     assert (broken.returncode, broken.stdout) == (1, "")
     assert broken.stderr.splitlines()[-1].startswith("Error: index 0, ")
     assert "Traceback" not in broken.stderr
-    done = run_process(*arguments, "--on-error", "nan")
+    done = run_python([*arguments, "--on-error", "nan"])
     assert (done.returncode, done.stdout) == (0, "")
     n_broken = np.isnan(np.load(tmp_path / "f.npy")).all(axis=1)
     assert n_broken.tolist() == [True, False, False, False, False]
@@ -174,7 +176,7 @@ main()
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_again(run_process, photos, tmp_path):
+def test_ctrl_c_and_again(photos, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(55):
         pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -184,11 +186,7 @@ def test_ctrl_c_and_again(run_process, photos, tmp_path):
     output = tmp_path / "f.npy"
     arguments = ["extract", photos, "-o", output, "--image-size", "64"]
     arguments += ["--batch-size", "1", "--runtime", "torch", "--cache", cache.path]
-    process = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = run_python(["-c", INTERRUPTED, *arguments])
     shown = process.stderr
     assert process.returncode == 130, shown
     assert shown.splitlines()[-1] == (
@@ -199,7 +197,7 @@ def test_ctrl_c_and_again(run_process, photos, tmp_path):
     assert 0 < known < n_images
     assert not output.exists()
 
-    again = run_process(*arguments, "--verbose")
+    again = run_python(["-m", "skdeepfeat", *arguments, "--verbose"])
     assert again.returncode == 0, again.stderr
     [said] = [line for line in again.stderr.splitlines() if "go through" in line]
     n_computed = int(re.search(r"(\d+) of \d+ images go through", said)[1])
