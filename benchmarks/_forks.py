@@ -5,8 +5,6 @@ is most of what a small script takes. Only for runs whose times mean nothing: th
 forms of the benchmarks, and tests.
 """
 
-import atexit
-import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -141,25 +139,20 @@ def _become(arguments, folder, environment, texts):
         os.close(tracker._fd)
     tracker._fd = tracker._pid = None
     first, *rest = arguments
-    try:
-        if first == "-m":
-            sys.argv = rest
-            sys.path.insert(0, folder)
-            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-        elif first == "-c":
-            code, *rest = rest
-            sys.argv = ["-c", *rest]
-            sys.path.insert(0, "")
-            _run_as_main(compile(code, "<string>", "exec"))
-        else:
-            sys.argv = arguments
-            sys.path.insert(0, os.path.dirname(os.path.abspath(first)))
-            code = pathlib.Path(first).read_bytes()
-            _run_as_main(compile(code, first, "exec"), __file__=first)
-    finally:
-        # Which a child of multiprocessing leaves out.
-        with contextlib.suppress(AttributeError):
-            atexit._run_exitfuncs()
+    if first == "-m":
+        sys.argv = rest
+        sys.path.insert(0, folder)
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif first == "-c":
+        code, *rest = rest
+        sys.argv = ["-c", *rest]
+        sys.path.insert(0, "")
+        _run_as_main(compile(code, "<string>", "exec"))
+    else:
+        sys.argv = arguments
+        sys.path.insert(0, os.path.dirname(os.path.abspath(first)))
+        code = pathlib.Path(first).read_bytes()
+        _run_as_main(compile(code, first, "exec"), __file__=first)
 
 
 def _run_as_main(code, **names):

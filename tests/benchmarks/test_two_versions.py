@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
@@ -14,14 +13,16 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "benchmarks" / "two_versions.py"
 
 
-def median_interval(values):
-    code = "import json, sys; from two_versions import median_interval; "
-    code += "print(json.dumps(median_interval(json.loads(sys.argv[1]))))"
-    command = [sys.executable, "-c", code, json.dumps(values)]
-    done = subprocess.run(
-        command, cwd=SCRIPT.parent, capture_output=True, text=True, check=True
-    )
-    return tuple(json.loads(done.stdout))
+@pytest.fixture(scope="module")
+def two_versions():
+    pytest.importorskip("psutil", reason="the extra [bench] is not installed")
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        import two_versions
+
+        yield two_versions
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
 
 
 @pytest.mark.parametrize(
@@ -30,10 +31,9 @@ def median_interval(values):
     # 20 the sixth and the fifteenth (95.9 %); of 3 no pair covers that much.
     [(3, (1, 3)), (10, (2, 9)), (20, (6, 15))],
 )
-def test_interval_of_the_median_is_that_of_the_sign_test(n, expected):
-    pytest.importorskip("psutil", reason="the extra [bench] is not installed")
+def test_interval_of_the_median_is_that_of_the_sign_test(two_versions, n, expected):
     values = np.random.default_rng(0).permutation(np.arange(1, n + 1))
-    assert median_interval(values.tolist()) == expected
+    assert two_versions.median_interval(values.tolist()) == expected
 
 
 @pytest.mark.slow

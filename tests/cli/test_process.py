@@ -20,7 +20,7 @@ from PIL import Image
 
 import skdeepfeat
 import skdeepfeat.cli
-from benchmarks._forks import run_python
+from benchmarks._forks import run_python, start_python
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 
 COMMAND = [sys.executable, "-m", "skdeepfeat"]
@@ -89,24 +89,43 @@ def test_exit_codes(photos, tmp_path):
     assert n_broken.tolist() == [True, False, False, False, False]
 
 
+ON_A_TERMINAL = """
+import os, sys
+inner = os.open(sys.argv.pop(1), os.O_RDWR | os.O_NOCTTY)
+os.dup2(inner, 2)
+os.close(inner)
+from skdeepfeat.cli import main
+main()
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(25, 80), (0, 0)])
 def test_progress_on_a_terminal(photos, tmp_path, size):
     outer, inner = pty.openpty()
     termios.tcsetwinsize(inner, size)
-    command = [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy"]
-    process = subprocess.Popen([*command, "--image-size", "32"], stderr=inner)
-    os.close(inner)
-    shown = b""
+    command = ["extract", photos, "-o", tmp_path / "f.npy", "--image-size", "32"]
+    process = start_python(["-c", ON_A_TERMINAL, os.ttyname(inner), *command])
+    shown = os.read(outer, 4096)
+    os.close(inner)  # the process has it open
     while True:
         try:
             shown += os.read(outer, 4096)
         except OSError:  # the other end is closed
             break
     os.close(outer)
-    assert process.wait() == 0
+    process.communicate()
+    assert process.returncode == 0
     assert b"0/5 [00:00<?" in shown  # how long it took, and what is left
     assert b"100%" in shown
+
+
+IN_A_GROUP = """
+import os
+os.setsid()
+from skdeepfeat.cli import main
+main()
+"""
 
 
 def group_of(number):
@@ -130,13 +149,10 @@ def test_no_worker_survives(photos, tmp_path, number):
         Image.fromarray(pixels).save(photos / f"{i:03d}.png")
     cache = FeatureCache(tmp_path / "cache")
     options = "--image-size 448 --batch-size 1 --runtime torch --n-jobs 2"
-    process = subprocess.Popen(
-        [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy", *options.split()]
-        + ["--cache", cache.path],
-        stderr=subprocess.PIPE,
-        text=True,
+    command = ["extract", photos, "-o", tmp_path / "f.npy", *options.split()]
+    process = start_python(
+        ["-c", IN_A_GROUP, *command, "--cache", cache.path],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while cache.info().n_rows == 0 and time.monotonic() < deadline:
