@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 from multiprocessing import resource_tracker
 from unittest import mock
@@ -138,6 +139,15 @@ def _become(arguments, folder, environment, texts):
     if tracker._fd is not None:
         os.close(tracker._fd)
     tracker._fd = tracker._pid = None
+    try:
+        _run(arguments, folder)
+    finally:
+        # What threads look after, such as joblib's workers, ends here. multiprocessing
+        # would wait for those workers first, which are idle for minutes.
+        threading._shutdown()
+
+
+def _run(arguments, folder):
     first, *rest = arguments
     if first == "-m":
         sys.argv = rest

@@ -94,6 +94,7 @@ import os, sys
 inner = os.open(sys.argv.pop(1), os.O_RDWR | os.O_NOCTTY)
 os.dup2(inner, 2)
 os.close(inner)
+sys.stderr = open(2, "w", closefd=False)
 from skdeepfeat.cli import main
 main()
 """
@@ -115,7 +116,7 @@ def test_progress_on_a_terminal(photos, tmp_path, size):
             break
     os.close(outer)
     process.communicate()
-    assert process.returncode == 0
+    assert process.returncode == 0, shown.decode()
     assert b"0/5 [00:00<?" in shown  # how long it took, and what is left
     assert b"100%" in shown
 
