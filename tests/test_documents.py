@@ -47,7 +47,7 @@ REPLACED = {
     'Extractor("resnet50"': 'Extractor("efficientnet_lite0"',
     '"layer3", "layer4"': '"blocks.4", "blocks.6"',
     # The miniature has no block that could be there twice.
-    "deepen(wide, ": "deepen(FineTuneClassifier(image_size=32, max_epochs=0)"
+    "deepen(wide, ": "deepen(FineTuneClassifier(image_size=32, max_epochs=1)"
     ".fit(paths, labels), ",
     "s3://": "memory://",
     '{"anon": True}': "{}",
