@@ -214,7 +214,7 @@ def test_look_at_features(tmp_path):
 
 @pytest.mark.slow
 def test_which_network(tmp_path):
-    out = run("which_network.py", tmp_path, "--n-train", "200")
+    out = run("which_network.py", tmp_path)
     assert out.startswith("Recommended: efficientnet_lite0,")
     assert "Deciding took" in out
     # The random networks are among the candidates, and lose.

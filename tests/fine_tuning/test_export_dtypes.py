@@ -131,7 +131,7 @@ def test_the_installed_network_gets_smaller(kind, pixels, labels, tmp_path):
     name = {"onnx": "f.onnx", "openvino": "f.bin"}[kind]
     sizes = []
     for dtype in DTYPES:
-        found = write(fitted, kind, tmp_path, dtype, X[::10])(pixels)
+        found = write(fitted, kind, tmp_path, dtype, X[::4])(pixels)
         # In 8 bits, a head that is not tuned at 32 pixels is right too seldom to tell.
         if dtype != "int8":
             assert np.abs(found - wanted).max() < (1e-4 if dtype == "float32" else 0.05)
@@ -171,7 +171,7 @@ def test_other_families(model, kind, pixels, labels, tmp_path):
         parameters["image_size"] = SIZE
     fitted = estimator(model=model, **parameters).fit(pixels[:60], labels[:60])
     wanted = fitted.predict_proba(pixels)
-    found = write(fitted, kind, tmp_path, "int8", pixels[::10])(pixels)
+    found = write(fitted, kind, tmp_path, "int8", pixels[::4])(pixels)
     assert np.abs(found - wanted).mean() < 0.1
 
 
