@@ -76,7 +76,7 @@ docs: $(VENV)/.stamp-docs
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/extraction.py
 
-bench-quick: $(VENV)/.stamp-bench
+bench-quick: $(VENV)/.stamp-test
 	$(BIN)/python benchmarks/ratios.py
 
 bench-tuning: $(VENV)/.stamp-bench
