@@ -26,6 +26,7 @@ import sys
 import torch
 from _common import (
     HERE,
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -166,6 +167,8 @@ def history_table(history):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ["OMP_NUM_THREADS"] = "1"
     history = []

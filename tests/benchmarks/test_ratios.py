@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 
 import pytest
 
 from benchmarks import _common
+from benchmarks._forks import run_python
 
 BENCHMARKS = pathlib.Path(_common.__file__).parent
 
@@ -94,12 +94,7 @@ def test_all_cases_run_and_are_recorded(ratios, tmp_path):
     history = tmp_path / "history.json"
     script = str(BENCHMARKS / "ratios.py")
     options = ["--quick", "--record", "--history", str(history)]
-    done = subprocess.run(
-        [sys.executable, script, *options, "--output", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python([script, *options, "--output", str(tmp_path)])
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(history.read_text(encoding="utf-8"))
     assert set(record["ratios"]) == set(ratios.CASES)
