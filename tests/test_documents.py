@@ -25,6 +25,7 @@ DOCUMENTS = [
     "docs/cache.md",
     "docs/compression.md",
     "docs/fine_tuning.md",
+    "docs/first_steps.md",
     "docs/guide.md",
     "docs/index.md",
     "docs/inspection.md",
@@ -65,6 +66,7 @@ REPLACED_COMING_FROM = {
 BEFORE = """
 import warnings
 import matplotlib; matplotlib.use("agg")
+import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
