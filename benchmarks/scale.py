@@ -24,6 +24,7 @@ import statistics
 import tempfile
 
 from _common import (
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -267,6 +268,8 @@ def run_parts(arguments, folder, document):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     document = {"machine": describe_machine()}
     with (
