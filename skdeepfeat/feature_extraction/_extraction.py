@@ -65,7 +65,9 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    with open_cache(cache).open() as store, contextlib.ExitStack() as stack:
+    cache = open_cache(cache)
+    settings = replace(settings, converted=cache.converted())
+    with cache.open() as store, contextlib.ExitStack() as stack:
         yield Extraction(X, neck, store, settings, stack if in_parts else None)
 
 
@@ -373,7 +375,9 @@ class Extraction:
         settings, n_wanted = self.settings, len(self.namespaces)
         if self._can_fall_back and settings.runtime == "openvino":
             if not self._run_in_thread(
-                lambda device: neck.can_compile("openvino", device, settings.precision)
+                lambda device: neck.can_compile(
+                    "openvino", device, settings.precision, settings.converted
+                )
             ):
                 raise _OpenVINOCannotRun
         logger.info(

@@ -19,6 +19,7 @@ from .probing._wanted_layers import Output, resolve_outputs
 from .running._batch_runner import Runner
 from .running._compiled_networks import CompilationError, compiled_network
 from .running._loaded_networks import borrowed
+from .running._measured_network import cheapest_network
 from .running._runtimes import (
     batch_size_for,
     choose_runtime,
@@ -213,7 +214,9 @@ class Neck:
         return borrowed(self.spec, device, self._check_head)
 
     @contextlib.contextmanager
-    def loaded(self, device, precision="float32", runtime="torch", n_images=None):
+    def loaded(
+        self, device, precision="float32", runtime="torch", n_images=None, files=None
+    ):
         """Lend the network on a device. Its weights are read when it is first used.
 
         Parameters
@@ -226,6 +229,8 @@ class Neck:
             and can run the network.
         n_images : int, default=None
             The number of images to run. None for unknown, which counts as many.
+        files : files as `running._kept_networks` takes them, default=None
+            Where compiled networks are kept for other processes.
 
         Yields
         ------
@@ -244,25 +249,32 @@ class Neck:
         device = torch.device(device)
         with contextlib.ExitStack() as stack:
             chosen = self.chosen_runtime(device, precision, runtime, n_images)
+            folds = is_worth_folding(
+                device, precision, self.preprocessing.crop, n_images
+            )
+
+            def in_torch(folds=folds):
+                network = stack.enter_context(self._borrowed(device))
+                return EagerNetwork(network, self, device, precision, folds)
+
+            compiled = functools.partial(
+                self._compiled, chosen, device, precision, chosen == runtime, files
+            )
             compute = None
-            if chosen != "torch":
-                compute = self._compiled(chosen, device, precision, chosen == runtime)
-            if compute is None:
-                compute = EagerNetwork(
-                    stack.enter_context(self._borrowed(device)),
-                    self,
-                    device,
-                    precision,
-                    is_worth_folding(
-                        device, precision, self.preprocessing.crop, n_images
-                    ),
+            if chosen not in ("torch", runtime) and precision == "float32" and n_images:
+                cheapest = cheapest_network(
+                    chosen, self, device, n_images, files, in_torch, compiled
                 )
+                compute = stack.enter_context(cheapest)
+            elif chosen != "torch":
+                compute = compiled()
+            compute = compute or in_torch()
             run = Runner(compute, self.outputs, device)
             del compute  # only the runner has it, which drops it at the end
             stack.callback(run.close)
             yield run
 
-    def _compiled(self, runtime, device, precision, is_required):
+    def _compiled(self, runtime, device, precision, is_required, files=None):
         """Return the network in a compiled form, or None if that is impossible."""
         fingerprint = self.fingerprint
         if self.is_own and fingerprint is None:
@@ -271,7 +283,7 @@ class Neck:
         borrow = functools.partial(self._borrowed, device)
         try:
             return compiled_network(
-                runtime, self, device, precision, fingerprint, borrow
+                runtime, self, device, precision, fingerprint, borrow, files
             )
         except CompilationError as error:
             title, name = load_runtime(runtime).TITLE, self.spec.name
@@ -283,7 +295,7 @@ class Neck:
             logger.info("torch runs %s: %s cannot (%s)", name, title, error)
             return None
 
-    def can_compile(self, runtime, device, precision):
+    def can_compile(self, runtime, device, precision, files=None):
         """Return whether a runtime can run the network. It is compiled for that.
 
         Parameters
@@ -291,12 +303,14 @@ class Neck:
         runtime : {"compile", "openvino"}
         device : torch.device
         precision : {"float32", "tf32", "bfloat16", "float16"}
+        files : as for `loaded`, default=None
 
         Returns
         -------
         bool
         """
-        compiled = self._compiled(runtime, torch.device(device), precision, False)
+        device = torch.device(device)
+        compiled = self._compiled(runtime, device, precision, False, files)
         return compiled is not None
 
     def chosen_runtime(self, device, precision, runtime, n_images):
