@@ -73,7 +73,7 @@ def cheapest_network(runtime, neck, device, n_images, files, in_torch, compiled)
         key = key_of_network(runtime, neck, "float32", neck.fingerprint)
     if key is not None:
         is_kept = key in files
-        key = digest_description({"costs": key, "threads": torch.get_num_threads()})
+        key = key_of_costs(key)
         costs = Costs.read(files.read(key) or b"")
     known = dataclasses.replace(costs)
     torch_first = costs.prefer_torch(n_images, is_loaded=is_loaded(neck.spec))
@@ -98,6 +98,11 @@ def cheapest_network(runtime, neck, device, n_images, files, in_torch, compiled)
     yield network
     if key is not None and costs.say_more_than(known):
         files.write(key, costs.dump())
+
+
+def key_of_costs(key):
+    """Return the key under which the costs of a kept network are kept."""
+    return digest_description({"costs": key, "threads": torch.get_num_threads()})
 
 
 @dataclasses.dataclass
