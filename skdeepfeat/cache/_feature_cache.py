@@ -110,7 +110,7 @@ class FeatureCache(RowCache):
         processes share, which network file systems (NFS, SMB) do not provide.
     max_size : int, str or None, default="10 GB"
         Maximum size on disk in bytes, or a str with a decimal (MB) or binary (MiB)
-        unit. None means no limit. If a single job needs more, only a part of its rows
+        unit. Converted networks take at most a tenth of it, and at most 1 GiB. None means no limit. If a single job needs more, only a part of its rows
         is stored, with a warning.
 
     Raises
@@ -129,7 +129,11 @@ class FeatureCache(RowCache):
     rows of about one second. Reading a row counts as use at most once in ten minutes.
 
     Everybody who can write to the directory can plant rows in it: do not share it with
-    users you do not trust. Nothing in it is ever executed or unpickled.
+    users you do not trust. Nothing in it is ever executed or unpickled. Networks that
+    were converted for OpenVINO are kept in a folder that only the user can read, and
+    only in a directory that belongs to the user and that nobody else may write to.
+    They are used only if this user has written them: each has a digest made with a
+    secret in the user's state directory.
 
     Examples
     --------

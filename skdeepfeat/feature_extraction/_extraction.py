@@ -387,8 +387,7 @@ class Extraction:
             self.source.kind,
         )
         if on_computed is not None:  # a part of a job that shows its own progress
-            # The choice of the runtime must not depend on how much of X is left, or a
-            # resumed job would not give the same features to the last bit.
+            # The choice of the runtime must not depend on how much of X is left.
             n_images = settings.n_images or len(self.source)
             settings = replace(settings, n_images=n_images, verbose=0)
         batches = self._batches(neck, indices[positions], settings)

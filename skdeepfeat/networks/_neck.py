@@ -17,7 +17,11 @@ from .probing._probe import Probe, probe_spec
 from .probing._stages import last_map_of, stages_of
 from .probing._wanted_layers import Output, resolve_outputs
 from .running._batch_runner import Runner
-from .running._compiled_networks import CompilationError, compiled_network
+from .running._compiled_networks import (
+    CompilationError,
+    compiled_network,
+    is_in_memory,
+)
 from .running._loaded_networks import borrowed
 from .running._measured_network import cheapest_network
 from .running._runtimes import (
@@ -226,7 +230,7 @@ class Neck:
             The precision of the computation. Rows are float32 in any case.
         runtime : {"auto", "torch", "compile", "openvino"}, default="torch"
             What runs the network. ``"auto"`` selects a runtime that is installed, pays
-            and can run the network.
+            and can run the network, in float32 by what the first images take.
         n_images : int, default=None
             The number of images to run. None for unknown, which counts as many.
         files : files as `running._kept_networks` takes them, default=None
@@ -313,13 +317,21 @@ class Neck:
         compiled = self._compiled(runtime, device, precision, False, files)
         return compiled is not None
 
+    def is_compiled(self, runtime, device, precision):
+        """Return whether this process has the network in a compiled form.
+
+        The parameters are those of `can_compile`. The network is not the user's own.
+        """
+        return is_in_memory(runtime, self, torch.device(device), precision, None)
+
     def chosen_runtime(self, device, precision, runtime, n_images):
         """Return what is to run the network; parameters and errors are `loaded`'s.
 
         Returns
         -------
         {"torch", "compile", "openvino"}
-            torch replaces a runtime that turns out to be unable to run the network.
+            torch replaces a runtime that turns out to be unable to run the network, or
+            in float32 to be the slower one.
         """
         crop = self.preprocessing.crop
         return choose_runtime(runtime, device, precision, crop, n_images)

@@ -91,6 +91,8 @@ def keep_network(files, key, runtime, make, rows, fingerprint):
         "probe": fingerprint and fingerprint.summary(),
         "n_features": [one.shape[1] for one in rows],
     }
+    if code_state.__wrapped__() != code_state():
+        return  # another version was installed while this one runs
     try:
         network = load_runtime(runtime).dump_network(make)
     except Exception:  # it may fail where it has not been tried
