@@ -110,8 +110,9 @@ class FeatureCache(RowCache):
         processes share, which network file systems (NFS, SMB) do not provide.
     max_size : int, str or None, default="10 GB"
         Maximum size on disk in bytes, or a str with a decimal (MB) or binary (MiB)
-        unit. Converted networks take at most a tenth of it, and at most 1 GiB. None means no limit. If a single job needs more, only a part of its rows
-        is stored, with a warning.
+        unit. Converted networks take at most a tenth of it, and at most 1 GiB. None
+        means no limit. If a single job needs more, only a part of its rows is stored,
+        with a warning.
 
     Raises
     ------
