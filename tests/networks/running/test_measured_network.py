@@ -78,7 +78,7 @@ def test_few_images_stay_in_torch(batch):
     pixels = batch(5, 32)
     rows, is_compiled = runtimes_of(neck, pixels)
     assert not is_compiled
-    with neck.loaded(CPU, runtime="torch") as run:
+    with neck.loaded(CPU, runtime="torch", n_images=5) as run:
         np.testing.assert_array_equal(rows, run(pixels)[0])
 
 
