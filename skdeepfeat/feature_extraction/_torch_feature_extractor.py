@@ -135,16 +135,16 @@ class TorchFeatureExtractor(
 
     **What identifies the module.** Its code is not known, so it is recognized by its
     tensors, and by its features for the first four items that were stored for it. They
-    are stored with these items, computed again once in each process, and compared. Two
-    of them run again alone, and if their features change, nothing is cached. Such a
-    comparison cannot notice
+    are stored with these items, computed again once in each process, and compared; and
+    again after a change of a class, a function or a constant that the module or
+    `collate` uses by name, as in a notebook. Two of them run again alone, and if their
+    features change, nothing is cached. Such a comparison cannot notice
 
     * a change of the code, of a constant or of `collate` that does not change the
       features of these four items, such as a rule for other languages or a larger
       ``max_length``;
-    * a change during a process in what a `collate` function reads, such as a global
-      vocabulary. Attributes of the module and of a `collate` object are compared in
-      each call.
+    * a change during a process inside of an object of an installed package, such as a
+      tokenizer, or of more than 100,000 entries, such as a vocabulary that grows.
 
     After such a change, use another cache, or `FeatureCache.clear`. Items without known
     content are not stored: with `key`, they are looked for in X, and if they are not

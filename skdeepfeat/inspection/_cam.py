@@ -38,6 +38,9 @@ def cam(parts, pixels, indices, targets, *, layer, **options):
             if source is not None and source.name in found:
                 pooled = to_maps(found[source.name], source, neck)
             if pooled is None or not _is_mean(features, pooled):
+                if source is None and neck.last_map() is not None:
+                    # Small images leave a single position: the error says so.
+                    layer_with_positions(neck, None)
                 raise _not_averaged(neck, source)
             if form is None:
                 form = linear_form(parts.end, rows)

@@ -1,51 +1,215 @@
-"""The state of the code that a named network depends on, for what is kept on disk."""
+"""What code objects run, as far as it can change while a process runs.
+
+In a notebook, functions and classes are defined again all the time.
+"""
 
 import functools
 import sys
+import sysconfig
+import types
 
+import numpy as np
 import torch
 
-from .._utils._installed import digest_code, installed_version
+from .._utils._item_encoding import NotEncodableError, encode_item
 
-LIBRARIES = ("timm", "torchvision")
-# How each of them is asked for the function that builds a network.
-_BUILDERS = {"timm": "model_entrypoint", "torchvision": "get_model_builder"}
+__all__ = ["CONTENT", "code_state"]
 
-# The files of this package as this process has imported them.
-_OWN_CODE = digest_code("skdeepfeat")
+# Objects that are looked at, and numbers, bytes or entries that are compared.
+_MAX_OBJECTS = 10_000
+_MAX_SIZE = 100_000
 
+# Attributes of a module that are known by their tensors.
+CONTENT = ("_parameters", "_buffers", "_modules")
 
-@functools.cache
-def code_state():
-    """Return versions and files of the packages, or None if they cannot be told.
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+_PLAIN: tuple = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
+_PLAIN += _CONTAINERS
 
-    Returns
-    -------
-    dict of JSON types or None
-    """
-    libraries = {
-        name: [installed_version(name), digest_code(name)] for name in LIBRARIES
-    }
-    if _OWN_CODE is None or not all(map(all, libraries.values())):
-        return None
-    if digest_code("skdeepfeat") != _OWN_CODE:
-        return None  # another version was installed while this one runs
-    return {**libraries, "skdeepfeat": _OWN_CODE, "torch": torch.__version__}
+# copyreg adds the last one to a class when an instance is copied.
+_NOT_CODE = ("__dict__", "__weakref__", "__doc__", "__slotnames__")
+
+_OWN_PACKAGE = __name__.partition(".")[0]
 
 
-def is_of_library(architecture):
-    """Return whether the libraries that are imported build a network themselves.
+def code_state(module, collate):
+    """Return a tuple that is another one after the code of a module has changed.
 
-    A user can register networks, in timm also under a name that it has already.
+    Looked at are classes, functions and what these use by name: other functions,
+    constants, attributes of modules. Installed packages are taken to stay as they are.
+    No code of the objects runs.
 
     Parameters
     ----------
-    architecture : dict
-        Of a `NetworkSpec`.
+    module : Module
+    collate : callable
+
+    Returns
+    -------
+    tuple
+        Hashable. It keeps the objects that are compared by identity.
     """
-    builders = [
-        getattr(sys.modules[f"{name}.models"], function)(architecture[name])
-        for name, function in _BUILDERS.items()
-        if name in architecture and f"{name}.models" in sys.modules
-    ]
-    return all(one.__module__.partition(".")[0] in LIBRARIES for one in builders)
+    walk = _Walk()
+    walk.visit_all([collate])
+    for one in module.modules():
+        attributes = [value for name, value in vars(one).items() if name not in CONTENT]
+        walk.visit_all([type(one)])
+        walk.visit_all(attributes, is_part=True)
+    return tuple(walk.found)
+
+
+class _Walk:
+    """Goes through what functions use, each object once."""
+
+    def __init__(self):
+        self.found = []
+        self._seen = {}  # keeps what it has seen, so that no identity is given twice
+        self._pending = []
+
+    def visit_all(self, objects, is_part=False):
+        self._wait(objects, is_part)
+        while self._pending and len(self._seen) < _MAX_OBJECTS:
+            value, is_part = self._pending.pop()
+            if id(value) not in self._seen:
+                self._seen[id(value)] = value
+                self._visit(value, is_part)
+
+    def _wait(self, values, is_part=False):
+        self._pending += [(value, is_part) for value in values]
+
+    def _visit(self, value, is_part):
+        if isinstance(value, types.FunctionType):
+            self._visit_function(value)
+        elif isinstance(value, type):
+            self._visit_class(value)
+        elif isinstance(value, (classmethod, staticmethod)):
+            self._wait([value.__func__])
+        elif isinstance(value, types.MethodType):
+            self._wait([value.__func__])
+            self._wait([value.__self__], is_part)
+        elif isinstance(value, property):
+            self._wait([value.fget])
+        elif isinstance(value, functools.partial):
+            self._wait([value.func, value.args, value.keywords], is_part)
+        elif not self._visit_content(value, is_part):
+            self._visit_instance(value, is_part)
+
+    def _visit_function(self, function):
+        if _is_installed(function.__module__):
+            self.found.append(_Same(function))
+            return
+        self.found.append(function.__code__)
+        self._wait([function.__defaults__, function.__kwdefaults__])
+        for cell in function.__closure__ or ():
+            try:
+                self._wait([cell.cell_contents])
+            except ValueError:  # it is empty
+                continue
+        names = _names(function.__code__)
+        for name in sorted(names):
+            value = function.__globals__.get(name)
+            if isinstance(value, types.ModuleType):
+                self._visit_module(value, names)
+            else:
+                self._wait([value])
+
+    def _visit_module(self, module, names):
+        self.found.append(_Same(module))
+        if not _is_installed(module.__name__):
+            used = sorted(names & vars(module).keys())
+            self._wait(vars(module)[name] for name in used)
+
+    def _visit_class(self, cls):
+        for one in cls.__mro__:
+            self.found.append(_Same(one))
+            if not _is_installed(one.__module__):
+                self._wait(
+                    value
+                    for name, value in list(vars(one).items())
+                    if name not in _NOT_CODE
+                )
+
+    def _visit_content(self, value, is_part):
+        """Compare plain values by what they are, and return whether it is one."""
+        if not isinstance(value, _PLAIN):
+            return False
+        size = value.size if isinstance(value, np.ndarray) else _size(value)
+        if size > _MAX_SIZE:
+            self._add_identity(value, is_part)
+            self.found.append(size)
+            return True
+        try:
+            self.found.append(encode_item(value))
+        except NotEncodableError:
+            if not isinstance(value, _CONTAINERS):
+                return False
+            self.found.append(size)
+            self._wait(list(value), is_part)
+            self._wait(value.values() if isinstance(value, dict) else (), is_part)
+        return True
+
+    def _visit_instance(self, value, is_part):
+        if isinstance(value, torch.Tensor):
+            self._add_identity(value, is_part)
+            self.found.append(_version(value))
+            return
+        self._visit_class(type(value))
+        try:
+            attributes = list(vars(value).values())
+        except TypeError:  # it has slots
+            self._add_identity(value, is_part)
+            return
+        if _is_installed(type(value).__module__):
+            # A configuration; but what hangs on a logger, say, is endless.
+            self._add_identity(value, is_part)
+            attributes = [one for one in attributes if isinstance(one, _PLAIN)]
+        self._wait(attributes, is_part=True)
+
+    def _add_identity(self, value, is_part):
+        # What a module holds is copied with it, by scikit-learn's clone.
+        self.found.append(_Same(type(value) if is_part else value))
+
+
+class _Same:
+    """Is equal only to one of the same object."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self._value is other._value
+
+    def __hash__(self):
+        return id(self._value)
+
+
+def _size(value):
+    return len(value) if isinstance(value, (str, bytes, *_CONTAINERS)) else 1
+
+
+def _names(code):
+    """Return the names that code and the functions in it use."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+    return names
+
+
+def _version(tensor):
+    """Return the count of changes in place, which tensors of inference mode lack."""
+    return None if tensor.is_inference() else tensor._version
+
+
+@functools.cache
+def _is_installed(name):
+    """Return whether a module is part of Python or of an installed package."""
+    if name == "__main__":
+        return False
+    if name is None or name.partition(".")[0] == _OWN_PACKAGE:
+        return name is not None
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None:
+        return name in sys.builtin_module_names
+    paths = sysconfig.get_paths()
+    return any(file.startswith(paths[one]) for one in ("stdlib", "purelib", "platlib"))

@@ -22,6 +22,7 @@ from .._utils._parameter_errors import choice_error, first_line
 from .._utils._preprocessing import Preprocessing
 from .._utils._random import random_states_kept
 from ..exceptions import OutOfMemoryError
+from ._code_state import CONTENT, code_state
 from ._modules import copy_network, floating_dtype
 from ._neck import Neck
 from .probing._fingerprint import digest_tensors, rows_agree
@@ -83,7 +84,12 @@ class ItemNeck(Neck):
         """
         spec = self.spec.snapshot()
         tensors = digest_tensors(spec.module)
-        state = (tensors, _state_of(spec.module), _identity_of(self.collate))
+        state = (
+            tensors,
+            _state_of(spec.module),
+            _identity_of(self.collate),
+            code_state(spec.module, self.collate),
+        )
         return replace(self, spec=spec, tensors=tensors, state=state)
 
     def descriptions(self, precision, digest_file):
@@ -339,7 +345,7 @@ def _state_of(module):
     for name, one in module.named_modules():
         parts.append(f"{name} {type(one).__module__}.{type(one).__qualname__}".encode())
         for attribute, value in sorted(vars(one).items()):
-            if attribute in ("_parameters", "_buffers", "_modules"):
+            if attribute in CONTENT:
                 continue
             try:
                 data = encode_item(value)

@@ -20,7 +20,7 @@ from typing import Any
 from .._utils._installed import is_as_imported
 from .._utils._preprocessing import Preprocessing
 from ..exceptions import WeightsNotFoundError
-from ._code_state import LIBRARIES, code_state, is_of_library
+from ._installed_code import LIBRARIES, installed_code, is_of_library
 from ._neck import Neck, resolve_neck
 from .probing._wanted_layers import Output
 from .running._layer import Layer
@@ -89,7 +89,7 @@ def key_of_neck(model, **parameters):
         own = _describe_parameters(**parameters)
     except (TypeError, ValueError, WeightsNotFoundError):
         return None  # `resolve_neck` raises it again, or what comes before it
-    code = code_state()
+    code = installed_code()
     return code and {"model": model, **own, "code": code}
 
 
@@ -102,7 +102,7 @@ def may_be_noted(neck, were_imported):
     were_imported : bool
         Whether the libraries had been imported before the neck was resolved.
     """
-    known, now = code_state(), code_state.__wrapped__()
+    known, now = installed_code(), installed_code.__wrapped__()
     if known != now:
         return False
     if were_imported and not all(map(is_as_imported, LIBRARIES)):

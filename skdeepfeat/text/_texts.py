@@ -1,6 +1,7 @@
 """X of the text transformers: one text per row."""
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -94,10 +95,12 @@ def tokenize(texts, tokenizer, lowercase):
     result = []
     for number, text in enumerate(texts):
         words = split(text.lower() if lowercase else text)
-        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        if isinstance(words, Iterable) and not isinstance(words, (str, bytes)):
+            words = list(words)  # of a generator, too
+        if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
             raise TypeError(
                 "The 'tokenizer' parameter must return a list of str for each text. "
                 f"For index {number}, it returned {shown(words)}."
             )
-        result.append(list(words))
+        result.append(words)
     return result

@@ -304,6 +304,15 @@ def test_patch_tokens_behind_the_last_attention_are_not_read(planted, piped):
         activation_maps(pipe, images[:2], method="cam")
 
 
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_a_single_position_asks_for_larger_images(planted, method):
+    images, labels, _ = planted
+    extractor = PretrainedFeatureExtractor(image_size=32, cache=None)
+    pipe = make_pipeline(extractor, logistic()).fit(images, labels)
+    with pytest.raises(ValueError, match="32 x 32 pixels, and a larger 'image_size'"):
+        activation_maps(pipe, images[:2], method=method)
+
+
 # What is there is found
 
 

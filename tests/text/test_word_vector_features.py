@@ -265,6 +265,8 @@ def test_a_matrix_of_objects_is_not_unpickled(tmp_path):
         ("nowhere.txt", "no such file"),
         ({}, "empty"),
         ({"a": [1, 2], "b": [1]}, "one length.*'b' 1"),
+        ({"a": ["x", "y"]}, "must hold numbers.*for 'a'"),
+        ({"a": [None, {}]}, "must hold numbers"),
         ({"a": [1, np.inf]}, "finite"),
         ({1: [1, 2]}, "from str"),
         (7, "vectors"),
@@ -301,9 +303,18 @@ def test_bad_texts_are_named(X, match):
         WordVectorFeatures(VECTORS).fit(X)
 
 
-def test_a_tokenizer_must_return_words():
-    with pytest.raises(TypeError, match="tokenizer"):
-        WordVectorFeatures(VECTORS, tokenizer=str.strip).fit(["cat"])
+@pytest.mark.parametrize(
+    "tokenizer", [str.strip, str.encode, len, lambda text: None, lambda text: {1}]
+)
+def test_a_tokenizer_must_return_words(tokenizer):
+    with pytest.raises(TypeError, match="'tokenizer' parameter must return a list"):
+        WordVectorFeatures(VECTORS, tokenizer=tokenizer).fit(["cat"])
+
+
+def test_a_tokenizer_may_be_a_generator():
+    features = WordVectorFeatures(VECTORS, tokenizer=lambda text: iter(text.split()))
+    expected = WordVectorFeatures(VECTORS).fit_transform(["cat dog"])
+    np.testing.assert_array_equal(features.fit_transform(["cat dog"]), expected)
 
 
 def test_glove_knows_analogies_and_few_labels_suffice_with_it():

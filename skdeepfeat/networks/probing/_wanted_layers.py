@@ -120,7 +120,8 @@ def _find(wanted, probe, spec, parameter):
             error=TypeError,
         )
     if not found.is_offered:
-        wanted = f"a layer of {spec.name!r} with one row of numbers for each image"
+        kind = "item" if spec.takes_items else "image"
+        wanted = f"a layer of {spec.name!r} with one row of numbers for each {kind}"
         raise choice_error(parameter, wanted, found.name)
     return found
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..._utils._digests import digest_description, digest_file
 from ..._utils._printable import printable
 from ..._utils._processor import describe_processor
-from .._code_state import code_state, is_of_library
+from .._installed_code import installed_code, is_of_library
 from ._row_difference import random_pixels
 from ._runtimes import load_runtime
 
@@ -45,7 +45,7 @@ def key_of_network(runtime, neck, precision, fingerprint):
     library = load_runtime(runtime)
     if not hasattr(library, "restore_network"):
         return None
-    spec, code, version = neck.spec, code_state(), library.code_state()
+    spec, code, version = neck.spec, installed_code(), library.installed_code()
     if code is None or version is None or not is_of_library(spec.architecture):
         return None
     if fingerprint is None:
@@ -91,7 +91,7 @@ def keep_network(files, key, runtime, make, rows, fingerprint):
         "probe": fingerprint and fingerprint.summary(),
         "n_features": [one.shape[1] for one in rows],
     }
-    if code_state.__wrapped__() != code_state():
+    if installed_code.__wrapped__() != installed_code():
         return  # another version was installed while this one runs
     try:
         network = load_runtime(runtime).dump_network(make)

@@ -119,7 +119,7 @@ def restore_network(data, precision):
 
 
 @functools.cache
-def code_state():
+def installed_code():
     """Return version and files of OpenVINO in JSON types, or None if unknown."""
     state = installed_version("openvino"), digest_code("openvino")
     return state if all(state) else None

@@ -11,7 +11,7 @@ The runtime NAME is the module `_NAME_runtime`. All but torch's own define
   with a batch of pixels as the example, and returns a function that makes one user's
   access to the compiled network, a callable as `Runner` wants it;
 - and, if compiled networks can be kept on disk, ``dump_network(make) -> bytes``,
-  ``restore_network(data, precision) -> make`` and ``code_state()``, JSON types that
+  ``restore_network(data, precision) -> make`` and ``installed_code()``, JSON types that
   differ between versions.
 """
 

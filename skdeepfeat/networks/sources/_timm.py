@@ -2,8 +2,10 @@
 
 import copy
 import functools
+import inspect
 import logging
 import math
+import os
 
 import timm
 import timm.models
@@ -61,6 +63,13 @@ def make_spec(name, weights, image_size, preprocessing):
         logger.info("timm calls %r %r now", name, current)
         architecture, _, current_tag = current.partition(".")
         tag = tag or current_tag
+    if not _is_of_timm(architecture):
+        # What its code computes may change, and no version of a package says so.
+        wanted = (
+            "a network of timm, and not one that other code has registered there. Pass "
+            f"the module instead: timm.create_model({architecture!r})"
+        )
+        raise choice_error("model", wanted, name)
     config = _find_config(architecture, tag, weights)
     if not isinstance(weights, Weights):
         weights = _weights_of(architecture, config)
@@ -75,6 +84,12 @@ def make_spec(name, weights, image_size, preprocessing):
         image_size=image_size,
         preprocessing=preprocessing,
     )
+
+
+def _is_of_timm(architecture):
+    code = inspect.unwrap(timm.models.model_entrypoint(architecture)).__code__
+    home = os.path.join(os.path.dirname(timm.__file__), "")
+    return code.co_filename.startswith(home)
 
 
 def _find_config(architecture, tag, weights):

@@ -162,18 +162,20 @@ def test_everything_that_it_depends_on_belongs_to_the_key(monkeypatch):
         key(precision="bfloat16"),
     ]
     for name, other in [
-        ("code_state", {"torch": "another"}),
+        ("installed_code", {"torch": "another"}),
         ("describe_processor", {"flags": "fpu"}),
     ]:
         with monkeypatch.context() as patched:
             patched.setattr(_kept_networks, name, lambda other=other: other)
             keys.append(key())
     with monkeypatch.context() as patched:
-        patched.setattr(_openvino_runtime, "code_state", lambda: ["2030.1", "files"])
+        patched.setattr(
+            _openvino_runtime, "installed_code", lambda: ["2030.1", "files"]
+        )
         keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key() == keys[0]
-    monkeypatch.setattr(_kept_networks, "code_state", lambda: None)
+    monkeypatch.setattr(_kept_networks, "installed_code", lambda: None)
     assert key() is None
     neck = resolve_neck(NormNet(), image_size=32)
     found = fingerprint_of(neck, CPU)

@@ -1,11 +1,14 @@
 """timm's networks against timm's own ways to take features."""
 
+import copy
+
 import pytest
 import timm
 import torch
 import torchvision
 
 from skdeepfeat.networks import list_layers, resolve_neck
+from skdeepfeat.networks.sources import _timm
 
 CPU = torch.device("cpu")
 
@@ -198,3 +201,19 @@ def test_torchvisions_weights_are_refused():
     weights = torchvision.models.ResNet18_Weights.DEFAULT
     with pytest.raises(ValueError, match="'weights' .* a tag of 'resnet18', .*V1"):
         resolve_neck("timm/resnet18", weights=weights)
+
+
+def test_networks_that_others_registered_have_to_be_passed(monkeypatch):
+    from timm.models import _registry, register_model
+
+    def strangers_network(pretrained=False, **options):
+        raise AssertionError("nothing is built")
+
+    # Tests in the same process do not see it.
+    for name in ("_module_to_models", "_model_to_module", "_model_entrypoints"):
+        monkeypatch.setattr(_registry, name, copy.deepcopy(getattr(_registry, name)))
+    monkeypatch.setattr(_timm, "list_names", lambda tags=False: ("strangers_network",))
+    register_model(strangers_network)
+    message = r"'model'.* registered there.*timm.create_model\('strangers_network'\)"
+    with pytest.raises(ValueError, match=message):
+        resolve_neck("timm/strangers_network", weights="random")

@@ -1,0 +1,168 @@
+"""A process notices that the code of a module, or what it uses, has changed."""
+
+import copy
+import functools
+import logging
+import threading
+import types
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import nn
+
+from skdeepfeat import TorchFeatureExtractor
+from skdeepfeat.networks._code_state import code_state
+
+ROWS = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+FACTOR = 2.0
+SETTINGS = {"factor": 2.0, "functions": [abs]}
+CONFIG = types.SimpleNamespace(factor=2.0)
+TENSOR = torch.tensor(2.0)
+
+
+def scale(x):
+    return x * 2.0
+
+
+def scale_more(x):
+    return x * 6.0
+
+
+class Scale:
+    def __call__(self, x):
+        return x * 2.0
+
+
+def call_helper(x):
+    return scale(x)
+
+
+FORWARDS = {
+    "helper": lambda module, x: scale(module.linear(x)),
+    "helper's helper": lambda module, x: call_helper(module.linear(x)),
+    "constant": lambda module, x: FACTOR * module.linear(x),
+    "entry": lambda module, x: SETTINGS["factor"] * module.linear(x),
+    "attribute": lambda module, x: CONFIG.factor * module.linear(x),
+    "tensor": lambda module, x: TENSOR * module.linear(x),
+    "class": lambda module, x: Scale()(module.linear(x)),
+    "nested": lambda module, x: [scale(one) for one in [module.linear(x)]][0],
+    "imported": lambda module, x: torch.nn.functional.relu(2.0 * module.linear(x)),
+}
+
+
+def set_global(name, value):
+    return lambda patch: patch.setitem(globals(), name, value)
+
+
+CHANGES = {
+    "helper": set_global("scale", scale_more),
+    "helper's helper": set_global("scale", scale_more),
+    "constant": set_global("FACTOR", 6.0),
+    "entry": lambda patch: patch.setitem(SETTINGS, "factor", 6.0),
+    "attribute": lambda patch: patch.setattr(CONFIG, "factor", 6.0),
+    "tensor": lambda patch: patch.setitem(globals(), "TENSOR", torch.tensor(6.0)),
+    "class": lambda patch: patch.setattr(Scale, "__call__", lambda _, x: x * 6.0),
+    "nested": set_global("scale", scale_more),
+}
+
+
+def make_module(forward):
+    """Return a module with the same weights and the same name of its class."""
+    module = type("Net", (nn.Module,), {"forward": forward})()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module.linear = nn.Linear(4, 3)
+    return module
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_what_the_module_uses(monkeypatch, name):
+    module = make_module(FORWARDS[name])
+    extractor = TorchFeatureExtractor(module, np.stack, layer="output").fit(ROWS)
+    first = extractor.transform(ROWS)
+    CHANGES[name](monkeypatch)
+    assert_allclose(extractor.transform(ROWS), 3 * first, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["helper", "constant", "entry"])
+def test_a_change_of_what_collate_uses(monkeypatch, name):
+    forward = FORWARDS[name]
+    holder = types.SimpleNamespace(linear=lambda x: x)
+    extractor = TorchFeatureExtractor(
+        make_module(lambda module, x: module.linear(x)),
+        lambda items: forward(holder, torch.tensor(np.stack(items))),
+        layer="output",
+    )
+    first = extractor.fit_transform(ROWS)
+    CHANGES[name](monkeypatch)
+    assert np.abs(extractor.transform(ROWS) - first).max() > 0.1
+
+
+def test_a_class_and_a_function_that_were_defined_again():
+    factors = [1.0, 2.0]
+    found = []
+    for factor in factors:
+        module = make_module(lambda self, x, factor=factor: factor * self.linear(x))
+        extractor = TorchFeatureExtractor(module, np.stack, layer="output")
+        found.append(extractor.fit_transform(ROWS))
+    assert_allclose(found[1], 2 * found[0], rtol=1e-5)
+
+
+def test_hooks_and_functions_that_a_module_holds():
+    module = make_module(lambda self, x: self.linear(x))
+    extractor = TorchFeatureExtractor(module, np.stack, layer="output").fit(ROWS)
+    first = extractor.transform(ROWS)
+    handle = module.register_forward_hook(lambda module, args, output: 2 * output)
+    assert_allclose(extractor.transform(ROWS), 2 * first, rtol=1e-5)
+    handle.remove()
+    assert_allclose(extractor.transform(ROWS), first, rtol=1e-5)
+    module.forward = types.MethodType(lambda self, x: 3 * self.linear(x), module)
+    assert_allclose(extractor.transform(ROWS), 3 * first, rtol=1e-5)
+
+
+def test_a_module_without_tensors_of_the_same_name():
+    for width in (2, 3):
+        module = type("Net", (nn.Module,), {"forward": lambda s, x, n=width: x[:, :n]})
+        extractor = TorchFeatureExtractor(module(), np.stack, cache=None)
+        assert extractor.fit_transform(ROWS).shape == (9, width)
+
+
+class Slots:
+    __slots__ = ("itself",)
+
+
+def odd_module():
+    """Return a module that holds what cannot be compared, and cycles."""
+    module = make_module(FORWARDS["helper"])
+    module.slots = Slots()
+    module.slots.itself = module.slots
+    module.logger = logging.getLogger("odd")
+    module.settings = {"lock": threading.Lock(), "act": functools.partial(scale, x=1)}
+    module.settings["again"] = module.settings
+    module.names = {str(i): i for i in range(200_000)}
+    module.itself = [module]
+    return module
+
+
+def test_copies_have_the_same_state():
+    module = odd_module()
+    module.settings.pop("lock")  # which cannot be copied
+    state = code_state(module, np.stack)
+    assert code_state(copy.deepcopy(module), np.stack) == state
+    assert hash(code_state(module, np.stack)) == hash(state)
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+def test_nothing_changed(name):
+    module = make_module(FORWARDS[name])
+    assert code_state(module, np.stack) == code_state(module, np.stack)
+
+
+def test_what_cannot_be_compared_is_no_error():
+    module = odd_module()
+    state = code_state(module, np.stack)
+    assert code_state(module, np.stack) == state
+    module.settings["act"] = functools.partial(scale_more, x=1)
+    assert code_state(module, np.stack) != state
