@@ -7,6 +7,7 @@ the user's secret, which lies elsewhere.
 """
 
 import contextlib
+import logging
 import os
 import stat
 
@@ -16,6 +17,8 @@ from ._directory import CacheDirectory
 from ._errors import StoreUnavailable
 from ._secret import find_secret, is_own
 from ._side_files import SideFiles
+
+logger = logging.getLogger(__name__)
 
 # Bytes of all converted networks. ResNet-50 has 94 MB. Never more than a tenth of what
 # the cache may take.
@@ -60,6 +63,11 @@ class PrivateFiles(SideFiles):
         return found
 
     def write(self, key: str, data: bytes) -> None:
+        try:
+            self._make_folder()
+        except (OSError, StoreUnavailable) as error:
+            logger.debug("%s cannot be kept: %s", self._path(key), error)
+            return
         if find_secret(create=True) is not None:
             super().write(key, data)
 

@@ -173,10 +173,11 @@ def test_shown_and_cleared_with_the_cache(cache, directory):
     assert open_cache({}).converted().folder == FeatureCache().converted().folder
 
 
-def test_without_a_directory_none_is_made(directory):
+def test_without_a_directory_none_is_made(directory, state):
     files = PrivateFiles(find_directory(directory), "networks", 1000, 400)
     files.write(KEY, b"network")
     assert not directory.exists()
+    assert not state.exists()
     assert files.read(KEY) is None
 
 
