@@ -1,7 +1,7 @@
 """Converted networks next to a cache: native code parses them, so only the user's own.
 
 OpenVINO believes what is in a file that it has written, and so do other libraries: a
-flipped bit gives other rows, and a file of somebody else runs in this process. A digest
+flipped bit gives other rows, and a file of a stranger runs in this process. A digest
 that lies in the file keeps out the first and not the second. So the digest has a key,
 the user's secret, which lies elsewhere.
 """

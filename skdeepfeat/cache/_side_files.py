@@ -76,13 +76,12 @@ class SideFiles:
             return None
         try:
             with open_plain(self._path(key)) as file:
-                found = file.read(self._max_file_bytes + 1)
+                if os.fstat(file.fileno()).st_size > self._max_file_bytes:
+                    return None
+                head = file.read(len(self._magic) + _DIGEST_BYTES)
+                data = file.read()
         except OSError:
             return None
-        if len(found) > self._max_file_bytes:
-            return None
-        start = len(self._magic) + _DIGEST_BYTES
-        head, data = found[:start], found[start:]
         digest = self._digest(key, data)
         return data if digest and head == self._magic + digest else None
 

@@ -16,7 +16,7 @@ from skdeepfeat.feature_extraction import ExtractionSettings
 from skdeepfeat.feature_extraction._compute import compute_features
 from skdeepfeat.images import _on_device, make_image_source
 from skdeepfeat.networks import _neck, resolve_neck
-from skdeepfeat.networks.running import _measured_network
+from skdeepfeat.networks.running import _compiled_networks, _measured_network
 
 CPU = torch.device("cpu")
 
@@ -206,6 +206,7 @@ class TestRuntime:
         def never(*args):
             raise AssertionError("converted for a handful of images")
 
+        _compiled_networks._compiled.clear()  # what is compiled already costs nothing
         monkeypatch.setattr(_neck, "compiled_network", never)
         assert self.extractor(cache=None).transform(images).shape == (37, 1280)
 
@@ -223,6 +224,7 @@ class TestRuntime:
         monkeypatch.setattr(_neck, "compiled_network", compile_and_note)
         # Of 112 x 112 pixels, 32 are tried in torch.
         extractor = self.extractor(cache=None).set_params(image_size=112)
+        _compiled_networks._compiled.clear()
         extractor.transform(images[:32])
         assert not converted
         extractor.transform(images[:33])

@@ -130,7 +130,8 @@ def recall_network(files, key, runtime, crop, precision, fingerprint):
         for n_features in head["n_features"]:
             wanted.append(np.frombuffer(data, "<f4", n_features, start)[np.newaxis])
             start += 4 * n_features
-        make = load_runtime(runtime).restore_network(data[start:], precision)
+        network = memoryview(data)[start:]
+        make = load_runtime(runtime).restore_network(network, precision)
         return make, make()(random_pixels(1, crop)), wanted
     except Exception as error:  # a damaged file does not get here, but be quiet
         logger.info("a kept network is of no use: %s", printable(error))

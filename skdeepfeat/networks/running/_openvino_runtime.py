@@ -108,13 +108,16 @@ def restore_network(data, precision):
 
     Parameters
     ----------
-    data : bytes
+    data : bytes-like
     precision : {"float32", "bfloat16"}
     """
     openvino = import_openvino()
-    compiled = openvino.Core().import_model(
-        io.BytesIO(data), "CPU", _options(precision)
-    )
+    core, options = openvino.Core(), _options(precision)
+    try:
+        tensor = openvino.Tensor(np.frombuffer(data, np.uint8))
+        compiled = core.import_model(tensor, "CPU", options)
+    except TypeError:  # older versions know only streams, which are slower
+        compiled = core.import_model(io.BytesIO(data), "CPU", options)
     return _ready(compiled, precision)
 
 
