@@ -3,8 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# CI runs make test PYTEST_ARGS=--cov, and then the slow tests:
-# make test MARKS="slow and not gpu"
+# CI runs make test, and then the slow tests: make test MARKS="slow and not gpu"
 MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
 # CI builds the site without running the short examples: -D plot_gallery=0
@@ -13,11 +12,12 @@ DOCS_ARGS ?=
 WORKERS ?= logical
 PYTEST = -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-gpu test-lowest lint format docs bench bench-quick bench-tuning clean
+.PHONY: help install demo test coverage test-gpu test-lowest lint format docs bench bench-quick bench-tuning clean
 
 help:
 	@echo "make demo         grid search over deep features of real images, with a picture"
 	@echo "make test         the quick tests (MARKS='not gpu' adds the slow ones)"
+	@echo "make coverage     the same, and which lines they do not run"
 	@echo "make test-gpu     the tests that need a CUDA device"
 	@echo "make test-lowest  the tests against the oldest versions that are supported"
 	@echo "make lint         ruff, the import rules of pyproject.toml, and mypy"
@@ -34,11 +34,21 @@ $(VENV)/.stamp-%: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	touch $@
 
+# What lint, docs, demo and test need, by one run of pip: for CI.
+install:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-e '.[lint,docs,demo,test]'
+	touch $(addprefix $(VENV)/.stamp-,lint docs demo test)
+
 demo: $(VENV)/.stamp-demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.stamp-test
 	$(BIN)/python $(PYTEST) -m "$(MARKS)" $(PYTEST_ARGS)
+
+coverage: $(VENV)/.stamp-test
+	$(BIN)/python $(PYTEST) -m "$(MARKS)" --cov $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
@@ -66,7 +76,7 @@ docs: $(VENV)/.stamp-docs
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/extraction.py
 
-bench-quick: $(VENV)/.stamp-bench
+bench-quick: $(VENV)/.stamp-test
 	$(BIN)/python benchmarks/ratios.py
 
 bench-tuning: $(VENV)/.stamp-bench

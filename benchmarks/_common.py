@@ -36,6 +36,7 @@ _PACKAGES = (
     "numpy",
     "pillow",
 )
+_quick = False
 _SAMPLING_INTERVAL = 0.1  # seconds between two looks at a worker's children
 
 
@@ -175,8 +176,19 @@ def run_seeds(name, arguments, run_seed, report):
     logger.info("written to %s", path)
 
 
+def be_quick():
+    """Let `run_worker` fork this process: for quick forms, whose times mean nothing.
+
+    What takes long to import is imported once, here.
+    """
+    global _quick
+    import timm  # noqa: F401
+
+    _quick = sys.platform == "linux"  # elsewhere, forks may crash
+
+
 def run_worker(script, job, watch=None, python=sys.executable, checkout=None):
-    """Run one job in a fresh process and return its result.
+    """Run one job in a process of its own and return its result.
 
     Parameters
     ----------
@@ -215,8 +227,15 @@ def run_worker(script, job, watch=None, python=sys.executable, checkout=None):
         }
         if checkout is not None:
             environment["PYTHONPATH"] = str(checkout)
-        command = [str(python), str(HERE / script), str(job_file), str(result_file)]
-        process = subprocess.Popen(command, env=environment)
+        arguments = [str(HERE / script), str(job_file), str(result_file)]
+        if _quick and python == sys.executable:
+            from _forks import ForkedPython
+
+            process = ForkedPython(
+                arguments, method="fork", capture=False, env=environment
+            )
+        else:
+            process = subprocess.Popen([str(python), *arguments], env=environment)
         children_peak = 0 if watch else _watch_children(process)
         watched = watch(process) if watch else {}
         if process.returncode != 0:

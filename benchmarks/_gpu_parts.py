@@ -46,7 +46,7 @@ def commands_of(arguments):
         extraction += ["--n-images", "4096"]
     memory = [python, str(HERE / "search_memory.py"), *device, "--searches", "frozen"]
     memory += ["--folds", "3"]
-    memory += ["--n-images", "60" if arguments.quick else "1000"]
+    memory += ["--n-images", "60" if arguments.quick else "1000", *quick]
     tuning = [python, str(HERE / "fine_tuning.py"), *device, "--repeats", "1"]
     tuning += ["--rates", *([] if arguments.quick else ["resnet50 224"]), *quick]
     tests = str(HERE.parent / "tests" / "test_gpu.py")

@@ -31,6 +31,7 @@ import time
 
 import numpy as np
 from _common import (
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -515,6 +516,8 @@ def run_parts(arguments, scratch, document):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     document = {"machine": describe_machine(), "device": arguments.device}
     with (

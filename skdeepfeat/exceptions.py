@@ -35,21 +35,24 @@ class BadItemError(ValueError):
     origin : str or None, default=None
         The path of its file, or what kind of object it was. Passwords and the values of
         queries in addresses are hidden.
+    source : str, default="X"
+        The name of the parameter that holds the item.
     """
 
-    def __init__(self, cause, index=None, origin=None):
+    def __init__(self, cause, index=None, origin=None, source="X"):
         # Origins may be addresses with passwords, and causes may repeat them.
         cause = redacted(cause)
         if isinstance(origin, str) and "://" in origin:
             origin = redacted(origin)
         # All arguments go to `args`, so that the error survives the pickling that
         # brings it back from a joblib worker.
-        super().__init__(cause, index, origin)
+        super().__init__(cause, index, origin, source)
         self.cause = cause
         self.index = index
         self.origin = origin
+        self.source = source
 
-    def at(self, index, origin):
+    def at(self, index, origin, source=None):
         """Return the same error with its place in X filled in.
 
         Parameters
@@ -58,16 +61,23 @@ class BadItemError(ValueError):
             The index in X.
         origin : str or None
             The path of the file, or what kind of object it was.
+        source : str or None, default=None
+            The name of the parameter that holds the item. None keeps it.
 
         Returns
         -------
         error : BadItemError
             Of the same class.
         """
-        return type(self)(self.cause, index, origin)
+        error = type(self)(self.cause, index, origin, source or self.source)
+        for note in getattr(self, "__notes__", ()):
+            error.add_note(note)
+        return error
 
     def __str__(self):
-        place = [f"index {self.index}"] if self.index is not None else []
+        place = [] if self.source == "X" else [self.source]
+        if self.index is not None:
+            place.append(f"index {self.index}")
         place += [printable(self.origin)] if self.origin else []
         cause = printable(self.cause)
         return f"{', '.join(place)}: {cause}" if place else cause
@@ -85,6 +95,8 @@ class BadImageError(BadItemError):
     origin : str or None, default=None
         The path of its file, or what kind of object it was. Passwords and the values of
         queries in addresses are hidden.
+    source : str, default="X"
+        The name of the parameter that holds the image.
     """
 
 

@@ -1,6 +1,7 @@
 """The site that `make docs` has built: complete, without other hosts, in a browser."""
 
 import html
+import inspect
 import pathlib
 import re
 import shutil
@@ -8,6 +9,10 @@ import subprocess
 import urllib.parse
 
 import pytest
+
+import skdeepfeat
+from skdeepfeat import compression, plotting
+from skdeepfeat import text as texts
 
 SITE = pathlib.Path(__file__).parents[1] / "docs" / "_build" / "html"
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "chrome"]
@@ -60,6 +65,45 @@ def test_no_internal_link_is_dead(pages):
             elif fragment and target in anchors and fragment not in anchors[target]:
                 dead.add(f"{path.relative_to(SITE)}: {link}")
     assert not dead, "\n".join(sorted(dead))
+
+
+@pytest.mark.parametrize("package", [skdeepfeat, compression, plotting, texts])
+def test_reference_has_every_method(package, pages):
+    """Methods that a class inherits within the package too."""
+    missing = []
+    for name in package.__all__:
+        one = getattr(package, name)
+        if not inspect.isclass(one):
+            continue
+        [path] = (SITE / "api").glob(f"*.{name}.html")
+        for method, function in inspect.getmembers(one, inspect.isroutine):
+            is_ours = (getattr(function, "__module__", "") or "").startswith("skdeep")
+            if not method.startswith("_") and is_ours and inspect.getdoc(function):
+                anchor = f'id="{path.stem}.{method}"'
+                missing += [] if anchor in pages[path] else [f"{name}.{method}"]
+    assert not missing
+
+
+def test_reference_shows_sources_and_examples(pages):
+    page = pages[SITE / "api" / "skdeepfeat.PretrainedFeatureExtractor.html"]
+    assert "_modules/skdeepfeat/feature_extraction/_feature_extractor.html" in page
+    assert "gallery/1_features/data_frame.html" in page
+
+
+def test_examples_show_their_output_and_can_be_downloaded(pages):
+    page = pages[SITE / "gallery" / "1_features" / "data_frame.html"]
+    assert "with the photograph" in re.sub(r"<[^>]*>", "", page).split("__main__")[1]
+    for ending in ("ipynb", "py"):
+        [found] = re.findall(rf'href="([^"]*data_frame\.{ending})"', page)
+        assert (SITE / "gallery" / "1_features" / found).resolve().exists()
+
+
+def test_sitemap_has_every_page(pages):
+    text = (SITE / "sitemap.xml").read_text(encoding="utf-8")
+    listed = set(re.findall(r"/stable/(\S+)</loc>", text))
+    named = {path.relative_to(SITE).as_posix() for path in pages}
+    made = {name for name in named if name.startswith("_")}  # sources
+    assert named - made - {"genindex.html", "py-modindex.html", "search.html"} == listed
 
 
 def browse(page, folder, *arguments):

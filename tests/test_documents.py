@@ -25,6 +25,7 @@ DOCUMENTS = [
     "docs/cache.md",
     "docs/compression.md",
     "docs/fine_tuning.md",
+    "docs/first_steps.md",
     "docs/guide.md",
     "docs/index.md",
     "docs/inspection.md",
@@ -34,16 +35,21 @@ DOCUMENTS = [
     "docs/which_network.md",
     "docs/without_labels.md",
 ]
+# A network of the same kind as the installed one, and much smaller.
+SMALL = '"timm/test_efficientnet", weights="random", image_size=32'
 REPLACED = {
     "max_score_drop=": 'fine_tune_epochs=0, runtimes=["torch"], max_score_drop=',
     "steps=2, fine": 'runtimes=["torch"], steps=2, fine',
     "max_relative_error=0.2, ": 'max_relative_error=0.2, runtimes=["torch"], ',
     "TransferAdvisor(": 'TransferAdvisor(["efficientnet_lite0"], cv=2, extractor='
     "PretrainedFeatureExtractor(image_size=32), ",
-    'FineTuneClassifier("resnet50")': "FineTuneClassifier(image_size=32, max_epochs=1)",
-    'FineTuneClassifier("resnet50",': "FineTuneClassifier(image_size=32, max_epochs=2,",
+    'FineTuneClassifier("resnet50")': f"FineTuneClassifier({SMALL}, max_epochs=1)",
+    'FineTuneClassifier("resnet50",': f"FineTuneClassifier({SMALL}, max_epochs=2,",
     'Extractor("resnet50"': 'Extractor("efficientnet_lite0"',
     '"layer3", "layer4"': '"blocks.4", "blocks.6"',
+    # The miniature has no block that could be there twice.
+    "deepen(wide, ": "deepen(FineTuneClassifier(image_size=32, max_epochs=1)"
+    ".fit(paths, labels), ",
     "s3://": "memory://",
     '{"anon": True}': "{}",
 }
@@ -65,6 +71,7 @@ REPLACED_COMING_FROM = {
 BEFORE = """
 import warnings
 import matplotlib; matplotlib.use("agg")
+import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression

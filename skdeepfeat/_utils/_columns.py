@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-__all__ = ["check_column"]
+__all__ = ["check_column", "refuse_missing"]
 
 
 def check_column(values, name):
@@ -20,23 +20,42 @@ def check_column(values, name):
     ValueError
         If they have another shape, or some are missing or infinite.
     """
+    refuse_missing(values, name)
     array = np.asarray(values)
-    entries = array
-    if isinstance(values, (list, tuple)):
-        # numpy turns a missing value among strings into the string "nan".
-        entries = np.array(values, dtype=object)
     if array.ndim == 2 and array.shape[1] == 1:
-        array, entries = array[:, 0], entries[:, 0]
+        array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(
             f"{name} must be one-dimensional, with one entry per row of X. Got shape "
             f"{array.shape}."
         )
-    missing = pd.isna(entries)
     if array.dtype.kind == "f":
-        missing |= np.isinf(array)
+        _raise_if_any(np.isinf(array), name)
+    return array
+
+
+def refuse_missing(values, name):
+    """Raise ValueError if a label or a number is missing.
+
+    Parameters
+    ----------
+    values : array-like, shape (n_samples,) or (n_samples, n_outputs)
+        Nothing is missing in a sparse matrix.
+    name : str
+        That of the parameter.
+    """
+    if isinstance(values, (list, tuple)):
+        # numpy turns a missing value among strings into the string "nan".
+        values = pd.Series(values, dtype=object)
+    missing = pd.isna(np.asarray(values))
+    if missing.ndim == 2:
+        missing = missing.any(axis=1)
+    if missing.ndim == 1:
+        _raise_if_any(missing, name)
+
+
+def _raise_if_any(missing, name):
     if missing.any():
         raise ValueError(
             f"{name} must not have missing values. Got one at index {missing.argmax()}."
         )
-    return array

@@ -4,8 +4,13 @@ To have another rule, change this file. `note_new` and `note_use` record what th
 needs to know about rows, in the table `used`. `evict` chooses the rows to remove.
 """
 
+import itertools
+from collections.abc import Iterator
 from sqlite3 import Connection
 
+import numpy as np
+
+from ._namespace import Namespace
 from ._rows import delete_rows, in_chunks, transaction
 from ._schema import PAGE_SIZE
 
@@ -13,8 +18,16 @@ from ._schema import PAGE_SIZE
 # file systems: a cache that is only read is then rarely written to.
 USE_GRANULARITY = 600
 
+# Bytes of rows that are removed in one transaction. Other processes can write between
+# two of them, and the write-ahead log does not grow with what is removed.
+AT_ONCE = 2**24
+# Rows that are looked at together.
+_N_CANDIDATES = 10_000
+# Rows that are marked as used in one transaction.
+_N_MARKED = 50_000
 
-def evict(connection: Connection, target: int, protected: set[int]) -> None:
+
+def evict(connection: Connection, target: int, protected: np.ndarray) -> None:
     """Remove the rows used least recently until at most `target` bytes are in use.
 
     The pages become free for new rows, so the file does not grow while there are any.
@@ -23,32 +36,50 @@ def evict(connection: Connection, target: int, protected: set[int]) -> None:
     Parameters
     ----------
     connection : sqlite3.Connection
-        In a transaction.
+        Not in a transaction.
     target : int
         Bytes.
-    protected : set of int
+    protected : ndarray of int64, ascending
         Ids of rows that stay, because the current job uses them.
     """
+    oldest = _least_recently_used(connection, protected)
+    # Rows that are scattered over many pages free none of them at first, so what has
+    # been freed is not known before.
     while (excess := live_bytes(connection) - target) > 0:
-        oldest = connection.execute(
-            "SELECT id, max(coalesce(CAST(bytes AS INTEGER), 0), 100) FROM used "
-            "ORDER BY CAST(used AS INTEGER), id"
-        )
-        candidates = (row for row in oldest if row[0] not in protected)
-        ids = []
-        # Rows that are scattered over many pages free none of them at first, hence
-        # the outer loop.
-        while excess > 0 and (row := next(candidates, None)) is not None:
-            ids.append(row[0])
-            excess -= row[1]
-        oldest.close()
+        ids, n_bytes = [], 0
+        for row_id, row_bytes in oldest:
+            ids.append(row_id)
+            n_bytes += row_bytes
+            if n_bytes >= min(excess, AT_ONCE):
+                break
         if not ids:
             return
-        delete_rows(connection, ids)
+        with transaction(connection, "IMMEDIATE"):
+            delete_rows(connection, ids)
 
 
-def note_new(connection: Connection, sizes: dict[int, int], now: int) -> None:
-    """Enter new rows, given their bytes by id.
+def _least_recently_used(
+    connection: Connection, protected: np.ndarray
+) -> Iterator[tuple[int, int]]:
+    """Yield id and bytes of the rows that are not protected."""
+    last = (-(2**63), -(2**63))
+    while found := connection.execute(
+        "SELECT used, id, max(coalesce(CAST(bytes AS INTEGER), 0), 100) FROM used "
+        "WHERE (used, id) > (?, ?) ORDER BY used, id LIMIT ?",
+        (*last, _N_CANDIDATES),
+    ).fetchall():
+        last = found[-1][:2]
+        ids = np.array([row[1] for row in found], np.int64)
+        is_free = np.searchsorted(protected, ids, "left") == np.searchsorted(
+            protected, ids, "right"
+        )
+        yield from ((row[1], row[2]) for row in itertools.compress(found, is_free))
+
+
+def note_new(
+    connection: Connection, namespace: Namespace, sizes: dict[int, int], now: int
+) -> None:
+    """Enter new rows of a namespace, given their bytes by id.
 
     In a table of its own: marking a thousand rows as used then rewrites one page of
     this narrow table instead of a hundred pages of rows.
@@ -57,24 +88,36 @@ def note_new(connection: Connection, sizes: dict[int, int], now: int) -> None:
         "INSERT OR REPLACE INTO used (id, used, bytes) VALUES (?, ?, ?)",
         ((row_id, now, footprint(n_bytes)) for row_id, n_bytes in sizes.items()),
     )
+    _note_use_of(connection, namespace, now)
 
 
-def note_use(connection: Connection, ids: list[int], now: int) -> None:
+def _note_use_of(connection: Connection, namespace: Namespace, now: int) -> None:
+    connection.execute(
+        "UPDATE namespaces SET used = ? WHERE key = ?", (now, namespace.key)
+    )
+
+
+def note_use(
+    connection: Connection, namespace: Namespace, ids: np.ndarray, now: int
+) -> None:
     """Mark rows (ascending) as used now, unless they were marked recently."""
     stale: list[tuple] = []
-    for chunk, marks in in_chunks(ids):
+    for chunk, marks in in_chunks(ids.tolist()):
         stale += connection.execute(
             f"SELECT id FROM used WHERE id IN ({marks}) AND used < ?",
             (*chunk, now - USE_GRANULARITY),
         )
-    if stale:
-        # Nobody should have to wait for this: the next reader will do it.
-        connection.execute("PRAGMA busy_timeout = 250")
+    if not stale:
+        return
+    # Nobody should have to wait for this: the next reader will do it.
+    connection.execute("PRAGMA busy_timeout = 250")
+    for start in range(0, len(stale), _N_MARKED):
         with transaction(connection, "IMMEDIATE"):
             connection.executemany(
                 "UPDATE used SET used = ? WHERE id = ?",
-                ((now, number) for (number,) in stale),
+                ((now, number) for (number,) in stale[start : start + _N_MARKED]),
             )
+            _note_use_of(connection, namespace, now)
 
 
 def footprint(n_bytes: int) -> int:

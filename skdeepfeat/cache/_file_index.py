@@ -67,9 +67,8 @@ def remember(
     stats: list[FileStat],
     digests: list[bytes],
     now: float,
-    limit: int,
-) -> None:
-    """Store digests; above `limit` files, remove those digested longest ago.
+) -> int:
+    """Store digests; return how many.
 
     A changed file is a new entry. The old one remains until it is removed.
 
@@ -81,7 +80,6 @@ def remember(
     digests : list of bytes
     now : float
         Seconds since the epoch.
-    limit : int
     """
     settled = [
         (_key(stat), digest)
@@ -92,12 +90,28 @@ def remember(
         "INSERT OR REPLACE INTO files (key, digest, crc, seen) VALUES (?, ?, ?, ?)",
         ((key, digest, checksum(key, digest), int(now)) for key, digest in settled),
     )
-    if (n_files := count(connection, "files")) > limit:
-        connection.execute(
-            "DELETE FROM files WHERE key IN "
-            "(SELECT key FROM files ORDER BY CAST(seen AS INTEGER), key LIMIT ?)",
-            (n_files - int(0.9 * limit),),
-        )
+    return len(settled)
+
+
+def forget_oldest(connection: Connection, limit: int) -> int:
+    """Above `limit` files, remove those digested longest ago; return how many are left.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        In a transaction.
+    limit : int
+    """
+    n_files = count(connection, "files")
+    if n_files <= limit:
+        return n_files
+    kept = int(0.9 * limit)
+    connection.execute(
+        "DELETE FROM files WHERE key IN "
+        "(SELECT key FROM files ORDER BY CAST(seen AS INTEGER), key LIMIT ?)",
+        (n_files - kept,),
+    )
+    return kept
 
 
 def _is_settled(stat: FileStat, now: float) -> bool:

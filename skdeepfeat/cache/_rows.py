@@ -6,7 +6,7 @@ values of one image in one namespace.
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from sqlite3 import Connection, Cursor
 
 from ._checksum import checksum, seed_of
@@ -19,11 +19,16 @@ _CHUNK = 500
 _SCAN_FACTOR = 2
 # A row whose number is beyond this was not numbered by this package.
 _NO_FREE_ID = 2**62
+# KiB of pages in memory, for writing. The keys of new rows are scattered over all of
+# the index: what does not stay in memory is written several times in a transaction.
+_CACHE_TO_WRITE = 65_536
 
 
 @contextlib.contextmanager
 def transaction(connection: Connection, kind: str = "DEFERRED") -> Iterator[None]:
     """Begin, then commit; roll back if anything at all goes wrong."""
+    if kind == "IMMEDIATE":
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_TO_WRITE}")
     connection.execute(f"BEGIN {kind}")
     try:
         yield
@@ -51,30 +56,54 @@ def count(connection: Connection, table: str) -> int:
 
 
 def find_ids(
-    connection: Connection, namespace: Namespace, keys: list[bytes]
-) -> dict[bytes, int]:
-    """Return {key: id} with at least those of `keys` that are stored."""
+    connection: Connection, namespace: Namespace, wanted: Mapping[bytes, int]
+) -> dict[int, int]:
+    """Return the ids of rows that are stored.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+    namespace : Namespace
+    wanted : mapping of bytes to int
+        A number for each key.
+
+    Returns
+    -------
+    dict of int to int
+        The ids, by these numbers.
+    """
     select = (
         "SELECT key, id FROM rows "
         "WHERE namespace = (SELECT id FROM namespaces WHERE key = ?) AND"
     )
-    found, limit = None, _SCAN_FACTOR * len(keys)
-    if len(keys) > _CHUNK:
+    limit = _SCAN_FACTOR * len(wanted)
+    found: dict[int, int] = {}
+    n_scanned = limit + 1
+    if len(wanted) > _CHUNK:
         scan = f"{select} length(key) = 32 LIMIT ?"
-        found = dict(connection.execute(scan, (namespace.key, limit + 1)))
-    if found is None or len(found) > limit:
-        found = {}
-        for chunk, marks in in_chunks(keys):
+        n_scanned = 0
+        # The keys that are read are not kept: they would take more than the ids.
+        for key, number in connection.execute(scan, (namespace.key, limit + 1)):
+            n_scanned += 1
+            if (place := wanted.get(key)) is not None:
+                found[place] = number
+    if n_scanned > limit:
+        # In their order each page of the index is read once. It may have thousands.
+        for chunk, marks in in_chunks(sorted(wanted)):
             look_up = f"{select} key IN ({marks})"
-            found.update(connection.execute(look_up, (namespace.key, *chunk)))
+            for key, number in connection.execute(look_up, (namespace.key, *chunk)):
+                if (place := wanted.get(key)) is not None:
+                    found[place] = number
     # What a damaged index takes for the number of a row may be anything.
     if not all(type(number) is int for number in found.values()):
         raise StoreDamaged("its index has no numbers for some rows")
     return found
 
 
-def read_ids(connection: Connection, ids: list[int]) -> Iterator[Cursor]:
-    """Yield cursors over (id, crc, data) of the rows `ids`, and of a few others.
+def read_ids(
+    connection: Connection, ids: list[int]
+) -> Iterator[tuple[list[int], Cursor]]:
+    """Yield some of `ids`, and a cursor over (id, crc, data) of these and other rows.
 
     Parameters
     ----------
@@ -87,14 +116,15 @@ def read_ids(connection: Connection, ids: list[int]) -> Iterator[Cursor]:
             # Rows that were stored together are mostly wanted together: walking
             # past a few others is cheaper than seeking each.
             # There is a limit, as the pages of a damaged file may form a cycle.
-            yield connection.execute(
+            cursor = connection.execute(
                 "SELECT id, crc, data FROM rows WHERE id BETWEEN ? AND ? LIMIT ?",
                 (chunk[0], chunk[-1], chunk[-1] - chunk[0] + 1),
             )
         else:
-            yield connection.execute(
+            cursor = connection.execute(
                 f"SELECT id, crc, data FROM rows WHERE id IN ({marks})", chunk
             )
+        yield chunk, cursor
 
 
 def insert(
@@ -132,10 +162,12 @@ def insert(
         ).lastrowid
     else:
         [number] = known
-    present = find_ids(connection, namespace, keys)
-    replaced = [key for key in keys if key in present and key in damaged]
-    delete_rows(connection, [present.pop(key) for key in replaced])
-    new = {k: row for k, row in zip(keys, rows, strict=True) if k not in present}
+    new = dict(zip(keys, rows, strict=True))
+    wanted = {key: place for place, key in enumerate(new)}
+    present = find_ids(connection, namespace, wanted)
+    replaced = [key for key in new if key in damaged and wanted[key] in present]
+    delete_rows(connection, [present.pop(wanted[key]) for key in replaced])
+    new = {key: row for key, row in new.items() if wanted[key] not in present}
     ((last,),) = connection.execute("SELECT max(id) FROM rows").fetchall()
     first = (last or 0) + 1
     if first > _NO_FREE_ID:
@@ -155,5 +187,12 @@ def insert(
 def delete_rows(connection: Connection, ids: Collection[int]) -> None:
     """Remove rows."""
     ids = sorted(ids)
-    connection.executemany("DELETE FROM rows WHERE id = ?", zip(ids))
+    keys: list[tuple[bytes | None, int]] = []
+    for chunk, marks in in_chunks(ids):
+        keys += connection.execute(
+            f"SELECT CAST(key AS BLOB), id FROM rows WHERE id IN ({marks})", chunk
+        )
+    # In the order of the index, so that each of its pages is changed once.
+    keys.sort(key=lambda row: row[0] or b"")
+    connection.executemany("DELETE FROM rows WHERE id = ?", ((i,) for _, i in keys))
     connection.executemany("DELETE FROM used WHERE id = ?", zip(ids))

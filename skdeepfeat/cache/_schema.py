@@ -13,14 +13,15 @@ from ._errors import StoreDamaged
 
 # In the file's name too, so that two versions of this package with different
 # formats do not quarantine each other's files. It must change with the statements.
-FORMAT = 2
+FORMAT = 3
 APPLICATION_ID = 0x736B6466  # "skdf"
 # Rows are several kilobytes: pages of 4 KiB read 1.7 times slower.
 PAGE_SIZE = 65536
 
 _STATEMENTS = (
     """CREATE TABLE namespaces (
-    id INTEGER PRIMARY KEY, key TEXT UNIQUE, label TEXT, description TEXT)""",
+    id INTEGER PRIMARY KEY, key TEXT UNIQUE, label TEXT, description TEXT,
+    used INTEGER)""",
     """CREATE TABLE rows (
     id INTEGER PRIMARY KEY, namespace INTEGER, key BLOB, crc INTEGER, data BLOB)""",
     "CREATE UNIQUE INDEX rows_by_key ON rows (namespace, key)",
@@ -29,6 +30,7 @@ _STATEMENTS = (
     seen INTEGER, data BLOB)""",
     "CREATE INDEX variants_by_namespace ON variants (namespace)",
     "CREATE TABLE used (id INTEGER PRIMARY KEY, used INTEGER, bytes INTEGER)",
+    "CREATE INDEX used_by_time ON used (used)",
     """CREATE TABLE files (
     key BLOB PRIMARY KEY, digest BLOB, crc INTEGER, seen INTEGER
 ) WITHOUT ROWID""",

@@ -82,18 +82,19 @@ class Limits:
         Pages that the write-ahead log may grow to, approximately.
     commit_bytes : int
         Bytes of rows that are worth a commit of their own.
-    n_files : int
-        Number of files whose digests are stored, at about 150 bytes each.
+    n_files : int or None
+        Number of files whose digests are stored, at about 150 bytes each; None for no
+        limit.
     """
 
     def __init__(self, max_bytes: int | None, reserved: int = 0):
         self.max_bytes = self.file_bytes = max_bytes
         self.wal_pages = 512
         self.commit_bytes = 16 * _MIB
-        self.n_files = 1_000_000
+        self.n_files = None
         if max_bytes is not None:
             log_bytes = min(max(max_bytes // 16, 4 * _MIB), max_bytes // 4)
             self.file_bytes = max(max_bytes - log_bytes - reserved, max_bytes // 2)
             self.wal_pages = min(max(log_bytes // (2 * PAGE_SIZE), 4), 512)
             self.commit_bytes = min(max(self.file_bytes // 16, PAGE_SIZE), 16 * _MIB)
-            self.n_files = min(max_bytes // 1000, 1_000_000)
+            self.n_files = max_bytes // 1000

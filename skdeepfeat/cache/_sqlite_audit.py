@@ -6,31 +6,30 @@ from collections.abc import Callable
 from sqlite3 import Connection
 from typing import Any
 
-from . import _rows, _variants
+import numpy as np
+
+from . import _eviction, _rows, _variants
 from ._checksum import is_valid, seed_of
 from ._errors import StoreDamaged
 from ._reports import CheckReport, NamespaceInfo, matches
 
 # Bytes of the keys, labels and descriptions of all namespaces; one takes some hundred.
 _MAX_NAMESPACES = 2**26
+# Reads the index alone, which has the namespaces in their order.
+COUNT_ROWS = "SELECT CAST(namespace AS INTEGER), sum(1) FROM rows GROUP BY namespace"
+# KiB of pages in memory while the file is examined: the index of 5 million rows.
+_CACHE_TO_CHECK = 262_144
 
 
 def look(connection: Connection) -> tuple[tuple[NamespaceInfo, ...], int]:
     """Return what is in the file, and how many files' digests."""
     with _rows.transaction(connection):
         n_files = _rows.count(connection, "files")
-        totals = {
-            number: rest
-            for number, *rest in connection.execute(
-                "SELECT CAST(namespace AS INTEGER), count(*), "
-                "total(CAST(bytes AS INTEGER)), max(CAST(used AS INTEGER)) "
-                "FROM rows JOIN used USING (id) GROUP BY namespace"
-            )
-        }
+        n_rows = dict(connection.execute(COUNT_ROWS))
         namespaces = [
-            _namespace_info(connection, record, totals[record[0]])
-            for record in _namespaces(connection, "id, key, label, description")
-            if record[0] in totals
+            _namespace_info(connection, record, n_rows[record[0]])
+            for record in _namespaces(connection, "id, key, label, description, used")
+            if record[0] in n_rows
         ]
     oldest = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     namespaces.sort(key=lambda each: each.last_used or oldest, reverse=True)
@@ -49,22 +48,27 @@ def _namespaces(connection: Connection, columns: str) -> list[tuple]:
 
 
 def _namespace_info(
-    connection: Connection, record: tuple, totals: list
+    connection: Connection, record: tuple, n_rows: int
 ) -> NamespaceInfo:
-    number, key, label, description = record
-    n_rows, n_bytes, last_used = totals
-    length = connection.execute(
-        "SELECT length(data) FROM rows WHERE namespace = ? LIMIT 1", (number,)
-    ).fetchone()
+    number, key, label, description, last_used = record
+    length = _length_of_rows(connection, number)
     return NamespaceInfo(
         label=str(label),
         description=_parsed(description),
         key=str(key),
         n_rows=n_rows,
-        n_features=length[0] // 4 if length and length[0] else None,
-        bytes=int(n_bytes or 0),
+        n_features=length // 4 or None,
+        bytes=n_rows * _eviction.footprint(length),
         last_used=_as_time(last_used),
     )
+
+
+def _length_of_rows(connection: Connection, number: int) -> int:
+    """Return the bytes of a row of a namespace, 0 if there is none."""
+    found = connection.execute(
+        "SELECT length(data) FROM rows WHERE namespace = ? LIMIT 1", (number,)
+    ).fetchone()
+    return (found and found[0]) or 0
 
 
 def _parsed(description: Any) -> dict:
@@ -84,28 +88,42 @@ def _as_time(seconds: Any) -> datetime.datetime | None:
 
 def remove(connection: Connection, pattern: str | None) -> int:
     """Remove matching namespaces, or everything; return the number of rows."""
+    if pattern is None:
+        return _remove_all(connection, "files", "namespaces", "variants")
+    known = _namespaces(connection, "id, key, label")
+    matching = [
+        (number, key) for number, key, label in known if matches(pattern, key, label)
+    ]
+    n_rows = 0
+    if matching and len(matching) == len(known):
+        # Tables are emptied in an instant, rows in minutes if there are millions.
+        n_rows = _remove_all(connection)
+    return n_rows + sum(_remove_namespace(connection, *each) for each in matching)
+
+
+def _remove_all(connection: Connection, *more: str) -> int:
+    """Empty the tables of rows, and others; return the number of rows."""
     with _rows.transaction(connection, "IMMEDIATE"):
-        if pattern is None:
-            n_rows = _rows.count(connection, "rows")
-            for table in ("rows", "used", "files", "namespaces", "variants"):
-                connection.execute(f"DELETE FROM {table}")
-            return n_rows
-        return sum(
-            _remove_namespace(connection, number, key)
-            for number, key, label in _namespaces(connection, "id, key, label")
-            if matches(pattern, key, label)
-        )
+        n_rows = _rows.count(connection, "rows")
+        for table in ("rows", "used", *more):
+            connection.execute(f"DELETE FROM {table}")
+        return n_rows
 
 
 def _remove_namespace(connection: Connection, number: int, key: object) -> int:
-    connection.execute(
-        "DELETE FROM used WHERE id IN (SELECT id FROM rows WHERE namespace = ?)",
-        (number,),
-    )
-    removed = connection.execute("DELETE FROM rows WHERE namespace = ?", (number,))
-    connection.execute("DELETE FROM variants WHERE key = ?", (key,))
-    connection.execute("DELETE FROM namespaces WHERE id = ?", (number,))
-    return removed.rowcount
+    n_bytes = _eviction.footprint(_length_of_rows(connection, number))
+    found = connection.execute("SELECT id FROM rows WHERE namespace = ?", (number,))
+    ids = np.fromiter((row_id for (row_id,) in found), np.int64)
+    ids.sort()
+    # In parts, as when rows are evicted.
+    n_at_once = max(_eviction.AT_ONCE // n_bytes, 1)
+    for start in range(0, len(ids), n_at_once):
+        with _rows.transaction(connection, "IMMEDIATE"):
+            _rows.delete_rows(connection, ids[start : start + n_at_once].tolist())
+    with _rows.transaction(connection, "IMMEDIATE"):
+        connection.execute("DELETE FROM variants WHERE key = ?", (key,))
+        connection.execute("DELETE FROM namespaces WHERE id = ?", (number,))
+    return len(ids)
 
 
 def examine(connection: Connection, path: str, repair: bool) -> CheckReport:
@@ -116,6 +134,8 @@ def examine(connection: Connection, path: str, repair: bool) -> CheckReport:
     StoreDamaged
         If the structure of the file is damaged.
     """
+    # Every key of the index is looked up.
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_TO_CHECK}")
     found = [text for (text,) in connection.execute("PRAGMA integrity_check(10)")]
     if found != ["ok"]:
         raise StoreDamaged(*found)

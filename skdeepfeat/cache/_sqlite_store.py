@@ -7,12 +7,15 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import _eviction, _file_index, _rows, _sqlite_audit, _variants
 from ._checksum import is_valid, seed_of
 from ._database import Database
 from ._directory import CacheDirectory
 from ._errors import StoreDamaged, StoreUnavailable
 from ._file_lock import hold_device_lock
+from ._namespace import Namespace
 from ._private_files import converted_of
 from ._reports import CacheInfo, CheckReport
 from ._side_files import notes_of
@@ -56,6 +59,8 @@ class SQLiteStore(Store):
         self.warnings = StoreWarnings(self.path, quiet)
         self._clock = clock
         self._announces = directory.is_default and not quiet
+        # At most so many files' digests are stored; None if they were not counted.
+        self._n_files: int | None = None
         self._forget_job()
 
     def _forget_job(self):
@@ -63,7 +68,8 @@ class SQLiteStore(Store):
         self._wrote = self._is_full = False
         self._damaged = set()  # (namespace key, key) of rows
         # Ids of rows that this job has read and written. It does not evict them.
-        self._hits, self._written = [], []
+        self._hits: list[tuple[Namespace, np.ndarray]] = []
+        self._written: list[range] = []
 
     def close(self):
         self.database.close()
@@ -78,26 +84,37 @@ class SQLiteStore(Store):
 
     def _read(self, connection, namespaces, wanted, buffers):
         with _rows.transaction(connection):
-            found = [
-                _rows.find_ids(connection, each, list(wanted)) for each in namespaces
-            ]
-            known = set(wanted).intersection(*found)
+            # As arrays, because there may be millions.
+            index = np.fromiter(wanted.values(), np.int64, len(wanted))
+            found = []
+            for namespace in namespaces:
+                ids = _rows.find_ids(connection, namespace, wanted)
+                if len(ids) < len(wanted):
+                    is_found = map(ids.__contains__, index.tolist())
+                    index = index[np.fromiter(is_found, bool, len(index))]
+                found.append(ids)
+            key_at = [b""] * (max(wanted.values(), default=-1) + 1)
+            for key, place in wanted.items():
+                key_at[place] = key
             for namespace, ids, buffer in zip(namespaces, found, buffers, strict=True):
-                # In this order ids are nearly sorted, and memory is read in sequence.
-                key_of = {ids[key]: key for key in wanted if key in known}
-                ids = sorted(key_of)
-                damaged = _copy(connection, namespace, ids, key_of, wanted, buffer)
+                numbers = map(ids.__getitem__, index.tolist())
+                known = np.fromiter(numbers, np.int64, len(index))
+                order = np.argsort(known, kind="stable")
+                rows = (known[order], index[order])
+                damaged = _copy(connection, namespace, *rows, key_at, buffer)
                 self._damaged.update((namespace.key, key) for key in damaged)
-                self._hits.append(ids)
+                self._hits.append((namespace, known[order]))
 
     def all_known(self, namespaces, keys):
+        wanted = {key: place for place, key in enumerate(keys)}
+
         def look(connection):
             with _rows.transaction(connection):
                 return all(
-                    key in found and (namespace.key, key) not in self._damaged
+                    place in found and (namespace.key, key) not in self._damaged
                     for namespace in namespaces
-                    for found in [_rows.find_ids(connection, namespace, list(keys))]
-                    for key in keys
+                    for found in [_rows.find_ids(connection, namespace, wanted)]
+                    for key, place in wanted.items()
                 )
 
         return self.run(look, default=False)
@@ -141,8 +158,9 @@ class SQLiteStore(Store):
                         key for name, key in self._damaged if name == namespace.key
                     }
                     sizes = _rows.insert(connection, namespace, keys, rows, damaged)
-                    _eviction.note_new(connection, sizes, now)
-                    written.append(list(sizes))
+                    _eviction.note_new(connection, namespace, sizes, now)
+                    if sizes:
+                        written.append(range(min(sizes), max(sizes) + 1))
             self._written += written
             return True
 
@@ -159,8 +177,8 @@ class SQLiteStore(Store):
             _eviction.shrink(connection, limit)
 
         def note_use(connection):
-            for ids in self._hits:
-                _eviction.note_use(connection, ids, int(self._clock()))
+            for namespace, ids in self._hits:
+                _eviction.note_use(connection, namespace, ids, int(self._clock()))
 
         if self._wrote and limit is not None:
             self.run(settle, writing=True)
@@ -177,11 +195,13 @@ class SQLiteStore(Store):
             return True
         if n_bytes > limit // 2:
             return False  # this alone would replace most of the cache
-        protected = set().union(*self._hits, *self._written)
+        used = [ids for _, ids in self._hits] + [np.arange(0)]
+        used += [np.arange(ids.start, ids.stop) for ids in self._written]
+        protected = np.sort(np.concatenate(used))
+        _eviction.evict(connection, int(0.9 * limit) - n_bytes, protected)
         with _rows.transaction(connection, "IMMEDIATE"):
-            _eviction.evict(connection, int(0.9 * limit) - n_bytes, protected)
             _variants.delete_unused(connection, int(self._clock()))
-            return _eviction.live_bytes(connection) + n_bytes <= limit
+        return _eviction.live_bytes(connection) + n_bytes <= limit
 
     # -- Variants and files
 
@@ -212,7 +232,16 @@ class SQLiteStore(Store):
 
         def store(connection):
             with _rows.transaction(connection, "IMMEDIATE"):
-                _file_index.remember(connection, stats, digests, now, limit)
+                n_new = _file_index.remember(connection, stats, digests, now)
+                if limit is None:
+                    return
+                # Counting takes longer the more files there are, and files are
+                # remembered every second. So it is done once, and where the limit may
+                # have been reached.
+                if self._n_files is not None:
+                    self._n_files += n_new
+                if self._n_files is None or self._n_files > limit:
+                    self._n_files = _file_index.forget_oldest(connection, limit)
 
         if stats:
             self.run(store, writing=True)
@@ -344,32 +373,35 @@ class SQLiteStore(Store):
 _is_announced = False
 
 
-def _copy(connection, namespace, ids, key_of, wanted, buffer):
+def _copy(connection, namespace, ids, places, key_at, buffer):
     """Copy stored rows to a buffer; return the keys of those that are not valid.
 
     Parameters
     ----------
     connection : sqlite3.Connection
     namespace : Namespace
-    ids : list of int
-        Ascending.
-    key_of : dict of int to bytes
-        The key of each id. Emptied.
-    wanted : mapping of bytes to int
-        The index in the buffer of each key.
+    ids : ndarray of int64, ascending
+    places : ndarray of int64
+        The index in the buffer of each row.
+    key_at : list of bytes
+        The key of each index.
     buffer : OutputBuffer
     """
     seed = seed_of(namespace.key)
-    crc32, put_bytes, take = zlib.crc32, buffer.put_bytes, key_of.pop
-    damaged = []
-    for cursor in _rows.read_ids(connection, ids):
+    crc32, put_bytes = zlib.crc32, buffer.put_bytes
+    damaged, start = [], 0
+    for chunk, cursor in _rows.read_ids(connection, ids.tolist()):
+        stop = start + len(chunk)
+        place_of = dict(zip(chunk, places[start:stop].tolist(), strict=True))
+        start, take = stop, place_of.pop
         for number, crc, data in cursor:
-            key = take(number, None)
+            place = take(number, None)
             # As `is_valid`, without the call: this runs for every row.
-            if key is not None and not (
+            if place is not None and not (
                 type(data) is bytes
-                and crc32(data, crc32(key, seed)) == crc
-                and put_bytes(wanted[key], data)
+                and crc32(data, crc32(key_at[place], seed)) == crc
+                and put_bytes(place, data)
             ):
-                damaged.append(key)
-    return [*damaged, *key_of.values()]
+                damaged.append(key_at[place])
+        damaged += [key_at[place] for place in place_of.values()]
+    return damaged

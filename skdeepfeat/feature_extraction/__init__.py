@@ -3,7 +3,8 @@
 This package connects images, networks and the cache.
 """
 
-from ._description import ExtractorDescription
+from ._description import DescribedMixin, ExtractorDescription
+from ._errors_about import errors_about, errors_at
 from ._extraction import open_extraction
 from ._failures import list_failures, non_finite_error, warn_of
 from ._feature_extractor import PretrainedFeatureExtractor
@@ -18,6 +19,7 @@ from ._speed import ImageSeconds, seconds_per_image
 from ._torch_feature_extractor import TorchFeatureExtractor
 
 __all__ = [
+    "DescribedMixin",
     "ExtractionSettings",
     "ExtractorDescription",
     "FeatureMapper",
@@ -27,6 +29,8 @@ __all__ = [
     "PretrainedFeatureExtractor",
     "TorchFeatureExtractor",
     "decode_for",
+    "errors_about",
+    "errors_at",
     "extract_layers",
     "inspected",
     "list_failures",

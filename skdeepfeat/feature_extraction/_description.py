@@ -16,18 +16,21 @@ _N_MADE = 64
 
 @dataclass(frozen=True)
 class ExtractorDescription:
-    """What `PretrainedFeatureExtractor.describe` returns. Print it for a summary.
+    """What `describe` of an estimator returns. Print it for a summary.
 
     Attributes
     ----------
+    estimator : str
+        The class of the estimator.
     model : str
         The network.
     weights : str
     layers : tuple of str
         The layers whose output is returned.
     n_features : int
-    image_size : tuple of (int, int)
-        Height and width that the network sees, in pixels.
+    image_size : tuple of (int, int) or None
+        Height and width that the network sees, in pixels. None for other items than
+        images.
     n_parameters : int
         Of the whole network.
     n_operations : int
@@ -46,13 +49,16 @@ class ExtractorDescription:
     n_images, n_hits : int or None
         Number of images of `X`, and of those of them that are in the cache. None
         without `X`.
+    training : str or None
+        What of the network was trained. None for an estimator that trains nothing.
     """
 
+    estimator: str
     model: str
     weights: str
     layers: tuple[str, ...]
     n_features: int
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] | None
     n_parameters: int
     n_operations: int
     device: str
@@ -62,39 +68,42 @@ class ExtractorDescription:
     n_cached: int
     n_images: int | None = None
     n_hits: int | None = None
+    training: str | None = None
+
+    @property
+    def _kind(self):
+        return "item" if self.image_size is None else "image"
 
     def _rows(self):
         """Return pairs of a name and a text."""
-        height, width = self.image_size
         rows = [
             ("network", f"{self.model}, weights {self.weights}"),
             ("layers", ", ".join(self.layers)),
             ("features", f"{self.n_features:,}"),
-            (
-                "size",
-                f"{self.n_parameters / 1e6:.3g} million parameters, "
-                f"{4 * self.n_parameters / 1e6:.3g} MB in float32",
-            ),
-            (
-                "image",
-                f"{height} x {width} pixels, {self.n_operations / 1e9:.3g} billion "
-                "operations",
-            ),
-            ("runs on", f"{self.device}, {self.precision}"),
+            ("size", _size_in_words(self.n_parameters)),
         ]
+        if self.training is not None:
+            rows.insert(1, ("trained", self.training))
+        if self.image_size is not None:
+            height, width = self.image_size
+            operations = f"{self.n_operations / 1e9:.3g} billion operations"
+            rows.append(("image", f"{height} x {width} pixels, {operations}"))
+        rows.append(("runs on", f"{self.device}, {self.precision}"))
         if self.seconds_per_image is not None:
-            rows.append(("time", f"{1000 * self.seconds_per_image:.3g} ms per image"))
+            text = f"{1000 * self.seconds_per_image:.3g} ms per {self._kind}"
+            rows.append(("time", text))
         if self.cache is None:
             rows.append(("cache", "none"))
         else:
-            rows.append(("cache", f"{self.n_cached:,} images in {self.cache}"))
+            text = f"{self.n_cached:,} {self._kind}s in {self.cache}"
+            rows.append(("cache", text))
         if self.n_images is not None:
             rows.append(("X", self._hits()))
         return rows
 
     def _hits(self):
         n_missing = self.n_images - self.n_hits
-        text = f"{self.n_hits:,} of {self.n_images:,} images are in the cache"
+        text = f"{self.n_hits:,} of {self.n_images:,} {self._kind}s are in the cache"
         if n_missing and self.seconds_per_image is not None:
             text += f", the others take {self.seconds_per_image * n_missing:.3g} s"
         return text
@@ -104,7 +113,51 @@ class ExtractorDescription:
         return "\n".join(f"{name:<8} {redacted(printable(t))}" for name, t in rows)
 
     def _repr_html_(self):
-        return html_table("PretrainedFeatureExtractor", self._rows())
+        return html_table(self.estimator, self._rows())
+
+
+class DescribedMixin:
+    """Mixin class for estimators with a network that can be looked into."""
+
+    def describe(self, X=None, *, measure=True):
+        """Return what this estimator is, and what it costs on this machine.
+
+        In a notebook, the result is shown as a table.
+
+        Parameters
+        ----------
+        X : array-like of images, shape (n_samples,), default=None
+            Images (or items) to look up in the cache, and to time. They are read, and
+            at most 64 of them go through the network. None times images of noise that
+            need no decoding, or the first items of the fit.
+        measure : bool, default=True
+            Whether to time the network, which loads it and takes about two seconds.
+
+        Returns
+        -------
+        ExtractorDescription
+            Network, weights, layers, what was trained, sizes, milliseconds per image,
+            what is in the cache, and how many images of X are.
+
+        Raises
+        ------
+        BadImageError, BadItemError
+            If an image or an item of X cannot be read, with ``on_error="raise"``.
+        WeightsNotFoundError
+            If the weights are not on this machine and cannot be downloaded.
+
+        Examples
+        --------
+        >>> from skdeepfeat import PretrainedFeatureExtractor
+        >>> extractor = PretrainedFeatureExtractor(image_size=96, cache=None)
+        >>> extractor.describe(measure=False).n_features
+        1280
+        """
+        return describe_extractor(self, X, measure)
+
+    def _training_in_words(self):
+        """Return what of the network was trained, or None."""
+        return None
 
 
 def describe_extractor(extractor, X, measure):
@@ -112,13 +165,13 @@ def describe_extractor(extractor, X, measure):
 
     Parameters
     ----------
-    extractor : PretrainedFeatureExtractor
-    X : images, or None
+    extractor : DescribedMixin
+    X : images or items, or None
     measure : bool
     """
     has_images = X is not None
     if not has_images:
-        X = _make_images(extractor)
+        X = _make_inputs(extractor)
     images, neck, settings = inspected(extractor, X)
     with open_extraction(images, neck, extractor.cache, settings) as extraction:
         info, namespaces = extraction.cache_info(), extraction.namespaces
@@ -131,26 +184,46 @@ def describe_extractor(extractor, X, measure):
     n_rows = {one.key: one.n_rows for one in info.namespaces}
     spec, outputs = neck.spec, neck.outputs
     return ExtractorDescription(
+        estimator=type(extractor).__name__,
         model=spec.name,
-        weights="of the module" if neck.is_own else spec.weights.label,
+        weights=_weights_in_words(extractor, neck),
         layers=tuple(one.layer for one in outputs),
         n_features=sum(neck.n_features()),
-        image_size=tuple(neck.preprocessing.crop),
+        image_size=None if spec.takes_items else tuple(neck.preprocessing.crop),
         n_parameters=neck.probe.output.n_parameters,
         n_operations=max(one.source.cumulative_cost for one in outputs),
         device=", ".join(map(str, devices)) or "workers",
-        precision=extractor.precision,
+        precision=settings.precision,
         seconds_per_image=seconds,
         cache=info.path,
         n_cached=min(n_rows.get(one.key, 0) for one in namespaces),
         n_images=n_images if has_images else None,
         n_hits=n_hits if has_images else None,
+        training=extractor._training_in_words(),
     )
 
 
-def _make_images(extractor):
-    """Return images of noise at the size that the network sees, or such flat rows."""
-    _, neck, _ = inspected(extractor, None)
+def _size_in_words(n_parameters):
+    if n_parameters < 1e6:
+        return f"{n_parameters:,} parameters, {n_parameters / 250:.3g} kB in float32"
+    millions = n_parameters / 1e6
+    return f"{millions:.3g} million parameters, {4 * millions:.3g} MB in float32"
+
+
+def _weights_in_words(extractor, neck):
+    if getattr(extractor, "body_", None) is not None:
+        return "as trained"
+    return "of the module" if neck.is_own else neck.spec.weights.label
+
+
+def _make_inputs(extractor):
+    """Return images of noise at the size that the network sees, or such flat rows.
+
+    What other items look like, only those of the fit show.
+    """
+    X, neck, _ = inspected(extractor, None)
+    if neck.spec.takes_items:
+        return X
     shape = (*neck.preprocessing.crop, 3)
     if extractor.flat_image_shape is not None:
         shape = [int(np.prod(extractor.flat_image_shape))]

@@ -31,6 +31,7 @@ from ._background import run_in_thread
 from ._compute import compute_features
 from ._failures import (
     GIVE_UP_AFTER,
+    first_failure,
     non_finite_error,
     warn_of,
     with_duplicates,
@@ -443,7 +444,7 @@ class Extraction:
 
     def _raise_failure(self):
         if self._failures and self.settings.on_error == "raise":
-            raise self._failures[min(self._failures)]
+            raise first_failure(self._failures)
 
     def _run_in_thread(self, function):
         """Return ``function(device)``, with a device that this machine has."""

@@ -37,6 +37,23 @@ def with_duplicates(failures, digests, source):
     return [every[i] for i in sorted(every)]
 
 
+def first_failure(failures):
+    """Return the error about the first item that cannot be read, with the way out.
+
+    Parameters
+    ----------
+    failures : dict of int to BadItemError
+        By index.
+    """
+    error = failures[min(failures)]
+    word = "image" if isinstance(error, BadImageError) else "item"
+    error.add_note(
+        f"on_error='nan' gives each {word} that cannot be read a row of NaN, and one "
+        "warning lists them all."
+    )
+    return error
+
+
 def list_failures(failures, n=_NAMED_FAILURES):
     """Return a line for each of the first `n` failures, and how many more there are."""
     listed = "\n".join(f"  {error}" for error in failures[:n])

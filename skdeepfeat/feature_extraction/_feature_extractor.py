@@ -22,7 +22,7 @@ from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
 from ..cache import FeatureCache, MappingCache
 from ..networks import RememberedNeck, resolve_neck
-from ._description import describe_extractor
+from ._description import DescribedMixin
 from ._extract_to import FileWriterMixin
 from ._extraction import open_extraction
 from ._image_estimator import ImageEstimatorMixin
@@ -31,6 +31,7 @@ from ._network_transformer import NetworkTransformerMixin
 
 
 class PretrainedFeatureExtractor(
+    DescribedMixin,
     ImageEstimatorMixin,
     NetworkTransformerMixin,
     FileWriterMixin,
@@ -411,42 +412,6 @@ class PretrainedFeatureExtractor(
             return extraction.features()
 
     @survives_fork
-    def describe(self, X=None, *, measure=True):
-        """Return what this extractor is, and what it costs on this machine.
-
-        In a notebook, the result is shown as a table.
-
-        Parameters
-        ----------
-        X : array-like of images, shape (n_samples,), default=None
-            Images to look up in the cache, and to time. They are read, and at most 64
-            of them go through the network. None times images of noise that need no
-            decoding.
-        measure : bool, default=True
-            Whether to time the network, which loads it and takes about two seconds.
-
-        Returns
-        -------
-        ExtractorDescription
-            Network, weights, layers, sizes, milliseconds per image, what is in the
-            cache, and how many images of X are.
-
-        Raises
-        ------
-        BadImageError
-            If an image of X cannot be read, with ``on_error="raise"``.
-        WeightsNotFoundError
-            If the weights are not on this machine and cannot be downloaded.
-
-        Examples
-        --------
-        >>> from skdeepfeat import PretrainedFeatureExtractor
-        >>> extractor = PretrainedFeatureExtractor(image_size=96, cache=None)
-        >>> extractor.describe(measure=False).n_features
-        1280
-        """
-        return describe_extractor(self, X, measure)
-
     def _inspected(self, X):
         """Return X as checked, the neck and the settings, to look into the network."""
         self._validate_params()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
+from ..images import make_image_source
 from ._network_estimator import NetworkEstimatorMixin
 
 
@@ -93,6 +94,9 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
         X
             As an array, if it holds flat rows.
         """
+        is_collection = hasattr(X, "__len__") or hasattr(X, "__array__")
+        if isinstance(X, (str, bytes)) or not is_collection:
+            make_image_source(X)  # says what to give instead
         # A stateless estimator need not be fitted, and then there are no columns to
         # compare those of X with.
         compares = reset or hasattr(self, "n_features_in_")

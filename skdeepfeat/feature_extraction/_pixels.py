@@ -6,6 +6,7 @@ import numpy as np
 
 from .._utils._large_arrays import allocate
 from ._compute import decode_ahead, decoding_threads
+from ._failures import first_failure
 
 # Images that are decoded before they are copied into the array.
 _DECODED_AT_ONCE = 64
@@ -56,7 +57,7 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     ):
         for good, images, bad in decoded:
             if bad and settings.on_error == "raise":
-                raise bad[min(bad)]
+                raise first_failure(bad)
             failures.update(bad)
             if good:
                 pixels[np.array(good)] = np.stack(images)

@@ -43,7 +43,7 @@ def seconds_per_image(extractor, X, n_images, layers=None):
 
     Parameters
     ----------
-    extractor : PretrainedFeatureExtractor
+    extractor : estimator that `inspected` takes
         Its cache is not used.
     X : images, as for its `transform`
         A part of the images to be computed. At most 64 of them are used.
@@ -63,10 +63,10 @@ def seconds_per_image(extractor, X, n_images, layers=None):
     settings = replace(
         settings, n_images=n_images, verbose=0, n_jobs=1, cache_layers=None
     )
-    devices = resolve_devices(extractor.device)
+    devices = resolve_devices(settings.device)
     on_cpu = all(device.type == "cpu" for device in devices)
     runtime = neck.chosen_runtime(
-        devices[0], extractor.precision, extractor.runtime, n_images
+        devices[0], settings.precision, settings.runtime, n_images
     )
 
     source = settings.read(X)

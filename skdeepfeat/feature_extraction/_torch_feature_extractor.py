@@ -14,6 +14,7 @@ from .._utils._choices import ON_ERROR, POOLINGS
 from .._utils._forks import survives_fork
 from ..cache import FeatureCache, MappingCache
 from ..networks import N_PROBE_ITEMS, resolve_item_neck
+from ._description import DescribedMixin
 from ._extraction import open_extraction
 from ._listed_items import ListedItems, list_items
 from ._network_estimator import NetworkEstimatorMixin
@@ -24,6 +25,7 @@ _N_EXAMPLES = 64
 
 
 class TorchFeatureExtractor(
+    DescribedMixin,
     NetworkEstimatorMixin,
     NetworkTransformerMixin,
     TransformerMixin,
@@ -271,13 +273,21 @@ class TorchFeatureExtractor(
         OutOfMemoryError
             If not even one item fits into the memory of the device.
         """
-        self._validate_params()
-        items = self._check_items(X, reset=False)
-        examples = [items[i] for i in range(min(len(items), _N_EXAMPLES))]
-        source = ListedItems(items, self.key)
-        neck = self._resolve_neck(examples)
-        with open_extraction(source, neck, self.cache, self._settings()) as extraction:
+        source, neck, settings = self._inspected(X)
+        with open_extraction(source, neck, self.cache, settings) as extraction:
             return extraction.features()
+
+    def _inspected(self, X):
+        """Return the items, the neck and the settings; without X those of the fit."""
+        self._validate_params()
+        if X is None:
+            check_is_fitted(self, "layers_")
+            X = self._examples
+        items = X
+        if not isinstance(X, ListedItems):
+            items = ListedItems(self._check_items(X, reset=False), self.key)
+        examples = [items.item(i) for i in range(min(len(items), _N_EXAMPLES))]
+        return items, self._resolve_neck(examples), self._settings()
 
     def _check_items(self, X, *, reset):
         """Return the items of X; set or check the names and number of its columns."""

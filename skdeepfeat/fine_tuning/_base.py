@@ -9,15 +9,21 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 from torch import nn
 
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
+    DescribedMixin,
     ExtractionSettings,
     ImageEstimatorMixin,
+    errors_about,
 )
 from ..networks import RowNeck, resolve_neck
 from ._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
@@ -44,6 +50,7 @@ from ._teachers import Teachers, frozen
 class BaseFineTune(
     FineTuneParameters,
     CallbackSupportMixin,
+    DescribedMixin,
     ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -193,14 +200,16 @@ class BaseFineTune(
         if reset:
             self._learn_targets(y, weight, classes)
         if X_probe is not None:
-            X_probe = self._check_images(X_probe, reset=False)
+            with errors_about("X_probe"):
+                X_probe = self._check_images(X_probe, reset=False)
         if X_unlabeled is not None:
             if hasattr(X_unlabeled, "__len__") and len(X_unlabeled) == 0:
                 raise ValueError(
                     "X_unlabeled must have at least one image, or be None. Got an "
                     f"empty {type(X_unlabeled).__name__} instead."
                 )
-            X_unlabeled = self._check_images(X_unlabeled, reset=False)
+            with errors_about("X_unlabeled"):
+                X_unlabeled = self._check_images(X_unlabeled, reset=False)
         targets, teachers = self._encode(y), None
         if self.teacher is not None:
             teachers = Teachers(self, targets, originals)
@@ -210,9 +219,13 @@ class BaseFineTune(
         )  # fmt: skip
         if not is_given(X_val, y_val):
             return data
-        X_val = self._check_images(X_val, reset=False)
+        with errors_about("X_val"):
+            X_val = self._check_images(X_val, reset=False)
+        with errors_about("X_val and y_val"):
+            check_consistent_length(X_val, y_val)
         y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
-        return replace(data, X_val=X_val, targets_val=self._encode(y_val))
+        with errors_about("y_val", instead_of="y"):
+            return replace(data, X_val=X_val, targets_val=self._encode(y_val))
 
     def _fit(self, data, settings=None, *, continues, callbacks=None):
         """Fit head and body to `FitData`."""
@@ -374,6 +387,14 @@ class BaseFineTune(
         if X is not None:
             X = self._check_images(X, reset=False)
         return X, self._fitted_neck(), self._extraction_settings()
+
+    def _training_in_words(self):
+        if self.body_ is None:
+            return "the head"
+        stages = "all stages"
+        if self.unfreeze != "all":
+            stages = f"unfreeze={self.unfreeze!r}"
+        return f"the head and {stages}; epochs: {self.n_epochs_}"
 
     def _outputs(self, X, *, refuse_failures=False):
         """Return the raw outputs of the head; see `compute_outputs`."""

@@ -12,7 +12,7 @@ from torch import nn
 from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
-from ..feature_extraction import load_pixels, warn_of
+from ..feature_extraction import errors_about, load_pixels, warn_of
 from ..networks import is_below_float32
 from ..training import (
     ActivationSizes,
@@ -213,7 +213,10 @@ def load_images(fit, rows):
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
     stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
     if fit.data.X_unlabeled is not None:
-        more, failures = _load(fit, fit.data.X_unlabeled, with_margin(preprocessing))
+        with errors_about("X_unlabeled"):
+            more, failures = _load(
+                fit, fit.data.X_unlabeled, with_margin(preprocessing)
+            )
         if failures and not fit.has_warned_of_unlabeled:
             warn_of(failures)
         bad = [failure.index for failure in failures]
@@ -234,11 +237,13 @@ def load_images(fit, rows):
     return pixels, data, failed
 
 
-def _load_center(fit, X):
+def _load_center(fit, name):
     """Return images as the network sees them, or rows, and the failures."""
+    X = getattr(fit.data, name)
     if fit.neck.takes_rows:
         return X, []
-    return _load(fit, X, fit.neck.preprocessing)
+    with errors_about(name):
+        return _load(fit, X, fit.neck.preprocessing)
 
 
 def _load(fit, X, preprocessing):
@@ -333,7 +338,7 @@ def auto_epochs(n_images, batch_size):
 def _make_validate(fit, pixels, validation_rows):
     """Return ``validate(model) -> (loss, score)``, or None without validation set."""
     if fit.data.X_val is not None:
-        images, failures = _load_center(fit, fit.data.X_val)
+        images, failures = _load_center(fit, "X_val")
         usable = np.delete(
             np.arange(len(images)), [failure.index for failure in failures]
         )
@@ -364,7 +369,7 @@ class Probe:
     """
 
     def __init__(self, fit):
-        self.images, failures = _load_center(fit, fit.data.X_probe)
+        self.images, failures = _load_center(fit, "X_probe")
         self._failed = [failure.index for failure in failures]
         self._outputs_of = _CenterOutputs(fit, self.images)
         self._fit = fit

@@ -334,7 +334,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             )
         encoder = LabelEncoder()
         encoder.classes_ = self.classes_
-        return Targets(encoder.transform(y), n_classes, "single")
+        return Targets(encoder.transform(y), n_classes, "single", self.classes_)
 
     def _decode(self, targets):
         if targets.task == "single":

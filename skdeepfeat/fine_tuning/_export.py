@@ -11,8 +11,7 @@ from torch import nn
 
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown_path
-from ..exceptions import BadImageError
-from ..feature_extraction import load_pixels
+from ..feature_extraction import errors_about, errors_at, load_pixels
 from ._rows import refuse_rows
 from ._scoring import with_outputs
 from ._targets import checked_y
@@ -215,10 +214,8 @@ def calibration_pixels(method, estimator, X):
         raise _too_few_images(method, 0)
     if n_used < n_given:
         X = _safe_indexing(X, used)
-    try:
+    with errors_about("X_calibration"), errors_at(used):
         pixels, rows = decode_for_network(estimator, X)
-    except BadImageError as error:
-        raise error.at(int(used[error.index]), error.origin) from None
     if len(rows) < _LEAST_CALIBRATION:
         read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
         raise _too_few_images(method, f"{n_given}{read}")

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
-from ..exceptions import NonFiniteOutputError, TrainingDivergedError
+from .._utils._shown import shown
+from ..exceptions import TrainingDivergedError
+from ..feature_extraction import errors_about
 from ..training import (
     Processes,
     TaughtTargets,
@@ -124,7 +126,8 @@ class Fit:
         usable = np.flatnonzero(~failed & (self.data.weights > 0))
         rows, validation_rows = self._split(usable)
         if self.data.X_unlabeled is not None:
-            self._open(self.data.X_unlabeled, lambda extraction: None)
+            with errors_about("X_unlabeled"):
+                self._open(self.data.X_unlabeled, lambda extraction: None)
         if self.result.head is None:
             validation = self._validation_features(features, validation_rows)
             probe = None
@@ -219,10 +222,8 @@ class Fit:
 
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
-        try:
+        with errors_about(name):
             return self._open(X, lambda opened: (opened.features(), opened.failed()))
-        except NonFiniteOutputError as error:
-            raise error.at(error.indices, name) from None
 
     def _open(self, X, function):
         """Return what a function makes of the extraction of X; note the digests."""
@@ -240,6 +241,7 @@ class Fit:
         if not self.settings.early_stopping or self.data.X_val is not None:
             return rows, None
         targets = self.data.targets
+        _refuse_lone_images(targets.take(rows))
         fraction = self.settings.validation_fraction
         try:
             training, validation = train_test_split(
@@ -266,3 +268,17 @@ class Fit:
         if validation_rows is not None:
             return features[validation_rows], data.targets.take(validation_rows)
         return None
+
+
+def _refuse_lone_images(targets):
+    """Raise if a class has one image, which is trained on or validated with."""
+    if targets.task != "single":
+        return
+    numbers, counts = np.unique(targets.values, return_counts=True)
+    if (counts == 1).any():
+        label = targets.classes.tolist()[numbers[counts == 1][0]]
+        raise ValueError(
+            "The 'early_stopping' parameter must be False, or X_val and y_val must be "
+            "given, if a class has one image, because a validation set that is a part "
+            f"of X needs another one. Got the class {shown(label)} with one image."
+        )

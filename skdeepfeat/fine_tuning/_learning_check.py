@@ -12,9 +12,9 @@ from torch import nn
 
 from .._utils._forks import survives_fork
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
-from ..feature_extraction import load_pixels
+from ..feature_extraction import errors_at, load_pixels
 from ._body_phase import load_images, make_training_run
-from ._trial import choose_rows, errors_at, own_random_state, require_fine_tune
+from ._trial import choose_rows, own_random_state, require_fine_tune
 
 # Scores from which on the images count as memorized.
 _ENOUGH = {"single": 1.0, "multilabel": 1.0, "regression": 0.95}

@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 
 from .._utils._forks import undisturbed_by_forks
+from ..feature_extraction import errors_at
 from ._body_phase import load_images, make_training_run
 from ._fit_settings import FitData
-from ._trial import choose_rows, errors_at, own_random_state, require_fine_tune
+from ._trial import choose_rows, own_random_state, require_fine_tune
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import torch
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
+from .._utils._columns import refuse_missing
+
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
@@ -18,11 +20,14 @@ class Targets:
         Class numbers (n_samples,), or floats (n_samples, n_outputs).
     n_outputs : int
     task : {"single", "multilabel", "regression"}
+    classes : ndarray or None
+        The labels that class numbers stand for.
     """
 
     values: np.ndarray
     n_outputs: int
     task: str
+    classes: np.ndarray | None = None
 
     def take(self, rows):
         """Return the targets of some images."""
@@ -54,6 +59,7 @@ def checked_y(estimator, y, X, name="y", dtype=None):
             f"{type(estimator).__name__} requires {name} to be passed, but the target "
             f"{name} is None."
         )
+    refuse_missing(y, name)
     y = check_array(
         y, accept_sparse="csr", ensure_2d=False, dtype=dtype, input_name=name
     )

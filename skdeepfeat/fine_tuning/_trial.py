@@ -1,12 +1,10 @@
 """Helpers of functions that try an estimator without changing it."""
 
-import contextlib
 import copy
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..exceptions import BadImageError, NonFiniteOutputError
 from ._base import BaseFineTune
 
 
@@ -69,20 +67,3 @@ def choose_rows(targets, n_samples, random_state):
         places = np.linspace(0, len(order) - 1, min(n_samples, len(order)))
         return random_state.permutation(ranked[places.round().astype(int)])
     return order[:n_samples]
-
-
-@contextlib.contextmanager
-def errors_at(indices):
-    """Let errors about images of a part of X name their indices in X.
-
-    Parameters
-    ----------
-    indices : ndarray of int
-        Those of the part.
-    """
-    try:
-        yield
-    except BadImageError as error:
-        raise error.at(int(indices[error.index]), error.origin) from None
-    except NonFiniteOutputError as error:
-        raise error.at(sorted(indices[list(error.indices)].tolist())) from None

@@ -33,6 +33,8 @@ _KEPT_AT_ONCE = 4
 # A part has at least so many files, because the network has to be made ready for it,
 # which takes as long as a few images.
 _LEAST_IN_PART = 16
+# Files that are looked up in the index together.
+_LOOKED_UP_AT_ONCE = 50_000
 # How long to wait for further files after the first part, seconds.
 _NEXT_SECONDS = 0.25
 # The header of a file with at least this many bytes is checked before it is read.
@@ -235,10 +237,10 @@ def digest_files(
     on_done = on_done or ignore
     # A path that occurs several times is counted as unknown once.
     on_done(len(paths) - len(unknown))
-    done = {path: result for path, result in results.items() if result is not None}
     if not unknown:
-        yield done
+        yield results  # type: ignore[misc]
         return
+    done = {path: result for path, result in results.items() if result is not None}
     digest = functools.partial(
         _digest_file, limit=limit, check_large=check_large, kept=kept
     )
@@ -287,8 +289,19 @@ def _letting_go(kept):
 
 def _look_up(results, file_index):
     """Fill in the digests that are known, and the files that do not exist."""
+    # In order, as the index has them, and in parts, so that memory is bounded.
+    places = sorted(results)
+    for start in range(0, len(places), _LOOKED_UP_AT_ONCE):
+        part = places[start : start + _LOOKED_UP_AT_ONCE]
+        stats = _stats_of(part, results)
+        for file, digest in zip(stats, file_index.lookup(stats), strict=True):
+            results[file.path] = digest
+
+
+def _stats_of(paths, results):
+    """Return the states of files; note in `results` which cannot be used."""
     stats = []
-    for path in results:
+    for path in paths:
         # Spelled out, because a warm run over 50,000 files does little else.
         try:
             status = os.stat(path)
@@ -299,8 +312,7 @@ def _look_up(results, file_index):
             results[path] = error
         except (OSError, ValueError) as error:
             results[path] = BadImageError(_explain(error, path))
-    for file, digest in zip(stats, file_index.lookup(stats), strict=True):
-        results[file.path] = digest
+    return stats
 
 
 def _refuse_irregular(status):

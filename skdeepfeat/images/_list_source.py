@@ -146,7 +146,10 @@ class ListSource(ImageSource):
         known = {}
         with contextlib.closing(parts):
             for part in parts:
-                known.update(part)
+                if known:
+                    known.update(part)
+                else:
+                    known = part  # mostly all of them
                 yield self._next_part(expected, files, known, results)
 
     def _next_part(self, expected, files, known, results):

@@ -1,11 +1,13 @@
 """Passes of the images through the networks: their features, and what they cost."""
 
-import contextlib
-
 import numpy as np
 
-from ..exceptions import BadImageError, NonFiniteOutputError
-from ..feature_extraction import ImageSeconds, extract_layers, seconds_per_image
+from ..feature_extraction import (
+    ImageSeconds,
+    errors_at,
+    extract_layers,
+    seconds_per_image,
+)
 
 __all__ = ["Passes"]
 
@@ -38,7 +40,7 @@ class Passes:
         """Return the `LayerFeatures` of all stages, for the first n images in order."""
         problem = self._problem
         indices = problem.order[:n]
-        with _indices_in_X(indices):
+        with errors_at(indices):
             found = extract_layers(
                 network.extractor,
                 problem.images(indices),
@@ -84,16 +86,5 @@ class Passes:
         # The first images are a fair sample.
         indices = problem.order[:_N_TIMED]
         X = problem.images(indices)
-        with _indices_in_X(indices):
+        with errors_at(indices):
             return seconds_per_image(network.extractor, X, len(problem), layers)
-
-
-@contextlib.contextmanager
-def _indices_in_X(indices):
-    """Let errors about some of the images name their indices in X."""
-    try:
-        yield
-    except BadImageError as error:
-        raise error.at(int(indices[error.index]), error.origin) from None
-    except NonFiniteOutputError as error:
-        raise error.at(sorted(indices[list(error.indices)].tolist())) from None

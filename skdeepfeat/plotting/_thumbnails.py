@@ -5,7 +5,7 @@ from PIL import Image
 from sklearn.pipeline import Pipeline
 
 from ..exceptions import BadImageError
-from ..feature_extraction import ImageEstimatorMixin
+from ..feature_extraction import ImageEstimatorMixin, errors_about
 from ..images import make_image_source
 
 __all__ = ["load_thumbnails"]
@@ -32,11 +32,12 @@ def load_thumbnails(X, n_images, indices, size, estimator=None):
     paths : list of str or None
         None for an image that is not a file.
     """
-    source = make_image_source(X, **_options_of(estimator))
+    with errors_about("images"):
+        source = make_image_source(X, **_options_of(estimator))
     if len(source) != n_images:
         raise ValueError(
-            f"There must be one image for each of the {n_images} predictions or "
-            f"features. Got {len(source)} images."
+            f"The 'images' parameter must have one image for each of the {n_images} "
+            f"predictions or features. Got {len(source)} images."
         )
     indices = [int(i) for i in indices]
     pictures = [_thumbnail(source, i, size) for i in indices]

@@ -7,6 +7,7 @@ from sklearn.utils.validation import _num_samples
 
 from .._utils._columns import check_column
 from .._utils._linear_model import linear_model
+from ..feature_extraction import errors_about
 
 # Folds, at most.
 _N_FOLDS = 5
@@ -49,11 +50,8 @@ class Probe:
         """
         if extractor.flat_image_shape is not None and not _is_table(self._X):
             extractor.set_params(flat_image_shape=None)
-        try:
+        with errors_about("X_probe"):
             features = extractor.fit_transform(self._X)
-        except (TypeError, ValueError) as error:
-            error.add_note("This was X_probe.")
-            raise
         readable = np.isfinite(features).all(axis=1)
         features, y = features[readable], self._y[readable]
         model = linear_model(not self._is_regression, features.shape[1])

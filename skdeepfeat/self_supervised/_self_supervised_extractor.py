@@ -27,6 +27,7 @@ from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
 from ..cache import FeatureCache, MappingCache
 from ..feature_extraction import (
+    DescribedMixin,
     ExtractionSettings,
     ImageEstimatorMixin,
     PretrainedFeatureExtractor,
@@ -50,6 +51,7 @@ _COLLAPSED = 0.5
 
 
 class SelfSupervisedExtractor(
+    DescribedMixin,
     ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -427,6 +429,9 @@ class SelfSupervisedExtractor(
         """Return X as checked, the neck and the settings, to look into the network."""
         check_is_fitted(self)
         return self._extractor(self.body_, self.preprocessing_)._inspected(X)
+
+    def _training_in_words(self):
+        return f"{self.method}, unfreeze={self.unfreeze!r}; epochs: {self.n_epochs_}"
 
     def _extractor(self, body, preprocessing):
         return PretrainedFeatureExtractor(

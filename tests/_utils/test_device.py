@@ -1,12 +1,11 @@
 """Choice of device, precision, and what counts as running out of memory."""
 
-import subprocess
-import sys
 import threading
 
 import pytest
 import torch
 
+from benchmarks._forks import run_python
 from skdeepfeat._utils._device import (
     SharedSetting,
     compute_context,
@@ -100,9 +99,7 @@ for chosen in sys.argv[1:]:
             "torch.backends.cudnn.allow_tf32 = False",
             "torch.set_float32_matmul_precision('high')",
         ]
-        run = subprocess.run(
-            [sys.executable, "-c", self.SCRIPT, *chosen], capture_output=True, text=True
-        )
+        run = run_python(["-c", self.SCRIPT, *chosen])
         assert run.returncode == 0, run.stderr
 
 

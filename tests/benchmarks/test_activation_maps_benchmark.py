@@ -2,22 +2,17 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "activation_maps.py"
 
 
 @pytest.mark.slow
 def test_small_run(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--n-images", "4", "--repeats", "1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPT, "--n-images", "4", "--repeats", "1"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "bench_output" / "activation_maps.json"
     assert set(json.loads(path.read_text())["seconds"]) == {"forward", "gradcam", "cam"}

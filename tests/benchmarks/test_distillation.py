@@ -2,11 +2,11 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "distillation.py"
 
@@ -22,12 +22,12 @@ def test_small_run(tmp_path):
         X_test=images[70:], y_test=labels[70:],
     )  # fmt: skip
     sizes = ["--n-labeled", "20", "--n-unlabeled", "30", "--teacher-size", "32"]
-    done = subprocess.run(
+    done = run_python(
         [
-            sys.executable, str(SCRIPT), "--cifar10", "small.npz", *sizes,
+            SCRIPT, "--cifar10", "small.npz", *sizes,
             "--epochs", "1", "--output", "out",
         ],
-        cwd=tmp_path, capture_output=True, text=True,
+        cwd=tmp_path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     records = json.loads((tmp_path / "out" / "distillation.json").read_text())

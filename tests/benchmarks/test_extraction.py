@@ -3,13 +3,12 @@
 import importlib
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
 from benchmarks import _common
+from benchmarks._forks import run_python
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -19,9 +18,8 @@ def run_quickly(part, output, *more):
     pytest.importorskip("embetter", reason="the extra [bench] is not installed")
     pytest.importorskip("skimage", reason="the extra [bench] is not installed")
     script = REPOSITORY / "benchmarks" / "extraction.py"
-    command = [sys.executable, str(script), "--quick", "--output", str(output)]
-    command += ["--parts", part, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    arguments = [script, "--quick", "--output", output, "--parts", part, *more]
+    done = run_python(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     document = json.loads((output / "extraction.json").read_text(encoding="utf-8"))
     packages = document["machine"]["packages"]

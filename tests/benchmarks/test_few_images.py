@@ -4,12 +4,13 @@ import gzip
 import json
 import pathlib
 import pickle
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
+
+from benchmarks._forks import run_python
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "few_images.py"
@@ -22,12 +23,7 @@ finally:
 
 
 def run(*arguments, folder):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    return run_python([SCRIPT, *map(str, arguments)], cwd=folder)
 
 
 @pytest.mark.parametrize("n_of_class", [60, 400, 1000])

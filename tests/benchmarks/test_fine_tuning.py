@@ -2,23 +2,18 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+
+from benchmarks._forks import run_python
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "fine_tuning.py"
 
 
 def run(*arguments, folder):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    return run_python([SCRIPT, *map(str, arguments)], cwd=folder)
 
 
 def test_missing_data_is_said(tmp_path):
@@ -43,7 +38,7 @@ def test_small_run(tmp_path):
     names = ["plain recipe, 4 epochs", "skdeepfeat, statistics of batches"]
     done = run(
         *("--data", "data.npz", "--image-size", 32, "--n-train", 40, "--epochs", 1),
-        *("--held-out", 10),
+        *("--held-out", 10, "--quick"),
         *("--contenders", *names),
         folder=tmp_path,
     )

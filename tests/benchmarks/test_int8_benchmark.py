@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "int8.py"
 
@@ -15,12 +15,7 @@ def test_small_run(tmp_path):
     for package in ("skimage", "nncf", "onnxruntime"):
         pytest.importorskip(package)
     arguments = ["--n-images=48", "--image-size=32", "--repeats=1"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPT, *arguments], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_output" / "int8.json").read_text())
     accuracies = {one["form"]: one["accuracy"] for one in written["results"]}

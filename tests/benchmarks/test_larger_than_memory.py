@@ -2,21 +2,18 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "larger_than_memory.py"
 
 
 @pytest.mark.slow
 def test_small_run(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--n-images", "20", "40", "--formats", "npy"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+    done = run_python(
+        [SCRIPT, "--n-images", "20", "40", "--formats", "npy"], cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     written = json.loads(

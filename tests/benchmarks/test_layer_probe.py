@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "layer_probe.py"
 
@@ -13,12 +13,7 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "layer_probe.py"
 @pytest.mark.slow
 def test_small_run(tmp_path):
     arguments = ["--n-images", "60", "--repeats", "1", "--runtimes", "torch"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments, "--caches", "disk"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPT, *arguments, "--caches", "disk"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_output" / "layer_probe.json").read_text())
     [[pair]] = [result["pairs"] for result in written["results"]]

@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 
 import pytest
 
 from benchmarks import _common
+from benchmarks._forks import run_python
 
 BENCHMARKS = pathlib.Path(_common.__file__).parent
 
@@ -41,12 +41,50 @@ def test_the_newest_ratio_of_the_same_processor_counts(ratios):
     assert ratios.stored_ratios(history, "none") == {}
 
 
+def test_only_what_seems_slower_is_measured_again(ratios):
+    def never():
+        raise AssertionError
+
+    assert ratios.measure_again([1.1], 1.0, never) == [1.1]
+    assert ratios.measure_again([9.0], None, never) == [9.0]
+
+
+def test_the_best_of_three_trials_counts(ratios):
+    trials = iter([[1.5, 1.4], [1.25, 1.3], [0.1]])
+    assert ratios.measure_again([1.6], 1.0, lambda: next(trials)) == [1.25, 1.3]
+    assert next(trials) == [0.1]
+    trials = iter([[1.0], [0.1]])
+    assert ratios.measure_again([1.6], 1.0, lambda: next(trials)) == [1.0]
+
+
+def test_cases_of_one_commit_share_an_entry(ratios):
+    def record(commit, **more):
+        return {"version": "1", "commit": commit, "processor": "AVX2", **more}
+
+    history = [record("a", ratios={"one": 1.0}), record("b", ratios={"one": 2.0})]
+    new = record("a", ratios={"two": 3.0})
+    joined = ratios.recorded(history, new)
+    assert joined == [record("a", ratios={"one": 1.0, "two": 3.0}), history[1]]
+    new = record("c", ratios={})
+    assert ratios.recorded(history, new) == [*history, new]
+
+
+def test_commit_of_a_folder_without_git(ratios, tmp_path):
+    assert ratios.commit_of(tmp_path / "none") == (None, None)
+
+
+def test_the_table_is_that_of_the_readme(ratios):
+    history = json.loads(ratios.HISTORY.read_text(encoding="utf-8"))
+    readme = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert ratios.history_table(history) in readme
+
+
 def test_the_history_is_of_cases_that_there_are(ratios):
     history = json.loads(ratios.HISTORY.read_text(encoding="utf-8"))
     assert history
     for record in history:
         assert record["ratios"].keys() <= ratios.CASES.keys()
-        assert {"version", "date", "processor"} <= record.keys()
+        assert {"version", "commit", "date", "processor"} <= record.keys()
 
 
 @pytest.mark.slow
@@ -56,12 +94,7 @@ def test_all_cases_run_and_are_recorded(ratios, tmp_path):
     history = tmp_path / "history.json"
     script = str(BENCHMARKS / "ratios.py")
     options = ["--quick", "--record", "--history", str(history)]
-    done = subprocess.run(
-        [sys.executable, script, *options, "--output", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python([script, *options, "--output", str(tmp_path)])
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(history.read_text(encoding="utf-8"))
     assert set(record["ratios"]) == set(ratios.CASES)

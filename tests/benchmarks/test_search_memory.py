@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "search_memory.py"
 
@@ -13,12 +13,7 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "search_memory.py"
 @pytest.mark.slow
 def test_small_run(tmp_path):
     sizes = ["--n-images", "20", "--n-tuned", "20", "--folds", "2"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *sizes, "--device", "cpu"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPT, *sizes, "--device", "cpu", "--quick"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_output" / "search_memory.json").read_text())
     frozen, tuned = written["results"]

@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "truncation.py"
 
@@ -13,12 +13,7 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "truncation.py"
 @pytest.mark.slow
 def test_small_run(tmp_path):
     arguments = ["--model", "resnet18", "--n-images", "2", "--repeats", "1"]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments, "--device", "cpu"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPT, *arguments, "--device", "cpu"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_output" / "truncation.json").read_text())
     shares = [result["share_of_operations"] for result in written["results"]]

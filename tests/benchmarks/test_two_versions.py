@@ -2,24 +2,27 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from benchmarks._forks import run_python
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "benchmarks" / "two_versions.py"
 
 
-def median_interval(values):
-    code = "import json, sys; from two_versions import median_interval; "
-    code += "print(json.dumps(median_interval(json.loads(sys.argv[1]))))"
-    command = [sys.executable, "-c", code, json.dumps(values)]
-    done = subprocess.run(
-        command, cwd=SCRIPT.parent, capture_output=True, text=True, check=True
-    )
-    return tuple(json.loads(done.stdout))
+@pytest.fixture(scope="module")
+def two_versions():
+    pytest.importorskip("psutil", reason="the extra [bench] is not installed")
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        import two_versions
+
+        yield two_versions
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
 
 
 @pytest.mark.parametrize(
@@ -28,10 +31,9 @@ def median_interval(values):
     # 20 the sixth and the fifteenth (95.9 %); of 3 no pair covers that much.
     [(3, (1, 3)), (10, (2, 9)), (20, (6, 15))],
 )
-def test_interval_of_the_median_is_that_of_the_sign_test(n, expected):
-    pytest.importorskip("psutil", reason="the extra [bench] is not installed")
+def test_interval_of_the_median_is_that_of_the_sign_test(two_versions, n, expected):
     values = np.random.default_rng(0).permutation(np.arange(1, n + 1))
-    assert median_interval(values.tolist()) == expected
+    assert two_versions.median_interval(values.tolist()) == expected
 
 
 @pytest.mark.slow
@@ -39,10 +41,9 @@ def test_interval_of_the_median_is_that_of_the_sign_test(n, expected):
 def test_two_checkouts_are_timed_in_pairs(tmp_path):
     pytest.importorskip("psutil", reason="the extra [bench] is not installed")
     pytest.importorskip("skimage", reason="the extra [bench] is not installed")
-    command = [sys.executable, str(SCRIPT), str(REPOSITORY), "--quick"]
-    command += ["--new", str(REPOSITORY), "--output", str(tmp_path)]
-    command += ["--cases", "cold, files", "warm, arrays"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    arguments = [SCRIPT, REPOSITORY, "--quick", "--new", REPOSITORY]
+    arguments += ["--output", tmp_path, "--cases", "cold, files", "warm, arrays"]
+    done = run_python(arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     seconds = json.loads((tmp_path / "two_versions.json").read_text())["seconds"]
     cases = {"cold, files", "warm, arrays, first call", "warm, arrays, next calls"}

@@ -2,11 +2,12 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "without_labels.py"
 sys.path.insert(0, str(SCRIPT.parent))
@@ -33,13 +34,10 @@ def test_a_small_run_continues_where_it_ended(tmp_path):
         data[f"y_{part}"] = np.arange(200) % 10
         data[f"X_{part}"] = rng.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "cifar.npz", **data)
-    command = [
-        sys.executable, str(SCRIPT), "--quick", "--cifar10", "cifar.npz", "--parts",
-        "codes", "scratch",
-    ]  # fmt: skip
+    arguments = ["--quick", "--cifar10", "cifar.npz", "--parts", "codes", "scratch"]
     outputs = []
     for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        done = run_python([SCRIPT, *arguments], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout.partition("Machine:")[0])
     assert outputs[0] == outputs[1]

@@ -3,7 +3,6 @@
 import copy
 import pathlib
 import pickle
-import sqlite3
 import time
 
 import numpy as np
@@ -226,20 +225,6 @@ def test_files_that_may_still_change_unseen(cache, monkeypatch, mtime_ns, expect
 
 
 # -- Few steps for many rows
-
-
-@pytest.fixture
-def statements(monkeypatch):
-    """Return a list that every SQL statement is appended to."""
-    found, connect = [], sqlite3.connect
-
-    def traced(*args, **kwargs):
-        connection = connect(*args, **kwargs)
-        connection.set_trace_callback(found.append)
-        return connection
-
-    monkeypatch.setattr(sqlite3, "connect", traced)
-    return found
 
 
 def test_known_rows_take_few_statements(directory, statements):

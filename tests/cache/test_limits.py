@@ -7,7 +7,8 @@ import sqlite3
 import pytest
 
 from skdeepfeat._utils._filestat import FileStat
-from skdeepfeat.cache import FeatureCache, _eviction
+from skdeepfeat.cache import FeatureCache, _eviction, _sqlite_audit
+from skdeepfeat.cache._size import Limits
 from skdeepfeat.exceptions import CacheWarning
 from tests.cache.pretend import Nets, key_of, lookup, remember
 
@@ -200,3 +201,85 @@ def test_the_memory_of_files_is_bounded(directory, clock):
     assert found[-500:] == digests[-500:]
     assert found[:500] == [None] * 500
     assert cache.info().n_files == sum(digest is not None for digest in found) <= 2000
+
+
+def test_more_files_are_remembered_in_a_larger_cache():
+    assert Limits(2 * MB).n_files == 2000
+    assert Limits(100_000 * MB).n_files == 100_000_000
+    assert Limits(None).n_files is None
+
+
+def test_files_are_counted_once_for_many_writes(directory, statements):
+    with FeatureCache(directory, max_size=2 * MB).open() as store:
+        for i in range(20):
+            store.remember([FileStat(f"/x/{i}", i, i, i)], [key_of(i)])
+    assert sum("sum(1) FROM files" in one for one in statements) == 1
+
+
+# -- Millions of rows: in small parts here
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Evict and clear as if a few rows were many."""
+    monkeypatch.setattr(_eviction, "AT_ONCE", 200_000)
+    monkeypatch.setattr(_eviction, "_N_CANDIDATES", 7)
+
+
+def test_eviction_in_parts_keeps_the_order(directory, clock, small_parts):
+    test_the_least_recently_used_rows_go_first(directory, clock)
+    test_within_a_namespace_too(directory / "another", clock)
+
+
+def deletions(statements):
+    """Return how many rows each transaction has removed."""
+    found = [0]
+    for one in statements:
+        if one.startswith("BEGIN"):
+            found.append(0)
+        found[-1] += one.startswith("DELETE FROM rows")
+    return [n for n in found if n]
+
+
+@pytest.mark.parametrize("how", ["evict", "clear"])
+def test_others_can_write_while_rows_are_removed(
+    directory, statements, small_parts, how
+):
+    cache = FeatureCache(directory, max_size=8 * MB)
+    nets("b").fetch(cache, range(10))
+    nets("a").fetch(cache, range(1200))
+    del statements[:]
+    if how == "evict":
+        nets("a").fetch(cache, range(2000, 2600))
+    else:
+        assert cache.clear("a,*") == 1200
+        assert cache.info().n_rows == 10
+    removed = deletions(statements)
+    assert len(removed) > 4
+    assert max(removed) <= 51  # 200,000 bytes
+    assert cache.check().ok
+
+
+def test_a_namespace_counts_as_used_when_its_rows_are(directory, clock):
+    cache = FeatureCache(directory)
+    nets("a").fetch(cache, range(5))
+    clock.now += HOUR
+    nets("b").fetch(cache, range(5))
+    clock.now += HOUR
+    nets("a").fetch(cache, range(3))
+    labels = [one.label[0] for one in cache.info().namespaces]
+    times = [one.last_used.timestamp() for one in cache.info().namespaces]
+    assert labels == ["a", "b"]
+    assert times == [int(clock.now), int(clock.now - HOUR)]
+
+
+def test_info_reads_no_rows(directory):
+    """It would read all of a large file."""
+    cache = FeatureCache(directory)
+    nets().fetch(cache, range(10))
+    with sqlite3.connect(cache.info().path) as connection:
+        plan = connection.execute(
+            "EXPLAIN QUERY PLAN " + _sqlite_audit.COUNT_ROWS
+        ).fetchall()
+    connection.close()
+    assert [row[3] for row in plan] == ["SCAN rows USING COVERING INDEX rows_by_key"]

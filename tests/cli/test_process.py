@@ -20,6 +20,7 @@ from PIL import Image
 
 import skdeepfeat
 import skdeepfeat.cli
+from benchmarks._forks import run_python, start_python
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 
 COMMAND = [sys.executable, "-m", "skdeepfeat"]
@@ -74,17 +75,29 @@ def test_a_closed_pipe_is_quiet():
 
 
 @pytest.mark.slow
-def test_exit_codes(run_process, photos, tmp_path):
-    arguments = ("extract", photos, "-o", tmp_path / "f.npy", "--image-size", "32")
+def test_exit_codes(photos, tmp_path):
+    arguments = ["-m", "skdeepfeat", "extract", photos, "--image-size", "32"]
+    arguments += ["-o", tmp_path / "f.npy"]
     (photos / "a.png").write_bytes(b"")
-    broken = run_process(*arguments)
+    broken = run_python(arguments)
     assert (broken.returncode, broken.stdout) == (1, "")
     assert broken.stderr.splitlines()[-1].startswith("Error: index 0, ")
     assert "Traceback" not in broken.stderr
-    done = run_process(*arguments, "--on-error", "nan")
+    done = run_python([*arguments, "--on-error", "nan"])
     assert (done.returncode, done.stdout) == (0, "")
     n_broken = np.isnan(np.load(tmp_path / "f.npy")).all(axis=1)
     assert n_broken.tolist() == [True, False, False, False, False]
+
+
+ON_A_TERMINAL = """
+import os, sys
+inner = os.open(sys.argv.pop(1), os.O_RDWR | os.O_NOCTTY)
+os.dup2(inner, 2)
+os.close(inner)
+sys.stderr = open(2, "w", closefd=False)
+from skdeepfeat.cli import main
+main()
+"""
 
 
 @pytest.mark.slow
@@ -92,19 +105,28 @@ def test_exit_codes(run_process, photos, tmp_path):
 def test_progress_on_a_terminal(photos, tmp_path, size):
     outer, inner = pty.openpty()
     termios.tcsetwinsize(inner, size)
-    command = [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy"]
-    process = subprocess.Popen([*command, "--image-size", "32"], stderr=inner)
-    os.close(inner)
-    shown = b""
+    command = ["extract", photos, "-o", tmp_path / "f.npy", "--image-size", "32"]
+    process = start_python(["-c", ON_A_TERMINAL, os.ttyname(inner), *command])
+    shown = os.read(outer, 4096)
+    os.close(inner)  # the process has it open
     while True:
         try:
             shown += os.read(outer, 4096)
         except OSError:  # the other end is closed
             break
     os.close(outer)
-    assert process.wait() == 0
+    process.communicate()
+    assert process.returncode == 0, shown.decode()
     assert b"0/5 [00:00<?" in shown  # how long it took, and what is left
     assert b"100%" in shown
+
+
+IN_A_GROUP = """
+import os
+os.setsid()
+from skdeepfeat.cli import main
+main()
+"""
 
 
 def group_of(number):
@@ -128,13 +150,10 @@ def test_no_worker_survives(photos, tmp_path, number):
         Image.fromarray(pixels).save(photos / f"{i:03d}.png")
     cache = FeatureCache(tmp_path / "cache")
     options = "--image-size 448 --batch-size 1 --runtime torch --n-jobs 2"
-    process = subprocess.Popen(
-        [*COMMAND, "extract", photos, "-o", tmp_path / "f.npy", *options.split()]
-        + ["--cache", cache.path],
-        stderr=subprocess.PIPE,
-        text=True,
+    command = ["extract", photos, "-o", tmp_path / "f.npy", *options.split()]
+    process = start_python(
+        ["-c", IN_A_GROUP, *command, "--cache", cache.path],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while cache.info().n_rows == 0 and time.monotonic() < deadline:
@@ -174,7 +193,7 @@ main()
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_again(run_process, photos, tmp_path):
+def test_ctrl_c_and_again(photos, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(55):
         pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -184,11 +203,7 @@ def test_ctrl_c_and_again(run_process, photos, tmp_path):
     output = tmp_path / "f.npy"
     arguments = ["extract", photos, "-o", output, "--image-size", "64"]
     arguments += ["--batch-size", "1", "--runtime", "torch", "--cache", cache.path]
-    process = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = run_python(["-c", INTERRUPTED, *arguments])
     shown = process.stderr
     assert process.returncode == 130, shown
     assert shown.splitlines()[-1] == (
@@ -199,7 +214,7 @@ def test_ctrl_c_and_again(run_process, photos, tmp_path):
     assert 0 < known < n_images
     assert not output.exists()
 
-    again = run_process(*arguments, "--verbose")
+    again = run_python(["-m", "skdeepfeat", *arguments, "--verbose"])
     assert again.returncode == 0, again.stderr
     [said] = [line for line in again.stderr.splitlines() if "go through" in line]
     n_computed = int(re.search(r"(\d+) of \d+ images go through", said)[1])

@@ -4,9 +4,18 @@ import html
 
 import numpy as np
 import pytest
-from networks import CountingNet, rows_counted
+import torch
+from networks import CountingNet, SmallNet, rows_counted
+from sklearn.exceptions import NotFittedError
 
-from skdeepfeat import BadImageError, PretrainedFeatureExtractor, list_layers
+from skdeepfeat import (
+    BadImageError,
+    FineTuneClassifier,
+    PretrainedFeatureExtractor,
+    SelfSupervisedExtractor,
+    TorchFeatureExtractor,
+    list_layers,
+)
 
 N = 10
 
@@ -83,3 +92,49 @@ def test_what_users_name_is_escaped(tmp_path):
     text = make_extractor(folder).describe(measure=False)._repr_html_()
     assert "<b" not in text
     assert html.escape("<b onclick='x'>&") in text
+
+
+@pytest.mark.parametrize(
+    "unfreeze, trained, weights",
+    [("all", "the head and all stages; epochs: 1", "as trained"),
+     (1, "the head and unfreeze=1; epochs: 1", "as trained"),
+     (None, "the head", "of the module")],
+)  # fmt: skip
+def test_tuned_estimators(tmp_path, pixels, unfreeze, trained, weights):
+    estimator = FineTuneClassifier(
+        SmallNet(), unfreeze=unfreeze, max_epochs=1, image_size=16, cache=tmp_path / "c"
+    )
+    with pytest.raises(NotFittedError):
+        estimator.describe()
+    found = estimator.fit(pixels, np.arange(N) % 2).describe(pixels, measure=False)
+    assert (found.training, found.weights) == (trained, weights)
+    assert found.image_size == (16, 16)
+    assert found.n_parameters == sum(p.numel() for p in SmallNet().parameters())
+    assert found.estimator in found._repr_html_()
+    assert trained in str(found)
+
+
+@pytest.mark.filterwarnings("ignore:The embeddings have begun to collapse")
+def test_self_supervised(pixels):
+    estimator = SelfSupervisedExtractor(
+        SmallNet(), max_epochs=1, image_size=16, cache=None
+    )
+    found = estimator.fit(pixels).describe(pixels)
+    assert found.training.startswith("vicreg")
+    assert found.seconds_per_image > 0
+
+
+def test_items(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
+    extractor = TorchFeatureExtractor(
+        module, lambda items: torch.tensor(np.stack(items)), cache=tmp_path / "c"
+    )
+    rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    with pytest.raises(NotFittedError):
+        extractor.describe()
+    extractor.fit(rows).transform(rows[:5])
+    found = extractor.describe(rows)
+    assert (found.n_images, found.n_hits, found.image_size) == (9, 5, None)
+    assert found.n_parameters == 15
+    assert "5 of 9 items" in str(found)
+    assert "ms per item" in str(extractor.describe())

@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import zarr
 from child import in_child, limit_files
 from networks import CountingNet, is_probe, rows_counted
 
+from benchmarks._forks import start_python
 from skdeepfeat import CacheWarning, PretrainedFeatureExtractor
 from skdeepfeat.feature_extraction import _file_formats
 from skdeepfeat.feature_extraction._partial_file import Partial, hold
@@ -419,10 +419,8 @@ def start(log, path, what="run"):
     way, or ``"wait"`` for another process to say that it waits.
     """
     seen = log.with_name("a process waits")
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, log, path, what, seen],
-        stderr=subprocess.PIPE,
-        text=True,
+    return start_python(
+        ["-c", SCRIPT, log, path, what, seen],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT}/tests/support"},
     )
 

@@ -7,14 +7,13 @@ the images that reach it in a file that all of them append to.
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from networks import CountingNet, rows_counted
 from PIL import Image
 
+from benchmarks._forks import start_python
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 
 N = 60
@@ -99,11 +98,8 @@ def python():
     started = []
 
     def start(script, *arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        process = start_python(
+            ["-c", script, *arguments],
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT}/tests/support"},
         )
         started.append(process)

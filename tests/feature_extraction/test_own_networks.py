@@ -2,8 +2,6 @@
 
 import os
 import pathlib
-import subprocess
-import sys
 import threading
 import warnings
 
@@ -15,6 +13,7 @@ from networks import CountingNet, SmallNet, fix_weights, rows_counted
 from sklearn.base import clone
 from torch import nn
 
+from benchmarks._forks import run_python
 from skdeepfeat import (
     CacheWarning,
     FeatureMapper,
@@ -97,10 +96,8 @@ def test_rows_are_found_again_in_another_process(tmp_path):
     here = pathlib.Path(__file__).parents[1]
     search = [str(here.parent), str(here / "support"), os.environ.get("PYTHONPATH", "")]
     for _ in range(2):
-        run = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(tmp_path)],
-            capture_output=True,
-            text=True,
+        run = run_python(
+            ["-c", SCRIPT, tmp_path],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
         )
         assert run.stdout.split() == ["6"], run.stderr

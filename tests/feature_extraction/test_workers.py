@@ -318,7 +318,7 @@ def loky(monkeypatch):
 
 
 @pytest.mark.slow
-def test_loky(pixels, log, loky, tmp_path, monkeypatch):
+def test_loky(pixels, with_broken, log, loky, tmp_path, monkeypatch):
     paths = []
     for i, one in enumerate(pixels):
         Image.fromarray(one).save(tmp_path / f"{i}.png")
@@ -335,6 +335,16 @@ def test_loky(pixels, log, loky, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     rows = extractor(CountingNet(log), n_jobs=2).transform(list(pixels))
     assert_close(rows, expected)
+    assert len(processes_counted(log)) == 2
+    # And tell of what they cannot read.
+    with pytest.warns(BadImageWarning) as caught:
+        extractor(CountingNet(log), on_error="nan", n_jobs=2).transform(with_broken)
+    assert [error.index for error in caught[0].message.failures] == list(BROKEN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_broken[41] = with_broken[40]
+        with pytest.raises(BadImageError, match="index 7, encoded bytes"):
+            extractor(CountingNet(log), n_jobs=2).transform(with_broken)
     assert len(processes_counted(log)) == 2
 
 
@@ -367,18 +377,6 @@ def test_a_network_that_cannot_be_sent_is_named(pixels, log, loky):
     with pytest.raises(TypeError, match="cannot pickle '_thread.lock'.*n_jobs=1"):
         extractor(net, n_jobs=2).transform(pixels)
     assert extractor(net, n_jobs=1).transform(pixels).shape[0] == len(pixels)
-
-
-@pytest.mark.slow
-def test_broken_images_in_loky(with_broken, log, loky):
-    with pytest.warns(BadImageWarning) as caught:
-        extractor(CountingNet(log), on_error="nan", n_jobs=2).transform(with_broken)
-    assert [error.index for error in caught[0].message.failures] == list(BROKEN)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with_broken[41] = with_broken[40]
-        with pytest.raises(BadImageError, match="index 7, encoded bytes"):
-            extractor(CountingNet(log), n_jobs=2).transform(with_broken)
 
 
 IN_WORKERS = """

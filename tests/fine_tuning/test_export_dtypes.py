@@ -154,9 +154,14 @@ def test_the_digits_of_targets_are_kept(kind, pixels, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
 @pytest.mark.parametrize(
-    "model", ["timm/vit_tiny_patch16_224", "timm/convnext_atto", "mobilenet_v3_small"]
+    ("model", "kind"),
+    [
+        ("timm/vit_tiny_patch16_224", "onnx"),
+        ("timm/vit_tiny_patch16_224", "openvino"),
+        ("timm/convnext_atto", "onnx"),
+        ("mobilenet_v3_small", "openvino"),
+    ],
 )
 def test_other_families(model, kind, pixels, labels, tmp_path):
     if kind == "openvino":

@@ -187,7 +187,7 @@ def test_views_are_averaged(pixels, brightness):
     [
         (None, "requires y"),
         (np.zeros(N - 1), "inconsistent numbers of samples"),
-        (np.r_[np.nan, np.zeros(N - 1)], "y contains NaN"),
+        (np.r_[np.nan, np.zeros(N - 1)], "y must not have missing"),
         (np.r_[np.inf, np.zeros(N - 1)], "y contains infinity"),
         (["a"] * N, "could not convert"),
         (np.zeros((N, 2, 2)), "dim 3|3 dim"),

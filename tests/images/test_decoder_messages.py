@@ -1,7 +1,6 @@
 """Messages of Pillow and libtiff are not printed, except for other users of them."""
 
 import io
-import subprocess
 import sys
 import warnings
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks._forks import run_python
 from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
 from skdeepfeat.images._decoder_messages import collect_messages
@@ -54,9 +54,7 @@ def test_nothing_is_on_the_terminal(damaged_tiff, odd_jpeg, tmp_path):
     paths = [tmp_path / "damaged.tif", tmp_path / "odd.jpg"]
     paths[0].write_bytes(damaged_tiff)
     paths[1].write_bytes(odd_jpeg)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, paths)], capture_output=True, text=True
-    )
+    done = run_python(["-c", SCRIPT, *paths])
     assert done.returncode == 0, done.stderr
     assert "damaged.tif" in done.stdout
     # Only what is not about images.

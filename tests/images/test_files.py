@@ -86,6 +86,25 @@ class TestFileIndex:
         assert second == first[::-1]
         assert opened == []
 
+    def test_files_are_looked_up_in_parts(self, photos, file_index, monkeypatch):
+        from skdeepfeat.images import _files
+
+        monkeypatch.setattr(_files, "_LOOKED_UP_AT_ONCE", 3)
+        first, _ = make_image_source(photos).digests(file_index)
+        asked, lookup = [], file_index.lookup
+
+        def counted(stats):
+            asked.append(len(stats))
+            return lookup(stats)
+
+        monkeypatch.setattr(file_index, "lookup", counted)
+        X = [*photos[::-1], photos[0] + "-none", photos[1]]
+        found, failures = make_image_source(X).digests(file_index)
+        assert found == [*first[::-1], None, first[1]]
+        assert list(failures) == [len(photos)]
+        assert max(asked) <= 3
+        assert sum(asked) == len(photos)
+
     def test_relative_paths_are_remembered_as_absolute(
         self, photos, file_index, opened, tmp_path, monkeypatch
     ):

@@ -6,25 +6,31 @@ write its report any more.
 
 import ctypes
 import os
+import pathlib
 import pickle
 import resource
-import subprocess
 import sys
+import tempfile
 
 import cloudpickle
 import pytest
 
-# What the function prints goes to stderr: stdout belongs to its result.
+from benchmarks._forks import run_python
+
+# The file of the result is open before the function gives up rights; what limits the
+# size of files does not limit it, nor what is said of an error.
 MAIN = """
-import os, pickle, signal, sys, warnings
-stdout = os.dup(1)
-os.dup2(2, 1)
-# A shell lets what it starts with `&` ignore SIGINT.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-function, arguments = pickle.load(sys.stdin.buffer)
+import pickle, resource, sys, warnings
+with open(sys.argv[1], "rb") as file:
+    function, arguments = pickle.load(file)
 warnings.simplefilter("error")
-with os.fdopen(stdout, "wb") as file:
-    pickle.dump(function(*arguments), file)
+with open(sys.argv[2], "wb") as file:
+    try:
+        value = function(*arguments)
+    finally:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    pickle.dump(value, file)
 """
 
 
@@ -51,18 +57,19 @@ def in_child(function, *arguments):
     finally:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
-    child = subprocess.run(
-        [sys.executable, "-c", MAIN],
-        input=job,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    errors = child.stderr.decode(errors="replace")
-    if child.returncode != 0:
-        pytest.fail(
-            f"The child ended with {child.returncode}:\n{errors}", pytrace=False
+    with tempfile.TemporaryDirectory(prefix="skdeepfeat-child-") as folder:
+        files = [pathlib.Path(folder, name) for name in ("job", "result")]
+        files[0].write_bytes(job)
+        child = run_python(
+            ["-c", MAIN, *files],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-    return pickle.loads(child.stdout)
+        if child.returncode != 0:
+            pytest.fail(
+                f"The child ended with {child.returncode}:\n{child.stderr}",
+                pytrace=False,
+            )
+        return pickle.loads(files[1].read_bytes())
 
 
 def limit_files(n_bytes=None):

@@ -6,6 +6,7 @@ import sys
 import time
 
 import torch
+import torchvision
 from torch import nn
 
 
@@ -17,6 +18,23 @@ def fix_weights(*modules, scale=1.0, seed=0):
             for parameter in module.parameters():
                 drawn = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(drawn * scale)
+
+
+def small_vgg():
+    """Return the layers of torchvision's vgg11_bn, with few channels."""
+    widths = [8, "M", 16, "M", 32, 32, "M", 64, 64, "M", 64, 64]
+    return nn.Sequential(
+        torchvision.models.vgg.make_layers(widths, batch_norm=True),
+        nn.AdaptiveAvgPool2d((7, 7)),
+        nn.Flatten(),
+        nn.Linear(64 * 49, 48),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(48, 32),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(32, 10),
+    )
 
 
 def is_probe():

@@ -5,8 +5,6 @@ import os
 import pathlib
 import signal
 import stat
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -15,6 +13,7 @@ import safetensors.torch
 import torch
 from child import forbid_writing, in_child, limit_files
 
+from benchmarks._forks import run_python
 from skdeepfeat.exceptions import BadFileError
 from skdeepfeat.training import load_checkpoint, read_checkpoint_header, save_checkpoint
 from skdeepfeat.training._tensor_file import dump_tensors, parse_tensors
@@ -70,12 +69,7 @@ TRAIN = textwrap.dedent(
 
 
 def train(checkpoint, result, optimizer="adamw", deadly=0):
-    return subprocess.run(
-        [sys.executable, "-c", TRAIN, HERE, checkpoint, result, optimizer, str(deadly)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return run_python(["-c", TRAIN, HERE, checkpoint, result, optimizer, deadly])
 
 
 def content_of(path):

@@ -3,9 +3,6 @@
 import copy
 import itertools
 import json
-import os
-import subprocess
-import sys
 import textwrap
 
 import huggingface_hub
@@ -13,6 +10,7 @@ import pytest
 import timm
 import torch
 
+from benchmarks._forks import run_python
 from skdeepfeat.exceptions import BadFileError
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.sources._hub_config import fetch_hub_config, read_hub_config
@@ -229,10 +227,5 @@ def test_nothing_is_opened_for_it(repository, tmp_path):
             print(neck.n_features())
         """
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, name, str(weights), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    done = run_python(["-c", code, name, weights, tmp_path])
     assert (done.returncode, done.stdout) == (0, "[64]\n"), done.stderr

@@ -12,7 +12,8 @@ from skdeepfeat.networks.sources import _timm
 
 CPU = torch.device("cpu")
 
-# timm's miniatures, and small members of families that differ in their layouts.
+# timm's miniatures, and small members of families that differ in their layouts, one for
+# each class of timm's.
 FAST = [
     "test_vit",
     "test_convnext",
@@ -27,7 +28,6 @@ SLOW = [
     "deit_tiny_distilled_patch16_224",
     "mobilevit_xxs",
     "pvt_v2_b0",
-    "caformer_s18",
     "coatnet_nano_rw_224",
     "convit_tiny",
     "densenet121",
@@ -38,18 +38,14 @@ SLOW = [
     "focalnet_tiny_srf",
     "ghostnet_050",
     "hiera_tiny_224",
-    "lambda_resnet26t",
     "levit_128s",
-    "maxvit_rmlp_pico_rw_256",
     "mixer_s32_224",
     "mobilenetv3_small_050",
     "nest_tiny",
     "pit_ti_distilled_224",
     "poolformer_s12",
     "regnetx_002",
-    "repvgg_a0",
     "repvit_m0_9",
-    "resmlp_12_224",
     "rexnet_100",
     "swin_tiny_patch4_window7_224",
     "swinv2_tiny_window8_256",
@@ -90,7 +86,8 @@ def test_layers_equal_timms(name, batch, normalised, randomise, saved, assert_cl
         f"timm/{name}", weights=path, layer=["output", -1, None, 0], pooling="avg"
     )
     config = network.pretrained_cfg
-    pixels = batch(2, *neck.preprocessing.crop)
+    n_images = 2 if max(neck.preprocessing.crop) <= 256 else 1
+    pixels = batch(n_images, *neck.preprocessing.crop)
     assert neck.preprocessing.crop == config["input_size"][1:]
     images = normalised(pixels, config["mean"], config["std"])
     with neck.loaded(CPU) as run:
