@@ -65,6 +65,33 @@ def cold(job):
     return {"pairs": _quotients(lambda: extractor.transform(paths), plain, job["n"])}
 
 
+def beside_the_network(job):
+    """Extract the features of JPEG files, beside the network alone on ready batches.
+
+    Both in OpenVINO, loaded and converted before: what is left is reading, decoding,
+    resizing and handing over.
+    """
+    from skdeepfeat import PretrainedFeatureExtractor
+    from skdeepfeat._utils._device import resolve_device
+    from skdeepfeat.networks import resolve_neck
+
+    paths = write_natural_images(pathlib.Path(job["folder"]), job["n_images"])
+    extractor = PretrainedFeatureExtractor(cache=None, device="cpu", runtime="openvino")
+    neck, device = resolve_neck(), resolve_device("cpu")
+    size = min(len(paths), neck.suggested_batch_size(device, "openvino"))
+    shape = (size, *neck.preprocessing.crop, 3)
+    batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    with neck.loaded(device, "float32", "openvino") as run:
+
+        def network_alone():
+            for _ in range(len(paths) // size):
+                run(batch)
+
+        pairs = _quotients(lambda: extractor.transform(paths), network_alone, job["n"])
+    return {"pairs": pairs}
+
+
 def warm(job):
     """Read known rows of files, beside os.stat of each and a plain SQLite table."""
     from skdeepfeat import PretrainedFeatureExtractor
@@ -155,5 +182,11 @@ def _in_a_folder(task):
 
 
 if __name__ == "__main__":
-    tasks = {"cold": cold, "warm": warm, "first_call": first_call, "tuning": tuning}
+    tasks = {
+        "cold": cold,
+        "beside_the_network": beside_the_network,
+        "warm": warm,
+        "first_call": first_call,
+        "tuning": tuning,
+    }
     serve({name: _in_a_folder(task) for name, task in tasks.items()})

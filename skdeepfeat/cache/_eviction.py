@@ -141,8 +141,12 @@ def shrink(connection: Connection, n_bytes: int) -> None:
     """
     ((n_pages,),) = connection.execute("PRAGMA page_count").fetchall()
     excess = n_pages - n_bytes // PAGE_SIZE
-    if excess > 0:
+    if excess <= 0:
+        return
+    n_at_once = AT_ONCE // PAGE_SIZE
+    for start in range(0, excess, n_at_once):
         # One step of the statement frees one page, and it has no columns, for which
         # `execute` steps only once. Scripts run to their end.
-        connection.executescript(f"PRAGMA incremental_vacuum({excess});")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        n_next = min(n_at_once, excess - start)
+        connection.executescript(f"PRAGMA incremental_vacuum({n_next});")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -15,7 +15,7 @@ from ._namespace import Namespace
 
 # Question marks in one statement; SQLite's own limit was 999 for a long time.
 _CHUNK = 500
-# Reading a whole namespace's index costs a third of looking up as many single keys.
+# Walking along the index costs a third of looking up as many single keys.
 _SCAN_FACTOR = 2
 # A row whose number is beyond this was not numbered by this package.
 _NO_FREE_ID = 2**62
@@ -76,24 +76,27 @@ def find_ids(
         "SELECT key, id FROM rows "
         "WHERE namespace = (SELECT id FROM namespaces WHERE key = ?) AND"
     )
-    limit = _SCAN_FACTOR * len(wanted)
     found: dict[int, int] = {}
-    n_scanned = limit + 1
-    if len(wanted) > _CHUNK:
-        scan = f"{select} length(key) = 32 LIMIT ?"
-        n_scanned = 0
-        # The keys that are read are not kept: they would take more than the ids.
-        for key, number in connection.execute(scan, (namespace.key, limit + 1)):
-            n_scanned += 1
+    is_dense = True
+    # In their order, so that each page of the index is read once.
+    for chunk, marks in in_chunks(sorted(wanted)):
+        rows: list[tuple[bytes, int]] = []
+        limit = _SCAN_FACTOR * len(chunk)
+        if is_dense and len(chunk) > 1:
+            # There is a limit, as the pages of a damaged file may form a cycle.
+            rows = connection.execute(
+                f"{select} key BETWEEN ? AND ? AND length(key) = 32 LIMIT ?",
+                (namespace.key, chunk[0], chunk[-1], limit + 1),
+            ).fetchall()
+            # Digests are spread evenly: what holds for some holds for the others.
+            is_dense = len(rows) <= limit
+        if not is_dense or len(chunk) == 1:
+            rows = connection.execute(
+                f"{select} key IN ({marks})", (namespace.key, *chunk)
+            ).fetchall()
+        for key, number in rows:
             if (place := wanted.get(key)) is not None:
                 found[place] = number
-    if n_scanned > limit:
-        # In their order each page of the index is read once. It may have thousands.
-        for chunk, marks in in_chunks(sorted(wanted)):
-            look_up = f"{select} key IN ({marks})"
-            for key, number in connection.execute(look_up, (namespace.key, *chunk)):
-                if (place := wanted.get(key)) is not None:
-                    found[place] = number
     # What a damaged index takes for the number of a row may be anything.
     if not all(type(number) is int for number in found.values()):
         raise StoreDamaged("its index has no numbers for some rows")

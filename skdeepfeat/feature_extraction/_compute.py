@@ -15,7 +15,13 @@ import joblib
 
 from .._utils._threads import all_cores
 from ..exceptions import BadItemError
-from ..images import ByteBudget, ThreadPool, check_jpeg_decoder, fit_on_device
+from ..images import (
+    ByteBudget,
+    EncodedJpeg,
+    ThreadPool,
+    check_jpeg_decoder,
+    fit_on_device,
+)
 from ._arithmetic import check_device_type
 from ._background import compute_in_background
 
@@ -201,10 +207,12 @@ def load_ahead(
     n_ahead = min(n_ahead, budget.total // bytes_of_item + 1)
     remaining = iter(indices.tolist())
     pending = deque()
+    has_encoded = False
 
     def top_up():
-        # The size of encoded images is not known before they are read.
-        if sum(map(_n_encoded_bytes, pending)) > budget.total:
+        # The size of encoded images is not known before they are read. Asked only if
+        # there are any, because that takes long if many images wait.
+        if has_encoded and sum(map(_n_encoded_bytes, pending)) > budget.total:
             return
         while len(pending) < n_ahead:
             index = next(remaining, None)
@@ -221,6 +229,7 @@ def load_ahead(
                 try:
                     items.append(future.result())
                     done.append(index)
+                    has_encoded = has_encoded or isinstance(items[-1], EncodedJpeg)
                 except BadItemError as error:
                     bad[index] = error
                 top_up()
@@ -238,4 +247,5 @@ def _n_encoded_bytes(pending):
     _, future = pending
     if not future.done() or future.exception() is not None:
         return 0
-    return len(getattr(future.result(), "data", ()))
+    item = future.result()
+    return len(item.data) if isinstance(item, EncodedJpeg) else 0

@@ -289,7 +289,8 @@ class ListSource(ImageSource):
     def _read_text(self, text, share):
         if is_data_uri(text):
             return decode_data_uri(text, self._max_bytes)
-        is_remote, place = self._locate(text, self._base_folder())
+        folder = "" if os.path.isabs(text) else self._base_folder()
+        is_remote, place = self._locate(text, folder)
         if is_remote:
             data = self._remote.read(place)
             share.take(len(data))

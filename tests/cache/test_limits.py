@@ -283,3 +283,34 @@ def test_info_reads_no_rows(directory):
         ).fetchall()
     connection.close()
     assert [row[3] for row in plan] == ["SCAN rows USING COVERING INDEX rows_by_key"]
+
+
+@pytest.mark.parametrize("n_wanted", [3000, 1500, 700, 2, 1])
+def test_some_of_many_rows_are_found(directory, n_wanted):
+    """However densely they lie in the index."""
+    cache, several = FeatureCache(directory), Nets({"a": 3}, batch_size=500)
+    several.fetch(cache, range(3000))
+    some = [*range(n_wanted), -1]
+    assert several.check_fetch(cache, some) == [-1]
+
+
+def test_the_log_stays_small_while_the_file_shrinks(directory, monkeypatch):
+    cache = FeatureCache(directory, max_size=20 * MB)
+    nets().fetch(cache, range(3000))
+    path, sizes = cache.open().path, []
+    monkeypatch.setattr(_eviction, "AT_ONCE", 2**20)
+
+    class Connection(sqlite3.Connection):
+        def executescript(self, text):
+            result = super().executescript(text)
+            sizes.append(size_of(directory) - os.path.getsize(path))
+            return result
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Connection)
+    )
+    assert cache.clear("a*") == 3000
+    assert len(sizes) > 5
+    assert max(sizes) < 3 * MB
+    assert size_of(directory) <= 1 * MB

@@ -212,6 +212,24 @@ def test_the_input_is_not_changed_nor_shared(rgb):
     np.testing.assert_array_equal(rgb, before)
 
 
+@pytest.mark.parametrize("size", [(30, 50), (150, 200)], ids=["smaller", "larger"])
+def test_torch_keeps_the_order_of_the_values(size, rgb):
+    # If it took the channels for planes, it would resize half as fast.
+    resized = _geometry._resize_array_in_torch(rgb, size, "bicubic")
+    assert resized.shape == (*size, 3)
+    assert resized.flags.c_contiguous
+
+
+def test_read_only_pixels_are_resized_without_a_warning(rgb):
+    preprocessing = Preprocessing(32, (28, 28), "bicubic")
+    expected = fit_to_network(rgb, preprocessing)
+    read_only = np.frombuffer(rgb.tobytes(), np.uint8).reshape(rgb.shape)
+    fitted = fit_to_network(read_only, preprocessing)
+    np.testing.assert_array_equal(fitted, expected)
+    assert fitted.flags.writeable
+    np.testing.assert_array_equal(read_only, rgb)
+
+
 def test_a_larger_crop_keeps_the_share_of_the_picture():
     pixels = random_image((300, 300, 3), seed=5)
     preprocessing = Preprocessing(64, (56, 56))
