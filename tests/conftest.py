@@ -24,6 +24,7 @@ def private_cache(tmp_path_factory, monkeypatch):
     """Keep the tests' default cache away from the user's, and from each other."""
     path = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", str(path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(path.parent / "state"))
     return path
 
 

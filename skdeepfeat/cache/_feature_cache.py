@@ -5,6 +5,7 @@ import os
 import time
 
 from ._directory import check_path, find_directory
+from ._private_files import converted_of
 from ._side_files import notes_of
 from ._size import Limits, parse_size
 from ._sqlite_store import SQLiteStore
@@ -16,6 +17,9 @@ class RowCache:
 
     def notes(self):
         """Return the `SideFiles` that hold notes, None if nothing is to be noted."""
+
+    def converted(self):
+        """Return the `PrivateFiles` of converted networks, None if none are kept."""
 
     def info(self):
         """Return what is in the cache.
@@ -37,7 +41,8 @@ class RowCache:
         ----------
         namespace : str, default=None
             Label or key of a namespace as in `info`, or a pattern for labels as in a
-            shell (``"resnet50*"``). None removes all rows and the digests of files.
+            shell (``"resnet50*"``). None removes all rows, the digests of files, and
+            converted networks.
             Entries of a mapping that belong to other programs are never removed.
 
         Returns
@@ -105,8 +110,9 @@ class FeatureCache(RowCache):
         processes share, which network file systems (NFS, SMB) do not provide.
     max_size : int, str or None, default="10 GB"
         Maximum size on disk in bytes, or a str with a decimal (MB) or binary (MiB)
-        unit. None means no limit. If a single job needs more, only a part of its rows
-        is stored, with a warning.
+        unit. Converted networks take at most a tenth of it, and at most 1 GiB. None
+        means no limit. If a single job needs more, only a part of its rows is stored,
+        with a warning.
 
     Raises
     ------
@@ -124,7 +130,11 @@ class FeatureCache(RowCache):
     rows of about one second. Reading a row counts as use at most once in ten minutes.
 
     Everybody who can write to the directory can plant rows in it: do not share it with
-    users you do not trust. Nothing in it is ever executed or unpickled.
+    users you do not trust. Nothing in it is ever executed or unpickled. Networks that
+    were converted for OpenVINO are kept in a folder that only the user can read, and
+    only in a directory that belongs to the user and that nobody else may write to.
+    They are used only if this user has written them: each has a digest made with a
+    secret in the user's state directory.
 
     Examples
     --------
@@ -171,7 +181,7 @@ class FeatureCache(RowCache):
         """
         return SQLiteStore(
             find_directory(self.path),
-            Limits(parse_size(self.max_size)),
+            Limits(parse_size(self.max_size), self.converted().size()),
             timeout=self._timeout,
             clock=self._clock,
             quiet=quiet,
@@ -186,6 +196,16 @@ class FeatureCache(RowCache):
             None if nothing is to be noted.
         """
         return notes_of(find_directory(self.path))
+
+    def converted(self):
+        """Return what holds networks in the form of another runtime.
+
+        Returns
+        -------
+        networks : PrivateFiles or None
+            None if none are kept.
+        """
+        return converted_of(find_directory(self.path), parse_size(self.max_size))
 
     def _parameters(self):
         path = None if self.path is None else os.fspath(self.path)

@@ -80,6 +80,8 @@ class CacheInfo:
     other_formats : tuple of str
         Paths of files that other versions of skdeepfeat have made and that this one
         does not use. They are not part of `size`.
+    converted_size : int
+        Bytes of `size` that networks take which were converted for another runtime.
     """
 
     path: str | None
@@ -90,6 +92,7 @@ class CacheInfo:
     namespaces: tuple[NamespaceInfo, ...] = ()
     quarantined: tuple[str, ...] = ()
     other_formats: tuple[str, ...] = ()
+    converted_size: int = 0
 
     def __str__(self):
         if self.path is None:
@@ -100,6 +103,8 @@ class CacheInfo:
             f"{self.n_files:,} files remembered"
         ]
         lines += [f"  {namespace}" for namespace in self.namespaces]
+        if self.converted_size:
+            lines += [f"  converted networks: {format_size(self.converted_size)}"]
         lines += [f"  quarantined: {_shown(path)}" for path in self.quarantined]
         lines += [f"  of another version: {_shown(p)}" for p in self.other_formats]
         return "\n".join(lines)

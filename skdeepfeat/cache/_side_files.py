@@ -17,9 +17,7 @@ from ._errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"skdeepfeat side file 1\n"
 _DIGEST_BYTES = 32
-
 
 # Bytes of all notes and of one. The usual note about a network has 1 KB.
 _MAX_NOTES = 2**23
@@ -50,6 +48,11 @@ class SideFiles:
         Of one file.
     """
 
+    # What files begin with, before the digest.
+    _magic = b"skdeepfeat side file 1\n"
+    # Of new files; None for those of the cache.
+    _permissions: int | None = None
+
     def __init__(
         self, directory: CacheDirectory, name: str, max_bytes: int, max_file_bytes: int
     ):
@@ -69,30 +72,31 @@ class SideFiles:
         key : str
             A hexadecimal digest.
         """
-        if self._directory.problem is not None or os.path.islink(self.folder):
+        if not self._is_usable():
             return None
         try:
             with open_plain(self._path(key)) as file:
-                found = file.read(self._max_file_bytes + 1)
+                if os.fstat(file.fileno()).st_size > self._max_file_bytes:
+                    return None
+                head = file.read(len(self._magic) + _DIGEST_BYTES)
+                data = file.read()
         except OSError:
             return None
-        head = len(_MAGIC) + _DIGEST_BYTES
-        if len(found) > self._max_file_bytes or len(found) < head:
-            return None
-        data = found[head:]
-        return data if found[:head] == _head(key, data) else None
+        digest = self._digest(key, data)
+        return data if digest and head == self._magic + digest else None
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file, or replace it; other readers see all of it or nothing."""
-        content = _head(key, data) + data
-        if len(content) > self._max_file_bytes:
+        head = self._magic + (self._digest(key, data) or b"")
+        if len(head) + len(data) > self._max_file_bytes:
             return
         temporary = f"{self._path(key)}.{secrets.token_hex(8)}"
         try:
             self._make_folder()
-            permissions = self._directory.permissions
+            permissions = self._permissions or self._directory.permissions
             with open_plain(temporary, "xb", permissions=permissions) as file:
-                file.write(content)
+                file.write(head)
+                file.write(data)
             os.replace(temporary, self._path(key))
             self._remove_oldest()
         except (OSError, StoreUnavailable) as error:
@@ -105,6 +109,13 @@ class SideFiles:
         for _, _, path in self._files():
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+    def _digest(self, key: str, data: bytes) -> bytes | None:
+        """Return the digest in a file. A renamed file does not have its key's."""
+        return digest_bytes(key.encode() + b"\0" + data)
+
+    def _is_usable(self) -> bool:
+        return self._directory.problem is None and not os.path.islink(self.folder)
 
     def _make_folder(self) -> None:
         self._directory.make()
@@ -131,8 +142,3 @@ class SideFiles:
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     yield status.st_mtime_ns, status.st_size, entry.path
-
-
-def _head(key: str, data: bytes) -> bytes:
-    """Return what a file begins with. A renamed file does not have its key's."""
-    return _MAGIC + digest_bytes(key.encode() + b"\0" + data)

@@ -69,7 +69,9 @@ class Limits:
     Parameters
     ----------
     max_bytes : int or None
-        What file and write-ahead log may take together; None for no limit.
+        What the cache may take; None for no limit.
+    reserved : int, default=0
+        Bytes of it that other files take than the SQLite file and its log.
 
     Attributes
     ----------
@@ -85,14 +87,14 @@ class Limits:
         limit.
     """
 
-    def __init__(self, max_bytes: int | None):
+    def __init__(self, max_bytes: int | None, reserved: int = 0):
         self.max_bytes = self.file_bytes = max_bytes
         self.wal_pages = 512
         self.commit_bytes = 16 * _MIB
         self.n_files = None
         if max_bytes is not None:
             log_bytes = min(max(max_bytes // 16, 4 * _MIB), max_bytes // 4)
-            self.file_bytes = max_bytes - log_bytes
+            self.file_bytes = max(max_bytes - log_bytes - reserved, max_bytes // 2)
             self.wal_pages = min(max(log_bytes // (2 * PAGE_SIZE), 4), 512)
             self.commit_bytes = min(max(self.file_bytes // 16, PAGE_SIZE), 16 * _MIB)
             self.n_files = max_bytes // 1000

@@ -16,6 +16,7 @@ from ._directory import CacheDirectory
 from ._errors import StoreDamaged, StoreUnavailable
 from ._file_lock import hold_device_lock
 from ._namespace import Namespace
+from ._private_files import converted_of
 from ._reports import CacheInfo, CheckReport
 from ._side_files import notes_of
 from ._size import Limits, format_size
@@ -249,22 +250,24 @@ class SQLiteStore(Store):
 
     def info(self):
         # Measured before the connection adds files of its own.
-        size = self.database.size()
+        size, converted = self.database.size(), self._converted().size()
         namespaces, n_files = self.run(_sqlite_audit.look, default=((), 0))
         return CacheInfo(
             self.path,
-            size,
+            size + converted,
             self.limits.max_bytes,
             sum(namespace.n_rows for namespace in namespaces),
             n_files,
             namespaces,
             self.database.quarantined(),
             self.database.of_other_formats(),
+            converted,
         )
 
     def clear(self, pattern):
         if pattern is None:
             notes_of(self.directory).clear()
+            self._converted().clear()
         if not self.run(lambda connection: True, default=False):
             return 0  # there is no file, and none is made
 
@@ -274,6 +277,9 @@ class SQLiteStore(Store):
             return n_rows
 
         return self.run(remove, default=0, writing=True)
+
+    def _converted(self):
+        return converted_of(self.directory, self.limits.max_bytes)
 
     def check(self, repair):
         try:

@@ -67,7 +67,10 @@ def check(directory, no_repair):
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(directory, namespace, yes):
-    """Remove rows and free their disk space."""
+    """Remove rows and free their disk space.
+
+    Without --namespace, networks that were converted for another runtime go, too.
+    """
     store = _open(directory)
     with _usable(store):
         found = store.info()

@@ -101,7 +101,11 @@ def compute_features(source, indices, neck, devices, settings):
 def _worker(source, neck, device, settings, found_bad):
     """Lend the network in the form of ``compute(loaded batch) -> features``."""
     loaded = neck.loaded(
-        device, settings.precision, settings.runtime, settings.n_images
+        device,
+        settings.precision,
+        settings.runtime,
+        settings.n_images,
+        settings.converted,
     )
     with all_cores(device), loaded as run:
 

@@ -66,7 +66,9 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    with open_cache(cache).open() as store, contextlib.ExitStack() as stack:
+    cache = open_cache(cache)
+    settings = replace(settings, converted=cache.converted())
+    with cache.open() as store, contextlib.ExitStack() as stack:
         yield Extraction(X, neck, store, settings, stack if in_parts else None)
 
 
@@ -374,7 +376,9 @@ class Extraction:
         settings, n_wanted = self.settings, len(self.namespaces)
         if self._can_fall_back and settings.runtime == "openvino":
             if not self._run_in_thread(
-                lambda device: neck.can_compile("openvino", device, settings.precision)
+                lambda device: neck.can_compile(
+                    "openvino", device, settings.precision, settings.converted
+                )
             ):
                 raise _OpenVINOCannotRun
         logger.info(
@@ -384,8 +388,7 @@ class Extraction:
             self.source.kind,
         )
         if on_computed is not None:  # a part of a job that shows its own progress
-            # The choice of the runtime must not depend on how much of X is left, or a
-            # resumed job would not give the same features to the last bit.
+            # The choice of the runtime must not depend on how much of X is left.
             n_images = settings.n_images or len(self.source)
             settings = replace(settings, n_images=n_images, verbose=0)
         batches = self._batches(neck, indices[positions], settings)

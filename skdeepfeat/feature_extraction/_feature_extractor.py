@@ -150,9 +150,11 @@ class PretrainedFeatureExtractor(
         What runs the network.
 
         * ``"auto"``: OpenVINO on a CPU if it is installed (extra ``[openvino]``), if
-          there are enough images to make up for the conversion, and if its features
-          match those of torch to a relative 1e-4. Otherwise torch. The log of this
-          package gives the reason.
+          the images make up for the conversion, and if its features match those of
+          torch to a relative 1e-4. Otherwise torch. In float32, torch runs the first
+          images, and what they take decides. The converted network is kept next to the
+          cache, so that later processes start with it. The log of this package gives
+          the reason.
         * ``"torch"``: torch.
         * ``"compile"``: torch.compile, for many images on a GPU. Compiling can take
           minutes, and the network stays in the memory of the device.

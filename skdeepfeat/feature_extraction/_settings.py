@@ -33,6 +33,8 @@ class ExtractionSettings:
     device_type : str or None
         The only type of device that may compute, such as ``"cuda"``. None means any.
         Set by `settle_arithmetic`.
+    converted : cache.PrivateFiles or None
+        Where converted networks are kept. Set by `Extraction`; not shown.
     """
 
     flat_image_shape: tuple | None = None
@@ -49,6 +51,7 @@ class ExtractionSettings:
     verbose: int = 0
     n_images: int | None = None
     device_type: str | None = None
+    converted: object = field(default=None, repr=False, compare=False)
 
     def progress_bar(self, n_items, title, unit="image", **options):
         """Return a bar that counts items. It is shown if `verbose` is above 0."""

@@ -81,6 +81,10 @@ def seconds_per_image(extractor, X, n_images, layers=None):
 
     n = min(len(source), _N_WARM_UP)
     run(n)
+    # By now it has been chosen, and compiled if that pays for `n_images`.
+    is_auto = settings.runtime == "auto" and not neck.is_own
+    if is_auto and not neck.is_compiled(runtime, devices[0], settings.precision):
+        runtime = "torch"
     n = int(np.clip(_SECONDS / run(n)[1], n, min(len(source), _N_MOST)))
     now = min(run(n)[1] for _ in range(_N_REPEATS))
     if not on_cpu:

@@ -118,7 +118,9 @@ class ItemNeck(Neck):
             return collate_items(items, self.collate)
 
     @contextlib.contextmanager
-    def loaded(self, device, precision="float32", runtime="torch", n_images=None):
+    def loaded(
+        self, device, precision="float32", runtime="torch", n_images=None, files=None
+    ):
         """Lend the module on a device; as `Neck.loaded`, for an `ItemBatch`."""
         outputs, probe = self.outputs, self.probe
         with borrowed(self.spec, device, lambda names: None) as network:
@@ -136,7 +138,7 @@ class ItemNeck(Neck):
         """Return ``"torch"``, which alone runs any module."""
         return "torch"
 
-    def can_compile(self, runtime, device, precision):
+    def can_compile(self, runtime, device, precision, files=None):
         """Return False."""
         return False
 

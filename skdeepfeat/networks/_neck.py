@@ -17,8 +17,13 @@ from .probing._probe import Probe, probe_spec
 from .probing._stages import last_map_of, stages_of
 from .probing._wanted_layers import Output, resolve_outputs
 from .running._batch_runner import Runner
-from .running._compiled_networks import CompilationError, compiled_network
+from .running._compiled_networks import (
+    CompilationError,
+    compiled_network,
+    is_in_memory,
+)
 from .running._loaded_networks import borrowed
+from .running._measured_network import cheapest_network
 from .running._runtimes import (
     batch_size_for,
     choose_runtime,
@@ -213,7 +218,9 @@ class Neck:
         return borrowed(self.spec, device, self._check_head)
 
     @contextlib.contextmanager
-    def loaded(self, device, precision="float32", runtime="torch", n_images=None):
+    def loaded(
+        self, device, precision="float32", runtime="torch", n_images=None, files=None
+    ):
         """Lend the network on a device. Its weights are read when it is first used.
 
         Parameters
@@ -223,9 +230,11 @@ class Neck:
             The precision of the computation. Rows are float32 in any case.
         runtime : {"auto", "torch", "compile", "openvino"}, default="torch"
             What runs the network. ``"auto"`` selects a runtime that is installed, pays
-            and can run the network.
+            and can run the network, in float32 by what the first images take.
         n_images : int, default=None
             The number of images to run. None for unknown, which counts as many.
+        files : files as `running._kept_networks` takes them, default=None
+            Where compiled networks are kept for other processes.
 
         Yields
         ------
@@ -244,25 +253,32 @@ class Neck:
         device = torch.device(device)
         with contextlib.ExitStack() as stack:
             chosen = self.chosen_runtime(device, precision, runtime, n_images)
+            folds = is_worth_folding(
+                device, precision, self.preprocessing.crop, n_images
+            )
+
+            def in_torch(folds=folds):
+                network = stack.enter_context(self._borrowed(device))
+                return EagerNetwork(network, self, device, precision, folds)
+
+            compiled = functools.partial(
+                self._compiled, chosen, device, precision, chosen == runtime, files
+            )
             compute = None
-            if chosen != "torch":
-                compute = self._compiled(chosen, device, precision, chosen == runtime)
-            if compute is None:
-                compute = EagerNetwork(
-                    stack.enter_context(self._borrowed(device)),
-                    self,
-                    device,
-                    precision,
-                    is_worth_folding(
-                        device, precision, self.preprocessing.crop, n_images
-                    ),
+            if chosen not in ("torch", runtime) and precision == "float32" and n_images:
+                cheapest = cheapest_network(
+                    chosen, self, device, n_images, files, in_torch, compiled
                 )
+                compute = stack.enter_context(cheapest)
+            elif chosen != "torch":
+                compute = compiled()
+            compute = compute or in_torch()
             run = Runner(compute, self.outputs, device)
             del compute  # only the runner has it, which drops it at the end
             stack.callback(run.close)
             yield run
 
-    def _compiled(self, runtime, device, precision, is_required):
+    def _compiled(self, runtime, device, precision, is_required, files=None):
         """Return the network in a compiled form, or None if that is impossible."""
         fingerprint = self.fingerprint
         if self.is_own and fingerprint is None:
@@ -271,7 +287,7 @@ class Neck:
         borrow = functools.partial(self._borrowed, device)
         try:
             return compiled_network(
-                runtime, self, device, precision, fingerprint, borrow
+                runtime, self, device, precision, fingerprint, borrow, files
             )
         except CompilationError as error:
             title, name = load_runtime(runtime).TITLE, self.spec.name
@@ -283,7 +299,7 @@ class Neck:
             logger.info("torch runs %s: %s cannot (%s)", name, title, error)
             return None
 
-    def can_compile(self, runtime, device, precision):
+    def can_compile(self, runtime, device, precision, files=None):
         """Return whether a runtime can run the network. It is compiled for that.
 
         Parameters
@@ -291,13 +307,22 @@ class Neck:
         runtime : {"compile", "openvino"}
         device : torch.device
         precision : {"float32", "tf32", "bfloat16", "float16"}
+        files : as for `loaded`, default=None
 
         Returns
         -------
         bool
         """
-        compiled = self._compiled(runtime, torch.device(device), precision, False)
+        device = torch.device(device)
+        compiled = self._compiled(runtime, device, precision, False, files)
         return compiled is not None
+
+    def is_compiled(self, runtime, device, precision):
+        """Return whether this process has the network in a compiled form.
+
+        The parameters are those of `can_compile`. The network is not the user's own.
+        """
+        return is_in_memory(runtime, self, torch.device(device), precision, None)
 
     def chosen_runtime(self, device, precision, runtime, n_images):
         """Return what is to run the network; parameters and errors are `loaded`'s.
@@ -305,7 +330,8 @@ class Neck:
         Returns
         -------
         {"torch", "compile", "openvino"}
-            torch replaces a runtime that turns out to be unable to run the network.
+            torch replaces a runtime that turns out to be unable to run the network, or
+            in float32 to be the slower one.
         """
         crop = self.preprocessing.crop
         return choose_runtime(runtime, device, precision, crop, n_images)

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from .._utils._installed import digest_code, installed_version, is_as_imported
+from .._utils._installed import is_as_imported
 from .._utils._preprocessing import Preprocessing
 from ..exceptions import WeightsNotFoundError
+from ._installed_code import LIBRARIES, installed_code, is_of_library
 from ._neck import Neck, resolve_neck
 from .probing._wanted_layers import Output
 from .running._layer import Layer
@@ -33,18 +32,12 @@ from .sources._preprocessing_parameter import read_image_size, read_preprocessin
 from .sources._weights import Weights
 from .sources._weights_sources import FileWeights, RandomWeights, read_weights
 
-_LIBRARIES = ("timm", "torchvision")
-# How each of them is asked for the function that builds a network.
-_BUILDERS = {"timm": "model_entrypoint", "torchvision": "get_model_builder"}
 _WEIGHTS = {"url": UrlWeights, "hub": HubWeights}
 _RECORDS = (Output, Layer, *_WEIGHTS.values())
 _SPEC_FIELDS = ("name", "model_name", "architecture", "has_pre_logits", "classifier")
 _SPEC_TYPES = (str, str, dict, bool, (str, type(None)))
 # Notes of more features are not recalled: names and rows of them would be allocated.
 _MAX_FEATURES = 2**20
-
-# The files of this package as this process has imported them.
-_OWN_CODE = digest_code("skdeepfeat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +66,7 @@ class RememberedNeck(Neck):
 
 def libraries_are_imported():
     """Return whether timm or torchvision is imported."""
-    return any(name in sys.modules for name in _LIBRARIES)
+    return any(name in sys.modules for name in LIBRARIES)
 
 
 def key_of_neck(model, **parameters):
@@ -96,21 +89,8 @@ def key_of_neck(model, **parameters):
         own = _describe_parameters(**parameters)
     except (TypeError, ValueError, WeightsNotFoundError):
         return None  # `resolve_neck` raises it again, or what comes before it
-    code = _code()
+    code = installed_code()
     return code and {"model": model, **own, "code": code}
-
-
-@functools.cache
-def _code():
-    """Return the state of the code that a note depends on, or None."""
-    libraries = {
-        name: [installed_version(name), digest_code(name)] for name in _LIBRARIES
-    }
-    if _OWN_CODE is None or not all(map(all, libraries.values())):
-        return None
-    if digest_code("skdeepfeat") != _OWN_CODE:
-        return None  # another version was installed while this one runs
-    return {**libraries, "skdeepfeat": _OWN_CODE, "torch": torch.__version__}
 
 
 def may_be_noted(neck, were_imported):
@@ -122,18 +102,12 @@ def may_be_noted(neck, were_imported):
     were_imported : bool
         Whether the libraries had been imported before the neck was resolved.
     """
-    known, now = _code(), _code.__wrapped__()
+    known, now = installed_code(), installed_code.__wrapped__()
     if known != now:
         return False
-    if were_imported and not all(map(is_as_imported, _LIBRARIES)):
+    if were_imported and not all(map(is_as_imported, LIBRARIES)):
         return False
-    [builder] = [
-        getattr(sys.modules[f"{name}.models"], function)(neck.spec.architecture[name])
-        for name, function in _BUILDERS.items()
-        if name in neck.spec.architecture
-    ]
-    # A user can register networks, in timm also under a name that it has already.
-    return builder.__module__.partition(".")[0] in _LIBRARIES
+    return is_of_library(neck.spec.architecture)
 
 
 def _describe_parameters(

@@ -16,7 +16,7 @@ from skdeepfeat.feature_extraction import ExtractionSettings
 from skdeepfeat.feature_extraction._compute import compute_features
 from skdeepfeat.images import _on_device, make_image_source
 from skdeepfeat.networks import _neck, resolve_neck
-from skdeepfeat.networks.running import _openvino_runtime
+from skdeepfeat.networks.running import _compiled_networks, _measured_network
 
 CPU = torch.device("cpu")
 
@@ -206,11 +206,13 @@ class TestRuntime:
         def never(*args):
             raise AssertionError("converted for a handful of images")
 
+        _compiled_networks._compiled.clear()  # what is compiled already costs nothing
         monkeypatch.setattr(_neck, "compiled_network", never)
         assert self.extractor(cache=None).transform(images).shape == (37, 1280)
 
     def test_many_images_do_not(self, images, monkeypatch):
-        monkeypatch.setattr(_openvino_runtime, "_WORTH_CONVERTING", 30 * 32**2)
+        for name in ("_SECONDS", "_SECONDS_PER_MODULE", "_N_PASSES"):
+            monkeypatch.setattr(_measured_network, name, 0)
         converted = []
 
         def compile_and_note(*args):
@@ -220,9 +222,12 @@ class TestRuntime:
         from skdeepfeat.networks.running._compiled_networks import compiled_network
 
         monkeypatch.setattr(_neck, "compiled_network", compile_and_note)
-        self.extractor(cache=None).transform(images[:29])
+        # Of 112 x 112 pixels, 32 are tried in torch.
+        extractor = self.extractor(cache=None).set_params(image_size=112)
+        _compiled_networks._compiled.clear()
+        extractor.transform(images[:32])
         assert not converted
-        self.extractor(cache=None).transform(images[:30])
+        extractor.transform(images[:33])
         assert len(converted) == 1
 
     def test_wrong_values(self, images):

@@ -13,6 +13,7 @@ from torch import nn
 
 from skdeepfeat._utils._digests import digest_file
 from skdeepfeat.networks import (
+    _installed_code,
     _remembered_neck,
     key_of_neck,
     may_be_noted,
@@ -72,14 +73,16 @@ def test_every_setting_and_every_version_is_in_the_key(monkeypatch, tmp_path):
         {"cache_layers": "stages"}, {"cache_layers": ["layer1"]},
     ):  # fmt: skip
         keys.append(key_of_neck("resnet18", **{**DEFAULTS, **change}))
-    code = _remembered_neck._code()
+    code = _installed_code.installed_code()
     for name, other in [
         ("timm", ["99.0", code["timm"][1]]), ("timm", [code["timm"][0], "changed"]),
         ("torchvision", ["99.0", code["torchvision"][1]]), ("torch", "99.0"),
         ("skdeepfeat", "changed"),
     ]:  # fmt: skip
         changed = {**code, name: other}
-        monkeypatch.setattr(_remembered_neck, "_code", lambda changed=changed: changed)
+        monkeypatch.setattr(
+            _remembered_neck, "installed_code", lambda changed=changed: changed
+        )
         keys.append(key_of_neck("resnet18", **DEFAULTS))
     texts = {json.dumps(key) for key in keys}
     assert len(texts) == len(keys)
@@ -117,14 +120,14 @@ def test_code_that_changed_after_its_import_is_not_noted(monkeypatch):
     monkeypatch.setattr(_remembered_neck, "is_as_imported", changed.get)
     assert not may_be_noted(neck, were_imported=True)
     assert may_be_noted(neck, were_imported=False)
-    own = _remembered_neck._OWN_CODE
-    monkeypatch.setattr(_remembered_neck, "_OWN_CODE", "of the version before")
-    _remembered_neck._code.cache_clear()
+    own = _installed_code._OWN_CODE
+    monkeypatch.setattr(_installed_code, "_OWN_CODE", "of the version before")
+    _installed_code.installed_code.cache_clear()
     assert key_of_neck("test_vit", **DEFAULTS) is None
-    monkeypatch.setattr(_remembered_neck, "_OWN_CODE", own)
-    _remembered_neck._code.cache_clear()
+    monkeypatch.setattr(_installed_code, "_OWN_CODE", own)
+    _installed_code.installed_code.cache_clear()
     assert may_be_noted(neck, were_imported=False)
-    monkeypatch.setattr(_remembered_neck, "digest_code", lambda package: "changed")
+    monkeypatch.setattr(_installed_code, "digest_code", lambda package: "changed")
     assert not may_be_noted(neck, were_imported=False)
 
 

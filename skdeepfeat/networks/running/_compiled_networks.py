@@ -1,5 +1,6 @@
 """Networks that a library has compiled: compared with torch, kept for the next call."""
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -13,6 +14,7 @@ from torch import nn
 from ..._utils._device import compute_context, is_out_of_memory
 from ..._utils._forks import in_child, undisturbed_by_forks
 from .._modules import copy_network
+from ._kept_networks import keep_network, key_of_network, recall_network
 from ._row_difference import TOLERANCE, largest_difference, random_pixels
 from ._runtimes import load_runtime
 from ._truncated_pass import run_truncated
@@ -40,8 +42,8 @@ class CompilationError(Exception):
     """A network cannot be run in another form; the message says why."""
 
 
-def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
-    """Return a compiled network. The two that were used last are kept.
+def compiled_network(runtime, neck, device, precision, fingerprint, borrow, files=None):
+    """Return a compiled network. The two that were used last are kept in memory.
 
     Parameters
     ----------
@@ -54,6 +56,8 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
     borrow : callable
         Returns a context that lends the network in torch, on the device. It is called
         only to compile the network.
+    files : files as `_kept_networks` takes them, default=None
+        Where compiled networks are kept for other processes.
 
     Returns
     -------
@@ -67,17 +71,7 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
     """
     if fingerprint is not None and not fingerprint.is_stable:
         raise CompilationError("its rows differ from one pass to the next")
-    spec = neck.spec
-    key = (
-        runtime,
-        json.dumps(spec.architecture, sort_keys=True),
-        spec.weights.store_key() if fingerprint is None else fingerprint.tensors,
-        spec.preprocessing,
-        tuple((one.layer, one.pooling) for one in neck.outputs),
-        device,
-        precision,
-        torch.get_num_threads(),
-    )
+    key = _key_of(runtime, neck, device, precision, fingerprint)
     # One at a time: two threads would compile the same network twice.
     with undisturbed_by_forks(), _lock:
         compiled, compiled_for = _compiled.get(key, (None, None))
@@ -86,7 +80,9 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
         if compiled is None:
             compiled_for = fingerprint
             try:
-                compiled = _compile(runtime, neck, device, precision, borrow)
+                compiled = _recall_or_compile(
+                    runtime, neck, device, precision, fingerprint, borrow, files
+                )
             except CompilationError as error:
                 if is_out_of_memory(error.__cause__):
                     raise  # there may be more memory the next time
@@ -100,6 +96,32 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow):
     if isinstance(compiled, CompilationError):
         raise CompilationError(str(compiled))
     return compiled()
+
+
+def is_in_memory(runtime, neck, device, precision, fingerprint):
+    """Return whether `compiled_network` need not compile, or has failed before.
+
+    The parameters are those of `compiled_network`.
+    """
+    key = _key_of(runtime, neck, device, precision, fingerprint)
+    _, compiled_for = _compiled.get(key, (None, None))
+    return key in _compiled and (
+        compiled_for is None or compiled_for.same_as(fingerprint)
+    )
+
+
+def _key_of(runtime, neck, device, precision, fingerprint):
+    spec = neck.spec
+    return (
+        runtime,
+        json.dumps(spec.architecture, sort_keys=True),
+        spec.weights.store_key() if fingerprint is None else fingerprint.tensors,
+        spec.preprocessing,
+        tuple((one.layer, one.pooling) for one in neck.outputs),
+        device,
+        precision,
+        torch.get_num_threads(),
+    )
 
 
 _compiled: OrderedDict[tuple, object] = OrderedDict()
@@ -144,7 +166,29 @@ class PixelsToRows(nn.Module):
         return tuple(rows)
 
 
+def _recall_or_compile(runtime, neck, device, precision, fingerprint, borrow, files):
+    key = None
+    if files is not None and device.type == "cpu":
+        key = key_of_network(runtime, neck, precision, fingerprint)
+    if key is not None and key in files:
+        crop = neck.preprocessing.crop
+        compiled, found, wanted = recall_network(
+            files, key, runtime, crop, precision, fingerprint
+        )
+        if compiled is not None:
+            with contextlib.suppress(CompilationError):
+                _compare(found, wanted, _TOLERANCES[precision])
+                logger.info("%s was compiled before", neck.spec.name)
+                return compiled
+    compiled, rows = _compile(runtime, neck, device, precision, borrow)
+    # A weights file may have been replaced meanwhile.
+    if key is not None and key == key_of_network(runtime, neck, precision, fingerprint):
+        keep_network(files, key, runtime, compiled, rows, fingerprint)
+    return compiled
+
+
 def _compile(runtime, neck, device, precision, borrow):
+    """Return a compiled network, and what torch computes for `random_pixels`."""
     with borrow() as network:
         if neck.is_own:
             # The user may train it further, in place.
@@ -152,8 +196,8 @@ def _compile(runtime, neck, device, precision, borrow):
         module = PixelsToRows(network, neck).eval().to(device)
         if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
             raise CompilationError("its weights are not in float32")
-        pixels = random_pixels(_N_TRACED + _N_COMPARED, neck.preprocessing.crop)
-        example, compared = pixels[:_N_TRACED].to(device), pixels[_N_TRACED:]
+        pixels = random_pixels(_N_COMPARED + _N_TRACED, neck.preprocessing.crop)
+        compared, example = pixels[:_N_COMPARED], pixels[_N_COMPARED:].to(device)
         try:
             compiled = load_runtime(runtime).compile_network(
                 module, example, device, precision
@@ -165,7 +209,7 @@ def _compile(runtime, neck, device, precision, borrow):
         with compute_context(device, "float32"):
             rows = [one.cpu().numpy() for one in module(compared.to(device))]
     _compare(found, rows, _TOLERANCES[precision])
-    return compiled
+    return compiled, rows
 
 
 def _in_words(error):

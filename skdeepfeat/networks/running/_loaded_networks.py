@@ -91,8 +91,20 @@ def borrowed(spec, device, check_head):
         free_device_memory(device)
 
 
+def is_loaded(spec):
+    """Return whether the weights of a network are in main memory."""
+    if spec.module is not None:
+        return True
+    entry = _entries.get(_key_of(spec))
+    return entry is not None and entry.network is not None
+
+
+def _key_of(spec):
+    return json.dumps(spec.architecture, sort_keys=True), spec.weights.store_key()
+
+
 def _entry_of(spec):
-    key = (json.dumps(spec.architecture, sort_keys=True), spec.weights.store_key())
+    key = _key_of(spec)
     with _entries_lock:
         entry = _entries.setdefault(key, _Entry())
         _entries.move_to_end(key)

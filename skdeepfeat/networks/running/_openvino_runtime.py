@@ -5,20 +5,18 @@
 
 import functools
 import importlib.util
+import io
 import sys
 import warnings
 
 import numpy as np
 import torch
 
+from ..._utils._installed import digest_code, installed_version
 from ..._utils._optional import import_optional, import_without_telemetry
 
 TITLE = "OpenVINO"
 BATCH_PIXELS = 32 * 224 * 224  # OpenVINO reuses its memory, so more than torch's
-
-# Converting takes 2 to 4 s. At 224 x 224 pixels on 2 cores, that is regained after
-# about 90 images of ResNet-50, or 230 of the installed network.
-_WORTH_CONVERTING = 256 * 224 * 224
 
 # OpenVINO computes float16 on a CPU in float32.
 _ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}
@@ -71,12 +69,10 @@ def check(device, precision):
 
 
 def pays(device, precision, n_pixels):
-    """Return whether compiling is worth its time; see `_runtimes`."""
+    """Return whether compiling may be worth its time; see `_runtimes`."""
     if device.type != "cpu" or precision not in _ELEMENT_TYPES or not is_installed():
         return False
-    if precision == "bfloat16":
-        return computes_bfloat16()
-    return n_pixels >= _WORTH_CONVERTING
+    return n_pixels > 0 if precision == "float32" else computes_bfloat16()
 
 
 def compile_network(module, pixels, device, precision):
@@ -92,16 +88,56 @@ def compile_network(module, pixels, device, precision):
     """
     openvino = import_openvino()
     model = convert(module, pixels)
-    compiled = openvino.Core().compile_model(
-        model,
-        "CPU",
-        {
-            # One request at a time on all cores: the images come in batches.
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[precision],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        },
+    return _ready(
+        openvino.Core().compile_model(model, "CPU", _options(precision)), precision
     )
+
+
+def dump_network(make):
+    """Return what `restore_network` makes a compiled network of again, as bytes."""
+    [compiled] = make.args
+    stream = io.BytesIO()
+    compiled.export_model(stream)
+    return stream.getbuffer()
+
+
+def restore_network(data, precision):
+    """Return what `compile_network` did in another process.
+
+    OpenVINO believes what `data` says, so they must be the user's own and undamaged.
+
+    Parameters
+    ----------
+    data : bytes-like
+    precision : {"float32", "bfloat16"}
+    """
+    openvino = import_openvino()
+    core, options = openvino.Core(), _options(precision)
+    try:
+        tensor = openvino.Tensor(np.frombuffer(data, np.uint8))
+        compiled = core.import_model(tensor, "CPU", options)
+    except TypeError:  # older versions know only streams, which are slower
+        compiled = core.import_model(io.BytesIO(data), "CPU", options)
+    return _ready(compiled, precision)
+
+
+@functools.cache
+def installed_code():
+    """Return version and files of OpenVINO in JSON types, or None if unknown."""
+    state = installed_version("openvino"), digest_code("openvino")
+    return state if all(state) else None
+
+
+def _options(precision):
+    return {
+        # One request at a time on all cores: the images come in batches.
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _ELEMENT_TYPES[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+
+
+def _ready(compiled, precision):
     found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if found != _ELEMENT_TYPES[precision]:
         raise ValueError(f"it would compute in {found} instead of {precision}")

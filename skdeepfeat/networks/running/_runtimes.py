@@ -5,10 +5,14 @@ The runtime NAME is the module `_NAME_runtime`. All but torch's own define
 - ``TITLE``: its name in messages;
 - ``BATCH_PIXELS``: how many pixels to run at once on a CPU;
 - ``check(device, precision)``: raises if it cannot be used, when requested by name;
-- ``pays(device, precision, n_pixels)``: whether ``"auto"`` selects it;
+- ``pays(device, precision, n_pixels)``: whether ``"auto"`` selects it; in float32,
+  `MeasuredNetwork` may still find that torch is cheaper;
 - ``compile_network(module, pixels, device, precision)``: compiles a `PixelsToRows`,
   with a batch of pixels as the example, and returns a function that makes one user's
-  access to the compiled network, a callable as `Runner` wants it.
+  access to the compiled network, a callable as `Runner` wants it;
+- and, if compiled networks can be kept on disk, ``dump_network(make) -> bytes``,
+  ``restore_network(data, precision) -> make`` and ``installed_code()``, JSON types that
+  differ between versions.
 """
 
 import importlib
@@ -33,11 +37,12 @@ def load_runtime(name):
 
 
 def choose_runtime(runtime, device, precision, crop, n_images):
-    """Return what is to run a network.
+    """Return what is to run a network, or may be cheapest in float32.
 
-    The choice follows a rule and not a measurement, so that the same call gives the
-    same numbers. Below float32, where runtimes differ by percents, the number of images
-    does not matter either: the row of an image does not depend on other images.
+    The choice follows a rule and not a measurement. Below float32, where runtimes
+    differ by percents, it is final, and the number of images does not matter either:
+    the row of an image does not depend on other images. In float32, `MeasuredNetwork`
+    may run some or all images in torch: rows agree to a tested tolerance.
 
     Parameters
     ----------

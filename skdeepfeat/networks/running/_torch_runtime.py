@@ -10,6 +10,7 @@ from .._modules import copy_network, floating_dtype
 from ._batch_norm_folding import fold_batch_norms
 from ._device_transfer import Transfer
 from ._row_difference import random_pixels
+from ._runtimes import is_worth_folding
 from ._truncated_pass import run_truncated
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,12 @@ class EagerNetwork:
         """
         with self._transfer.stream():
             return [rows.cpu().numpy() for rows in self.queue(batch)]
+
+    def fold_if_worthwhile(self, n_images):
+        """Fold batch norms at the next batch if some images are worth it."""
+        self._folds = is_worth_folding(
+            self._device, self._precision, self._crop, n_images
+        )
 
     def queue(self, batch):
         """Return the rows as tensors on the device, which may still compute them.

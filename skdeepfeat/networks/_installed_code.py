@@ -1,0 +1,51 @@
+"""The state of the code that a named network depends on, for what is kept on disk."""
+
+import functools
+import sys
+
+import torch
+
+from .._utils._installed import digest_code, installed_version
+
+LIBRARIES = ("timm", "torchvision")
+# How each of them is asked for the function that builds a network.
+_BUILDERS = {"timm": "model_entrypoint", "torchvision": "get_model_builder"}
+
+# The files of this package as this process has imported them.
+_OWN_CODE = digest_code("skdeepfeat")
+
+
+@functools.cache
+def installed_code():
+    """Return versions and files of the packages, or None if they cannot be told.
+
+    Returns
+    -------
+    dict of JSON types or None
+    """
+    libraries = {
+        name: [installed_version(name), digest_code(name)] for name in LIBRARIES
+    }
+    if _OWN_CODE is None or not all(map(all, libraries.values())):
+        return None
+    if digest_code("skdeepfeat") != _OWN_CODE:
+        return None  # another version was installed while this one runs
+    return {**libraries, "skdeepfeat": _OWN_CODE, "torch": torch.__version__}
+
+
+def is_of_library(architecture):
+    """Return whether the libraries that are imported build a network themselves.
+
+    A user can register networks, in timm also under a name that it has already.
+
+    Parameters
+    ----------
+    architecture : dict
+        Of a `NetworkSpec`.
+    """
+    builders = [
+        getattr(sys.modules[f"{name}.models"], function)(architecture[name])
+        for name, function in _BUILDERS.items()
+        if name in architecture and f"{name}.models" in sys.modules
+    ]
+    return all(one.__module__.partition(".")[0] in LIBRARIES for one in builders)

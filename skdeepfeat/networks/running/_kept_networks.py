@@ -1,0 +1,138 @@
+"""Compiled networks on disk, so that another process need not compile them.
+
+What is kept is given as `files`: ``key in files``, ``files.read(key)`` and
+``files.write(key, data)``, of bytes. They return only what this user has written.
+`cache.PrivateFiles` are such files.
+"""
+
+import functools
+import json
+import logging
+
+import numpy as np
+
+from ..._utils._digests import digest_description, digest_file
+from ..._utils._printable import printable
+from ..._utils._processor import describe_processor
+from .._installed_code import installed_code, is_of_library
+from ._row_difference import random_pixels
+from ._runtimes import load_runtime
+
+logger = logging.getLogger(__name__)
+
+# To be increased when the content of the files changes.
+_FORMAT = 1
+
+
+def key_of_network(runtime, neck, precision, fingerprint):
+    """Return the hexadecimal digest of everything that a compiled network depends on.
+
+    Parameters
+    ----------
+    runtime : str
+    neck : Neck
+    precision : {"float32", "tf32", "bfloat16", "float16"}
+    fingerprint : Fingerprint or None
+        Of a user's own network. Its code is not known, so its rows have to be compared
+        as well.
+
+    Returns
+    -------
+    str or None
+        None if it cannot be kept: the runtime has no form on disk, or what the network
+        or the packages are cannot be told.
+    """
+    library = load_runtime(runtime)
+    if not hasattr(library, "restore_network"):
+        return None
+    spec, code, version = neck.spec, installed_code(), library.installed_code()
+    if code is None or version is None or not is_of_library(spec.architecture):
+        return None
+    if fingerprint is None:
+        weights = _identity_of(spec.weights, spec.weights.store_key())
+    else:
+        weights = fingerprint.describe()
+    return digest_description(
+        {
+            "format": _FORMAT,
+            "runtime": [runtime, version],
+            "code": code,
+            "processor": describe_processor(),
+            "architecture": spec.architecture,
+            "hub": spec.hub_config,
+            "weights": weights,
+            "preprocessing": spec.preprocessing.describe(),
+            "outputs": [[one.layer, one.pooling] for one in neck.outputs],
+            "precision": precision,
+        }
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _identity_of(weights, store_key):
+    """Return the identity of weights; those of another `store_key` are looked at."""
+    return weights.identity(digest_file)
+
+
+def keep_network(files, key, runtime, make, rows, fingerprint):
+    """Write a network that has just been compiled and compared.
+
+    Parameters
+    ----------
+    files, key
+    runtime : str
+    make : callable
+        As the runtime's `compile_network` returns it.
+    rows : list of ndarray of float32, shape (n_compared, n_features)
+        What torch computes for `random_pixels`.
+    fingerprint : Fingerprint or None
+    """
+    head = {
+        "probe": fingerprint and fingerprint.summary(),
+        "n_features": [one.shape[1] for one in rows],
+    }
+    if installed_code.__wrapped__() != installed_code():
+        return  # another version was installed while this one runs
+    try:
+        network = load_runtime(runtime).dump_network(make)
+    except Exception:  # it may fail where it has not been tried
+        logger.debug("a compiled network is not kept", exc_info=True)
+        return
+    head = json.dumps(head).encode()
+    first = [np.ascontiguousarray(one[0], "<f4").tobytes() for one in rows]
+    files.write(key, b"".join([len(head).to_bytes(8, "little"), head, *first, network]))
+
+
+def recall_network(files, key, runtime, crop, precision, fingerprint):
+    """Return a network that was kept, and what torch computed for one image.
+
+    Parameters
+    ----------
+    files, key, runtime, precision, fingerprint
+    crop : tuple of (int, int)
+
+    Returns
+    -------
+    make : callable or None
+        None if there is none, or one that is of no use.
+    found, wanted : list of ndarray of float32, shape (1, n_features)
+        What it computes for one image of `random_pixels`, and what torch computed.
+    """
+    data = files.read(key)
+    if data is None:
+        return None, [], []
+    try:
+        start = 8 + int.from_bytes(data[:8], "little")
+        head = json.loads(data[8:start])
+        if fingerprint and not fingerprint.agrees_with_summary(head["probe"]):
+            return None, [], []  # its code is another one
+        wanted = []
+        for n_features in head["n_features"]:
+            wanted.append(np.frombuffer(data, "<f4", n_features, start)[np.newaxis])
+            start += 4 * n_features
+        network = memoryview(data)[start:]
+        make = load_runtime(runtime).restore_network(network, precision)
+        return make, make()(random_pixels(1, crop)), wanted
+    except Exception as error:  # a damaged file does not get here, but be quiet
+        logger.info("a kept network is of no use: %s", printable(error))
+        return None, [], []

@@ -1,0 +1,28 @@
+"""The benchmark of few images runs to its end."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "few_rows.py"
+
+
+@pytest.mark.slow
+def test_few_rows(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--model", "test_vit", "--image-size", "64"]
+        + ["--sizes", "4", "--repeats", "1", "--clock", "cpu"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "bench_output" / "few_rows.json").read_text())
+    runs = document["results"]["4"]
+    assert {kind: len(found) for kind, found in runs.items()} == {
+        "torch": 1, "first": 1, "second": 1
+    }  # fmt: skip
+    assert "4 images: the second process starts" in done.stdout
