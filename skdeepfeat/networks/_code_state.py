@@ -91,7 +91,7 @@ class _Walk:
                 self._seen[id(value)] = value
                 try:
                     self._visit(value, is_part)
-                except Exception:  # a user's class may say anything of itself
+                except Exception:  # what a user's class says may raise anything
                     logger.debug("an object cannot be looked at", exc_info=True)
                     self._add_identity(value, is_part)
 
