@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._utils._forks import survives_fork
 from .._utils._html import html_table
 from .._utils._printable import printable, redacted
 from ._extraction import open_extraction
@@ -119,6 +120,7 @@ class ExtractorDescription:
 class DescribedMixin:
     """Mixin class for estimators with a network that can be looked into."""
 
+    @survives_fork
     def describe(self, X=None, *, measure=True):
         """Return what this estimator is, and what it costs on this machine.
 
