@@ -26,7 +26,8 @@ def errors_about(name, instead_of="X"):
     except NonFiniteOutputError as error:
         raise error.at(error.indices, name) from error.__cause__
     except (TypeError, ValueError) as error:
-        if len(error.args) == 1 and isinstance(error.args[0], str):
+        has_text = len(error.args) == 1 and isinstance(error.args[0], str)
+        if has_text and name != instead_of:
             error.args = (_renamed(error.args[0], instead_of, name),)
         raise
 

@@ -161,6 +161,11 @@ def test_words(text, expected):
     assert str(caught.value) == expected
 
 
+def test_other_errors_do_not_blame_x():
+    with pytest.raises(ValueError, match="^the disk is full$"), errors_about("X"):
+        raise ValueError("the disk is full")
+
+
 def test_errors_with_more_than_a_text_stay():
     with pytest.raises(UnicodeDecodeError), errors_about("A"):
         b"\xff".decode()
