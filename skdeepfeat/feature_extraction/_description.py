@@ -221,7 +221,7 @@ def _weights_in_words(extractor, neck):
 def _make_inputs(extractor):
     """Return images of noise at the size that the network sees, or such flat rows.
 
-    What other items look like, only those of the fit show.
+    Other items cannot be made up: those of the fit are returned.
     """
     X, neck, _ = inspected(extractor, None)
     if neck.spec.takes_items:
