@@ -145,6 +145,8 @@ class DescribedMixin:
         ------
         BadImageError, BadItemError
             If an image or an item of X cannot be read, with ``on_error="raise"``.
+        ValueError
+            If a fine-tuning estimator was fitted to rows of numbers.
         WeightsNotFoundError
             If the weights are not on this machine and cannot be downloaded.
 
