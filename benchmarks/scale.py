@@ -218,7 +218,14 @@ def run_clusters(folder, arguments):
             found = run_worker("_clusters.py", job)["seconds"]
             ideal = arguments.n_images * job["seconds_per_image"] / job["n_workers"]
             efficiency = [ideal / seconds for seconds in found[1:]]
-            results.append({**job, "first": found[0], "efficiency": efficiency})
+            results.append(
+                {
+                    **job,
+                    "n_images": arguments.n_images,
+                    "first": found[0],
+                    "efficiency": efficiency,
+                }
+            )
             logger.info("%s", results[-1])
     return results
 
@@ -260,8 +267,6 @@ def run_parts(arguments, folder, document):
         tables.append(report_large(document["large"], arguments.n_rows))
     if "clusters" in arguments.parts:
         document["clusters"] = run_clusters(folder, arguments)
-        for one in document["clusters"]:
-            one["n_images"] = arguments.n_images
         tables.append(report_clusters(document["clusters"]))
     return tables
 

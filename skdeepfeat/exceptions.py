@@ -172,22 +172,24 @@ class NonFiniteOutputError(ValueError):
         self.source = source
         self.kind = kind
 
-    def at(self, indices, source="X"):
+    def at(self, indices, source=None):
         """Return the same error with other indices.
 
         Parameters
         ----------
         indices : sequence of int
             The indices of the images in X, in ascending order.
-        source : str, default="X"
-            The name of the parameter that holds the images.
+        source : str or None, default=None
+            The name of the parameter that holds the images. None keeps it.
 
         Returns
         -------
         error : NonFiniteOutputError
             With the same cause.
         """
-        return NonFiniteOutputError(self.cause, indices, source, self.kind)
+        return NonFiniteOutputError(
+            self.cause, indices, source or self.source, self.kind
+        )
 
     def __str__(self):
         named = ", ".join(map(str, self.indices[:_N_NAMED]))

@@ -1,5 +1,6 @@
 """Fixtures that the tests of several packages use."""
 
+import math
 import os
 import pathlib
 import shutil
@@ -26,6 +27,18 @@ def private_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", str(path))
     monkeypatch.setenv("XDG_STATE_HOME", str(path.parent / "state"))
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_choice_by_speed(monkeypatch):
+    """Let torch run networks in float32, however busy the machine is.
+
+    Which runtime is cheaper is measured, and a network that counts or stops in its
+    `forward` no longer does so in another runtime. Tests of the choice set the same.
+    """
+    from skdeepfeat.networks.running import _measured_network
+
+    monkeypatch.setattr(_measured_network, "_SECONDS", math.inf)
 
 
 @pytest.fixture(autouse=True)

@@ -94,6 +94,7 @@ def use_everything():
     classifier.save(f"{folder}/{os.getpid()}")
     clone(classifier).fit(new(), y).partial_fit(X, y)
     extractor.fit_transform(new()), extractor.get_feature_names_out()
+    extractor.describe(new()), classifier.describe(measure=False)
     extractor.extract_to(new(), f"{folder}/{os.getpid()}.npy")
     mapper({"image": new()})
     learning_rate_range_test(clone(classifier), X, y, n_steps=10)

@@ -69,7 +69,7 @@ def check(directory, no_repair):
 def clear(directory, namespace, yes):
     """Remove rows and free their disk space.
 
-    Without --namespace, networks that were converted for another runtime go, too.
+    Without --namespace, this also removes networks converted for another runtime.
     """
     store = _open(directory)
     with _usable(store):

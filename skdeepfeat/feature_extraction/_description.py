@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._utils._forks import survives_fork
 from .._utils._html import html_table
 from .._utils._printable import printable, redacted
 from ._extraction import open_extraction
@@ -119,6 +120,7 @@ class ExtractorDescription:
 class DescribedMixin:
     """Mixin class for estimators with a network that can be looked into."""
 
+    @survives_fork
     def describe(self, X=None, *, measure=True):
         """Return what this estimator is, and what it costs on this machine.
 
@@ -143,6 +145,8 @@ class DescribedMixin:
         ------
         BadImageError, BadItemError
             If an image or an item of X cannot be read, with ``on_error="raise"``.
+        ValueError
+            If a fine-tuning estimator was fitted to rows of numbers.
         WeightsNotFoundError
             If the weights are not on this machine and cannot be downloaded.
 
@@ -219,7 +223,7 @@ def _weights_in_words(extractor, neck):
 def _make_inputs(extractor):
     """Return images of noise at the size that the network sees, or such flat rows.
 
-    What other items look like, only those of the fit show.
+    Other items cannot be made up: those of the fit are returned.
     """
     X, neck, _ = inspected(extractor, None)
     if neck.spec.takes_items:

@@ -10,12 +10,12 @@ from ..exceptions import BadItemError, NonFiniteOutputError
 def errors_about(name, instead_of="X"):
     """Let errors about X name the parameter that was given.
 
-    What checks and reads images, as scikit-learn's checks do, calls them X.
+    What checks and reads images calls them X, as scikit-learn's own checks do.
 
     Parameters
     ----------
     name : str
-        The parameter that holds the images, such as ``"X_val"``.
+        The parameter that was given, such as ``"X_val"``. ``"X"`` changes no text.
     instead_of : str, default="X"
         What errors call it.
     """
@@ -26,7 +26,8 @@ def errors_about(name, instead_of="X"):
     except NonFiniteOutputError as error:
         raise error.at(error.indices, name) from error.__cause__
     except (TypeError, ValueError) as error:
-        if len(error.args) == 1 and isinstance(error.args[0], str):
+        has_text = len(error.args) == 1 and isinstance(error.args[0], str)
+        if has_text and name != instead_of:
             error.args = (_renamed(error.args[0], instead_of, name),)
         raise
 

@@ -48,8 +48,8 @@ def first_failure(failures):
     error = failures[min(failures)]
     word = "image" if isinstance(error, BadImageError) else "item"
     error.add_note(
-        f"on_error='nan' gives each {word} that cannot be read a row of NaN, and one "
-        "warning lists them all."
+        f"With on_error='nan', one warning lists the {word}s that cannot be read. They "
+        "are left out of a training, and their rows are NaN."
     )
     return error
 

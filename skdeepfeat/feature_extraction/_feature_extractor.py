@@ -411,7 +411,6 @@ class PretrainedFeatureExtractor(
         ):
             return extraction.features()
 
-    @survives_fork
     def _inspected(self, X):
         """Return X as checked, the neck and the settings, to look into the network."""
         self._validate_params()

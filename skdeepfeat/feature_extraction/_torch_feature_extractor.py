@@ -145,8 +145,8 @@ class TorchFeatureExtractor(
     * a change of the code, of a constant or of `collate` that does not change the
       features of these four items, such as a rule for other languages or a larger
       ``max_length``;
-    * a change during a process inside of an object of an installed package, such as a
-      tokenizer, or of more than 100,000 entries, such as a vocabulary that grows.
+    * a change during a process inside an object of an installed package, such as a
+      tokenizer, or inside one of more than 100,000 entries, such as a vocabulary.
 
     After such a change, use another cache, or `FeatureCache.clear`. Items without known
     content are not stored: with `key`, they are looked for in X, and if they are not

@@ -640,7 +640,7 @@ def test_partial_fit(pixels):
     classifier = small()
     with pytest.raises(ValueError, match="'classes' parameter"):
         classifier.partial_fit(pixels, LABELS)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="y must not have missing values"):
         classifier.partial_fit(pixels, np.full(N, np.nan), classes=[0, 1])
     two = NUMBERS < 2
     classifier.partial_fit(pixels[two], LABELS[two], classes=NAMES)

@@ -10,8 +10,13 @@ import torch
 from networks import SmallNet
 from torch import nn
 
-from skdeepfeat import BadImageError, FineTuneClassifier, SelfSupervisedExtractor
-from skdeepfeat.feature_extraction import errors_about
+from skdeepfeat import (
+    BadImageError,
+    FineTuneClassifier,
+    NonFiniteOutputError,
+    SelfSupervisedExtractor,
+)
+from skdeepfeat.feature_extraction import errors_about, errors_at
 
 N, SIZE = 12, 16
 rng = np.random.default_rng(0)
@@ -159,6 +164,24 @@ def test_words(text, expected):
     with pytest.raises(ValueError) as caught, errors_about("A"):
         raise ValueError(text)
     assert str(caught.value) == expected
+
+
+def test_other_errors_do_not_blame_x():
+    with pytest.raises(ValueError, match="^the disk is full$"), errors_about("X"):
+        raise ValueError("the disk is full")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BadImageError("gone", 1), NonFiniteOutputError("its weights", [1])],
+    ids=["broken", "not finite"],
+)
+def test_the_name_is_kept_where_indices_are_translated(error):
+    with pytest.raises(type(error)) as caught, errors_at(np.array([5, 7])):
+        with errors_about("X_val"):
+            raise error
+    assert caught.value.source == "X_val"
+    assert "7" in str(caught.value)
 
 
 def test_errors_with_more_than_a_text_stay():

@@ -86,7 +86,8 @@ class CountingNet(nn.Module):
 
     A file, not an attribute: every process that works on the same job adds to it, and
     an append of a few bytes is atomic. The environment variable SECONDS_AN_IMAGE
-    slows it down without changing what it is.
+    slows it down without changing what it is. It cannot be converted for another
+    runtime, in which it would not write.
     """
 
     def __init__(self, log, n_features=8):
@@ -103,6 +104,8 @@ class CountingNet(nn.Module):
         return self.conv(x).mean((2, 3))
 
     def _count(self, x):
+        if torch.jit.is_tracing():
+            raise NotImplementedError("it counts in torch only")
         if type(x) is torch.Tensor and x.device.type != "meta" and not is_probe():
             descriptor = os.open(self.log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
             os.write(descriptor, f"{len(x)} {os.getpid()}\n".encode())

@@ -24,6 +24,11 @@ def nothing_compiled():
     _compiled_networks._compiled.clear()
 
 
+@pytest.fixture(autouse=True)
+def no_choice_by_speed():
+    """Here the choice is what is tested, with given times."""
+
+
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "cache").mkdir()
