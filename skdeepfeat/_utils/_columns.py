@@ -46,7 +46,10 @@ def refuse_missing(values, name):
     """
     if isinstance(values, (list, tuple)):
         # numpy turns a missing value among strings into the string "nan".
-        values = pd.Series(values, dtype=object)
+        try:
+            values = np.array(values, dtype=object)
+        except ValueError:
+            return  # of arrays of several shapes, which no column consists of
     missing = pd.isna(np.asarray(values))
     if missing.ndim == 2:
         missing = missing.any(axis=1)

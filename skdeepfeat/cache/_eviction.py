@@ -11,7 +11,7 @@ from sqlite3 import Connection
 import numpy as np
 
 from ._namespace import Namespace
-from ._rows import delete_rows, in_chunks, transaction
+from ._rows import as_ids, delete_rows, in_chunks, transaction
 from ._schema import PAGE_SIZE
 
 # Seconds. Being read counts as use, but only once in this time, as with `relatime` of
@@ -62,18 +62,30 @@ def _least_recently_used(
     connection: Connection, protected: np.ndarray
 ) -> Iterator[tuple[int, int]]:
     """Yield id and bytes of the rows that are not protected."""
-    last = (-(2**63), -(2**63))
-    while found := connection.execute(
-        "SELECT used, id, max(coalesce(CAST(bytes AS INTEGER), 0), 100) FROM used "
-        "WHERE (used, id) > (?, ?) ORDER BY used, id LIMIT ?",
-        (*last, _N_CANDIDATES),
-    ).fetchall():
-        last = found[-1][:2]
-        ids = np.array([row[1] for row in found], np.int64)
+    for found in _in_order_of_use(connection):
+        ids = as_ids(row[1] for row in found)
         is_free = np.searchsorted(protected, ids, "left") == np.searchsorted(
             protected, ids, "right"
         )
         yield from ((row[1], row[2]) for row in itertools.compress(found, is_free))
+
+
+def _in_order_of_use(connection: Connection) -> Iterator[list[tuple]]:
+    """Yield (time, id, bytes) of all rows in parts, each found by the index."""
+    select = "SELECT used, id, max(coalesce(CAST(bytes AS INTEGER), 0), 100) FROM used"
+    # Not "(used, id) > (?, ?)": SQLite would walk past all rows of the same time, and
+    # rows that were read together have the same.
+    of_that_time = f"{select} WHERE used = ? AND id > ? ORDER BY id LIMIT ?"
+    of_later = f"{select} WHERE used > ? ORDER BY used, id LIMIT ?"
+    first = f"{select} ORDER BY used, id LIMIT ?"
+    found = connection.execute(first, (_N_CANDIDATES,)).fetchall()
+    while found:
+        yield found
+        used, row_id, _ = found[-1]
+        found = (
+            connection.execute(of_that_time, (used, row_id, _N_CANDIDATES)).fetchall()
+            or connection.execute(of_later, (used, _N_CANDIDATES)).fetchall()
+        )
 
 
 def note_new(

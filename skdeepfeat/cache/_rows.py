@@ -6,8 +6,10 @@ values of one image in one namespace.
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from sqlite3 import Connection, Cursor
+
+import numpy as np
 
 from ._checksum import checksum, seed_of
 from ._errors import StoreDamaged
@@ -97,10 +99,26 @@ def find_ids(
         for key, number in rows:
             if (place := wanted.get(key)) is not None:
                 found[place] = number
-    # What a damaged index takes for the number of a row may be anything.
-    if not all(type(number) is int for number in found.values()):
-        raise StoreDamaged("its index has no numbers for some rows")
+    _check_ids(found.values())
     return found
+
+
+def as_ids(numbers: Iterable) -> np.ndarray:
+    """Return the ids that an index has for rows as an array of int64.
+
+    Raises
+    ------
+    StoreDamaged
+    """
+    numbers = list(numbers)
+    _check_ids(numbers)
+    return np.array(numbers, np.int64)
+
+
+def _check_ids(numbers: Collection) -> None:
+    # What a damaged index takes for the number of a row may be anything.
+    if not all(type(number) is int for number in numbers):
+        raise StoreDamaged("its index has no numbers for some rows")
 
 
 def read_ids(

@@ -82,18 +82,18 @@ def _read(path: str) -> bytes | None:
 
 def _write(path: str) -> None:
     """Write a secret, unless another process has just done so."""
-    with contextlib.suppress(FileNotFoundError):
-        # One that is of no use. `open_plain` has refused all but plain files.
-        if is_own(os.lstat(path), 0):
-            os.unlink(path)
     temporary = f"{path}.{secrets.token_hex(8)}"
     try:
         with open_plain(temporary, "xb", permissions=0o600) as file:
             file.write(os.urandom(_N_BYTES))
-        # Unlike renaming, linking fails if the name is taken.
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
+        try:
+            # Unlike renaming, linking fails if the name is taken.
+            os.link(temporary, path)
+        except FileExistsError:
+            # `_read` refuses all but plain files. What another process has written
+            # just now stays.
+            if _read(path) is None:
+                os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

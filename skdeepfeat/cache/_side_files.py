@@ -6,6 +6,7 @@ What they hold can be found out again, so whatever is wrong with one, it is not 
 import contextlib
 import logging
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from ._errors import StoreUnavailable
 logger = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 32
+# Of a file, and of one that is being written. Whatever else is in the folder is not
+# ours: the user may have named a directory that has a folder "notes" already.
+_NAME = re.compile(r"[0-9a-f]{32}(\.[0-9a-f]{16})?")
 
 # Bytes of all notes and of one. The usual note about a network has 1 KB.
 _MAX_NOTES = 2**23
@@ -76,14 +80,17 @@ class SideFiles:
             return None
         try:
             with open_plain(self._path(key)) as file:
-                if os.fstat(file.fileno()).st_size > self._max_file_bytes:
+                size = os.fstat(file.fileno()).st_size
+                if size > self._max_file_bytes:
                     return None
                 head = file.read(len(self._magic) + _DIGEST_BYTES)
-                data = file.read()
+                data = file.read(size)  # not more, should it grow
         except OSError:
             return None
         digest = self._digest(key, data)
-        return data if digest and head == self._magic + digest else None
+        if not digest or not secrets.compare_digest(head, self._magic + digest):
+            return None
+        return data
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file, or replace it; other readers see all of it or nothing."""
@@ -134,11 +141,13 @@ class SideFiles:
                     os.unlink(path)
 
     def _files(self) -> Iterator[tuple[int, int, str]]:
-        """Yield time, size and path of each plain file."""
+        """Yield time, size and path of each of these files."""
         if os.path.islink(self.folder):
             return
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
+                if not _NAME.fullmatch(entry.name):
+                    continue
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     yield status.st_mtime_ns, status.st_size, entry.path

@@ -112,18 +112,27 @@ def _remove_all(connection: Connection, *more: str) -> int:
 
 def _remove_namespace(connection: Connection, number: int, key: object) -> int:
     n_bytes = _eviction.footprint(_length_of_rows(connection, number))
-    found = connection.execute("SELECT id FROM rows WHERE namespace = ?", (number,))
-    ids = np.fromiter((row_id for (row_id,) in found), np.int64)
-    ids.sort()
+    ids = _ids_of(connection, number)
     # In parts, as when rows are evicted.
     n_at_once = max(_eviction.AT_ONCE // n_bytes, 1)
     for start in range(0, len(ids), n_at_once):
         with _rows.transaction(connection, "IMMEDIATE"):
             _rows.delete_rows(connection, ids[start : start + n_at_once].tolist())
     with _rows.transaction(connection, "IMMEDIATE"):
+        # Written by others meanwhile. Without their namespace, they would be taken for
+        # damaged rows of the next one, which gets its number.
+        late = _ids_of(connection, number)
+        _rows.delete_rows(connection, late.tolist())
         connection.execute("DELETE FROM variants WHERE key = ?", (key,))
         connection.execute("DELETE FROM namespaces WHERE id = ?", (number,))
-    return len(ids)
+    return len(ids) + len(late)
+
+
+def _ids_of(connection: Connection, number: int) -> np.ndarray:
+    found = connection.execute("SELECT id FROM rows WHERE namespace = ?", (number,))
+    ids = _rows.as_ids(row_id for (row_id,) in found)
+    ids.sort()
+    return ids
 
 
 def examine(connection: Connection, path: str, repair: bool) -> CheckReport:

@@ -3,25 +3,35 @@
 In a notebook, functions and classes are defined again all the time.
 """
 
+import collections
 import functools
+import itertools
+import logging
+import pathlib
 import sys
 import sysconfig
 import types
+import weakref
 
 import numpy as np
 import torch
 
-from .._utils._item_encoding import NotEncodableError, encode_item
+from .._utils._item_encoding import NotEncodableError, digest_item, encode_item
 
 __all__ = ["CONTENT", "code_state"]
 
-# Objects that are looked at, and numbers, bytes or entries that are compared.
+logger = logging.getLogger(__name__)
+
+# Objects that are looked at, and entries of one container among them.
 _MAX_OBJECTS = 10_000
+_MAX_ENTRIES = 1_000
+# Numbers, bytes and entries that are compared, in an object and all that it contains.
 _MAX_SIZE = 100_000
 
 # Attributes of a module that are known by their tensors.
 CONTENT = ("_parameters", "_buffers", "_modules")
 
+_TABLES = (dict, collections.OrderedDict)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 _PLAIN: tuple = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
 _PLAIN += _CONTAINERS
@@ -47,14 +57,21 @@ def code_state(module, collate):
     Returns
     -------
     tuple
-        Hashable. It keeps the objects that are compared by identity.
+        Hashable.
     """
-    walk = _Walk()
-    walk.visit_all([collate])
-    for one in module.modules():
-        attributes = [value for name, value in vars(one).items() if name not in CONTENT]
-        walk.visit_all([type(one)])
-        walk.visit_all(attributes, is_part=True)
+    walk, modules = _Walk(), list(module.modules())
+    # The code first, before attributes reach the limit: each has dozens of them.
+    walk.visit_all([collate, *dict.fromkeys(map(type, modules))])
+    for one in modules:
+        walk.visit_all(
+            [
+                value
+                for name, value in vars(one).items()
+                # Tables of hooks are mostly empty.
+                if name not in CONTENT and (type(value) not in _TABLES or value)
+            ],
+            is_part=True,
+        )
     return tuple(walk.found)
 
 
@@ -72,7 +89,11 @@ class _Walk:
             value, is_part = self._pending.pop()
             if id(value) not in self._seen:
                 self._seen[id(value)] = value
-                self._visit(value, is_part)
+                try:
+                    self._visit(value, is_part)
+                except Exception:  # what a user's class says may raise anything
+                    logger.debug("an object cannot be looked at", exc_info=True)
+                    self._add_identity(value, is_part)
 
     def _wait(self, values, is_part=False):
         self._pending += [(value, is_part) for value in values]
@@ -133,19 +154,22 @@ class _Walk:
         """Compare plain values by what they are, and return whether it is one."""
         if not isinstance(value, _PLAIN):
             return False
-        size = value.size if isinstance(value, np.ndarray) else _size(value)
-        if size > _MAX_SIZE:
+        is_container = isinstance(value, _CONTAINERS)
+        if _size(value) > _MAX_SIZE:
             self._add_identity(value, is_part)
-            self.found.append(size)
-            return True
-        try:
-            self.found.append(encode_item(value))
-        except NotEncodableError:
-            if not isinstance(value, _CONTAINERS):
-                return False
-            self.found.append(size)
-            self._wait(list(value), is_part)
-            self._wait(value.values() if isinstance(value, dict) else (), is_part)
+            self.found.append(_length(value))
+        else:
+            try:
+                self.found.append(digest_item(encode_item(value)))
+                return True
+            except NotEncodableError:
+                if not is_container:
+                    return False
+                self.found.append(len(value))
+        if is_container:
+            self._wait(itertools.islice(value, _MAX_ENTRIES), is_part)
+        if isinstance(value, dict):
+            self._wait(itertools.islice(value.values(), _MAX_ENTRIES), is_part)
         return True
 
     def _visit_instance(self, value, is_part):
@@ -160,9 +184,11 @@ class _Walk:
             self._add_identity(value, is_part)
             return
         if _is_installed(type(value).__module__):
-            # A configuration; but what hangs on a logger, say, is endless.
+            # A configuration, or what functools.cache made of a function; but what
+            # hangs on a logger, say, is endless.
             self._add_identity(value, is_part)
-            attributes = [one for one in attributes if isinstance(one, _PLAIN)]
+            kinds = (*_PLAIN, types.FunctionType)
+            attributes = [one for one in attributes if isinstance(one, kinds)]
         self._wait(attributes, is_part=True)
 
     def _add_identity(self, value, is_part):
@@ -171,19 +197,49 @@ class _Walk:
 
 
 class _Same:
-    """Is equal only to one of the same object."""
+    """Is equal only to one of the same object, which it keeps only if it has to."""
 
     def __init__(self, value):
-        self._value = value
+        self._id = id(value)
+        try:
+            self._get = weakref.ref(value)
+        except TypeError:
+            self._get = lambda: value
 
     def __eq__(self, other):
-        return isinstance(other, _Same) and self._value is other._value
+        if not isinstance(other, _Same):
+            return False
+        value = self._get()
+        return value is not None and value is other._get()
 
     def __hash__(self):
-        return id(self._value)
+        return self._id
 
 
 def _size(value):
+    """Count numbers, bytes and entries, until there are more than `_MAX_SIZE`."""
+    n_found, pending = 0, [value]
+    while pending and n_found <= _MAX_SIZE:
+        one = pending.pop()
+        length = _length(one)
+        n_found += length
+        if length > _MAX_SIZE:
+            break
+        if isinstance(one, _CONTAINERS):
+            pending += one
+        if isinstance(one, dict):
+            pending += one.values()
+        if isinstance(one, np.ndarray) and one.dtype == object:
+            pending += one.ravel().tolist()
+    return n_found
+
+
+def _length(value):
+    if isinstance(value, np.ndarray):
+        return value.size
+    # Those of a module in it are compared, as all parameters are.
+    if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
+        return value.numel()
     return len(value) if isinstance(value, (str, bytes, *_CONTAINERS)) else 1
 
 
@@ -204,12 +260,18 @@ def _version(tensor):
 @functools.cache
 def _is_installed(name):
     """Return whether a module is part of Python or of an installed package."""
-    if name == "__main__":
+    if name == "__main__" or not isinstance(name, str):
         return False
-    if name is None or name.partition(".")[0] == _OWN_PACKAGE:
-        return name is not None
+    if name.partition(".")[0] == _OWN_PACKAGE:
+        return True
     file = getattr(sys.modules.get(name), "__file__", None)
-    if file is None:
+    if not isinstance(file, str):
         return name in sys.builtin_module_names
-    paths = sysconfig.get_paths()
-    return any(file.startswith(paths[one]) for one in ("stdlib", "purelib", "platlib"))
+    # Not only the folders of this environment: there are those of the user and of the
+    # system, too.
+    parts = pathlib.PurePath(file).parts
+    return (
+        "site-packages" in parts
+        or "dist-packages" in parts
+        or file.startswith(sysconfig.get_path("stdlib"))
+    )

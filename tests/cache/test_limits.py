@@ -1,13 +1,15 @@
 """What the cache takes on disk, and what it lets go of first."""
 
+import contextlib
 import os
 import pathlib
 import sqlite3
 
+import numpy as np
 import pytest
 
 from skdeepfeat._utils._filestat import FileStat
-from skdeepfeat.cache import FeatureCache, _eviction, _sqlite_audit
+from skdeepfeat.cache import FeatureCache, _eviction, _rows, _sqlite_audit
 from skdeepfeat.cache._size import Limits
 from skdeepfeat.exceptions import CacheWarning
 from tests.cache.pretend import Nets, key_of, lookup, remember
@@ -258,6 +260,47 @@ def test_others_can_write_while_rows_are_removed(
     assert len(removed) > 4
     assert max(removed) <= 51  # 200,000 bytes
     assert cache.check().ok
+
+
+def test_rows_that_are_written_while_their_namespace_is_removed(
+    directory, small_parts, monkeypatch
+):
+    """They go, too: the next namespace gets the number of this one."""
+    cache, transaction = FeatureCache(directory), _rows.transaction
+    nets("b").fetch(cache, range(5))
+    nets("a").fetch(cache, range(200))
+    n_parts = []
+
+    @contextlib.contextmanager
+    def interrupted(connection, kind="DEFERRED"):
+        with transaction(connection, kind):
+            yield
+        n_parts.append(kind)
+        if n_parts.count("IMMEDIATE") == 2:
+            with monkeypatch.context() as patched:
+                patched.setattr(_rows, "transaction", transaction)
+                nets("a").fetch(FeatureCache(directory), range(200, 220))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_rows, "transaction", interrupted)
+        assert cache.clear("a,*") == 220
+    assert cache.info().n_rows == 5
+    assert nets("c").check_fetch(cache, range(220)) == list(range(220))
+    assert cache.check().ok
+
+
+def test_rows_of_one_time_are_not_walked_past_for_each_part(
+    directory, clock, small_parts
+):
+    cache = FeatureCache(directory)
+    nets("a").fetch(cache, range(3000))
+    with contextlib.closing(sqlite3.connect(cache.info().path)) as connection:
+        steps = []
+        connection.set_progress_handler(lambda: steps.append(1) and None, 100)
+        in_use = np.arange(1, 2991)
+        found = list(_eviction._least_recently_used(connection, in_use))
+    assert [row_id for row_id, _ in found] == list(range(2991, 3001))
+    assert len(steps) < 3000  # with 430 parts of 7 rows each
 
 
 def test_a_namespace_counts_as_used_when_its_rows_are(directory, clock):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from skdeepfeat._utils._digests import digest_bytes
-from skdeepfeat.cache import FeatureCache, open_cache
+from skdeepfeat.cache import FeatureCache, _secret, open_cache
 from skdeepfeat.cache._directory import find_directory
 from skdeepfeat.cache._private_files import PrivateFiles, converted_of
 from skdeepfeat.cache._secret import find_secret
@@ -117,6 +117,21 @@ def test_a_secret_that_others_may_have_read_is_replaced(files, state):
     assert files.read(KEY) == b"again"
     assert secret.read_bytes() != before
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_a_secret_that_another_process_has_just_written_stays(state, monkeypatch):
+    read, theirs = _secret._read, []
+
+    def read_too_early(path):
+        secret = read(path)
+        if not theirs:
+            theirs.append(None)  # the other process reads, too
+            theirs.append(find_secret(create=True))
+        return secret
+
+    monkeypatch.setattr(_secret, "_read", read_too_early)
+    assert find_secret(create=True) == theirs[1]
+    assert os.listdir(state) == ["secret"]
 
 
 def test_a_secret_that_is_a_link_or_too_short_is_not_used(files, state, tmp_path):

@@ -109,3 +109,16 @@ def test_clearing_a_cache_forgets_its_notes(directory, cache):
     assert FeatureCache(directory).check().ok
     assert open_cache(None).notes() is None
     assert open_cache({}).notes().folder == FeatureCache().notes().folder
+
+
+def test_other_files_in_the_folder_stay(directory, cache):
+    """The user may have named a directory that has a folder "notes" already."""
+    own = directory / "notes" / "thesis.txt"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(bytes(2000))
+    os.utime(own, (0, 0))
+    files = SideFiles(find_directory(directory), "notes", 1000, 400)
+    files.write(KEY, b"content")
+    assert files.read(KEY) == b"content"
+    cache.clear()
+    assert os.listdir(own.parent) == ["thesis.txt"]

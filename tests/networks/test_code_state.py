@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import gc
 import logging
 import threading
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -165,4 +167,73 @@ def test_what_cannot_be_compared_is_no_error():
     state = code_state(module, np.stack)
     assert code_state(module, np.stack) == state
     module.settings["act"] = functools.partial(scale_more, x=1)
+    assert code_state(module, np.stack) != state
+
+
+def test_code_at_the_end_of_a_deep_network(monkeypatch):
+    """It is looked at before the attributes of a thousand other modules."""
+    head = make_module(FORWARDS["helper"])
+    module = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(1500)], head)
+    state = code_state(module, np.stack)
+    assert code_state(module, np.stack) == state
+    CHANGES["helper"](monkeypatch)
+    assert code_state(module, np.stack) != state
+
+
+@functools.cache
+def cached_factor():
+    return FACTOR
+
+
+def test_a_change_of_what_a_cached_function_uses(monkeypatch):
+    module = make_module(lambda module, x: cached_factor() * module.linear(x))
+    state = code_state(module, np.stack)
+    monkeypatch.setitem(globals(), "FACTOR", 6.0)
+    assert code_state(module, np.stack) != state
+
+
+class Nameless:
+    @property
+    def __class__(self):
+        raise RuntimeError("nobody may know")
+
+
+class Uncounted(dict):
+    def __len__(self):
+        raise RuntimeError("nobody may count")
+
+
+def test_an_object_that_raises_hides_nothing_else(monkeypatch):
+    module = make_module(FORWARDS["helper"])
+    module.odd = [Nameless(), np.array([Uncounted()], object)]
+    module.table = Uncounted()
+    state = code_state(module, np.stack)
+    assert code_state(module, np.stack) == state
+    CHANGES["helper"](monkeypatch)
+    assert code_state(module, np.stack) != state
+
+
+MANY = [np.zeros(10_000) for _ in range(100)]
+
+
+def test_a_state_holds_no_content():
+    """Neither of weights that a hook leads to, nor of a list of images."""
+    module = make_module(lambda module, x: module.linear(x) + MANY[0][0])
+    module.linear = nn.Linear(4, 2000)
+    module.register_forward_hook(types.MethodType(lambda self, *rest: None, module))
+    state = code_state(module, np.stack)
+    assert sum(len(one) for one in state if isinstance(one, bytes)) < 20_000
+    with torch.no_grad():
+        module.linear.weight += 1  # through the hook, they are compared all the same
+    assert code_state(module, np.stack) != state
+
+
+def test_a_state_does_not_keep_large_objects_alive(monkeypatch):
+    monkeypatch.setitem(globals(), "TENSOR", torch.ones(3))
+    kept = weakref.ref(TENSOR)
+    module = make_module(FORWARDS["tensor"])
+    state = code_state(module, np.stack)
+    globals()["TENSOR"] = torch.ones(3)
+    gc.collect()
+    assert kept() is None
     assert code_state(module, np.stack) != state

@@ -87,9 +87,10 @@ def make_spec(name, weights, image_size, preprocessing):
 
 
 def _is_of_timm(architecture):
-    code = inspect.unwrap(timm.models.model_entrypoint(architecture)).__code__
-    home = os.path.join(os.path.dirname(timm.__file__), "")
-    return code.co_filename.startswith(home)
+    builder = inspect.unwrap(timm.models.model_entrypoint(architecture))
+    # Others may have registered a class.
+    file = builder.__code__.co_filename if inspect.isfunction(builder) else ""
+    return file.startswith(os.path.join(os.path.dirname(timm.__file__), ""))
 
 
 def _find_config(architecture, tag, weights):

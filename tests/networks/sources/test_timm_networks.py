@@ -200,12 +200,16 @@ def test_torchvisions_weights_are_refused():
         resolve_neck("timm/resnet18", weights=weights)
 
 
-def test_networks_that_others_registered_have_to_be_passed(monkeypatch):
+@pytest.mark.parametrize("is_class", [False, True])
+def test_networks_that_others_registered_have_to_be_passed(monkeypatch, is_class):
     from timm.models import _registry, register_model
 
     def strangers_network(pretrained=False, **options):
         raise AssertionError("nothing is built")
 
+    if is_class:
+        strangers_network = type("strangers_network", (torch.nn.Module,), {})
+        strangers_network.__module__ = __name__
     # Tests in the same process do not see it.
     for name in ("_module_to_models", "_model_to_module", "_model_entrypoints"):
         monkeypatch.setattr(_registry, name, copy.deepcopy(getattr(_registry, name)))
