@@ -197,7 +197,9 @@ def _compile(runtime, neck, device, precision, borrow):
         if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
             raise CompilationError("its weights are not in float32")
         pixels = random_pixels(_N_COMPARED + _N_TRACED, neck.preprocessing.crop)
-        compared, example = pixels[:_N_COMPARED], pixels[_N_COMPARED:].to(device)
+        # Copied: torch.compile compiles again for other than a view.
+        compared, example = pixels[:_N_COMPARED], pixels[_N_COMPARED:].clone()
+        example = example.to(device)
         try:
             compiled = load_runtime(runtime).compile_network(
                 module, example, device, precision
