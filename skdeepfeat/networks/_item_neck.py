@@ -71,6 +71,10 @@ class ItemNeck(Neck):
     kind_of_item = "item"
     bytes_of_item = 1
 
+    def __getstate__(self):
+        # What this process has seen of the code says nothing in another one.
+        return {**vars(self), "state": None}
+
     def _make_probe(self) -> Probe:
         """Return what is known about the layers, from a pass of the examples."""
         known = _remembered_probes.get(self.state)

@@ -4,10 +4,12 @@ import copy
 import functools
 import gc
 import logging
+import pickle
 import threading
 import types
 import weakref
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from skdeepfeat import TorchFeatureExtractor
+from skdeepfeat.networks import resolve_item_neck
 from skdeepfeat.networks._code_state import code_state
 
 ROWS = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
@@ -237,3 +240,11 @@ def test_a_state_does_not_keep_large_objects_alive(monkeypatch):
     gc.collect()
     assert kept() is None
     assert code_state(module, np.stack) != state
+
+
+def test_a_neck_is_sent_to_a_worker_without_it():
+    module, examples = make_module(FORWARDS["helper"]), tuple(ROWS)
+    neck = resolve_item_neck(module, np.stack, layer="output", examples=examples)
+    sent = pickle.loads(cloudpickle.dumps(neck.snapshot()))
+    [rows] = sent.rows_of(list(ROWS), torch.device("cpu"))
+    assert_allclose(rows, scale(module.linear(torch.tensor(ROWS))).detach(), rtol=1e-5)
