@@ -80,15 +80,19 @@ class _Walk:
 
     def __init__(self):
         self.found = []
-        self._seen = {}  # keeps what it has seen, so that no identity is given twice
+        # Numbers, and the objects, so that no identity is given twice.
+        self._seen = {}
         self._pending = []
 
     def visit_all(self, objects, is_part=False):
         self._wait(objects, is_part)
         while self._pending and len(self._seen) < _MAX_OBJECTS:
             value, is_part = self._pending.pop()
-            if id(value) not in self._seen:
-                self._seen[id(value)] = value
+            if id(value) in self._seen:
+                # Which one it is: two constants may have the same value.
+                self.found.append(self._seen[id(value)][0])
+            else:
+                self._seen[id(value)] = len(self._seen), value
                 try:
                     self._visit(value, is_part)
                 except Exception:  # what a user's class says may raise anything

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
-from .._utils._parameter_errors import choice_error, first_line
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown, shown_path
 from .._utils._suggestions import did_you_mean
 
@@ -152,15 +152,18 @@ def _from_mapping(mapping):
                 f"{shown(first)} has {lengths[first]} numbers, that of {shown(word)} "
                 f"{length}."
             )
-    rows = [np.ravel(vector) for vector in mapping.values()]
+    rows = np.array([_numbers(*item) for item in mapping.items()])
+    return _checked(index, rows, "the mapping")
+
+
+def _numbers(word, vector):
     try:
-        rows = np.asarray(rows, np.float32)
+        return np.asarray(vector, np.float32).ravel()
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The 'vectors' parameter must hold numbers: {first_line(error)}. Got "
-            f"{shown(next(iter(mapping.values())))} for {shown(first)}."
+            "The 'vectors' parameter must hold vectors of numbers. Got "
+            f"{shown(vector)} for {shown(word)}."
         ) from error
-    return _checked(index, rows, "the mapping")
 
 
 def _load_packaged(name):

@@ -105,6 +105,18 @@ def test_a_change_of_what_collate_uses(monkeypatch, name):
     assert np.abs(extractor.transform(ROWS) - first).max() > 0.1
 
 
+def test_constants_with_the_same_values(monkeypatch):
+    for name, value in [("ONE", 2), ("TWO", 3), ("THREE", 3)]:
+        monkeypatch.setitem(globals(), name, value)
+    module = make_module(lambda module, x: ONE + TWO * module.linear(x) ** THREE)  # noqa: F821
+    state = code_state(module, np.stack)
+    for name, value in [("ONE", 3), ("TWO", 2), ("THREE", 2)]:
+        with monkeypatch.context() as patch:
+            patch.setitem(globals(), name, value)
+            assert code_state(module, np.stack) != state
+    assert code_state(module, np.stack) == state
+
+
 def test_a_class_and_a_function_that_were_defined_again():
     factors = [1.0, 2.0]
     found = []
