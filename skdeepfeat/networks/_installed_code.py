@@ -1,6 +1,8 @@
 """The state of the code that a named network depends on, for what is kept on disk."""
 
 import functools
+import inspect
+import os
 import sys
 
 import torch
@@ -36,16 +38,27 @@ def installed_code():
 def is_of_library(architecture):
     """Return whether the libraries that are imported build a network themselves.
 
-    A user can register networks, in timm also under a name that it has already.
+    A user can register networks, in timm also under a name that it has already. What
+    their code computes may change, and no version of a package says so.
 
     Parameters
     ----------
     architecture : dict
         Of a `NetworkSpec`.
     """
-    builders = [
-        getattr(sys.modules[f"{name}.models"], function)(architecture[name])
+    return all(
+        _is_in(
+            name, getattr(sys.modules[f"{name}.models"], function)(architecture[name])
+        )
         for name, function in _BUILDERS.items()
         if name in architecture and f"{name}.models" in sys.modules
-    ]
-    return all(one.__module__.partition(".")[0] in LIBRARIES for one in builders)
+    )
+
+
+def _is_in(package, builder):
+    """Return whether a file of a package has the code of a function."""
+    builder = inspect.unwrap(builder)
+    # Others may have registered a class.
+    file = builder.__code__.co_filename if inspect.isfunction(builder) else ""
+    home = os.path.dirname(sys.modules[package].__file__)
+    return file.startswith(os.path.join(home, ""))

@@ -2,10 +2,8 @@
 
 import copy
 import functools
-import inspect
 import logging
 import math
-import os
 
 import timm
 import timm.models
@@ -13,6 +11,7 @@ from timm.data import resolve_data_config
 
 from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
+from .._installed_code import is_of_library
 from ._downloaded_weights import HubWeights, UrlWeights
 from ._install_weights import taken_for, with_own_head
 from ._network_spec import NetworkSpec
@@ -63,8 +62,7 @@ def make_spec(name, weights, image_size, preprocessing):
         logger.info("timm calls %r %r now", name, current)
         architecture, _, current_tag = current.partition(".")
         tag = tag or current_tag
-    if not _is_of_timm(architecture):
-        # What its code computes may change, and no version of a package says so.
+    if not is_of_library({"timm": architecture}):
         wanted = (
             "a network of timm, and not one that other code has registered there. Pass "
             f"the module instead: timm.create_model({architecture!r})"
@@ -84,13 +82,6 @@ def make_spec(name, weights, image_size, preprocessing):
         image_size=image_size,
         preprocessing=preprocessing,
     )
-
-
-def _is_of_timm(architecture):
-    builder = inspect.unwrap(timm.models.model_entrypoint(architecture))
-    # Others may have registered a class.
-    file = builder.__code__.co_filename if inspect.isfunction(builder) else ""
-    return file.startswith(os.path.join(os.path.dirname(timm.__file__), ""))
 
 
 def _find_config(architecture, tag, weights):
