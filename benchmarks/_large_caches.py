@@ -227,15 +227,12 @@ def fill_large(job):
     return {"file_mb": os.path.getsize(path) / 1e6}
 
 
-def use_large(job):
-    """Do one thing with a large cache, and watch what another thread waits for."""
-    unlimited = FeatureCache(job["cache"], max_size=None)
-    path = unlimited.open().path
-    size = os.path.getsize(path)
+def _operations(job, unlimited, size):
+    """Return what can be done with a large cache of some bytes, by name."""
 
     def look_up(n_keys):
-        some = np.random.default_rng(0).integers(job["n_rows"] // 4, job["n_rows"] - 1)
-        keys = _keys(int(min(some, job["n_rows"] - n_keys)), n_keys)
+        first = np.random.default_rng(0).integers(job["n_rows"] // 4, job["n_rows"] - 1)
+        keys = _keys(int(min(first, job["n_rows"] - n_keys)), n_keys)
         with unlimited.open() as store:
             [rows] = store.fetch([_LARGE], keys, _refuse, lambda: [1])
         assert np.isfinite(rows).all()
@@ -271,8 +268,15 @@ def use_large(job):
         unlimited.clear("large*")
 
     operations = (open_and_look_up_one, look_up_many, add_a_batch, info, check)
-    functions = {one.__name__: one for one in (*operations, evict, clear)}
-    function = functions[job["operation"]]
+    return {one.__name__: one for one in (*operations, evict, clear)}
+
+
+def use_large(job):
+    """Do one thing with a large cache, and watch what another thread waits for."""
+    unlimited = FeatureCache(job["cache"], max_size=None)
+    path = unlimited.open().path
+    size = os.path.getsize(path)
+    function = _operations(job, unlimited, size)[job["operation"]]
     wal, waits, finished = [0], [], threading.Event()
     tries = job["operation"] in ("evict", "clear")
     watching = threading.Thread(target=_watch, args=(path, tries, wal, waits, finished))
