@@ -129,6 +129,12 @@ def compare_predictions(y_true, y_pred, classes, function):
         )
     known = np.flatnonzero(~is_missing)
     predicted = y_pred[known]
+    one_true, one_predicted = true[:1].tolist()[0], predicted[:1].tolist()[0]
+    if isinstance(one_true, str) != isinstance(one_predicted, str):
+        raise ValueError(
+            f"The 'y_pred' parameter of {function} must have labels of the type of "
+            f"'y_true', such as {one_true!r}. Got {one_predicted!r}."
+        )
     is_regression = kind == "continuous" or (
         predicted.dtype.kind == "f" and (predicted % 1 != 0).any()
     )

@@ -132,8 +132,15 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
     classifies = _classifies(y, task)
     if not classifies:
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if (y == y[0]).all():
+            raise ValueError(
+                "y must have at least two values, or there is nothing to decide. Got "
+                f"only {shown(y[0].tolist())}."
+            )
     seed = int(rng.randint(2**31 - 1))
     splits = _make_splits(cv, y, groups, classifies, seed)
+    if not classifies and scoring is None:
+        _check_sizes_for_r2(cv, splits)
     return Problem(
         X=X,
         y=y,
@@ -182,7 +189,12 @@ def _make_splits(cv, y, groups, classifies, seed):
         (_as_indices(train), _as_indices(test))
         for train, test in cv.split(X, y, groups)
     ]
-    largest = max(part.max(initial=-1) for split in splits for part in split)
+    if not splits or not all(len(part) for split in splits for part in split):
+        raise ValueError(
+            f"The 'cv' parameter of {_ADVISOR} must give folds with images to train and "
+            f"to test on. Got {shown(cv)} instead."
+        )
+    largest = max(part.max() for split in splits for part in split)
     if largest >= len(y):
         raise ValueError(
             f"The 'cv' parameter of {_ADVISOR} must give indices of the {len(y)} "
@@ -191,8 +203,22 @@ def _make_splits(cv, y, groups, classifies, seed):
     return splits
 
 
+def _check_sizes_for_r2(cv, splits):
+    if min(len(test) for _, test in splits) < 2:
+        raise ValueError(
+            f"The 'cv' parameter of {_ADVISOR} must leave at least two images to test "
+            "on in each fold, or there is no R². Use fewer folds, more images or "
+            f"scoring='neg_mean_absolute_error'. Got {shown(cv)} instead."
+        )
+
+
 def _as_indices(part):
     part = np.asarray(part)
+    if len(part) and part.dtype.kind not in "biu":
+        raise ValueError(
+            f"The 'cv' parameter of {_ADVISOR} must give integers or masks. Got an "
+            f"array of {part.dtype} instead."
+        )
     return np.flatnonzero(part) if part.dtype == bool else part
 
 

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import type_of_target
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from ..inspection import check_targets
-from ._pictures import axes_grid
+from ._pictures import axes_grid, plain_legend
 
 __all__ = ["HypersphereDisplay"]
 
@@ -246,7 +246,8 @@ default=None
                 style = {"color": palette(i % palette.N)} | kwargs
                 self.lines_ += ax.plot(self.grid, density, **style)
             if len(self.classes) <= _MOST_CLASSES:
-                legend = ax.legend(
+                plain_legend(
+                    ax,
                     self.lines_,
                     [str(one) for one in self.classes],
                     loc="upper left",
@@ -254,8 +255,6 @@ default=None
                     borderaxespad=0.0,
                     frameon=False,
                 )
-                for text in legend.get_texts():
-                    text.set_parse_math(False)
         ax.axhline(1 / (2 * np.pi), color="gray", linestyle=":", linewidth=1)
         ticks = np.linspace(-np.pi, np.pi, 5)
         ax.set(

@@ -42,6 +42,13 @@ def test_what_is_drawn():
     matplotlib.pyplot.close(display.figure_)
 
 
+def test_names_of_networks_are_no_formulas():
+    candidates = CANDIDATES.assign(network="$\\foo$", candidate="$\\foo$")
+    display = AdviceDisplay(candidates=candidates).plot()
+    display.figure_.canvas.draw()
+    matplotlib.pyplot.close(display.figure_)
+
+
 def test_own_axes_and_one_candidate_without_error():
     figure, ax = matplotlib.pyplot.subplots()
     one = CANDIDATES.iloc[[2]].assign(standard_error=np.nan)
