@@ -428,7 +428,7 @@ class Decision:
         problem = self.problem
         fewest = max(problem.min_images // 4, 5 * len(problem.splits))
         for n in (self.n // 4, self.n // 2, self.n):
-            if n >= fewest or n == self.n:
+            if n == self.n or (n >= fewest and problem.has_folds(n)):
                 self.curve[n] = self._score("learning curve", best, n)
 
     def _score_chance(self):

@@ -4,7 +4,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
+from ..model_selection import TransferAdvisor
 from ._pictures import plain_legend
 
 __all__ = ["AdviceDisplay"]
@@ -81,6 +83,10 @@ class AdviceDisplay:
         -------
         display : AdviceDisplay
         """
+        if not isinstance(estimator, TransferAdvisor):
+            raise choice_error(
+                "estimator", "a TransferAdvisor", estimator, error=TypeError
+            )
         check_is_fitted(estimator, "results_")
         results = estimator.results_
         return cls(

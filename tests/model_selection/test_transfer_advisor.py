@@ -271,6 +271,7 @@ def test_training_that_diverges_ends_the_race_only(n_complete, short_race, monke
         return fit(self, candidate, positions, n_epochs)
 
     monkeypatch.setattr(_race.Race, "_fit", fit_or_diverge)
+    monkeypatch.setattr(_race.Race, "_not_behind", lambda self, candidates: candidates)
     X, y = digits(200, classes=4)
     advisor = make_advisor(cv=2, refit=False).fit(X, y)
     assert len(fits) == 3 * n_complete + 1
@@ -346,7 +347,7 @@ def test_time_that_is_not_enough_for_fine_tuning_is_used(monkeypatch):
     monkeypatch.setattr(_decision, "_UNTIL_HEADS", 0.0)
     monkeypatch.setattr(_race, "_FEWEST_STEPS", 1e9)
     X, y = digits(200, classes=3)
-    advisor = make_advisor([SmallNet(), SmallNet()]).fit(X, y)
+    advisor = make_advisor().fit(X, y)
     assert set(stage(advisor, "decision")["n_images"]) == {200}
     assert "Not tried for lack of time: fine-tuning" in advisor.recommendation_
 
@@ -503,6 +504,22 @@ def test_broken_images_are_left_out(no_race):
     assert advisor.predict(files[:5]).shape == (5,)
 
 
+def test_few_images_that_can_be_read(no_race):
+    """Of all images some folds are left, and of the first quarter none."""
+    X, y = digits(100, classes=2)
+    files = as_files(X)
+    rng = np.random.default_rng(0)
+    for i in rng.permutation(100)[8:]:
+        files[i] = b"no image"
+    extractor = clone(EXTRACTOR).set_params(on_error="nan")
+    with pytest.warns(BadImageWarning, match="92 image"):
+        advisor = make_advisor(extractor=extractor, cv=2).fit(files, y)
+    assert set(stage(advisor, "decision")["n_images"]) == {100}
+    files = [b"no image"] * 100
+    with pytest.raises(ValueError, match="100 of 100 images could not be read"):
+        make_advisor(extractor=extractor, cv=2).fit(files, y)
+
+
 def test_a_broken_image_is_an_error_with_its_index():
     X, y = digits(120)
     files = as_files(X)
@@ -631,6 +648,12 @@ def test_bad_targets(y, message):
     X, _ = digits(30)
     with pytest.raises(ValueError, match=message):
         make_advisor().fit(X, y)
+
+
+def test_labels_that_are_not_numbers_for_a_regression():
+    X, y = digits(30)
+    with pytest.raises(ValueError, match="'task'.*not numbers.*'regression'"):
+        make_advisor(task="regression").fit(X, np.array(list("abcdefghij"))[y])
 
 
 def test_network_that_returns_nan():

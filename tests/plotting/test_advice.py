@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 
 from skdeepfeat import TransferAdvisor
@@ -61,6 +62,8 @@ def test_own_axes_and_one_candidate_without_error():
 
 def test_only_of_a_fitted_advisor():
     advisor = TransferAdvisor()
+    with pytest.raises(TypeError, match="'estimator'.*TransferAdvisor"):
+        AdviceDisplay.from_estimator(DummyClassifier())
     with pytest.raises(NotFittedError):
         AdviceDisplay.from_estimator(advisor)
     advisor.results_ = CANDIDATES.assign(stage="decision")

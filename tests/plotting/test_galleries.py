@@ -347,6 +347,13 @@ def test_labels_of_another_type_than_the_predictions(images, display):
         display.from_predictions(np.zeros(N, int), np.full(N, "0"), images)
 
 
+@pytest.mark.parametrize("display", [TopLossesDisplay, ConfusionGalleryDisplay])
+def test_several_labels_for_each_image(images, display):
+    labels = np.eye(2, dtype=int)[np.arange(N) % 2]
+    with pytest.raises(ValueError, match=r"'y_true'.*one label.*\(24, 2\)"):
+        display.from_predictions(labels, labels, images)
+
+
 def test_one_image_for_each_prediction(images):
     for show in (TopLossesDisplay, ConfusionGalleryDisplay):
         with pytest.raises(ValueError, match="24 predictions .* 5 images"):
