@@ -245,6 +245,14 @@ def test_the_race_ends_if_no_tuned_network_keeps_up(short_race, known_scores):
     assert isinstance(advisor.recommended_estimator_, Pipeline)
 
 
+def test_a_race_without_time_for_a_fit(short_race, monkeypatch):
+    monkeypatch.setattr(_race.Race, "_fit_seconds", lambda *args: np.inf)
+    X, y = digits(200, classes=4)
+    advisor = make_advisor(cv=3, refit=False).fit(X, y)
+    assert stage(advisor, "fine-tuning").empty
+    assert "Not tried for lack of time: fine-tuning" in advisor.recommendation_
+
+
 def test_the_network_with_the_best_neck_is_tuned(short_race, known_scores):
     """Which is not the one with the best layer."""
     fits, table = known_scores
