@@ -129,10 +129,15 @@ class Decision:
         return found
 
     def recommended(self):
-        """Return the cheapest candidate within one standard error of the best."""
+        """Return the cheapest candidate within one standard error of the best.
+
+        And of all that are better: a best one that is known badly, as after a short
+        race, does not make those equal that are known well.
+        """
         pool = self.pool()
-        best = max(pool, key=lambda one: pool[one].mean)
-        limit = pool[best].mean - np.nan_to_num(pool[best].error)
+        limit = max(
+            scores.mean - np.nan_to_num(scores.error) for scores in pool.values()
+        )
         within = [one for one in pool if pool[one].mean >= limit]
         rate = max(map(self.images_per_second, within))
         within = [c for c in within if self.images_per_second(c) * _SAME >= rate]
