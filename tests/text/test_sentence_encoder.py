@@ -321,6 +321,15 @@ def test_bad_parameters_are_named(params, match):
         small(**params).fit(["ship", "wave", "sail"])
 
 
+def test_vectors_of_another_length_after_the_fit_are_named():
+    sentences, groups = make_documents(4)
+    for encoder in ("gru", "mean"):
+        fitted = small(encoder=encoder).fit(sentences, groups=groups)
+        fitted.set_params(vectors={"ship": [1, 2]})
+        with pytest.raises(ValueError, match="'vectors' parameter.*8 numbers.*fitted"):
+            fitted.transform(["ship"])
+
+
 def test_it_must_be_fitted():
     with pytest.raises(NotFittedError):
         small().transform(["ship"])
