@@ -114,10 +114,10 @@ def tune_body(fit, rows, validation_rows):
     save = resume(fit, run, data, probe)
     result = fit.result
 
-    def snapshot():
+    def attributes():
         with run.averaged_model():
             head, network = copy.deepcopy([fit.result.head, body.network])
-        return dataclasses.replace(
+        so_far = dataclasses.replace(
             result,
             head=head,
             body=network,
@@ -125,16 +125,16 @@ def tune_body(fit, rows, validation_rows):
             probes=result.probes + run.probes,
             n_epochs=fit.n_earlier_epochs + run.epoch,
         )
+        return fit.attributes_of(so_far)
 
     try:
         with (
             _followed(fit, run, body, data) as data,
             fit.callbacks.phase(
-                fit,
                 "body",
                 run.settings.n_epochs - run.epoch,
                 rows[~failed[rows]],
-                snapshot,
+                attributes,
             ) as epochs,
         ):
 

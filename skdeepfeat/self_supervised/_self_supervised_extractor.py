@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
 from .._utils._columns import check_column
 from .._utils._device import free_device_memory
@@ -52,6 +53,7 @@ _COLLAPSED = 0.5
 
 class SelfSupervisedExtractor(
     DescribedMixin,
+    CallbackSupportMixin,
     ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -209,6 +211,10 @@ class SelfSupervisedExtractor(
     fit argument that is as long as X. That is right for `groups`. An `X_probe` that is
     as long as X by chance is sliced as well.
 
+    With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
+    `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks
+    are epochs. A callback whose ``on_fit_task_end`` returns True ends the phase.
+
     References
     ----------
     .. [1] A. Bardes, J. Ponce and Y. LeCun, "VICReg: Variance-invariance-covariance
@@ -319,6 +325,7 @@ class SelfSupervisedExtractor(
         self.verbose = verbose
 
     @survives_fork
+    @with_callbacks
     def fit(self, X, y=None, *, groups=None, X_probe=None, y_probe=None):
         """Train the network on images.
 
@@ -361,6 +368,7 @@ class SelfSupervisedExtractor(
             if the training is interrupted.
         """
         self._validate_params()
+        callbacks = FitCallbacks(self, 1, X, y)
         X = self._check_images(X, reset=True)
         probe = self._check_probe(X_probe, y_probe)
         settings = self._training_settings()
@@ -388,18 +396,26 @@ class SelfSupervisedExtractor(
         rows = np.delete(np.arange(len(pixels)), failed)
         _check_variety(pixels, rows)
         codes = None if groups is None else _group_codes(groups, rows)
+
+        def attributes(body, history):
+            return {
+                "body_": at_rest(body),
+                "preprocessing_": neck.preprocessing,
+                "history_": pd.DataFrame(history),
+                "n_epochs_": len(history),
+                "probe_score_before_": before,
+                "probe_score_after_": None,
+                "kept_original_": False,
+                "_n_features_out": neck.n_features()[0],
+            }
+
         try:
-            training.run(pixels, rows, codes)
+            training.run(pixels, rows, codes, callbacks, attributes)
         finally:
             if training.body is not None:
-                self.body_ = at_rest(training.body)
-                self.preprocessing_ = neck.preprocessing
-                self.history_ = pd.DataFrame(training.history)
-                self.n_epochs_ = len(training.history)
-                self.probe_score_before_, self.probe_score_after_ = before, None
-                self.kept_original_ = False
-                self._n_features_out = neck.n_features()[0]
+                vars(self).update(attributes(training.body, training.history))
             free_device_memory(training.device)
+        callbacks.close()
         self._warn_of_collapse()
         after = self._probe_score(probe, self.body_, neck.preprocessing)
         self.probe_score_after_ = after

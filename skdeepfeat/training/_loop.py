@@ -350,8 +350,8 @@ class TrainingRun:
             f"The loss was {value} in epoch {self._number}, step {step + 1} of the "
             f"{self.settings.phase}. The estimator has the weights of the last good "
             "epoch. Choose a smaller 'learning_rate' (now "
-            f"{self.settings.learning_rate:g}) or 'max_grad_norm', and look for "
-            "targets that are not finite."
+            f"{self.settings.learning_rate:g}), and look for targets that are not "
+            "finite."
         )
 
     def _has_finite_weights(self):

@@ -1,5 +1,6 @@
 """Tests of ConvAutoencoder and of the display of what it restores."""
 
+import copy
 import pickle
 
 import matplotlib
@@ -84,6 +85,12 @@ def test_a_pretrained_network_may_be_the_encoder(X):
     assert autoencoder.transform(X[:2]).shape == (2, 4)
     assert autoencoder.best_epoch_ == 1
     assert np.isfinite(autoencoder.history_["validation_loss"]).all()
+
+
+def test_the_size_is_that_of_the_fit(fitted, X):
+    changed = copy.deepcopy(fitted).set_params(image_size=24)
+    np.testing.assert_array_equal(changed.transform(X), fitted.transform(X))
+    np.testing.assert_array_equal(changed.resized(X), fitted.resized(X))
 
 
 def test_broken_images_are_left_out(fitted, X):
