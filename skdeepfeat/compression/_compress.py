@@ -251,7 +251,7 @@ def compress(
             outcome.interrupted = isinstance(error, KeyboardInterrupt)
             if not outcome.interrupted:
                 warnings.warn(
-                    str(error), RuntimeWarning, stacklevel=caller_stacklevel()
+                    str(error), RuntimeWarning, stacklevel=caller_stacklevel() + 1
                 )
         if outcome.score is None:
             outcome.score = subject.score(outcome.model)
@@ -340,4 +340,4 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
             f"returned, as the best one that was found. {remedy}"
         )
     for message in messages:
-        warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())
+        warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel() + 1)

@@ -123,7 +123,7 @@ def compression_curve(
             warnings.warn(
                 f"The curve lacks networks. {message}",
                 RuntimeWarning,
-                stacklevel=caller_stacklevel(),
+                stacklevel=caller_stacklevel() + 1,
             )
             if interrupted:
                 break

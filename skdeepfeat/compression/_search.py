@@ -216,7 +216,7 @@ def _prune(subject, model, limits, n_epochs, criterion):
     notes = {name: one.obstacle for one in groups for name in one.producers}
     groups = [one for one in groups if not one.obstacle]
     if not groups:
-        raise _nothing_to_compress("prune", model)
+        raise _nothing_to_compress("prune", model, notes.values())
     smallest = [one.n_channels for one in groups]
     first = len(changes_of(model.network))
     kept = Outcome(copy_model(model), notes=notes, is_kept=True)
@@ -261,11 +261,11 @@ def _prune(subject, model, limits, n_epochs, criterion):
 
 def _walk_pruning(subject, model, n_steps, n_epochs, criterion):
     images = next(batches_of(subject.pixels))[:2]
-    groups = [
-        one for one in find_channel_groups(model.body, images) if not one.obstacle
-    ]
+    all_groups = find_channel_groups(model.body, images)
+    groups = [one for one in all_groups if not one.obstacle]
     if not groups:
-        raise _nothing_to_compress("prune", model)
+        obstacles = [one.obstacle for one in all_groups]
+        raise _nothing_to_compress("prune", model, obstacles)
     smallest = [one.n_channels for one in groups]
     share = 1 - (1 - _WALKED_SHARE) ** (1 / n_steps)
     for _ in range(n_steps):
@@ -390,9 +390,10 @@ def _is_better(found, best):
     return best.score is None or found.score > best.score
 
 
-def _nothing_to_compress(method, model):
+def _nothing_to_compress(method, model, reasons=()):
+    reason = f" ({'; '.join(sorted(set(reasons)))})" if reasons else ""
     return NothingToCompressError(
         f"The 'method' parameter, {method!r}, finds nothing to make "
-        f"smaller in {type(model.network).__name__}. Choose another of "
+        f"smaller in {type(model.network).__name__}{reason}. Choose another of "
         f"{sorted(METHODS)}."
     )

@@ -271,8 +271,9 @@ def test_an_interrupted_fit_has_the_weights_so_far(monkeypatch):
 
     monkeypatch.setattr(_sentence_pairs.TextTuples, "batch", interrupted)
     encoder = small(max_epochs=50, batch_size=16)
-    with pytest.warns(RuntimeWarning, match="interrupted"):
+    with pytest.warns(RuntimeWarning, match="interrupted") as record:
         encoder.fit(sentences, groups=groups)
+    assert record[0].filename == __file__
     assert len(encoder.history_) == 1
     assert np.isfinite(encoder.transform(sentences)).all()
 
