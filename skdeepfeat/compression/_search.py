@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..networks import changes_of, merge_resizings, zero_subnormal
 from ._channels import find_channel_groups, remove_channels
 from ._criteria import channel_importances, weight_curvatures
@@ -221,7 +222,7 @@ def _prune(subject, model, limits, n_epochs, criterion):
     first = len(changes_of(model.network))
     kept = Outcome(copy_model(model), notes=notes, is_kept=True)
     shares = iter(_ROUND_SHARES)
-    share, last = next(shares), None
+    share, last = next(shares), Outcome(model)
     try:
         for number in range(_MAX_ROUNDS):
             fits = limits.max_bytes is None or (kept.model.n_bytes <= limits.max_bytes)
@@ -243,7 +244,8 @@ def _prune(subject, model, limits, n_epochs, criterion):
             if found.is_kept or limits.max_bytes is not None:
                 kept, groups = found, after
                 continue
-            last = found if kept.score is None else last
+            if kept.score is None and _is_better(found, last):
+                last = found
             if (share := next(shares, None)) is None:
                 break
     except KeyboardInterrupt:
@@ -313,7 +315,7 @@ def _zero_weights(subject, model, limits, n_epochs, criterion):
     try:
         for found in _zeroed(subject, model, _ZERO_SHARES, limits):
             if not found.is_kept:
-                if best.score is None:
+                if best.score is None and _is_better(found, best):
                     best = found
                 break
             best = found
@@ -374,11 +376,9 @@ def _scored(subject, model, limits, n_epochs):
     the training and for the score.
     """
     zero_subnormal(model.network)
-    score = subject.score(model)
+    score = _score_or_worst(subject, model)
     if n_epochs:
-        trained = subject.train(model, n_epochs)
-        zero_subnormal(trained.network)
-        trained_score = subject.score(trained)
+        trained, trained_score = _trained(subject, model, n_epochs)
         # Training on few images, or at a high rate, may do harm.
         if not score > trained_score:
             model, score = trained, trained_score
@@ -386,8 +386,29 @@ def _scored(subject, model, limits, n_epochs):
     return Outcome(model, score, fits and score >= limits.lowest_score)
 
 
+def _trained(subject, model, n_epochs):
+    """Return a model that was trained, and its score."""
+    try:
+        trained = subject.train(model, n_epochs)
+    except TrainingDivergedError as error:
+        logger.info("a candidate stays untrained: %s", error)
+        return model, -np.inf
+    zero_subnormal(trained.network)
+    return trained, _score_or_worst(subject, trained)
+
+
+def _score_or_worst(subject, model):
+    """Return the score of a model. One that returns NaN has the worst."""
+    try:
+        score = subject.score(model)
+    except NonFiniteOutputError as error:
+        logger.info("a candidate has no score: %s", error)
+        return -np.inf
+    return score if np.isfinite(score) else -np.inf
+
+
 def _is_better(found, best):
-    return best.score is None or found.score > best.score
+    return found.score > (-np.inf if best.score is None else best.score)
 
 
 def _nothing_to_compress(method, model, reasons=()):

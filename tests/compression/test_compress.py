@@ -257,6 +257,38 @@ def test_a_drop_that_cannot_be_kept(method, fitted, images):
     small.predict(images[0])
 
 
+class Standardized(nn.Conv2d):
+    """A convolution whose weights are divided by their deviation."""
+
+    def forward(self, x):
+        weight = self.weight / self.weight.std((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+def test_candidates_that_return_nan_do_not_end_the_search(images):
+    X, y = images
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), Standardized(8, 8, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+    estimator = make(model=network, max_epochs=0).fit(X, y)
+    # Without its last weight, a channel is divided by zero.
+    small = compress(
+        estimator, X, y, method="obd_weights", max_score_drop=1.0, random_state=0
+    )
+    assert np.isfinite(small.predict_proba(X[:4])).all()
+
+
+def test_candidates_whose_training_diverges_stay_untrained(fitted, images):
+    estimator = copy.deepcopy(fitted).set_params(learning_rate=1e30)
+    small = compress(
+        estimator, *images, method="svd", max_score_drop=1.0, fine_tune_epochs=1,
+        random_state=0,
+    )  # fmt: skip
+    assert n_parameters(small) < n_parameters(fitted)
+    assert small.history_.equals(fitted.history_)
+
+
 def interrupted_at(number, scores=None):
     """Return a scorer that Ctrl-C ends at a call, counted from 0."""
     calls = iter(range(100))
