@@ -81,10 +81,7 @@ class TunedSubject:
 
     def score(self, model):
         """Return the score of the validation part."""
-        score = self._score(on_pixels(self.result(model)), *self._validation)
-        if not isinstance(score, numbers.Real):
-            raise choice_error("scoring", "a scorer that returns one number", score)
-        return float(score)
+        return as_score(self._score(on_pixels(self.result(model)), *self._validation))
 
     def n_epochs(self, wanted):
         """Return the number of epochs that a candidate is trained for."""
@@ -197,6 +194,19 @@ def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
             "give the step or the estimator in it."
         )
     return kind(estimator, X, y, scoring, validation_fraction, random_state)
+
+
+def as_score(value):
+    """Return what a scorer has returned as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is not one number.
+    """
+    if not isinstance(value, numbers.Real):
+        raise choice_error("scoring", "a scorer that returns one number", value)
+    return float(value)
 
 
 def _can_stratify(y):

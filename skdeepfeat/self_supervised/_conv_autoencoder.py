@@ -376,7 +376,7 @@ class ConvAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
-            The samples.
+            Codes, as `transform` returns them.
 
         Returns
         -------
@@ -491,7 +491,8 @@ class ConvAutoencoder(
         """Return images as float64 in [0, 1]."""
         if not len(codes):
             return np.empty((0, *self.image_shape_))
-        logits = _apply(self.network_.decode, torch.from_numpy(codes)).double()
+        # A copy, because a frame's values are read-only.
+        logits = _apply(self.network_.decode, torch.tensor(codes)).double()
         return logits.sigmoid().permute(0, 2, 3, 1).numpy()
 
 

@@ -50,6 +50,11 @@ _MIN_IMAGES = 4
 # Below half the spread of even points, embeddings have begun to collapse.
 _COLLAPSED = 0.5
 
+_HISTORY = [
+    "epoch", "train_loss", "alignment", "uniformity", "effective_rank", "spread",
+    "learning_rate", "seconds",
+]  # fmt: skip
+
 
 class SelfSupervisedExtractor(
     DescribedMixin,
@@ -75,10 +80,10 @@ class SelfSupervisedExtractor(
         The network, as for `PretrainedFeatureExtractor`. It is not changed.
 
     method : {"vicreg", "barlow", "simclr", "align_uniform", "byol"}, default="vicreg"
-        What the embeddings of two views are compared with: VICReg [1]_, Barlow Twins
+        The loss that compares the embeddings of two views: VICReg [1]_, Barlow Twins
         [2]_, SimCLR [3]_, alignment and uniformity on the sphere [4]_, or BYOL [5]_.
         The first two work with small batches. SimCLR compares each image with the
-        others of its batch, and wants at least 256 of them.
+        others of its batch, and needs at least 256 of them.
 
     weights : str, path-like or torchvision weights, default="default"
         As for `PretrainedFeatureExtractor`. ``"random"`` trains from scratch.
@@ -176,9 +181,9 @@ class SelfSupervisedExtractor(
         How images are prepared for it.
 
     history_ : DataFrame
-        One row per epoch: ``train_loss``, ``learning_rate`` and ``seconds``; and of the
-        embeddings of up to 256 images, ``alignment`` (mean squared distance of two
-        views on the unit sphere), ``uniformity`` (smaller is more even),
+        One row per epoch: ``epoch``, ``train_loss``, ``learning_rate`` and ``seconds``;
+        and of the embeddings of up to 256 images, ``alignment`` (mean squared distance
+        of two views on the unit sphere), ``uniformity`` (smaller is more even),
         ``effective_rank`` (number of dimensions in use) and ``spread`` (1: even; 0: all
         are equal).
 
@@ -401,7 +406,7 @@ class SelfSupervisedExtractor(
             return {
                 "body_": at_rest(body),
                 "preprocessing_": neck.preprocessing,
-                "history_": pd.DataFrame(history),
+                "history_": pd.DataFrame(history, columns=_HISTORY),
                 "n_epochs_": len(history),
                 "probe_score_before_": before,
                 "probe_score_after_": None,
@@ -520,11 +525,12 @@ class SelfSupervisedExtractor(
 
     def _warn_of_collapse(self):
         if self.n_epochs_ and self.history_["spread"].iloc[-1] < _COLLAPSED:
+            other = "" if self.method == "vicreg" else "method='vicreg', "
             warnings.warn(
                 "The embeddings have begun to collapse: their spread is "
                 f"{self.history_['spread'].iloc[-1]:.2f}, where 1 is even. Choose "
-                "method='vicreg', a smaller 'learning_rate', a larger 'batch_size' or "
-                "stronger views.",
+                f"{other}a smaller 'learning_rate', a larger 'batch_size' or stronger "
+                "views.",
                 RuntimeWarning,
                 stacklevel=caller_stacklevel() + 1,
             )
@@ -569,7 +575,7 @@ def _check_groups(groups, X):
     if pd.unique(groups).size == 1:
         raise ValueError(
             "groups must hold at least 2 groups, as images of different groups are "
-            f"told apart. Got only {shown(groups[0])}."
+            f"told apart. Got only {shown(groups.tolist()[0])}."
         )
     return groups
 

@@ -278,7 +278,7 @@ class SentenceEncoder(
             If an item of X is not a str.
         ValueError
             If fewer than 2 pairs of texts follow each other. A text without any known
-            word is no part of a pair.
+            word is not part of a pair.
         TrainingDivergedError
             If the loss is NaN or infinite. The estimator then has the weights of the
             last good epoch.
