@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdeepfeat.text import Word2Vec, WordVectorFeatures
 
@@ -92,6 +93,11 @@ def test_many_unknown_words_are_reported():
     texts = ["cat quux", "quux corge dog"]
     with pytest.warns(UserWarning, match="60% .*quux") as record:
         fitted = WordVectorFeatures(VECTORS).fit(texts)
+    assert record[0].filename == __file__
+    # Also through what scikit-learn wraps around it.
+    pipeline = make_pipeline(WordVectorFeatures(VECTORS), StandardScaler())
+    with pytest.warns(UserWarning, match="60% .*quux") as record:
+        pipeline.fit_transform(texts)
     assert record[0].filename == __file__
     assert fitted.unknown_fraction_ == pytest.approx(3 / 5)
 
