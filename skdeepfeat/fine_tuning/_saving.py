@@ -12,13 +12,13 @@ import copy
 import importlib.metadata
 import json
 import os
-import pathlib
 
 import pandas as pd
 import torch
 from torch import nn
 
 from .._utils._atomic_file import write_atomically
+from .._utils._plain_file import read_file_of_user
 from .._utils._random import seeded
 from .._utils._shown import shown
 from ..exceptions import BadFileError, WeightsNotFoundError
@@ -116,7 +116,7 @@ def load_estimator(path, cls, model=None):
     ValueError
         If `model` is missing, superfluous or another network.
     """
-    content = pathlib.Path(path).read_bytes()
+    content = read_file_of_user(path)
     with _explained(f"The file {os.fspath(path)!r}"):
         header, tensors = _parse(content)
         if header["class"] != cls.__name__:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import warnings
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from .._utils._atomic_file import write_atomically
+from .._utils._plain_file import read_file_of_user
 from .._utils._shown import shown
 from ..exceptions import BadFileError
 from ._state import named_tensors
@@ -190,7 +190,7 @@ def _ordered_as(parameter, tensor):
 def _read(path):
     """Return what `_describe` described, or None without a file."""
     try:
-        text, tensors = parse_tensors(pathlib.Path(path).read_bytes())
+        text, tensors = parse_tensors(read_file_of_user(path))
         progress = json.loads(text)
     except FileNotFoundError:
         return None
