@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import torch
 
+from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
 from .._utils._plain_file import read_file_of_user
 from .._utils._shown import shown
@@ -189,6 +190,7 @@ def _ordered_as(parameter, tensor):
 
 def _read(path):
     """Return what `_describe` described, or None without a file."""
+    check_local(path, "checkpoint")
     try:
         text, tensors = parse_tensors(read_file_of_user(path))
         progress = json.loads(text)
