@@ -11,6 +11,7 @@ import torch
 
 from .._utils._atomic_file import write_atomically
 from .._utils._shown import shown
+from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadFileError
 from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
@@ -50,7 +51,7 @@ def save_checkpoint(path, run, header):
                 f"epoch {run.epoch}: {error}. The training continues, and tries "
                 "again after each epoch.",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=caller_stacklevel() + 1,
             )
         run.checkpoint_error = error
 
