@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._shown import shown
@@ -27,7 +28,6 @@ from ..feature_extraction import (
     errors_about,
 )
 from ..networks import RowNeck, resolve_neck
-from ._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from ._export import check_export, make_export
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
@@ -262,6 +262,7 @@ class BaseFineTune(
             random_state=self.random_state,
             score=make_score(self, settings.scoring),
             predict=self._predictions,
+            attributes=self._fitted_attributes,
             earlier=earlier,
             callbacks=callbacks,
         )

@@ -9,7 +9,7 @@ from ._pictures import plain_legend, shortened
 __all__ = ["TrajectoryDisplay"]
 
 # One for each group, in the order of the groups.
-_MARKERS = ("x", "o", "^", "s", "D", "P")
+_MARKERS = ("x", "o", "^", "s", "D", "P", "v", "*", "<", ">")
 # Characters: of a name in the legend, of a line of the legend, between two names.
 _NAME, _LINE, _SPACE = 40, 60, 8
 

@@ -12,6 +12,7 @@ from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
 from .._utils._plain_file import read_file_of_user
 from .._utils._shown import shown
+from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadFileError
 from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
@@ -51,7 +52,7 @@ def save_checkpoint(path, run, header):
                 f"epoch {run.epoch}: {error}. The training continues, and tries "
                 "again after each epoch.",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=caller_stacklevel() + 1,
             )
         run.checkpoint_error = error
 
