@@ -19,6 +19,7 @@ from torch import nn
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
+from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     DescribedMixin,
@@ -308,6 +309,7 @@ class BaseFineTune(
             "probe_predictions_": probes,
             "_n_features_out": fit.neck.n_features()[0],
             "_hub_config": None if self._takes_rows else fit.neck.spec.hub_config,
+            "_fitted_model": self.model if isinstance(self.model, str) else None,
         }
 
     def _check_images(self, X, *, reset):
@@ -349,6 +351,14 @@ class BaseFineTune(
         )
 
     def _fitted_neck(self):
+        # Files of older versions lack it.
+        fitted_model = getattr(self, "_fitted_model", None)
+        if fitted_model is not None and self.model != fitted_model:
+            raise ValueError(
+                "The 'model' parameter must be that of the fit, "
+                f"{shown(fitted_model)}, until it is fitted again: call fit, or set it "
+                f"back. Got {shown(self.model)} instead."
+            )
         if self.body_ is None:
             return self._resolve_neck()
         return self._resolve_neck(needs_weights=False).with_network(self.body_)

@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
 from .._utils._parameter_errors import choice_error
 from ..training import LoopSettings, TrainingRun
@@ -309,6 +310,7 @@ class Word2Vec(
             file appears when it is complete.
         """
         check_is_fitted(self)
+        check_local(path, "path")
         path = pathlib.Path(path)
         if path.suffix not in (".txt", ".vec", ".bin"):
             wanted = "a file with the ending .txt, .vec or .bin"

@@ -2,14 +2,15 @@
 
 import json
 import os
-import pathlib
 import re
 import warnings
 
 import numpy as np
 import torch
 
+from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
+from .._utils._plain_file import read_file_of_user
 from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadFileError
@@ -190,8 +191,9 @@ def _ordered_as(parameter, tensor):
 
 def _read(path):
     """Return what `_describe` described, or None without a file."""
+    check_local(path, "checkpoint")
     try:
-        text, tensors = parse_tensors(pathlib.Path(path).read_bytes())
+        text, tensors = parse_tensors(read_file_of_user(path))
         progress = json.loads(text)
     except FileNotFoundError:
         return None
