@@ -9,8 +9,6 @@ import time
 
 from _common import count_rows, serve
 
-# Small images: the number of rows does not depend on their size, the time does.
-IMAGE_SIZE = 96
 N_FOLDS = 5
 CANDIDATES = {
     "rf__max_depth": [2, 4, None],
@@ -29,7 +27,7 @@ def search(job):
 
     kind, folder = job["memory"], pathlib.Path(job["folder"])
     extractor = PretrainedFeatureExtractor(
-        image_size=IMAGE_SIZE,
+        image_size=job["image_size"],
         cache=folder / "cache" if kind == "skdeepfeat" else None,
         device=job["device"],
     )

@@ -12,12 +12,14 @@ import sys
 import joblib
 import pytest
 
+from benchmarks._forks import run_python
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 # What the workers themselves say is asked by a scorer, because that is called there.
 SEARCH = """
 import json, os, sys
-import joblib, numpy as np
+import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -36,9 +38,10 @@ pipe = make_pipeline(
     PretrainedFeatureExtractor(image_size=32), LogisticRegression(tol=10.0)
 )
 results = []
-for _ in range(2):
+# The first one is of this process; the workers of the second one know nothing.
+for n_jobs in (1, 2):
     search = GridSearchCV(
-        pipe, {"logisticregression__C": [0.1, 1.0]}, cv=4, n_jobs=2, refit=False,
+        pipe, {"logisticregression__C": [0.1, 1.0]}, cv=4, n_jobs=n_jobs, refit=False,
         scoring={"n_loaded": n_loaded, "pid": pid}, error_score="raise",
     ).fit(X, y)
     def values(name):
@@ -46,8 +49,6 @@ for _ in range(2):
         keys = [f"split{i}_test_{name}" for i in range(4)]
         return sorted({int(value) for key in keys for value in found[key]})
     results.append({"n_loaded": values("n_loaded"), "pid": values("pid")})
-    # The next search is to have workers that know nothing.
-    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
 print(json.dumps(results))
 """
 
@@ -91,7 +92,9 @@ def run(script, *arguments):
 
 @pytest.mark.slow
 def test_warm_workers_load_nothing():
-    first, second = json.loads(run(SEARCH))
+    done = run_python(["-c", SEARCH], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
     assert first["n_loaded"][-1] == 1  # the counter counts
     assert second["n_loaded"] == [0]
     assert not set(first["pid"]) & set(second["pid"])

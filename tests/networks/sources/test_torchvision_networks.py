@@ -220,6 +220,7 @@ def test_swin_maps_are_pooled_over_space_not_channels(
         assert_close(found[4], without_head(network, "head")(images))
 
 
+@pytest.mark.slow
 def test_vision_transformer_tokens(batch, normalised, assert_close):
     layer = "encoder.layers.encoder_layer_1"
     pixels = batch(2, 224)
