@@ -35,14 +35,11 @@ def mean_error(images, clean):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--n-train", type=int, default=1597)
     parser.add_argument("--output", type=pathlib.Path, default="denoise.png")
     arguments = parser.parse_args(argv)
 
     digits = np.uint8(load_digits().images * 255 / 16)[..., None]
-    train, test = train_test_split(
-        digits, train_size=arguments.n_train, test_size=200, random_state=0
-    )
+    train, test = train_test_split(digits, test_size=200, random_state=0)
     settings = dict(
         n_components=32, image_size=16, max_epochs=arguments.epochs, random_state=0
     )

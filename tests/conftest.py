@@ -81,6 +81,19 @@ def quick_workers():
         yield
 
 
+@pytest.fixture(scope="module")
+def few_folds():
+    """Let heads be chosen by two folds: half of a tiny fit's time are logistic models.
+
+    For the folders that are not about how a head is found; tests/training is.
+    """
+    from skdeepfeat.training import _heads
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_heads, "_N_FOLDS", 2)
+        yield
+
+
 @pytest.fixture
 def shared_data():
     """Return the folder of real images that stands beside a developer's checkout."""

@@ -31,7 +31,8 @@ def start(name, folder, *arguments):
 QUICK_DEMO = """
 import runpy, sys
 from skdeepfeat.cli import _demo_search
-del _demo_search.CLASSIFIERS["random forest"]
+for name in ("random forest", "logistic regression"):
+    del _demo_search.CLASSIFIERS[name]
 path = sys.argv.pop()
 runpy.run_path(path, run_name="__main__")
 """
@@ -40,7 +41,7 @@ runpy.run_path(path, run_name="__main__")
 @pytest.mark.slow
 def test_demo(tmp_path):
     pytest.importorskip("skimage")
-    # `make demo` runs all of it in CI; most of its time is that of the forests.
+    # `make demo` runs all of it in CI; most of its time is that of two classifiers.
     done = run_python(
         ["-c", QUICK_DEMO, ROOT / "examples" / "demo.py"],
         cwd=tmp_path,
@@ -150,7 +151,7 @@ def test_phone(tmp_path):
 
 @pytest.mark.slow
 def test_regression(tmp_path):
-    sizes = ["--n-train=200", "--epochs=6", "--image-size=32"]
+    sizes = ["--n-train=200", "--epochs=6", "--image-size=48"]
     out = run("regression.py", tmp_path, *sizes)
     frozen, tuned = map(float, re.findall(r"error (\S+) degrees", out))
     assert tuned < frozen < 22.5  # what a constant is off by
@@ -254,7 +255,7 @@ def test_without_labels(tmp_path):
 @pytest.mark.slow
 def test_denoise(tmp_path):
     pytest.importorskip("matplotlib")
-    out = run("denoise.py", tmp_path, "--epochs=8", "--n-train=600")
+    out = run("denoise.py", tmp_path, "--epochs", "6")
     noisy, plain, denoising = map(float, re.findall(r"error (\S+)", out))
     assert denoising < plain < noisy
     with Image.open(tmp_path / "denoise.png") as picture:

@@ -35,7 +35,6 @@ SEEDED = {
     "vgg11_bn": ("classifier.6", 64),
     "vit_b_16": ("heads.head", 224),
     "resnext50_32x4d": ("fc", 64),
-    "wide_resnet50_2": ("fc", 64),
 }
 
 LONG = {
@@ -48,7 +47,6 @@ LONG = {
     "swin_v2_t",
     "vgg11_bn",
     "vit_b_16",
-    "wide_resnet50_2",
 }
 
 
