@@ -141,8 +141,6 @@ def parse_arguments(argv=None):
             setattr(arguments, name, value)
     # 61 and 17 rows an image hold exactly where 5 folds are of equal size.
     arguments.n_search = 10 if arguments.quick else 60
-    # Small images: the number of rows does not depend on their size, the time does.
-    arguments.search_size = 32 if arguments.quick else 96
     arguments.settling_seconds = 0 if arguments.quick else SETTLING_SECONDS
     arguments.n_arrays = 40 if arguments.quick else 20_000
     arguments.n_files = 80 if arguments.quick else 50_000
@@ -295,7 +293,7 @@ def run_searches(paths, arguments, scratch):
     for name, memory in MEMORIES.items():
         job = {"task": "search", "memory": memory, "paths": paths}
         job |= {"folder": str(scratch), "device": arguments.device}
-        job["image_size"] = arguments.search_size
+        job["quick"] = arguments.quick
         results[name] = run_worker("_grid_search.py", job)
         _log(f"grid search, {name}", results[name])
     again = f"{name}, the same script again"

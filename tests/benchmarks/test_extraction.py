@@ -137,8 +137,9 @@ def test_the_search_passes_every_image_once(tmp_path):
     rows = {name: result["rows"] for name, result in document["search"].items()}
     n_images = 10
     assert rows == {
-        "no cache": 61 * n_images,
-        "Pipeline(memory=...)": 17 * n_images,
+        # 3 candidates and the refit; the features of a fold are fitted once.
+        "no cache": (3 * 5 + 1) * n_images,
+        "Pipeline(memory=...)": (4 + 3 + 1) * n_images,
         "skdeepfeat": n_images,
         "skdeepfeat, the same script again": 0,
     }
