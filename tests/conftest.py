@@ -43,6 +43,17 @@ def no_choice_by_speed(monkeypatch):
     monkeypatch.setattr(_measured_network, "_SECONDS", math.inf)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_timings():
+    """Let `compress` and its like run each network once to time it, not 20 times."""
+    from skdeepfeat.compression import _timing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_timing, "_N_WARM_UP", 0)
+        patch.setattr(_timing, "_N_ROUNDS", (1, 1))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def control_c():
     """Let SIGINT interrupt, also where the run is a script's background job.
