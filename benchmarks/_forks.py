@@ -17,7 +17,6 @@ import tempfile
 import threading
 import types
 from multiprocessing import forkserver, reduction, resource_tracker
-from multiprocessing.context import ForkServerProcess
 from unittest import mock
 
 from joblib.externals.loky.backend import resource_tracker as loky_tracker
@@ -140,7 +139,13 @@ def run_python(arguments, *, timeout=None, **options):
     return subprocess.CompletedProcess(arguments, process.returncode, *texts)
 
 
-class ForkedWorker(ForkServerProcess):
+# Windows has no such thing, and no use for it either.
+_Forked = getattr(
+    multiprocessing.context, "ForkServerProcess", multiprocessing.context.Process
+)
+
+
+class ForkedWorker(_Forked):
     """A worker of joblib's loky, forked where loky starts a new interpreter."""
 
     def __init__(self, *args, env=None, **kwargs):

@@ -112,7 +112,7 @@ def test_custom_augmentation(tmp_path):
 @pytest.mark.slow
 def test_what_does_it_see(tmp_path):
     pytest.importorskip("skimage")
-    out = run("what_does_it_see.py", tmp_path, "--n-views", "24")
+    out = run("what_does_it_see.py", tmp_path, "--n-views", "12")
     found = re.findall(r"map of (\w+): left half (\S+), right half (\S+)", out)
     (_, cat_left, cat_right), (_, cup_left, cup_right) = found
     assert float(cat_left) > float(cat_right)
@@ -245,7 +245,7 @@ def test_which_network(tmp_path):
 @pytest.mark.slow
 def test_without_labels(tmp_path):
     pytest.importorskip("matplotlib")
-    out = run("without_labels.py", tmp_path, "--epochs", "4")
+    out = run("without_labels.py", tmp_path, "--epochs", "3")
     _, before, after = map(float, re.findall(r"accuracy (\S+)", out))
     assert after > before
     with Image.open(tmp_path / "without_labels.png") as picture:

@@ -56,12 +56,14 @@ print(json.dumps(results))
 MODELS = """
 import sys
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from skdeepfeat import PretrainedFeatureExtractor
 from networks import AloneNet
 
+print(torch.get_num_threads())
 X = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
 pipe = Pipeline([
     ("feat", PretrainedFeatureExtractor(image_size=32, batch_size=4)),
@@ -103,7 +105,7 @@ def test_warm_workers_load_nothing():
 @pytest.mark.slow
 def test_one_process_at_a_time_runs_a_network_and_with_all_cores(tmp_path):
     log = tmp_path / "log"
-    run(MODELS, log)
+    n_threads_alone = int(run(MODELS, log))
     lines = [line.split() for line in log.read_text().splitlines()]
     # Two networks, two layers, every image once for each.
     assert sum(int(n_images) for n_images, *_ in lines) == 2 * 2 * 24
@@ -111,5 +113,5 @@ def test_one_process_at_a_time_runs_a_network_and_with_all_cores(tmp_path):
     assert {int(n_threads) for *_, n_threads in lines} <= {
         joblib.cpu_count(),
         # the process that refits is not a worker of a pool
-        int(run("import torch; print(torch.get_num_threads())")),
+        n_threads_alone,
     }

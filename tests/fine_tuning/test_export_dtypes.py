@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from networks import fix_weights
 from torch import nn
 
+from benchmarks._forks import run_python
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 from skdeepfeat.compression import compress
 from skdeepfeat.exceptions import BadImageError
@@ -284,11 +284,9 @@ def test_no_usage_is_reported(tmp_path):
     pytest.importorskip("nncf")
     # NNCF itself reports nothing in tests.
     hidden = ("NNCF_CI", "NNCF_DEV", "CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST")
-    done = subprocess.run(
-        [sys.executable, "-c", SPIED],
+    done = run_python(
+        ["-c", SPIED],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
         env={
             **{key: one for key, one in os.environ.items() if key not in hidden},
             "PYTHONPATH": str(ROOT),
