@@ -43,17 +43,6 @@ def no_choice_by_speed(monkeypatch):
     monkeypatch.setattr(_measured_network, "_SECONDS", math.inf)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def short_timings():
-    """Let `compress` and its like run each network once to time it, not 20 times."""
-    from skdeepfeat.compression import _timing
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_timing, "_N_WARM_UP", 0)
-        patch.setattr(_timing, "_N_ROUNDS", (1, 1))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def control_c():
     """Let SIGINT interrupt, also where the run is a script's background job.
@@ -89,19 +78,6 @@ def one_thread():
 def quick_workers():
     """Let joblib's workers be forks of a process that has imported torch."""
     with forked_workers():
-        yield
-
-
-@pytest.fixture(scope="module")
-def few_folds():
-    """Let heads be chosen by two folds: half of a tiny fit's time are logistic models.
-
-    For the folders that are not about how a head is found; tests/training is.
-    """
-    from skdeepfeat.training import _heads
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_heads, "_N_FOLDS", 2)
         yield
 
 
