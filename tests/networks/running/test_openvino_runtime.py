@@ -221,6 +221,7 @@ def test_a_network_of_ones_own_is_converted_again_only_after_a_change(
     assert not np.allclose(other, one)
 
 
+@pytest.mark.slow
 def test_weights_and_layers_are_told_apart(batch):
     pixels = batch(2, 32)
 
