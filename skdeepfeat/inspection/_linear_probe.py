@@ -262,4 +262,5 @@ def score_name(scoring, classifies):
         return "accuracy" if classifies else "R²"
     if isinstance(scoring, str):
         return scoring.replace("_", " ")
-    return getattr(scoring, "__name__", "score")
+    name = getattr(scoring, "__name__", "score")
+    return name if name.isidentifier() else "score"  # not <lambda>

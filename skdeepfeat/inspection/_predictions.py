@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 from sklearn.base import is_classifier
 from sklearn.model_selection import cross_val_predict
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._shown import shown
@@ -101,7 +101,12 @@ def compare_predictions(y_true, y_pred, classes, function):
     function : str
         Its name, for errors.
     """
-    true = column_or_1d(check_targets(y_true, "y_true", function))
+    true = check_targets(y_true, "y_true", function)
+    if true.ndim > 1:
+        raise ValueError(
+            f"The 'y_true' parameter of {function} must have one label or number for "
+            f"each image. Got shape {true.shape}."
+        )
     y_pred = check_array(
         y_pred,
         dtype=None,
@@ -129,6 +134,12 @@ def compare_predictions(y_true, y_pred, classes, function):
         )
     known = np.flatnonzero(~is_missing)
     predicted = y_pred[known]
+    one_true, one_predicted = true[:1].tolist()[0], predicted[:1].tolist()[0]
+    if isinstance(one_true, str) != isinstance(one_predicted, str):
+        raise ValueError(
+            f"The 'y_pred' parameter of {function} must have labels of the type of "
+            f"'y_true', such as {one_true!r}. Got {one_predicted!r}."
+        )
     is_regression = kind == "continuous" or (
         predicted.dtype.kind == "f" and (predicted % 1 != 0).any()
     )

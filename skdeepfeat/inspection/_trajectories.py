@@ -123,6 +123,11 @@ def trajectories(fits, *, method="tsne", random_state=None):
             "The 'fits' parameter must hold at least 4 epochs with predictions that "
             f"are not NaN. Got {len(rows)} epochs with {rows.shape[1]} predictions."
         )
+    if (rows == rows[0]).all():
+        raise ValueError(
+            "The 'fits' parameter must hold predictions that change from epoch to "
+            f"epoch. Got the same ones in all {len(rows)} epochs."
+        )
     points = pd.concat(tables, ignore_index=True)
     points[["x", "y"]] = _map(rows, method, random_state)
     return Trajectories(points, _separation(rows, points), _mixing(rows, points))
@@ -165,8 +170,9 @@ def _map(rows, method, random_state):
 
 
 def _separation(rows, points):
-    groups = points["group"].to_numpy()
-    return float(silhouette_score(rows, groups)) if len(set(groups)) > 1 else np.nan
+    # The names of groups may be of several types.
+    groups = points.groupby("group", sort=False).ngroup().to_numpy()
+    return float(silhouette_score(rows, groups)) if groups.any() else np.nan
 
 
 def _mixing(rows, points):

@@ -16,7 +16,8 @@ __all__ = ["Decision"]
 
 logger = logging.getLogger(__name__)
 
-# The fractions of the budget at which the steps are to end.
+# The fractions of the budget at which the steps are to end. What is kept for
+# fine-tuning is free if it would not be enough for that.
 _UNTIL_NETWORKS = 0.45
 _UNTIL_HEADS = 0.6
 _UNTIL_RACE = 0.95
@@ -95,8 +96,9 @@ class Decision:
         self._measure_speeds_again()
         for base in self._bases():
             self._probe_layers(base.network)
-        for base in self._bases():
+        for base in self._best_of_networks():
             self._compare_heads(base)
+        self._probe_layers(self.recommended().network)
         self._draw_learning_curve()
         self._score_chance()
         if not self.can_learn:
@@ -230,6 +232,13 @@ class Decision:
 
     # -- The steps
 
+    def _left(self, fraction):
+        """Return the seconds for a step that is to end at a fraction of the budget."""
+        fastest = min(self._passes.speeds.values(), key=lambda speed: speed.now)
+        if self.clock.left(_UNTIL_RACE) < Race.fewest_seconds(fastest):
+            fraction = max(fraction, _UNTIL_RACE)
+        return self.clock.left(fraction)
+
     def _measure_speeds(self):
         clock = self.clock
         measured = []
@@ -255,7 +264,7 @@ class Decision:
     def _measure_speeds_again(self):
         """Measure the networks that may be recommended once more, at another time."""
         for network in {one.network: None for one in self.pool()}:
-            if self.clock.left(_UNTIL_HEADS) > 0:
+            if self._left(_UNTIL_HEADS) > 0:
                 self._passes.measure_speed(network)
 
     def _halve_networks(self):
@@ -299,7 +308,7 @@ class Decision:
         ranked = sorted(alive, key=lambda one: -max(s.mean for s in scores[one]))
         n_folds = len(self.problem.splits)
         growth = (n / self.n) ** _GROWTH_LINEAR
-        chosen, left = {}, self.clock.left(_UNTIL_NETWORKS)
+        chosen, left = {}, self._left(_UNTIL_NETWORKS)
         for network in ranked:
             seconds = (n - self.n) * self._new_image_seconds[network]
             seconds += n_folds * growth * sum(s.fit_seconds for s in scores[network])
@@ -346,6 +355,16 @@ class Decision:
         same = (best.network, best.layer) == (cheapest.network, cheapest.layer)
         return [cheapest] if same else [cheapest, best]
 
+    def _best_of_networks(self):
+        """Return the best candidate of each network that is left, the best first."""
+        best = {}
+        pool = self.pool()
+        for candidate in sorted(pool, key=lambda one: -pool[one].mean):
+            # The features of the others have been given up.
+            if (candidate.network, candidate.layer) in self._features:
+                best.setdefault(candidate.network, candidate)
+        return list(best.values())
+
     def _probe_layers(self, network):
         """Score a linear model on each stage, from the last to the first."""
         found = self._passes.extract(network, self.n)
@@ -354,7 +373,7 @@ class Decision:
             candidate = Candidate(network, layer, self._linear)
             if (candidate, self.n) in self.frozen:
                 continue
-            if self.clock.left(_UNTIL_HEADS) < 0:
+            if self._left(_UNTIL_HEADS) < 0:
                 self._skip(str(candidate))
                 continue
             self._features[network, layer] = features
@@ -393,7 +412,7 @@ class Decision:
             # The time to predict one image grows by a power that is less by one.
             seconds = len(self.problem.splits) * scores.fit_seconds
             seconds = growth * (seconds + first * scores.predict_seconds)
-            if seconds > self.clock.left(_UNTIL_HEADS):
+            if seconds > self._left(_UNTIL_HEADS):
                 self._skip(f"{candidate} on {self.n} images")
                 continue
             self._score("head", candidate, self.n)
@@ -404,10 +423,12 @@ class Decision:
             (one for one in self.pool() if one.head == self._linear),
             key=lambda one: self.frozen[one, self.n].mean,
         )
-        # A curve that is not used to drop anything may begin with fewer images.
-        fewest = min(self.problem.min_images // 4, self.n)
+        # A curve that is not used to drop anything may begin with fewer images. Of less
+        # than a few in a fold, there may be no score.
+        problem = self.problem
+        fewest = max(problem.min_images // 4, 5 * len(problem.splits))
         for n in (self.n // 4, self.n // 2, self.n):
-            if n >= fewest:
+            if n == self.n or (n >= fewest and problem.has_folds(n)):
                 self.curve[n] = self._score("learning curve", best, n)
 
     def _score_chance(self):
@@ -438,13 +459,33 @@ class Decision:
             base,
             self.frozen[base, self.n],
             self._features[base.network, base.layer][: self.n],
-            self._passes.speeds[base.network],
+            self._networks_to_tune(),
+            self._passes.speeds,
             self._note,
         )
         self.race.run(self.clock, _UNTIL_RACE)
         if self.race.reason is not None:
-            what = "more fine-tuning" if self.race.scores else "fine-tuning"
+            what = "more fine-tuning" if self.race.pool() else "fine-tuning"
             self._skip(what, self.race.reason)
+
+    def _networks_to_tune(self):
+        """Return the fastest network whose neck is nearly the best, and the best.
+
+        Training starts from a linear head on the neck, and the fewer images there are,
+        the less it gets away from there. So this is not the network with the best
+        layer, which may be far from its neck. All necks have been scored on the same
+        first images.
+        """
+        n = self._sizes()[0]
+        necks = {
+            network: self.frozen[Candidate(network, "neck", self._linear), n]
+            for network in self.networks
+        }
+        best = max(necks, key=lambda one: necks[one].mean)
+        limit = necks[best].mean - np.nan_to_num(necks[best].error)
+        within = [network for network in necks if necks[network].mean >= limit]
+        fastest = min(within, key=lambda one: self._passes.speeds[one].now)
+        return list(dict.fromkeys([fastest, best]))
 
     # -- Parts of the steps
 

@@ -140,7 +140,7 @@ class DelegatesMixin:
         Returns
         -------
         score : float
-            The mean accuracy, or the coefficient of determination.
+            By default, the mean accuracy, or R² of a regression.
         """
         check_is_fitted(self)
         self._require_best_estimator("score")

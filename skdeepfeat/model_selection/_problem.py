@@ -71,6 +71,19 @@ class Problem:
         ValueError
             If so few of the images could be read that no fold is left.
         """
+        if not (folds := self._folds(n)):
+            n_failed = np.isin(self.order[:n], list(self.failures)).sum()
+            raise ValueError(
+                "X must have more images that can be read: no fold of 'cv' is left. "
+                f"{n_failed} of {n} images could not be read."
+            )
+        return folds
+
+    def has_folds(self, n):
+        """Return whether the first n images have folds."""
+        return bool(self._folds(n))
+
+    def _folds(self, n):
         position = np.full(len(self), -1)
         position[self.order[:n]] = np.arange(n)
         position[list(self.failures)] = -1
@@ -82,11 +95,6 @@ class Problem:
             y_train = self.y[self.order[train]]
             if len(test) and len(train) > 1 and not self._has_one_class(y_train):
                 folds.append((train, test))
-        if not folds:
-            raise ValueError(
-                "X must have more images that can be read: no fold of 'cv' is left. "
-                f"{len(self.failures)} of {n} images could not be read."
-            )
         return folds
 
     def _has_one_class(self, y):
@@ -132,8 +140,15 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
     classifies = _classifies(y, task)
     if not classifies:
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if (y == y[0]).all():
+            raise ValueError(
+                "y must have at least two values, or there is nothing to decide. Got "
+                f"only {shown(y[0].tolist())}."
+            )
     seed = int(rng.randint(2**31 - 1))
     splits = _make_splits(cv, y, groups, classifies, seed)
+    if not classifies and scoring is None:
+        _check_sizes_for_r2(cv, splits)
     return Problem(
         X=X,
         y=y,
@@ -159,12 +174,25 @@ def _classifies(y, task):
             "The 'task' parameter of TransferAdvisor must be 'regression' or 'auto' "
             f"for targets of the type {kind!r}. Got 'classification' instead."
         )
+    if task == "regression" and not _are_numbers(y):
+        raise ValueError(
+            "The 'task' parameter of TransferAdvisor must be 'classification' or "
+            "'auto' for labels that are not numbers. Got 'regression' instead."
+        )
     if task == "classification" and len(classes := np.unique(y)) < 2:
         raise ValueError(
             "y must have at least two classes, or there is nothing to decide. Got "
             f"only {shown(classes.tolist()[0])}."
         )
     return task == "classification"
+
+
+def _are_numbers(y):
+    try:
+        np.asarray(y, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _make_splits(cv, y, groups, classifies, seed):
@@ -182,7 +210,12 @@ def _make_splits(cv, y, groups, classifies, seed):
         (_as_indices(train), _as_indices(test))
         for train, test in cv.split(X, y, groups)
     ]
-    largest = max(part.max(initial=-1) for split in splits for part in split)
+    if not splits or not all(len(part) for split in splits for part in split):
+        raise ValueError(
+            f"The 'cv' parameter of {_ADVISOR} must give folds with images to train "
+            f"and to test on. Got {shown(cv)} instead."
+        )
+    largest = max(part.max() for split in splits for part in split)
     if largest >= len(y):
         raise ValueError(
             f"The 'cv' parameter of {_ADVISOR} must give indices of the {len(y)} "
@@ -191,8 +224,22 @@ def _make_splits(cv, y, groups, classifies, seed):
     return splits
 
 
+def _check_sizes_for_r2(cv, splits):
+    if min(len(test) for _, test in splits) < 2:
+        raise ValueError(
+            f"The 'cv' parameter of {_ADVISOR} must leave at least two images to test "
+            "on in each fold, or there is no R². Use fewer folds, more images or "
+            f"scoring='neg_mean_absolute_error'. Got {shown(cv)} instead."
+        )
+
+
 def _as_indices(part):
     part = np.asarray(part)
+    if len(part) and part.dtype.kind not in "biu":
+        raise ValueError(
+            f"The 'cv' parameter of {_ADVISOR} must give integers or masks. Got an "
+            f"array of {part.dtype} instead."
+        )
     return np.flatnonzero(part) if part.dtype == bool else part
 
 

@@ -1,4 +1,4 @@
-"""A short race: is the network worth training, and how much of it."""
+"""A short race: is a network worth training, and how much of it."""
 
 import time
 import warnings
@@ -20,9 +20,10 @@ _EPOCHS = 8
 _BATCH_SIZE = 32
 # With so many scored images, differences of a few percent show.
 _ENOUGH_TESTED = 400
-# Test images are scored in at least so many parts, whose scores give an error.
-_N_PARTS = 5
-_N_TRIAL = 64
+# The test images of a fold are scored in parts of at least so many images, whose scores
+# give an error.
+_N_PARTS, _N_IN_PART = 5, 8
+_N_TRIAL, _N_TRIAL_EPOCHS = 64, 2
 # An image that is trained takes about as long as so many whose features are computed.
 _TRAINING = 6
 # Predictions of time are off by this much.
@@ -35,6 +36,10 @@ _LARGE_NORM = 0.5
 class Race:
     """Fine-tuning against a head on frozen features, on the same images.
 
+    It goes from fold to fold. After each one, candidates that are clearly behind the
+    best drop out, so that the time goes to those between which it is open (Maron and
+    Moore, "Hoeffding races", NIPS 1993).
+
     Parameters
     ----------
     problem : Problem
@@ -44,41 +49,58 @@ class Race:
         Of the base, on as many images as may be used.
     features : ndarray, shape (n_samples, n_features)
         Of the layer of the base, for images in the order of the problem.
-    speed : ImageSeconds
-        Of the network.
+    networks : list of Network
+        The first one is tuned to several extents, the others as a whole.
+    speeds : dict of Network to ImageSeconds
     note : callable
         ``note(stage, candidate, scores, seconds)`` adds a row to the results.
 
     Attributes
     ----------
     scores : dict of Candidate to Scores
-        Of the base and what was tuned, on the same parts of the images.
+        Of the base and what was tuned. The parts of a candidate that dropped out belong
+        to the same images as the first parts of the base.
+    n_tested : dict of Candidate to int
+        On how many images each was scored.
     reason : str or None
         Why there was no race, or why it ended early.
-    n_train, n_epochs, n_folds, n_tested : int
+    whole : Candidate
+        All of the first network.
+    n_train, n_epochs : int
     epoch_seconds : dict of Candidate to float
         For one image in one epoch.
     gradient_norms : DataFrame or None
-        As `relative_gradient_norms` returns them.
+        Of the first network, as `relative_gradient_norms` returns them.
     """
 
-    def __init__(self, problem, base, base_scores, features, speed, note):
+    def __init__(self, problem, base, base_scores, features, networks, speeds, note):
         self.problem = problem
         self.base = base
         self._base_scores = base_scores
         self._features = features
-        self._speed = speed
+        self._speeds = speeds
         self._note = note
-        self.candidates = [
-            Candidate(base.network, unfreeze=one) for one in (None, 1, "all")
-        ]
+        self._networks = networks
+        self.whole = Candidate(networks[0], unfreeze="all")
         self.scores = {}
+        self.n_tested = {}
         self.reason = None
-        self.n_train = self.n_epochs = self.n_folds = self.n_tested = 0
+        self.n_train = self.n_epochs = 0
         self.epoch_seconds = {}
         self.gradient_norms = None
         self._overhead = 0.0
         self._seconds = {}
+
+    @staticmethod
+    def fewest_seconds(speed):
+        """Return about how long the shortest race takes.
+
+        Parameters
+        ----------
+        speed : ImageSeconds
+            Of the network to be tuned.
+        """
+        return _FEWEST_STEPS * _BATCH_SIZE * _TRAINING * speed.now / _SAFETY
 
     def run(self, clock, until):
         """Run the race.
@@ -97,9 +119,7 @@ class Race:
             if not self._plan(clock, until, folds):
                 self.reason = "for lack of time"
                 return
-            folds = folds[: self.n_folds]
             self._run_folds(folds, clock, until)
-            self._race_stages(folds, clock, until)
         except (ValueError, TrainingDivergedError) as error:
             # Such as a network with weights in float16. What is known counts.
             self.reason = f"because of the error: {error}"
@@ -113,27 +133,37 @@ class Race:
     def pool(self):
         """Return the scores that tuned candidates would have on all images.
 
-        The gain over the base is taken to be the same as in the race.
+        The gain over the base is taken to be the same as in the race. The error is that
+        of the gain: it is known better than the score, as both have the same images.
 
         Returns
         -------
         dict of Candidate to Scores
         """
-        if not self.scores:
-            return {}
-        shift = self._base_scores.mean - self.scores[self.base].mean
         return {
             candidate: Scores(
-                scores.parts + shift, scores.n_images, scores.n_train, np.nan
+                self._base_scores.mean + self.gain(candidate).parts,
+                scores.n_images,
+                scores.n_train,
+                np.nan,
             )
             for candidate, scores in self.scores.items()
             if candidate != self.base
         }
 
     def gain(self, candidate):
-        """Return the gain over the base, and its standard error."""
-        parts = self.scores[candidate].parts - self.scores[self.base].parts
-        return Scores(parts, 0, 0, np.nan)
+        """Return the gain over the base on the same images, and its standard error."""
+        return self._difference(candidate, self.base)
+
+    @property
+    def candidates(self):
+        """In the order in which they run: time may be left for some of them only."""
+        first, *others = self._networks
+        found = [self.whole, Candidate(first), Candidate(first, unfreeze=1)]
+        found += [Candidate(network, unfreeze="all") for network in others]
+        if (stages := self.stages()) is not None:
+            found.append(Candidate(first, unfreeze=stages))
+        return found
 
     def stages(self):
         """Return the stages with large relative gradient norms, as for `unfreeze`.
@@ -154,40 +184,33 @@ class Race:
     def final_seconds(self, candidate):
         """Predict how long a fit to all images takes."""
         n = len(self.problem)
-        seconds = self._speed.now + self._overhead / _N_TRIAL
-        if candidate.unfreeze is not None:
-            seconds += auto_epochs(n, _BATCH_SIZE) * self.epoch_seconds[candidate]
-        return n * seconds
+        n_epochs = auto_epochs(n, _BATCH_SIZE)
+        return n * self._image_seconds(candidate, n_epochs)
 
     # -- The steps
 
     def _plan(self, clock, until, folds):
-        """Choose folds, images and epochs; return whether the time is enough."""
-        trial = _TRAINING * _N_TRIAL * self._speed.now
-        if clock.left(until) < 4 * trial:
+        """Choose images and epochs; return whether the time is enough."""
+        speed = self._speeds[self.whole.network]
+        if clock.left(until) < self.fewest_seconds(speed):
             return False
         positions = folds[0][0][:_N_TRIAL]
-        for candidate in self.candidates[1:]:
+        for unfreeze in (1, "all"):
             start = time.perf_counter()
-            self._fit(candidate, positions, n_epochs=1)
-            training = len(positions) * self.epoch_seconds[candidate]
+            candidate = Candidate(self.whole.network, unfreeze=unfreeze)
+            self._fit(candidate, positions, n_epochs=_N_TRIAL_EPOCHS)
+            training = _N_TRIAL_EPOCHS * len(positions) * self.epoch_seconds[candidate]
             self._overhead = time.perf_counter() - start - training
         self._measure_gradients(positions)
-        seconds = sum(self.epoch_seconds.values())
         n_tested = np.mean([len(test) for _, test in folds])
-        # Each fold is predicted by three networks.
-        testing = 3 * n_tested * self._speed.now
-        n_folds = int(min(len(folds), np.ceil(_ENOUGH_TESTED / n_tested)))
-        for self.n_folds in range(n_folds, 0, -1):
-            left = _SAFETY * clock.left(until) / self.n_folds - testing
-            # The number of images that can be trained, counted in each epoch.
-            n_images = left / seconds
-            fewest = _STEPS if self.n_folds > 1 else _FEWEST_STEPS
-            if n_images >= fewest * _BATCH_SIZE:
-                break
-        else:
-            self.n_folds = 0
+        left = _SAFETY * clock.left(until) - n_tested * speed.now
+        # The number of images that one fit can train, counted in each epoch.
+        n_images = left / self.epoch_seconds[self.whole]
+        if n_images < _FEWEST_STEPS * _BATCH_SIZE:
             return False
+        # Half of the time is for the other candidates and folds, unless the first fit
+        # needs more to show what it can do.
+        n_images = max(n_images / 2, min(n_images, _STEPS * _BATCH_SIZE))
         n_most = min(len(train) for train, _ in folds)
         self.n_train = int(min(n_most, n_images / _EPOCHS))
         most_epochs = auto_epochs(self.n_train, _BATCH_SIZE)
@@ -195,47 +218,70 @@ class Race:
         return True
 
     def _measure_gradients(self, positions):
-        problem, whole = self.problem, self.candidates[-1]
+        problem = self.problem
         indices = problem.order[positions]
         self.gradient_norms = relative_gradient_norms(
-            make_tuned(whole, problem.classifies, problem.seed),
+            make_tuned(self.whole, problem.classifies, problem.seed),
             problem.images(indices),
             problem.y[indices],
             n_samples=len(positions),
         )
 
     def _run_folds(self, folds, clock, until):
-        """Score all candidates on one fold after the other, while there is time."""
-        done = 0
+        """Score the candidates on one fold after the other, while there is time."""
+        alive = self.candidates
         for train, test in folds:
-            start = time.perf_counter()
-            found = {
-                candidate: self._score(candidate, train, test)
-                for candidate in (self.base, *self.candidates)
-            }
-            # Only complete folds count, so that all are scored on the same images.
-            for candidate, scores in found.items():
-                self._add(candidate, scores)
-            done += 1
-            self.n_tested += len(test)
-            if time.perf_counter() - start > clock.left(until):
+            # What there is no time for cannot come back: its images would be others.
+            entered, alive = alive, []
+            for candidate in entered:
+                seconds = self._fit_seconds(candidate, len(train), len(test))
+                if seconds > clock.left(until):
+                    self.reason = "for lack of time"
+                    continue
+                if not alive:
+                    self._score(self.base, train, test)
+                self._score(candidate, train, test)
+                alive.append(candidate)
+            alive = self._not_behind(alive)
+            if not alive or self.n_tested[self.base] >= _ENOUGH_TESTED:
                 break
-        del folds[done:]
 
-    def _race_stages(self, folds, clock, until):
-        """Score training only the stages that want to change, if there is time."""
-        candidate = Candidate(self.base.network, unfreeze=self.stages())
-        expected = self._seconds[self.candidates[-1]]
-        if candidate.unfreeze is None or expected > clock.left(until):
-            return
-        scores = [self._score(candidate, train, test) for train, test in folds]
-        self._add(candidate, np.concatenate(scores))
+    def _not_behind(self, candidates):
+        """Return those that are not more than one standard error behind the best."""
+        best = max([self.base, *candidates], key=lambda one: self.scores[one].mean)
+        return [
+            candidate
+            for candidate in candidates
+            if not (behind := self._difference(best, candidate)).mean > behind.error
+        ]
+
+    def _difference(self, one, other):
+        """Return the difference of the scores on the images that both have."""
+        parts = self.scores[one].parts, self.scores[other].parts
+        n = min(map(len, parts))
+        return Scores(parts[0][:n] - parts[1][:n], 0, 0, np.nan)
+
+    def _fit_seconds(self, candidate, n_train, n_tested):
+        n_train = min(n_train, self.n_train)
+        seconds = n_train * self._image_seconds(candidate, self.n_epochs)
+        return seconds + n_tested * self._speeds[candidate.network].now
+
+    def _image_seconds(self, candidate, n_epochs):
+        """Predict how long a fit takes for each image."""
+        speed = self._speeds[candidate.network].now
+        # Other networks take longer by as much as they do for features.
+        factor = speed / self._speeds[self.whole.network].now
+        seconds = speed + factor * self._overhead / _N_TRIAL
+        if candidate.unfreeze is not None:
+            whole = factor * self.epoch_seconds[self.whole]
+            seconds += n_epochs * self.epoch_seconds.get(candidate, whole)
+        return seconds
 
     def _score(self, candidate, train, test):
-        """Fit a candidate on a fold and return the scores of parts of the test set."""
+        """Fit a candidate on a fold, and add the scores of parts of the test set."""
         problem = self.problem
         # Positions are in a fair order, so that the parts are fair samples.
-        n_parts = min(int(np.ceil(_N_PARTS / self.n_folds)), len(test))
+        n_parts = int(np.clip(len(test) // _N_IN_PART, 1, _N_PARTS))
         parts = [test[i::n_parts] for i in range(n_parts)]
         y = problem.targets(len(self._features))
         train = train[: self.n_train]
@@ -255,8 +301,13 @@ class Race:
             scorer(model, X, y[part]) for X, part in zip(inputs, parts, strict=True)
         ]
         seconds = time.perf_counter() - start
+        if candidate in self.scores:
+            scores = [*self.scores[candidate].parts, *scores]
+        self.scores[candidate] = Scores(
+            np.array(scores, float), self.n_train, self.n_train, np.nan
+        )
+        self.n_tested[candidate] = self.n_tested.get(candidate, 0) + len(test)
         self._seconds[candidate] = self._seconds.get(candidate, 0.0) + seconds
-        return np.array(scores, float)
 
     def _fit(self, candidate, positions, n_epochs):
         problem = self.problem
@@ -271,11 +322,7 @@ class Race:
         if model.n_epochs_ < n_epochs:
             raise KeyboardInterrupt
         body = model.history_[model.history_["phase"] == "body"]
-        seconds = body["seconds"].sum() / (n_epochs * len(positions))
-        self.epoch_seconds[candidate] = seconds
+        # The first epoch also warms up.
+        seconds = body["seconds"].iloc[-n_epochs // 2 :].mean()
+        self.epoch_seconds[candidate] = seconds / len(positions)
         return model
-
-    def _add(self, candidate, parts):
-        if candidate in self.scores:
-            parts = np.concatenate([self.scores[candidate].parts, parts])
-        self.scores[candidate] = Scores(parts, self.n_train, self.n_train, np.nan)

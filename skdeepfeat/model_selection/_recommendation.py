@@ -82,9 +82,19 @@ def _networks(decision):
     return f"Networks: a linear model scores {'; '.join(found)} images."
 
 
+def _probed_network(decision):
+    """Return the recommended network, or the best one whose layers are known."""
+    race = decision.race
+    networks = [decision.recommended().network]
+    if race is not None:
+        networks.append(race.base.network)
+    known = [network for network in networks if network in decision.layer_of]
+    return known[0] if known else None
+
+
 def _layers(decision):
-    network = decision.recommended().network
-    if network not in decision.layer_of:
+    network = _probed_network(decision)
+    if network is None:
         return ""
     layer, depth, is_similar = decision.where_best(network)
     like = "like" if is_similar else "unlike"
@@ -117,24 +127,21 @@ def _tuning(decision):
     race = decision.race
     if race is None or not race.scores:
         return ""
-    base = race.scores[race.base]
-    found = "; ".join(
-        f"unfreeze={candidate.unfreeze!r} {_numbers(scores)}"
-        for candidate, scores in race.scores.items()
-        if candidate.is_tuned
-    )
-    best = max(
-        (one for one in race.scores if one.unfreeze is not None),
-        key=lambda one: race.scores[one].mean,
-    )
-    gain = race.gain(best)
+    tuned = [candidate for candidate in race.scores if candidate.is_tuned]
+    if not tuned:  # the first one failed
+        return ""
     verdict = "worth it" if decision.recommended().unfreeze else "not shown to pay"
+    gains = "; ".join(f"{one} {_gain(race, one)}" for one in tuned)
     return (
-        f"Fine-tuning is {verdict}: trained on {race.n_train:,} images for "
-        f"{race.n_epochs} epochs and tested on {race.n_tested:,}, {found}; {race.base} "
-        f"on the same images {_numbers(base)}. The gain of unfreeze={best.unfreeze!r} "
-        f"is {gain.mean:+.3f} (standard error {gain.error:.3f})."
+        f"Fine-tuning is {verdict}. Over {race.base}, with {race.n_train:,} images to "
+        f"train on and {race.n_epochs} epochs, the gain in "
+        f"{decision.problem.score_name} is: {gains}."
     )
+
+
+def _gain(race, candidate):
+    gain, n_tested = race.gain(candidate), race.n_tested[candidate]
+    return f"{_numbers(gain, '+.3f')} on {n_tested:,} images"
 
 
 def _gradients(decision):
@@ -154,11 +161,12 @@ def _gradients(decision):
 
 def _table(decision):
     chosen = decision.recommended()
-    if chosen.network not in decision.layer_of:
+    network = _probed_network(decision)
+    if network is None:
         return ""
     n = len(decision.problem)
     size = "large" if n >= _LARGE else "small"
-    layer, _, is_similar = decision.where_best(chosen.network)
+    layer, _, is_similar = decision.where_best(network)
     likeness = "similar" if is_similar else "different"
     advice = _TABLE[size, likeness]
     if size == "large":
@@ -179,8 +187,8 @@ def _table(decision):
 def _further(decision):
     chosen, race = decision.recommended(), decision.race
     text = f"The final fit takes about {_seconds(decision.final_seconds(chosen))}."
-    if race is not None and race.candidates[-1] in race.epoch_seconds:
-        whole = race.candidates[-1]
+    if race is not None and race.whole in race.epoch_seconds:
+        whole = race.whole
         if chosen != whole:
             seconds = _seconds(race.final_seconds(whole))
             text += (
@@ -217,10 +225,10 @@ def _score(decision, scores):
     return f"{decision.problem.score_name} {_numbers(scores)}"
 
 
-def _numbers(scores):
+def _numbers(scores, how=".3f"):
     if np.isnan(scores.error):  # a single fold
-        return f"{scores.mean:.3f}"
-    return f"{scores.mean:.3f} (standard error {scores.error:.3f})"
+        return f"{scores.mean:{how}}"
+    return f"{scores.mean:{how}} (standard error {scores.error:.3f})"
 
 
 def _rate(decision, candidate):

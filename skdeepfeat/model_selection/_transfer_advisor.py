@@ -45,11 +45,17 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
        layer. All layers come from the same pass over the images.
     2. *Layers*: the other stages of the best network.
     3. *Heads*: logistic regression, RBF SVM and random forest, or for numbers ridge
-       regression, RBF SVM and random forest.
+       regression, RBF SVM and random forest, on the best layer of each network that is
+       left.
     4. *Fine-tuning*: the learning curve of the linear model, and a short race of
-       `FineTuneClassifier` or `FineTuneRegressor` with ``unfreeze`` None, 1 (the last
-       stage) and ``"all"`` against the best head, on the same images. If there is time
-       left, the stages with the largest relative gradient norms take part [4]_.
+       `FineTuneClassifier` or `FineTuneRegressor` against the best head, on the same
+       images. Training starts from a linear model on the neck. So the network is the
+       fastest one whose neck scores within one standard error of the best neck, and
+       not the one with the best layer. It is tuned with ``unfreeze`` ``"all"``, None
+       and 1 (the last stage). If there is time left, the network with the best neck
+       and the stages with the largest relative gradient norms [4]_ take part. From fold
+       to fold, candidates that are more than one standard error behind the best drop
+       out [5]_.
 
     The features are cached, so that each image goes through each network once. The
     recommendation is the cheapest candidate within one standard error of the best [2]_:
@@ -118,7 +124,8 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
 
         The rows of the stage "decision" repeat the candidates that were compared at
         the end. Their scores are comparable. Fine-tuned ones have the score of the
-        candidate that they ran against, plus the gain in the race.
+        candidate that they ran against, plus the gain in the race, and the standard
+        error of that gain.
 
     recommendation_ : str
         What to use and why, with the numbers; what the lecture's rule of thumb [3]_
@@ -158,8 +165,8 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
     -----
     *What a score is.* All candidates are scored on the same folds. With fewer images,
     the folds are parts of those of all images. The race trains on the first images of a
-    training fold. If there is time for one fold only, its test images are scored in
-    five parts.
+    training fold, and scores the test images of each fold in up to five parts. Scores
+    of the same parts are compared, so that a difference counts which all parts have.
 
     *Ctrl-C* ends the decision. With the first scores measured, `fit` gives a
     `RuntimeWarning`, and `results_`, `recommendation_` and `recommended_estimator_`
@@ -185,6 +192,8 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
        https://cs231n.github.io/transfer-learning.
     .. [4] Lee et al., "Surgical fine-tuning improves adaptation to distribution
        shifts", ICLR 2023.
+    .. [5] Maron and Moore, "Hoeffding races: accelerating model selection search for
+       classification and function approximation", NIPS 1993.
 
     Examples
     --------

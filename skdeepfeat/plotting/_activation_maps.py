@@ -6,7 +6,7 @@ import torch
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from ..inspection import explain
-from ._pictures import axes_grid, check_count, show_picture
+from ._pictures import axes_grid, check_count, set_title, show_picture
 
 __all__ = ["ActivationMapDisplay"]
 
@@ -161,7 +161,7 @@ class ActivationMapDisplay:
                 else:
                     cell.set_axis_off()
             if i < n_images and self.titles is not None:
-                axes[len(axes) // 2].set_title(self.titles[i])
+                set_title(axes[len(axes) // 2], self.titles[i], len(axes))
         return self
 
     def _draw(self, ax, i, kind, cmap, alpha):

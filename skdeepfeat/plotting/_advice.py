@@ -4,7 +4,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
+from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
+from ..model_selection import TransferAdvisor
+from ._pictures import plain_legend
 
 __all__ = ["AdviceDisplay"]
 
@@ -80,6 +83,10 @@ class AdviceDisplay:
         -------
         display : AdviceDisplay
         """
+        if not isinstance(estimator, TransferAdvisor):
+            raise choice_error(
+                "estimator", "a TransferAdvisor", estimator, error=TypeError
+            )
         check_is_fitted(estimator, "results_")
         results = estimator.results_
         return cls(
@@ -149,13 +156,13 @@ class AdviceDisplay:
         ax.set(
             xlabel="Images per second at prediction",
             ylabel=f"{self.score_name[:1].upper()}{self.score_name[1:]}",
-            title=chosen["candidate"],
         )
+        ax.set_title(chosen["candidate"], parse_math=False)
         if rates.max() > 5 * rates.min():
             _make_logarithmic(ax)
         # Below the axes, where it covers no point.
-        ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False
+        plain_legend(
+            ax, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False
         )
         return self
 

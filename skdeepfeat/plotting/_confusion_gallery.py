@@ -4,6 +4,7 @@ import numpy as np
 
 from .._utils._optional import import_optional
 from ..inspection import confusion_examples, predict_graded
+from ._pictures import shortened
 from ._thumbnails import load_thumbnails
 
 __all__ = ["ConfusionGalleryDisplay"]
@@ -11,6 +12,8 @@ __all__ = ["ConfusionGalleryDisplay"]
 _THUMBNAIL = 128  # pixels
 _CELL = 0.95  # inches
 _LARGEST = 20.0  # inches
+# Characters of a label; inches of a character, and of all else around the matrix.
+_LABEL, _CHARACTER, _MARGIN = 30, 0.085, 0.8
 
 
 class ConfusionGalleryDisplay:
@@ -150,8 +153,11 @@ class ConfusionGalleryDisplay:
         found = np.unique(self.examples[["true", "predicted"]].to_numpy().ravel())
         labels += [label for label in found if label not in labels]
         n = len(labels)
+        texts = [shortened(label, _LABEL) for label in labels]
+        longest = max(map(len, texts))
         if ax is None:
-            side = min(_LARGEST, 1.6 + _CELL * n)
+            side = _MARGIN + _CELL * n + _CHARACTER * longest
+            side = min(_LARGEST, side)
             _, ax = plt.subplots(figsize=(side, side), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         self.matrix_ = np.zeros((n, n), dtype=np.int64)
@@ -181,10 +187,10 @@ class ConfusionGalleryDisplay:
             xlabel="Predicted label",
             ylabel="True label",
         )
-        is_long = max(len(str(label)) for label in labels) > 8
-        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        texts = [str(label) for label in labels]
-        ax.set_xticks(range(n), texts, parse_math=False, **(turned if is_long else {}))
+        turned = {}
+        if longest > 8:
+            turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticks(range(n), texts, parse_math=False, **turned)
         ax.set_yticks(range(n), texts, parse_math=False)
         ax.tick_params(length=0)
         for edge in np.arange(-0.5, n + 0.5):

@@ -9,6 +9,7 @@ from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..inspection import check_targets, embedding
+from ._pictures import plain_legend, shortened
 from ._thumbnails import load_thumbnails
 
 __all__ = ["EmbeddingDisplay"]
@@ -16,7 +17,9 @@ __all__ = ["EmbeddingDisplay"]
 _THUMBNAIL = 64  # pixels
 # The least distance of two thumbnails, of the side of the axes. Others are dots.
 _DISTANCE = 0.07
+_LONG, _FRAME = 26, 5  # points: of a thumbnail, and of its frame
 _MOST_CLASSES = 20  # up to which there is a legend
+_LABEL = 30  # characters in the legend
 _CORRECT = ("wrong", "correct")
 _COLORS_BY = ("class", "error")
 
@@ -221,7 +224,8 @@ class EmbeddingDisplay:
         values = None if values is None else values[known]
         thumbnails = None
         if images is not None:
-            chosen = _spread_out(points)
+            size = np.ptp(points, axis=0)
+            chosen = _spread_out(points / np.where(size > 0, size, 1.0), _DISTANCE)
             pictures, _ = load_thumbnails(
                 images, len(features), known[chosen], _THUMBNAIL, estimator
             )
@@ -257,7 +261,8 @@ class EmbeddingDisplay:
         plt = import_optional(
             "matplotlib.pyplot", extra="plot", purpose="EmbeddingDisplay"
         )
-        if ax is None:
+        is_own = ax is None
+        if is_own:
             _, ax = plt.subplots(figsize=(8, 7), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         self.scatter_, self.colorbar_ = [], None
@@ -276,6 +281,10 @@ class EmbeddingDisplay:
         else:
             colors = self._draw_labels(plt, ax, points, cmap, style)
         ax.set(xticks=[], yticks=[])
+        if self.thumbnails:
+            ax.margins(0.08)  # thumbnails at the edge stay inside
+        if is_own:  # the legend takes part of the width
+            self.figure_.draw_without_rendering()
         self._draw_thumbnails(ax, points, colors)
         return self
 
@@ -296,9 +305,10 @@ class EmbeddingDisplay:
             self.scatter_.append(drawn)
         if len(labels) <= _MOST_CLASSES:
             # Beside the axes: the points leave no space inside.
-            legend = ax.legend(
+            plain_legend(
+                ax,
                 self.scatter_,
-                labels.astype(str),
+                [shortened(label, _LABEL) for label in labels],
                 loc="upper left",
                 bbox_to_anchor=(1.01, 1.0),
                 borderaxespad=0.0,
@@ -306,20 +316,20 @@ class EmbeddingDisplay:
                 markerscale=2,
                 frameon=False,
             )
-            for text in legend.get_texts():
-                text.set_parse_math(False)
         return of_label[numbers]
 
     def _draw_thumbnails(self, ax, points, colors):
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
         self.thumbnails_ = {}
-        if self.thumbnails:
-            ax.margins(0.08)  # thumbnails at the edge stay inside
-        for i, picture in (self.thumbnails or {}).items():
-            if picture is None:
-                continue
-            zoom = 26 / max(picture.shape[:2])  # 26 points long
+        pictures = self.thumbnails or {}
+        shown = [i for i, picture in pictures.items() if picture is not None]
+        # Axes of the user may be small.
+        ax.autoscale_view()
+        places = ax.transData.transform(points[shown]) * 72 / self.figure_.dpi
+        for i in np.array(shown, int)[_spread_out(places, _LONG + _FRAME)].tolist():
+            picture = pictures[i]
+            zoom = _LONG / max(picture.shape[:2])
             box = AnnotationBbox(
                 OffsetImage(picture, zoom=zoom),
                 points[i],
@@ -355,13 +365,11 @@ def _are_numbers(values):
     return values.dtype.kind == "f" and bool((values % 1 != 0).any())
 
 
-def _spread_out(points):
+def _spread_out(points, distance):
     """Return indices of points that keep some distance from each other."""
-    size = np.ptp(points, axis=0)
-    scaled = points / np.where(size > 0, size, 1.0)
     chosen = []
-    for i, point in enumerate(scaled):
-        away = np.abs(scaled[chosen] - point).max(axis=1) if chosen else np.array([1])
-        if away.min() >= _DISTANCE:
+    for i, point in enumerate(points):
+        away = np.abs(points[chosen] - point).max(axis=1) if chosen else [distance]
+        if min(away) >= distance:
             chosen.append(i)
     return chosen

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import type_of_target
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from ..inspection import check_targets
-from ._pictures import axes_grid
+from ._pictures import axes_grid, plain_legend, shortened
 
 __all__ = ["HypersphereDisplay"]
 
@@ -23,6 +23,7 @@ _RADII = np.linspace(0.7, 1.3, 25)
 _THICKNESS = 0.1
 
 _MOST_CLASSES = 20  # up to which there is a legend
+_LABEL = 30  # characters in the legend
 
 # Unit vectors that differ less are the same, up to rounding.
 _SAME = 1e-12
@@ -246,16 +247,15 @@ default=None
                 style = {"color": palette(i % palette.N)} | kwargs
                 self.lines_ += ax.plot(self.grid, density, **style)
             if len(self.classes) <= _MOST_CLASSES:
-                legend = ax.legend(
+                plain_legend(
+                    ax,
                     self.lines_,
-                    [str(one) for one in self.classes],
+                    [shortened(one, _LABEL) for one in self.classes],
                     loc="upper left",
                     bbox_to_anchor=(1.01, 1.0),
                     borderaxespad=0.0,
                     frameon=False,
                 )
-                for text in legend.get_texts():
-                    text.set_parse_math(False)
         ax.axhline(1 / (2 * np.pi), color="gray", linestyle=":", linewidth=1)
         ticks = np.linspace(-np.pi, np.pi, 5)
         ax.set(

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._utils._optional import import_optional
 from ..inspection import linear_probe
+from ._pictures import plain_legend
 
 __all__ = ["LayerProbeDisplay"]
 
@@ -180,5 +181,5 @@ class LayerProbeDisplay:
             ylabel=f"{score[:1].upper()}{score[1:]} of a linear model",
         )
         if name is not None:
-            ax.legend()
+            plain_legend(ax)
         return self

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._utils._optional import import_optional
 from ..fine_tuning import learning_rate_range_test
+from ._pictures import plain_legend
 
 __all__ = ["LearningRateDisplay"]
 
@@ -188,7 +189,7 @@ class LearningRateDisplay:
             )
         ax.set(xscale="log", xlabel="Learning rate", ylabel="Training loss")
         ax.set_ylim(self._limits())
-        ax.legend(loc="upper left")
+        plain_legend(ax, loc="upper left")
         return self
 
     def _limits(self):

@@ -5,12 +5,23 @@ import numbers
 import numpy as np
 
 from .._utils._parameter_errors import choice_error
-from .._utils._shown import shown
 
-__all__ = ["axes_grid", "check_count", "mosaic", "pattern", "show_picture"]
+__all__ = [
+    "axes_grid",
+    "check_count",
+    "mosaic",
+    "pattern",
+    "plain_legend",
+    "set_title",
+    "shortened",
+    "show_picture",
+]
 
 # Inches, of one picture with its title.
 _CELL = (2.2, 2.4)
+
+# Characters above one picture of that size, and inches of one character.
+_LINE, _CHARACTER = 24, 0.085
 
 # Pixels, of the longer side of a picture in a mosaic.
 _SMALLEST = 24
@@ -98,9 +109,41 @@ def show_picture(ax, picture, title=None, **kwargs):
     drawn = ax.imshow(picture, **kwargs)
     ax.set(xticks=[], yticks=[])
     if title is not None:
-        text = title if isinstance(title, str) else str(title)
-        ax.set_title(text if len(text) <= 24 else shown(text, 24), fontsize="medium")
+        set_title(ax, title)
     return drawn
+
+
+def set_title(ax, title, n_axes=1):
+    """Write a title, cut to the space above some axes of a grid.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        The middle one.
+    title : object
+        Dollar signs are characters like others: class names may have some.
+    n_axes : int, default=1
+    """
+    inches = _LINE * _CHARACTER
+    if locator := ax.get_axes_locator():  # of axes within those of the user
+        figure = ax.figure
+        inches = locator(ax, None).width * figure.bbox.width / figure.dpi
+    room = max(4, min(_LINE, int(inches / _CHARACTER)) * n_axes)
+    ax.set_title(shortened(title, room), fontsize="medium", parse_math=False)
+
+
+def plain_legend(ax, *args, **kwargs):
+    """Draw and return a legend whose names are no formulas: they may have dollars."""
+    legend = ax.legend(*args, **kwargs)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return legend
+
+
+def shortened(value, length):
+    """Return a value as text of at most so many characters."""
+    text = str(value)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def pattern(signal):

@@ -123,8 +123,9 @@ class SimilarityDisplay:
             rotation=45,
             ha="right",
             rotation_mode="anchor",
+            parse_math=False,
         )
-        ax.set_yticks(range(n_rows), self.similarity.index)
+        ax.set_yticks(range(n_rows), self.similarity.index, parse_math=False)
         self.texts_ = None
         if max(n_rows, n_columns) <= _MOST_VALUES:
             self.texts_ = np.empty(values.shape, dtype=object)

@@ -5,7 +5,7 @@ import pathlib
 
 from .._utils._optional import import_optional
 from ..inspection import predict_graded, top_losses
-from ._pictures import check_count
+from ._pictures import check_count, shortened
 from ._thumbnails import load_thumbnails
 
 __all__ = ["TopLossesDisplay"]
@@ -14,6 +14,7 @@ _THUMBNAIL = 160  # pixels
 _CELL = 2.0  # inches
 _CAPTION = 0.36  # of the height of a picture
 _LINE = 24  # characters
+_FONT_SIZE = 8.3  # points, for a picture of that size
 
 
 class TopLossesDisplay:
@@ -172,11 +173,18 @@ class TopLossesDisplay:
         n_columns = min(n_columns, n)
         n_rows = math.ceil(n / n_columns)
         height = 1 + _CAPTION
-        if ax is None:
+        is_own = ax is None
+        if is_own:
             size = (_CELL * n_columns, _CELL * height * n_rows)
             _, ax = plt.subplots(figsize=size, layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         self.images_, self.captions_ = [], []
+        ax.set(xlim=(0, n_columns), ylim=(-height * n_rows, 0), aspect="equal")
+        ax.set_axis_off()
+        ax.apply_aspect()
+        # In axes of the user, pictures and captions may be smaller.
+        inches = ax.get_window_extent().width / self.figure_.dpi / n_columns
+        font_size = _FONT_SIZE if is_own else _FONT_SIZE * min(1.0, inches / _CELL)
         for i, (picture, (_, row)) in enumerate(
             zip(self.pictures, self.losses.iterrows(), strict=True)
         ):
@@ -189,13 +197,11 @@ class TopLossesDisplay:
                     _caption(row),
                     ha="center",
                     va="top",
-                    fontsize="small",
+                    fontsize=font_size,
                     linespacing=1.25,
                     parse_math=False,
                 )
             )
-        ax.set(xlim=(0, n_columns), ylim=(-height * n_rows, 0), aspect="equal")
-        ax.set_axis_off()
         return self
 
 
@@ -226,5 +232,5 @@ def _caption(row):
 
 
 def _value(value):
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) < _LINE - 6 else f"{text[: _LINE - 7]}…"
+    text = f"{value:.4g}" if isinstance(value, float) else value
+    return shortened(text, _LINE - 6)

@@ -4,11 +4,14 @@ import itertools
 
 from .._utils._optional import import_optional
 from ..inspection import trajectories
+from ._pictures import plain_legend, shortened
 
 __all__ = ["TrajectoryDisplay"]
 
 # One for each group, in the order of the groups.
-_MARKERS = ("x", "o", "^", "s", "D", "P")
+_MARKERS = ("x", "o", "^", "s", "D", "P", "v", "*", "<", ">")
+# Characters: of a name in the legend, of a line of the legend, between two names.
+_NAME, _LINE, _SPACE = 40, 60, 8
 
 
 class TrajectoryDisplay:
@@ -154,17 +157,19 @@ class TrajectoryDisplay:
         self.colorbar_.ax.yaxis.get_major_locator().set_params(integer=True)
         # Entries without the color of an epoch.
         handles = [
-            ax.scatter([], [], marker=marker, color="0.3", label=name)
+            ax.scatter([], [], marker=marker, color="0.3", label=shortened(name, _NAME))
             for (name, _), marker in zip(
                 groups, itertools.cycle(_MARKERS), strict=False
             )
         ]
+        longest = max(len(handle.get_label()) for handle in handles)
         # Above the axes, because points may be anywhere inside.
-        ax.legend(
+        plain_legend(
+            ax,
             handles=handles,
             loc="lower center",
             bbox_to_anchor=(0.5, 1.0),
-            ncols=min(3, len(handles)),
+            ncols=max(1, min(3, len(handles), _LINE // (longest + _SPACE))),
             frameon=False,
         )
         # The coordinates have no unit.

@@ -24,7 +24,7 @@ from skdeepfeat import (
     FineTuneClassifier,
     PretrainedFeatureExtractor,
 )
-from skdeepfeat.inspection import linear_probe
+from skdeepfeat.inspection import linear_probe, score_name
 
 N = 30
 LABELS = np.repeat(["light", "dark", "red"], N // 3)
@@ -121,6 +121,7 @@ def test_targets_of_a_regression(extractor, images):
     )
     assert errors["score"].item() < 0
     assert errors.attrs["scoring"] == "neg mean squared error"
+    assert score_name(lambda estimator, X, y: 0.0, True) == "score"
 
 
 def test_groups_stay_together(extractor, images):

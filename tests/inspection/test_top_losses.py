@@ -142,7 +142,7 @@ def test_predictions_in_their_most_graded_form(is_fitted):
             {"y_true": np.array([1, "a"] * (N // 2), dtype=object)},
             "'y_true' .* int, str",
         ),
-        ({"y_true": np.eye(3)[np.arange(N) % 3]}, "1d array"),
+        ({"y_true": np.eye(3)[np.arange(N) % 3]}, "'y_true' .* one label"),
     ],
 )
 def test_bad_input(function, changes, match):

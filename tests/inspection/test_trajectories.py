@@ -127,6 +127,7 @@ BAD = {
     "no lists": ({"a": FineTuneClassifier()}, "'fits' .*lists of fits"),
     "a table": ({"a": [np.zeros((4, 2))]}, "'fits' .*same images"),
     "all NaN": ({"a": [np.full((4, 2, 2), np.nan)]}, "0 predictions"),
+    "no change": ({"a": [np.zeros((4, 2, 2))]}, "'fits' .*same ones in all 4 epochs"),
     "something else": ({"a": ["fit"]}, "'fits' .*Got a str"),
 }
 

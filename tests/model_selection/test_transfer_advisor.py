@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from skdeepfeat import (
 )
 from skdeepfeat.feature_extraction import ImageSeconds
 from skdeepfeat.model_selection import TransferAdvisor, _decision, _passes, _race
+from skdeepfeat.model_selection._scores import Scores
 
 GEOMETRY = {"resize": (16, 16), "crop": (16, 16), "interpolation": "bilinear"}
 EXTRACTOR = PretrainedFeatureExtractor(preprocessing=GEOMETRY, cache=None)
@@ -172,12 +174,14 @@ def test_numbers_that_mean_nothing(no_race):
 @pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.0, 0.5])
 def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monkeypatch):
-    score = _race.Race._score
+    difference = _race.Race._difference
 
-    def score_with_gain(self, candidate, train, test):
-        return score(self, candidate, train, test) + gain * (candidate.unfreeze == 1)
+    def difference_with_gain(self, one, other):
+        found = difference(self, one, other)
+        extra = gain * ((one.unfreeze == 1) - (other.unfreeze == 1))
+        return replace(found, parts=found.parts + extra)
 
-    monkeypatch.setattr(_race.Race, "_score", score_with_gain)
+    monkeypatch.setattr(_race.Race, "_difference", difference_with_gain)
     X, y = digits(200, classes=4)
     advisor = make_advisor(cv=2, refit=False).fit(X, y)
     race, pool = stage(advisor, "fine-tuning"), stage(advisor, "decision")
@@ -195,10 +199,66 @@ def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monke
         base = race.iloc[0]
         tuned = race[race["unfreeze"] == 1].iloc[0]
         known = pool.set_index("candidate")["score"]
-        expected = known[base["candidate"]] + tuned["score"] - base["score"]
+        expected = known[base["candidate"]] + tuned["score"] - base["score"] + gain
         assert_allclose(known[tuned["candidate"]], expected)
     else:
         assert "not shown to pay" in advisor.recommendation_
+
+
+@pytest.fixture
+def known_scores(monkeypatch):
+    """Let the race find given scores, without training. Return the fits."""
+    fits, table = [], {}
+
+    def score(self, candidate, train, test):
+        fits.append((candidate.network.name, candidate.unfreeze))
+        mean = table[fits[-1]] if candidate.is_tuned else 0.5
+        known = self.scores.get(candidate, Scores(np.empty(0), 0, 0, 0.0)).parts
+        parts = np.r_[known, mean + np.linspace(-0.01, 0.01, 5)]
+        self.scores[candidate] = Scores(parts, self.n_train, self.n_train, 0.0)
+        self.n_tested[candidate] = self.n_tested.get(candidate, 0) + len(test)
+        self._seconds[candidate] = 0.0
+
+    monkeypatch.setattr(_race.Race, "_score", score)
+    return fits, table
+
+
+def test_what_is_clearly_behind_drops_out_of_the_race(short_race, known_scores):
+    fits, table = known_scores
+    gains = {None: 0.4, 1: 0.7, "all": 0.7, (1,): 0.1, (0,): 0.1}
+    table.update({("SmallNet", unfreeze): gain for unfreeze, gain in gains.items()})
+    X, y = digits(200, classes=4)
+    advisor = make_advisor(cv=3, refit=False).fit(X, y)
+    tuned = [unfreeze for _, unfreeze in fits if ("SmallNet", unfreeze) in table]
+    assert tuned.count("all") == tuned.count(1) == 3
+    assert advisor.recommended_estimator_.unfreeze in (1, "all")
+    # What dropped out is compared on the images that it was scored on.
+    pool = stage(advisor, "decision").set_index("candidate")["score"]
+    gain = pool["SmallNet, unfreeze='all'"] - pool["SmallNet, unfreeze=None"]
+    assert_allclose(gain, 0.3)
+
+
+def test_the_race_ends_if_no_tuned_network_keeps_up(short_race, known_scores):
+    fits, table = known_scores
+    table.update({("SmallNet", one): 0.3 for one in (None, 1, "all", (0,))})
+    X, y = digits(200, classes=4)
+    advisor = make_advisor(cv=3, refit=False).fit(X, y)
+    assert fits.count(("SmallNet", "all")) == 1
+    assert isinstance(advisor.recommended_estimator_, Pipeline)
+
+
+def test_the_network_with_the_best_neck_is_tuned(short_race, known_scores):
+    """Which is not the one with the best layer."""
+    fits, table = known_scores
+    networks = "SmallNet", "Forgetful"
+    stages = None, 1, "all", (0,), (1,)
+    table.update({(name, one): 0.5 for name in networks for one in stages})
+    X, y = digits(200)
+    advisor = make_advisor([Forgetful(), SmallNet()], cv=2, refit=False).fit(X, y)
+    tuned = {name for name, _ in fits}
+    assert set(stage(advisor, "head")["network"]) == set(networks)
+    assert "SmallNet" in tuned
+    assert not any(one == ("Forgetful", "all") for one in fits)
 
 
 @pytest.mark.slow
@@ -214,10 +274,12 @@ def test_training_that_diverges_ends_the_race_only(n_complete, short_race, monke
         return fit(self, candidate, positions, n_epochs)
 
     monkeypatch.setattr(_race.Race, "_fit", fit_or_diverge)
+    monkeypatch.setattr(_race.Race, "_not_behind", lambda self, candidates: candidates)
     X, y = digits(200, classes=4)
     advisor = make_advisor(cv=2, refit=False).fit(X, y)
     assert len(fits) == 3 * n_complete + 1
-    assert len(stage(advisor, "fine-tuning")) == 4 * n_complete
+    race = stage(advisor, "fine-tuning")
+    assert (race["head"] == "fine-tuned").sum() == 3 * n_complete
     assert "because of the error: the loss is NaN" in advisor.recommendation_
     assert not stage(advisor, "decision").empty
 
@@ -281,6 +343,16 @@ def test_what_there_is_no_time_for_is_said(monkeypatch, no_race):
     assert set(stage(advisor, "network")["n_images"]) == {100}
     assert "Not tried for lack of time: SmallNet #2" in advisor.recommendation_
     assert "compared on 100 of 200 images" in advisor.recommendation_
+
+
+def test_time_that_is_not_enough_for_fine_tuning_is_used(monkeypatch):
+    monkeypatch.setattr(_decision, "_UNTIL_NETWORKS", 0.0)
+    monkeypatch.setattr(_decision, "_UNTIL_HEADS", 0.0)
+    monkeypatch.setattr(_race, "_FEWEST_STEPS", 1e9)
+    X, y = digits(200, classes=3)
+    advisor = make_advisor().fit(X, y)
+    assert set(stage(advisor, "decision")["n_images"]) == {200}
+    assert "Not tried for lack of time: fine-tuning" in advisor.recommendation_
 
 
 def test_budget_that_is_too_small_for_one_candidate(monkeypatch):
@@ -435,6 +507,22 @@ def test_broken_images_are_left_out(no_race):
     assert advisor.predict(files[:5]).shape == (5,)
 
 
+def test_few_images_that_can_be_read(no_race):
+    """Of all images some folds are left, and of the first quarter none."""
+    X, y = digits(100, classes=2)
+    files = as_files(X)
+    rng = np.random.default_rng(0)
+    for i in rng.permutation(100)[8:]:
+        files[i] = b"no image"
+    extractor = clone(EXTRACTOR).set_params(on_error="nan")
+    with pytest.warns(BadImageWarning, match="92 image"):
+        advisor = make_advisor(extractor=extractor, cv=2).fit(files, y)
+    assert set(stage(advisor, "decision")["n_images"]) == {100}
+    files = [b"no image"] * 100
+    with pytest.raises(ValueError, match="100 of 100 images could not be read"):
+        make_advisor(extractor=extractor, cv=2).fit(files, y)
+
+
 def test_a_broken_image_is_an_error_with_its_index():
     X, y = digits(120)
     files = as_files(X)
@@ -554,6 +642,7 @@ def test_bad_parameters(params, message):
     [
         (None, "y to be passed"),
         (np.zeros(30, int), "at least two classes.*0"),
+        (np.full(30, 1.5), "at least two values.*1.5"),
         (np.eye(30, dtype=int)[:, :2] + [[1, 0]], "multi"),
         (np.arange(29) % 2, "inconsistent"),
         (np.r_[np.nan, np.ones(29)], "NaN"),
@@ -563,6 +652,12 @@ def test_bad_targets(y, message):
     X, _ = digits(30)
     with pytest.raises(ValueError, match=message):
         make_advisor().fit(X, y)
+
+
+def test_labels_that_are_not_numbers_for_a_regression():
+    X, y = digits(30)
+    with pytest.raises(ValueError, match="'task'.*not numbers.*'regression'"):
+        make_advisor(task="regression").fit(X, np.array(list("abcdefghij"))[y])
 
 
 def test_network_that_returns_nan():
@@ -580,10 +675,33 @@ def test_scorer_that_gives_nan():
         make_advisor(scoring=lambda estimator, X, y: np.nan).fit(X, y)
 
 
-def test_indices_that_do_not_exist():
+@pytest.mark.parametrize("n_images", [4, 12])
+@pytest.mark.parametrize("classifies", [True, False])
+def test_very_few_images(n_images, classifies, no_race):
+    X, _ = digits(n_images)
+    y = np.arange(n_images) % 2 if classifies else X.mean((1, 2))
+    advisor = make_advisor(cv=2).fit(X, y)
+    assert advisor.results_["score"].notna().all()
+
+
+def test_folds_that_are_too_small_for_the_score():
+    X, _ = digits(4)
+    with pytest.raises(ValueError, match="'cv'.*two images.*R².*Got 3"):
+        make_advisor().fit(X, X.mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        ([], "folds with images"),
+        ([(np.arange(20), np.arange(0))], "folds with images"),
+        ([(np.arange(20), np.arange(20.0, 30.0))], "integers.*float64"),
+        ([(np.arange(20), np.arange(20, 40))], "Got the index 39"),
+    ],
+)
+def test_folds_that_are_none(cv, message):
     X, y = digits(30)
-    cv = [(np.arange(20), np.arange(20, 40))]
-    with pytest.raises(ValueError, match="'cv'.*Got the index 39"):
+    with pytest.raises(ValueError, match=f"'cv'.*{message}"):
         make_advisor(cv=cv).fit(X, y)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 
 from skdeepfeat import TransferAdvisor
@@ -42,6 +43,13 @@ def test_what_is_drawn():
     matplotlib.pyplot.close(display.figure_)
 
 
+def test_names_of_networks_are_no_formulas():
+    candidates = CANDIDATES.assign(network="$\\foo$", candidate="$\\foo$")
+    display = AdviceDisplay(candidates=candidates).plot()
+    display.figure_.canvas.draw()
+    matplotlib.pyplot.close(display.figure_)
+
+
 def test_own_axes_and_one_candidate_without_error():
     figure, ax = matplotlib.pyplot.subplots()
     one = CANDIDATES.iloc[[2]].assign(standard_error=np.nan)
@@ -54,6 +62,8 @@ def test_own_axes_and_one_candidate_without_error():
 
 def test_only_of_a_fitted_advisor():
     advisor = TransferAdvisor()
+    with pytest.raises(TypeError, match="'estimator'.*TransferAdvisor"):
+        AdviceDisplay.from_estimator(DummyClassifier())
     with pytest.raises(NotFittedError):
         AdviceDisplay.from_estimator(advisor)
     advisor.results_ = CANDIDATES.assign(stage="decision")

@@ -205,6 +205,24 @@ def test_an_example_that_cannot_be_read_has_its_count():
     assert shown_in(display.images_[1, 0]).shape == (4, 4, 3)
 
 
+def test_long_labels_leave_space_for_the_pictures(images):
+    names = np.char.multiply(LABELS, 15)
+    display = ConfusionGalleryDisplay.from_predictions(names, names, images)
+    display.figure_.canvas.draw()
+    assert display.ax_.get_window_extent().width > 0.4 * display.figure_.bbox.width
+
+
+def test_captions_do_not_overlap_in_small_axes(images):
+    names = np.char.multiply(LABELS, 9)
+    display = TopLossesDisplay.from_predictions(
+        names, names, images, k=6, n_columns=3, ax=plt.subplots(figsize=(4, 3))[1]
+    )
+    display.figure_.canvas.draw()
+    boxes = [caption.get_window_extent().padded(-1) for caption in display.captions_]
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 # Maps of features
 
 
@@ -223,9 +241,12 @@ def test_a_map_of_classes(pipe, images):
     display.figure_.canvas.draw()
 
 
-def test_thumbnails_do_not_overlap(images):
+@pytest.mark.parametrize("where", ["own", "small", "beside long names"])
+def test_thumbnails_do_not_overlap(images, where):
     features = np.random.default_rng(0).normal(size=(N, 2))
-    display = EmbeddingDisplay.from_features(features, images, method="pca")
+    ax = plt.subplots(figsize=(4, 3))[1] if where == "small" else None
+    y = np.char.add("a very long name of ", LABELS) if "names" in where else None
+    display = EmbeddingDisplay.from_features(features, images, y, method="pca", ax=ax)
     display.figure_.canvas.draw()
     renderer = display.figure_.canvas.get_renderer()
     boxes = [
@@ -320,6 +341,19 @@ def test_labels_that_are_no_formulas(images):
     assert legend == sorted(set(labels))
 
 
+@pytest.mark.parametrize("display", [TopLossesDisplay, ConfusionGalleryDisplay])
+def test_labels_of_another_type_than_the_predictions(images, display):
+    with pytest.raises(ValueError, match="'y_pred'.*'y_true', such as 0. Got '0'"):
+        display.from_predictions(np.zeros(N, int), np.full(N, "0"), images)
+
+
+@pytest.mark.parametrize("display", [TopLossesDisplay, ConfusionGalleryDisplay])
+def test_several_labels_for_each_image(images, display):
+    labels = np.eye(2, dtype=int)[np.arange(N) % 2]
+    with pytest.raises(ValueError, match=r"'y_true'.*one label.*\(24, 2\)"):
+        display.from_predictions(labels, labels, images)
+
+
 def test_one_image_for_each_prediction(images):
     for show in (TopLossesDisplay, ConfusionGalleryDisplay):
         with pytest.raises(ValueError, match="24 predictions .* 5 images"):
@@ -338,6 +372,12 @@ def test_a_heat_map_of_similarity(extractor, images):
     assert display.texts_[0, 1].get_text() == f"{wanted.iloc[0, 1]:.2f}"
     ticks = [tick.get_text() for tick in ax.get_xticklabels()]
     assert ticks == wanted.columns.tolist()
+    display.figure_.canvas.draw()
+
+
+def test_names_of_networks_are_no_formulas(extractor, images):
+    table = similarity({"$\\foo$": extractor, "5$ or 6$": extractor}, images)
+    display = SimilarityDisplay.from_result(table)
     display.figure_.canvas.draw()
 
 

@@ -1,5 +1,6 @@
 """What the displays of networks draw, and where."""
 
+import itertools
 import sys
 
 import matplotlib
@@ -49,6 +50,19 @@ def titles(display):
 
 
 # Activation maps
+
+
+def test_titles_fit_above_their_pictures(images):
+    """Names of classes may be long, and have dollar signs."""
+    maps, names = np.ones((4, 2, 2), np.float32), ["5$ or 6$", *["long" * 20] * 3]
+    display = ActivationMapDisplay(maps=maps, images=images[:4], titles=names)
+    for ax in (None, plt.subplots(figsize=(4, 3))[1]):
+        display.plot(ax=ax)
+        display.figure_.draw_without_rendering()
+        extents = [one.title.get_window_extent() for one in display.axes_.ravel()]
+        for left, right in itertools.pairwise(extents):
+            assert left.x1 < right.x0
+    assert display.axes_[0, 0].title.get_parse_math() is False
 
 
 def test_maps_lie_over_the_images_they_belong_to(images, pipe):

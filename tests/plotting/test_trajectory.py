@@ -44,6 +44,17 @@ def test_what_is_drawn(fits):
     assert display.colorbar_.ax.get_ylabel() == "Epoch"
 
 
+def test_names_of_groups_may_be_anything(fits):
+    low, high = fits.values()
+    display = TrajectoryDisplay.from_estimators({"$\\foo$": low, 5: high}, method="pca")
+    display.figure_.canvas.draw()
+    expected = trajectories({"low": low, "high": high}, method="pca")
+    assert (display.separation, display.mixing) == (
+        expected.separation,
+        expected.mixing,
+    )
+
+
 def test_axes_and_options_of_the_user(fits):
     figure, axes = plt.subplots(1, 2)
     result = trajectories(fits, random_state=0)
@@ -55,10 +66,16 @@ def test_axes_and_options_of_the_user(fits):
     assert not axes[0].get_xticks().size
 
 
-def test_nothing_lies_over_the_points_or_is_cut(fits):
-    display = TrajectoryDisplay.from_estimators(fits, random_state=0)
+@pytest.mark.parametrize("n_groups", [2, 7])
+def test_nothing_lies_over_the_points_or_is_cut(fits, n_groups):
+    groups = fits
+    if n_groups > 2:
+        low = fits["pretrained"]
+        groups = {f"a rather long name of group {i}": low for i in range(n_groups)}
+    display = TrajectoryDisplay.from_estimators(groups, method="pca", random_state=0)
     display.figure_.canvas.draw()
     legend = display.ax_.get_legend().get_window_extent()
     assert not legend.overlaps(display.ax_.get_window_extent().padded(-2))
     assert display.figure_.bbox.containsx(legend.x0)
     assert display.figure_.bbox.height >= legend.y1
+    assert display.ax_.bbox.width > display.figure_.bbox.width / 2
