@@ -163,6 +163,20 @@ def test_a_large_offset_costs_no_precision():
     )
 
 
+def test_changes_after_the_fit(digits):
+    X = digits[0][:60] / 16
+    fitted = Autoencoder((4,), max_epochs=1, corruption="mask", random_state=0).fit(X)
+    errors = fitted.reconstruction_error(X)
+    # Rows are restored as they were learned.
+    fitted.set_params(loss="cross_entropy")
+    np.testing.assert_array_equal(fitted.reconstruction_error(X), errors)
+    with pytest.raises(ValueError, match="'loss' parameter"):
+        fitted.partial_fit(X)
+    fitted.set_params(loss="huber", corruption_level=2)
+    with pytest.raises(ValueError, match="'corruption_level' parameter"):
+        fitted.partial_fit(X)
+
+
 def test_it_works_in_a_pipeline(digits):
     X, y = digits[0][:500], digits[1][:500]
     pipeline = make_pipeline(
