@@ -450,6 +450,7 @@ def test_a_checkpoint_belongs_to_its_teacher(own, pixels, tmp_path, forest):
         clone(student).fit(pixels[:20], NAMES[:20])
 
 
+@pytest.mark.slow
 def test_what_else_takes_an_estimator_with_a_teacher(pixels, forest):
     own = make().fit(pixels, NAMES)
     for teacher in (forest, own):
