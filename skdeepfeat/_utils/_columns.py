@@ -51,6 +51,8 @@ def refuse_missing(values, name):
         except ValueError:
             return  # of arrays of several shapes, which no column consists of
     missing = pd.isna(np.asarray(values))
+    if isinstance(values, np.ma.MaskedArray):
+        missing |= np.ma.getmaskarray(values)
     if missing.ndim == 2:
         missing = missing.any(axis=1)
     if missing.ndim == 1:

@@ -56,6 +56,25 @@ def open_plain(path, mode="rb", *, buffering=-1, create=False, permissions=0o666
     return file
 
 
+def read_file_of_user(path):
+    """Return the content of a file that the user names, which may be a link.
+
+    Raises
+    ------
+    OSError
+        Also if it is a pipe, which would be waited for, or a device, which may have no
+        end.
+    """
+    flags = getattr(os, "O_NONBLOCK", 0)
+    # Checked before it is opened, because opening a device may already have an effect.
+    if stat.S_ISREG(os.stat(path).st_mode):
+        with open(path, "rb", opener=lambda name, f: os.open(name, f | flags)) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read()
+    text = "It is not a file, but a folder, a pipe or a device"
+    raise OSError(errno.EINVAL, text, os.fspath(path))
+
+
 def is_special(path):
     """Return whether a path is something other than a plain file."""
     try:

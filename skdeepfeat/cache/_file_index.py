@@ -1,7 +1,7 @@
 """Digests of files that have not changed since they were last read.
 
-As in git's index, a file with the same path, size, modification time and inode has the
-same content. Nothing else here is believed without looking at the image, hence the care
+As in git's index, a file with the same path, size, inode, mtime and ctime has the same
+content. Nothing else here is believed without looking at the image, hence the care
 about files that are changed in the very moment they are read.
 """
 
@@ -59,7 +59,7 @@ def _candidates(connection: Connection, keys: list[bytes]) -> Iterator[Iterable]
 def _key(stat: FileStat) -> bytes:
     # Numbers as text, because inodes may be larger than SQLite's integers. Paths hold
     # no zero bytes.
-    return b"%b\0%d %d %d" % (os.fsencode(stat.path), *stat[1:])
+    return b"%b\0%d %d %d %d" % (os.fsencode(stat.path), *stat[1:])
 
 
 def remember(

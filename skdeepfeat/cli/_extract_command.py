@@ -23,6 +23,8 @@ def _check_output(ctx, param, value):
         raise click.BadParameter(
             f"{value!r} must end in {', '.join(others)} or {last}."
         )
+    if is_address(value):
+        raise click.BadParameter(f"{value!r} must be on a local disk.")
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):
         raise click.BadParameter(f"there is no folder {folder!r}.")

@@ -114,10 +114,10 @@ def _read_table(path):
 
     from .._utils._optional import import_optional
 
-    if path.lower().endswith(".parquet"):
-        import_optional("pyarrow", extra="parquet", purpose="Reading Parquet files")
-        return pd.read_parquet(path)
     try:
+        if path.lower().endswith(".parquet"):
+            import_optional("pyarrow", extra="parquet", purpose="Reading Parquet files")
+            return pd.read_parquet(path)
         return pd.read_csv(
             sys.stdin if path == "-" else path,
             sep="\t" if path.lower().endswith(".tsv") else ",",
@@ -126,7 +126,7 @@ def _read_table(path):
             keep_default_na=False,
             na_values=[""],
         )
-    except ValueError as error:  # pandas' parser errors are ValueErrors
+    except ValueError as error:  # as are the errors of pandas and pyarrow
         raise click.UsageError(f"{path!r} is not a table: {error}") from error
 
 

@@ -102,8 +102,8 @@ def compress(
         * ``"tensor_train"``: linear layers as products of small tensors [5]_. This
           saves memory, not time.
         * ``"prune"``: channels are removed by `criterion` in rounds: remove, train,
-          repeat. Only channels inside of blocks can be removed. What else there is
-          stays, and ``compression_report_`` says why.
+          repeat. Only channels inside of blocks can be removed. The others stay, and
+          ``compression_report_`` says why.
         * ``"obd_weights"``: single weights are set to zero by Optimal Brain Damage
           [6]_, without training. The file and the time do not change. The column
           ``sparse_bytes`` has what a sparse file would take.
@@ -135,7 +135,7 @@ def compress(
         steps, at least 2 and at most 4 epochs. An extractor is not trained.
 
     criterion : {"taylor", "obd", "apoz", "magnitude"}, default="taylor"
-        What ``"prune"`` removes channels by.
+        How ``"prune"`` ranks the channels, of which it removes the last ones.
 
         * ``"taylor"``: first-order change of the loss [7]_.
         * ``"obd"``: second-order change, h a^2 / 2 with the diagonal of the
@@ -146,8 +146,8 @@ def compress(
 
     runtimes : "installed" or list of {"torch", "openvino", "onnxruntime"}, \
             default="installed"
-        What the times of the networks are measured in. OpenVINO and ONNX Runtime are
-        of the extra ``[int8]``. ONNX Runtime adds several seconds for each network,
+        The runtimes in which the networks are timed. OpenVINO and ONNX Runtime are in
+        the extra ``[int8]``. ONNX Runtime adds several seconds for each network,
         which is exported for it.
 
     random_state : int, RandomState instance or None, default=None
@@ -251,7 +251,7 @@ def compress(
             outcome.interrupted = isinstance(error, KeyboardInterrupt)
             if not outcome.interrupted:
                 warnings.warn(
-                    str(error), RuntimeWarning, stacklevel=caller_stacklevel()
+                    str(error), RuntimeWarning, stacklevel=caller_stacklevel() + 1
                 )
         if outcome.score is None:
             outcome.score = subject.score(outcome.model)
@@ -340,4 +340,4 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
             f"returned, as the best one that was found. {remedy}"
         )
     for message in messages:
-        warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel())
+        warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel() + 1)

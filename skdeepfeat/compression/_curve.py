@@ -111,6 +111,8 @@ def compression_curve(
     for name in methods:
         try:
             for found in METHODS[name].walk(subject, start, steps, n_epochs, criterion):
+                if not np.isfinite(found.score):
+                    continue  # the network returns NaN
                 labels.append(name)
                 models.append(found.model)
                 scores.append(found.score)
@@ -123,7 +125,7 @@ def compression_curve(
             warnings.warn(
                 f"The curve lacks networks. {message}",
                 RuntimeWarning,
-                stacklevel=caller_stacklevel(),
+                stacklevel=caller_stacklevel() + 1,
             )
             if interrupted:
                 break

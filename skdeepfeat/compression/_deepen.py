@@ -27,8 +27,9 @@ def deepen(estimator, stage):
     of the stage that keeps the shape of its input is followed by a copy whose branch
     ends in zeros, so that it adds nothing yet. In another network, the last layer of
     the stage that a ReLU follows gets an identity behind it, with a ReLU of its own. If
-    that layer is a batch normalization, so is the end of the new one: it begins with
-    the mean and variance that its input has if what enters the ReLU is normal.
+    that layer is a batch normalization, the identity ends with one as well. Its mean
+    and variance are those that its input has if the input of the ReLU is normally
+    distributed.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ from ..fine_tuning import (
     with_results,
 )
 from ..networks import import_openvino
+from ._subjects import as_score
 from ._timing import BATCH_SIZES, best_times
 
 # Images that a runtime is given at once.
@@ -34,8 +35,8 @@ _BATCH = 32
 def export_report(estimator, paths, X, y, *, scoring=None):
     """Compare exported files with the estimator that they come from.
 
-    So the accuracy before and after quantization is seen, with the sizes, and the times
-    in the runtimes that will serve.
+    This shows the score before and after quantization, the sizes, and the times in the
+    runtimes that will serve.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         If the runtime of a file is not installed (extra ``[int8]`` or
         ``[openvino]``).
     TypeError
-        If the estimator is another one.
+        If `estimator` is not a fine-tuning estimator.
     ValueError
         If a file is missing, has another ending, or comes from a network of another
         input or output.
@@ -133,7 +134,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         {
             "file": names,
             "runtime": ["torch", *map(_runtime_of, paths)],
-            "score": [float(scorer(one, positions, y)) for one in known],
+            "score": [as_score(scorer(one, positions, y)) for one in known],
         }
     )
     if is_classifier(estimator) and not estimator.multilabel_:

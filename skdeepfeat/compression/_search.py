@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..networks import changes_of, merge_resizings, zero_subnormal
 from ._channels import find_channel_groups, remove_channels
 from ._criteria import channel_importances, weight_curvatures
@@ -216,12 +217,12 @@ def _prune(subject, model, limits, n_epochs, criterion):
     notes = {name: one.obstacle for one in groups for name in one.producers}
     groups = [one for one in groups if not one.obstacle]
     if not groups:
-        raise _nothing_to_compress("prune", model)
+        raise _nothing_to_compress("prune", model, notes.values())
     smallest = [one.n_channels for one in groups]
     first = len(changes_of(model.network))
     kept = Outcome(copy_model(model), notes=notes, is_kept=True)
     shares = iter(_ROUND_SHARES)
-    share, last = next(shares), None
+    share, last = next(shares), Outcome(model)
     try:
         for number in range(_MAX_ROUNDS):
             fits = limits.max_bytes is None or (kept.model.n_bytes <= limits.max_bytes)
@@ -243,7 +244,8 @@ def _prune(subject, model, limits, n_epochs, criterion):
             if found.is_kept or limits.max_bytes is not None:
                 kept, groups = found, after
                 continue
-            last = found if kept.score is None else last
+            if kept.score is None and _is_better(found, last):
+                last = found
             if (share := next(shares, None)) is None:
                 break
     except KeyboardInterrupt:
@@ -261,11 +263,11 @@ def _prune(subject, model, limits, n_epochs, criterion):
 
 def _walk_pruning(subject, model, n_steps, n_epochs, criterion):
     images = next(batches_of(subject.pixels))[:2]
-    groups = [
-        one for one in find_channel_groups(model.body, images) if not one.obstacle
-    ]
+    all_groups = find_channel_groups(model.body, images)
+    groups = [one for one in all_groups if not one.obstacle]
     if not groups:
-        raise _nothing_to_compress("prune", model)
+        obstacles = [one.obstacle for one in all_groups]
+        raise _nothing_to_compress("prune", model, obstacles)
     smallest = [one.n_channels for one in groups]
     share = 1 - (1 - _WALKED_SHARE) ** (1 / n_steps)
     for _ in range(n_steps):
@@ -313,7 +315,7 @@ def _zero_weights(subject, model, limits, n_epochs, criterion):
     try:
         for found in _zeroed(subject, model, _ZERO_SHARES, limits):
             if not found.is_kept:
-                if best.score is None:
+                if best.score is None and _is_better(found, best):
                     best = found
                 break
             best = found
@@ -374,11 +376,9 @@ def _scored(subject, model, limits, n_epochs):
     the training and for the score.
     """
     zero_subnormal(model.network)
-    score = subject.score(model)
+    score = _score_or_worst(subject, model)
     if n_epochs:
-        trained = subject.train(model, n_epochs)
-        zero_subnormal(trained.network)
-        trained_score = subject.score(trained)
+        trained, trained_score = _trained(subject, model, n_epochs)
         # Training on few images, or at a high rate, may do harm.
         if not score > trained_score:
             model, score = trained, trained_score
@@ -386,13 +386,35 @@ def _scored(subject, model, limits, n_epochs):
     return Outcome(model, score, fits and score >= limits.lowest_score)
 
 
+def _trained(subject, model, n_epochs):
+    """Return a model that was trained, and its score."""
+    try:
+        trained = subject.train(model, n_epochs)
+    except TrainingDivergedError as error:
+        logger.info("a candidate stays untrained: %s", error)
+        return model, -np.inf
+    zero_subnormal(trained.network)
+    return trained, _score_or_worst(subject, trained)
+
+
+def _score_or_worst(subject, model):
+    """Return the score of a model. One that returns NaN has the worst."""
+    try:
+        score = subject.score(model)
+    except NonFiniteOutputError as error:
+        logger.info("a candidate has no score: %s", error)
+        return -np.inf
+    return score if np.isfinite(score) else -np.inf
+
+
 def _is_better(found, best):
-    return best.score is None or found.score > best.score
+    return found.score > (-np.inf if best.score is None else best.score)
 
 
-def _nothing_to_compress(method, model):
+def _nothing_to_compress(method, model, reasons=()):
+    reason = f" ({'; '.join(sorted(set(reasons)))})" if reasons else ""
     return NothingToCompressError(
         f"The 'method' parameter, {method!r}, finds nothing to make "
-        f"smaller in {type(model.network).__name__}. Choose another of "
+        f"smaller in {type(model.network).__name__}{reason}. Choose another of "
         f"{sorted(METHODS)}."
     )

@@ -1,6 +1,7 @@
 """What is compressed: an estimator as a model, with images to score it on."""
 
 import copy
+import numbers
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..feature_extraction import (
     PretrainedFeatureExtractor,
     decode_for,
     neck_of,
+    non_finite_error,
     with_network,
 )
 from ..fine_tuning import (
@@ -50,7 +53,7 @@ class TunedSubject:
         check_is_fitted(estimator)
         if y is None:
             raise ValueError(
-                f"The 'y' parameter of compress must be given for a "
+                f"The 'y' parameter must be given for a "
                 f"{type(estimator).__name__}, whose score is to be kept. Got None."
             )
         self.estimator = estimator
@@ -78,7 +81,7 @@ class TunedSubject:
 
     def score(self, model):
         """Return the score of the validation part."""
-        return float(self._score(on_pixels(self.result(model)), *self._validation))
+        return as_score(self._score(on_pixels(self.result(model)), *self._validation))
 
     def n_epochs(self, wanted):
         """Return the number of epochs that a candidate is trained for."""
@@ -122,12 +125,12 @@ class ExtractorSubject:
     def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
         if scoring is not None:
             raise ValueError(
-                "The 'scoring' parameter of compress must be None for an extractor, "
+                "The 'scoring' parameter must be None for an extractor, "
                 f"whose features are compared. Got {shown(scoring)} instead."
             )
         if isinstance(estimator.layer, (list, tuple)) and len(estimator.layer) != 1:
             raise ValueError(
-                "The 'layer' parameter of the estimator must be one layer for compress."
+                "The 'layer' parameter of the estimator must be one layer."
                 f" Got {shown(estimator.layer)} instead."
             )
         self.estimator = estimator
@@ -137,6 +140,10 @@ class ExtractorSubject:
         self.pixels = pixels[rows[_draw(len(rows), random_state)]]
         self._validation = pixels[kept_back]
         self._features = self._run(self.model())
+        bad = ~np.isfinite(self._features).all(axis=1)
+        if bad.any():
+            indices = kept_back[bad].tolist()
+            raise non_finite_error(self.neck, estimator.precision, indices)
 
     def model(self):
         """Return the network of the extractor."""
@@ -153,7 +160,7 @@ class ExtractorSubject:
         """Return 0: an extractor has no labels to train with."""
         if wanted not in ("auto", 0):
             raise ValueError(
-                "The 'fine_tune_epochs' parameter of compress must be 'auto' or 0 for "
+                "The 'fine_tune_epochs' parameter must be 'auto' or 0 for "
                 f"an extractor, which has no labels. Got {wanted!r} instead."
             )
         return 0
@@ -181,12 +188,25 @@ def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
         kind = ExtractorSubject
     else:
         raise TypeError(
-            "The 'estimator' parameter of compress must be a fitted "
+            "The 'estimator' parameter must be a fitted "
             "FineTuneClassifier or FineTuneRegressor, or a PretrainedFeatureExtractor. "
             f"Got {type(estimator).__name__} instead. If it is a pipeline or a search, "
             "give the step or the estimator in it."
         )
     return kind(estimator, X, y, scoring, validation_fraction, random_state)
+
+
+def as_score(value):
+    """Return what a scorer has returned as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is not one number.
+    """
+    if not isinstance(value, numbers.Real):
+        raise choice_error("scoring", "a scorer that returns one number", value)
+    return float(value)
 
 
 def _can_stratify(y):
@@ -207,7 +227,7 @@ def _split(n, fraction, random_state, stratify=None):
         )
     except ValueError as error:
         raise ValueError(
-            f"The 'validation_fraction' parameter of compress, {fraction}, does not "
+            f"The 'validation_fraction' parameter, {fraction}, does not "
             f"split {n} images into two parts ({error}). Give more images or another "
             "fraction."
         ) from error

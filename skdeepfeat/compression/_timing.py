@@ -49,9 +49,9 @@ def checked_runtimes(runtimes):
     for name in runtimes if is_list else [runtimes]:
         if not is_list or not isinstance(name, str) or name not in RUNTIMES:
             wanted = f"'installed' or a list with some of {list(RUNTIMES)}"
-            raise choice_error(
-                "runtimes", wanted, name if is_list else runtimes, RUNTIMES
-            )
+            # A name without a list around it is not misspelled.
+            names = RUNTIMES if is_list else ["installed"]
+            raise choice_error("runtimes", wanted, name, names)
     chosen = [name for name in RUNTIMES if name in runtimes]
     for name in chosen:
         packages, extra = RUNTIMES[name]

@@ -7,10 +7,11 @@ import shutil
 
 import numpy as np
 
+from .._utils._address import check_local
 from .._utils._digests import digest_description, digest_strings
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
-from .._utils._printable import printable, redacted
+from .._utils._printable import printable
 from ..exceptions import BadImageError
 from ._extraction import open_extraction, side_by_side
 from ._failures import warn_of
@@ -134,12 +135,8 @@ def _check_destination(path, overwrite):
     if not isinstance(path, (str, os.PathLike)):
         wanted = "the path of the file to write"
         raise choice_error("path", wanted, path, error=TypeError)
-    given, path = path, pathlib.Path(path)  # which makes "." of "", "s3:/" of "s3://"
-    if "://" in os.fspath(given):
-        raise ValueError(
-            "The 'path' parameter must be on a local disk: write the file there and "
-            f"upload it. Got {redacted(os.fspath(given))!r} instead."
-        )
+    check_local(path, "path")
+    given, path = path, pathlib.Path(path)  # which makes "." of ""
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(

@@ -16,8 +16,10 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
+from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     DescribedMixin,
@@ -26,7 +28,6 @@ from ..feature_extraction import (
     errors_about,
 )
 from ..networks import RowNeck, resolve_neck
-from ._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from ._export import check_export, make_export
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
@@ -261,6 +262,7 @@ class BaseFineTune(
             random_state=self.random_state,
             score=make_score(self, settings.scoring),
             predict=self._predictions,
+            attributes=self._fitted_attributes,
             earlier=earlier,
             callbacks=callbacks,
         )
@@ -307,6 +309,7 @@ class BaseFineTune(
             "probe_predictions_": probes,
             "_n_features_out": fit.neck.n_features()[0],
             "_hub_config": None if self._takes_rows else fit.neck.spec.hub_config,
+            "_fitted_model": self.model if isinstance(self.model, str) else None,
         }
 
     def _check_images(self, X, *, reset):
@@ -348,6 +351,14 @@ class BaseFineTune(
         )
 
     def _fitted_neck(self):
+        # Files of older versions lack it.
+        fitted_model = getattr(self, "_fitted_model", None)
+        if fitted_model is not None and self.model != fitted_model:
+            raise ValueError(
+                "The 'model' parameter must be that of the fit, "
+                f"{shown(fitted_model)}, until it is fitted again: call fit, or set it "
+                f"back. Got {shown(self.model)} instead."
+            )
         if self.body_ is None:
             return self._resolve_neck()
         return self._resolve_neck(needs_weights=False).with_network(self.body_)

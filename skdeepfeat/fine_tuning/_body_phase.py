@@ -12,6 +12,7 @@ from torch import nn
 from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
+from .._utils._stacklevel import caller_stacklevel
 from ..feature_extraction import errors_about, load_pixels, warn_of
 from ..networks import is_below_float32
 from ..training import (
@@ -107,17 +108,17 @@ def tune_body(fit, rows, validation_rows):
             "The fit was interrupted while the images were decoded. The estimator is "
             "fitted, with a new head on the body as it was.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=caller_stacklevel() + 1,
         )
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)
     save = resume(fit, run, data, probe)
     result = fit.result
 
-    def snapshot():
+    def attributes():
         with run.averaged_model():
             head, network = copy.deepcopy([fit.result.head, body.network])
-        return dataclasses.replace(
+        so_far = dataclasses.replace(
             result,
             head=head,
             body=network,
@@ -125,16 +126,16 @@ def tune_body(fit, rows, validation_rows):
             probes=result.probes + run.probes,
             n_epochs=fit.n_earlier_epochs + run.epoch,
         )
+        return fit.attributes_of(so_far)
 
     try:
         with (
             _followed(fit, run, body, data) as data,
             fit.callbacks.phase(
-                fit,
                 "body",
                 run.settings.n_epochs - run.epoch,
                 rows[~failed[rows]],
-                snapshot,
+                attributes,
             ) as epochs,
         ):
 

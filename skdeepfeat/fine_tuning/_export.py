@@ -9,6 +9,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 from torch import nn
 
+from .._utils._address import check_local
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown_path
 from ..feature_extraction import errors_about, errors_at, load_pixels
@@ -120,6 +121,7 @@ def check_export(method, ending, path, dtype, X_calibration):
     if not isinstance(path, str) and not hasattr(path, "__fspath__"):
         wanted = f"a str or path-like that ends in {ending!r} for {method}"
         raise choice_error("path", wanted, path, error=TypeError)
+    check_local(path, "path")
     if pathlib.Path(path).suffix != ending:
         raise ValueError(
             f"The 'path' parameter of {method} must end in {ending!r}. "
@@ -131,7 +133,7 @@ def check_export(method, ending, path, dtype, X_calibration):
     if dtype == "int8" and X_calibration is None:
         raise ValueError(
             f"The 'X_calibration' parameter of {method} must be given for "
-            "dtype='int8': images that show how large the values inside of the network "
+            "dtype='int8': images that show how large the values inside the network "
             "become. A hundred of the training images will do. Got None instead."
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
+from .._utils._callbacks import FitCallbacks
 from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import errors_about
@@ -22,7 +23,6 @@ from ..training import (
     read_checkpoint_header,
 )
 from ._body_phase import check_body, tune_body
-from ._callbacks import FitCallbacks
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._resume import draw_seed
@@ -48,6 +48,8 @@ class Fit:
         for `X_probe`.
     earlier : FitResult or None, default=None
         The result of the fit to continue. Its modules are not changed.
+    attributes : callable
+        ``attributes(fit, result)`` returns the fitted attributes of a `FitResult`.
     callbacks : FitCallbacks or None, default=None
 
     Attributes
@@ -63,7 +65,7 @@ class Fit:
 
     def __init__(
         self, settings, data, neck, *, extraction, cache, random_state, score,
-        predict, earlier=None, callbacks=None,
+        predict, attributes, earlier=None, callbacks=None,
     ):  # fmt: skip
         self.settings = settings
         self.data = data
@@ -81,7 +83,7 @@ class Fit:
         self.loss = make_loss(
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
-        self._score, self._predict = score, predict
+        self._score, self._predict, self._attributes = score, predict, attributes
         self.callbacks = callbacks or FitCallbacks()
         self.training_loss, self.teachers = self.loss, data.teachers
         if self.teachers is not None:
@@ -219,6 +221,10 @@ class Fit:
     def predictions(self, outputs):
         """Return what is recorded of raw outputs for `X_probe`, as float32."""
         return self._predict(outputs).astype(np.float32)
+
+    def attributes_of(self, result):
+        """Return the fitted attributes as if the fit had this `FitResult`."""
+        return self._attributes(self, result)
 
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""

@@ -77,21 +77,22 @@ def fit_head(fit, features, rows, validation, probe=None):
         probe = (probe - mean) / scale
     data = FeatureData((features - mean) / scale, wanted, weights)
 
-    def snapshot(history=(), probes=()):
+    def attributes(history=(), probes=()):
         trained = copy.deepcopy(head).cpu()
         fold_standardization(trained, mean, scale)
-        return dataclasses.replace(
+        result = dataclasses.replace(
             fit.result,
             head=trained,
             history=[*fit.result.history, *history],
             probes=[*fit.result.probes, *probes],
         )
+        return fit.attributes_of(result)
 
     try:
         if fit.trains_head:
-            _train(fit, head, data, validation, probe, rows, snapshot)
+            _train(fit, head, data, validation, probe, rows, attributes)
         else:
-            with fit.callbacks.phase(fit, "head", 1, rows, snapshot) as epochs:
+            with fit.callbacks.phase("head", 1, rows, attributes) as epochs:
                 epochs.begin()
                 _solve(fit, head, data, targets, validation, probe)
                 epochs.end()
@@ -130,7 +131,7 @@ def _solve(fit, head, data, targets, validation, probe):
         fit.result.probes.append(fit.predictions(apply_head(head, probe)))
 
 
-def _train(fit, head, data, validation, probe, rows, snapshot):
+def _train(fit, head, data, validation, probe, rows, attributes):
     """Train a head by gradient descent."""
     settings = fit.settings
     head.to(fit.device)
@@ -165,11 +166,10 @@ def _train(fit, head, data, validation, probe, rows, snapshot):
 
     try:
         with fit.callbacks.phase(
-            fit,
             "head",
             settings.head_epochs,
             rows,
-            lambda: snapshot(run.history, run.probes),
+            lambda: attributes(run.history, run.probes),
         ) as epochs:
             run.fit(
                 data,

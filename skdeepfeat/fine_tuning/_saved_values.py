@@ -328,6 +328,7 @@ ATTRIBUTES = {
     "_y_mean": _are_scales,
     "_y_scale": lambda value: _are_scales(value) and math.isfinite(1 / value.min()),
     "_hub_config": lambda value: value is None or isinstance(value, dict),
+    "_fitted_model": lambda value: value is None or isinstance(value, str),
     "_sklearn_output_config": _is_output_config,
     "compression_report_": _is_table,
     "compression_summary_": _is_table,

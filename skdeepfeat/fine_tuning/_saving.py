@@ -12,13 +12,14 @@ import copy
 import importlib.metadata
 import json
 import os
-import pathlib
 
 import pandas as pd
 import torch
 from torch import nn
 
+from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
+from .._utils._plain_file import read_file_of_user
 from .._utils._random import seeded
 from .._utils._shown import shown
 from ..exceptions import BadFileError, WeightsNotFoundError
@@ -67,6 +68,7 @@ def save_estimator(path, estimator):
         If a parameter is code or a handle, which no file without code can hold, or
         has a value that `fit` would refuse.
     """
+    check_local(path, "path")
     parameters = estimator.get_params(deep=False)
     attributes = vars(estimator)
     header = {
@@ -116,7 +118,8 @@ def load_estimator(path, cls, model=None):
     ValueError
         If `model` is missing, superfluous or another network.
     """
-    content = pathlib.Path(path).read_bytes()
+    check_local(path, "path")
+    content = read_file_of_user(path)
     with _explained(f"The file {os.fspath(path)!r}"):
         header, tensors = _parse(content)
         if header["class"] != cls.__name__:

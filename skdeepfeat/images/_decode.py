@@ -4,9 +4,9 @@ Other decoders (OpenCV, nvJPEG, libjpeg-turbo with other settings) give other pi
 than those that the weights were trained and evaluated with.
 """
 
+import codecs
 import contextlib
 import functools
-import io
 import re
 import struct
 from concurrent.futures import CancelledError
@@ -19,6 +19,7 @@ from skdeepfeat.exceptions import BadImageError
 
 from ._byte_budget import Share
 from ._canonical import canonical_pixels, value_problem, value_range
+from ._counted_reads import CountedBytes, CountedFile
 from ._decoder_messages import (
     call_despite_warnings,
     collect_messages,
@@ -27,6 +28,7 @@ from ._decoder_messages import (
 from ._headers import check_header, is_sane_exif
 from ._image_limits import check_length, check_size, max_bytes, too_large
 from ._object_locks import lock_of
+from ._stored_range import check_fits, stored_range, to_unit_range
 
 # Of Pillow's own formats, those whose decoders open no files, run no programs and
 # allocate no more than the size in the header tells, or `check_header` has checked.
@@ -150,8 +152,9 @@ def check_large_file(file, max_pixels):
     formats = [name for name in readable_formats() if name not in _READ_WHOLE]
     with _explained(max_pixels, start):
         if not any(_accepts(name, start[:16]) for name in _READ_WHOLE):
-            # Not closed, which would close the file.
-            image = call_despite_warnings(Image.open, file, "r", formats)
+            counted = CountedFile(file)
+            image = call_despite_warnings(Image.open, counted, "r", formats)
+            counted.detach()  # closing it would close the file
             check_size(image.size, max_pixels)
 
 
@@ -169,19 +172,23 @@ def _decode(data, max_pixels, share):
     with _opened(data, max_pixels) as image:
         share.take(_n_bytes_to_decode(image))
         image.load()
-        return _canonical(image, _orientation(image))
+        return _canonical(image, _orientation(image), stored_range(image))
 
 
 @contextlib.contextmanager
 def _opened(data, max_pixels):
     """Open an encoded image of an allowed format and size."""
     check_header(data, max_pixels)
-    with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+    file = CountedBytes(data)
+    with Image.open(file, formats=readable_formats()) as image:
         check_size(image.size, max_pixels)
+        file.allow_pixels(image.width * image.height)
         if image.format == "TIFF":
             collect_messages_of_libtiff()
-        elif image.format == "FITS" and image.tile[0][0] == "fits_gzip":
-            raise BadImageError("compressed FITS files are not read")
+        elif image.format == "FITS":
+            if image.tile[0][0] == "fits_gzip":
+                raise BadImageError("compressed FITS files are not read")
+            check_fits(data[: image.tile[0].offset])
         yield image
 
 
@@ -211,11 +218,11 @@ def _convert(image, max_pixels, share):
         if image.format == "TIFF":
             collect_messages_of_libtiff()
         image.load()
-        orientation = _orientation(image)
+        orientation, black_and_white = _orientation(image), stored_range(image)
         # The user may change it meanwhile, and Pillow's conversion of palettes writes
         # to the image that it converts.
         image = image.copy()
-    return _canonical(image, orientation)
+    return _canonical(image, orientation, black_and_white)
 
 
 def readable_formats():
@@ -261,13 +268,15 @@ def _orientation(image):
     return 1
 
 
-def _canonical(image, orientation):
+def _canonical(image, orientation, black_and_white):
     problem = _value_problem(image)
     if problem:
         raise BadImageError(problem)
     pixels, n_done = None, 0
     for strip in _strips(image):
         values = _values(strip)
+        if black_and_white is not None:
+            values = to_unit_range(values, black_and_white)
         values = canonical_pixels(values, has_channels=values.ndim == 3)
         if len(values) == image.height:
             pixels = values
@@ -293,7 +302,8 @@ def _strips(image):
 
 def _value_problem(image):
     """Return what is wrong with the values of an image, or None."""
-    if image.mode not in ("I", "F"):
+    is_fits = image.format == "FITS"
+    if image.mode not in ("I", "F") and not (is_fits and image.mode == "I;16"):
         return None
     strips = map(np.asarray, _strips(image))
     if image.mode == "F":
@@ -301,6 +311,8 @@ def _value_problem(image):
     # Pillow's mode for 16-bit files in many formats. In 32-bit files, no value is
     # defined as white.
     low, high = value_range(strips)
+    if is_fits and image.mode == "I;16":
+        return "it has negative values" if high > 32767 else None
     if low >= 0 and high <= 65535:
         return None
     return (
@@ -332,6 +344,11 @@ def _transparent_to_white(values, color):
     if values.ndim == 2 and isinstance(color, int):
         is_clear = values == color
     elif values.shape[2:] == (3,) and isinstance(color, tuple) and len(color) == 3:
+        if max(color) > np.iinfo(values.dtype).max:
+            raise BadImageError(
+                "16-bit RGB with one transparent color is not read, because Pillow "
+                "keeps 8 bits: save it with an alpha channel"
+            )
         is_clear = (values == np.array(color)).all(axis=-1)
     else:
         return values
@@ -398,7 +415,8 @@ def _explain_unidentified(start):
             "HEIC files are read only if the package pillow-heif is installed and "
             "pillow_heif.register_heif_opener() has been called"
         )
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         return "it is a web page, an XML or SVG text, not an image that Pillow reads"
     for name in Image.ID:
         answer = _accepts(name, start[:16])
@@ -407,7 +425,10 @@ def _explain_unidentified(start):
         if answer and name in REFUSED_FORMATS:
             return f"{name} files are not read: convert it to PNG or JPEG"
         if answer:
-            return f"it begins like {name}, but its header is damaged or cut off"
+            return (
+                f"it begins like {name}, but its header is damaged, cut off or of a "
+                "kind that Pillow does not read"
+            )
     return f"it is not an image that Pillow reads: it begins with {start[:16]!r}"
 
 

@@ -6,7 +6,6 @@ allocates the canvas of WebP files, and Pillow never checks the tiles of a TIFF 
 scans of a JPEG.
 """
 
-import io
 import re
 import struct
 
@@ -15,6 +14,7 @@ from PIL import BmpImagePlugin, IcnsImagePlugin, IcoImagePlugin, PngImagePlugin
 
 from skdeepfeat.exceptions import BadImageError
 
+from ._counted_reads import CountedBytes
 from ._image_limits import check_size, max_jpeg_scans
 
 
@@ -117,6 +117,8 @@ _INTEGERS = {1: "B", 3: "H", 4: "L", 6: "B", 8: "H", 9: "L", 13: "L", 16: "Q", 1
 _MIN_TAG_BYTES = 2**24
 _RATIONALS = {5, 10}
 _MAX_RATIONALS = 2**16  # Pillow makes an object of each, slowly
+_PART_OFFSETS = {273, 324}
+_MAX_PARTS = 2**18  # strips or tiles, which Pillow lists before it reads any
 
 
 def _check_tiff(data, max_pixels):
@@ -168,6 +170,10 @@ def _check_tags(data, offset, is_big, max_pixels):
             # Eight bytes do not fit into the entry of a classic TIFF.
             at = struct.unpack(order + ("Q" if is_big else "L"), value)[0]
             value = data[at : at + 8]
+        if tag in _PART_OFFSETS and count > _MAX_PARTS:
+            raise BadImageError(
+                f"it claims {count} strips or tiles, more than {_MAX_PARTS}"
+            )
         if tag in _TILE_SIDES and kind in _INTEGERS:
             letter = order + _INTEGERS[kind]
             if len(value) < struct.calcsize(letter):
@@ -184,7 +190,8 @@ def _check_tags(data, offset, is_big, max_pixels):
 
 
 def _check_ico(data, max_pixels):
-    file = io.BytesIO(data)
+    _check_png(data, max_pixels)
+    file = CountedBytes(data)
     icon = IcoImagePlugin.IcoFile(file)
     if not icon.entry:
         return
@@ -201,13 +208,14 @@ def _check_ico(data, max_pixels):
 
 
 def _check_icns(data, max_pixels):
-    file = io.BytesIO(data)
+    _check_png(data, max_pixels)
+    file = CountedBytes(data)
     icon = IcnsImagePlugin.IcnsFile(file)
     for name, _ in icon.SIZES[icon.bestsize()]:
         start, length = icon.dct.get(name, (0, 0))
         inner = data[start : start + length]
         if inner.startswith(_PNG):
-            size = PngImagePlugin.PngImageFile(io.BytesIO(inner)).size
+            size = PngImagePlugin.PngImageFile(CountedBytes(inner)).size
             check_size(size, max_pixels, "an image in it claims")
         elif inner.startswith(_JPEG_2000):
             _check_jpeg_2000(inner, max_pixels)
@@ -239,6 +247,15 @@ def _check_jpeg_2000(data, max_pixels):
                 )
 
 
+# Color profiles: there may be one. Each can become a megabyte, which Pillow discards.
+_MAX_PROFILES = 16  # of these bytes, which may also occur in the data by chance
+
+
+def _check_png(data, max_pixels):
+    if data.count(b"iCCP") > _MAX_PROFILES:
+        raise BadImageError(f"it has more than {_MAX_PROFILES} color profiles")
+
+
 # Pillow copies up to a megabyte of numbers for each.
 _MAX_COMMENTS = 1024
 
@@ -268,6 +285,7 @@ def _check_webp(data, max_pixels):
 
 _CHECKS = (
     (b"\xff\xd8", _check_jpeg),
+    (_PNG, _check_png),
     (b"RIFF", _check_webp),
     ((b"II", b"MM"), _check_tiff),
     (b"\0\0\1\0", _check_ico),

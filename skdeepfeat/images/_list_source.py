@@ -276,6 +276,7 @@ class ListSource(ImageSource):
         element = unwrapped(self._elements[i])
         if isinstance(element, _ENCODED):
             data = bytes(element)  # a copy of what may be changed
+            _refuse_path(data)
         elif is_open_file(element):
             data = read_open_file(element, self._max_bytes)
         elif (text := _path_text(element)) is not None:
@@ -329,6 +330,11 @@ class ListSource(ImageSource):
             return decode_pil(element, self._max_pixels, share)
         if is_missing(element):
             raise BadImageError("missing value")
+        if isinstance(element, np.ma.MaskedArray):
+            raise BadImageError(
+                "it is masked: use image.filled(0), or the value that the gaps should "
+                "have"
+            )
         if is_tensor(element):
             array = _array_of_tensor(element)
         elif hasattr(element, "__array__") and not is_number(element):
@@ -355,6 +361,15 @@ def _path_text(element):
         raise BadImageError(
             f"its __fspath__() fails ({type(error).__name__}: {shown(str(error))})"
         ) from error
+
+
+def _refuse_path(data):
+    """Raise BadImageError if encoded bytes are the path of a file instead."""
+    if len(data) <= _LONGEST_PATH and b"\0" not in data and os.path.lexists(data):
+        raise BadImageError(
+            "bytes are the content of an image file, but these are the path of a file: "
+            "use os.fsdecode(path)"
+        )
 
 
 def _name_of(element):

@@ -52,7 +52,8 @@ def alignment(Z, pairs):
             f"pairs must hold indices of Z from 0 to {len(Z) - 1}. Got values from "
             f"{pairs.min()} to {pairs.max()}."
         )
-    return float(training.alignment(Z[pairs[:, 0]], Z[pairs[:, 1]]))
+    first, second = (torch.from_numpy(Z[column]) for column in pairs.T)
+    return float(training.alignment(first, second))
 
 
 def uniformity(Z):
@@ -85,7 +86,7 @@ def uniformity(Z):
     >>> round(uniformity([[1, 0], [-1, 0]]), 6)
     -8.0
     """
-    return float(training.uniformity(_checked(Z)))
+    return float(training.uniformity(torch.from_numpy(_checked(Z))))
 
 
 def _checked(Z):
@@ -96,4 +97,5 @@ def _checked(Z):
             "Z must not hold zero embeddings, which have no direction. Row "
             f"{empty[0]} is zero."
         )
-    return torch.from_numpy(Z)
+    # The norms of huge or tiny numbers would be infinite or zero.
+    return Z / np.abs(Z).max(axis=1, keepdims=True)

@@ -1,5 +1,7 @@
 """Autoencoder: a code of few numbers from which rows can be restored."""
 
+import copy
+import functools
 import math
 import numbers
 
@@ -16,9 +18,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._device import compute_context, resolve_device
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import undisturbed_by_forks
+from .._utils._parameter_errors import choice_error
 from ..training import (
     REGRESSION_LOSSES,
     FeatureData,
@@ -44,6 +48,7 @@ _NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
 
 class Autoencoder(
     DocumentationLinkMixin,
+    CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -159,6 +164,12 @@ default="squared_error"
     --------
     sklearn.decomposition.PCA : The linear case, solved exactly.
 
+    Notes
+    -----
+    With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
+    `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks
+    are epochs. A callback whose ``on_fit_task_end`` returns True ends the phase.
+
     References
     ----------
     .. [1] P. Baldi and K. Hornik, "Neural networks and principal component analysis:
@@ -240,6 +251,7 @@ default="squared_error"
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Train on rows.
@@ -270,16 +282,25 @@ default="squared_error"
         RuntimeWarning
             If the training was interrupted. The estimator then has the weights so far.
         """
+        given = X
         X = self._checked_for_training(X, reset=True)
         self._begin(X)
         rows, held_out = self._normalized(X), None
+        indices = np.arange(len(X))
         if self.early_stopping:
-            rows, held_out = hold_out(self, rows, self._seed)
-        if self.layerwise:
-            for k in range(len(self.network_.encoder)):
-                if self._train_layer(k, rows, held_out):
-                    return self
-        self._train(self.network_, "network", self.loss, rows, held_out, self._ranges)
+            indices, others = hold_out(self, indices, self._seed)
+            rows, held_out = rows[indices], rows[others]
+        n_layers = len(self.network_.encoder) if self.layerwise else 0
+        callbacks = FitCallbacks(self, n_layers + 1, given, y)
+        tell = functools.partial(callbacks.phase, rows=indices)
+        interrupted = any(
+            self._train_layer(k, rows, held_out, tell) for k in range(n_layers)
+        )
+        if not interrupted:
+            self._train(
+                self.network_, "network", self.loss, rows, held_out, self._ranges, tell
+            )
+        callbacks.close()
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -305,6 +326,9 @@ default="squared_error"
         X = self._checked_for_training(X, reset=is_first)
         if is_first:
             self._begin(X)
+        if self._has_logits != (self.loss == "cross_entropy"):
+            wanted = "the one of the fit, as 'cross_entropy' scales rows differently"
+            raise choice_error("loss", wanted, self.loss)
         settings = LoopSettings(
             phase="network",
             n_epochs=1,
@@ -318,9 +342,11 @@ default="squared_error"
         optimizer = self._make_optimizer(self.network_)
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)
+        tell = functools.partial(FitCallbacks().phase, rows=None)
         self._run(
-            self.network_, optimizer, settings, self.loss, rows, None, self._ranges
-        )
+            self.network_, optimizer, settings, self.loss, rows, None, self._ranges,
+            tell,
+        )  # fmt: skip
         self._optimizer_state = _on_cpu(optimizer.state_dict())
         return self
 
@@ -394,6 +420,7 @@ default="squared_error"
 
     def _checked_for_training(self, X, reset):
         X = self._checked(X, reset)
+        check_level(self.corruption, self.corruption_level)
         if self.loss == "cross_entropy" and (X.min() < 0 or X.max() > 1):
             raise ValueError(
                 "X must have values in [0, 1] for loss='cross_entropy'. Scale it with "
@@ -410,13 +437,13 @@ default="squared_error"
                 "The 'hidden_layer_sizes' parameter must hold at least one int, all of "
                 f"them at least 1. Got {self.hidden_layer_sizes!r:.80} instead."
             )
-        check_level(self.corruption, self.corruption_level)
         resolve_device(self.device)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._optimizer_state = None
         n_features = X.shape[1]
         self.mean_, self.scale_ = np.zeros(n_features), 1.0
-        if self.loss != "cross_entropy":
+        self._has_logits = self.loss == "cross_entropy"
+        if not self._has_logits:
             self.mean_ = X.mean(axis=0, dtype=np.float64)
             variances = X.var(axis=0, dtype=np.float64)
             # Constant rows have no scale.
@@ -439,11 +466,11 @@ default="squared_error"
     def _restored(self, codes):
         """Return rows in the units of X, as float64."""
         rows = self._apply(self.network_.decode, codes)
-        if self.loss == "cross_entropy":
+        if self._has_logits:
             return 1 / (1 + np.exp(-rows.astype(np.float64)))
         return rows * np.float64(self.scale_) + self.mean_
 
-    def _train_layer(self, k, rows, held_out):
+    def _train_layer(self, k, rows, held_out, tell):
         """Train one layer to restore what it is given; return whether interrupted."""
         network = self.network_
 
@@ -456,9 +483,9 @@ default="squared_error"
         loss = self.loss if k == 0 else "squared_error"
         layer = SingleLayer(network, k)
         ranges = FeatureRanges.of(inputs, zero)
-        return self._train(layer, f"layer {k + 1}", loss, inputs, unseen, ranges)
+        return self._train(layer, f"layer {k + 1}", loss, inputs, unseen, ranges, tell)
 
-    def _train(self, model, phase, loss, rows, held_out, ranges):
+    def _train(self, model, phase, loss, rows, held_out, ranges, tell):
         """Train a model for all epochs; return whether it was interrupted."""
         settings = LoopSettings(
             phase=phase,
@@ -472,7 +499,7 @@ default="squared_error"
             verbose=self.verbose,
         )
         optimizer = self._make_optimizer(model)
-        run = self._run(model, optimizer, settings, loss, rows, held_out, ranges)
+        run = self._run(model, optimizer, settings, loss, rows, held_out, ranges, tell)
         self.best_epoch_ = run.best_epoch
         return run.interrupted
 
@@ -486,8 +513,8 @@ default="squared_error"
             weight_decay=self.weight_decay,
         )
 
-    def _run(self, model, optimizer, settings, loss, rows, held_out, ranges):
-        """Train a model by the loop, and record its epochs."""
+    def _run(self, model, optimizer, settings, loss, rows, held_out, ranges, tell):
+        """Train a model by the loop, record its epochs, and tell callbacks of them."""
         device = resolve_device(self.device)
         # The binary cross-entropy of each value.
         task = "multilabel" if loss == "cross_entropy" else "regression"
@@ -498,13 +525,26 @@ default="squared_error"
             value = _loss_of(model, loss, held_out, device)
             return value, -value
 
-        data = _CorruptedData(rows, self.corruption, self.corruption_level, ranges)
-        try:
-            run.fit(data, None if held_out is None else validate)
-        finally:
+        def history():
             records = self.history_.to_dict("records") + run.history
-            self.history_ = pd.DataFrame(records, columns=self.history_.columns)
-            model.cpu().eval()
+            return pd.DataFrame(records, columns=self.history_.columns)
+
+        def attributes():
+            return {
+                "network_": copy.deepcopy(self.network_).cpu().eval(),
+                "history_": history(),
+                "best_epoch_": run.best_epoch,
+            }
+
+        data = _CorruptedData(rows, self.corruption, self.corruption_level, ranges)
+        validate = None if held_out is None else validate
+        n_epochs = settings.n_epochs
+        with tell(settings.phase, n_epochs, attributes=attributes) as epochs:
+            try:
+                run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
+            finally:
+                self.history_ = history()
+                model.cpu().eval()
         return run
 
     @undisturbed_by_forks()

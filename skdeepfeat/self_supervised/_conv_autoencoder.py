@@ -1,5 +1,6 @@
 """ConvAutoencoder: images as codes of a few numbers."""
 
+import copy
 import enum
 import numbers
 import os
@@ -17,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR
 from .._utils._device import compute_context, free_device_memory, resolve_device
 from .._utils._forks import survives_fork, undisturbed_by_forks
@@ -44,8 +46,11 @@ _AUTO_EPOCHS = (5, 200)
 
 _N_IMAGES_AT_ONCE = 256
 
+_HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate", "seconds"]
+
 
 class ConvAutoencoder(
+    CallbackSupportMixin,
     ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -154,6 +159,12 @@ class ConvAutoencoder(
     Autoencoder : The same for rows of numbers.
     skdeepfeat.plotting.ReconstructionDisplay : Shows restored images.
 
+    Notes
+    -----
+    With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
+    `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks
+    are epochs. A callback whose ``on_fit_task_end`` returns True ends the phase.
+
     Examples
     --------
     >>> import numpy as np
@@ -238,6 +249,7 @@ class ConvAutoencoder(
         self.verbose = verbose
 
     @survives_fork
+    @with_callbacks
     def fit(self, X, y=None):
         """Train on images.
 
@@ -270,10 +282,11 @@ class ConvAutoencoder(
         """
         self._validate_params()
         check_level(self.corruption, self.corruption_level)
+        callbacks = FitCallbacks(self, 1, X, y)
         X = self._check_images(X, reset=True)
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        pixels, readable = self._pixels(X)
+        pixels, readable = self._pixels(X, self._size())
         rows = np.flatnonzero(readable)
         if len(rows) < 2:
             raise ValueError(
@@ -285,10 +298,11 @@ class ConvAutoencoder(
         held_out = None
         if self.early_stopping:
             rows, held_out = hold_out(self, rows, seed)
-        self._train(pixels, rows, held_out, groups, device, seed)
+        self._train(pixels, rows, held_out, groups, device, seed, callbacks)
+        callbacks.close()
         return self
 
-    def _train(self, pixels, rows, held_out, groups, device, seed):
+    def _train(self, pixels, rows, held_out, groups, device, seed, callbacks):
         """Train the network on some of the images, and record its epochs."""
         # What a pretrained network knows is changed slowly.
         known = {id(one) for group in groups for _, one in group}
@@ -322,16 +336,23 @@ class ConvAutoencoder(
             loss = float((errors**2).mean())
             return loss, -loss
 
-        try:
-            run.fit(data, None if held_out is None else validate)
-        finally:
-            self.network_.cpu().eval()
-            columns = [
-                "epoch", "train_loss", "validation_loss", "learning_rate", "seconds"
-            ]  # fmt: skip
-            self.history_ = pd.DataFrame(run.history, columns=columns)
-            self.best_epoch_ = run.best_epoch
-            free_device_memory(device)
+        def attributes():
+            return {
+                "network_": copy.deepcopy(self.network_).cpu().eval(),
+                "history_": pd.DataFrame(run.history, columns=_HISTORY),
+                "best_epoch_": run.best_epoch,
+            }
+
+        validate = None if held_out is None else validate
+        n_epochs = settings.n_epochs
+        with callbacks.phase("network", n_epochs, rows, attributes) as epochs:
+            try:
+                run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
+            finally:
+                self.network_.cpu().eval()
+                self.history_ = pd.DataFrame(run.history, columns=_HISTORY)
+                self.best_epoch_ = run.best_epoch
+                free_device_memory(device)
 
     @survives_fork
     def transform(self, X):
@@ -355,7 +376,7 @@ class ConvAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
-            The samples.
+            Codes, as `transform` returns them.
 
         Returns
         -------
@@ -379,7 +400,9 @@ class ConvAutoencoder(
         ndarray of uint8, shape (n_samples, height, width, 3)
             RGB images.
         """
-        return self._pixels(self._check_images(X, reset=False))[0]
+        check_is_fitted(self)
+        X = self._check_images(X, reset=False)
+        return self._pixels(X, self.image_shape_[:2])[0]
 
     @survives_fork
     def reconstruction_error(self, X):
@@ -415,9 +438,9 @@ class ConvAutoencoder(
             raise choice_error("image_size", wanted, self.image_size)
         return int(size[0]), int(size[-1])
 
-    def _pixels(self, X):
+    def _pixels(self, X, size):
         """Return the resized images, and which of them could be read."""
-        height, width = self._size()
+        height, width = size
         settings = ExtractionSettings(
             flat_image_shape=self.flat_image_shape,
             max_pixels=self.max_pixels,
@@ -455,7 +478,7 @@ class ConvAutoencoder(
         """Return codes, the images, and which of them could be read."""
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
-        pixels, readable = self._pixels(X)
+        pixels, readable = self._pixels(X, self.image_shape_[:2])
         codes = np.full((len(pixels), self._n_features_out), np.nan, np.float32)
         images = torch.from_numpy(np.ascontiguousarray(pixels[readable]))
         if len(images):
@@ -468,7 +491,8 @@ class ConvAutoencoder(
         """Return images as float64 in [0, 1]."""
         if not len(codes):
             return np.empty((0, *self.image_shape_))
-        logits = _apply(self.network_.decode, torch.from_numpy(codes)).double()
+        # A copy, because a frame's values are read-only.
+        logits = _apply(self.network_.decode, torch.tensor(codes)).double()
         return logits.sigmoid().permute(0, 2, 3, 1).numpy()
 
 

@@ -1,5 +1,6 @@
 """One fit of a SelfSupervisedExtractor: a body is trained on pairs of views."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class Pretraining:
         self.history = []
         self.interrupted = False
 
-    def run(self, pixels, rows, groups):
+    def run(self, pixels, rows, groups, callbacks, attributes):
         """Train on stored images.
 
         Parameters
@@ -114,23 +115,34 @@ class Pretraining:
             The images to train on.
         groups : ndarray of int or None
             See `PairData`.
+        callbacks : FitCallbacks
+        attributes : callable
+            ``attributes(body, history)`` returns the fitted attributes.
         """
         views = PairViews(self.settings.augment, self.neck.preprocessing.crop)
         data = PairData(pixels, views, rows, groups)
         body, run = make_training_run(self, len(data), network=PairNetwork)
         save = resume(self, run, data)
 
-        def after_epoch(run):
-            run.history[-1] |= self._measure(run, data)
-            if save is not None:
-                save(run)
+        def snapshot():
+            with run.averaged_model():
+                return attributes(copy.deepcopy(body.network), run.history)
 
-        try:
-            run.fit(data, None, after_epoch)
-        finally:
-            self.body = body.network
-            self.history = run.history
-            self.interrupted = run.interrupted
+        n_epochs = run.settings.n_epochs - run.epoch
+        with callbacks.phase("pairs", n_epochs, rows, snapshot) as epochs:
+
+            def after_epoch(run):
+                run.history[-1] |= self._measure(run, data)
+                if save is not None:
+                    save(run)
+                return epochs.end()
+
+            try:
+                run.fit(data, None, after_epoch, before_epoch=epochs.begin)
+            finally:
+                self.body = body.network
+                self.history = run.history
+                self.interrupted = run.interrupted
 
     def _measure(self, run, data):
         """Return alignment, uniformity, effective rank and spread of embeddings."""

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
 from .._utils._columns import check_column
 from .._utils._device import free_device_memory
@@ -49,9 +50,15 @@ _MIN_IMAGES = 4
 # Below half the spread of even points, embeddings have begun to collapse.
 _COLLAPSED = 0.5
 
+_HISTORY = [
+    "epoch", "train_loss", "alignment", "uniformity", "effective_rank", "spread",
+    "learning_rate", "seconds",
+]  # fmt: skip
+
 
 class SelfSupervisedExtractor(
     DescribedMixin,
+    CallbackSupportMixin,
     ImageEstimatorMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -73,10 +80,10 @@ class SelfSupervisedExtractor(
         The network, as for `PretrainedFeatureExtractor`. It is not changed.
 
     method : {"vicreg", "barlow", "simclr", "align_uniform", "byol"}, default="vicreg"
-        What the embeddings of two views are compared with: VICReg [1]_, Barlow Twins
+        The loss that compares the embeddings of two views: VICReg [1]_, Barlow Twins
         [2]_, SimCLR [3]_, alignment and uniformity on the sphere [4]_, or BYOL [5]_.
         The first two work with small batches. SimCLR compares each image with the
-        others of its batch, and wants at least 256 of them.
+        others of its batch, and needs at least 256 of them.
 
     weights : str, path-like or torchvision weights, default="default"
         As for `PretrainedFeatureExtractor`. ``"random"`` trains from scratch.
@@ -174,9 +181,9 @@ class SelfSupervisedExtractor(
         How images are prepared for it.
 
     history_ : DataFrame
-        One row per epoch: ``train_loss``, ``learning_rate`` and ``seconds``; and of the
-        embeddings of up to 256 images, ``alignment`` (mean squared distance of two
-        views on the unit sphere), ``uniformity`` (smaller is more even),
+        One row per epoch: ``epoch``, ``train_loss``, ``learning_rate`` and ``seconds``;
+        and of the embeddings of up to 256 images, ``alignment`` (mean squared distance
+        of two views on the unit sphere), ``uniformity`` (smaller is more even),
         ``effective_rank`` (number of dimensions in use) and ``spread`` (1: even; 0: all
         are equal).
 
@@ -208,6 +215,10 @@ class SelfSupervisedExtractor(
     with ``set_fit_request(groups=True)``. scikit-learn's cross-validation slices each
     fit argument that is as long as X. That is right for `groups`. An `X_probe` that is
     as long as X by chance is sliced as well.
+
+    With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
+    `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks
+    are epochs. A callback whose ``on_fit_task_end`` returns True ends the phase.
 
     References
     ----------
@@ -319,6 +330,7 @@ class SelfSupervisedExtractor(
         self.verbose = verbose
 
     @survives_fork
+    @with_callbacks
     def fit(self, X, y=None, *, groups=None, X_probe=None, y_probe=None):
         """Train the network on images.
 
@@ -361,6 +373,7 @@ class SelfSupervisedExtractor(
             if the training is interrupted.
         """
         self._validate_params()
+        callbacks = FitCallbacks(self, 1, X, y)
         X = self._check_images(X, reset=True)
         probe = self._check_probe(X_probe, y_probe)
         settings = self._training_settings()
@@ -388,18 +401,26 @@ class SelfSupervisedExtractor(
         rows = np.delete(np.arange(len(pixels)), failed)
         _check_variety(pixels, rows)
         codes = None if groups is None else _group_codes(groups, rows)
+
+        def attributes(body, history):
+            return {
+                "body_": at_rest(body),
+                "preprocessing_": neck.preprocessing,
+                "history_": pd.DataFrame(history, columns=_HISTORY),
+                "n_epochs_": len(history),
+                "probe_score_before_": before,
+                "probe_score_after_": None,
+                "kept_original_": False,
+                "_n_features_out": neck.n_features()[0],
+            }
+
         try:
-            training.run(pixels, rows, codes)
+            training.run(pixels, rows, codes, callbacks, attributes)
         finally:
             if training.body is not None:
-                self.body_ = at_rest(training.body)
-                self.preprocessing_ = neck.preprocessing
-                self.history_ = pd.DataFrame(training.history)
-                self.n_epochs_ = len(training.history)
-                self.probe_score_before_, self.probe_score_after_ = before, None
-                self.kept_original_ = False
-                self._n_features_out = neck.n_features()[0]
+                vars(self).update(attributes(training.body, training.history))
             free_device_memory(training.device)
+        callbacks.close()
         self._warn_of_collapse()
         after = self._probe_score(probe, self.body_, neck.preprocessing)
         self.probe_score_after_ = after
@@ -504,11 +525,12 @@ class SelfSupervisedExtractor(
 
     def _warn_of_collapse(self):
         if self.n_epochs_ and self.history_["spread"].iloc[-1] < _COLLAPSED:
+            other = "" if self.method == "vicreg" else "method='vicreg', "
             warnings.warn(
                 "The embeddings have begun to collapse: their spread is "
                 f"{self.history_['spread'].iloc[-1]:.2f}, where 1 is even. Choose "
-                "method='vicreg', a smaller 'learning_rate', a larger 'batch_size' or "
-                "stronger views.",
+                f"{other}a smaller 'learning_rate', a larger 'batch_size' or stronger "
+                "views.",
                 RuntimeWarning,
                 stacklevel=caller_stacklevel() + 1,
             )
@@ -553,7 +575,7 @@ def _check_groups(groups, X):
     if pd.unique(groups).size == 1:
         raise ValueError(
             "groups must hold at least 2 groups, as images of different groups are "
-            f"told apart. Got only {shown(groups[0])}."
+            f"told apart. Got only {shown(groups.tolist()[0])}."
         )
     return groups
 

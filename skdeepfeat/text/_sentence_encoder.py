@@ -278,7 +278,7 @@ class SentenceEncoder(
             If an item of X is not a str.
         ValueError
             If fewer than 2 pairs of texts follow each other. A text without any known
-            word is no part of a pair.
+            word is not part of a pair.
         TrainingDivergedError
             If the loss is NaN or infinite. The estimator then has the weights of the
             last good epoch.
@@ -358,9 +358,9 @@ class SentenceEncoder(
                 len(vocabulary) + 1, self.vector_size, padding_idx=0
             )
         else:
-            matrix = given.matrix[[given.index[word] for word in vocabulary]]
+            matrix = given.rows([given.index[word] for word in vocabulary])
             # Such that the mean square of the numbers is 1, whatever the vectors'.
-            root = float(np.sqrt(np.mean(matrix.astype(np.float64) ** 2)))
+            root = float(np.sqrt(np.mean(matrix**2)))
             self.scale_ = 1 / root if root else 1.0
             rows = np.vstack([np.zeros_like(matrix[:1]), matrix]) * self.scale_
             embedding = nn.Embedding.from_pretrained(
@@ -438,7 +438,7 @@ class SentenceEncoder(
         """
         check_is_fitted(self)
         if self.vectors_ is None:
-            vectors = load_word_vectors(self.vectors)
+            vectors = self._load_again(self.encoder_.n_inputs)
         else:
             vectors = WordVectors(self.vocabulary_, self.vectors_)
         known = [
@@ -454,7 +454,7 @@ class SentenceEncoder(
         """Return the rows of texts, all of which have known words."""
         used = sorted({vectors.index[word] for text in known for word in text})
         # Read from a memory-mapped file in one go, and each word once.
-        matrix = vectors.matrix[used].astype(np.float64) * self.scale_
+        matrix = vectors.rows(used) * self.scale_
         matrix = np.vstack([np.zeros_like(matrix[:1]), matrix]).astype(np.float32)
         codes = {row: code for code, row in enumerate(used, 1)}
         texts = [[codes[vectors.index[word]] for word in text] for text in known]

@@ -12,7 +12,7 @@ class MeanEncoder(nn.Module):
 
     def __init__(self, n_inputs, n_outputs):
         super().__init__()
-        self.n_outputs = n_outputs
+        self.n_inputs, self.n_outputs = n_inputs, n_outputs
         self.dense = nn.Linear(n_inputs, n_outputs)
 
     def forward(self, vectors, is_word):
@@ -25,7 +25,7 @@ class GRUEncoder(nn.Module):
 
     def __init__(self, n_inputs, n_outputs):
         super().__init__()
-        self.n_outputs = n_outputs
+        self.n_inputs, self.n_outputs = n_inputs, n_outputs
         self.gru = nn.GRU(n_inputs, n_outputs, batch_first=True)
 
     def forward(self, vectors, is_word):

@@ -77,14 +77,15 @@ class SkipGramData:
         ends = lengths.cumsum()
         self._ends = np.repeat(ends, lengths)
         self._starts = np.repeat(ends - lengths, lengths)
-        distances = np.arange(1, window + 1)
+        # No context is farther away than the longest text is long.
+        distances = np.arange(1, min(window, lengths.max() - 1) + 1)
         self._offsets = np.concatenate([-distances, distances])
         self._offset_weights = np.tile(window + 1.0 - distances, 2)
         self._n_negative = n_negative
         self._noise = noise.cumsum() / noise.sum()
         self._keep = keep
         # As many contexts as random windows have on average.
-        self._n_contexts = window + 1
+        self._n_contexts = len(distances) + 1
         weights = np.repeat(keep[self._tokens], self._n_contexts)
         self.weights = torch.from_numpy((weights / weights.mean()).astype(np.float32))
         self.targets = torch.zeros(len(self))

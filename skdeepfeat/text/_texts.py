@@ -1,7 +1,7 @@
 """X of the text transformers: one text per row."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -53,8 +53,13 @@ def check_texts(X):
     ValueError
         If X has no text, or several columns.
     """
-    if isinstance(X, (str, bytes)):
+    if isinstance(X, (str, bytes)) or getattr(X, "ndim", 1) == 0:
         raise TypeError("X must be a collection of texts: use [X]. Got one text.")
+    if isinstance(X, (Mapping, Set)):
+        raise TypeError(
+            "X must be a sequence of texts, one per row: use a list. Got "
+            f"{type(X).__name__}."
+        )
     if hasattr(X, "columns") and hasattr(X, "shape"):
         if X.shape[1] != 1:
             raise ValueError(

@@ -6,8 +6,10 @@ from collections import Counter
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
+from .._utils._parameter_errors import choice_error
 from .._utils._stacklevel import caller_stacklevel
 from ._word2vec import Word2Vec
+from ._word_vectors import load_word_vectors
 
 # More unknown words than this are a sign of other vectors or another language.
 _LARGE_FRACTION = 0.5
@@ -34,6 +36,18 @@ class VectorsParameterMixin:
         if isinstance(self.vectors, Word2Vec):
             params["vectors"] = FrozenEstimator(self.vectors)
         return params
+
+    def _load_again(self, n_dimensions):
+        """Return the word vectors, which may have changed since the fit."""
+        vectors = load_word_vectors(self.vectors)
+        if vectors.matrix.shape[1] != n_dimensions:
+            raise choice_error(
+                "vectors",
+                f"those of the fit, with {n_dimensions} numbers each, until it is "
+                "fitted again",
+                f"vectors of {vectors.matrix.shape[1]} numbers",
+            )
+        return vectors
 
     def _count_unknown(self, words, index):
         """Set `unknown_fraction_`, and warn if it is large."""

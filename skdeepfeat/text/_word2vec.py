@@ -3,6 +3,7 @@
 import numbers
 import os
 import pathlib
+import re
 from collections import Counter
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
 from .._utils._parameter_errors import choice_error
 from ..training import LoopSettings, TrainingRun
@@ -236,7 +238,8 @@ class Word2Vec(
             texts,
             self.window,
             self.negative,
-            self.counts_**self.noise_exponent,
+            # Relative to the largest, as powers of large numbers are infinite.
+            (self.counts_ / self.counts_[0]) ** self.noise_exponent,
             self._keep_probabilities(),
         )
         run = TrainingRun(
@@ -307,6 +310,7 @@ class Word2Vec(
             file appears when it is complete.
         """
         check_is_fitted(self)
+        check_local(path, "path")
         path = pathlib.Path(path)
         if path.suffix not in (".txt", ".vec", ".bin"):
             wanted = "a file with the ending .txt, .vec or .bin"
@@ -330,14 +334,15 @@ class Word2Vec(
         ratio = self.subsample * self.counts_.sum() / self.counts_
         return np.minimum(1.0, np.sqrt(ratio) + ratio)
 
-    # A space ends a word in a file.
-
     def _text_lines(self):
         for word, vector in zip(self.vocabulary_, self.vectors_, strict=True):
-            line = " ".join([word.replace(" ", "_"), *map(str, vector)])
-            yield f"{line}\n".encode()
+            yield _in_file(word) + f" {' '.join(map(str, vector))}\n".encode()
 
     def _binary_lines(self):
         for word, vector in zip(self.vocabulary_, self.vectors_, strict=True):
-            name = word.replace(" ", "_").encode()
-            yield name + b" " + vector.astype("<f4").tobytes() + b"\n"
+            yield _in_file(word) + b" " + vector.astype("<f4").tobytes() + b"\n"
+
+
+def _in_file(word):
+    """Return a word as a file has it, where white space ends it."""
+    return (re.sub(r"\s", "_", word) or "_").encode(errors="replace")

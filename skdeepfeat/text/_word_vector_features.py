@@ -1,5 +1,6 @@
 """WordVectorFeatures: texts as averages of word vectors."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -37,6 +38,12 @@ def _sum_by_length(matrix, rows, weights):
 
 # Each is called with the vectors, and the rows and weights of the words of a text.
 _POOLINGS = {"mean": _mean, "max": _max, "tfidf": _mean, "sif": _sum_by_length}
+
+# The attributes that some of them learn from the training texts.
+_LEARNED = {
+    "tfidf": ["idf_"],
+    "sif": ["word_probabilities_", "common_component_"],
+}
 
 
 class WordVectorFeatures(
@@ -78,7 +85,8 @@ class WordVectorFeatures(
 
     tokenizer : callable or None, default=None
         ``tokenizer(text) -> list of str``. None: runs of letters, digits and
-        underscores, with apostrophes inside.
+        underscores, with apostrophes inside. Scripts with combining signs, such as
+        Devanagari, or without spaces, such as Chinese, need a tokenizer of their own.
 
     on_missing : {"zero", "nan", "raise"}, default="zero"
         What to return for a text without any known word: zeros, NaN, or an error.
@@ -212,8 +220,8 @@ class WordVectorFeatures(
         ValueError
             With ``on_missing="raise"``, if a text has no known word.
         """
-        check_is_fitted(self)
-        vectors = load_word_vectors(self.vectors)
+        check_is_fitted(self, _LEARNED.get(self.pooling))
+        vectors = self._load_again(self._n_features_out)
         words = self._words(X)
         return self._features(vectors, [self._known(vectors, one) for one in words])
 
@@ -225,7 +233,7 @@ class WordVectorFeatures(
         known = [self._known(vectors, one) for one in words]
         self._n_features_out = vectors.matrix.shape[1]
         self._count_unknown(words, vectors.index)
-        for name in ("idf_", "word_probabilities_", "common_component_"):
+        for name in itertools.chain(*_LEARNED.values()):
             vars(self).pop(name, None)
         if self.pooling == "tfidf":
             counts = Counter(word for one in known for word in set(one))
@@ -270,7 +278,7 @@ class WordVectorFeatures(
         weights = [np.array([self._weight(word) for word in words]) for words in known]
         # Read from a memory-mapped file in one go, and each word once.
         used = sorted({row for one in rows for row in one})
-        matrix = vectors.matrix[used].astype(np.float64)
+        matrix = vectors.rows(used)
         places = {row: place for place, row in enumerate(used)}
         pooled = [
             pool(matrix, [places[row] for row in one], weight)

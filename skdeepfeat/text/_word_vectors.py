@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import mmap
+import numbers
 import os
 import pathlib
 import re
@@ -30,6 +31,11 @@ _PACKAGED = {
 # A file's header is not believed beyond this.
 _MAX_WORD_BYTES = 10_000
 
+# Some programs begin a file with a byte order mark.
+_ENCODING = "utf-8-sig"
+
+_HEADER = re.compile(r" *[0-9]{1,18} +[0-9]{1,18}")
+
 
 @dataclass(frozen=True, eq=False)
 class WordVectors:
@@ -48,19 +54,43 @@ class WordVectors:
 
     @functools.cached_property
     def words(self):
-        """The words in the order of their rows."""
-        return list(self.index)
+        """The word of each row. Rows of words that occur a second time have none."""
+        return {row: word for word, row in self.index.items()}
+
+    def rows(self, places):
+        """Return the vectors of some rows as float64.
+
+        Parameters
+        ----------
+        places : list of int
+            In ascending order, a memory-mapped file is read in one go.
+
+        Raises
+        ------
+        ValueError
+            If they are not finite. A memory-mapped file is not checked before.
+        """
+        rows = self.matrix[places].astype(np.float64)
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise _not_finite(self.words[places[int(bad.argmax())]])
+        return rows
 
     def most_similar(self, positive, negative=(), n=10):
         """Return the nearest words; see `Word2Vec.most_similar`."""
+        if not isinstance(n, numbers.Integral) or n < 1:
+            raise choice_error("n", "an int of at least 1", n)
         signed = [
             (word, sign)
             for words, sign in ((positive, 1.0), (negative, -1.0))
             for word in ([words] if isinstance(words, str) else words)
         ]
+        if not signed:
+            wanted = "a word or a list with at least one, if 'negative' has none"
+            raise choice_error("positive", wanted, positive)
         for word, _ in signed:
             if word not in self.index:
-                hint = did_you_mean(word, self.index)
+                hint = did_you_mean(word, self.index) if isinstance(word, str) else ""
                 raise ValueError(f"The word {shown(word)} has no vector.{hint}")
         rows = [self.index[word] for word, _ in signed]
         norms = np.linalg.norm(self.matrix, axis=1)
@@ -70,12 +100,12 @@ class WordVectors:
         target /= np.linalg.norm(target) or 1.0
         similarities = self.matrix @ target.astype(np.float32) / norms
         similarities[rows] = -np.inf
-        best = np.argsort(-similarities, kind="stable")[:n]
-        return [
+        best = [
             (self.words[row], float(similarities[row]))
-            for row in best
-            if np.isfinite(similarities[row])
+            for row in np.argsort(-similarities, kind="stable").tolist()
+            if row in self.words and np.isfinite(similarities[row])
         ]
+        return best[:n]
 
 
 def load_word_vectors(vectors, other_names=()):
@@ -113,12 +143,14 @@ def load_word_vectors(vectors, other_names=()):
         raise FileNotFoundError(
             f"The 'vectors' parameter is {shown_path(path)}, and there is no such file."
         )
-    if path.suffix not in _READERS:
+    ending = path.suffix.lower()
+    if ending not in _READERS:
         raise ValueError(
             "The 'vectors' parameter must be a file with one of the endings "
-            f"{', '.join(_READERS)}. Got {shown_path(path.name)} instead."
+            f"{', '.join(_READERS)}; unpack a compressed one first. Got "
+            f"{shown_path(path.name)} instead."
         )
-    files = [path] if path.suffix != ".npy" else [path, _words_of(path)]
+    files = [path] if ending != ".npy" else [path, _words_of(path)]
     stats = [file.stat() for file in files]
     return _read(
         tuple(str(file.resolve()) for file in files),
@@ -129,7 +161,7 @@ def load_word_vectors(vectors, other_names=()):
 @functools.lru_cache(maxsize=4)
 def _read(paths, stamps):
     """Read files, again if their times or sizes have changed."""
-    return _READERS[pathlib.Path(paths[0]).suffix](*map(pathlib.Path, paths))
+    return _READERS[pathlib.Path(paths[0]).suffix.lower()](*map(pathlib.Path, paths))
 
 
 def _from_mapping(mapping):
@@ -143,23 +175,22 @@ def _from_mapping(mapping):
                 f"the key {shown(word)}."
             )
         index[word] = len(index)
-    lengths = {word: np.size(vector) for word, vector in mapping.items()}
-    first = next(iter(lengths))
-    for word, length in lengths.items():
-        if length != lengths[first]:
+    rows = [_numbers(*item) for item in mapping.items()]
+    first = next(iter(index))
+    for word, row in zip(index, rows, strict=True):
+        if len(row) != len(rows[0]):
             raise ValueError(
                 "The 'vectors' parameter must hold vectors of one length. That of "
-                f"{shown(first)} has {lengths[first]} numbers, that of {shown(word)} "
-                f"{length}."
+                f"{shown(first)} has {len(rows[0])} numbers, that of {shown(word)} "
+                f"{len(row)}."
             )
-    rows = np.array([_numbers(*item) for item in mapping.items()])
-    return _checked(index, rows, "the mapping")
+    return _checked(index, np.array(rows), "the mapping")
 
 
 def _numbers(word, vector):
     try:
         return np.asarray(vector, np.float32).ravel()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # torch: has a gradient
         raise ValueError(
             "The 'vectors' parameter must hold vectors of numbers. Got "
             f"{shown(vector)} for {shown(word)}."
@@ -187,7 +218,7 @@ def _read_matrix(path, index_path):
         raise ValueError(
             f"{shown_path(path)} cannot be read as a .npy file ({error})."
         ) from error
-    if matrix.ndim != 2 or matrix.dtype.kind != "f":
+    if matrix.ndim != 2 or matrix.dtype.kind != "f" or not matrix.size:
         raise ValueError(
             f"{shown_path(path)} must hold floats of shape (n_words, n_dimensions). "
             f"Got {matrix.dtype} of shape {matrix.shape}."
@@ -210,7 +241,8 @@ def _read_words(path):
             "pyarrow.parquet", extra="text", purpose="A .parquet file of words"
         )
         return parquet.read_table(path).column(0).to_pylist()
-    return path.read_text(encoding="utf-8").splitlines()
+    # Other line separators of Unicode may be parts of words.
+    return path.read_text(encoding=_ENCODING).removesuffix("\n").split("\n")
 
 
 def _words_of(path):
@@ -228,23 +260,24 @@ def _read_text(path):
     """Read word2vec's text format, or that of GloVe, which has no first line."""
     index, rows = {}, []
     n_words = n_dimensions = None
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+    with path.open(encoding=_ENCODING, errors="replace", newline="\n") as file:
         for number, line in enumerate(file, 1):
-            line = line.rstrip("\r\n")
-            if number == 1 and re.fullmatch(r"\d+ \d+", line.strip()):
+            # Other white space may be a word.
+            line = line.rstrip("\r\n").rstrip(" ")
+            if number == 1 and _HEADER.fullmatch(line):
                 n_words, n_dimensions = map(int, line.split())
                 continue
-            if not line.strip():
+            if not line:
                 continue
             if n_dimensions is None:
-                n_dimensions = len(line.rstrip().split(" ")) - 1
+                n_dimensions = len(line.split(" ")) - 1
             # Words of the later lines may contain spaces.
-            parts = line.rstrip(" ").rsplit(" ", n_dimensions)
-            try:
-                row = np.array(parts[1:], np.float32)
-            except ValueError:
-                row = ()
-            if len(row) != n_dimensions or n_dimensions < 1 or not parts[0]:
+            parts = line.rsplit(" ", n_dimensions)
+            row = _row(parts[1:])
+            # A word that ends with a number is one of too many numbers.
+            _, space, end = parts[0].rpartition(" ")
+            has_more = space and len(_row([end]))
+            if len(row) != n_dimensions or n_dimensions < 1 or not parts[0] or has_more:
                 raise ValueError(
                     f"{shown_path(path)}, line {number}: a word and {n_dimensions} "
                     f"numbers were expected. Got {shown(line)}."
@@ -260,6 +293,15 @@ def _read_text(path):
     if not rows:
         raise ValueError(f"{shown_path(path)} holds no word vectors.")
     return _checked(index, np.stack(rows), shown_path(path))
+
+
+def _row(numbers):
+    """Return numbers as an array, or an empty one if they are none."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(numbers, np.float32)
+    except ValueError:
+        return np.empty(0, np.float32)
 
 
 def _read_binary(path):
@@ -304,14 +346,20 @@ def _parse_binary(path, data):
 
 
 def _checked(index, matrix, name):
+    if not matrix.shape[1]:
+        raise ValueError(f"The word vectors of {name} must have at least one number.")
     bad = ~np.isfinite(matrix).all(axis=1)
     if bad.any():
         row = int(bad.argmax())
         word = next(word for word, place in index.items() if place >= row)
-        raise ValueError(
-            f"The word vectors of {name} must be finite. That of {shown(word)} is not."
-        )
+        raise _not_finite(word, f" of {name}")
     return WordVectors(index, matrix)
+
+
+def _not_finite(word, of_which=""):
+    return ValueError(
+        f"The word vectors{of_which} must be finite. That of {shown(word)} is not."
+    )
 
 
 _READERS = {

@@ -2,15 +2,17 @@
 
 import json
 import os
-import pathlib
 import re
 import warnings
 
 import numpy as np
 import torch
 
+from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
+from .._utils._plain_file import read_file_of_user
 from .._utils._shown import shown
+from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadFileError
 from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
@@ -50,7 +52,7 @@ def save_checkpoint(path, run, header):
                 f"epoch {run.epoch}: {error}. The training continues, and tries "
                 "again after each epoch.",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=caller_stacklevel() + 1,
             )
         run.checkpoint_error = error
 
@@ -189,8 +191,9 @@ def _ordered_as(parameter, tensor):
 
 def _read(path):
     """Return what `_describe` described, or None without a file."""
+    check_local(path, "checkpoint")
     try:
-        text, tensors = parse_tensors(pathlib.Path(path).read_bytes())
+        text, tensors = parse_tensors(read_file_of_user(path))
         progress = json.loads(text)
     except FileNotFoundError:
         return None

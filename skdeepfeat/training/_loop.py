@@ -14,6 +14,7 @@ import torch
 from .._utils._forks import undisturbed_by_forks
 from .._utils._progress import progress_bar
 from .._utils._random import RandomStream
+from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import TrainingDivergedError
 from ._gradients import BatchGradients, draw_mixing
 from ._processes import Processes
@@ -350,8 +351,8 @@ class TrainingRun:
             f"The loss was {value} in epoch {self._number}, step {step + 1} of the "
             f"{self.settings.phase}. The estimator has the weights of the last good "
             "epoch. Choose a smaller 'learning_rate' (now "
-            f"{self.settings.learning_rate:g}) or 'max_grad_norm', and look for "
-            "targets that are not finite."
+            f"{self.settings.learning_rate:g}), and look for targets that are not "
+            "finite."
         )
 
     def _has_finite_weights(self):
@@ -435,7 +436,7 @@ class TrainingRun:
             f"{self.settings.n_epochs} epochs. The estimator is fitted, with the "
             "weights it had then.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=caller_stacklevel() + 1,
         )
 
     def _bar(self):

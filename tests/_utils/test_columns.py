@@ -21,6 +21,7 @@ NAN = float("nan")
         [1, pd.NA],
         np.array([["a"], [None]], object),
         pd.Series(["a", None]),
+        np.ma.masked_array([0, 1], [False, True]),
     ],
     ids=repr,
 )

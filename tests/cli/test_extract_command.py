@@ -214,6 +214,8 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
         (["no_such.png", "-o", "f.npy"], "There is no file or folder 'no_such.png'"),
         (["a.png", "-o", "f.csv"], "'f.csv' must end in .parquet, .npy or .zarr"),
         (["a.png", "-o", "no/f.npy"], "there is no folder"),
+        (["a.png", "-o", "s3://b/f.npy"], "must be on a local disk"),
+        (["-o", "f.npy", "--from-file", "bad.parquet"], "'bad.parquet' is not a table"),
         (["empty", "-o", "f.npy"], "no image in the folder 'empty', only 1 other"),
         (["list.csv", "-o", "f.npy"], "--from-file list.csv"),
         (["a.png", "-o", "f.npy", "--column", "x"], "--column and --root belong to"),
@@ -251,6 +253,7 @@ def test_a_wrong_command(run, photos, monkeypatch, arguments, text):
     (photos / "empty" / "notes.md").touch()
     (photos / "none.txt").write_text("\n\n")
     (photos / "list.csv").write_text("path,label\na.png,1\n")
+    (photos / "bad.parquet").write_text("junk")
     result = run("extract", *arguments)
     says(result, 2, "Error: ", text)
     assert not list(photos.glob("f.*"))

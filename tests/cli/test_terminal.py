@@ -97,10 +97,12 @@ def test_secrets_of_the_command_line_are_not_repeated(run, tmp_path, monkeypatch
     address = "https://user:HUSH@host/a.jpg?sig=HUSH"
     for arguments in (
         [address],
+        ["a.jpg"],
         ["--cache", address, "a.jpg"],
         ["--storage-option", "HUSH", "a.jpg"],
         ["--storage-option", "=HUSH", "a.jpg"],
     ):
-        result = run("extract", *arguments, "-o", "f.npy")
+        output = "s3://user:HUSH@bucket/f.npy" if arguments == ["a.jpg"] else "f.npy"
+        result = run("extract", *arguments, "-o", output)
         assert result.exit_code == 2
         assert "HUSH" not in result.stdout + result.stderr

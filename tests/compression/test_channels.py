@@ -172,7 +172,11 @@ def test_networks_written_by_hand(make):
 
 
 @pytest.mark.parametrize(
-    ("name", "n_groups"), [("efficientnet_lite0", 18), ("timm/convnext_atto", 12)]
+    ("name", "n_groups"),
+    [
+        pytest.param("efficientnet_lite0", 18, marks=pytest.mark.slow),
+        ("timm/convnext_atto", 12),
+    ],
 )
 def test_families(name, n_groups):
     weights = "default" if name == "efficientnet_lite0" else "random"
@@ -195,6 +199,31 @@ def test_families(name, n_groups):
 def test_more_families(name, n_groups):
     groups, _ = assert_pruned_equals_masked(model_of(name, weights="random"))
     assert len(groups) >= n_groups
+
+
+class Overwritten(nn.Module):
+    """Code that changes one channel, and code that divides by their number."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.second = nn.Conv2d(8, 6, 3)
+        self.third = nn.Conv2d(6, 5, 3)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.first(x).relu().clone()
+        x[:, 0] = 1
+        x = self.second(x).relu()
+        x = x / x.shape[1]
+        return self.head(self.third(x).relu().mean((2, 3)))
+
+
+def test_channels_that_the_code_counts_are_kept():
+    groups = find_channel_groups(model_of(Overwritten()).body, IMAGES)
+    obstacles = {one.name: one.obstacle for one in groups}
+    for name in ("first", "second"):
+        assert "something else" in obstacles[name]
 
 
 @pytest.mark.parametrize("make", [Twice, Stubborn])

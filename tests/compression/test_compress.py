@@ -17,6 +17,7 @@ from torch import nn
 from skdeepfeat import (
     FineTuneClassifier,
     FineTuneRegressor,
+    NonFiniteOutputError,
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.compression import compress
@@ -234,11 +235,12 @@ def test_a_file_that_fits(method, fitted, images, tmp_path):
 
 
 def test_a_file_that_cannot_fit(fitted, images):
-    with pytest.warns(RuntimeWarning, match="'max_bytes'"):
+    with pytest.warns(RuntimeWarning, match="'max_bytes'") as record:
         small = compress(
             fitted, *images, max_bytes=1000, max_score_drop=1.0, fine_tune_epochs=0,
             random_state=0,
         )  # fmt: skip
+    assert record[0].filename == __file__
     assert n_parameters(small) < n_parameters(fitted) / 4
 
 
@@ -253,6 +255,38 @@ def test_a_drop_that_cannot_be_kept(method, fitted, images):
         )  # fmt: skip
     assert len(small.compression_summary_) == 2
     small.predict(images[0])
+
+
+class Standardized(nn.Conv2d):
+    """A convolution whose weights are divided by their deviation."""
+
+    def forward(self, x):
+        weight = self.weight / self.weight.std((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+def test_candidates_that_return_nan_do_not_end_the_search(images):
+    X, y = images
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), Standardized(8, 8, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+    estimator = make(model=network, max_epochs=0).fit(X, y)
+    # Without its last weight, a channel is divided by zero.
+    small = compress(
+        estimator, X, y, method="obd_weights", max_score_drop=1.0, random_state=0
+    )
+    assert np.isfinite(small.predict_proba(X[:4])).all()
+
+
+def test_candidates_whose_training_diverges_stay_untrained(fitted, images):
+    estimator = copy.deepcopy(fitted).set_params(learning_rate=1e30)
+    small = compress(
+        estimator, *images, method="svd", max_score_drop=1.0, fine_tune_epochs=1,
+        random_state=0,
+    )  # fmt: skip
+    assert n_parameters(small) < n_parameters(fitted)
+    assert small.history_.equals(fitted.history_)
 
 
 def interrupted_at(number, scores=None):
@@ -391,6 +425,7 @@ def linear_only():
         ({"estimator": "resnet18"}, TypeError, "'estimator'"),
         ({"scoring": "acuracy"}, ValueError, "scoring"),
         ({"scoring": lambda *_: np.nan}, ValueError, "'scoring'"),
+        ({"scoring": ["accuracy"]}, ValueError, "'scoring'.*one number.*accuracy"),
     ],
 )
 def test_bad_input(changes, kind, match, fitted, images):
@@ -409,10 +444,20 @@ def test_more_bad_input(images):
         compress(extractor, X, fine_tune_epochs=2)
     with pytest.raises(ValueError, match="'scoring'"):
         compress(extractor, X, scoring="accuracy")
+    with torch.no_grad():
+        extractor.model.stem.weight[0] = torch.nan
+    with pytest.raises(NonFiniteOutputError, match="weights: 'stem.weight'"):
+        compress(extractor, X)
     nothing = make(model=linear_only(), max_epochs=0).fit(X, y)
     for method in ("low_rank", "prune"):
         with pytest.raises(ValueError, match="nothing to make smaller"):
             compress(nothing, X, y, method=method)
+    mixed = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"smaller in Sequential \(group_norm may mix"):
+        compress(make(model=mixed, max_epochs=0).fit(X, y), X, y, method="prune")
 
 
 def test_subnormal_weights_are_zeroed():

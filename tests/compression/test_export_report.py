@@ -118,6 +118,8 @@ def test_bad_input(images, tmp_path):
     larger = estimator(preprocessing={"resize": 40, "crop": (40, 40)}).fit(images, y)
     with pytest.raises(ValueError, match="'paths'.*cannot be run"):
         export_report(larger, path, images, y)
+    with pytest.raises(ValueError, match="'scoring'.*one number"):
+        export_report(fitted, path, images, y, scoring=["accuracy"])
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"'paths'.*bad\.onnx"):
         export_report(fitted, tmp_path / "bad.onnx", images, y)

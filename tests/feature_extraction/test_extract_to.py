@@ -484,7 +484,7 @@ def test_wrong_arguments_are_named_before_anything_is_computed(
 
 def test_an_address_is_no_place_to_write(log, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="local disk: .*upload .*'s3://bucket/a.npy'"):
+    with pytest.raises(ValueError, match="local disk: .*upload.*'s3://bucket/a.npy'"):
         counting(log).extract_to(paths, "s3://bucket/a.npy")
     with pytest.raises(ValueError, match="must end in .*Got '' instead"):
         counting(log).extract_to(paths, "")

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from callbacks import Recorder
 from networks import fix_weights
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
@@ -48,35 +49,6 @@ def small(kind=FineTuneClassifier, **parameters):
     return kind(**{**defaults, **parameters})
 
 
-class Recorder:
-    """Keeps what it is told, and ends a phase after `n_epochs` epochs of it."""
-
-    def __init__(self, n_epochs=None):
-        self.n_epochs = n_epochs
-        self.calls, self.rows, self.scores = [], [], []
-
-    def setup(self, estimator, context):
-        self.calls.append("setup")
-
-    def teardown(self, estimator, context):
-        self.calls.append("teardown")
-
-    def on_fit_task_begin(self, estimator, context):
-        self.calls.append(f"{context.task_name} begins")
-
-    def on_fit_task_end(
-        self, estimator, context, *, X=None, y=None, metadata=None,
-        fitted_estimator=None,
-    ):  # fmt: skip
-        self.calls.append(f"{context.task_name} ends")
-        if context.task_name != "epoch":
-            return False
-        self.rows.append((len(X), len(y), metadata))
-        self.scores.append(fitted_estimator.score(X, y))
-        self.last = fitted_estimator
-        return context.task_id + 1 == self.n_epochs
-
-
 @pytest.fixture(scope="module")
 def images():
     rng = np.random.default_rng(0)
@@ -97,11 +69,12 @@ def test_tasks_are_phases_and_epochs(images):
     ]
     assert recorder.rows == [(N, N, {})] * (1 + N_EPOCHS)
     # The last epoch's estimator is the one that the fit results in.
+    last = recorder.fitted[-1]
     assert_array_equal(
-        recorder.last.decision_function(images[0]), fitted.decision_function(images[0])
+        last.decision_function(images[0]), fitted.decision_function(images[0])
     )
-    assert recorder.last.history_.equals(fitted.history_)
-    assert_array_equal(recorder.last.probe_predictions_, fitted.probe_predictions_)
+    assert last.history_.equals(fitted.history_)
+    assert_array_equal(last.probe_predictions_, fitted.probe_predictions_)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +93,8 @@ def test_results_are_those_without_callbacks(images, parameters):
     assert_array_equal(
         without.decision_function(images[0]), with_callback.decision_function(images[0])
     )
-    assert len(recorder.scores) == len(without.history_)
+    scores = [one.score(*images) for one in recorder.fitted]
+    assert len(scores) == len(without.history_)
 
 
 def test_only_what_is_trained_on(images):
@@ -139,7 +113,7 @@ def test_a_callback_ends_a_phase(images):
     recorder = Recorder(n_epochs=2)
     fitted = small(max_epochs=9).set_callbacks(recorder).fit(*images)
     assert fitted.n_epochs_ == 2
-    assert recorder.last.history_.equals(fitted.history_)
+    assert recorder.fitted[-1].history_.equals(fitted.history_)
 
 
 def test_warm_start_has_no_phase_one(images):
@@ -147,7 +121,7 @@ def test_warm_start_has_no_phase_one(images):
     recorder = Recorder()
     estimator.set_callbacks(recorder).fit(*images)
     assert "head begins" not in recorder.calls
-    assert recorder.last.n_epochs_ == estimator.n_epochs_ == 2 * N_EPOCHS
+    assert recorder.fitted[-1].n_epochs_ == estimator.n_epochs_ == 2 * N_EPOCHS
 
 
 def test_an_error_in_a_fit_tears_down(images):
@@ -214,13 +188,13 @@ def test_search_and_pipeline(images):
 def test_scikit_learn_without_callbacks(monkeypatch, images):
     """As before version 1.9: nothing is added, and nobody is told anything."""
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
-    spec = importlib.util.find_spec("skdeepfeat.fine_tuning._callbacks")
+    spec = importlib.util.find_spec("skdeepfeat._utils._callbacks")
     older = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(older)
     assert older.with_callbacks(len) is len
     assert not hasattr(older.CallbackSupportMixin, "set_callbacks")
     callbacks = older.FitCallbacks(older.CallbackSupportMixin(), 1, *images)
-    with callbacks.phase(None, "head", 1, None, None) as epochs:
+    with callbacks.phase("head", 1, None, None) as epochs:
         epochs.begin()
         assert not epochs.end()
     callbacks.close()

@@ -543,3 +543,16 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_steps(pixels, caplog, vali
 def test_no_memory_at_all(pixels):
     with pytest.raises(OutOfMemoryError, match="'image_size'"):
         small(model=SmallNet(0)).fit(pixels, LABELS)
+
+
+def test_the_features_of_another_network_do_not_reach_the_head(pixels, tmp_path):
+    # Both have 512 features, so that the head would take either.
+    parameters = {"weights": "random", "image_size": 32, "cache": None}
+    fitted = FineTuneClassifier("resnet18", unfreeze=None, **parameters)
+    fitted.fit(pixels, LABELS).save(tmp_path / "c.safetensors")
+    for one in (fitted, FineTuneClassifier.load(tmp_path / "c.safetensors")):
+        expected = one.predict(pixels).tolist()
+        one.set_params(model="resnet34")
+        with pytest.raises(ValueError, match="'model' .* 'resnet18', .*Got 'resnet34'"):
+            one.predict(pixels)
+        assert one.set_params(model="resnet18").predict(pixels).tolist() == expected

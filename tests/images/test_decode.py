@@ -430,3 +430,74 @@ class TestWarnings:
         decode_bytes(with_corrupt_exif(rgb, encode), MAX_PIXELS)
         delayed_calls = [delayed(len)("ab") for _ in range(2)]
         assert Parallel(n_jobs=1)(delayed_calls) == [2, 2]
+
+
+# -- Values whose meaning is in the header
+
+
+def tiff(values, bits, photometric=1, sample_format=1):
+    """Return a little-endian gray TIFF of one row, with its bytes of pixels."""
+    width, data = values
+    entries = [(256, width), (257, 1), (258, bits), (259, 1), (262, photometric)]
+    entries += [(273, 134), (277, 1), (278, 1), (279, len(data)), (339, sample_format)]
+    table = b"".join(struct.pack("<HHLHH", tag, 3, 1, one, 0) for tag, one in entries)
+    return (b"II*\0" + struct.pack("<LH", 8, len(entries)) + table).ljust(
+        134, b"\0"
+    ) + data
+
+
+def test_white_may_be_zero():
+    values = np.array([0, 1000, 40000, 65535], "<u2")
+    expected = np.rint((65535 - values) / 257)
+    data = tiff((4, values.tobytes()), 16, photometric=0)
+    np.testing.assert_array_equal(decode_bytes(data, MAX_PIXELS)[0], expected)
+    opened = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(decode_pil(opened, MAX_PIXELS)[0], expected)
+    floats = np.array([0, 0.25, 1], "<f4")
+    data = tiff((3, floats.tobytes()), 32, photometric=0, sample_format=3)
+    np.testing.assert_array_equal(decode_bytes(data, MAX_PIXELS)[0], [255, 191, 0])
+
+
+def test_white_of_12_bits():
+    data = tiff((2, bytes([0xFF, 0xF8, 0x00])), 12)
+    np.testing.assert_array_equal(decode_bytes(data, MAX_PIXELS)[0], [255, 128])
+
+
+def test_signed_bytes_are_not_taken_for_bright_ones():
+    with pytest.raises(BadImageError, match="signed"):
+        decode_bytes(tiff((2, b"\xff\x01"), 8, sample_format=2), MAX_PIXELS)
+
+
+def fits(values, *cards):
+    lines = ["SIMPLE  =                    T", "BITPIX  =                   16"]
+    lines += [
+        "NAXIS   =                    2",
+        f"NAXIS1  = {len(values)}",
+        "NAXIS2  = 1",
+    ]
+    header = "".join(line.ljust(80) for line in [*lines, *cards, "END"]).ljust(2880)
+    return header.encode() + np.array(values, ">i2").tobytes().ljust(2880, b"\0")
+
+
+def test_fits_files_of_scaled_or_negative_values():
+    usual = fits([0, 257, 32767], "BZERO   =  0 / none", "BSCALE  = 1.0")
+    np.testing.assert_array_equal(decode_bytes(usual, MAX_PIXELS)[0], [0, 1, 127])
+    with pytest.raises(BadImageError, match="BZERO"):
+        decode_bytes(fits([-32768, 32767], "BZERO   = 32768"), MAX_PIXELS)
+    with pytest.raises(BadImageError, match="negative"):
+        decode_bytes(fits([-1, 5]), MAX_PIXELS)
+
+
+def test_one_transparent_color_of_16_bits():
+    row = struct.pack(">6H", 258, 258, 258, 259, 258, 258)
+    chunks = [(b"tRNS", struct.pack(">3H", 258, 258, 258))]
+    with pytest.raises(BadImageError, match="alpha channel"):
+        decode_bytes(png(2, 1, 16, 2, [row], chunks), MAX_PIXELS)
+
+
+def test_a_kind_that_pillow_does_not_read_is_not_called_damaged():
+    data = tiff((2, bytes(16)), 64, sample_format=3)
+    with pytest.raises(BadImageError, match="or of a kind that Pillow does not read"):
+        decode_bytes(data, MAX_PIXELS)
+    with pytest.raises(BadImageError, match="SVG"):
+        decode_bytes(b"\xef\xbb\xbf<svg>", MAX_PIXELS)

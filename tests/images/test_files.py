@@ -28,13 +28,15 @@ def write(path, data, mtime=LONG_AGO):
 def photos(tmp_path, encode):
     """Return the paths of 40 different PNG files, not touched for years."""
     rng = np.random.default_rng(0)
-    return [
+    paths = [
         write(
             tmp_path / f"{i:02d}.png",
             encode(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)),
         )
         for i in range(40)
     ]
+    time.sleep(0.03)  # longer than a tick of the clock that ctime is read from
+    return paths
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ class TestFileIndex:
         assert failures == {}
         assert opened == []
 
-    @pytest.mark.parametrize("change", ["size", "mtime", "inode"])
+    @pytest.mark.parametrize("change", ["size", "mtime", "inode", "ctime"])
     def test_a_changed_file_is_read_again(self, photos, file_index, opened, change):
         make_image_source(photos).digests(file_index)
         opened.clear()
@@ -126,6 +128,8 @@ class TestFileIndex:
             write(pathlib.Path(path), data + b"more")
         elif change == "mtime":
             os.utime(path, (LONG_AGO + 1, LONG_AGO + 1))
+        elif change == "ctime":  # as `cp --preserve` leaves it: all else is the same
+            write(pathlib.Path(path), data[::-1])
         else:
             other = f"{path}.new"
             write(pathlib.Path(other), data[::-1])

@@ -439,6 +439,17 @@ def test_what_holds_no_images(case):
     assert not isinstance(caught.value, BadImageError)
 
 
+def test_paths_as_bytes_are_told_from_images(paths):
+    _, failures = make_image_source([os.fsencode(path) for path in paths]).digests()
+    assert "os.fsdecode" in failures[0].cause and len(failures) == len(paths)
+
+
+def test_the_gaps_of_a_masked_image_are_not_filled_in():
+    masked = np.ma.masked_array(np.zeros((4, 5), np.uint8), True)
+    _, failures = make_image_source([np.zeros((4, 5), np.uint8), masked]).digests()
+    assert "image.filled(0)" in failures[1].cause and len(failures) == 1
+
+
 @pytest.mark.parametrize("block", [1, 10**6])
 def test_one_bad_value_anywhere_in_a_float_stack_is_found(block, monkeypatch):
     from skdeepfeat.images import _array_source

@@ -1,6 +1,7 @@
 """Tests of alignment and uniformity."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skdeepfeat.inspection import alignment, uniformity
@@ -42,3 +43,11 @@ def test_equal_embeddings_are_aligned_and_not_uniform():
 def test_bad_input_is_refused(Z, pairs, match):
     with pytest.raises(ValueError, match=match):
         alignment(Z, pairs)
+
+
+def test_huge_and_tiny_embeddings_have_a_direction():
+    Z = np.random.default_rng(0).normal(size=(6, 3))
+    pairs = pd.DataFrame([[0, 1], [2, 3]])
+    for factor in (1e-200, 1e200):
+        assert uniformity(factor * Z) == pytest.approx(uniformity(Z))
+        assert alignment(factor * Z, pairs) == pytest.approx(alignment(Z, pairs))

@@ -38,6 +38,7 @@ def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied_weights", [False, True])
 def test_a_linear_autoencoder_is_pca(tied_weights):
     X = 50 * make_low_rank_matrix(500, 30, effective_rank=5, random_state=1) + 7
@@ -160,6 +161,20 @@ def test_a_large_offset_costs_no_precision():
     assert far.reconstruction_error(X + 1e6).mean() == pytest.approx(
         near.reconstruction_error(X).mean(), abs=1e-3
     )
+
+
+def test_changes_after_the_fit(digits):
+    X = digits[0][:60] / 16
+    fitted = Autoencoder((4,), max_epochs=1, corruption="mask", random_state=0).fit(X)
+    errors = fitted.reconstruction_error(X)
+    # Rows are restored as they were learned.
+    fitted.set_params(loss="cross_entropy")
+    np.testing.assert_array_equal(fitted.reconstruction_error(X), errors)
+    with pytest.raises(ValueError, match="'loss' parameter"):
+        fitted.partial_fit(X)
+    fitted.set_params(loss="huber", corruption_level=2)
+    with pytest.raises(ValueError, match="'corruption_level' parameter"):
+        fitted.partial_fit(X)
 
 
 def test_it_works_in_a_pipeline(digits):

@@ -1,10 +1,13 @@
 """Tests of ConvAutoencoder and of the display of what it restores."""
 
+import copy
 import pickle
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 from sklearn.base import clone
@@ -33,6 +36,7 @@ def fitted(X):
     ).fit(X)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_codes_of_few_numbers_restore_images(fitted, X):
     codes = fitted.transform(X)
     assert codes.shape == (48, 8) and codes.dtype == np.float32
@@ -86,6 +90,12 @@ def test_a_pretrained_network_may_be_the_encoder(X):
     assert np.isfinite(autoencoder.history_["validation_loss"]).all()
 
 
+def test_the_size_is_that_of_the_fit(fitted, X):
+    changed = copy.deepcopy(fitted).set_params(image_size=24)
+    np.testing.assert_array_equal(changed.transform(X), fitted.transform(X))
+    np.testing.assert_array_equal(changed.resized(X), fitted.resized(X))
+
+
 def test_broken_images_are_left_out(fitted, X):
     images = [*X[:4], b"no image"]
     autoencoder = clone(fitted).set_params(on_error="nan", max_epochs=1)
@@ -116,6 +126,17 @@ def test_broken_images_are_left_out(fitted, X):
 def test_a_bad_parameter_is_named(params, match, X):
     with pytest.raises(ValueError, match=match):
         ConvAutoencoder(**{"image_size": 16, "max_epochs": 1, **params}).fit(X)
+
+
+def test_codes_may_be_a_frame(fitted, X):
+    # torch warns of read-only arrays, as a frame has them, once in each process.
+    torch.set_warn_always(True)
+    codes = fitted.transform(X)
+    try:
+        restored = fitted.inverse_transform(pd.DataFrame(codes))
+    finally:
+        torch.set_warn_always(False)
+    np.testing.assert_array_equal(restored, fitted.inverse_transform(codes))
 
 
 def test_bad_data_are_refused(fitted, X):

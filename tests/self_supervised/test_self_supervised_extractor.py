@@ -167,6 +167,15 @@ def test_an_interrupted_fit_resumes_from_its_checkpoint(network, X, tmp_path):
     np.testing.assert_array_equal(resumed.transform(X), whole.transform(X))
 
 
+def test_a_fit_that_is_interrupted_at_once_has_an_empty_history(network, X):
+    first = extractor(network, augment=InterruptedOnce(1))
+    with pytest.warns(RuntimeWarning, match="interrupted after 0 of 2"):
+        first.fit(X)
+    assert len(first.history_) == first.n_epochs_ == 0
+    whole = extractor(network, max_epochs=1).fit(X)
+    assert list(first.history_) == list(whole.history_)
+
+
 def test_groups_pair_different_images(network, X):
     seen = []
 

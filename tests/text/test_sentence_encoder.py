@@ -271,8 +271,9 @@ def test_an_interrupted_fit_has_the_weights_so_far(monkeypatch):
 
     monkeypatch.setattr(_sentence_pairs.TextTuples, "batch", interrupted)
     encoder = small(max_epochs=50, batch_size=16)
-    with pytest.warns(RuntimeWarning, match="interrupted"):
+    with pytest.warns(RuntimeWarning, match="interrupted") as record:
         encoder.fit(sentences, groups=groups)
+    assert record[0].filename == __file__
     assert len(encoder.history_) == 1
     assert np.isfinite(encoder.transform(sentences)).all()
 
@@ -319,6 +320,15 @@ def test_what_cannot_be_learned_from_is_refused(X, groups, match):
 def test_bad_parameters_are_named(params, match):
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         small(**params).fit(["ship", "wave", "sail"])
+
+
+def test_vectors_of_another_length_after_the_fit_are_named():
+    sentences, groups = make_documents(4)
+    for encoder in ("gru", "mean"):
+        fitted = small(encoder=encoder).fit(sentences, groups=groups)
+        fitted.set_params(vectors={"ship": [1, 2]})
+        with pytest.raises(ValueError, match="'vectors' parameter.*8 numbers.*fitted"):
+            fitted.transform(["ship"])
 
 
 def test_it_must_be_fitted():

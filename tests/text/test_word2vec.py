@@ -103,6 +103,25 @@ def test_gensim_reads_what_we_write_and_we_read_what_it_writes(
     )
 
 
+@pytest.mark.parametrize("name", ["v.txt", "v.bin"])
+def test_words_that_a_file_cannot_hold_are_written_without_white_space(name, tmp_path):
+    words = ["new york", "a\nb", "", "c\td", "\ud800", "é"]
+    word2vec = Word2Vec(3, min_count=1, max_epochs=1, tokenizer=lambda text: words)
+    word2vec.fit(["x"]).save(tmp_path / name)
+    read = WordVectorFeatures(tmp_path / name, tokenizer=lambda text: [text])
+    found = read.fit_transform(["new_york", "a_b", "_", "c_d", "?", "é"])
+    rows = [word2vec.vocabulary_[word] for word in words]
+    np.testing.assert_allclose(found, word2vec.vectors_[rows], rtol=1e-6)
+
+
+def test_huge_settings_take_no_more_than_the_texts_need(texts):
+    # With as many contexts as the window is wide, this would take gigabytes.
+    fitted = Word2Vec(
+        2, window=10**9, noise_exponent=1000.0, max_epochs=1, random_state=0
+    ).fit(texts[:20])
+    assert np.isfinite(fitted.vectors_).all()
+
+
 @pytest.mark.parametrize(
     ("X", "match"),
     [
@@ -120,6 +139,13 @@ def test_texts_that_cannot_be_learned_from_are_refused(X, match):
 def test_other_bad_calls_are_named(fitted, tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'cat'"):
         fitted.most_similar("catt")
+    with pytest.raises(ValueError, match="5 has no vector"):
+        fitted.most_similar(["cat", 5])
+    with pytest.raises(ValueError, match="'positive'.*at least one"):
+        fitted.most_similar([])
+    for n in (0, -1, 2.5, "3"):
+        with pytest.raises(ValueError, match="'n' parameter"):
+            fitted.most_similar("cat", n=n)
     with pytest.raises(ValueError, match=r"path.*\.bin"):
         fitted.save(tmp_path / "v.csv")
     with pytest.raises(ValueError, match="vector_size"):

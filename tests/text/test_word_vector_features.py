@@ -8,12 +8,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdeepfeat.text import Word2Vec, WordVectorFeatures
 
@@ -91,6 +93,11 @@ def test_many_unknown_words_are_reported():
     texts = ["cat quux", "quux corge dog"]
     with pytest.warns(UserWarning, match="60% .*quux") as record:
         fitted = WordVectorFeatures(VECTORS).fit(texts)
+    assert record[0].filename == __file__
+    # Also through what scikit-learn wraps around it.
+    pipeline = make_pipeline(WordVectorFeatures(VECTORS), StandardScaler())
+    with pytest.warns(UserWarning, match="60% .*quux") as record:
+        pipeline.fit_transform(texts)
     assert record[0].filename == __file__
     assert fitted.unknown_fraction_ == pytest.approx(3 / 5)
 
@@ -222,6 +229,68 @@ def test_words_with_spaces_are_read(tmp_path):
     np.testing.assert_array_equal(fitted.fit_transform([". ."]), [[1, 2, 3]])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+    expected = WordVectorFeatures(VECTORS).fit_transform(["cat é"])
+    for path in (
+        write_text(tmp_path / "v.txt", True),
+        write_text(tmp_path / "w.VEC", False),
+        write_npy(tmp_path / "x.npy", ".txt"),
+    ):
+        words = path.with_suffix(".txt") if path.suffix == ".npy" else path
+        words.write_bytes(b"\xef\xbb\xbf" + words.read_bytes())
+        features = WordVectorFeatures(path).fit_transform(["cat é"])
+        np.testing.assert_allclose(features, expected)
+
+
+def test_white_space_of_other_kinds_is_a_part_of_words(tmp_path):
+    words = ["\u00a0", "a\u2028b", "c\x85"]
+    rows = "".join(f"{word} {k} 1\n" for k, word in enumerate(words))
+    (tmp_path / "v.txt").write_text(rows, encoding="utf-8")
+    np.save(tmp_path / "w.npy", np.array([[0.0, 1], [1, 1], [2, 1]]))
+    (tmp_path / "w.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    for name in ("v.txt", "w.npy"):
+        features = WordVectorFeatures(tmp_path / name, tokenizer=lambda text: [text])
+        np.testing.assert_array_equal(
+            features.fit_transform(words), [[0, 1], [1, 1], [2, 1]]
+        )
+
+
+def test_a_repeated_word_keeps_its_first_row(tmp_path):
+    from skdeepfeat.text._word_vectors import load_word_vectors
+
+    np.save(tmp_path / "v.npy", np.array([[1.0, 0], [0, 1], [1, 0.1]]))
+    (tmp_path / "v.txt").write_text("cat\ncat\ndog")
+    vectors = load_word_vectors(tmp_path / "v.npy")
+    assert [word for word, _ in vectors.most_similar("cat")] == ["dog"]
+
+
+def test_vectors_of_a_matrix_are_checked_where_they_are_used(tmp_path):
+    np.save(tmp_path / "v.npy", np.array([[1.0, 0], [np.nan, 1]]))
+    (tmp_path / "v.txt").write_text("cat\ndog")
+    fitted = WordVectorFeatures(tmp_path / "v.npy").fit(["cat dog"])
+    np.testing.assert_array_equal(fitted.transform(["cat"]), [[1, 0]])
+    with pytest.raises(ValueError, match="finite.*'dog'"):
+        fitted.transform(["cat dog"])
+
+
+def test_tensors_may_be_vectors():
+    vectors = {"cat": torch.tensor([1.0, 2]), "dog": torch.tensor([3.0, 4])}
+    features = WordVectorFeatures(vectors).fit_transform(["cat dog"])
+    np.testing.assert_array_equal(features, [[2, 3]])
+    vectors["dog"].requires_grad_()
+    with pytest.raises(ValueError, match="vectors of numbers.*'dog'"):
+        WordVectorFeatures(vectors).fit(["cat"])
+
+
+def test_changes_after_the_fit_are_named():
+    fitted = WordVectorFeatures(VECTORS).fit(["cat dog"])
+    with pytest.raises(NotFittedError):
+        fitted.set_params(pooling="sif").transform(["cat"])
+    fitted.set_params(pooling="mean", vectors={"cat": [1, 2]})
+    with pytest.raises(ValueError, match="'vectors' parameter.*3 numbers.*fitted"):
+        fitted.transform(["cat"])
+
+
 @pytest.mark.parametrize("cut", [0, 1, 3, 5, 9, 20, -1, -8])
 def test_a_binary_file_that_is_cut_off_is_refused(cut, tmp_path):
     path = write_binary(tmp_path / "v.bin", b"")
@@ -235,6 +304,11 @@ def test_a_binary_file_that_is_cut_off_is_refused(cut, tmp_path):
     [
         ("v.txt", b"cat 1 2 3\ndog 1 2\n", "line 2.*dog"),
         ("v.txt", b"cat 1 2 3\ndog 1 2 x\n", "line 2.*dog"),
+        ("v.txt", b"cat 1 2 3\ndog 1 2 3 4\n", "line 2.*dog"),
+        ("v.txt", b"cat 1 2\ndog 1 2 3\ncow 1 2 3\n", "line 2.*dog"),
+        ("v.txt", b"1 " + b"9" * 5000 + b"\ncat 1\n", "finite"),
+        ("v.txt", b"cat 1e39 2\n", "finite.*cat"),
+        ("v.txt.gz", b"\x1f\x8b", "unpack"),
         ("v.txt", b"9 3\ncat 1 2 3\n", "cut off.*9 words"),
         ("v.txt", b"", "no word vectors"),
         ("v.txt", b"cat 1 2 nan\n", "finite.*cat"),
@@ -268,6 +342,7 @@ def test_a_matrix_of_objects_is_not_unpickled(tmp_path):
         ({"a": [1, 2], "b": ["x", "y"]}, "vectors of numbers.*'x'.*for 'b'"),
         ({"a": [None, {}]}, "vectors of numbers"),
         ({"a": [1, np.inf]}, "finite"),
+        ({"a": [], "b": []}, "at least one number"),
         ({1: [1, 2]}, "from str"),
         (7, "vectors"),
     ],
@@ -295,6 +370,9 @@ def test_an_estimator_must_be_a_fitted_word2vec():
         ([["cat", "dog"]], "Index 0"),
         ([], "at least one"),
         ((text for text in ["cat"]), "list"),
+        ({"cat", "dog"}, "sequence.*set"),
+        ({"cat": "dog"}, "sequence.*dict"),
+        (np.array("cat"), r"use \[X\]"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), "one column"),
     ],
 )

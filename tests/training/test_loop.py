@@ -487,8 +487,9 @@ def test_interrupt_in_an_epoch_leaves_usable_weights(
     net = make_net(batch_norm=True)
     run = make_run(net, decay=decay, n_epochs=5)
     data = CallsEachBatch(make_pixels(22), 8, interrupt)
-    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 5 epochs"):
+    with pytest.warns(RuntimeWarning, match="interrupted after 2 of 5") as record:
         run.fit(data)
+    assert record[0].filename == __file__
     assert run.interrupted
     assert run.epoch == len(run.history) == 2
     assert all(

@@ -76,7 +76,7 @@ class PickledDict(dict):
 
 
 @dataclass(frozen=True)
-class _Name:
+class Name:
     """A class or a function."""
 
     module: str
@@ -225,7 +225,7 @@ def _find_persistent(identifier, storages):
 
 
 def _name_of(module, name):
-    found = _Name(str(module), str(name))
+    found = Name(str(module), str(name))
     top = found.module.partition(".")[0]
     if top in _HARMFUL_MODULES or (
         top in _BUILTINS and found.name.partition(".")[0] in _HARMFUL_BUILTINS
@@ -248,12 +248,12 @@ def _call(kind, args):
     if isinstance(kind, Object) and str(kind.kind).endswith(".getattr"):
         # A method by its name, as protocol 2 writes it.
         raise _harmful(".".join(map(str, kind.args)))
-    name = kind.name if isinstance(kind, _Name) else ""
+    name = kind.name if isinstance(kind, Name) else ""
     if str(kind) in ("collections.OrderedDict", "collections.defaultdict"):
         return PickledDict()
     if str(kind) == "torch.Size":
         return tuple(args[0])
-    if isinstance(kind, _Name) and kind.module.partition(".")[0] == "torch":
+    if isinstance(kind, Name) and kind.module.partition(".")[0] == "torch":
         if name in ("_rebuild_parameter", "_rebuild_parameter_with_state", "Parameter"):
             return args[0] if args else None
         if name == "_rebuild_from_type_v2":

@@ -82,7 +82,8 @@ def file_key(path: str) -> tuple:
         raise WeightsNotFoundError(
             f"The weights file {path} cannot be read: {error}"
         ) from error
-    return ("file", os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    times = (stat.st_mtime_ns, stat.st_ctime_ns)
+    return ("file", os.path.abspath(path), stat.st_size, *times, stat.st_ino)
 
 
 def _check_sha256(path: str, expected: str) -> None:

@@ -19,10 +19,10 @@ import torch
 from ..._utils._parameter_errors import first_line
 from ..._utils._shown import shown
 from ...exceptions import BadFileError, WeightsNotFoundError
-from ._inert_pickle import Object, PickledDict, TensorRecord, read_pickle
+from ._inert_pickle import Name, Object, PickledDict, TensorRecord, read_pickle
 
 _MAX_PICKLE_BYTES = 256 * 2**20
-_MAX_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
+_MAX_HEADER_BYTES = 16 * 2**20  # of 100,000 tensors
 _MAX_DEPTH = 64  # of containers in containers; a module in a module adds two
 _CONTAINERS = (dict, list, tuple, Object)
 _OTHER_BYTE_ORDER = "was written on a machine with another byte order"
@@ -137,6 +137,8 @@ def _shown(content):
         return f"a dict with {shown(sorted(map(str, content))[:5])}"
     if isinstance(content, Object):
         return f"a {content.kind}"
+    if isinstance(content, Name):
+        return f"the name {content}"
     if isinstance(content, TensorRecord):
         return "one tensor without a name"
     return f"a {type(content).__name__}"
@@ -176,7 +178,9 @@ def _kind_of(path):
     if start.startswith(b"PK\x03\x04"):
         return "zip"
     length = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and length <= _MAX_HEADER_BYTES:
+    if start[8:9] == b"{" and length <= os.path.getsize(path):
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError(f"its header has more than {_MAX_HEADER_BYTES:,} bytes")
         return "safetensors"
     for beginning, what in _OTHER_KINDS.items():
         if start.startswith(beginning):
@@ -352,7 +356,9 @@ def _items_of(value):
         return [one for one in items if isinstance(one[1], (dict, Object))]
     state = value.state if isinstance(value.state, dict) else {}
     if not state.keys() >= {"_parameters", "_buffers", "_modules"}:
-        return [*_items_of(state), *_items_of(value.items)]
+        # A named tuple has its items among the arguments.
+        args = value.args if isinstance(value.args, tuple) else ()
+        return [*_items_of(state), *_items_of(value.items), *_items_of(args)]
     # A whole module, as its state dict would be.
     gone = _texts_in(state.get("_non_persistent_buffers_set"))
     buffers = state["_buffers"]

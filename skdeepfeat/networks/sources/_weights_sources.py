@@ -19,6 +19,7 @@ import torch
 
 from ..._utils._installed import installed_version
 from ..._utils._parameter_errors import choice_error
+from ..._utils._printable import redacted
 from ..._utils._random import seeded
 from ...exceptions import WeightsNotFoundError
 from ._weights import Weights, file_key
@@ -89,7 +90,7 @@ class FileWeights(Weights):
         if is_path and must_exist and not os.path.isfile(path):
             raise WeightsNotFoundError(
                 "The 'weights' parameter must be a file that exists. There is no file "
-                f"{path!r} (looked for from {os.getcwd()})."
+                f"{redacted(path)!r} (looked for from {os.getcwd()})."
             )
         return cls(os.path.abspath(path)) if is_path else None
 

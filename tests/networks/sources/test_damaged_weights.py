@@ -114,6 +114,8 @@ def test_damage_is_one_error_or_nothing(kind, tmp_path):
         (struct.pack("<Q", 60) + b'{"a": [' + b" " * 53, "damaged"),
         (struct.pack("<Q", 2**60) + b'{"a"', "damaged"),
         (struct.pack("<Q", 99_000) + b"{" + b'"a":[' * 19_800, "damaged"),
+        # More names than any network has, which would be followed for minutes.
+        (struct.pack("<Q", 2**24 + 1) + b"{" + b" " * 2**24, "16,777,216 bytes"),
     ],
 )
 def test_other_files_say_what_they_are(content, pattern, tmp_path):

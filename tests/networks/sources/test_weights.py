@@ -7,6 +7,7 @@ import pathlib
 import re
 import warnings
 from collections import OrderedDict
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -46,6 +47,13 @@ class Settings:
 
     rate: float = 0.1
     kind: type = dict
+
+
+class Saved(NamedTuple):
+    """Another one."""
+
+    epoch: int
+    state: dict
 
 
 def of_lightning(state):
@@ -129,6 +137,7 @@ PREFIXES = {
         for k, v in state.items()
     },
     "one more": lambda state: {**state, "loss.weight": torch.ones(4)},
+    "a named tuple": lambda state: Saved(3, state),
 }
 
 
@@ -208,6 +217,7 @@ def test_pickled_code_is_refused(network, tmp_path, monkeypatch, batch):
     assert not (tmp_path / "pickle_was_run").exists()
 
 
+@pytest.mark.slow
 def test_files_of_other_kinds_of_torch(
     network, tmp_path, batch, normalised, assert_close
 ):
@@ -334,6 +344,9 @@ def test_missing_files_and_suffixes(tmp_path):
         resolve_neck("resnet18", weights=tmp_path / "weights")
     with pytest.raises(TypeError, match="'weights' .*Got 3 instead"):
         resolve_neck("resnet18", weights=3)
+    with pytest.raises(WeightsNotFoundError, match="no file 'https://") as caught:
+        resolve_neck("resnet18", weights="https://me:hunter2@host/a.pth?token=hunter2")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.slow

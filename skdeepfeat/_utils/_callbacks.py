@@ -24,7 +24,7 @@ class FitCallbacks:
 
     Parameters
     ----------
-    estimator : BaseFineTune, default=None
+    estimator : estimator, default=None
         None, as scikit-learn without callbacks: nobody is told anything.
     n_phases : int
     X, y, sample_weight : as `fit` was given them
@@ -45,20 +45,19 @@ class FitCallbacks:
             self._root.call_on_fit_task_end(estimator=self._estimator, X=X, y=y)
 
     @contextlib.contextmanager
-    def phase(self, fit, name, n_epochs, rows, snapshot):
+    def phase(self, name, n_epochs, rows, attributes):
         """Tell of a phase for the body of a ``with``.
 
         Parameters
         ----------
-        fit : Fit
         name : str
         n_epochs : int
             At most.
         rows : ndarray of int
-            The images that are trained on.
-        snapshot : callable
-            ``snapshot() -> FitResult``, as if the fit had ended here. Called only if a
-            callback asks for a fitted estimator.
+            The rows of X that are trained on.
+        attributes : callable
+            ``attributes() -> dict``, the fitted attributes as if the fit had ended
+            here. Called only if a callback asks for a fitted estimator.
 
         Yields
         ------
@@ -70,10 +69,6 @@ class FitCallbacks:
         task = self._root.subcontext(name, max_subtasks=n_epochs)
         data = self._lazy_data(rows)
         task.call_on_fit_task_begin(estimator=self._estimator, **data)
-
-        def attributes():
-            return self._estimator._fitted_attributes(fit, snapshot())
-
         yield EpochCallbacks(self._estimator, task, data, attributes)
         task.call_on_fit_task_end(estimator=self._estimator, **data)
 
@@ -86,7 +81,7 @@ class FitCallbacks:
 
         return {
             "X": lambda: _take(X, rows),
-            "y": lambda: _take(y, rows),
+            "y": lambda: None if y is None else _take(y, rows),
             "metadata": metadata,
         }
 

@@ -1,0 +1,52 @@
+"""Files that a user names: links are followed, and nothing is waited for."""
+
+import os
+
+import numpy as np
+import pytest
+from networks import SmallNet
+
+from skdeepfeat import FineTuneClassifier
+from skdeepfeat._utils._plain_file import read_file_of_user
+from skdeepfeat.exceptions import BadFileError
+from skdeepfeat.training._checkpoint import read_checkpoint_header
+
+
+def test_a_file_and_a_link_to_it(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "b").symlink_to("a")
+    assert read_file_of_user(tmp_path / "a") == read_file_of_user(tmp_path / "b")
+
+
+def test_addresses_are_not_taken_for_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fitted = FineTuneClassifier(SmallNet(), cache=None, unfreeze=None, image_size=32)
+    fitted.fit(np.zeros((4, 32, 32), np.uint8), [0, 1, 0, 1])
+    address = "s3://me:hunter2@bucket/model.onnx"
+    for call in (
+        lambda: fitted.save(address),
+        lambda: fitted.to_onnx(address),
+        lambda: FineTuneClassifier.load(address),
+        lambda: read_checkpoint_header(address),
+    ):
+        with pytest.raises(ValueError, match="on a local disk") as caught:
+            call()
+        assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(params=["pipe", "device", "folder"])
+def special(request, tmp_path):
+    if request.param == "pipe":
+        os.mkfifo(tmp_path / "pipe")
+        return tmp_path / "pipe"
+    return {"device": "/dev/zero", "folder": tmp_path}[request.param]
+
+
+def test_what_has_no_end_is_not_read(special):
+    with pytest.raises(OSError, match="a pipe or a device"):
+        read_file_of_user(special)
+    with pytest.raises(OSError, match="a pipe or a device"):
+        FineTuneClassifier.load(special)
+    with pytest.raises(BadFileError, match="'checkpoint' .*a pipe or a device"):
+        read_checkpoint_header(special)
