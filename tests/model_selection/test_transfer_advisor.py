@@ -223,8 +223,10 @@ def known_scores(monkeypatch):
     fits, table = [], {}
 
     def score(self, candidate, train, test):
-        fits.append((candidate.network.name, candidate.unfreeze))
-        mean = table[fits[-1]] if candidate.is_tuned else 0.5
+        mean = 0.5
+        if candidate.is_tuned:
+            fits.append((candidate.network.name, candidate.unfreeze))
+            mean = table[fits[-1]]
         known = self.scores.get(candidate, Scores(np.empty(0), 0, 0, 0.0)).parts
         parts = np.r_[known, mean + np.linspace(-0.01, 0.01, 5)]
         self.scores[candidate] = Scores(parts, self.n_train, self.n_train, 0.0)
@@ -241,7 +243,7 @@ def test_what_is_clearly_behind_drops_out_of_the_race(short_race, known_scores):
     table.update({("SmallNet", unfreeze): gain for unfreeze, gain in gains.items()})
     X, y = digits(200, classes=4)
     advisor = make_advisor(cv=3, refit=False).fit(X, y)
-    tuned = [unfreeze for _, unfreeze in fits if ("SmallNet", unfreeze) in table]
+    tuned = [unfreeze for _, unfreeze in fits]
     assert tuned.count("all") == tuned.count(1) == 3
     assert advisor.recommended_estimator_.unfreeze in (1, "all")
     # What dropped out is compared on the images that it was scored on.
@@ -275,10 +277,8 @@ def test_the_network_with_the_best_neck_is_tuned(short_race, known_scores):
     table.update({(name, one): 0.5 for name in networks for one in stages})
     X, y = digits(200)
     advisor = make_advisor([Forgetful(), SmallNet()], cv=2, refit=False).fit(X, y)
-    tuned = {name for name, _ in fits}
     assert set(stage(advisor, "head")["network"]) == set(networks)
-    assert "SmallNet" in tuned
-    assert not any(one == ("Forgetful", "all") for one in fits)
+    assert fits[0] == ("SmallNet", "all")
 
 
 @pytest.mark.slow
