@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# CI runs make test, and then the slow tests: make test MARKS="slow and not gpu"
+# CI runs the slow tests, too: make test MARKS="not gpu"
 MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
 # CI builds the site without running the short examples: -D plot_gallery=0

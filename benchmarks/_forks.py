@@ -5,6 +5,7 @@ is most of what a small script takes. Only for runs whose times mean nothing: th
 forms of the benchmarks, and tests.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -15,12 +16,18 @@ import sys
 import tempfile
 import threading
 import types
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, reduction, resource_tracker
 from unittest import mock
+
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
+from joblib.externals.loky.backend.context import LokyContext
 
 # The package itself is not among them: each script imports the one on its path.
 _IMPORTED = ["torch", "torchvision", "timm", "sklearn.linear_model", "pandas"]
 multiprocessing.set_forkserver_preload(_IMPORTED)
+
+# The first fork starts the process that the others are forks of.
+_FOR_LIBRARIES = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 # pytest's own addition to the path.
 _NOT_FOR_SCRIPTS = str(pathlib.Path(__file__).parents[1] / "tests" / "support")
@@ -40,12 +47,22 @@ class ForkedPython:
         Whose fork it is: that of a process that has only imported, or of this one.
     capture : bool, default=True
         Whether `communicate` returns what it writes.
+    forked_workers : bool, default=True
+        Whether joblib's workers are forks, too, if the script starts any. They are not
+        children of the script then, nor in its group.
     cwd : path-like, default=None
     env : dict of str to str, default=None
     """
 
     def __init__(
-        self, arguments, *, method="forkserver", capture=True, cwd=None, env=None
+        self,
+        arguments,
+        *,
+        method="forkserver",
+        capture=True,
+        forked_workers=True,
+        cwd=None,
+        env=None,
     ):
         self._texts, self._folder = None, None
         if capture:
@@ -56,10 +73,12 @@ class ForkedPython:
         self._process = context.Process(
             target=_become,
             args=(arguments, str(cwd or os.getcwd()), environment),
-            kwargs={"texts": self._folder and self._folder.name},
+            kwargs={
+                "texts": self._folder and self._folder.name,
+                "forked_workers": forked_workers and method == "forkserver",
+            },
         )
-        # The first one starts the process that the others are forks of.
-        with mock.patch.dict(os.environ, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1"):
+        with mock.patch.dict(os.environ, _FOR_LIBRARIES):
             self._process.start()
         self.pid = self._process.pid
 
@@ -94,10 +113,10 @@ class ForkedPython:
         self.send_signal(signal.SIGKILL)
 
 
-def start_python(arguments, **options):
+def start_python(arguments, *, forked_workers=True, **options):
     """Start what ``python`` would run; return a `ForkedPython` or its like."""
     if sys.platform == "linux":
-        return ForkedPython(arguments, **options)
+        return ForkedPython(arguments, forked_workers=forked_workers, **options)
     # Elsewhere, forks of a process that has imported so much may crash.
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
@@ -120,8 +139,54 @@ def run_python(arguments, *, timeout=None, **options):
     return subprocess.CompletedProcess(arguments, process.returncode, *texts)
 
 
-def _become(arguments, folder, environment, texts):
+# Windows has no such thing, and no use for it either.
+_Forked = getattr(
+    multiprocessing.context, "ForkServerProcess", multiprocessing.context.Process
+)
+
+
+class ForkedWorker(_Forked):
+    """A worker of joblib's loky, forked where loky starts a new interpreter."""
+
+    def __init__(self, *args, env=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._environment = {**os.environ, **(env or {})}
+
+    def start(self):
+        """Start it, with what loky's workers inherit of the process."""
+        with mock.patch.dict(os.environ, _FOR_LIBRARIES):
+            super().start()
+
+    def __getstate__(self):
+        # All processes count memory maps together.
+        tracker = reduction.DupFd(loky_tracker.getfd())
+        return {**vars(self), "_tracker": tracker}
+
+    def run(self):
+        """Work in the environment of the process that has started it."""
+        os.environ.clear()
+        os.environ.update(self._environment)
+        loky_tracker._resource_tracker._fd = self._tracker.detach()
+        super().run()
+
+
+@contextlib.contextmanager
+def forked_workers():
+    """Let workers of joblib that are started meanwhile be forks, on Linux."""
+    kind = ForkedWorker if sys.platform == "linux" else LokyContext.Process
+    with mock.patch.object(LokyContext, "Process", kind):
+        yield
+
+
+def _become(arguments, folder, environment, texts, forked_workers):
     """Run a script in this process as if it had been started for it."""
+    if forked_workers:
+        LokyContext.Process = ForkedWorker
+        if sys.version_info < (3, 14):
+            # A fork may ask the same process for more forks; it would look for a child
+            # of its own, and start one.
+            server = forkserver._forkserver
+            server.ensure_running = resource_tracker.ensure_running
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

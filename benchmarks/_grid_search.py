@@ -11,12 +11,14 @@ from _common import count_rows, serve
 
 # Small images: the number of rows does not depend on their size, the time does.
 IMAGE_SIZE = 96
+QUICK_SIZE = 32
 N_FOLDS = 5
 CANDIDATES = {
     "rf__max_depth": [2, 4, None],
     "rf__max_features": ["sqrt", 0.1],
     "rf__min_samples_leaf": [1, 3],
 }
+QUICK_CANDIDATES = {"rf__max_depth": [2, 4, None]}
 
 
 def search(job):
@@ -29,7 +31,7 @@ def search(job):
 
     kind, folder = job["memory"], pathlib.Path(job["folder"])
     extractor = PretrainedFeatureExtractor(
-        image_size=IMAGE_SIZE,
+        image_size=QUICK_SIZE if job["quick"] else IMAGE_SIZE,
         cache=folder / "cache" if kind == "skdeepfeat" else None,
         device=job["device"],
     )
@@ -42,7 +44,8 @@ def search(job):
     labels = [i % 2 for i in range(len(paths))]
     with count_rows() as batches:
         start = time.perf_counter()
-        found = GridSearchCV(pipe, CANDIDATES, cv=N_FOLDS).fit(paths, labels)
+        grid = QUICK_CANDIDATES if job["quick"] else CANDIDATES
+        found = GridSearchCV(pipe, grid, cv=N_FOLDS).fit(paths, labels)
         seconds = time.perf_counter() - start
     return {
         "seconds": seconds,

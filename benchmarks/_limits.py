@@ -35,7 +35,7 @@ def network_alone(job):
     from skdeepfeat._utils._device import resolve_device
 
     neck, device = _resolve(job), resolve_device(job["device"])
-    size = neck.suggested_batch_size(device, job["runtime"])
+    size = min(neck.suggested_batch_size(device, job["runtime"]), job["n_images"])
     rng = np.random.default_rng(0)
     shape = (size, *neck.preprocessing.crop, 3)
     batch = rng.integers(0, 256, shape, dtype=np.uint8)

@@ -116,6 +116,7 @@ def parse_arguments(argv=None):
     add("--n-images", type=int, default=5000, help="to train with and to compress")
     add("--n-test", type=int, default=2000, help="test images (2,000)")
     add("--refine-epochs", type=int, default=2, help="of the tuned network (2)")
+    add("--runtimes", nargs="+", default="installed", help="that are timed")
     add("--device", default="cpu")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     return parser.parse_args(argv)
@@ -156,7 +157,7 @@ def trained(name, images, labels, arguments):
     return clf
 
 
-def compressed(clf, method, drop, images, labels, tests, n_epochs):
+def compressed(clf, method, drop, images, labels, tests, **settings):
     """Return a record of `compress`."""
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -168,8 +169,8 @@ def compressed(clf, method, drop, images, labels, tests, n_epochs):
             method=METHODS[method],
             max_score_drop=drop,
             validation_fraction=FRACTION,
-            fine_tune_epochs=n_epochs,
             random_state=SPLIT_SEED,
+            **settings,
         )
     return {
         "method": method,
@@ -191,11 +192,14 @@ def run_table(name, data, arguments):
             *tests, test_size=0.5, random_state=0, stratify=tests[1]
         )
         (images, labels), tests = parts[::2], parts[1::2]
-    n_epochs = arguments.refine_epochs if name == "tuned" else "auto"
+    settings = {
+        "fine_tune_epochs": arguments.refine_epochs if name == "tuned" else "auto",
+        "runtimes": arguments.runtimes,
+    }
     yield {"part": name, "method": "as it is", "test": clf.score(*tests)}
     for drop in arguments.drops:
         for method in arguments.methods:
-            record = compressed(clf, method, drop, images, labels, tests, n_epochs)
+            record = compressed(clf, method, drop, images, labels, tests, **settings)
             yield {"part": name, **record}
 
 

@@ -141,6 +141,7 @@ def parse_arguments(argv=None):
             setattr(arguments, name, value)
     # 61 and 17 rows an image hold exactly where 5 folds are of equal size.
     arguments.n_search = 10 if arguments.quick else 60
+    arguments.settling_seconds = 0 if arguments.quick else SETTLING_SECONDS
     arguments.n_arrays = 40 if arguments.quick else 20_000
     arguments.n_files = 80 if arguments.quick else 50_000
     arguments.n_grown = (40,) if arguments.quick else (1_000, 4_000, 16_000)
@@ -292,6 +293,7 @@ def run_searches(paths, arguments, scratch):
     for name, memory in MEMORIES.items():
         job = {"task": "search", "memory": memory, "paths": paths}
         job |= {"folder": str(scratch), "device": arguments.device}
+        job["quick"] = arguments.quick
         results[name] = run_worker("_grid_search.py", job)
         _log(f"grid search, {name}", results[name])
     again = f"{name}, the same script again"
@@ -328,7 +330,7 @@ def run_known(arguments, scratch):
     np.save(array_file, images)
     paths = write_tiny_images(scratch / "tiny", arguments.n_files, seed=1)
     list_file.write_text("\n".join(paths), encoding="utf-8")
-    time.sleep(SETTLING_SECONDS)
+    time.sleep(arguments.settling_seconds)
     kinds = {
         f"{arguments.n_arrays:,} images in memory": ("arrays", array_file),
         f"{arguments.n_files:,} files": ("paths", list_file),
@@ -411,7 +413,7 @@ def run_growth(arguments, scratch):
     paths = write_tiny_images(scratch / "growing", max(arguments.n_grown), seed=2)
     list_file = scratch / "growing.txt"
     list_file.write_text("\n".join(paths), encoding="utf-8")
-    time.sleep(SETTLING_SECONDS)
+    time.sleep(arguments.settling_seconds)
     results = []
     for n_jobs in (1, 2):
         for n_images in arguments.n_grown:
@@ -475,7 +477,7 @@ def make_files(arguments, scratch):
     if arguments.images:
         return list_images(arguments.images, n_images)
     paths = write_natural_images(scratch / "natural", n_images)
-    time.sleep(SETTLING_SECONDS)
+    time.sleep(arguments.settling_seconds)
     return paths
 
 

@@ -18,6 +18,7 @@ import statistics
 import tempfile
 
 from _common import (
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -124,8 +125,13 @@ def main(argv=None):
         action="store_true",
         help="the largest number of images by the second process only",
     )
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run; its figures mean nothing"
+    )
     parser.add_argument("--output", type=pathlib.Path, default="bench_output")
     arguments = parser.parse_args(argv)
+    if arguments.quick:
+        be_quick()
     machine = describe_machine()
     with watch_others(machine):
         found = measure(arguments)

@@ -43,6 +43,7 @@ def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=pathlib.Path)
     parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--random-weights", action="store_true")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--n-images", type=int, default=400)
     parser.add_argument("--n-calibration", type=int, default=100)
@@ -105,6 +106,7 @@ def measure(arguments):
     )
     clf = FineTuneClassifier(
         arguments.model,
+        weights="random" if arguments.random_weights else "default",
         image_size=arguments.image_size,
         unfreeze=None,
         device="cpu",

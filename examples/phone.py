@@ -73,6 +73,7 @@ def main(argv=None):
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--n-photographs", type=int, default=320)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "float16", "int8"])
     parser.add_argument("--output", type=pathlib.Path, default="phone")
     arguments = parser.parse_args(argv)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,7 @@ def main(argv=None):
 
     paths = []
     for name, clf in (("full", full), ("small", small)):
-        for dtype in ("float32", "float16", "int8"):
+        for dtype in arguments.dtypes:
             paths.append(arguments.output / f"{name}_{dtype}.onnx")
             clf.to_onnx(paths[-1], dtype=dtype, X_calibration=X)
     # All in one report, so that they take turns when they are timed. The first row is
@@ -115,7 +116,7 @@ def main(argv=None):
     report = export_report(full, paths, X_test, y_test)[1:].reset_index(drop=True)
     report["file"] = [path.name for path in paths]
     # "none" is the network as it is, in the picture.
-    report["method"] = 3 * ["none"] + 3 * ["compressed"]
+    report["method"] = np.repeat(["none", "compressed"], len(arguments.dtypes))
     columns = ["file", "score", "same_labels", "bytes", "ms_per_image_1"]
     print(report[columns].round(3).to_string(index=False))
 

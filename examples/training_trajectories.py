@@ -11,6 +11,8 @@ pre-training help deep learning?". Here the pre-training has labels. Takes secon
 CPU.
 """
 
+import argparse
+
 import matplotlib
 import numpy as np
 import torch
@@ -25,7 +27,6 @@ import matplotlib.pyplot as plt
 
 from skdeepfeat.plotting import TrajectoryDisplay
 
-N_SEEDS = 5
 PARAMETERS = {
     "preprocessing": {"resize": 16, "crop": (16, 16)},
     "head_init": "random",
@@ -61,7 +62,11 @@ def pretrain(X, y, seed):
     return classifier.fit(X, y).body_
 
 
-def main():
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--n-seeds", type=int, default=5, help="of each group (5)")
+    arguments = parser.parse_args(argv)
+
     digits = load_digits()
     X_source, X, y_source, y = train_test_split(
         digits.images / 16, digits.target, train_size=900, random_state=0
@@ -70,7 +75,7 @@ def main():
         X, y, train_size=20, stratify=y, random_state=0
     )
     fits = {"pretrained": [], "random": []}
-    for seed in range(N_SEEDS):
+    for seed in range(arguments.n_seeds):
         starts = {
             "pretrained": pretrain(X_source, y_source, seed),
             "random": make_network(seed),

@@ -10,6 +10,8 @@ import tempfile
 import pytest
 from hypothesis import settings
 
+from benchmarks._forks import forked_workers
+
 # The same examples in every run, however long one takes.
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
@@ -69,6 +71,13 @@ def one_thread():
 
     torch.set_num_threads(1)
     with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_workers():
+    """Let joblib's workers be forks of a process that has imported torch."""
+    with forked_workers():
         yield
 
 

@@ -47,6 +47,7 @@ REPLACED = {
     'FineTuneClassifier("resnet50",': f"FineTuneClassifier({SMALL}, max_epochs=2,",
     'Extractor("resnet50"': 'Extractor("efficientnet_lite0"',
     '"layer3", "layer4"': '"blocks.4", "blocks.6"',
+    'Extractor("efficientnet_lite0", image_size=64)': f"Extractor({SMALL})",
     # The miniature has no block that could be there twice.
     "deepen(wide, ": "deepen(FineTuneClassifier(image_size=32, max_epochs=1)"
     ".fit(paths, labels), ",

@@ -5,11 +5,11 @@ The children belong to a process of its own: the test process is never forked.
 
 import os
 import pathlib
-import subprocess
-import sys
 import textwrap
 
 import pytest
+
+from benchmarks._forks import run_python
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="processes are forked on POSIX"
@@ -214,11 +214,9 @@ in_child(check)
 )
 def test_forked_children(script):
     folders = [ROOT, ROOT / "tests" / "support"]
-    run = subprocess.run(
-        [sys.executable, "-c", SETUP + textwrap.dedent(script)],
+    run = run_python(
+        ["-c", SETUP + textwrap.dedent(script)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
-        capture_output=True,
-        text=True,
         timeout=400,
     )
     assert run.returncode == 0, run.stderr[-5000:]

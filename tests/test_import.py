@@ -106,12 +106,18 @@ def hub_weights(tmp_path, monkeypatch):
     return snapshot / "pytorch_model.bin"
 
 
+def cold_rows(tmp_path, cache):
+    hub = str(tmp_path / "hf" / "hub")
+    code = f"import huggingface_hub as h; h.constants.HF_HUB_CACHE = {hub!r}\n"
+    *rows, _ = in_fork(code + KNOWN_FEATURES, cache)
+    return rows
+
+
 @pytest.mark.slow
 def test_known_features_need_no_network_libraries(tmp_path, hub_weights):
     # They take as long to import as everything else together.
     cache = str(tmp_path / "cache")
-    *rows, modules = in_fresh_process_lines(KNOWN_FEATURES, cache)
-    assert NETWORK_LIBRARIES <= set(modules.split())
+    rows = cold_rows(tmp_path, cache)
     *again, modules = in_fresh_process_lines(KNOWN_FEATURES, cache)
     assert not NETWORK_LIBRARIES & set(modules.split())
     assert again == rows
@@ -123,10 +129,7 @@ def test_known_features_need_no_network_libraries(tmp_path, hub_weights):
 @pytest.mark.slow
 def test_changed_weights_never_give_rows_of_former_ones(tmp_path, hub_weights):
     cache = str(tmp_path / "cache")
-    hub = str(tmp_path / "hf" / "hub")
-    code = f"import huggingface_hub as h; h.constants.HF_HUB_CACHE = {hub!r}\n"
-    code += KNOWN_FEATURES
-    *rows, _ = in_fork(code, cache)
+    rows = cold_rows(tmp_path, cache)
     network = timm.create_model("test_vit")
     torch.nn.init.normal_(network.blocks[0].mlp.fc1.weight)
     torch.save(network.state_dict(), hub_weights)

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from benchmarks._forks import run_python
 from skdeepfeat._utils._address import is_address
 
 # What Windows lacks of `os` and `signal`, and modules that it does not have. Packages
@@ -118,10 +119,8 @@ def test_a_spawned_process(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SPAWNED)
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, script], env={**os.environ, **environment}, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    done = run_python([script], env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_console_that_cannot_show_a_name(tmp_path):

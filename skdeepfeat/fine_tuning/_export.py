@@ -133,7 +133,7 @@ def check_export(method, ending, path, dtype, X_calibration):
     if dtype == "int8" and X_calibration is None:
         raise ValueError(
             f"The 'X_calibration' parameter of {method} must be given for "
-            "dtype='int8': images that show how large the values inside of the network "
+            "dtype='int8': images that show how large the values inside the network "
             "become. A hundred of the training images will do. Got None instead."
         )
 

@@ -233,11 +233,12 @@ class Teachers:
         except (BadImageError, NonFiniteOutputError):
             raise
         except (ValueError, TypeError) as error:
+            cause = first_line(error).rstrip(".")
             raise ValueError(
                 "The 'teacher' parameter must be an estimator that takes images as "
                 f"they are in {name}. A {type(teacher).__name__} raised "
-                f"{type(error).__name__}: {first_line(error)} Put what it needs before "
-                "it into a pipeline, such as PretrainedFeatureExtractor."
+                f"{type(error).__name__}: {cause}. Put what it needs before it into a "
+                "pipeline, such as PretrainedFeatureExtractor."
             ) from error
         self._check_n_outputs(teacher, found.shape[1])
         in_range = self._task == "regression" or ((found >= 0) & (found <= 1)).all()

@@ -14,17 +14,17 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "compression.py"
 @pytest.mark.slow
 def test_small_run(tmp_path):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (120, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(120) % 10
+    images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(60) % 10
     np.savez(
         tmp_path / "small.npz",
-        X_train=images[:80], y_train=labels[:80],
-        X_test=images[80:], y_test=labels[80:],
+        X_train=images[:40], y_train=labels[:40],
+        X_test=images[40:], y_test=labels[40:],
     )  # fmt: skip
     # What the part "tuned" does is what "vgg" does, with a larger network.
-    sizes = ["--n-images", 80, "--n-test", 40, "--vgg-epochs", 1, "--seeds", 0]
+    sizes = ["--n-images", 40, "--n-test", 20, "--vgg-epochs", 1, "--seeds", 0]
     sizes += ["--methods", "low_rank", "--drops", 0.5, "--round-epochs", 0]
-    sizes += ["--parts", "vgg", "criteria", "net2net"]
+    sizes += ["--parts", "vgg", "criteria", "net2net", "--runtimes", "torch"]
     done = run_python([SCRIPT, "--cifar10", "small.npz", *sizes], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     records = json.loads((tmp_path / "bench_output" / "compression.json").read_text())

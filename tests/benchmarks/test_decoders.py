@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "decoders.py"
 
@@ -13,12 +13,7 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "decoders.py"
 @pytest.mark.slow
 def test_small_run(tmp_path):
     pytest.importorskip("skimage", reason="the extra [bench] is not installed")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--n-photos", "2", "--rounds", "1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPT, "--n-photos", "2", "--rounds", "1"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_output" / "decoders.json").read_text())
     results = written["results"]

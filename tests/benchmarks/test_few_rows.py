@@ -2,22 +2,20 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "few_rows.py"
 
 
 @pytest.mark.slow
 def test_few_rows(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--model", "test_vit", "--image-size", "64"]
-        + ["--sizes", "4", "--repeats", "1", "--clock", "cpu"],
+    done = run_python(
+        [SCRIPT, "--model", "test_vit", "--image-size", "64", "--sizes", "4"]
+        + ["--repeats", "1", "--clock", "cpu", "--quick"],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
     )
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "bench_output" / "few_rows.json").read_text())

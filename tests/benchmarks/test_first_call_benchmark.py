@@ -2,21 +2,16 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
 
 def run(script, folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPTS / script, *arguments], cwd=folder)
     assert done.returncode == 0, done.stderr
     [path] = (folder / "bench_output").glob("*.json")
     return json.loads(path.read_text()), done.stdout

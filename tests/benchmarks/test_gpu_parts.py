@@ -82,6 +82,15 @@ def test_the_script_runs_on_a_cpu(tmp_path):
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["parts"]
     assert parts["limits"]["state"] == "done", parts["limits"]["log"]
-    assert "network alone, torch" in done.stdout
+    found = parts["limits"]["results"]["extraction"]["limits"]["efficientnet_lite0"]
+    assert set(found) == {
+        "decoding alone",
+        "network alone, torch",
+        "network alone, OpenVINO",
+        "network alone, OpenVINO, bfloat16",
+    }
+    for name, (turn,) in found.items():
+        assert turn["images_per_s"] > 0, name
+        assert name in done.stdout
     # Without a device they are skipped.
     assert "skipped" in parts["tests"]["log"]

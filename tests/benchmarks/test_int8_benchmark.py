@@ -14,7 +14,9 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "int8.py"
 def test_small_run(tmp_path):
     for package in ("skimage", "nncf", "onnxruntime"):
         pytest.importorskip(package)
-    arguments = ["--n-images=48", "--image-size=32", "--repeats=1"]
+    # Fewer layers than those of the default, which take most of the time.
+    arguments = ["--model=resnet18", "--random-weights", "--image-size=32"]
+    arguments += ["--n-images=48", "--repeats=1"]
     done = run_python([SCRIPT, *arguments], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bench_output" / "int8.json").read_text())

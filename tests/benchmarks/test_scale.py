@@ -2,21 +2,16 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from benchmarks._forks import run_python
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "scale.py"
 
 
 def run(folder, *parts):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--quick", "--parts", *parts]
-        + ["--output", str(folder)],
-        capture_output=True,
-        text=True,
-    )
+    done = run_python([SCRIPT, "--quick", "--parts", *parts, "--output", folder])
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "scale.json").read_text()), done.stdout
 

@@ -156,6 +156,7 @@ def test_each_row_is_asked_for_once(counted):
     assert (counted.n_read, counted.n_written) == (40, 21)
 
 
+@pytest.mark.slow
 def test_a_store_over_the_network_is_asked_for_many_at_once(s3_options, monkeypatch):  # noqa: F811
     mapping = fsspec.get_mapper("s3://bucket/rows", **s3_options)
     sizes = []

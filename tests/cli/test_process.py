@@ -154,6 +154,7 @@ def test_no_worker_survives(photos, tmp_path, number):
     process = start_python(
         ["-c", IN_A_GROUP, *command, "--cache", cache.path],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        forked_workers=False,
     )
     deadline = time.monotonic() + 120
     while cache.info().n_rows == 0 and time.monotonic() < deadline:

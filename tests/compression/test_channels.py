@@ -172,7 +172,11 @@ def test_networks_written_by_hand(make):
 
 
 @pytest.mark.parametrize(
-    ("name", "n_groups"), [("efficientnet_lite0", 18), ("timm/convnext_atto", 12)]
+    ("name", "n_groups"),
+    [
+        pytest.param("efficientnet_lite0", 18, marks=pytest.mark.slow),
+        ("timm/convnext_atto", 12),
+    ],
 )
 def test_families(name, n_groups):
     weights = "default" if name == "efficientnet_lite0" else "random"

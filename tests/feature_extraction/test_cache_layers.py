@@ -60,7 +60,7 @@ def test_a_search_over_layers_costs_one_pass(
         ]
     )
     grid = {"feat__layer": LAYERS, "clf__alpha": [0.1, 1.0]}
-    search = GridSearchCV(pipe, grid, cv=3, n_jobs=n_jobs, error_score="raise")
+    search = GridSearchCV(pipe, grid, cv=2, n_jobs=n_jobs, error_score="raise")
     search.fit(images, np.arange(N) % 2)
     assert len(search.cv_results_["params"]) == 8
     assert rows_counted(log) == n_passes * N

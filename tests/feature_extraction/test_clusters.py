@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 from networks import CountingNet, DyingNet, FailingNet, rows_counted
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -122,33 +123,34 @@ def processes_counted(log):
     return {int(line.split()[1]) for line in log.read_text().splitlines()}
 
 
-def test_rows_are_those_of_one_process(cluster, pixels, expected, log):
-    assert_close(extractor(CountingNet(log)).transform(pixels), expected)
-    assert rows_counted(log) == N
-    assert os.getpid() not in processes_counted(log)
-
-
-def test_files_and_broken_images(cluster, pixels, expected, log, tmp_path, monkeypatch):
-    from PIL import Image
-
+@pytest.fixture
+def files(pixels, tmp_path, monkeypatch):
+    """The pixels as files, of which one is broken, named from where they are."""
     monkeypatch.chdir(tmp_path)
     for i, one in enumerate(pixels):
         Image.fromarray(one).save(f"{i}.png")
     (tmp_path / "50.png").write_bytes(b"no image")
-    paths = [f"{i}.png" for i in range(N)]
+    return [f"{i}.png" for i in range(N)]
+
+
+def test_rows_are_those_of_one_process(cluster, files, expected, log, tmp_path):
     neck = extractor(CountingNet(log), on_error="nan", cache=tmp_path / "cache")
     with pytest.warns(BadImageWarning) as caught:
-        rows = neck.transform(paths)
+        rows = neck.transform(files)
     [failure] = caught[0].message.failures
     assert (failure.index, failure.origin) == (50, "50.png")
     good = np.arange(N) != 50
     assert_close(rows[good], expected[good])
     assert np.isnan(rows[50]).all()
-    # Workers have stored nothing; the caller has, and nothing is computed again.
+    assert os.getpid() not in processes_counted(log)
+    # Workers have stored nothing; the caller has.
     assert FeatureCache(tmp_path / "cache").info().n_rows == N - 1 == rows_counted(log)
-    with pytest.raises(BadImageError, match="index 50, 50.png"):
-        neck.set_params(on_error="raise").transform(paths)
-    assert rows_counted(log) == N - 1
+
+
+def test_a_broken_image_is_an_error(all_workers, files, log):
+    with joblib.parallel_config(backend="dask", n_jobs=2):
+        with pytest.raises(BadImageError, match="index 50, 50.png"):
+            extractor(CountingNet(log)).transform(files)
 
 
 def test_a_worker_that_is_killed(cluster, pixels, expected, log, tmp_path, caplog):

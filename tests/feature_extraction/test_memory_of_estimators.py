@@ -32,6 +32,7 @@ def no_collector():
     gc.enable()
 
 
+@pytest.mark.slow
 def test_a_fitted_extractor_holds_neither_rows_nor_networks(images, no_collector):
     extractor = PretrainedFeatureExtractor(image_size=16)
     extractor.fit_transform(images)

@@ -12,12 +12,14 @@ import sys
 import joblib
 import pytest
 
+from benchmarks._forks import run_python
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 # What the workers themselves say is asked by a scorer, because that is called there.
 SEARCH = """
 import json, os, sys
-import joblib, numpy as np
+import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -36,9 +38,10 @@ pipe = make_pipeline(
     PretrainedFeatureExtractor(image_size=32), LogisticRegression(tol=10.0)
 )
 results = []
-for _ in range(2):
+# The first one is of this process; the workers of the second one know nothing.
+for n_jobs in (1, 2):
     search = GridSearchCV(
-        pipe, {"logisticregression__C": [0.1, 1.0]}, cv=4, n_jobs=2, refit=False,
+        pipe, {"logisticregression__C": [0.1, 1.0]}, cv=4, n_jobs=n_jobs, refit=False,
         scoring={"n_loaded": n_loaded, "pid": pid}, error_score="raise",
     ).fit(X, y)
     def values(name):
@@ -46,8 +49,6 @@ for _ in range(2):
         keys = [f"split{i}_test_{name}" for i in range(4)]
         return sorted({int(value) for key in keys for value in found[key]})
     results.append({"n_loaded": values("n_loaded"), "pid": values("pid")})
-    # The next search is to have workers that know nothing.
-    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
 print(json.dumps(results))
 """
 
@@ -55,12 +56,14 @@ print(json.dumps(results))
 MODELS = """
 import sys
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from skdeepfeat import PretrainedFeatureExtractor
 from networks import AloneNet
 
+print(torch.get_num_threads())
 X = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
 pipe = Pipeline([
     ("feat", PretrainedFeatureExtractor(image_size=32, batch_size=4)),
@@ -91,7 +94,9 @@ def run(script, *arguments):
 
 @pytest.mark.slow
 def test_warm_workers_load_nothing():
-    first, second = json.loads(run(SEARCH))
+    done = run_python(["-c", SEARCH], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
     assert first["n_loaded"][-1] == 1  # the counter counts
     assert second["n_loaded"] == [0]
     assert not set(first["pid"]) & set(second["pid"])
@@ -100,7 +105,7 @@ def test_warm_workers_load_nothing():
 @pytest.mark.slow
 def test_one_process_at_a_time_runs_a_network_and_with_all_cores(tmp_path):
     log = tmp_path / "log"
-    run(MODELS, log)
+    n_threads_alone = int(run(MODELS, log))
     lines = [line.split() for line in log.read_text().splitlines()]
     # Two networks, two layers, every image once for each.
     assert sum(int(n_images) for n_images, *_ in lines) == 2 * 2 * 24
@@ -108,5 +113,5 @@ def test_one_process_at_a_time_runs_a_network_and_with_all_cores(tmp_path):
     assert {int(n_threads) for *_, n_threads in lines} <= {
         joblib.cpu_count(),
         # the process that refits is not a worker of a pool
-        int(run("import torch; print(torch.get_num_threads())")),
+        n_threads_alone,
     }

@@ -249,6 +249,7 @@ def make_search(extractor):
     return GridSearchCV(Pipeline(steps), grid, cv=5, error_score="raise")
 
 
+@pytest.mark.slow
 def test_a_search_sends_each_item_through_the_module_once(tmp_path, forget):
     log = tmp_path / "log"
     search = make_search(TorchFeatureExtractor(TextNet(log), with_mask))

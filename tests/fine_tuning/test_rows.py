@@ -220,6 +220,7 @@ def test_an_estimator_is_not_a_network(kind, fitted):
             kind(model).fit(X, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_network_of_a_similar_domain_beats_starting_from_nothing():
     # Domain A: clean digits, ten classes. Domain B: other digits with noise, and
     # another question, with few labels.

@@ -450,6 +450,7 @@ def test_a_checkpoint_belongs_to_its_teacher(own, pixels, tmp_path, forest):
         clone(student).fit(pixels[:20], NAMES[:20])
 
 
+@pytest.mark.slow
 def test_what_else_takes_an_estimator_with_a_teacher(pixels, forest):
     own = make().fit(pixels, NAMES)
     for teacher in (forest, own):
@@ -566,6 +567,11 @@ def test_a_teacher_that_takes_no_images(pixels):
         y = NAMES if kind is FineTuneClassifier else y_of(3)
         with pytest.raises(ValueError, match="^The 'teacher' parameter .* pipeline"):
             make(kind, teacher=teacher).fit(pixels, y)
+    # Not all causes are sentences.
+    worded = on_colors(Odd()).fit(pixels, NAMES)
+    worded[-1].predict_proba = lambda X: np.full((len(X), 3), "a")
+    with pytest.raises(ValueError, match=r"'a'\)?\. Put what it needs"):
+        make(teacher=worded).fit(pixels, NAMES)
 
 
 def test_nobody_teaches_himself(pixels):

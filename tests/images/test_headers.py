@@ -331,6 +331,7 @@ print(*[error.cause for error in failures.values()], sep="\\n")
 """
 
 
+@pytest.mark.slow
 def test_a_huge_file_is_not_read(tmp_path):
     paths = []
     for name, size in (("a.png", 3 * 2**30), ("b.png", 2**29)):

@@ -413,6 +413,7 @@ def test_new_credentials_lead_to_the_same_files(file_index, s3_options, contents
     assert len(file_index.remembered) == N
 
 
+@pytest.mark.slow
 def test_an_object_replaced_in_the_same_process_is_read(s3_options, encode, file_index):  # noqa: F811
     """fsspec remembers listings, with ETags that are those of yesterday."""
     fs = fsspec.filesystem("s3", **s3_options)

@@ -112,6 +112,7 @@ class Pool(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+@pytest.mark.slow
 def test_copies_of_a_network_tie(no_race):
     X, y = digits(200, classes=3)
     advisor = make_advisor([SmallNet(), SmallNet()]).fit(X, y)
@@ -170,6 +171,7 @@ def test_numbers_that_mean_nothing(no_race):
     assert is_regressor(advisor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.0, 0.5])
 def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monkeypatch):
     difference = _race.Race._difference
@@ -259,6 +261,7 @@ def test_the_network_with_the_best_neck_is_tuned(short_race, known_scores):
     assert not any(one == ("Forgetful", "all") for one in fits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_complete", [0, 1])
 def test_training_that_diverges_ends_the_race_only(n_complete, short_race, monkeypatch):
     fit, fits = _race.Race._fit, []
@@ -561,6 +564,7 @@ def test_fine_tuned_features_are_delegated(no_race):
     assert advisor.transform(X).shape == (60, 8)
 
 
+@pytest.mark.slow
 def test_without_the_final_fit(no_race):
     X, y = digits(100)
     advisor = make_advisor(refit=False).fit(X, y)

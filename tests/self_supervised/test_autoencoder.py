@@ -38,6 +38,7 @@ def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied_weights", [False, True])
 def test_a_linear_autoencoder_is_pca(tied_weights):
     X = 50 * make_low_rank_matrix(500, 30, effective_rank=5, random_state=1) + 7

@@ -36,6 +36,7 @@ def fitted(X):
     ).fit(X)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_codes_of_few_numbers_restore_images(fitted, X):
     codes = fitted.transform(X)
     assert codes.shape == (48, 8) and codes.dtype == np.float32

@@ -3,8 +3,7 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
+import socket
 import textwrap
 
 import pytest
@@ -12,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from benchmarks._forks import start_python
 from skdeepfeat.training import Processes, WeightAverage
 
 HERE = pathlib.Path(__file__).parent
@@ -68,18 +68,31 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     script = folder / "train.py"
     script.write_text(TRAIN)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    histories = {}
-    for name, launcher in (("one", []), ("two", launch)):
-        done = subprocess.run(
-            [sys.executable, *launcher, script, HERE, folder / name],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # What torchrun sets; tests/fine_tuning/test_processes.py starts it itself.
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
+    started = [(folder / "one", {})]
+    for rank in range(2):
+        started.append((folder / "two", {**shared, "RANK": rank, "LOCAL_RANK": rank}))
+    processes = [
+        start_python(
+            [script, HERE, result],
+            env={**os.environ, **{name: str(value) for name, value in more.items()}},
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        histories[name] = json.loads((folder / f"{name}.json").read_text())
+        for result, more in started
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(200)
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+    histories = {
+        name: json.loads((folder / f"{name}.json").read_text())
+        for name in ("one", "two")
+    }
 
     def load(n_processes, name, rank=0):
         return safetensors.torch.load_file(folder / f"{n_processes}-{name}-{rank}")

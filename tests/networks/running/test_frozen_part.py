@@ -15,7 +15,12 @@ def trained_from(name, stage, **described):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "torchvision/densenet121", "efficientnet_lite0"]
+    "name",
+    [
+        "resnet18",
+        pytest.param("torchvision/densenet121", marks=pytest.mark.slow),
+        "efficientnet_lite0",
+    ],
 )
 def test_the_same_features_and_gradients(name):
     body = trained_from(name, 3)

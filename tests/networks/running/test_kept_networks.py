@@ -72,6 +72,7 @@ def test_another_process_neither_compiles_nor_loads_weights(batch, files, calls)
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_it_is_another_file(batch, files, calls):
     if not _openvino_runtime.computes_bfloat16():
         pytest.skip("this processor does not compute in bfloat16")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from networks import NormNet
 
+from benchmarks._forks import run_python
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.running import (
     _compiled_networks,
@@ -220,6 +221,7 @@ def test_a_network_of_ones_own_is_converted_again_only_after_a_change(
     assert not np.allclose(other, one)
 
 
+@pytest.mark.slow
 def test_weights_and_layers_are_told_apart(batch):
     pixels = batch(2, 32)
 
@@ -286,13 +288,8 @@ print(events[before:seen], reporters, list(pathlib.Path.home().iterdir()))
 @pytest.mark.slow
 def test_nothing_is_reported_to_anybody(tmp_path):
     """OpenVINO comes with usage telemetry: it is never even set up."""
-    result = subprocess.run(
-        [sys.executable, "-c", WATCHED],
-        env={"HOME": str(tmp_path), "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    environment = {"HOME": str(tmp_path), "PATH": ""}
+    result = run_python(["-c", WATCHED], env=environment, timeout=240)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[] [] []"
 

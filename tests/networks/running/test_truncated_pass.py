@@ -303,6 +303,7 @@ def test_nothing_is_loaded_before_it_is_needed(monkeypatch):
         assert len(loads) == 1
 
 
+@pytest.mark.slow
 def test_threads_share_one_network(monkeypatch, batch):
     loads = count_loads(monkeypatch)
     pixels = batch(4, 64)
@@ -317,7 +318,7 @@ def test_threads_share_one_network(monkeypatch, batch):
     def work(i):
         try:
             barrier.wait()
-            for _ in range(3):
+            for _ in range(2):
                 found[i] = rows_of(necks[i], pixels)
         except Exception as error:
             errors.append(error)
@@ -357,6 +358,7 @@ def test_threads_may_share_one_runner(batch):
         np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_device_holds_weights_only_while_they_are_used():
     # The meta device stands in for an accelerator: it has its own copies, too.
     neck = resolve_neck("squeezenet1_1", weights="random", image_size=64)

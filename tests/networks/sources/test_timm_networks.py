@@ -56,9 +56,19 @@ SLOW = [
 ]
 
 
+# Of those whose own size, here 518 pixels, would only take longer.
+IMAGE_SIZES = {"vit_small_patch14_reg4_dinov2": 70}
+
+
+def create(name, **parameters):
+    if name in IMAGE_SIZES:
+        parameters["img_size"] = IMAGE_SIZES[name]
+    return timm.create_model(name, **parameters)
+
+
 def oracle(network, name, images):
     """Return what timm gives as neck, output, first and last map."""
-    bare = timm.create_model(name, num_classes=0)
+    bare = create(name, num_classes=0)
     missing = bare.load_state_dict(network.state_dict(), strict=False).missing_keys
     assert not missing
     with torch.no_grad():
@@ -80,15 +90,14 @@ def oracle(network, name, images):
 def test_layers_equal_timms(name, batch, normalised, randomise, saved, assert_close):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        network = randomise(timm.create_model(name))
-    path = saved(network)
-    neck = resolve_neck(
-        f"timm/{name}", weights=path, layer=["output", -1, None, 0], pooling="avg"
-    )
+        network = randomise(create(name))
+    parameters = {"weights": saved(network), "pooling": "avg"}
+    parameters["image_size"] = IMAGE_SIZES.get(name)
+    neck = resolve_neck(f"timm/{name}", layer=["output", -1, None, 0], **parameters)
     config = network.pretrained_cfg
-    n_images = 2 if max(neck.preprocessing.crop) <= 256 else 1
-    pixels = batch(n_images, *neck.preprocessing.crop)
-    assert neck.preprocessing.crop == config["input_size"][1:]
+    pixels = batch(2, *neck.preprocessing.crop)
+    if name not in IMAGE_SIZES:
+        assert neck.preprocessing.crop == config["input_size"][1:]
     images = normalised(pixels, config["mean"], config["std"])
     with neck.loaded(CPU) as run:
         output, last, rows, first = run(pixels)
@@ -99,7 +108,7 @@ def test_layers_equal_timms(name, batch, normalised, randomise, saved, assert_cl
             assert_close(found, wanted)
     assert neck.n_features() == [r.shape[1] for r in (output, last, rows, first)]
     # Without the output the network stops early; the rows are the same.
-    neck = resolve_neck(f"timm/{name}", weights=path, layer=[0, -1], pooling="avg")
+    neck = resolve_neck(f"timm/{name}", layer=[0, -1], **parameters)
     with neck.loaded(CPU) as run:
         again = run(pixels)
     assert_close(again[0], torch.from_numpy(first), 1e-6)
@@ -188,6 +197,7 @@ def test_renamed_networks_are_found_without_a_warning():
     assert neck.spec.name == "timm/vit_base_patch16_224.augreg_in21k"
 
 
+@pytest.mark.slow
 def test_networks_without_a_head_give_their_output():
     neck = resolve_neck("timm/mobilenetv5_300m_enc", weights="random")
     assert neck.probe.neck.shape == neck.probe.output.shape

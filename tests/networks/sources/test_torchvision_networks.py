@@ -35,7 +35,6 @@ SEEDED = {
     "vgg11_bn": ("classifier.6", 64),
     "vit_b_16": ("heads.head", 224),
     "resnext50_32x4d": ("fc", 64),
-    "wide_resnet50_2": ("fc", 64),
 }
 
 LONG = {
@@ -48,7 +47,6 @@ LONG = {
     "swin_v2_t",
     "vgg11_bn",
     "vit_b_16",
-    "wide_resnet50_2",
 }
 
 
@@ -220,6 +218,7 @@ def test_swin_maps_are_pooled_over_space_not_channels(
         assert_close(found[4], without_head(network, "head")(images))
 
 
+@pytest.mark.slow
 def test_vision_transformer_tokens(batch, normalised, assert_close):
     layer = "encoder.layers.encoder_layer_1"
     pixels = batch(2, 224)

@@ -217,6 +217,7 @@ def test_pickled_code_is_refused(network, tmp_path, monkeypatch, batch):
     assert not (tmp_path / "pickle_was_run").exists()
 
 
+@pytest.mark.slow
 def test_files_of_other_kinds_of_torch(
     network, tmp_path, batch, normalised, assert_close
 ):
