@@ -2,6 +2,8 @@
 
 import reprlib
 
+from ._printable import redacted
+
 _LENGTH = 80  # characters
 # Longer than nearly all paths, because only a complete path is useful.
 _PATH_LENGTH = 255
@@ -23,6 +25,8 @@ _repr = _make_repr().repr
 def shown(value, length=_LENGTH) -> str:
     """Return the `repr` of a value on one line, cut to some number of characters.
 
+    Secrets in addresses are hidden.
+
     Parameters
     ----------
     value : object
@@ -34,17 +38,23 @@ def shown(value, length=_LENGTH) -> str:
     -------
     str
     """
+    if isinstance(value, str) and "://" in value[:_PATH_LENGTH]:
+        # Before it is cut, because half a password would not be recognized.
+        value = redacted(value[: 8 * _PATH_LENGTH])
     if isinstance(value, (str, bytes)) and len(value) > length:
         # The beginning is enough; reprlib would also keep the end.
         text = repr(value[:length])
     else:
         text = " ".join(_repr(value).split())
+        if "://" in text:
+            text = redacted(text)
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def shown_path(path) -> str:
     """Return a path as it is if it is short and printable, otherwise its repr.
 
+    Secrets are hidden if it is an address.
     Only the beginning is shown of what is too long for a path. It may be data.
 
     Parameters
@@ -56,6 +66,8 @@ def shown_path(path) -> str:
     str
     """
     path = str(path)
+    if "://" in path[:_PATH_LENGTH]:
+        path = redacted(path[: 8 * _PATH_LENGTH])
     if len(path) <= _PATH_LENGTH and path.isprintable():
         return path
     return shown(path) if len(path) > _PATH_LENGTH else repr(path)

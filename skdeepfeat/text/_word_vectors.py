@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils._address import check_local
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown, shown_path
@@ -134,6 +135,7 @@ def load_word_vectors(vectors, other_names=()):
         return _from_mapping(vectors)
     if vectors in _PACKAGED:
         return _load_packaged(vectors)
+    check_local(os.fsdecode(vectors), "vectors")
     path = pathlib.Path(os.fsdecode(vectors))
     if not path.is_file():
         if not path.suffix:
@@ -154,7 +156,7 @@ def load_word_vectors(vectors, other_names=()):
     stats = [file.stat() for file in files]
     return _read(
         tuple(str(file.resolve()) for file in files),
-        tuple((stat.st_mtime_ns, stat.st_size) for stat in stats),
+        tuple((stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size) for stat in stats),
     )
 
 

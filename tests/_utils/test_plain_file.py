@@ -9,6 +9,7 @@ from networks import SmallNet
 from skdeepfeat import FineTuneClassifier
 from skdeepfeat._utils._plain_file import read_file_of_user
 from skdeepfeat.exceptions import BadFileError
+from skdeepfeat.text import WordVectorFeatures
 from skdeepfeat.training._checkpoint import read_checkpoint_header
 
 
@@ -28,6 +29,7 @@ def test_addresses_are_not_taken_for_folders(tmp_path, monkeypatch):
         lambda: fitted.to_onnx(address),
         lambda: FineTuneClassifier.load(address),
         lambda: read_checkpoint_header(address),
+        lambda: WordVectorFeatures(f"{address}.vec").fit(["a"]),
     ):
         with pytest.raises(ValueError, match="on a local disk") as caught:
             call()

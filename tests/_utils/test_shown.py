@@ -82,3 +82,15 @@ def test_a_wrong_parameter_shows_no_password():
     with pytest.raises(ValueError, match="storage_options.*type list") as caught:
         extractor.fit(["a.jpg"])
     assert "HUSH" not in str(caught.value)
+
+
+@pytest.mark.parametrize("show", [shown, shown_path])
+@pytest.mark.parametrize("n", [0, 40, 70, 300])
+def test_secrets_of_addresses_are_hidden_even_where_they_are_cut(show, n):
+    address = f"https://{'u' * n}:hunter2@host/a.pth?token=hunter2"
+    assert "hunter" not in show(address)
+    assert "host/a.pth" in show("https://me:hunter2@host/a.pth")
+
+
+def test_secrets_of_addresses_in_containers():
+    assert "hunter" not in shown(["https://me:hunter2@host/a?sig=hunter2", 1])
