@@ -129,10 +129,15 @@ class Decision:
         return found
 
     def recommended(self):
-        """Return the cheapest candidate within one standard error of the best."""
+        """Return the cheapest candidate within one standard error of the best.
+
+        And of all that are better: a best one that is known badly, as after a short
+        race, does not make those equal that are known well.
+        """
         pool = self.pool()
-        best = max(pool, key=lambda one: pool[one].mean)
-        limit = pool[best].mean - np.nan_to_num(pool[best].error)
+        limit = max(
+            scores.mean - np.nan_to_num(scores.error) for scores in pool.values()
+        )
         within = [one for one in pool if pool[one].mean >= limit]
         rate = max(map(self.images_per_second, within))
         within = [c for c in within if self.images_per_second(c) * _SAME >= rate]
@@ -459,7 +464,7 @@ class Decision:
             base,
             self.frozen[base, self.n],
             self._features[base.network, base.layer][: self.n],
-            self._networks_to_tune(),
+            self._networks_to_tune(base),
             self._passes.speeds,
             self._note,
         )
@@ -468,13 +473,15 @@ class Decision:
             what = "more fine-tuning" if self.race.pool() else "fine-tuning"
             self._skip(what, self.race.reason)
 
-    def _networks_to_tune(self):
-        """Return the fastest network whose neck is nearly the best, and the best.
+    def _networks_to_tune(self, base):
+        """Return the fastest network whose neck is nearly the best, and two others.
+
+        These are the one with the best neck and that of `base`.
 
         Training starts from a linear head on the neck, and the fewer images there are,
-        the less it gets away from there. So this is not the network with the best
-        layer, which may be far from its neck. All necks have been scored on the same
-        first images.
+        the less it gets away from there. So the first one is not the network with the
+        best layer, which may be far from its neck. All necks have been scored on the
+        same first images.
         """
         n = self._sizes()[0]
         necks = {
@@ -485,7 +492,7 @@ class Decision:
         limit = necks[best].mean - np.nan_to_num(necks[best].error)
         within = [network for network in necks if necks[network].mean >= limit]
         fastest = min(within, key=lambda one: self._passes.speeds[one].now)
-        return list(dict.fromkeys([fastest, best]))
+        return list(dict.fromkeys([fastest, best, base.network]))
 
     # -- Parts of the steps
 

@@ -184,8 +184,7 @@ class Race:
     def final_seconds(self, candidate):
         """Predict how long a fit to all images takes."""
         n = len(self.problem)
-        n_epochs = auto_epochs(n, _BATCH_SIZE)
-        return n * self._image_seconds(candidate, n_epochs)
+        return self._training_seconds(candidate, n, auto_epochs(n, _BATCH_SIZE))
 
     # -- The steps
 
@@ -242,9 +241,9 @@ class Race:
                     self._score(self.base, train, test)
                 self._score(candidate, train, test)
                 alive.append(candidate)
-            alive = self._not_behind(alive)
             if not alive or self.n_tested[self.base] >= _ENOUGH_TESTED:
                 break
+            alive = self._not_behind(alive)
 
     def _not_behind(self, candidates):
         """Return those that are not more than one standard error behind the best."""
@@ -262,19 +261,20 @@ class Race:
         return Scores(parts[0][:n] - parts[1][:n], 0, 0, np.nan)
 
     def _fit_seconds(self, candidate, n_train, n_tested):
-        n_train = min(n_train, self.n_train)
-        seconds = n_train * self._image_seconds(candidate, self.n_epochs)
+        """Predict how long a fit in the race takes."""
+        n_images = min(n_train, self.n_train)
+        seconds = self._training_seconds(candidate, n_images, self.n_epochs)
         return seconds + n_tested * self._speeds[candidate.network].now
 
-    def _image_seconds(self, candidate, n_epochs):
-        """Predict how long a fit takes for each image."""
+    def _training_seconds(self, candidate, n_images, n_epochs):
         speed = self._speeds[candidate.network].now
         # Other networks take longer by as much as they do for features.
         factor = speed / self._speeds[self.whole.network].now
-        seconds = speed + factor * self._overhead / _N_TRIAL
+        seconds = n_images * speed + factor * self._overhead
         if candidate.unfreeze is not None:
             whole = factor * self.epoch_seconds[self.whole]
-            seconds += n_epochs * self.epoch_seconds.get(candidate, whole)
+            epoch = n_images * self.epoch_seconds.get(candidate, whole)
+            seconds += n_epochs * epoch
         return seconds
 
     def _score(self, candidate, train, test):

@@ -52,10 +52,10 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
        images. Training starts from a linear model on the neck. So the network is the
        fastest one whose neck scores within one standard error of the best neck, and
        not the one with the best layer. It is tuned with ``unfreeze`` ``"all"``, None
-       and 1 (the last stage). If there is time left, the network with the best neck
-       and the stages with the largest relative gradient norms [4]_ take part. From fold
-       to fold, candidates that are more than one standard error behind the best drop
-       out [5]_.
+       and 1 (the last stage). If there is time left, the network with the best neck,
+       that of the best head, and the stages with the largest relative gradient norms
+       [4]_ take part. From fold to fold, candidates that are more than one standard
+       error behind the best drop out [5]_.
 
     The features are cached, so that each image goes through each network once. The
     recommendation is the cheapest candidate within one standard error of the best [2]_:

@@ -1,6 +1,5 @@
 """AdviceDisplay: what TransferAdvisor compared, as scores over the speed."""
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
@@ -19,8 +18,8 @@ class AdviceDisplay:
 
     Each candidate is a point: how many images per second it predicts, and its score.
     The line connects the Pareto set: the candidates that no other one beats in both.
-    The dashed line is one standard error below the best score. The recommendation is
-    the cheapest candidate above it.
+    The dashed line is one standard error below the best score, or below another score
+    that is known better. The recommendation is the cheapest candidate above it.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.
@@ -121,8 +120,7 @@ class AdviceDisplay:
             _, ax = plt.subplots(figsize=(8, 5), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         candidates = self.candidates
-        best = candidates.loc[candidates["score"].idxmax()]
-        limit = best["score"] - np.nan_to_num(best["standard_error"])
+        limit = (candidates["score"] - candidates["standard_error"].fillna(0)).max()
         self.limit_ = ax.axhline(
             limit,
             color="0.5",
