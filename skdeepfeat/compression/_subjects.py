@@ -24,6 +24,7 @@ from ..feature_extraction import (
 from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
+    as_teacher,
     decode_images,
     fitted_neck,
     loss_of,
@@ -58,6 +59,9 @@ class TunedSubject:
             )
         self.estimator = estimator
         self.neck = fitted_neck(estimator)
+        # What the original says of an image tells more than its label, above all of
+        # few images.
+        self._teacher = as_teacher(estimator)
         self._random_state = random_state
         pixels, y = decode_images(estimator, X, y)
         rows, kept_back = _split(
@@ -98,7 +102,11 @@ class TunedSubject:
         KeyboardInterrupt
         """
         tuned, interrupted = train_further(
-            on_pixels(self.result(model)), *self._training, n_epochs, self._random_state
+            on_pixels(self.result(model)),
+            *self._training,
+            n_epochs,
+            self._random_state,
+            self._teacher,
         )
         if interrupted:
             raise KeyboardInterrupt

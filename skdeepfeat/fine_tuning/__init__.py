@@ -14,6 +14,7 @@ from ._learning_check import LearningCheck, check_can_learn
 from ._onnx import convert_to_onnx
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._refit import (
+    as_teacher,
     decode_images,
     fitted_neck,
     loss_of,
@@ -35,6 +36,7 @@ __all__ = [
     "LearningRateRangeTest",
     "MAX_BYTES_IN_MEMORY",
     "PixelsToResult",
+    "as_teacher",
     "at_rest",
     "auto_epochs",
     "check_can_learn",

@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 
 from ..feature_extraction import load_pixels
@@ -59,6 +60,15 @@ def on_pixels(estimator):
     return new.set_params(**_ON_PIXELS)
 
 
+def as_teacher(estimator):
+    """Return a fitted estimator as a teacher that takes decoded images, or None.
+
+    None if its loss gives no probabilities to learn.
+    """
+    is_taught = is_regressor(estimator) or hasattr(estimator, "predict_proba")
+    return on_pixels(estimator) if is_taught else None
+
+
 def decode_images(estimator, X, y):
     """Decode images once, so that what follows does not need the files.
 
@@ -101,7 +111,7 @@ def loss_of(estimator, y):
     return targets.task, make_loss(estimator.loss, targets.task), targets.tensor()
 
 
-def train_further(estimator, X, y, n_epochs, random_state):
+def train_further(estimator, X, y, n_epochs, random_state, teacher=None):
     """Return a copy of a fitted estimator that was trained for more epochs.
 
     Parameters
@@ -111,6 +121,8 @@ def train_further(estimator, X, y, n_epochs, random_state):
     X, y : as for its `fit`
     n_epochs : int
     random_state : int or RandomState
+    teacher : estimator, default=None
+        Whose outputs it learns beside y; see `as_teacher`.
 
     Returns
     -------
@@ -124,6 +136,7 @@ def train_further(estimator, X, y, n_epochs, random_state):
         "max_epochs": n_epochs,
         "early_stopping": False,
         "unfreeze": params["unfreeze"] or "all",
+        "teacher": teacher,
         "random_state": check_random_state(random_state).randint(2**31 - 1),
     }
     trained = with_networks(estimator, estimator.body_, estimator.head_, changed)

@@ -22,6 +22,7 @@ from skdeepfeat import (
 )
 from skdeepfeat.compression import compress
 from skdeepfeat.compression._search import METHODS
+from skdeepfeat.compression._subjects import make_subject
 from skdeepfeat.networks import changes_of, zero_subnormal
 
 SIZE = 16
@@ -287,6 +288,27 @@ def test_candidates_whose_training_diverges_stay_untrained(fitted, images):
     )  # fmt: skip
     assert n_parameters(small) < n_parameters(fitted)
     assert small.history_.equals(fitted.history_)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.95])
+def test_candidates_learn_what_the_original_says(weight, fitted, images):
+    X, y = images
+    estimator = copy.deepcopy(fitted).set_params(distill_weight=weight)
+    random_state = np.random.RandomState(0)
+    subject = make_subject(estimator, X, (y + 1) % 4, None, 0.25, random_state)
+    trained = subject.result(subject.train(subject.model(), 12))
+    agreement = (trained.predict(X) == fitted.predict(X)).mean()
+    assert agreement > 0.9 if weight else agreement < 0.5
+    assert trained.get_params()["teacher"] is None
+
+
+def test_without_probabilities_there_is_no_teacher(images):
+    estimator = make(loss="hinge", max_epochs=1).fit(*images)
+    small = compress(
+        estimator, *images, method="svd", max_score_drop=1.0, fine_tune_epochs=1,
+        scoring=lambda estimator, X, y: 1.0, random_state=0,
+    )  # fmt: skip
+    assert len(small.history_) > len(estimator.history_)
 
 
 def interrupted_at(number, scores=None):
