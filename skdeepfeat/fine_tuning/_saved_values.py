@@ -30,7 +30,8 @@ NOT_SAVED = ("cache", "checkpoint", "storage_options", "teacher")
 _DEVICES = r"(auto|cpu|cuda(:\d{1,2})?|mps|xpu(:\d{1,2})?)"
 
 # Of `classes_` and other arrays.
-_DTYPES = r"[<>|=]?([biufU]\d+|O)"
+# The size of a longer text overflows in NumPy 2.0.
+_DTYPES = r"[<>|=]?([biufU]\d{1,8}|O)"
 _MAX_ARRAY_BYTES = 256 * 2**20
 
 

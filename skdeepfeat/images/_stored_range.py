@@ -1,6 +1,7 @@
 """Which stored values are black and white, where Pillow passes on the bare values."""
 
 import numpy as np
+import PIL
 
 from skdeepfeat.exceptions import BadImageError
 
@@ -8,6 +9,8 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 _CARD = 80  # bytes of a line in the header of a FITS file
+# Older ones read the bytes of a value in the wrong order.
+_PILLOW_FOR_FITS = 13
 
 
 def stored_range(image):
@@ -59,6 +62,12 @@ def check_fits(header):
     """
     for start in range(0, len(header), _CARD):
         name, _, value = header[start : start + _CARD].partition(b"=")
+        is_old = int(PIL.__version__.partition(".")[0]) < _PILLOW_FOR_FITS
+        if is_old and name.strip() == b"BITPIX" and int(value.partition(b"/")[0]) != 8:
+            raise BadImageError(
+                "FITS files of more than 8 bits need Pillow "
+                f"{_PILLOW_FOR_FITS} or newer. This is Pillow {PIL.__version__}"
+            )
         usual = {b"BZERO": 0, b"BSCALE": 1}.get(name.strip())
         if usual is not None and float(value.partition(b"/")[0]) != usual:
             raise BadImageError(

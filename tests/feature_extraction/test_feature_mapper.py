@@ -68,7 +68,8 @@ def encoded(pixels):
 
 def as_objects(values):
     array = np.empty(len(values), object)
-    array[:] = values
+    for number, value in enumerate(values):
+        array[number] = value
     return array
 
 

@@ -50,7 +50,7 @@ SMALL = {
     "PNG": lambda n: png(png_chunk(b"aaAa") * n),
     "GIF": lambda n: gif(b"!\xfe\1a\0" * n),
     "PPM": lambda n: b"P5\n#" + b" " * n + b"\n1 1\n255\n\7",
-    "BMP": lambda n: bmp(b"\0\2\0\0" * n),
+    "BMP": lambda n: bmp(b"\0\0" * n),
     "PSD": lambda n: psd((b"8BIM" + struct.pack(">HHI", 1, 0, 0)) * n),
 }
 

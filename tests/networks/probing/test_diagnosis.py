@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from sklearn.utils.fixes import parse_version
 from torch import nn
 from torchvision.transforms import v2
 
@@ -128,6 +129,10 @@ CASES = {
     "no rows": (lambda: nn.Flatten(0), "one row of floating-point numbers"),
     "recurrent": (lambda: nn.LSTM(10, 4), r"try model\(torch.zeros"),
 }
+
+# torch 2.9 embeds floats on the meta device, so nothing is found to be wrong.
+if parse_version(torch.__version__) < parse_version("2.10"):
+    del CASES["text"]
 
 
 @pytest.mark.parametrize("case", CASES)
