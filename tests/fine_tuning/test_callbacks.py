@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from callbacks import Recorder
-from networks import fix_weights
+from networks import StemNet
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -24,20 +24,9 @@ callback = pytest.importorskip(
 N, SIZE, N_EPOCHS = 16, 16, 3
 
 
-class SmallNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
-        self.head = nn.Linear(6, 4)
-        fix_weights(self, scale=1 / 3)
-
-    def forward(self, x):
-        return self.head(self.stem(x).relu().mean((2, 3)))
-
-
 def small(kind=FineTuneClassifier, **parameters):
     defaults = {
-        "model": SmallNet(),
+        "model": StemNet(),
         "preprocessing": {"resize": SIZE, "crop": (SIZE, SIZE)},
         "max_epochs": N_EPOCHS,
         "batch_size": 8,

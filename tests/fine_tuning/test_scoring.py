@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from networks import fix_weights
+from networks import StemNet
 from sklearn.metrics import get_scorer, log_loss, make_scorer
-from torch import nn
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 
@@ -13,20 +12,9 @@ SIZE = 16
 NAMES = np.array(["blue", "green", "red"])
 
 
-class SmallNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
-        self.head = nn.Linear(6, 4)
-        fix_weights(self, scale=1 / 3)
-
-    def forward(self, x):
-        return self.head(self.stem(x).relu().mean((2, 3)))
-
-
 def small(kind=FineTuneClassifier, **parameters):
     defaults = {
-        "model": SmallNet(),
+        "model": StemNet(),
         "preprocessing": {"resize": SIZE, "crop": (SIZE, SIZE)},
         "max_epochs": 3,
         "batch_size": 8,

@@ -46,7 +46,8 @@ def test_what_is_drawn():
 def test_names_of_networks_are_no_formulas():
     candidates = CANDIDATES.assign(network="$\\foo$", candidate="$\\foo$")
     display = AdviceDisplay(candidates=candidates).plot()
-    display.figure_.canvas.draw()
+    display.figure_.canvas.draw()  # a formula of this kind cannot be drawn
+    assert display.ax_.get_title() == "$\\foo$"
     matplotlib.pyplot.close(display.figure_)
 
 

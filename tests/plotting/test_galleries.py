@@ -378,7 +378,9 @@ def test_a_heat_map_of_similarity(extractor, images):
 def test_names_of_networks_are_no_formulas(extractor, images):
     table = similarity({"$\\foo$": extractor, "5$ or 6$": extractor}, images)
     display = SimilarityDisplay.from_result(table)
-    display.figure_.canvas.draw()
+    display.figure_.canvas.draw()  # the first would be a formula that cannot be drawn
+    ticks = [tick.get_text() for tick in display.ax_.get_yticklabels()]
+    assert any("$\\foo$" in tick for tick in ticks)
 
 
 def test_many_layers_have_no_numbers():

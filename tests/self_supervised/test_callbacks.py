@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from callbacks import Recorder
-from networks import fix_weights
+from networks import StemNet
 from numpy.testing import assert_array_equal
-from torch import nn
 
 from skdeepfeat import Autoencoder, ConvAutoencoder, SelfSupervisedExtractor
 
@@ -22,23 +21,12 @@ N, SIZE, N_EPOCHS = 20, 16, 2
 SETTINGS = {"max_epochs": N_EPOCHS, "batch_size": 8, "device": "cpu", "random_state": 0}
 
 
-class SmallNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
-        self.head = nn.Linear(6, 4)
-        fix_weights(self, scale=1 / 3)
-
-    def forward(self, x):
-        return self.head(self.stem(x).relu().mean((2, 3)))
-
-
 ESTIMATORS = {
     "autoencoder": lambda: Autoencoder((8, 3), **SETTINGS),
     "layers": lambda: Autoencoder((8, 3), layerwise=True, **SETTINGS),
     "images": lambda: ConvAutoencoder(4, image_size=SIZE, **SETTINGS),
     "pairs": lambda: SelfSupervisedExtractor(
-        SmallNet(), image_size=SIZE, projection=(8,), cache=None, **SETTINGS
+        StemNet(), image_size=SIZE, projection=(8,), cache=None, **SETTINGS
     ),
 }
 PHASES = {
