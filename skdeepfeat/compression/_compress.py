@@ -131,10 +131,10 @@ def compress(
 
     fine_tune_epochs : int or "auto", default="auto"
         Number of epochs that each candidate is trained for, with the settings of the
-        estimator, which is the teacher: its `distill_weight` says how much what it says
-        of the images counts beside y. If training lowers the score, a candidate stays
-        untrained. ``"auto"`` is about 400 steps, at least 2 and at most 4 epochs. An
-        extractor is not trained. With ``loss="hinge"`` there is no teacher.
+        estimator. The estimator is the teacher, and its `distill_weight` is the weight
+        of its outputs against y. With ``loss="hinge"`` there is no teacher. If training
+        lowers the score, a candidate stays untrained. ``"auto"`` is about 400 steps, at
+        least 2 and at most 4 epochs. An extractor is not trained.
 
     criterion : {"taylor", "obd", "apoz", "magnitude"}, default="taylor"
         How ``"prune"`` ranks the channels, of which it removes the last ones.

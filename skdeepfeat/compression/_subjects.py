@@ -59,8 +59,8 @@ class TunedSubject:
             )
         self.estimator = estimator
         self.neck = fitted_neck(estimator)
-        # What the original says of an image tells more than its label, above all of
-        # few images.
+        # Its probabilities tell more about an image than the label, which helps most
+        # with few images.
         self._teacher = as_teacher(estimator)
         self._random_state = random_state
         pixels, y = decode_images(estimator, X, y)
