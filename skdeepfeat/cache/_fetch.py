@@ -11,67 +11,23 @@ import numpy as np
 from ._namespace import Namespace
 
 if TYPE_CHECKING:
-    from ._store import Store
+    pass
 
 # Seconds of work that kill -9 may cost at most, apart from the current batch.
 _COMMIT_INTERVAL = 1.0
-# Rows that are in memory at once to find out whether they are there.
-_N_LOOKED_UP = 10_000
 
 
-def fetch_rows(
-    store: "Store",
-    namespaces: Sequence[Namespace],
-    keys: Sequence[bytes | None],
-    compute: Callable,
-    n_features: Callable,
-    also: Callable | None,
-    place: str,
-) -> list[np.ndarray]:
-    """Return rows from the store, and from `compute` if the store lacks them.
-
-    The parameters are those of `Store.fetch`.
-    """
-    n_rows = len(keys)
-    wanted: dict[bytes, int] = {}
-    for index, key in enumerate(keys):
-        if key is not None:
-            wanted.setdefault(key, index)
-    job = _Job(store, list(namespaces), n_rows, also, place)
-    job.run(wanted, compute)
-    job.settle_widths(n_features)
-    store.finish()
-    source = None
-    if len(wanted) < n_rows:
-        found = [wanted.get(key, i) for i, key in enumerate(keys)]  # type: ignore
-        source = np.array(found, np.intp)
-    return [buffer.finish(source) for buffer in job.buffers]
-
-
-def missing_keys(
-    store: "Store", namespaces: Sequence[Namespace], keys: Sequence[bytes | None]
-) -> set[bytes | None]:
-    """Return keys that have no row in the store; see `Store.missing`."""
-    missing: set[bytes | None] = {None}
-    given = list({key for key in keys if key is not None})
-    for start in range(0, len(given), _N_LOOKED_UP):
-        part = given[start : start + _N_LOOKED_UP]
-        wanted = {key: i for i, key in enumerate(part)}
-        job = _Job(store, list(namespaces), len(part), None, "")
-        missing.update(job._read(wanted))
-    return missing
-
-
-class _Job:
+class Job:
     """The rows of one fetch.
 
-    Rows are identified by `wanted`, a dict of key to index in the output.
+    The parameters are those of `Store.fetch`, and the number of rows. Rows are
+    identified by `wanted`, a dict of key to index in the output.
     """
 
-    def __init__(self, store, namespaces, n_rows, also, place):
+    def __init__(self, store, namespaces, n_rows, also=None, place=""):
         self.buffers = [OutputBuffer(n_rows) for _ in namespaces]
         self._store = store
-        self._namespaces = namespaces
+        self._namespaces = list(namespaces)
         self._find_also = also
         self._place = place
         # Of what is computed: the namespaces, then those of `also`, which have no
@@ -83,19 +39,19 @@ class _Job:
 
     def run(self, wanted: dict[bytes, int], compute: Callable) -> None:
         """Fill the wanted rows of the buffers."""
-        missing = self._read(wanted)
+        missing = self.read(wanted)
         while missing:
             with self._store.hold(self._namespaces, self._place):
                 # The process that had the lock before has stored rows meanwhile.
                 if not self._store.all_known(self._namespaces, missing):
-                    if missing := self._read(missing):
+                    if missing := self.read(missing):
                         self._compute(compute, missing)
                     return
             # Nothing is left to compute: read without keeping others waiting. What
             # turns out to be damaged or evicted is computed in another round.
-            missing = self._read(missing)
+            missing = self.read(missing)
 
-    def _read(self, wanted: dict[bytes, int]) -> dict[bytes, int]:
+    def read(self, wanted: dict[bytes, int]) -> dict[bytes, int]:
         """Read what is known of the wanted rows; return those that are missing."""
         self._store.read(self._namespaces, wanted, self.buffers)
         indices = np.fromiter(wanted.values(), np.intp, len(wanted))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from sqlite3 import Connection
 
 from .._utils._filestat import FileStat
-from ._checksum import checksum, is_valid
+from ._namespace import checksum, is_valid
 from ._rows import count, in_chunks
 
 # A damaged file may claim values of any length, which must not fill the memory.

@@ -66,9 +66,8 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    cache = open_cache(cache)
-    settings = replace(settings, converted=cache.converted())
-    with cache.open() as store, contextlib.ExitStack() as stack:
+    with open_cache(cache).open() as store, contextlib.ExitStack() as stack:
+        settings = replace(settings, converted=store.converted)
         yield Extraction(X, neck, store, settings, stack if in_parts else None)
 
 
