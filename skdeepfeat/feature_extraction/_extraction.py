@@ -26,9 +26,7 @@ from ..cache import (
 )
 from ..exceptions import NonFiniteOutputError
 from ..networks import RememberedNeck
-from ._arithmetic import settle_arithmetic
-from ._background import run_in_thread
-from ._compute import compute_features
+from ._compute import compute_features, run_in_thread
 from ._failures import (
     GIVE_UP_AFTER,
     first_failure,
@@ -37,6 +35,7 @@ from ._failures import (
     with_duplicates,
 )
 from ._item_identity import identify_by_items
+from ._settings import settle_arithmetic
 from ._workers import compute_in_shards, count_workers
 
 logger = logging.getLogger(__name__)
