@@ -85,7 +85,10 @@ class Job:
             stack.callback(self._commit)  # before the close, whatever has happened
             for done, blocks in batches:
                 self._take(np.asarray(done, dtype=np.intp), blocks, key_at)
-                if self._is_time_to_commit():
+                if (
+                    self._pending_bytes >= self._store.limits.commit_bytes
+                    or time.monotonic() - self._last_commit >= _COMMIT_INTERVAL
+                ):
                     self._commit()
 
     def _take(self, indices: np.ndarray, blocks: Sequence, key_at: dict) -> None:
@@ -120,18 +123,12 @@ class Job:
                 f"failed. It yielded NaN or infinite values for {refused[0]!r}."
             )
 
-    def _is_time_to_commit(self) -> bool:
-        return (
-            self._pending_bytes >= self._store.limits.commit_bytes
-            or time.monotonic() - self._last_commit >= _COMMIT_INTERVAL
-        )
-
     def _commit(self) -> None:
         batch = self._pending
         self._begin_batch([namespace for namespace, _, _ in batch])
         if any(keys for _, keys, _ in batch):
             self._store.write(batch)
-        self._last_commit = time.monotonic()
+            self._last_commit = time.monotonic()
 
     def _begin_batch(self, namespaces: list[Namespace]) -> None:
         self._pending = [(namespace, [], []) for namespace in namespaces]

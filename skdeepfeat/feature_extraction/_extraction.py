@@ -35,8 +35,8 @@ from ._failures import (
     with_duplicates,
 )
 from ._item_identity import identify_by_items
-from ._settings import settle_arithmetic
-from ._workers import compute_in_shards, count_workers
+from ._settings import count_workers, settle_arithmetic
+from ._workers import compute_in_shards
 
 logger = logging.getLogger(__name__)
 

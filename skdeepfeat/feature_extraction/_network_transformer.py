@@ -11,7 +11,7 @@ from .._utils._estimator_html import is_drawn_as_html
 from .._utils._forks import survives_fork
 from ..networks import module_on_cpu
 from ._extract_to import feature_names
-from ._workers import count_workers
+from ._settings import count_workers
 
 
 class NetworkTransformerMixin:

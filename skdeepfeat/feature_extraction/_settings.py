@@ -4,9 +4,13 @@ Below float32, runtimes and devices differ by percents. Both then belong to the 
 the features in the cache.
 """
 
+import contextlib
+import sys
 from dataclasses import dataclass, field, fields, replace
 
+import joblib
 import torch
+from joblib.parallel import get_active_backend
 
 from .._utils._device import resolve_device
 from .._utils._item_source import ItemSource
@@ -85,6 +89,32 @@ class ExtractionSettings:
             max_pixels=self.max_pixels,
             storage_options=self.storage_options,
         )
+
+
+def count_workers(n_jobs):
+    """Return the number of workers that `n_jobs` means here. 1 is this process alone.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in scikit-learn: None means 1 unless in a `joblib.parallel_config` context,
+        and -1 means all.
+
+    Returns
+    -------
+    int
+        Also 1 inside another parallel job. joblib would use threads there, which share
+        the cores of one worker, or the workers of dask, which may all be waiting for
+        the features that are to be computed.
+    """
+    backend, _ = get_active_backend()
+    if getattr(backend, "nesting_level", None):
+        return 1
+    if "distributed" in sys.modules:
+        with contextlib.suppress(ValueError):  # not in a task of dask
+            sys.modules["distributed"].get_worker()
+            return 1
+    return joblib.effective_n_jobs(n_jobs)
 
 
 def settle_arithmetic(neck, devices, settings):

@@ -78,7 +78,7 @@ def libraries_are_imported():
 def known_neck(notes, *, cache_layers, **parameters):
     """Lend a neck that at least describes itself, for the body of a ``with``.
 
-    If the body succeeds, a neck that took long to resolve is noted.
+    If the body succeeds, a neck that took long to resolve or was examined is noted.
 
     Parameters
     ----------
@@ -98,27 +98,29 @@ def known_neck(notes, *, cache_layers, **parameters):
         As `resolve_neck`.
     """
     described = {name: parameters[name] for name in parameters if name != "examine"}
-    key = notes and key_of_neck(**described, cache_layers=cache_layers)
-    if key is None:
-        yield resolve_neck(**parameters)
-        return
-    name = digest_description(key)
-    note = notes.read(name)
     # A library that is imported can be asked at once. It may know other networks, which
     # the user has registered in this process.
     were_imported = libraries_are_imported()
-    if note is not None and not were_imported:
-        found = recall_neck(note, key, **described)
-        if found is not None:
+    key = None
+    if notes is not None and not were_imported:
+        key = key_of_neck(**described, cache_layers=cache_layers)
+        note = key and notes.read(digest_description(key))
+        if note and (found := recall_neck(note, key, **described)) is not None:
             yield found
             return
-        note = None
     neck = resolve_neck(**parameters)
     yield neck
     # The default neck of an embedded network needs no library until it computes.
-    if note is not None or not libraries_are_imported():
+    if notes is None or not libraries_are_imported():
         return
+    if were_imported and "outputs" in vars(neck):  # or noting it would take long
+        key = key_of_neck(**described, cache_layers=cache_layers)
+    if key is None:
+        return
+    name = digest_description(key)
     try:
+        if were_imported and notes.read(name) is not None:
+            return
         if may_be_noted(neck, were_imported):
             if cache_layers is not None:
                 neck.joined(cache_layers)  # `fit` will not check them again
