@@ -115,8 +115,7 @@ class Job:
             if len(finite) < len(block):
                 refused.append(namespace.label)
                 block = block[finite]
-            self.buffers[k].put(indices[finite], block)
-            rows.extend(map(self.buffers[k].stored_form, stored))
+            rows.extend(self.buffers[k].put(indices[finite], block))
         if refused:
             raise ValueError(
                 "compute must yield finite rows and leave out the positions that "
@@ -199,16 +198,19 @@ class OutputBuffer:
         self._flags[index] = True
         return True
 
-    def put(self, indices: np.ndarray, block: np.ndarray) -> None:
-        """Fill rows from an array of shape (len(indices), n_features)."""
+    def put(self, indices: np.ndarray, block: np.ndarray) -> list[np.ndarray]:
+        """Fill rows from an array of shape (len(indices), n_features).
+
+        Returns
+        -------
+        list of ndarray
+            The rows as buffers of little-endian float32.
+        """
         if self._array is None:
             self.allocate(block.shape[1])
         self._array[indices] = block
         self.filled[indices] = True
-
-    def stored_form(self, index: int) -> np.ndarray:
-        """Return a filled row as a buffer of little-endian float32."""
-        return self._array[index]
+        return [self._array[index] for index in indices.tolist()]
 
     def finish(self, source: np.ndarray | None) -> np.ndarray:
         """Return the array, with NaN in rows that were never filled.
