@@ -33,8 +33,7 @@ _MAX_NOTE = 2**18
 # the cache may take.
 _MAX_NETWORKS = 2**30
 _SHARE = 10
-# Of the secret.
-_N_BYTES = 32
+_SECRET_BYTES = 32
 
 
 class SideFiles:
@@ -297,10 +296,10 @@ def _read_secret(path: str) -> bytes | None:
         with open_plain(path) as file:
             if not is_own(os.fstat(file.fileno()), 0o077):
                 return None
-            secret = file.read(_N_BYTES + 1)
+            secret = file.read(_SECRET_BYTES + 1)
     except FileNotFoundError:
         return None
-    return secret if len(secret) == _N_BYTES else None
+    return secret if len(secret) == _SECRET_BYTES else None
 
 
 def _write_secret(path: str) -> None:
@@ -308,7 +307,7 @@ def _write_secret(path: str) -> None:
     temporary = f"{path}.{secrets.token_hex(8)}"
     try:
         with open_plain(temporary, "xb", permissions=0o600) as file:
-            file.write(os.urandom(_N_BYTES))
+            file.write(os.urandom(_SECRET_BYTES))
         try:
             # Unlike renaming, linking fails if the name is taken.
             os.link(temporary, path)

@@ -113,7 +113,8 @@ def known_neck(notes, *, cache_layers, **parameters):
     # The default neck of an embedded network needs no library until it computes.
     if notes is None or not libraries_are_imported():
         return
-    if were_imported and "outputs" in vars(neck):  # or noting it would take long
+    # Nor is a neck examined only to be noted, if there was nothing to import.
+    if were_imported and "outputs" in vars(neck):
         key = key_of_neck(**described, cache_layers=cache_layers)
     if key is None:
         return
