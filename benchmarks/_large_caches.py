@@ -21,7 +21,7 @@ from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat._utils._filestat import stat_file
 from skdeepfeat.cache import Namespace, _eviction
-from skdeepfeat.cache._checksum import checksum, seed_of
+from skdeepfeat.cache._namespace import checksum, seed_of
 
 _N_AT_ONCE = 50_000
 

@@ -28,7 +28,7 @@ from _images import write_natural_images
 
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat.images import _files, _list_source
-from skdeepfeat.images._kept_files import KeptFiles
+from skdeepfeat.images._files import KeptFiles
 
 
 class SlowDisk:

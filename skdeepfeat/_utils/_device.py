@@ -36,7 +36,11 @@ def resolve_device(device):
     ValueError
         If there is no such device. Another one is never used silently.
     """
-    accelerators = list(filter(_is_available, _ACCELERATORS))
+    accelerators = [
+        name
+        for name in _ACCELERATORS
+        if hasattr(torch, name) and getattr(torch, name).is_available()
+    ]
     if device == "auto":
         return _with_index(torch.device(accelerators[0] if accelerators else "cpu"))
     usable = ["cpu", *accelerators]
@@ -47,7 +51,11 @@ def resolve_device(device):
             usable
         )
         raise choice_error("device", wanted, device) from error
-    if resolved.type not in usable or _index_is_beyond(resolved):
+    is_beyond = (
+        resolved.type in accelerators
+        and (resolved.index or 0) >= getattr(torch, resolved.type).device_count()
+    )
+    if resolved.type not in usable or is_beyond:
         raise ValueError(
             f"The 'device' parameter is {str(resolved)!r}, which torch does not find "
             f"on this machine. Usable here: {', '.join(usable)}. "
@@ -81,10 +89,6 @@ def resolve_devices(devices):
     return resolved
 
 
-def _is_available(name):
-    return getattr(torch, name).is_available() if hasattr(torch, name) else False
-
-
 def _with_index(device):
     """Return a GPU with its index, because each thread has its own current GPU."""
     if device.index is not None or device.type not in ("cuda", "xpu"):
@@ -95,12 +99,6 @@ def _with_index(device):
     return torch.device(
         device.type, module.current_device() if module.is_initialized() else 0
     )
-
-
-def _index_is_beyond(device):
-    if device.index is None or device.type == "cpu":
-        return False
-    return device.index >= getattr(torch, device.type).device_count()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Progress bars: widgets in notebooks, text everywhere else."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -16,13 +17,8 @@ def progress_bar(iterable=None, **options):
     A terminal that reports no columns, as in containers, would show nothing. There it
     is 80 characters wide.
     """
-    if _has_no_columns():
-        options = {"ncols": 80, "nrows": 24, **options}
+    # It fails if that is not a terminal, or closed.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            options = {"ncols": 80, "nrows": 24, **options}
     return tqdm(iterable, **options)
-
-
-def _has_no_columns():
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns == 0
-    except (AttributeError, OSError, ValueError):
-        return False  # not a terminal, or closed

@@ -52,18 +52,15 @@ class RandomStream:
             outside = self._get_states()
             try:
                 if self._states is None:
-                    self._seed_generators()
+                    torch.default_generator.manual_seed(self._seed)
+                    if self._accelerator is not None:
+                        self._accelerator.manual_seed(self._seed)
                 else:
                     self._set_states(self._states)
                 yield
             finally:
                 self._states = self._get_states()
                 self._set_states(outside)
-
-    def _seed_generators(self):
-        torch.default_generator.manual_seed(self._seed)
-        if self._accelerator is not None:
-            self._accelerator.manual_seed(self._seed)
 
     def _get_states(self):
         states = [torch.get_rng_state()]

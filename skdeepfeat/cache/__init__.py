@@ -4,13 +4,13 @@ The cache is given digests and a function that computes rows. It knows nothing o
 and networks.
 """
 
+from ._errors import warn_of_unknown_items, warn_of_unstable
 from ._feature_cache import FeatureCache, NoCache
 from ._mapping_cache import MappingCache
 from ._namespace import Namespace
 from ._open import open_cache
 from ._reports import CacheInfo, CheckReport, NamespaceInfo
 from ._store import Store
-from ._warnings import warn_of_unknown_items, warn_of_unstable
 
 __all__ = [
     "CacheInfo",

@@ -15,12 +15,10 @@ from typing import Any
 
 from .._utils._forks import before_fork, in_child, undisturbed_by_forks
 from .._utils._plain_file import is_special, open_plain
-from . import _schema
-from ._bounds import Bounds
+from ._connection import FORMAT, build, connect
 from ._directory import CacheDirectory
 from ._errors import StoreDamaged, StoreUnavailable, translated
 from ._file_lock import hold
-from ._schema import APPLICATION_ID, FORMAT, PAGE_SIZE
 
 _NAME = "features-v{}.sqlite"
 # The first never exists for a valid file, which has a write-ahead log. SQLite would
@@ -196,19 +194,9 @@ class Database:
             if is_immutable and _size_of(self.path + "-wal"):
                 break  # what is in the log would be missing, or incomplete
             try:
-                with translated():
-                    connection = sqlite3.connect(
-                        f"{uri}?{mode}",
-                        uri=True,
-                        timeout=self._timeout,
-                        isolation_level=None,
-                        cached_statements=32,
-                        # Before a fork, whichever thread forks closes it.
-                        check_same_thread=False,
-                    )
-                bounds = Bounds(connection)
-                with bounds.hold():
-                    _prepare(connection, self._wal_pages)
+                self._connection, self._bounds = connect(
+                    f"{uri}?{mode}", self._timeout, self._wal_pages
+                )
             except StoreUnavailable as error:
                 if self._find() is None:
                     return False
@@ -216,7 +204,6 @@ class Database:
                     raise
                 first_error = first_error or error
             else:
-                self._connection, self._bounds = connection, bounds
                 self.is_immutable = is_immutable
                 return True
         assert first_error is not None  # or the loop would have returned
@@ -287,7 +274,7 @@ class Database:
                 # log gets those of the file.
                 permissions = self._directory.permissions
                 open_plain(scratch, "xb", permissions=permissions).close()
-                _build(scratch)
+                build(scratch)
                 os.rename(scratch, self.path)
                 self.was_created = True
             finally:
@@ -305,49 +292,6 @@ def _size_of(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def _prepare(connection: sqlite3.Connection, wal_pages: int) -> None:
-    """Set up a connection and make sure that the file is one of ours."""
-    # Labels of a damaged file need not be UTF-8.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    try:
-        for pragma in (
-            # KiB. Rows are read in the order of the file, each page once: a larger
-            # cache only costs the time to fill fresh memory (twice as slow at 64 MiB).
-            "cache_size = -8192",
-            "cell_size_check = ON",  # notices more kinds of damage
-            "trusted_schema = OFF",  # the file may come from anywhere
-            "temp_store = MEMORY",
-            # Debian's SQLite overwrites deleted rows with zeros: eviction would
-            # write as much as it frees.
-            "secure_delete = OFF",
-            # A commit survives kill -9. The last seconds may not survive a power
-            # failure, which costs their recomputation and nothing else.
-            "synchronous = NORMAL",
-            f"wal_autocheckpoint = {wal_pages}",
-            f"journal_size_limit = {wal_pages * PAGE_SIZE}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        _schema.check(connection)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _build(path: str) -> None:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for pragma in (
-            # The first two have to come before anything is written. Incremental,
-            # because only so the file can shrink without being rewritten as a whole.
-            f"page_size = {PAGE_SIZE}",
-            "auto_vacuum = INCREMENTAL",
-            "journal_mode = WAL",
-            f"application_id = {APPLICATION_ID}",
-            f"user_version = {FORMAT}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        _schema.build(connection)
 
 
 # -- Forks

@@ -1,8 +1,16 @@
-"""The two kinds of trouble with a store: it is damaged, or it cannot be used now."""
+"""What may go wrong with a store: within this package, and as users are told."""
 
 import contextlib
+import logging
 import sqlite3
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+
+from .._utils._printable import printable, redacted
+from .._utils._stacklevel import caller_stacklevel
+from ..exceptions import CacheWarning
+
+logger = logging.getLogger(__name__)
 
 
 class StoreDamaged(Exception):
@@ -59,3 +67,116 @@ def translated() -> Iterator[None]:
     except OSError as error:
         cause = error.strerror or str(error)
         raise StoreUnavailable(cause[:1].lower() + cause[1:]) from error
+
+
+class StoreWarnings:
+    """Warns of each kind of trouble once.
+
+    Parameters
+    ----------
+    path : str
+        The store, as messages name it.
+    quiet : bool, default=False
+        Only log that the store cannot be used.
+    secrets : mapping, default=()
+        Options whose values are not shown.
+    """
+
+    def __init__(self, path: str, quiet: bool = False, secrets: Mapping | tuple = ()):
+        self._path = path
+        self._quiet = quiet
+        self._secrets = secrets
+        self._said: set[str] = set()
+
+    def unusable(self, cause: object) -> None:
+        """Say that rows cannot be read or stored."""
+        self._warn(
+            "unusable",
+            f"The feature cache {self._path} cannot be used as requested: {cause}. The "
+            "results are correct, but features that could not be stored will be "
+            "computed again next time. Make sure that the cache can be read and "
+            "written, choose another one with cache=PATH or the environment variable "
+            "SKDEEPFEAT_CACHE_DIR, or set cache=None to work without a cache.",
+            str(cause),
+        )
+
+    def quarantined(self, new_path: str, cause: object) -> None:
+        """Say that a file was found damaged or foreign, and where it is now."""
+        self._warn(
+            "quarantined",
+            f"The feature cache {self._path} cannot be read: {cause}. It was "
+            f"quarantined as {new_path}, and a new one was created. Its features will "
+            "be computed again. The old file can be deleted unless you need it.",
+        )
+
+    def damaged_rows(self, n_rows: int) -> None:
+        """Say that rows failed their checksums."""
+        self._warn(
+            "damaged rows",
+            f"{n_rows} rows of the feature cache {self._path} are damaged (their "
+            "checksums do not match). They are computed again and replaced. If this "
+            "happens again, the disk may be failing. The check() method of the cache "
+            "examines all rows.",
+        )
+
+    def too_small(self, limit: str) -> None:
+        """Say that one job needs more space than the whole cache may take."""
+        self._warn(
+            "too small",
+            f"The feature cache {self._path} may take {limit}, which is too small for "
+            "this job alone. Some of its rows are not stored and will be computed "
+            "again next time. Raise the limit: cache=FeatureCache(max_size=...).",
+        )
+
+    def _warn(self, kind: str, message: str, cause: str | None = None) -> None:
+        message = redacted(printable(redacted(message, self._secrets)))
+        if self._quiet and cause is not None:
+            logger.debug(message)
+        elif kind not in self._said:
+            self._said.add(kind)
+            warning = CacheWarning(message, cause)
+            warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
+
+
+def warn_of_unstable(name: str, kind: str = "image") -> None:
+    """Warn that the features of a network are not cached because they vary.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    kind : str, default="image"
+        The word for what the network takes.
+    """
+    why = ""
+    if kind != "image":
+        why = (
+            ", or with padding that the network and the pooling do not leave out "
+            "(return an 'attention_mask' or 'lengths' from 'collate')"
+        )
+    warning = CacheWarning(
+        f"The features of {name!r} are not cached: two runs on the same {kind}s gave "
+        "different output, as with dropout, random numbers or batch statistics in its "
+        f"forward method{why}. Each call computes them again. Set cache=None to avoid "
+        "this warning."
+    )
+    warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
+
+
+def warn_of_unknown_items(n_items: int, example: str) -> None:
+    """Warn that features are not cached because the content of items is not known.
+
+    Parameters
+    ----------
+    n_items : int
+        How many there are.
+    example : str
+        What is known of the first.
+    """
+    warning = CacheWarning(
+        f"The features are not cached, because the content of {n_items} item(s) of X "
+        f"is not known ({example}). Known are str, bytes, numbers, arrays, tensors, "
+        "and lists, tuples and dicts of these. Give key=FUNCTION, which returns such a "
+        "value for each item, or cache=None to avoid this warning."
+    )
+    warnings.warn(warning, stacklevel=caller_stacklevel() + 1)

@@ -10,9 +10,9 @@ from sqlite3 import Connection
 
 import numpy as np
 
+from ._connection import PAGE_SIZE
 from ._namespace import Namespace
 from ._rows import as_ids, delete_rows, in_chunks, transaction
-from ._schema import PAGE_SIZE
 
 # Seconds. Being read counts as use, but only once in this time, as with `relatime` of
 # file systems: a cache that is only read is then rarely written to.
@@ -25,6 +25,7 @@ AT_ONCE = 2**24
 _N_CANDIDATES = 10_000
 # Rows that are marked as used in one transaction.
 _N_MARKED = 50_000
+_USED = "UPDATE namespaces SET used = ? WHERE key = ?"
 
 
 def evict(connection: Connection, target: int, protected: np.ndarray) -> None:
@@ -100,36 +101,39 @@ def note_new(
         "INSERT OR REPLACE INTO used (id, used, bytes) VALUES (?, ?, ?)",
         ((row_id, now, footprint(n_bytes)) for row_id, n_bytes in sizes.items()),
     )
-    _note_use_of(connection, namespace, now)
-
-
-def _note_use_of(connection: Connection, namespace: Namespace, now: int) -> None:
-    connection.execute(
-        "UPDATE namespaces SET used = ? WHERE key = ?", (now, namespace.key)
-    )
+    connection.execute(_USED, (now, namespace.key))
 
 
 def note_use(
-    connection: Connection, namespace: Namespace, ids: np.ndarray, now: int
+    connection: Connection, hits: list[tuple[Namespace, np.ndarray]], now: int
 ) -> None:
-    """Mark rows (ascending) as used now, unless they were marked recently."""
-    stale: list[tuple] = []
-    for chunk, marks in in_chunks(ids.tolist()):
-        stale += connection.execute(
-            f"SELECT id FROM used WHERE id IN ({marks}) AND used < ?",
-            (*chunk, now - USE_GRANULARITY),
-        )
-    if not stale:
-        return
-    # Nobody should have to wait for this: the next reader will do it.
-    connection.execute("PRAGMA busy_timeout = 250")
-    for start in range(0, len(stale), _N_MARKED):
-        with transaction(connection, "IMMEDIATE"):
-            connection.executemany(
-                "UPDATE used SET used = ? WHERE id = ?",
-                ((now, number) for (number,) in stale[start : start + _N_MARKED]),
+    """Mark rows as used now, unless they were marked recently.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+    hits : list of (Namespace, ndarray of int64)
+        Ids of rows, ascending.
+    now : int
+        Seconds since the epoch.
+    """
+    for namespace, ids in hits:
+        stale: list[tuple] = []
+        for chunk, marks in in_chunks(ids.tolist()):
+            stale += connection.execute(
+                f"SELECT id FROM used WHERE id IN ({marks}) AND used < ?",
+                (*chunk, now - USE_GRANULARITY),
             )
-            _note_use_of(connection, namespace, now)
+        if stale:
+            # Nobody should have to wait for this: the next reader will do it.
+            connection.execute("PRAGMA busy_timeout = 250")
+        for start in range(0, len(stale), _N_MARKED):
+            with transaction(connection, "IMMEDIATE"):
+                connection.executemany(
+                    "UPDATE used SET used = ? WHERE id = ?",
+                    ((now, number) for (number,) in stale[start : start + _N_MARKED]),
+                )
+                connection.execute(_USED, (now, namespace.key))
 
 
 def footprint(n_bytes: int) -> int:

@@ -5,9 +5,8 @@ import os
 import time
 
 from ._directory import check_path, find_directory
-from ._private_files import converted_of
-from ._side_files import notes_of
-from ._size import Limits, parse_size
+from ._side_files import PrivateFiles, SideFiles
+from ._size import parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
 
@@ -181,7 +180,7 @@ class FeatureCache(RowCache):
         """
         return SQLiteStore(
             find_directory(self.path),
-            Limits(parse_size(self.max_size), self.converted().size()),
+            parse_size(self.max_size),
             timeout=self._timeout,
             clock=self._clock,
             quiet=quiet,
@@ -195,7 +194,7 @@ class FeatureCache(RowCache):
         notes : SideFiles or None
             None if nothing is to be noted.
         """
-        return notes_of(find_directory(self.path))
+        return SideFiles(find_directory(self.path))
 
     def converted(self):
         """Return what holds networks in the form of another runtime.
@@ -205,7 +204,7 @@ class FeatureCache(RowCache):
         networks : PrivateFiles or None
             None if none are kept.
         """
-        return converted_of(find_directory(self.path), parse_size(self.max_size))
+        return PrivateFiles(find_directory(self.path), parse_size(self.max_size))
 
     def _parameters(self):
         path = None if self.path is None else os.fspath(self.path)

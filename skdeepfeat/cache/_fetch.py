@@ -11,67 +11,23 @@ import numpy as np
 from ._namespace import Namespace
 
 if TYPE_CHECKING:
-    from ._store import Store
+    pass
 
 # Seconds of work that kill -9 may cost at most, apart from the current batch.
 _COMMIT_INTERVAL = 1.0
-# Rows that are in memory at once to find out whether they are there.
-_N_LOOKED_UP = 10_000
 
 
-def fetch_rows(
-    store: "Store",
-    namespaces: Sequence[Namespace],
-    keys: Sequence[bytes | None],
-    compute: Callable,
-    n_features: Callable,
-    also: Callable | None,
-    place: str,
-) -> list[np.ndarray]:
-    """Return rows from the store, and from `compute` if the store lacks them.
-
-    The parameters are those of `Store.fetch`.
-    """
-    n_rows = len(keys)
-    wanted: dict[bytes, int] = {}
-    for index, key in enumerate(keys):
-        if key is not None:
-            wanted.setdefault(key, index)
-    job = _Job(store, list(namespaces), n_rows, also, place)
-    job.run(wanted, compute)
-    job.settle_widths(n_features)
-    store.finish()
-    source = None
-    if len(wanted) < n_rows:
-        found = [wanted.get(key, i) for i, key in enumerate(keys)]  # type: ignore
-        source = np.array(found, np.intp)
-    return [buffer.finish(source) for buffer in job.buffers]
-
-
-def missing_keys(
-    store: "Store", namespaces: Sequence[Namespace], keys: Sequence[bytes | None]
-) -> set[bytes | None]:
-    """Return keys that have no row in the store; see `Store.missing`."""
-    missing: set[bytes | None] = {None}
-    given = list({key for key in keys if key is not None})
-    for start in range(0, len(given), _N_LOOKED_UP):
-        part = given[start : start + _N_LOOKED_UP]
-        wanted = {key: i for i, key in enumerate(part)}
-        job = _Job(store, list(namespaces), len(part), None, "")
-        missing.update(job._read(wanted))
-    return missing
-
-
-class _Job:
+class Job:
     """The rows of one fetch.
 
-    Rows are identified by `wanted`, a dict of key to index in the output.
+    The parameters are those of `Store.fetch`, and the number of rows. Rows are
+    identified by `wanted`, a dict of key to index in the output.
     """
 
-    def __init__(self, store, namespaces, n_rows, also, place):
+    def __init__(self, store, namespaces, n_rows, also=None, place=""):
         self.buffers = [OutputBuffer(n_rows) for _ in namespaces]
         self._store = store
-        self._namespaces = namespaces
+        self._namespaces = list(namespaces)
         self._find_also = also
         self._place = place
         # Of what is computed: the namespaces, then those of `also`, which have no
@@ -83,19 +39,19 @@ class _Job:
 
     def run(self, wanted: dict[bytes, int], compute: Callable) -> None:
         """Fill the wanted rows of the buffers."""
-        missing = self._read(wanted)
+        missing = self.read(wanted)
         while missing:
             with self._store.hold(self._namespaces, self._place):
                 # The process that had the lock before has stored rows meanwhile.
                 if not self._store.all_known(self._namespaces, missing):
-                    if missing := self._read(missing):
+                    if missing := self.read(missing):
                         self._compute(compute, missing)
                     return
             # Nothing is left to compute: read without keeping others waiting. What
             # turns out to be damaged or evicted is computed in another round.
-            missing = self._read(missing)
+            missing = self.read(missing)
 
-    def _read(self, wanted: dict[bytes, int]) -> dict[bytes, int]:
+    def read(self, wanted: dict[bytes, int]) -> dict[bytes, int]:
         """Read what is known of the wanted rows; return those that are missing."""
         self._store.read(self._namespaces, wanted, self.buffers)
         indices = np.fromiter(wanted.values(), np.intp, len(wanted))
@@ -129,7 +85,10 @@ class _Job:
             stack.callback(self._commit)  # before the close, whatever has happened
             for done, blocks in batches:
                 self._take(np.asarray(done, dtype=np.intp), blocks, key_at)
-                if self._is_time_to_commit():
+                if (
+                    self._pending_bytes >= self._store.limits.commit_bytes
+                    or time.monotonic() - self._last_commit >= _COMMIT_INTERVAL
+                ):
                     self._commit()
 
     def _take(self, indices: np.ndarray, blocks: Sequence, key_at: dict) -> None:
@@ -156,26 +115,19 @@ class _Job:
             if len(finite) < len(block):
                 refused.append(namespace.label)
                 block = block[finite]
-            self.buffers[k].put(indices[finite], block)
-            rows.extend(map(self.buffers[k].stored_form, stored))
+            rows.extend(self.buffers[k].put(indices[finite], block))
         if refused:
             raise ValueError(
                 "compute must yield finite rows and leave out the positions that "
                 f"failed. It yielded NaN or infinite values for {refused[0]!r}."
             )
 
-    def _is_time_to_commit(self) -> bool:
-        return (
-            self._pending_bytes >= self._store.limits.commit_bytes
-            or time.monotonic() - self._last_commit >= _COMMIT_INTERVAL
-        )
-
     def _commit(self) -> None:
         batch = self._pending
         self._begin_batch([namespace for namespace, _, _ in batch])
         if any(keys for _, keys, _ in batch):
             self._store.write(batch)
-        self._last_commit = time.monotonic()
+            self._last_commit = time.monotonic()
 
     def _begin_batch(self, namespaces: list[Namespace]) -> None:
         self._pending = [(namespace, [], []) for namespace in namespaces]
@@ -246,16 +198,19 @@ class OutputBuffer:
         self._flags[index] = True
         return True
 
-    def put(self, indices: np.ndarray, block: np.ndarray) -> None:
-        """Fill rows from an array of shape (len(indices), n_features)."""
+    def put(self, indices: np.ndarray, block: np.ndarray) -> list[np.ndarray]:
+        """Fill rows from an array of shape (len(indices), n_features).
+
+        Returns
+        -------
+        list of ndarray
+            The rows as buffers of little-endian float32.
+        """
         if self._array is None:
             self.allocate(block.shape[1])
         self._array[indices] = block
         self.filled[indices] = True
-
-    def stored_form(self, index: int) -> np.ndarray:
-        """Return a filled row as a buffer of little-endian float32."""
-        return self._array[index]
+        return [self._array[index] for index in indices.tolist()]
 
     def finish(self, source: np.ndarray | None) -> np.ndarray:
         """Return the array, with NaN in rows that were never filled.

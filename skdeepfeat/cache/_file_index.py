@@ -6,15 +6,17 @@ about files that are changed in the very moment they are read.
 """
 
 import os
-from collections.abc import Iterable, Iterator
 from sqlite3 import Connection
 
 from .._utils._filestat import FileStat
-from ._checksum import checksum, is_valid
+from ._namespace import checksum, is_valid
 from ._rows import count, in_chunks
 
 # A damaged file may claim values of any length, which must not fill the memory.
-_PLAUSIBLE = "length(digest) = 32 AND length(key) <= 65536"
+_SELECT = (
+    "SELECT key, digest, crc FROM files "
+    "WHERE length(digest) = 32 AND length(key) <= 65536 AND"
+)
 # Nanoseconds. A file can change again without its time stamp changing if that
 # happens within one tick of the file system's clock: at most 10 ms on Linux, 2 s
 # where times are kept in whole seconds.
@@ -27,33 +29,20 @@ def lookup(connection: Connection, stats: list[FileStat]) -> list[bytes | None]:
     keys = [_key(stat) for stat in stats]
     wanted = set(keys)
     digests = {}
-    for found in _candidates(connection, sorted(wanted)):
+    for chunk, marks in in_chunks(sorted(wanted)):
+        # Mostly all the files of a directory are wanted: walking along them takes half
+        # the time of seeking each.
+        limit = 2 * len(chunk)
+        found = connection.execute(
+            f"{_SELECT} key BETWEEN ? AND ? LIMIT ?", (chunk[0], chunk[-1], limit + 1)
+        ).fetchall()
+        if len(found) > limit:
+            found = connection.execute(f"{_SELECT} key IN ({marks})", chunk).fetchall()
         for key, digest, crc in found:
             # A damaged digest would be taken for another image's.
             if key in wanted and is_valid(key, crc, digest):
                 digests[key] = digest
     return [digests.get(key) for key in keys]
-
-
-def _candidates(connection: Connection, keys: list[bytes]) -> Iterator[Iterable]:
-    """Yield groups of (key, digest, crc) of the files `keys`, and of others."""
-    for chunk, marks in in_chunks(keys):
-        # Mostly all the files of a directory are wanted: walking along them takes half
-        # the time of seeking each.
-        limit = 2 * len(chunk)
-        neighbors = connection.execute(
-            "SELECT key, digest, crc FROM files "
-            f"WHERE key BETWEEN ? AND ? AND {_PLAUSIBLE} LIMIT ?",
-            (chunk[0], chunk[-1], limit + 1),
-        ).fetchall()
-        if len(neighbors) <= limit:
-            yield neighbors
-        else:
-            yield connection.execute(
-                "SELECT key, digest, crc FROM files "
-                f"WHERE key IN ({marks}) AND {_PLAUSIBLE}",
-                chunk,
-            )
 
 
 def _key(stat: FileStat) -> bytes:

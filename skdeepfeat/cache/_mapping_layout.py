@@ -17,8 +17,7 @@ import struct
 import zlib
 from typing import Any
 
-from ._checksum import seed_of
-from ._namespace import Namespace
+from ._namespace import Namespace, seed_of
 from ._variants import MAX_VARIANTS
 
 _PREFIX = "skdeepfeat-v1"

@@ -14,13 +14,12 @@ from typing import Any
 
 from .._utils._plain_file import open_plain
 from . import _mapping_layout as layout
-from ._errors import StoreUnavailable
+from ._errors import StoreUnavailable, StoreWarnings
 from ._file_lock import hold_device_lock
 from ._mapping_access import Entries
 from ._reports import CacheInfo, CheckReport, NamespaceInfo, matches
 from ._sqlite_store import SQLiteStore
 from ._store import Store
-from ._warnings import StoreWarnings
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,7 @@ class MappingStore(Store):
         secrets = getattr(file_system, "storage_options", {})
         self.warnings = StoreWarnings(path, secrets=secrets)
         self._directory = local.directory
+        self.converted = local.converted
         self._forget_job()
 
     def close(self):

@@ -1,4 +1,10 @@
-"""What identifies the network that computed a row: one namespace per neck."""
+"""What identifies a row: the namespace of its network, its key, and its checksum.
+
+The checksum of every stored value is a CRC-32 of the value and its key. As it covers
+the key, a damaged index cannot pass off one value as another's.
+"""
+
+import zlib
 
 from .._utils._digests import digest_description
 
@@ -45,3 +51,20 @@ class Namespace:
 
     def __repr__(self):
         return f"Namespace({self.label!r}, key={self.key[:12]!r})"
+
+
+def checksum(key: bytes, data: bytes, seed: int = 0) -> int:
+    """Return the checksum of a value."""
+    return zlib.crc32(data, zlib.crc32(key, seed))
+
+
+def seed_of(namespace_key: str) -> int:
+    """Return what the checksums of a namespace's rows begin with."""
+    return zlib.crc32(namespace_key.encode())
+
+
+def is_valid(key: object, crc: object, data: object, seed: int = 0) -> bool:
+    """Return whether a value is what was stored."""
+    return (
+        type(key) is bytes and type(data) is bytes and checksum(key, data, seed) == crc
+    )

@@ -11,9 +11,8 @@ from sqlite3 import Connection, Cursor
 
 import numpy as np
 
-from ._checksum import checksum, seed_of
 from ._errors import StoreDamaged
-from ._namespace import Namespace
+from ._namespace import Namespace, checksum, seed_of
 
 # Question marks in one statement; SQLite's own limit was 999 for a long time.
 _CHUNK = 500

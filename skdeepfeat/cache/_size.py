@@ -4,7 +4,7 @@ import math
 import numbers
 import re
 
-from ._schema import PAGE_SIZE
+from ._connection import PAGE_SIZE
 
 _MIB = 2**20
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import _eviction, _rows, _variants
-from ._checksum import is_valid, seed_of
 from ._errors import StoreDamaged
+from ._namespace import is_valid, seed_of
 from ._reports import CheckReport, NamespaceInfo, matches
 
 # Bytes of the keys, labels and descriptions of all namespaces; one takes some hundred.

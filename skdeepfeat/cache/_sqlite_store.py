@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 
 from . import _eviction, _file_index, _rows, _sqlite_audit, _variants
-from ._checksum import is_valid, seed_of
 from ._database import Database
 from ._directory import CacheDirectory
-from ._errors import StoreDamaged, StoreUnavailable
+from ._errors import StoreDamaged, StoreUnavailable, StoreWarnings
 from ._file_lock import hold_device_lock
-from ._namespace import Namespace
-from ._private_files import converted_of
+from ._namespace import Namespace, is_valid, seed_of
 from ._reports import CacheInfo, CheckReport
-from ._side_files import notes_of
+from ._side_files import PrivateFiles, SideFiles
 from ._size import Limits, format_size
 from ._store import Store
-from ._warnings import StoreWarnings
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +29,8 @@ class SQLiteStore(Store):
     Parameters
     ----------
     directory : CacheDirectory
-    limits : Limits
+    max_bytes : int or None
+        What the cache may take; None for no limit.
     timeout : float
         Seconds to wait for another program's lock on the file.
     clock : callable
@@ -46,15 +44,16 @@ class SQLiteStore(Store):
     def __init__(
         self,
         directory: CacheDirectory,
-        limits: Limits,
+        max_bytes: int | None,
         *,
         timeout: float,
         clock: Callable[[], float],
         quiet: bool = False,
     ):
         self.directory = directory
-        self.limits = limits
-        self.database = Database(directory, timeout, limits.wal_pages)
+        self.converted = PrivateFiles(directory, max_bytes)
+        self.limits = Limits(max_bytes, reserved=self.converted.size())
+        self.database = Database(directory, timeout, self.limits.wal_pages)
         self.path = self.database.path
         self.warnings = StoreWarnings(self.path, quiet)
         self._clock = clock
@@ -77,33 +76,34 @@ class SQLiteStore(Store):
     # -- Rows
 
     def read(self, namespaces, wanted, buffers):
+        def copy(connection):
+            with _rows.transaction(connection):
+                # As arrays, because there may be millions.
+                index = np.fromiter(wanted.values(), np.int64, len(wanted))
+                found = []
+                for namespace in namespaces:
+                    ids = _rows.find_ids(connection, namespace, wanted)
+                    if len(ids) < len(wanted):
+                        is_found = map(ids.__contains__, index.tolist())
+                        index = index[np.fromiter(is_found, bool, len(index))]
+                    found.append(ids)
+                key_at = [b""] * (max(wanted.values(), default=-1) + 1)
+                for key, place in wanted.items():
+                    key_at[place] = key
+                for each in zip(namespaces, found, buffers, strict=True):
+                    namespace, ids, buffer = each
+                    numbers = map(ids.__getitem__, index.tolist())
+                    known = np.fromiter(numbers, np.int64, len(index))
+                    order = np.argsort(known, kind="stable")
+                    rows = (known[order], index[order])
+                    damaged = _copy(connection, namespace, *rows, key_at, buffer)
+                    self._damaged.update((namespace.key, key) for key in damaged)
+                    self._hits.append((namespace, known[order]))
+
         before = len(self._damaged)
-        self.run(lambda connection: self._read(connection, namespaces, wanted, buffers))
+        self.run(copy)
         if n_rows := len(self._damaged) - before:
             self.warnings.damaged_rows(n_rows)
-
-    def _read(self, connection, namespaces, wanted, buffers):
-        with _rows.transaction(connection):
-            # As arrays, because there may be millions.
-            index = np.fromiter(wanted.values(), np.int64, len(wanted))
-            found = []
-            for namespace in namespaces:
-                ids = _rows.find_ids(connection, namespace, wanted)
-                if len(ids) < len(wanted):
-                    is_found = map(ids.__contains__, index.tolist())
-                    index = index[np.fromiter(is_found, bool, len(index))]
-                found.append(ids)
-            key_at = [b""] * (max(wanted.values(), default=-1) + 1)
-            for key, place in wanted.items():
-                key_at[place] = key
-            for namespace, ids, buffer in zip(namespaces, found, buffers, strict=True):
-                numbers = map(ids.__getitem__, index.tolist())
-                known = np.fromiter(numbers, np.int64, len(index))
-                order = np.argsort(known, kind="stable")
-                rows = (known[order], index[order])
-                damaged = _copy(connection, namespace, *rows, key_at, buffer)
-                self._damaged.update((namespace.key, key) for key in damaged)
-                self._hits.append((namespace, known[order]))
 
     def all_known(self, namespaces, keys):
         wanted = {key: place for place, key in enumerate(keys)}
@@ -176,15 +176,12 @@ class SQLiteStore(Store):
                 self._make_space(connection, 0)
             _eviction.shrink(connection, limit)
 
-        def note_use(connection):
-            for namespace, ids in self._hits:
-                _eviction.note_use(connection, namespace, ids, int(self._clock()))
-
         if self._wrote and limit is not None:
             self.run(settle, writing=True)
         if self._hits:
             try:
-                self.database.run(note_use)
+                now = int(self._clock())
+                self.database.run(lambda c: _eviction.note_use(c, self._hits, now))
             except (StoreDamaged, StoreUnavailable) as error:
                 logger.debug("Use of rows was not noted: %s", error)
                 self.database.close()
@@ -250,7 +247,7 @@ class SQLiteStore(Store):
 
     def info(self):
         # Measured before the connection adds files of its own.
-        size, converted = self.database.size(), self._converted().size()
+        size, converted = self.database.size(), self.converted.size()
         namespaces, n_files = self.run(_sqlite_audit.look, default=((), 0))
         return CacheInfo(
             self.path,
@@ -266,8 +263,8 @@ class SQLiteStore(Store):
 
     def clear(self, pattern):
         if pattern is None:
-            notes_of(self.directory).clear()
-            self._converted().clear()
+            SideFiles(self.directory).clear()
+            self.converted.clear()
         if not self.run(lambda connection: True, default=False):
             return 0  # there is no file, and none is made
 
@@ -277,9 +274,6 @@ class SQLiteStore(Store):
             return n_rows
 
         return self.run(remove, default=0, writing=True)
-
-    def _converted(self):
-        return converted_of(self.directory, self.limits.max_bytes)
 
     def check(self, repair):
         try:

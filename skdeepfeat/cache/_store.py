@@ -9,11 +9,15 @@ import numpy as np
 
 from .._utils._digests import digest_arrays, digest_bytes
 from .._utils._filestat import FileStat
-from ._fetch import OutputBuffer, fetch_rows, missing_keys
+from ._errors import StoreWarnings
+from ._fetch import Job, OutputBuffer
 from ._namespace import Namespace
 from ._reports import CacheInfo, CheckReport
+from ._side_files import PrivateFiles
 from ._size import Limits
-from ._warnings import StoreWarnings
+
+# Rows that are in memory at once to find out whether they are there.
+_N_LOOKED_UP = 10_000
 
 
 class Store(AbstractContextManager):
@@ -30,11 +34,14 @@ class Store(AbstractContextManager):
     limits : Limits
     path : str or None
         The name of the store in messages.
+    converted : PrivateFiles or None
+        Networks in the form of another runtime, on this machine; None if none are kept.
     """
 
     keeps_rows = False
     limits = Limits(None)
     path: str | None = None
+    converted: PrivateFiles | None = None
     warnings: StoreWarnings
 
     def __exit__(self, *error):
@@ -103,9 +110,22 @@ class Store(AbstractContextManager):
         CacheWarning
             If the store cannot be used as requested. The result is correct.
         """
+        n_rows = len(keys)
+        wanted: dict[bytes, int] = {}
+        for index, key in enumerate(keys):
+            if key is not None:
+                wanted.setdefault(key, index)
+        also = also if self.keeps_rows else None
+        job = Job(self, namespaces, n_rows, also, place)
         try:
-            also = also if self.keeps_rows else None
-            return fetch_rows(self, namespaces, keys, compute, n_features, also, place)
+            job.run(wanted, compute)
+            job.settle_widths(n_features)
+            self.finish()
+            source = None
+            if len(wanted) < n_rows:
+                found = [wanted.get(key, i) for i, key in enumerate(keys)]  # type: ignore
+                source = np.array(found, np.intp)
+            return [buffer.finish(source) for buffer in job.buffers]
         finally:
             self._forget_job()
 
@@ -117,8 +137,14 @@ class Store(AbstractContextManager):
         Known rows are read, so that damaged ones count as missing. Nobody is waited
         for who computes some of them.
         """
+        missing: set[bytes | None] = {None}
+        given = list({key for key in keys if key is not None})
         try:
-            return missing_keys(self, namespaces, keys)
+            for start in range(0, len(given), _N_LOOKED_UP):
+                part = given[start : start + _N_LOOKED_UP]
+                job = Job(self, namespaces, len(part))
+                missing.update(job.read({key: i for i, key in enumerate(part)}))
+            return missing
         finally:
             self._forget_job()
 

@@ -7,8 +7,7 @@ those of a variant is that variant; otherwise it is a new one. See `Store.recogn
 
 from sqlite3 import Connection
 
-from ._checksum import checksum, is_valid
-from ._namespace import Namespace
+from ._namespace import Namespace, checksum, is_valid
 
 # Of one namespace. Older ones are removed, and their rows are evicted in time.
 MAX_VARIANTS = 64

@@ -9,9 +9,9 @@ from ._extraction import open_extraction
 from ._failures import list_failures, non_finite_error, warn_of
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
-from ._image_estimator import ImageEstimatorMixin
 from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
+from ._network_estimator import ImageEstimatorMixin
 from ._pixels import load_pixels
 from ._replaced_network import decode_for, neck_of, with_network
 from ._settings import ExtractionSettings

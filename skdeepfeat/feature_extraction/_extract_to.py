@@ -17,6 +17,7 @@ from ._extraction import open_extraction, side_by_side
 from ._failures import warn_of
 from ._file_formats import FORMATS, indices_at_once
 from ._partial_file import Partial, explain_full_disk, hold, is_intact, with_checksum
+from ._settings import ExtractionSettings
 
 # Increased when an equal job would give a different file.
 _FORMAT = 2
@@ -92,7 +93,9 @@ class FileWriterMixin:
         X = self._check_images(X, reset=False)
         with (
             self._described_neck() as neck,
-            open_extraction(X, neck, self.cache, self._settings()) as extraction,
+            open_extraction(
+                X, neck, self.cache, ExtractionSettings.of(self)
+            ) as extraction,
         ):
             names = feature_names(neck)
             return _write_features(extraction, names, destination, overwrite)

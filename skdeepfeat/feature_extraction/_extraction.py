@@ -26,9 +26,7 @@ from ..cache import (
 )
 from ..exceptions import NonFiniteOutputError
 from ..networks import RememberedNeck
-from ._arithmetic import settle_arithmetic
-from ._background import run_in_thread
-from ._compute import compute_features
+from ._compute import compute_features, run_in_thread
 from ._failures import (
     GIVE_UP_AFTER,
     first_failure,
@@ -37,7 +35,8 @@ from ._failures import (
     with_duplicates,
 )
 from ._item_identity import identify_by_items
-from ._workers import compute_in_shards, count_workers
+from ._settings import count_workers, settle_arithmetic
+from ._workers import compute_in_shards
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +65,8 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    cache = open_cache(cache)
-    settings = replace(settings, converted=cache.converted())
-    with cache.open() as store, contextlib.ExitStack() as stack:
+    with open_cache(cache).open() as store, contextlib.ExitStack() as stack:
+        settings = replace(settings, converted=store.converted)
         yield Extraction(X, neck, store, settings, stack if in_parts else None)
 
 

@@ -20,14 +20,14 @@ from .._utils._choices import (
 )
 from .._utils._forks import survives_fork
 from .._utils._preprocessing import Preprocessing
-from ..cache import FeatureCache, MappingCache
-from ..networks import RememberedNeck, resolve_neck
+from ..cache import FeatureCache, MappingCache, open_cache
+from ..networks import RememberedNeck, known_neck, resolve_neck
 from ._description import DescribedMixin
 from ._extract_to import FileWriterMixin
 from ._extraction import open_extraction
-from ._image_estimator import ImageEstimatorMixin
-from ._known_neck import known_neck
+from ._network_estimator import ImageEstimatorMixin
 from ._network_transformer import NetworkTransformerMixin
+from ._settings import ExtractionSettings
 
 
 class PretrainedFeatureExtractor(
@@ -406,7 +406,7 @@ class PretrainedFeatureExtractor(
         with (
             self._described_neck() as neck,
             open_extraction(
-                X, neck, self.cache, self._settings(), in_parts=True
+                X, neck, self.cache, ExtractionSettings.of(self), in_parts=True
             ) as extraction,
         ):
             return extraction.features()
@@ -416,11 +416,11 @@ class PretrainedFeatureExtractor(
         self._validate_params()
         if X is not None:
             X = self._check_images(X, reset=False)
-        return X, self._resolve_neck(), self._settings()
+        return X, self._resolve_neck(), ExtractionSettings.of(self)
 
     def _described_neck(self):
-        parameters = self._neck_parameters()
-        return known_neck(self.cache, cache_layers=self.cache_layers, **parameters)
+        notes, parameters = open_cache(self.cache).notes(), self._neck_parameters()
+        return known_neck(notes, cache_layers=self.cache_layers, **parameters)
 
     def _resolve_neck(self):
         return resolve_neck(**self._neck_parameters())

@@ -12,6 +12,7 @@ from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ._extraction import open_extraction
 from ._feature_extractor import PretrainedFeatureExtractor
+from ._settings import ExtractionSettings
 
 _HINT = "use datasets' map with batched=True, or Ray's map_batches instead of map"
 _AN_EXTRACTOR = "a PretrainedFeatureExtractor or None"
@@ -155,7 +156,7 @@ class FeatureMapper:
         if not len(images):
             return np.empty((0, sum(self._neck.n_features())), np.float32)
         # The choice of the runtime must not depend on the size of a batch.
-        settings = self.extractor._settings(n_images=sys.maxsize)
+        settings = ExtractionSettings.of(self.extractor, n_images=sys.maxsize)
         cache = self.extractor.cache
         with open_extraction(
             images, self._neck, cache, settings, in_parts=True

@@ -1,31 +1,23 @@
-"""What every estimator with a network has in common: its handling of parameters.
+"""What every estimator with a network has in common: its handling of parameters and X.
 
 scikit-learn shows, clones and compares an estimator by what `get_params` returns, also
-as a step of a pipeline.
+as a step of a pipeline. So passwords are hidden there, and nowhere else.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.validation import _num_samples, check_array, validate_data
 from torch import nn
 
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
 from .._utils._shown import shown
 from ..cache import MappingCache
+from ..images import make_image_source
 from ..networks import copy_module
-
-
-def refuse_estimator(model):
-    """Raise if the parameter `model` is an estimator, such as a fitted classifier."""
-    if isinstance(model, BaseEstimator):
-        raise ValueError(
-            "The 'model' parameter must be the network of an estimator, model="
-            "fitted.body_, and not the estimator: clone, and so every search, would "
-            "unfit it. If body_ is None, the network was not trained: give the same "
-            f"'model' again. Got {type(model).__name__} instead."
-        )
 
 
 class NetworkEstimatorMixin(DocumentationLinkMixin):
@@ -68,7 +60,13 @@ class NetworkEstimatorMixin(DocumentationLinkMixin):
 
     def _validate_params(self):
         """Check the parameters as scikit-learn does, but shorten the value."""
-        refuse_estimator(self.model)
+        if isinstance(self.model, BaseEstimator):  # such as a fitted classifier
+            raise ValueError(
+                "The 'model' parameter must be the network of an estimator, model="
+                "fitted.body_, and not the estimator: clone, and so every search, "
+                "would unfit it. If body_ is None, the network was not trained: give "
+                f"the same 'model' again. Got {type(self.model).__name__} instead."
+            )
         try:
             super()._validate_params()
         except InvalidParameterError as error:
@@ -81,3 +79,108 @@ class NetworkEstimatorMixin(DocumentationLinkMixin):
 
     def _shown_parameter(self, name):
         return shown(getattr(self, name))
+
+
+class _StorageOptions(dict):
+    """A dict that shows the names in it and not the values."""
+
+    def __repr__(self):
+        return f"{{{', '.join(f'{name!r}: <hidden>' for name in self)}}}"
+
+    __str__ = __repr__
+
+
+class _HiddenValue:
+    """A value of `storage_options` that is not a mapping: refused, and not shown."""
+
+    def __init__(self, value):
+        self._kind = type(value).__name__
+
+    def __repr__(self):
+        return f"<hidden {self._kind}>"
+
+
+class ImageEstimatorMixin(NetworkEstimatorMixin):
+    """Mixin class for estimators that take images.
+
+    Subclasses have the parameters `model`, `cache`, `storage_options` and
+    `flat_image_shape`.
+    """
+
+    def get_params(self, deep=True):
+        """Return the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of parameters that are estimators.
+
+        Returns
+        -------
+        params : dict
+            A mapping given as `cache` is returned as a `MappingCache`, which clones
+            share instead of copying it. `storage_options` equals what was given, but
+            does not show its values.
+        """
+        params = super().get_params(deep=deep)
+        options = params.get("storage_options")
+        # Numbers are refused later and are not secrets.
+        if not isinstance(options, (_StorageOptions, _HiddenValue, float, type(None))):
+            kind = _StorageOptions if isinstance(options, Mapping) else _HiddenValue
+            params["storage_options"] = kind(options)
+        return params
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        is_flat = self.flat_image_shape is not None
+        tags.input_tags.two_d_array = is_flat
+        tags.input_tags.three_d_array = not is_flat
+        tags.input_tags.one_d_array = not is_flat
+        tags.input_tags.string = not is_flat
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags
+
+    def _shown_parameter(self, name):
+        if name == "storage_options":  # a value in it may be a password
+            return f"an object of type {type(self.storage_options).__name__}"
+        return super()._shown_parameter(name)
+
+    def _check_images(self, X, *, reset):
+        """Check the form of X, and set or check the names and number of its columns.
+
+        Flat rows get scikit-learn's own checks. Other images are a single column,
+        whatever holds them; each image is checked when it is read.
+
+        Parameters
+        ----------
+        X : images in any form
+        reset : bool
+            Whether this is `fit`.
+
+        Returns
+        -------
+        X
+            As an array, if it holds flat rows.
+        """
+        is_collection = hasattr(X, "__len__") or hasattr(X, "__array__")
+        if isinstance(X, (str, bytes)) or not is_collection:
+            make_image_source(X)  # says what to give instead
+        # A stateless estimator need not be fitted, and then there are no columns to
+        # compare those of X with.
+        compares = reset or hasattr(self, "n_features_in_")
+        if self.flat_image_shape is not None:
+            dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
+            if not compares:
+                return check_array(X, dtype=dtype, estimator=self, input_name="X")
+            return validate_data(self, X, reset=reset, dtype=dtype)
+        if hasattr(X, "columns") and compares:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
+        if hasattr(X, "__len__") and _num_samples(X) == 0:
+            raise ValueError(
+                "Found array with 0 sample(s) while a minimum of 1 is required by "
+                f"{type(self).__name__}."
+            )
+        return X

@@ -1,7 +1,6 @@
 """What the transformers from items to features have in common."""
 
 import contextlib
-import dataclasses
 
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
@@ -12,8 +11,7 @@ from .._utils._estimator_html import is_drawn_as_html
 from .._utils._forks import survives_fork
 from ..networks import module_on_cpu
 from ._extract_to import feature_names
-from ._settings import ExtractionSettings
-from ._workers import count_workers
+from ._settings import count_workers
 
 
 class NetworkTransformerMixin:
@@ -69,11 +67,6 @@ class NetworkTransformerMixin:
         if isinstance(self.model, Module):
             state = {**state, "model": module_on_cpu(self.model)}
         return state
-
-    def _settings(self, n_images=None):
-        names = [field.name for field in dataclasses.fields(ExtractionSettings)]
-        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
-        return ExtractionSettings(**own, n_images=n_images)
 
     def _resolve_device(self):
         """Return `device_`."""

@@ -19,6 +19,7 @@ from ._extraction import open_extraction
 from ._listed_items import ListedItems, list_items
 from ._network_estimator import NetworkEstimatorMixin
 from ._network_transformer import NetworkTransformerMixin
+from ._settings import ExtractionSettings
 
 # Items among which those are looked for that `collate` can take.
 _N_EXAMPLES = 64
@@ -287,7 +288,7 @@ class TorchFeatureExtractor(
         if not isinstance(X, ListedItems):
             items = ListedItems(self._check_items(X, reset=False), self.key)
         examples = [items.item(i) for i in range(min(len(items), _N_EXAMPLES))]
-        return items, self._resolve_neck(examples), self._settings()
+        return items, self._resolve_neck(examples), ExtractionSettings.of(self)
 
     def _check_items(self, X, *, reset):
         """Return the items of X; set or check the names and number of its columns."""

@@ -10,25 +10,24 @@ import itertools
 import logging
 import pickle
 import socket
-import sys
 import threading
 import traceback
 import warnings
 from collections import OrderedDict
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle
 import joblib
 import numpy as np
-from joblib.parallel import get_active_backend
 
 from .._utils._device import resolve_device, resolve_devices
 from .._utils._digests import digest_bytes
 from .._utils._forks import released_after_fork
 from .._utils._parameter_errors import first_line
 from ._compute import compute_features
+from ._settings import count_workers
 
 logger = logging.getLogger(__name__)
 
@@ -45,32 +44,6 @@ _N_KEPT = 2
 # sends them to each worker once. Smaller ones are sent with each task: what was sent
 # once is lost with the worker that held it.
 _SENT_ONCE = 2**20
-
-
-def count_workers(n_jobs):
-    """Return the number of workers that `n_jobs` means here. 1 is this process alone.
-
-    Parameters
-    ----------
-    n_jobs : int or None
-        As in scikit-learn: None means 1 unless in a `joblib.parallel_config` context,
-        and -1 means all.
-
-    Returns
-    -------
-    int
-        Also 1 inside another parallel job. joblib would use threads there, which share
-        the cores of one worker, or the workers of dask, which may all be waiting for
-        the features that are to be computed.
-    """
-    backend, _ = get_active_backend()
-    if getattr(backend, "nesting_level", None):
-        return 1
-    if "distributed" in sys.modules:
-        with suppress(ValueError):  # not in a task of dask
-            sys.modules["distributed"].get_worker()
-            return 1
-    return joblib.effective_n_jobs(n_jobs)
 
 
 def compute_in_shards(source, indices, neck, settings):

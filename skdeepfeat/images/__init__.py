@@ -1,12 +1,11 @@
 """From X to pixels: which images there are, their digests, decoding, geometry."""
 
-from ._byte_budget import ByteBudget
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
 from ._image_source import FileIndex, ImageSource
 from ._make_source import make_image_source
 from ._on_device import EncodedJpeg, check_jpeg_decoder, fit_on_device
-from ._thread_pool import ThreadPool
+from ._thread_pool import ByteBudget, ThreadPool
 
 __all__ = [
     "ByteBudget",

@@ -6,9 +6,13 @@ import numpy as np
 
 from skdeepfeat._utils._digests import digest_pixels
 
-from ._canonical import canonical_pixels, value_problem
+from ._canonical import (
+    canonical_pixels,
+    is_tensor,
+    tensor_to_array,
+    value_problem,
+)
 from ._image_source import ImageSource
-from ._tensors import is_tensor, tensor_to_array
 from ._thread_pool import hash_in_threads
 
 # Values converted at a time: enough to hide numpy's overhead, few enough to stay in

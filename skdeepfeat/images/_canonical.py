@@ -1,7 +1,10 @@
 """The form that every image is brought to: uint8, gray (H, W) or RGB (H, W, 3).
 
-The functions work on one image or, with leading axes, on several of one size.
+The functions work on one image or, with leading axes, on several of one size. torch is
+not imported if X holds no tensors.
 """
+
+import sys
 
 import numpy as np
 
@@ -12,6 +15,8 @@ CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
 # What arithmetic in float32 adds to a value that should be 0 or 1.
 _ROUNDING = 1e-6
 _WHITE = 255
+
+_NUMPY_FLOATS = {"torch.float16", "torch.float32", "torch.float64"}
 
 
 def canonical_image(array):
@@ -159,3 +164,29 @@ def _shape_problem(shape):
             )
         return f"an image has 1, 3 or 4 channels. Got shape {shape}"
     return None
+
+
+def is_tensor(value) -> bool:
+    """Return whether `value` is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def tensor_to_array(tensor, *, has_channels: bool) -> np.ndarray:
+    """Return a tensor's values, from any device, with the channels last.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor of shape (..., C, H, W) or, without channels, (..., H, W)
+    has_channels : bool
+
+    Returns
+    -------
+    ndarray of shape (..., H, W, C) or (..., H, W)
+        A view if the tensor is on the CPU.
+    """
+    tensor = tensor.detach().cpu()
+    if tensor.dtype.is_floating_point and str(tensor.dtype) not in _NUMPY_FLOATS:
+        tensor = tensor.float()  # bfloat16 and the 8-bit floats, which numpy lacks
+    array = tensor.resolve_conj().resolve_neg().numpy()
+    return np.moveaxis(array, -3, -1) if has_channels else array

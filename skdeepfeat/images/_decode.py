@@ -17,18 +17,23 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from skdeepfeat.exceptions import BadImageError
 
-from ._byte_budget import Share
 from ._canonical import canonical_pixels, value_problem, value_range
-from ._counted_reads import CountedBytes, CountedFile
 from ._decoder_messages import (
     call_despite_warnings,
     collect_messages,
     collect_messages_of_libtiff,
 )
 from ._headers import check_header, is_sane_exif
-from ._image_limits import check_length, check_size, max_bytes, too_large
-from ._object_locks import lock_of
+from ._image_limits import (
+    CountedBytes,
+    CountedFile,
+    check_length,
+    check_size,
+    max_bytes,
+    too_large,
+)
 from ._stored_range import check_fits, stored_range, to_unit_range
+from ._thread_pool import Share, lock_of
 
 # Of Pillow's own formats, those whose decoders open no files, run no programs and
 # allocate no more than the size in the header tells, or `check_header` has checked.
@@ -230,7 +235,9 @@ def readable_formats():
 
     Formats of other packages are read once the user has registered them.
     """
-    _import_plugins()
+    # The order in which Image.open tries them: the common ones first.
+    Image.preinit()
+    Image.init()
     return _readable(tuple(Image.ID))
 
 
@@ -241,13 +248,6 @@ def _readable(names):
     }
     allowed = (READ_FORMATS | others) - REFUSED_FORMATS
     return [name for name in names if name in allowed]
-
-
-@functools.cache
-def _import_plugins():
-    # The order in which Image.open tries them: the common ones first.
-    Image.preinit()
-    Image.init()
 
 
 def _orientation(image):

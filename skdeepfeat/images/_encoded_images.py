@@ -11,7 +11,7 @@ from skdeepfeat._utils._shown import shown, shown_path
 from skdeepfeat.exceptions import BadImageError
 
 from ._image_limits import check_length
-from ._object_locks import lock_of
+from ._thread_pool import lock_of
 
 _CHUNK = 2**20  # bytes
 

@@ -5,6 +5,7 @@ import errno
 import functools
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
@@ -15,12 +16,10 @@ from skdeepfeat._utils._address import is_address
 from skdeepfeat._utils._filestat import FileStat, file_stat, is_settled
 from skdeepfeat.exceptions import BadImageError
 
-from ._byte_budget import Share
 from ._encoded_images import read_until
 from ._image_limits import check_length
 from ._image_source import FileIndex
-from ._kept_files import KeptFiles
-from ._thread_pool import hash_in_threads
+from ._thread_pool import Share, hash_in_threads
 
 # Between two writes to the index of file hashes; more writes would wear out the disk.
 _SECONDS = 1.0
@@ -40,6 +39,9 @@ _NEXT_SECONDS = 0.25
 # The header of a file with at least this many bytes is checked before it is read.
 _LARGE = 2**25
 
+# Bytes of files that are kept. About 2,500 photographs of 100 kB.
+MAX_BYTES = 2**28
+
 _KINDS = (
     (stat.S_ISDIR, "a folder (load_image_folder reads a folder per class)"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -47,6 +49,108 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+class KeptFiles:
+    """What was read of files to hash them, kept until it is decoded.
+
+    All methods may be called from many threads.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Files beyond that are read a second time when they are decoded.
+    patience : float, default=0.0
+        Seconds to wait for room while the caller waits for files. It may use those
+        that it has, which makes room.
+
+    Attributes
+    ----------
+    part_bytes : int
+        What the caller should use at a time. The rest is for files that are read
+        before an earlier one is done.
+    was_full : bool
+        Whether there was no room for a file since the caller began to wait.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES, patience: float = 0.0):
+        self.part_bytes = 3 * max_bytes // 4
+        self.was_full = False
+        self._patience = patience
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+        self._contents: dict[str, bytes] = {}
+        self._changed = threading.Condition()
+        self._is_awaited = True
+
+    def __getstate__(self):
+        return self._contents
+
+    def __setstate__(self, contents):
+        self.__init__()  # type: ignore[misc]
+        self._contents = contents
+
+    def reserve(self, n_bytes: int) -> bool:
+        """Return whether a file is to be kept, for which there may be a wait.
+
+        Parameters
+        ----------
+        n_bytes : int
+            The size of the file. `put` or `release` follows.
+        """
+        with self._changed:
+            if n_bytes > self._max_bytes:
+                return False
+            while self._n_bytes + n_bytes > self._max_bytes:
+                if not self._is_awaited:
+                    self._changed.wait()
+                elif not self._changed.wait(self._patience) and self._is_awaited:
+                    # The room may be taken by files that nobody can decode before
+                    # those that the caller waits for.
+                    self.was_full = True
+                    return False
+            self._n_bytes += n_bytes
+            return True
+
+    def n_bytes_of(self, path: str) -> int:
+        """Return how much room a file takes: none if it is not kept."""
+        return len(self._contents.get(path, b""))
+
+    def release(self, n_bytes: int) -> None:
+        """Give room back."""
+        with self._changed:
+            self._n_bytes -= n_bytes
+            self._changed.notify_all()
+
+    def set_awaited(self, is_awaited: bool) -> None:
+        """Say whether the caller waits for what is being read, or is busy with it."""
+        with self._changed:
+            self._is_awaited = is_awaited
+            self.was_full = False
+            self._changed.notify_all()
+
+    def put(self, path: str, data: bytes) -> None:
+        """Keep the content of a file, for which room was reserved."""
+        with self._changed:
+            self._contents[path] = data
+
+    def take(self, path: str) -> bytes | None:
+        """Return the content of a file, which is not kept any longer, or None."""
+        with self._changed:
+            data = self._contents.pop(path, None)
+            if data is not None:
+                self._n_bytes -= len(data)
+                self._changed.notify_all()
+            return data
+
+    def part(self, paths) -> "KeptFiles":
+        """Return some of the files, which are not kept here any longer."""
+        found = KeptFiles()
+        for path in paths:
+            data = self.take(path)
+            if data is not None:
+                found._contents[path] = data
+        return found
 
 
 def absolute_path(path: str, folder: str) -> str:
@@ -159,7 +263,7 @@ def _opened(path, limit):
         ) from error
 
 
-class Remembering:
+class Remembering(contextlib.AbstractContextManager):
     """Passes digests to an index: every second, and at the end, however it ends.
 
     Parameters
@@ -171,9 +275,6 @@ class Remembering:
         self._index = file_index
         self._known: list[tuple[FileStat, bytes]] = []
         self._next = time.monotonic() + _SECONDS
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *error):
         self._flush()
@@ -245,11 +346,12 @@ def digest_files(
         _digest_file, limit=limit, check_large=check_large, kept=kept
     )
     n_per_task = _HASHED_AT_ONCE if kept is None else _KEPT_AT_ONCE
-    with (
-        contextlib.closing(hash_in_threads(digest, unknown, n_per_task)) as digests,
-        Remembering(file_index) as remembering,
-        _letting_go(kept),
-    ):
+    with contextlib.ExitStack() as stack:
+        digests = hash_in_threads(digest, unknown, n_per_task)
+        stack.enter_context(contextlib.closing(digests))
+        remembering = stack.enter_context(Remembering(file_index))
+        if kept is not None:  # threads that wait for room go on in the end
+            stack.callback(kept.set_awaited, True)
         started, n_bytes = time.monotonic(), 0
         for path, (result, file) in zip(unknown, digests, strict=True):
             done[path] = result
@@ -277,42 +379,25 @@ def _lend(done, kept):
     kept.set_awaited(True)
 
 
-@contextlib.contextmanager
-def _letting_go(kept):
-    """Let threads that wait for room go on in the end."""
-    try:
-        yield
-    finally:
-        if kept is not None:
-            kept.set_awaited(True)
-
-
 def _look_up(results, file_index):
-    """Fill in the digests that are known, and the files that do not exist."""
+    """Fill in the digests that are known, and which files cannot be used."""
     # In order, as the index has them, and in parts, so that memory is bounded.
     places = sorted(results)
     for start in range(0, len(places), _LOOKED_UP_AT_ONCE):
-        part = places[start : start + _LOOKED_UP_AT_ONCE]
-        stats = _stats_of(part, results)
+        stats = []
+        for path in places[start : start + _LOOKED_UP_AT_ONCE]:
+            # Spelled out, because a warm run over 50,000 files does little else.
+            try:
+                status = os.stat(path)
+                if not stat.S_ISREG(status.st_mode):
+                    _refuse_irregular(status)
+                stats.append(file_stat(path, status))
+            except BadImageError as error:
+                results[path] = error
+            except (OSError, ValueError) as error:
+                results[path] = BadImageError(_explain(error, path))
         for file, digest in zip(stats, file_index.lookup(stats), strict=True):
             results[file.path] = digest
-
-
-def _stats_of(paths, results):
-    """Return the states of files; note in `results` which cannot be used."""
-    stats = []
-    for path in paths:
-        # Spelled out, because a warm run over 50,000 files does little else.
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                _refuse_irregular(status)
-            stats.append(file_stat(path, status))
-        except BadImageError as error:
-            results[path] = error
-        except (OSError, ValueError) as error:
-            results[path] = BadImageError(_explain(error, path))
-    return stats
 
 
 def _refuse_irregular(status):

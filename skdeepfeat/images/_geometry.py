@@ -124,7 +124,14 @@ def _is_one_way(shape, size):
 
 
 def _resize_array_in_torch(pixels, size, interpolation):
-    images = _as_tensor(pixels)
+    # Imported here, because finding files must not take the time to import torch.
+    import torch
+
+    # Arrays of Pillow are read-only, which `torch.from_numpy` warns about.
+    try:
+        images = torch.from_dlpack(pixels)
+    except BufferError:  # read-only, and an older version of NumPy or torch
+        images = torch.from_numpy(pixels.copy())
     if pixels.ndim == 2:
         return resize_in_torch(images[None, None], size, interpolation)[0, 0].numpy()
     # torch keeps the channels last, which is faster, if the strides say so. With a new
@@ -132,17 +139,6 @@ def _resize_array_in_torch(pixels, size, interpolation):
     images = images[None].permute(0, 3, 1, 2)
     resized = resize_in_torch(images, size, interpolation)
     return resized.permute(0, 2, 3, 1)[0].numpy()
-
-
-def _as_tensor(pixels):
-    # Imported here, because finding files must not take the time to import torch.
-    import torch
-
-    # Arrays of Pillow are read-only, which `torch.from_numpy` warns about.
-    try:
-        return torch.from_dlpack(pixels)
-    except BufferError:  # read-only, and an older version of NumPy or torch
-        return torch.from_numpy(pixels.copy())
 
 
 def resize_in_torch(images, size, interpolation):

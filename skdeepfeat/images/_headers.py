@@ -14,8 +14,7 @@ from PIL import BmpImagePlugin, IcnsImagePlugin, IcoImagePlugin, PngImagePlugin
 
 from skdeepfeat.exceptions import BadImageError
 
-from ._counted_reads import CountedBytes
-from ._image_limits import check_size, max_jpeg_scans
+from ._image_limits import CountedBytes, check_size, max_jpeg_scans
 
 
 def check_header(data, max_pixels):

@@ -1,5 +1,11 @@
-"""Limits on the size of an image: pixels, bytes, scans."""
+"""Limits on an image: its pixels, bytes and scans, and how often it is read.
 
+Pillow's plugins read headers in Python, some of them byte by byte, and keep what they
+find. In a small file of nothing but comments or empty chunks this takes minutes and
+gigabytes, whatever the format. Each step of such a loop reads from the file.
+"""
+
+import io
 import os
 
 from PIL import Image
@@ -12,6 +18,12 @@ _DEFAULT_SCANS = 100
 # Bytes. Four channels of 16 bits per pixel, and the metadata of the largest files.
 _BYTES_PER_PIXEL = 8
 _METADATA = 2**26
+
+# Calls of `read`. The color table of the largest XPM has a line for each color.
+_BEFORE_SIZE = 2**18
+# Python's decoders read up to four times for a pixel.
+_AFTER_SIZE = 2**16
+_PER_PIXEL = 4
 
 
 def max_bytes(max_pixels):
@@ -75,3 +87,37 @@ def check_length(n_bytes, limit):
             f"it has more than {limit} bytes, 8 for each of max_pixels and 64 MiB: if "
             "it is a single image, max_pixels must be raised"
         )
+
+
+class _CountedReads:
+    """A binary file that raises BadImageError after too many calls of `read`."""
+
+    _n_left = _BEFORE_SIZE
+
+    def allow_pixels(self, n_pixels: int) -> None:
+        """Allow what a decoder needs for this number of pixels."""
+        self._n_left = _AFTER_SIZE + _PER_PIXEL * n_pixels
+
+    def read(self, *size):
+        self._count()
+        return super().read(*size)
+
+    def readline(self, *size):
+        self._count()
+        return super().readline(*size)
+
+    def _count(self):
+        self._n_left -= 1
+        if self._n_left < 0:
+            raise BadImageError(
+                "it consists of too many tiny parts, as files that are made to decode "
+                "slowly"
+            )
+
+
+class CountedBytes(_CountedReads, io.BytesIO):
+    """Encoded bytes as such a file."""
+
+
+class CountedFile(_CountedReads, io.BufferedReader):
+    """An open file as such a file."""

@@ -11,8 +11,8 @@ from skdeepfeat._utils._item_source import ItemSource
 from skdeepfeat._utils._preprocessing import Preprocessing
 from skdeepfeat.exceptions import BadImageError
 
-from ._byte_budget import ByteBudget, Share
 from ._geometry import fit_to_network
+from ._thread_pool import ByteBudget, Share
 
 # Otherwise its features would be stored under the digest of its former content.
 _CHANGED = (

@@ -15,8 +15,7 @@ from skdeepfeat._utils._digests import digest_bytes, digest_pixels
 from skdeepfeat._utils._shown import shown, shown_path
 from skdeepfeat.exceptions import BadImageError
 
-from ._byte_budget import ByteBudget, Share
-from ._canonical import CHANNELS, canonical_image
+from ._canonical import CHANNELS, canonical_image, is_tensor, tensor_to_array
 from ._decode import check_large_file, decode_bytes, decode_pil, jpeg_for_device
 from ._decoder_messages import collect_messages
 from ._encoded_images import (
@@ -28,14 +27,12 @@ from ._encoded_images import (
     read_open_file,
     unwrapped,
 )
-from ._files import absolute_path, digest_files, read_file, refuse_address
+from ._files import KeptFiles, absolute_path, digest_files, read_file, refuse_address
 from ._image_limits import max_bytes
 from ._image_source import ImageSource
-from ._kept_files import KeptFiles
 from ._on_device import EncodedJpeg
 from ._remote import RemoteFiles, absolute_address
-from ._tensors import is_tensor, tensor_to_array
-from ._thread_pool import hash_in_threads
+from ._thread_pool import ByteBudget, Share, hash_in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -141,8 +138,7 @@ class ListSource(ImageSource):
         parts = digest_files(
             places, file_index, on_done, self._max_bytes, check, self._kept, seconds
         )
-        expected: list[bytes | None] = []
-        self.expect(expected)
+        self._expected = expected = []
         known = {}
         with contextlib.closing(parts):
             for part in parts:

@@ -12,12 +12,11 @@ from skdeepfeat._utils._parameter_errors import choice_error
 from skdeepfeat._utils._shown import shown
 
 from ._array_source import ArraySource
-from ._canonical import CHANNELS
+from ._canonical import CHANNELS, is_tensor
 from ._dataset_column import EncodedColumn, images_of_dataset
 from ._encoded_images import is_open_file
 from ._image_limits import max_jpeg_scans
 from ._list_source import ListSource, is_missing, is_number
-from ._tensors import is_tensor
 
 # Objects that have one of these are collections: arrays, Series, frames of all kinds.
 # They are recognized so, because polars and pyarrow are optional.
@@ -59,12 +58,15 @@ def make_image_source(
         is reported by the source's `digests` and `pixels`.
     """
     _check_parameters(flat_image_shape, max_pixels, storage_options)
-    images = images_of_dataset(X)
-    if images is None:
-        _refuse_non_collections(X)
-        images = X
-    if not isinstance(images, EncodedColumn):
-        images = _images_of(images, flat_image_shape)
+    if isinstance(X, (list, tuple)):
+        images = _images_of_list(list(X), flat_image_shape)
+    else:
+        images = images_of_dataset(X)
+        if images is None:
+            _refuse_non_collections(X)
+            images = X
+        if not isinstance(images, EncodedColumn):
+            images = _images_of(images, flat_image_shape)
     if isinstance(images, (list, EncodedColumn)):
         return ListSource(images, max_pixels, storage_options)
     return ArraySource(images)

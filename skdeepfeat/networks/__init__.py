@@ -22,14 +22,7 @@ from ._modules import (
     zero_subnormal,
 )
 from ._neck import Neck, resolve_neck
-from ._remembered_neck import (
-    RememberedNeck,
-    key_of_neck,
-    libraries_are_imported,
-    may_be_noted,
-    note_of_neck,
-    recall_neck,
-)
+from ._remembered_neck import RememberedNeck, known_neck
 from ._row_neck import RowNeck
 from ._tensor_train import TensorTrainLinear, multiply_adds_of_train
 from .probing._fingerprint import is_below_float32
@@ -60,18 +53,14 @@ __all__ = [
     "is_below_float32",
     "is_convolution",
     "is_linear",
-    "key_of_neck",
-    "libraries_are_imported",
+    "known_neck",
     "list_layers",
     "list_models",
-    "may_be_noted",
     "merge_resizings",
     "module_on_cpu",
     "multiply_adds_of_train",
-    "note_of_neck",
     "read_hub_config",
     "read_preprocessing",
-    "recall_neck",
     "resolve_item_neck",
     "resolve_neck",
     "zero_subnormal",

@@ -46,19 +46,14 @@ def is_of_library(architecture):
     architecture : dict
         Of a `NetworkSpec`.
     """
-    return all(
-        _is_in(
-            name, getattr(sys.modules[f"{name}.models"], function)(architecture[name])
-        )
-        for name, function in _BUILDERS.items()
-        if name in architecture and f"{name}.models" in sys.modules
-    )
-
-
-def _is_in(package, builder):
-    """Return whether a file of a package has the code of a function."""
-    builder = inspect.unwrap(builder)
-    # Others may have registered a class.
-    file = builder.__code__.co_filename if inspect.isfunction(builder) else ""
-    home = os.path.dirname(sys.modules[package].__file__)
-    return file.startswith(os.path.join(home, ""))
+    for name, function in _BUILDERS.items():
+        if name in architecture and f"{name}.models" in sys.modules:
+            ask = getattr(sys.modules[f"{name}.models"], function)
+            builder = inspect.unwrap(ask(architecture[name]))
+            # Others may have registered a class.
+            is_plain = inspect.isfunction(builder)
+            file = builder.__code__.co_filename if is_plain else ""
+            home = os.path.dirname(sys.modules[name].__file__)
+            if not file.startswith(os.path.join(home, "")):
+                return False
+    return True

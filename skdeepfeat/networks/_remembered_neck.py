@@ -8,15 +8,18 @@ and versions and files of the packages. A neck that is recalled only names rows.
 have to be computed, the neck is resolved, and must be the same.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import numbers
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._utils._digests import digest_description
 from .._utils._installed import is_as_imported
 from .._utils._preprocessing import Preprocessing
 from ..exceptions import WeightsNotFoundError
@@ -31,6 +34,8 @@ from .sources._network_spec import NetworkSpec
 from .sources._preprocessing_parameter import read_image_size, read_preprocessing
 from .sources._weights import Weights
 from .sources._weights_sources import FileWeights, RandomWeights, read_weights
+
+logger = logging.getLogger(__name__)
 
 _WEIGHTS = {"url": UrlWeights, "hub": HubWeights}
 _RECORDS = (Output, Layer, *_WEIGHTS.values())
@@ -69,13 +74,75 @@ def libraries_are_imported():
     return any(name in sys.modules for name in LIBRARIES)
 
 
-def key_of_neck(model, **parameters):
-    """Return the key of the note about a named neck, before it is resolved.
+@contextlib.contextmanager
+def known_neck(notes, *, cache_layers, **parameters):
+    """Lend a neck that at least describes itself, for the body of a ``with``.
+
+    If the body succeeds, a neck that took long to resolve or was examined is noted.
 
     Parameters
     ----------
-    model, **parameters
-        Those of `resolve_neck`, and `cache_layers` of the extractor.
+    notes : cache.SideFiles or None
+    cache_layers : value of the estimator's parameter
+    **parameters
+        Those of `resolve_neck`.
+
+    Yields
+    ------
+    Neck
+        A `RememberedNeck`, which imports neither torchvision nor timm, if it was noted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `resolve_neck`.
+    """
+    described = {name: parameters[name] for name in parameters if name != "examine"}
+    # A library that is imported can be asked at once. It may know other networks, which
+    # the user has registered in this process.
+    were_imported = libraries_are_imported()
+    key = None
+    if notes is not None and not were_imported:
+        key = key_of_neck(**described, cache_layers=cache_layers)
+        note = key and notes.read(digest_description(key))
+        if note and (found := recall_neck(note, key, **described)) is not None:
+            yield found
+            return
+    neck = resolve_neck(**parameters)
+    yield neck
+    # The default neck of an embedded network needs no library until it computes.
+    if notes is None or not libraries_are_imported():
+        return
+    # Nor is a neck examined only to be noted, if there was nothing to import.
+    if were_imported and "outputs" in vars(neck):
+        key = key_of_neck(**described, cache_layers=cache_layers)
+    if key is None:
+        return
+    name = digest_description(key)
+    try:
+        if were_imported and notes.read(name) is not None:
+            return
+        if may_be_noted(neck, were_imported):
+            if cache_layers is not None:
+                neck.joined(cache_layers)  # `fit` will not check them again
+            notes.write(name, note_of_neck(neck, key))
+    except Exception as error:  # a layer that does not exist, for example
+        logger.debug("%s is not noted: %s", neck.model_name, error)
+
+
+def key_of_neck(
+    model,
+    layer,
+    pooling,
+    weights,
+    image_size,
+    preprocessing,
+    random_state,
+    cache_layers=None,
+):
+    """Return the key of the note about a named neck, before it is resolved.
+
+    The parameters are those of `resolve_neck`, and `cache_layers` of the extractor.
 
     Returns
     -------
@@ -85,12 +152,26 @@ def key_of_neck(model, **parameters):
     """
     if not isinstance(model, str) or model.startswith(HUB_PREFIXES):
         return None
+    if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
+        return None  # reading it may need the libraries
     try:
-        own = _describe_parameters(**parameters)
+        own, read = (
+            _own_weights(weights, random_state),
+            read_preprocessing(preprocessing),
+        )
+        key = {
+            "model": model,
+            "layer": _plain(layer),
+            "pooling": _plain(pooling),
+            "weights": str(weights) if own is None else dataclasses.asdict(own),
+            "image_size": _plain(read_image_size(image_size)),
+            "preprocessing": read and read.describe(),
+            "cache_layers": _plain(cache_layers),
+        }
     except (TypeError, ValueError, WeightsNotFoundError):
         return None  # `resolve_neck` raises it again, or what comes before it
     code = installed_code()
-    return code and {"model": model, **own, "code": code}
+    return code and {**key, "code": code}
 
 
 def may_be_noted(neck, were_imported):
@@ -110,22 +191,6 @@ def may_be_noted(neck, were_imported):
     return is_of_library(neck.spec.architecture)
 
 
-def _describe_parameters(
-    layer, pooling, weights, image_size, preprocessing, random_state, cache_layers=None
-):
-    if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
-        raise TypeError("reading it may need the libraries")
-    read = read_preprocessing(preprocessing)
-    return {
-        "layer": _plain(layer),
-        "pooling": _plain(pooling),
-        "weights": _describe_parameter_weights(weights, random_state),
-        "image_size": _plain(read_image_size(image_size)),
-        "preprocessing": read and read.describe(),
-        "cache_layers": _plain(cache_layers),
-    }
-
-
 def _plain(value):
     """Return names and numbers, alone or in a list, in JSON types."""
     if value is None or type(value) in (str, int):
@@ -135,17 +200,6 @@ def _plain(value):
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     raise TypeError("no name and no number")
-
-
-def _describe_parameter_weights(weights, random_state):
-    found = _own_weights(weights, random_state)
-    if isinstance(found, FileWeights):
-        return {"file": found.path}
-    if isinstance(found, RandomWeights):
-        return {"seed": found.seed}
-    if found is not None:
-        raise TypeError("unknown kind of weights")
-    return _plain(str(weights))
 
 
 def _own_weights(weights, random_state):

@@ -11,10 +11,9 @@ import warnings
 import pytest
 
 from skdeepfeat import CacheWarning
-from skdeepfeat.cache import FeatureCache, MappingCache, _bounds
-from skdeepfeat.cache._bounds import Bounds
+from skdeepfeat.cache import FeatureCache, MappingCache, _connection
+from skdeepfeat.cache._connection import FORMAT, PAGE_SIZE, Bounds
 from skdeepfeat.cache._errors import StoreDamaged
-from skdeepfeat.cache._schema import FORMAT, PAGE_SIZE
 from tests.cache.pretend import Nets, finish, start
 
 FILE = f"features-v{FORMAT}.sqlite"
@@ -159,7 +158,7 @@ def interior_page(child, n_cells=1000):
 
 @pytest.mark.parametrize("table", ["rows", "used"])
 def test_pages_that_lead_nowhere_but_on(cache, path, table, monkeypatch):
-    monkeypatch.setattr(_bounds, "_TO_USE", 1_000_000)
+    monkeypatch.setattr(_connection, "_TO_USE", 1_000_000)
     change(path, "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA journal_mode = WAL")
     connection = sqlite3.connect(path)
     [(root,)] = connection.execute(
@@ -187,7 +186,7 @@ def test_pages_that_lead_nowhere_but_on(cache, path, table, monkeypatch):
 
 
 def test_values_longer_than_any_row(cache, path, monkeypatch):
-    monkeypatch.setitem(_bounds._LIMITS, sqlite3.SQLITE_LIMIT_LENGTH, 2**20)
+    monkeypatch.setitem(_connection._LIMITS, sqlite3.SQLITE_LIMIT_LENGTH, 2**20)
     change(path, "UPDATE rows SET data = zeroblob(2097152) WHERE id = 3")
     assert is_set_aside(cache)
 
@@ -229,7 +228,7 @@ def test_a_mapping_with_anything_in_it(value):
 
 
 def test_a_query_without_end_is_ended(monkeypatch):
-    monkeypatch.setattr(_bounds, "_TO_USE", 200_000)
+    monkeypatch.setattr(_connection, "_TO_USE", 200_000)
     connection = sqlite3.connect(":memory:")
     bounds, sizes = Bounds(connection), []
     with pytest.raises(StoreDamaged), bounds.hold(lambda: sizes.append(1) or 100_000):
@@ -242,10 +241,10 @@ def test_a_query_without_end_is_ended(monkeypatch):
 
 INTERRUPTED = f"""
 import os, signal, sqlite3, threading
-from skdeepfeat.cache import _bounds
+from skdeepfeat.cache import _connection
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-_bounds._TO_USE = 10**15
+_connection._TO_USE = 10**15
 connection = sqlite3.connect(":memory:")
 started = threading.Event()
 connection.create_function("begin", 0, started.set)
@@ -256,7 +255,7 @@ def interrupt():
 
 threading.Thread(target=interrupt).start()
 try:
-    with _bounds.Bounds(connection).hold(lambda: 0):
+    with _connection.Bounds(connection).hold(lambda: 0):
         connection.execute("{ENDLESS} SELECT count(*) FROM c WHERE x > 1 OR begin()")
 except KeyboardInterrupt:
     print("interrupted")

@@ -9,10 +9,9 @@ import sys
 import pytest
 
 from skdeepfeat._utils._digests import digest_bytes
-from skdeepfeat.cache import FeatureCache, _secret, open_cache
+from skdeepfeat.cache import FeatureCache, _side_files, open_cache
 from skdeepfeat.cache._directory import find_directory
-from skdeepfeat.cache._private_files import PrivateFiles, converted_of
-from skdeepfeat.cache._secret import find_secret
+from skdeepfeat.cache._side_files import PrivateFiles, find_secret
 
 KEY, OTHER = digest_bytes(b"a").hex(), digest_bytes(b"b").hex()
 
@@ -26,7 +25,9 @@ def state(tmp_path, monkeypatch):
 @pytest.fixture
 def files(directory):
     directory.mkdir(mode=0o755)
-    return PrivateFiles(find_directory(directory), "networks", 1000, 400)
+    files = PrivateFiles(find_directory(directory), 10_000)
+    files._max_file_bytes = 400
+    return files
 
 
 def path_of(files):
@@ -120,7 +121,7 @@ def test_a_secret_that_others_may_have_read_is_replaced(files, state):
 
 
 def test_a_secret_that_another_process_has_just_written_stays(state, monkeypatch):
-    read, theirs = _secret._read, []
+    read, theirs = _side_files._read_secret, []
 
     def read_too_early(path):
         secret = read(path)
@@ -129,7 +130,7 @@ def test_a_secret_that_another_process_has_just_written_stays(state, monkeypatch
             theirs.append(find_secret(create=True))
         return secret
 
-    monkeypatch.setattr(_secret, "_read", read_too_early)
+    monkeypatch.setattr(_side_files, "_read_secret", read_too_early)
     assert find_secret(create=True) == theirs[1]
     assert os.listdir(state) == ["secret"]
 
@@ -163,7 +164,7 @@ def test_those_used_longest_ago_are_removed(files):
 def test_at_most_a_tenth_of_the_cache(directory):
     place = find_directory(directory)
     directory.mkdir()
-    files = converted_of(place, 10_000)
+    files = PrivateFiles(place, 10_000)
     files.write(KEY, bytes(1001))
     assert files.read(KEY) is None
     files.write(KEY, bytes(900))
@@ -189,7 +190,7 @@ def test_shown_and_cleared_with_the_cache(cache, directory):
 
 
 def test_without_a_directory_none_is_made(directory, state):
-    files = PrivateFiles(find_directory(directory), "networks", 1000, 400)
+    files = PrivateFiles(find_directory(directory), 10_000)
     files.write(KEY, b"network")
     assert not directory.exists()
     assert not state.exists()
@@ -199,9 +200,9 @@ def test_without_a_directory_none_is_made(directory, state):
 CHILD = """
 import os, resource, signal, sys
 from skdeepfeat.cache._directory import find_directory
-from skdeepfeat.cache._private_files import PrivateFiles
+from skdeepfeat.cache._side_files import PrivateFiles
 directory, how, key = sys.argv[1:]
-files = PrivateFiles(find_directory(directory), "networks", 10**7, 10**7)
+files = PrivateFiles(find_directory(directory), 10**8)
 if how == "full":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))
@@ -237,7 +238,7 @@ def test_full_disk_no_home_killed_and_two_at_once(directory, tmp_path):
     assert outputs == {
         "full": ("False\n", ""), "homeless": ("False\n", ""), "killed": ("", "")
     }  # fmt: skip
-    files = PrivateFiles(find_directory(directory), "networks", 10**7, 10**7)
+    files = PrivateFiles(find_directory(directory), 10**8)
     assert files.read(KEY) is None
     several = [run_child(directory, "together") for _ in range(3)]
     assert [one.communicate(timeout=200) for one in several] == [("True\n", "")] * 3

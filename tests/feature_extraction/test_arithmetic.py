@@ -9,7 +9,7 @@ from torch import nn
 from skdeepfeat import FeatureMapper, PretrainedFeatureExtractor
 from skdeepfeat.cache import FeatureCache
 from skdeepfeat.feature_extraction import ExtractionSettings
-from skdeepfeat.feature_extraction._arithmetic import (
+from skdeepfeat.feature_extraction._settings import (
     check_device_type,
     settle_arithmetic,
 )

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from skdeepfeat.feature_extraction._background import compute_in_background
+from skdeepfeat.feature_extraction._compute import compute_in_background
 
 
 def worker_of(compute, log=None):

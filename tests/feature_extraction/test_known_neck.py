@@ -10,9 +10,8 @@ from PIL import Image
 
 from skdeepfeat import FeatureCache, PretrainedFeatureExtractor
 from skdeepfeat._utils._digests import digest_description
-from skdeepfeat.feature_extraction import _known_neck
 from skdeepfeat.images import _files, _list_source
-from skdeepfeat.networks import _remembered_neck, key_of_neck
+from skdeepfeat.networks import _remembered_neck
 
 NAME = "test_vit"
 
@@ -20,7 +19,7 @@ NAME = "test_vit"
 @pytest.fixture(autouse=True)
 def as_in_a_new_process(monkeypatch):
     """Recall notes although this process has imported the libraries."""
-    monkeypatch.setattr(_known_neck, "libraries_are_imported", lambda: False)
+    monkeypatch.setattr(_remembered_neck, "libraries_are_imported", lambda: False)
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def write_note(cache, change=lambda neck: None, cache_layers=None, **parameters)
         "layer": None, "pooling": "auto", "weights": "random", "image_size": 32,
         "preprocessing": None, "random_state": 0, **parameters,
     }  # fmt: skip
-    key = key_of_neck(NAME, **described, cache_layers=cache_layers)
+    key = _remembered_neck.key_of_neck(NAME, **described, cache_layers=cache_layers)
     neck = _remembered_neck.resolve_neck(NAME, **described)
     note = json.loads(_remembered_neck.note_of_neck(neck, key))
     change(note["neck"])
@@ -51,9 +50,7 @@ def write_note(cache, change=lambda neck: None, cache_layers=None, **parameters)
 def test_a_recalled_neck_computes_what_is_missing(tmp_path, images):
     cache, expected = FeatureCache(tmp_path), make(None).transform(images)
     write_note(cache)
-    with _known_neck.known_neck(
-        cache, cache_layers=None, **make(cache)._neck_parameters()
-    ) as neck:
+    with make(cache)._described_neck() as neck:
         assert isinstance(neck, _remembered_neck.RememberedNeck)
     np.testing.assert_array_equal(make(cache).transform(images[:2]), expected[:2])
     np.testing.assert_array_equal(make(cache).transform(images), expected)

@@ -14,7 +14,7 @@ from PIL import Image
 from skdeepfeat import BadImageWarning, NonFiniteOutputError, PretrainedFeatureExtractor
 from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.feature_extraction import _extraction, _workers
-from skdeepfeat.images import _files, _kept_files, _list_source
+from skdeepfeat.images import _files, _list_source
 
 N = 7
 
@@ -170,14 +170,14 @@ def test_what_is_kept_is_limited(parts, paths, opened, log, tmp_path, monkeypatc
         monkeypatch.setattr(_list_source, "_FIRST_SECONDS", 0)
         monkeypatch.setattr(_files, "_LEAST_IN_PART", 2)
     size = max(os.path.getsize(path) for path in paths)
-    held, put = [], _kept_files.KeptFiles.put
+    held, put = [], _files.KeptFiles.put
 
     def noting(kept, path, data):
         put(kept, path, data)
         held.append(sum(map(len, kept._contents.values())))
 
-    monkeypatch.setattr(_kept_files.KeptFiles, "put", noting)
-    make_kept = _kept_files.KeptFiles
+    monkeypatch.setattr(_files.KeptFiles, "put", noting)
+    make_kept = _files.KeptFiles
     monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: make_kept(2 * size))
     rows = make(log, cache=None).transform(paths)
     assert 0 < max(held) <= 2 * size
@@ -190,7 +190,7 @@ def test_a_part_takes_most_of_the_room(paths, monkeypatch):
         return (function(item) for item in items)
 
     monkeypatch.setattr(_files, "hash_in_threads", read_when_needed)
-    size, kept = sum(map(os.path.getsize, paths[:4])), _kept_files.KeptFiles
+    size, kept = sum(map(os.path.getsize, paths[:4])), _files.KeptFiles
     monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: kept(size))
     source = _list_source.ListSource(paths, None)
     parts = source.digests_in_parts()
@@ -198,7 +198,7 @@ def test_a_part_takes_most_of_the_room(paths, monkeypatch):
 
 
 def test_files_that_wait_for_room_do_not_make_small_parts():
-    kept = _kept_files.KeptFiles(10, patience=60)
+    kept = _files.KeptFiles(10, patience=60)
     assert kept.reserve(10)
     kept.put("a", b"0123456789")
     kept.set_awaited(False)
@@ -223,7 +223,7 @@ def test_a_file_that_changes_meanwhile(is_kept, paths, log, tmp_path, monkeypatc
 
     monkeypatch.setattr(_extraction, "compute_features", change_first)
     if not is_kept:
-        kept = _kept_files.KeptFiles
+        kept = _files.KeptFiles
         monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: kept(0))
     extractor = make(log, cache=tmp_path / "rows")
     if is_kept:
@@ -239,7 +239,7 @@ def test_a_file_that_changes_meanwhile(is_kept, paths, log, tmp_path, monkeypatc
 def test_an_interrupted_reading_leaves_no_thread_behind(
     in_small_parts, paths, log, monkeypatch
 ):
-    kept = _kept_files.KeptFiles
+    kept = _files.KeptFiles
     size = os.path.getsize(paths[0])
     monkeypatch.setattr(_list_source, "KeptFiles", lambda **_: kept(size))
     source = _list_source.ListSource(paths, None)

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from skdeepfeat.images import ByteBudget, ThreadPool, _thread_pool
-from skdeepfeat.images._byte_budget import Share
+from skdeepfeat.images._thread_pool import Share
 
 TIMEOUT = 60  # seconds, for what never takes so long
 

@@ -12,14 +12,12 @@ import torch
 from torch import nn
 
 from skdeepfeat._utils._digests import digest_file
-from skdeepfeat.networks import (
-    _installed_code,
-    _remembered_neck,
+from skdeepfeat.networks import _installed_code, _remembered_neck, resolve_neck
+from skdeepfeat.networks._remembered_neck import (
     key_of_neck,
     may_be_noted,
     note_of_neck,
     recall_neck,
-    resolve_neck,
 )
 from skdeepfeat.networks.sources import _embedded
 

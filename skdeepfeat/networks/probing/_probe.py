@@ -15,7 +15,7 @@ import torch
 from ..._utils._parameter_errors import is_about
 from .._modules import floating_dtype
 from ..running._layer import Layer, first_tensor
-from ..running._timm_pooling import find_own_pool
+from ..running._poolings import find_own_pool
 from ._diagnosis import check_module, explain_failure
 from ._layer_recorder import Recorder
 

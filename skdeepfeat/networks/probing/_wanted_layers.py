@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from ..._utils import _choices
 from ..._utils._parameter_errors import choice_error, look_up
 from ..running._layer import Layer
-from ..running._poolings import can_pool, changes_vectors, n_pooled, resolve_pooling
-from ..running._timm_pooling import can_replace_pool
+from ..running._poolings import (
+    can_pool,
+    can_replace_pool,
+    changes_vectors,
+    n_pooled,
+    resolve_pooling,
+)
 from ._stages import last_map_of, stages_of
 
 

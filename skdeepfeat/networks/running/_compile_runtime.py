@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..._utils._device import compute_context
-from ._device_transfer import Transfer
+from ._torch_runtime import Transfer
 
 TITLE = "torch.compile"
 BATCH_PIXELS = 8 * 224 * 224

@@ -8,7 +8,6 @@ from ..._utils._device import compute_context, free_device_memory
 from ..._utils._parameter_errors import first_line
 from .._modules import copy_network, floating_dtype
 from ._batch_norm_folding import fold_batch_norms
-from ._device_transfer import Transfer
 from ._row_difference import random_pixels
 from ._runtimes import is_worth_folding
 from ._truncated_pass import run_truncated
@@ -133,3 +132,30 @@ class EagerNetwork:
 
 def _wants_contiguous(error):
     return "view size is not compatible" in str(error)
+
+
+class Transfer:
+    """Sends batches to a device; to a GPU while other threads compute there.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+
+    def __init__(self, device):
+        self._device = device
+        self._stream = None
+        if device.type == "cuda":
+            # A separate stream copies while another thread's network runs.
+            self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def stream(self):
+        """Return a context in which all work on a GPU is queued on one stream."""
+        return torch.cuda.stream(self._stream)  # None stands for no GPU: no effect
+
+    def send(self, batch):
+        """Return a tensor on the device, which may arrive there later."""
+        if self._stream is not None and not batch.is_cuda:
+            batch = batch.pin_memory()  # without it, the copy would block
+        return batch.to(self._device, non_blocking=True)

@@ -6,8 +6,7 @@ import torch
 
 from ._items import ItemInput
 from ._layer import first_tensor
-from ._poolings import pool
-from ._timm_pooling import with_replaced_pool
+from ._poolings import pool, with_replaced_pool
 
 
 class _Stop(BaseException):

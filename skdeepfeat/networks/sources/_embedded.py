@@ -12,11 +12,14 @@ import importlib.util
 import os
 from dataclasses import dataclass
 
+import torch
+
 from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
+from ..._utils._random import seeded
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
-from ._weights import Weights
+from ._weights import Weights, check_sha256
 from ._weights_sources import other_weights
 
 # The packages, modules, files and timm's architectures are named after the networks.
@@ -66,6 +69,15 @@ class _PackagedWeights(Weights):
     def identity(self, digest_file):
         """Return the known digest."""
         return {"sha256": self.sha256}
+
+    def build_network(self, spec):
+        """Return a network with these weights. As they are known, torch reads them."""
+        check_sha256(self.path, self.sha256)
+        tensors = torch.load(self.path, map_location="cpu", weights_only=True).values()
+        with seeded(0):
+            network = spec.build()
+        network.load_state_dict(dict(zip(network.state_dict(), tensors, strict=True)))
+        return network, ()
 
 
 def list_names(tags=False):

@@ -68,7 +68,7 @@ class Weights:
         """
         path = self.fetch()
         if self.sha256:
-            _check_sha256(path, self.sha256)
+            check_sha256(path, self.sha256)
         file = read_weights_file(path)
         with seeded(0):
             return spec.install(file)
@@ -86,7 +86,7 @@ def file_key(path: str) -> tuple:
     return ("file", os.path.abspath(path), stat.st_size, *times, stat.st_ino)
 
 
-def _check_sha256(path: str, expected: str) -> None:
+def check_sha256(path: str, expected: str) -> None:
     """Raise unless the file's sha256 begins with `expected` (hexadecimal)."""
     try:
         with open(path, "rb") as file:
