@@ -1,4 +1,4 @@
-"""activation_maps: which parts of an image speak for a class."""
+"""activation_maps: which parts of an image are evidence for a class."""
 
 import numbers
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def activation_maps(
     grid=7,
     flat_image_shape=None,
 ):
-    """Return which parts of images speak for a class or an output.
+    """Return which parts of images are evidence for a class or an output.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ default="predicted"
     Returns
     -------
     maps : ndarray of float32, shape (n_samples, height, width)
-        At the resolution of the layer. Positive values speak for the target. They cover
+        At the resolution of the layer. Positive values are evidence for the target. They cover
         the part of the image that the network sees. With ``on_error="nan"``, maps of
         images that cannot be read are NaN.
 

@@ -1,4 +1,4 @@
-"""ActivationMapDisplay: which parts of images speak for a class."""
+"""ActivationMapDisplay: which parts of images are evidence for a class."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ _KINDS = ("image", "map", "overlay")
 class ActivationMapDisplay:
     """Visualization of activation maps.
 
-    Red parts of an image speak for the target, and blue parts against it. An overlay
+    Red parts of an image are evidence for the target, and blue parts against it. An overlay
     shows the image in gray. Maps are enlarged onto the part of the image that the
     network sees. The colors of each map are scaled by its largest absolute value.
 
