@@ -16,9 +16,9 @@ _KINDS = ("image", "map", "overlay")
 class ActivationMapDisplay:
     """Visualization of activation maps.
 
-    Red parts of an image are evidence for the target, and blue parts against it. An overlay
-    shows the image in gray. Maps are enlarged onto the part of the image that the
-    network sees. The colors of each map are scaled by its largest absolute value.
+    Red parts of an image are evidence for the target, and blue parts against it. An
+    overlay shows the image in gray. Maps are enlarged onto the part of the image that
+    the network sees. The colors of each map are scaled by its largest absolute value.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.
