@@ -129,7 +129,7 @@ class ActivationMapDisplay:
             Colors of the maps, from the most negative to the most positive value.
         alpha : float, default=0.7
             Opacity of the map's largest absolute value in an overlay. Smaller values
-            are as much more transparent.
+            are proportionally more transparent.
 
         Returns
         -------

@@ -66,13 +66,14 @@ class SelfSupervisedExtractor(
 ):
     """A pretrained network that is trained further on images without labels.
 
-    `fit` shows the network two random views of each image, and trains it to give both
-    the same embedding and different images different ones. `transform` returns the
-    features of the trained body, through the cache, for any classifier.
+    `fit` shows the network two random views of each image. It trains the network to
+    give both views the same embedding, and different images different embeddings.
+    `transform` returns the features of the trained body, which are cached.
 
-    On a few thousand images this helps if they are far from ImageNet, and may do harm
-    if they are not. Give a few labeled images as `X_probe` and `y_probe` to `fit`, and
-    it says which of both happened, and keeps the better network.
+    With a few thousand images, this helps if they are far from ImageNet, and may make
+    the features worse if they are not. Pass a few labeled images to `fit` as `X_probe`
+    and `y_probe`: it scores both networks on them, warns if the training lowered the
+    score, and by default keeps the better network.
 
     Parameters
     ----------
@@ -93,19 +94,19 @@ class SelfSupervisedExtractor(
         epoch takes about six times as long as a `transform`.
 
     projection : tuple of int, default=(512, 512)
-        Number of units of the layers between body and embedding. They are thrown away
+        Number of units of the layers between body and embedding. They are discarded
         after the fit.
 
     unfreeze : "auto", str, int, or tuple of (str or int), default="auto"
         Which stages are trained, as for `FineTuneClassifier`. ``"auto"`` means the last
-        two, and all with random weights.
+        two, or all stages with random weights.
 
     max_epochs : int, default=10
         Number of epochs.
 
     batch_size : int, default=64
-        Number of images in a step, at least 2. If the memory of a device is not enough,
-        a batch is split, and each part is compared within itself.
+        Number of images in a step, at least 2. If a device runs out of memory, the
+        batch is split, and views are compared only within each part.
 
     learning_rate : float, default=4e-4
         Highest learning rate of the projection. It follows a one-cycle schedule.
@@ -343,9 +344,9 @@ class SelfSupervisedExtractor(
         groups : array-like, shape (n_samples,), default=None
             Images of one group show the same thing, such as frames of a video or
             photographs of one product. The two views are then of different images of a
-            group. Each group has at least two images.
+            group. Each group must have at least two images.
         X_probe : array-like of images, shape (n_probe,), default=None
-            A few images with labels, which are not trained on. They may have another
+            A few labeled images, which are not used for training. They may have another
             form than X, such as files instead of arrays.
         y_probe : array-like, shape (n_probe,), default=None
             Their labels, or numbers for a regression.
@@ -440,7 +441,7 @@ class SelfSupervisedExtractor(
         Returns
         -------
         ndarray of float32, shape (n_samples, n_features_out)
-            Cached under what the trained network computes.
+            Cached separately from those of the original network.
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
