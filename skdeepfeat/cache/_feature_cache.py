@@ -19,7 +19,7 @@ class RowCache:
         """Return the `SideFiles` that hold notes, or None if there are none."""
 
     def converted(self):
-        """Return the `PrivateFiles` of converted networks, or None if there are none."""
+        """Return the `PrivateFiles` of converted networks, or None without any."""
 
     def info(self):
         """Return what is in the cache.

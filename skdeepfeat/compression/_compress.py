@@ -284,8 +284,8 @@ def model_and_score(subject, scoring, caller="compress"):
     score = subject.score(model)
     if not math.isfinite(score):
         raise ValueError(
-            f"The 'scoring' parameter of {caller} must be a score that is finite for "
-            f"the estimator as it is. Got {shown(scoring)} instead, which is {score}."
+            f"The 'scoring' parameter of {caller} must give a finite score for the "
+            f"original estimator. Got {shown(scoring)} instead, which gives {score}."
         )
     drop_unused_head(model, next(batches_of(subject.pixels))[:2])
     return model, score

@@ -122,7 +122,7 @@ def compression_curve(
             interrupted = isinstance(error, KeyboardInterrupt)
             message = f"It was interrupted during {name!r}." if interrupted else error
             warnings.warn(
-                f"The curve lacks networks. {message}",
+                f"Networks are missing from the curve. {message}",
                 RuntimeWarning,
                 stacklevel=caller_stacklevel() + 1,
             )

@@ -23,7 +23,7 @@ def refuse_estimator(model):
         raise ValueError(
             "The 'model' parameter must be the network of an estimator, model="
             "fitted.body_, and not the estimator: clone, and so every search, would "
-            "unfit it. If body_ is None, the network was not trained: give the same "
+            "unfit it. If body_ is None, the network was not trained: pass the same "
             f"'model' again. Got {type(model).__name__} instead."
         )
 

@@ -192,9 +192,9 @@ class BaseFineTune(
         originals = {"X": X, "X_unlabeled": X_unlabeled}
         if X_unlabeled is not None and self.teacher is None:
             raise ValueError(
-                "X_unlabeled must be None without a 'teacher', from which alone "
-                "something can be learned about images without labels. Give a fitted "
-                f"estimator as 'teacher' to {type(self).__name__}."
+                "X_unlabeled must be None without a 'teacher', because only the "
+                "predictions of a teacher can be learned for images without labels. "
+                f"Pass a fitted estimator as 'teacher' to {type(self).__name__}."
             )
         X = self._check_images(X, reset=reset)
         y = checked_y(self, y, X, dtype=self._y_dtype)

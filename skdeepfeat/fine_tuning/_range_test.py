@@ -141,8 +141,9 @@ def learning_rate_range_test(
     if estimator.unfreeze in (None, 0):
         raise ValueError(
             "The 'unfreeze' parameter of the estimator must unfreeze some of the body "
-            "for learning_rate_range_test, as 'learning_rate' is not used otherwise. "
-            f"Got {estimator.unfreeze!r} instead. Choose 'all' or a number of stages."
+            "for learning_rate_range_test, because 'learning_rate' is not used "
+            f"otherwise. Got {estimator.unfreeze!r} instead. Choose 'all' "
+            "or a number of stages."
         )
     rates = np.geomspace(min_learning_rate, max_learning_rate, n_steps)
     losses, without = _sweep(estimator, X, y, sample_weight, rates)
@@ -176,7 +177,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
         raise TrainingDivergedError(
             "The loss was NaN or infinite in one of the first two steps, so there is "
             "no learning rate to suggest. Choose a smaller 'min_learning_rate' (now "
-            f"{rates[0]:g}), and look for targets that are not finite."
+            f"{rates[0]:g}), and check that all targets are finite."
         )
     # The same batches, from the same weights, at a rate that changes nothing.
     fit.result.head = head

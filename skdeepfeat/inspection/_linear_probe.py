@@ -142,7 +142,7 @@ def linear_probe(
     if rest is not None and estimator is not None:
         raise ValueError(
             "The 'estimator' parameter of linear_probe must be None if the 'extractor' "
-            "is a Pipeline that continues with an estimator. Give the extractor alone."
+            "is a Pipeline that continues with an estimator. Pass the extractor alone."
         )
     estimator = rest if estimator is None else estimator
     y = check_targets(y, "y", "linear_probe")

@@ -148,7 +148,7 @@ def similarity(extractors, X, layers=None):
     if len(set(names)) < len(names):
         raise ValueError(
             "The 'extractors' parameter of similarity must have a name for each "
-            "network if some are of the same model. Give a dict of names to "
+            "network if some are of the same model. Pass a dict of names to "
             f"extractors. Got the layers {names}."
         )
     if np.sum(~failed) < _MIN_IMAGES:

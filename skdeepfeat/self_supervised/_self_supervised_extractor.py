@@ -118,33 +118,35 @@ class SelfSupervisedExtractor(
         Weight decay of kernels and matrices (AdamW).
 
     ema_decay : float, default=0.99
-        Decay of the moving average of the weights, which is the result. 0: none.
+        Decay of the moving average of the weights, which is the result of the fit. With
+        0, the last weights are the result.
 
     freeze_batch_norm : bool or "auto", default="auto"
-        Whether batch normalizations keep their statistics. ``"auto"`` means yes, and no
-        with random weights.
+        Whether batch normalizations keep their statistics. ``"auto"`` means True, or
+        False with random weights.
 
     augment : "views" or callable, default="views"
         How views are drawn. ``"views"`` takes a random part of at least a fifth of the
         image, mirrors it, and changes brightness, contrast, saturation and hue; some
         views become gray or blurred. A callable, such as a torchvision v2 transform,
-        turns a uint8 tensor (n_images, 3, height, width) into another one. It says what
-        the features must not depend on.
+        turns a uint8 tensor (n_images, 3, height, width) into another one. It
+        determines what the features must not depend on.
 
     keep_best : bool, default=True
-        Whether to keep the network as it was if the probe scores it higher.
+        Whether to restore the original network if the probe scores it higher.
 
     precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
-        Arithmetic of training and `transform`.
+        The precision of training and `transform`.
 
     device : str or torch.device, default="auto"
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+        ``"auto"`` selects the first of cuda, mps and xpu that is available, and the CPU
+        otherwise.
 
     random_state : int, RandomState instance or None, default=None
         Determines the projection, the order of the images, and the views.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
-        Where features are kept, as for `PretrainedFeatureExtractor`.
+        Where features are stored, as for `PretrainedFeatureExtractor`.
 
     checkpoint : path-like or None, default=None
         File that is written after each epoch. If it exists, the same call resumes from
@@ -176,7 +178,7 @@ class SelfSupervisedExtractor(
     body_ : torch.nn.Module
         The trained network, on the CPU. ``PretrainedFeatureExtractor(fitted.body_,
         preprocessing=fitted.preprocessing_)`` and ``FineTuneClassifier(fitted.body_,
-        preprocessing=fitted.preprocessing_)`` go on with it.
+        preprocessing=fitted.preprocessing_)`` continue from it.
 
     preprocessing_ : Preprocessing
         How images are prepared for it.
@@ -196,7 +198,7 @@ class SelfSupervisedExtractor(
         or R²), before and after the training.
 
     kept_original_ : bool
-        Whether `body_` is the network as it was, because the probe scored it higher.
+        Whether `body_` is the original network, because the probe scored it higher.
 
     n_features_in_ : int
         Number of columns of X: 1, or the length of flat rows.
@@ -207,15 +209,15 @@ class SelfSupervisedExtractor(
     See Also
     --------
     Autoencoder : Codes of rows of numbers.
-    PretrainedFeatureExtractor : The features of the network as it is.
+    PretrainedFeatureExtractor : The features of the original network.
     FineTuneClassifier : Training with labels.
 
     Notes
     -----
     `groups` and `X_probe` are metadata: inside a Pipeline or a search, request them
-    with ``set_fit_request(groups=True)``. scikit-learn's cross-validation slices each
-    fit argument that is as long as X. That is right for `groups`. An `X_probe` that is
-    as long as X by chance is sliced as well.
+    with ``set_fit_request(groups=True)``. scikit-learn's cross-validation slices every
+    fit argument that is as long as X. That is right for `groups`, but an `X_probe` that
+    is as long as X by chance is sliced as well.
 
     With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
     `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks
@@ -537,16 +539,16 @@ class SelfSupervisedExtractor(
             )
 
     def _refuse_worse(self, original):
-        """Warn that the training did harm, and go back if that is wanted."""
+        """Warn that the features got worse, and restore the network if requested."""
         before, after = self.probe_score_before_, self.probe_score_after_
         ending = "The trained network is used."
         if self.keep_best:
             self.body_, self.kept_original_ = original, True
-            ending = "The network is kept as it was."
+            ending = "The original network is used."
         warnings.warn(
-            f"The training did harm: the linear probe scores {after:.3f} after it, and "
-            f"{before:.3f} before. {ending} Fewer epochs, a smaller 'learning_rate' or "
-            "fewer stages for 'unfreeze' change less.",
+            "The training made the features worse: the linear probe scores "
+            f"{after:.3f} after it, and {before:.3f} before. {ending} Fewer epochs, "
+            "a smaller 'learning_rate' or fewer stages for 'unfreeze' change less.",
             RuntimeWarning,
             stacklevel=caller_stacklevel() + 1,
         )
@@ -575,8 +577,8 @@ def _check_groups(groups, X):
         )
     if pd.unique(groups).size == 1:
         raise ValueError(
-            "groups must hold at least 2 groups, as images of different groups are "
-            f"told apart. Got only {shown(groups.tolist()[0])}."
+            "groups must hold at least 2 groups, because images of different "
+            f"groups are contrasted. Got only {shown(groups.tolist()[0])}."
         )
     return groups
 

@@ -228,7 +228,7 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
             ["-o", "f.npy", "--from-file", "list.csv", "--column", "pth"],
             "no column 'pth', but path, label. Did you mean 'path'?",
         ),
-        (["a.png", "-o", "f.npy", "-q", "-v"], "exclude each other"),
+        (["a.png", "-o", "f.npy", "-q", "-v"], "cannot be combined"),
         (["a.png", "-o", "f.npy", "--image-size", "0"], "'0' is not a size in pixels"),
         (["a.png", "-o", "f.npy", "--image-size", "12x"], "HEIGHTxWIDTH"),
         (["a.png", "-o", "f.npy", "--batch-size", "-1"], "number above 0 nor auto"),
