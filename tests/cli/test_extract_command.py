@@ -218,7 +218,7 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
         (["-o", "f.npy", "--from-file", "bad.parquet"], "'bad.parquet' is not a table"),
         (["empty", "-o", "f.npy"], "no image in the folder 'empty', only 1 other"),
         (["list.csv", "-o", "f.npy"], "--from-file list.csv"),
-        (["a.png", "-o", "f.npy", "--column", "x"], "--column and --root belong to"),
+        (["a.png", "-o", "f.npy", "--column", "x"], "--column and --root require"),
         (["-o", "f.npy", "--from-file", "nope.txt"], "There is no file 'nope.txt'"),
         (["-o", "f.npy", "--from-file", "nope.csv"], "There is no file 'nope.csv'"),
         (["-o", "f.npy", "--from-file", "empty"], "'empty' is a folder"),
