@@ -5,7 +5,7 @@
 Two autoencoders learn codes of 32 numbers for the handwritten digits that scikit-learn
 ships. One of them sees damaged digits during training, and has to restore the clean
 ones (Vincent et al. 2008). Both are then given damaged digits that they have not seen.
-The picture shows what the second one makes of them.
+The picture shows how the second one restores them.
 """
 
 import argparse

@@ -7,8 +7,8 @@ scikit-image brings are told apart.
 
 A pretrained network is fine-tuned, made smaller by low rank and pruning until its
 weights fit, trained further, and quantized to 8 bits. The file is then run by ONNX
-Runtime alone, in a process that has no torch. A picture shows what the networks on the
-way score and weigh.
+Runtime alone, in a process that has no torch. A picture shows the scores and sizes of
+the networks on the way.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """A photograph, a description and a price in one table.
 
-Offers of a shop: what is it made of? Each column goes to what it needs: the photograph
-to a pretrained network, the description to word vectors, the price to a scaler. A grid
-search over 12 candidates in 5 folds sends each photograph through the network once. The
-cells of the photographs are data URIs, as exports of notebooks and JSON hold images;
-paths and bytes do as well. Install: pip install 'skdeepfeat[demo,text]'. Run:
-python examples/photo_and_text_table.py
+Offers of a shop: what is it made of? Each column goes to its own transformer: the
+photograph to a pretrained network, the description to word vectors, the price to a
+scaler. A grid search over 12 candidates in 5 folds sends each photograph through the
+network once. The cells of the photographs are data URIs, as exports of notebooks and
+JSON hold images; paths and bytes do as well. Install: pip install
+'skdeepfeat[demo,text]'. Run: python examples/photo_and_text_table.py
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""A tuned network made smaller: what it scores, how large it is and how long it takes.
+"""A fine-tuned network made smaller: its score, its size and its time.
 
     python examples/small_network.py [--n-images 160] [--runtimes torch]
         [--output small_network.png]

@@ -1,4 +1,4 @@
-"""Few labeled texts: averages of word vectors against counts of words.
+"""Few labeled texts: averages of word vectors compared with word counts.
 
 The texts are WordNet's definitions of things, as timm ships them. The task is to tell
 an animal from an artifact, a food, a person or a plant, with few labels of each.

@@ -1,8 +1,8 @@
 """What a network looks at: activation maps, a deconvnet, and what its units respond to.
 
 The network that is installed with this package tells four photographs apart. The
-pictures show which parts of them speak for a class, for a linear model and for a random
-forest, and what some units of the network have learned to respond to.
+pictures show which parts of them are evidence for a class, for a linear model and for a
+random forest, and what some units of the network have learned to respond to.
 
 Run: python examples/what_does_it_see.py [--output what_does_it_see]
 """

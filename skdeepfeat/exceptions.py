@@ -17,7 +17,7 @@ __all__ = [
 
 
 class BadFileError(ValueError):
-    """A file of weights, a checkpoint or a saved estimator that cannot be used.
+    """A weights file, checkpoint or saved estimator that cannot be used.
 
     It is damaged, truncated, malicious, or a file of another kind.
     """
@@ -133,12 +133,12 @@ class BadImageWarning(BadItemWarning):
 
 
 class CacheWarning(UserWarning):
-    """The feature cache could not be used as asked; results are still right.
+    """The feature cache could not be used as requested; results are still correct.
 
     Attributes
     ----------
     cause : str or None
-        What keeps rows from being read or kept; None if it is about less than that.
+        The reason why rows cannot be read or stored; None for a lesser problem.
     """
 
     def __init__(self, message="", cause=None):
@@ -207,7 +207,7 @@ _N_NAMED = 10
 
 
 class WeightsNotFoundError(OSError):
-    """The weights of a network are neither on this machine nor to be downloaded."""
+    """The weights of a network are not on this machine and cannot be downloaded."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -215,4 +215,4 @@ class OutOfMemoryError(MemoryError):
 
 
 class TrainingDivergedError(FloatingPointError):
-    """The loss is no longer a number; the weights before that are kept."""
+    """The loss became NaN or infinite; the last good weights are kept."""

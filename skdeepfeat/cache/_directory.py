@@ -130,11 +130,11 @@ def check_path(path: str | os.PathLike, source: str) -> None:
     text = os.fsdecode(path)
     if not text:
         raise ValueError(
-            f"{source} must not be empty. Give the path of a directory, or cache=None "
+            f"{source} must not be empty. Pass the path of a directory, or cache=None "
             f"to work without a cache. Got {path!r} instead."
         )
     if is_address(text):
         raise ValueError(
-            f"{source} is an address, not the path of a directory. Give a mapping "
+            f"{source} is an address, not the path of a directory. Pass a mapping "
             f"instead: cache=fsspec.get_mapper({redacted(text)!r})."
         )

@@ -175,8 +175,8 @@ def warn_of_unknown_items(n_items: int, example: str) -> None:
     """
     warning = CacheWarning(
         f"The features are not cached, because the content of {n_items} item(s) of X "
-        f"is not known ({example}). Known are str, bytes, numbers, arrays, tensors, "
-        "and lists, tuples and dicts of these. Give key=FUNCTION, which returns such a "
+        f"is not known ({example}). Items can be str, bytes, numbers, arrays, tensors, "
+        "and lists, tuples and dicts of these. Pass key=FUNCTION, which returns such a "
         "value for each item, or cache=None to avoid this warning."
     )
     warnings.warn(warning, stacklevel=caller_stacklevel() + 1)

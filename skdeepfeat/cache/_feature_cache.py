@@ -15,10 +15,10 @@ class RowCache:
     """What all caches can do. Subclasses have a method ``open``."""
 
     def notes(self):
-        """Return the `SideFiles` that hold notes, None if nothing is to be noted."""
+        """Return the `SideFiles` that hold notes, or None if there are none."""
 
     def converted(self):
-        """Return the `PrivateFiles` of converted networks, None if none are kept."""
+        """Return the `PrivateFiles` of converted networks, or None without any."""
 
     def info(self):
         """Return what is in the cache.
@@ -58,9 +58,9 @@ class RowCache:
             return store.clear(namespace)
 
     def check(self, repair=True):
-        """Examine the checksum of every row, and the structure of the file.
+        """Verify the checksum of every row, and the structure of the file.
 
-        All of the cache is read.
+        The whole cache is read.
 
         Parameters
         ----------
@@ -78,10 +78,10 @@ class RowCache:
 
 @dataclasses.dataclass(frozen=True)
 class NoCache(RowCache):
-    """The cache of ``cache=None``, which keeps nothing."""
+    """The cache of ``cache=None``, which stores nothing."""
 
     def open(self):
-        """Return a `Store` that keeps nothing."""
+        """Return a `Store` that stores nothing."""
         return Store()
 
 
@@ -89,10 +89,10 @@ class FeatureCache(RowCache):
     """A cache on disk, so that the features of an image are computed only once.
 
     One SQLite file holds a row of features for each pair of an image's content and a
-    neck. Several threads and processes can use it at the same time: rows that several
-    of them lack are computed by one and read by the others. Rows have checksums. A
-    damaged row is computed again and never returned. When the file reaches its limit,
-    the rows used least recently are removed.
+    neck. Several threads and processes can use it at the same time. If several of them
+    need the same new rows, one computes them and the others read them. Rows have
+    checksums. A damaged row is computed again and never returned. When the file reaches
+    its limit, the rows used least recently are removed.
 
     If the disk is full, the directory is read-only, or the file is locked or damaged,
     there is a `CacheWarning` and features are computed instead. The result is the
@@ -101,16 +101,16 @@ class FeatureCache(RowCache):
     Parameters
     ----------
     path : str or path-like, default=None
-        Directory of the cache, created at first use. None stands for the environment
-        variable ``SKDEEPFEAT_CACHE_DIR`` or, if that is not set, for the platform's
-        cache directory of the user, at the time of each use. Only the user can read the
-        latter. The permissions of other directories follow the umask. The directory
-        should be on a local disk: SQLite's write-ahead log needs memory that all
-        processes share, which network file systems (NFS, SMB) do not provide.
+        Directory of the cache, created at first use. None means the environment
+        variable ``SKDEEPFEAT_CACHE_DIR`` or, if that is not set, the user's cache
+        directory, looked up at each use. Only the user can read this default directory.
+        The permissions of other directories follow the umask. The directory should be
+        on a local disk: SQLite's write-ahead log needs memory that all processes share,
+        which network file systems (NFS, SMB) do not provide.
     max_size : int, str or None, default="10 GB"
         Maximum size on disk in bytes, or a str with a decimal (MB) or binary (MiB)
         unit. Converted networks take at most a tenth of it, and at most 1 GiB. None
-        means no limit. If a single job needs more, only a part of its rows is stored,
+        means no limit. If a single job needs more, only some of its rows are stored,
         with a warning.
 
     Raises
@@ -128,12 +128,12 @@ class FeatureCache(RowCache):
     compared. When a process is killed, it loses the batch that it is computing and the
     rows of about one second. Reading a row counts as use at most once in ten minutes.
 
-    Everybody who can write to the directory can plant rows in it: do not share it with
+    Anyone who can write to the directory can plant rows in it, so do not share it with
     users you do not trust. Nothing in it is ever executed or unpickled. Networks that
-    were converted for OpenVINO are kept in a folder that only the user can read, and
-    only in a directory that belongs to the user and that nobody else may write to.
-    They are used only if this user has written them: each has a digest made with a
-    secret in the user's state directory.
+    were converted for OpenVINO are stored in a folder that only the user can read, and
+    only if the cache directory belongs to the user and nobody else may write to it.
+    They are used only if this user wrote them: each has a digest made with a secret in
+    the user's state directory.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class FeatureCache(RowCache):
         Returns
         -------
         store : Store
-            What reads and writes rows.
+            An object that reads and writes rows.
         """
         return SQLiteStore(
             find_directory(self.path),

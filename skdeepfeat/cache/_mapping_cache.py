@@ -12,11 +12,12 @@ from ._mapping_store import MappingStore
 class MappingCache(RowCache):
     """A cache in a mapping of names to bytes, such as a bucket that a cluster shares.
 
-    Estimators make one of every mapping that is given as their parameter `cache`:
-    ``fsspec.get_mapper("s3://bucket/rows")``, a dict, a `shelve`. Several machines can
-    use it at the same time. There are no locks between them: if two machines lack the
-    same row at the same time, both compute it, with the same result. The workers of one
-    search on one machine compute one after the other.
+    If the parameter `cache` of an estimator is a mapping, such as
+    ``fsspec.get_mapper("s3://bucket/rows")``, a dict or a `shelve`, the estimator wraps
+    it in a `MappingCache`. Several machines can use the mapping at the same time. There
+    are no locks between them: if two machines lack the same row at the same time, both
+    compute it, with the same result. The workers of one search on one machine compute
+    one after the other.
 
     Rows have checksums. A damaged row is computed again and never returned. If the
     mapping raises (no connection, no permission, read-only), there is a `CacheWarning`
@@ -28,8 +29,8 @@ class MappingCache(RowCache):
         Its other entries are left alone. Nothing is ever evicted.
     n_threads : int, default=1
         Number of threads that may use the mapping at once. Values above 1 are faster if
-        each access takes long, and safe only if the mapping is thread-safe. fsspec's
-        mappings of remote places fetch many entries at once in any case.
+        each access takes long. They are safe only if the mapping is thread-safe.
+        fsspec's mappings of remote places fetch many entries at once in any case.
 
     Raises
     ------
@@ -43,14 +44,14 @@ class MappingCache(RowCache):
     Notes
     -----
     Copies and clones share the mapping. A pickle contains the pickle of the mapping.
-    Those of fsspec lead to the same place, and contain the options of the file system,
-    including passwords. Those of a dict are copies, so rows that another process adds
-    to its copy are lost.
+    A pickled fsspec mapping refers to the same place, and contains the options of the
+    file system, including passwords. A pickled dict is a copy, so rows that another
+    process adds to its copy are lost.
 
-    The digests of files are stored in the default `FeatureCache` of each machine, as
-    are locks, because paths and inodes are those of one machine.
+    The digests of files, and locks, are in the default `FeatureCache` of each machine,
+    because paths and inodes belong to one machine.
 
-    Everybody who can write to the mapping can plant rows in it. Nothing in it is ever
+    Anyone who can write to the mapping can plant rows in it. Nothing in it is ever
     executed or unpickled.
 
     Examples
@@ -82,7 +83,7 @@ class MappingCache(RowCache):
         Returns
         -------
         store : Store
-            What reads and writes rows.
+            An object that reads and writes rows.
         """
         entries = Entries(self.mapping, self.n_threads)
         return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))

@@ -32,8 +32,8 @@ class NamespaceInfo:
     bytes : int
         Approximate size of its rows on disk.
     last_used : datetime.datetime or None
-        When any of its rows was last used, in UTC, to within ten minutes. None if it
-        is not known.
+        When any of its rows was last used, in UTC, to within ten minutes. None if
+        unknown.
     """
 
     label: str
@@ -78,10 +78,10 @@ class CacheInfo:
     quarantined : tuple of str
         Paths of damaged files that were renamed. They are not part of `size`.
     other_formats : tuple of str
-        Paths of files that other versions of skdeepfeat have made and that this one
-        does not use. They are not part of `size`.
+        Paths of files from other versions of skdeepfeat that this one does not use.
+        They are not part of `size`.
     converted_size : int
-        Bytes of `size` that networks take which were converted for another runtime.
+        The part of `size` that networks converted for another runtime take, in bytes.
     """
 
     path: str | None
@@ -129,7 +129,7 @@ class CacheInfo:
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """What `FeatureCache.check` has found.
+    """Result of `FeatureCache.check`.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Whether no damage was found."""
         n_damaged = self.n_damaged + self.n_damaged_files + self.n_damaged_variants
         return not (self.problems or n_damaged)
 

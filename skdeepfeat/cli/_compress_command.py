@@ -118,7 +118,7 @@ def compress(
     verbose,
     **settings,
 ):
-    """Make the network of a fitted classifier smaller, as far as the score allows.
+    """Make the network of a fitted classifier as small as the score allows.
 
     MODEL is a file that FineTuneClassifier.save wrote. The label of an image is the
     name of the nearest folder around it that is the name of a class:
@@ -133,7 +133,7 @@ def compress(
     Regressors, several labels per image, and networks of your own require Python.
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose exclude each other.")
+        raise click.UsageError("--quiet and --verbose cannot be combined.")
     if os.path.lexists(output) and not overwrite:
         raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
     paths, n_skipped = collect_paths(images, None, None, None)

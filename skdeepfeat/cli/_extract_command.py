@@ -206,7 +206,7 @@ def extract(
     interrupted run continues where it stopped if the same command is run again.
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose exclude each other.")
+        raise click.UsageError("--quiet and --verbose cannot be combined.")
     storage_options = dict(storage_options) if remote or storage_options else None
     paths, n_skipped = collect_paths(images, from_file, column, root, storage_options)
     _refuse_addresses(paths, storage_options is not None)

@@ -40,7 +40,7 @@ def collect_paths(inputs, from_file, column, root, storage_options=None):
         If an input does not exist or contains no image.
     """
     if from_file is None and (column is not None or root is not None):
-        raise click.UsageError("--column and --root belong to --from-file.")
+        raise click.UsageError("--column and --root require --from-file.")
     if not inputs and from_file is None:
         raise click.UsageError("Give images, folders, or a list with --from-file.")
     paths, n_skipped = [], 0

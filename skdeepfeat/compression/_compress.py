@@ -61,18 +61,18 @@ def compress(
 
     The network is made as small as the limits allow. Scores are taken on a part of X
     that neither calibrates a method nor trains a network. They decide how small the
-    network becomes and whether its training helped, so they are a little too good for
-    the one that is returned. To know how good it is, score it on other images.
+    network becomes and whether its training helped, so the score of the returned
+    network is slightly optimistic. For a final figure, score it on other images.
 
     The result is an estimator like the given one, which is not changed: `predict`,
     `transform`, `save`, `load` and `to_onnx` work as before, and so does its `body_` as
-    the `model` of an extractor. In the cache it is a network of its own. The parameter
-    `model` of a fine-tuning estimator is still the original one:
-    ``clone(small).fit(X, y)`` trains the original network. To continue from the small
-    one, set ``warm_start=True`` or give ``small.body_`` as `model`.
+    the `model` of an extractor. Its features are cached separately. The parameter
+    `model` of a fine-tuning estimator is still the original network, so
+    ``clone(small).fit(X, y)`` trains that one. To continue from the small network, set
+    ``warm_start=True`` or pass ``small.body_`` as `model`.
 
     A network with fewer multiply-adds is not always faster, so the time of each network
-    is measured: see ``compression_summary_``.
+    is measured (see ``compression_summary_``).
 
     Parameters
     ----------
@@ -91,69 +91,70 @@ def compress(
 
         * ``"low_rank"``: layers become two layers with few features between them. For
           linear layers and 1x1 convolutions these are the principal components of the
-          responses [1]_. For other convolutions, the better of that and of columns
-          followed by rows [2]_. Ranks are lowered where the least energy is lost for
-          each multiply-add saved.
+          responses [1]_. For other convolutions, they are the better of that and of
+          columns followed by rows [2]_. Ranks are lowered where this loses the least
+          energy per saved multiply-add.
         * ``"svd"``: the same with the singular values of the weights, without regard to
           the images [3]_.
-        * ``"tucker"``: convolutions between fewer channels [4]_. The two ranks keep a
-          share of the energy of the kernel, split evenly between them, which is lowered
-          as above. Other layers as with ``"svd"``.
-        * ``"tensor_train"``: linear layers as products of small tensors [5]_. This
+        * ``"tucker"``: convolutions act on fewer channels [4]_. The two ranks keep a
+          share of the energy of the kernel, split evenly between them. The share is
+          lowered as above. Other layers are treated as with ``"svd"``.
+        * ``"tensor_train"``: linear layers become products of small tensors [5]_. This
           saves memory, not time.
         * ``"prune"``: channels are removed by `criterion` in rounds: remove, train,
-          repeat. Only channels inside of blocks can be removed. The others stay, and
-          ``compression_report_`` says why.
+          repeat. Only channels inside blocks can be removed. ``compression_report_``
+          says why the others stay.
         * ``"obd_weights"``: single weights are set to zero by Optimal Brain Damage
           [6]_, without training. The file and the time do not change. The column
-          ``sparse_bytes`` has what a sparse file would take.
+          ``sparse_bytes`` has the size of a sparse file.
 
     max_score_drop : float, default=0.01
-        How much the score of the validation part may drop. Several methods may use
-        equal parts of it. Not used for an extractor.
+        How much the score of the validation part may drop. Several methods share it
+        equally. Not used for an extractor.
 
     max_bytes : int or None, default=None
-        If given, the largest network that fits with the header of its file is returned,
-        as the one with the best score. A score that drops further than `max_score_drop`
-        is then a warning. Of several methods, the last one makes it fit, which cannot
-        be ``"obd_weights"``.
+        If set, the largest network that fits, including the header of its file, is
+        returned, because it has the best score. A score that drops further than
+        `max_score_drop` then gives a warning. Of several methods, the last one makes
+        the network fit. It cannot be ``"obd_weights"``.
 
     max_relative_error : float, default=0.05
-        For an extractor, how much its features may change: the mean over images of the
+        How much the features of an extractor may change: the mean over images of the
         norm of the difference, divided by the norm of the features.
 
     scoring : str, callable or None, default=None
-        The score: a scorer of scikit-learn. None is the `score` of the estimator.
+        A scorer of scikit-learn. None uses the `score` of the estimator.
 
     validation_fraction : float, default=0.25
-        Fraction of the images, in (0, 1), that scores are taken on. Candidates are
-        chosen by these scores, and by nothing else.
+        Fraction of the images, in (0, 1), that are used for the scores. Candidates are
+        chosen by these scores only.
 
     fine_tune_epochs : int or "auto", default="auto"
-        Number of epochs that each candidate is trained for, with the settings of the
+        Number of epochs of training for each candidate, with the settings of the
         estimator. The estimator is the teacher, and its `distill_weight` is the weight
-        of its outputs against y. With ``loss="hinge"`` there is no teacher. If training
-        lowers the score, a candidate stays untrained. ``"auto"`` is about 400 steps, at
-        least 2 and at most 4 epochs. An extractor is not trained.
+        of its outputs relative to y. With ``loss="hinge"`` there is no teacher. If
+        training lowers the score of a candidate, the candidate stays untrained.
+        ``"auto"`` is about 400 steps, at least 2 and at most 4 epochs. An extractor is
+        not trained.
 
     criterion : {"taylor", "obd", "apoz", "magnitude"}, default="taylor"
-        How ``"prune"`` ranks the channels, of which it removes the last ones.
+        How ``"prune"`` ranks the channels. It removes the lowest ones.
 
         * ``"taylor"``: first-order change of the loss [7]_.
-        * ``"obd"``: second-order change, h a^2 / 2 with the diagonal of the
-          Gauss-Newton matrix, of a factor of the channel [6]_.
-        * ``"apoz"``: share of positions that are zero [8]_. Where none is, the mean
-          absolute value.
+        * ``"obd"``: second-order change of the loss with a factor of the channel, h a^2
+          / 2, where h is from the diagonal of the Gauss-Newton matrix [6]_.
+        * ``"apoz"``: share of positions that are zero [8]_; the mean absolute value for
+          channels that are never zero.
         * ``"magnitude"``: norm of the weights.
 
     runtimes : "installed" or list of {"torch", "openvino", "onnxruntime"}, \
             default="installed"
         The runtimes in which the networks are timed. OpenVINO and ONNX Runtime are in
         the extra ``[int8]``. ONNX Runtime adds several seconds for each network,
-        which is exported for it.
+        because the network has to be exported.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the parts of X, and the training.
+        Determines how X is split, and the training.
 
     Returns
     -------
@@ -161,19 +162,18 @@ def compress(
         Fitted, with these attributes.
 
         ``compression_report_`` : DataFrame
-            One row per method and layer: method, layer, kind, size (ranks or channels
-            that are left), parameters_before, parameters, nonzero_parameters,
+            One row per method and layer: method, layer, kind, size (remaining ranks or
+            channels), parameters_before, parameters, nonzero_parameters,
             multiply_adds_before, multiply_adds (for one image), relative_error (square
-            root of the energy lost, of the responses or of the weights; NaN where no
-            factorization was made) and note (why a layer is as it was).
+            root of the lost energy of the responses or the weights; NaN for layers that
+            are not factorized) and note (why a layer did not change).
         ``compression_summary_`` : DataFrame
             One row per network, ``"before"`` and after each method: network, score (or
             relative_error, for an extractor), parameters, bytes (of network and head;
             the file of `save` adds a header of some kB, and the original network if it
             is a module of your own), sparse_bytes, multiply_adds, and milliseconds per
-            image of the network, from decoded pixels to features, at batch size 1 and
-            32, in each of `runtimes`. The old head, which is not used, does not count,
-            before either.
+            image of the network, from decoded pixels to features, at batch sizes 1 and
+            32, in each of `runtimes`. The old head is not used and never counts.
 
     Raises
     ------
@@ -188,10 +188,9 @@ def compress(
     Warns
     -----
     RuntimeWarning
-        If the limits cannot be kept; the best network found is returned. If a method
-        after the first one finds nothing to make smaller. After Ctrl-C, if there is a
-        network that keeps the limits, it is returned, or else what the methods before
-        have made.
+        If no network keeps the limits; the best one is returned. If a method after the
+        first one finds nothing to make smaller. After Ctrl-C; the last network that
+        keeps the limits is returned, or else the result of the previous methods.
 
     References
     ----------
@@ -285,8 +284,8 @@ def model_and_score(subject, scoring, caller="compress"):
     score = subject.score(model)
     if not math.isfinite(score):
         raise ValueError(
-            f"The 'scoring' parameter of {caller} must be a score that is finite for "
-            f"the estimator as it is. Got {shown(scoring)} instead, which is {score}."
+            f"The 'scoring' parameter of {caller} must give a finite score for the "
+            f"original estimator. Got {shown(scoring)} instead, which gives {score}."
         )
     drop_unused_head(model, next(batches_of(subject.pixels))[:2])
     return model, score

@@ -46,7 +46,7 @@ def compression_curve(
     runtimes="installed",
     random_state=None,
 ):
-    """Return what smaller and smaller networks score and cost.
+    """Return the scores and the costs of smaller and smaller networks.
 
     Parameters
     ----------
@@ -54,12 +54,11 @@ def compression_curve(
         As for `compress`.
 
     method : str or list of str, default="low_rank"
-        One of the methods of `compress`, or several, each of which begins with the
-        network as it is.
+        One or several of the methods of `compress`. Each begins with the original
+        network.
 
     steps : int, default=6
-        Number of networks for each method. There may be fewer if not so much can be
-        removed.
+        Number of networks for each method. There may be fewer if less can be removed.
 
     scoring, validation_fraction, fine_tune_epochs, criterion, runtimes
         As for `compress`.
@@ -70,10 +69,10 @@ def compression_curve(
     Returns
     -------
     curve : DataFrame
-        One row per network: method (``"none"`` for the network as it is), the columns
+        One row per network: method (``"none"`` for the original network), the columns
         of ``compression_summary_`` of `compress`, and two flags: ``pareto_time`` if no
         other network is at least as good and as fast, in the last column of times, and
-        ``pareto_bytes`` if none is at least as good and as small.
+        ``pareto_bytes`` if no other network is at least as good and as small.
 
     Raises
     ------
@@ -84,11 +83,11 @@ def compression_curve(
     -----
     RuntimeWarning
         If a method after the first one finds nothing to make smaller. After Ctrl-C, if
-        there is a smaller network, the networks so far are returned.
+        there is a smaller network; the networks so far are returned.
 
     See Also
     --------
-    skdeepfeat.plotting.CompressionDisplay : Draws it.
+    skdeepfeat.plotting.CompressionDisplay : Plot the curve.
 
     Examples
     --------
@@ -123,7 +122,7 @@ def compression_curve(
             interrupted = isinstance(error, KeyboardInterrupt)
             message = f"It was interrupted during {name!r}." if interrupted else error
             warnings.warn(
-                f"The curve lacks networks. {message}",
+                f"Networks are missing from the curve. {message}",
                 RuntimeWarning,
                 stacklevel=caller_stacklevel() + 1,
             )

@@ -25,11 +25,10 @@ def deepen(estimator, stage):
 
     This is Net2DeeperNet [1]_. In a network with residual connections, the last block
     of the stage that keeps the shape of its input is followed by a copy whose branch
-    ends in zeros, so that it adds nothing yet. In another network, the last layer of
-    the stage that a ReLU follows gets an identity behind it, with a ReLU of its own. If
-    that layer is a batch normalization, the identity ends with one as well. Its mean
-    and variance are those that its input has if the input of the ReLU is normally
-    distributed.
+    ends in zeros, so that it adds nothing yet. In other networks, an identity with its
+    own ReLU is inserted after the last layer of the stage that precedes a ReLU. If that
+    layer is a batch normalization, the identity ends with one as well. Its mean and
+    variance are those of its input if the input of the ReLU is normally distributed.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ def deepen(estimator, stage):
 
     See Also
     --------
-    widen : More channels.
+    widen : Add channels.
 
     References
     ----------

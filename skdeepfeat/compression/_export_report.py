@@ -36,7 +36,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     """Compare exported files with the estimator that they come from.
 
     This shows the score before and after quantization, the sizes, and the times in the
-    runtimes that will serve.
+    runtimes of the files.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         read are left out.
 
     scoring : str, callable or None, default=None
-        The score: a scorer of scikit-learn. None is the `score` of the estimator.
+        A scorer of scikit-learn. None uses the `score` of the estimator.
 
     Returns
     -------
@@ -63,13 +63,15 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         float32, and one for each file. Columns:
 
         * file, runtime, score;
-        * same_labels: the share of images that get the same label as from the
-          estimator, for classifiers of one label per image;
-        * mean_difference: of the results from the estimator's, in absolute value;
-        * bytes: on disk. For OpenVINO of both files, for the estimator of its weights;
+        * same_labels: the share of images with the same label as from the estimator,
+          for classifiers with one label per image;
+        * mean_difference: the mean absolute difference from the results of the
+          estimator;
+        * bytes: the size on disk (for OpenVINO, of both files), and for the estimator,
+          the size of its weights;
         * ms_per_image_1, ms_per_image_32: milliseconds per image at these batch sizes,
-          from decoded pixels to results, measured in turns after a warm-up, with the
-          runtime's own choice of threads. The least time counts.
+          from decoded pixels to results, measured in turn after a warm-up, with the
+          runtime's own number of threads. The smallest time counts.
 
     Raises
     ------
@@ -79,8 +81,8 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     TypeError
         If `estimator` is not a fine-tuning estimator.
     ValueError
-        If a file is missing, has another ending, or comes from a network of another
-        input or output.
+        If a file is missing, has another extension, or comes from a network with
+        another input or output.
 
     Examples
     --------

@@ -55,7 +55,7 @@ class TunedSubject:
         if y is None:
             raise ValueError(
                 f"The 'y' parameter must be given for a "
-                f"{type(estimator).__name__}, whose score is to be kept. Got None."
+                f"{type(estimator).__name__}, to measure its score. Got None."
             )
         self.estimator = estimator
         self.neck = fitted_neck(estimator)
@@ -199,7 +199,7 @@ def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
             "The 'estimator' parameter must be a fitted "
             "FineTuneClassifier or FineTuneRegressor, or a PretrainedFeatureExtractor. "
             f"Got {type(estimator).__name__} instead. If it is a pipeline or a search, "
-            "give the step or the estimator in it."
+            "pass the step or the estimator in it."
         )
     return kind(estimator, X, y, scoring, validation_fraction, random_state)
 
@@ -236,7 +236,7 @@ def _split(n, fraction, random_state, stratify=None):
     except ValueError as error:
         raise ValueError(
             f"The 'validation_fraction' parameter, {fraction}, does not "
-            f"split {n} images into two parts ({error}). Give more images or another "
+            f"split {n} images into two parts ({error}). Pass more images or another "
             "fraction."
         ) from error
     return np.sort(rows), np.sort(kept_back)

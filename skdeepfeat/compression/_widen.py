@@ -25,14 +25,14 @@ def widen(estimator, factor, *, random_state=None):
     """Return a fitted estimator with a wider network that computes the same.
 
     This is Net2WiderNet [1]_: channels are duplicated, and the layers that read them
-    divide their weights among the duplicates. Training then goes on from what the
-    narrow network has learned, which takes fewer epochs than to train a wide one from
-    the beginning.
+    divide their weights among the duplicates. Training then continues from what the
+    narrow network has learned, which takes fewer epochs than training a wide one from
+    scratch.
 
-    The same channels are widened as `compress` can prune: those inside the blocks of
-    ResNet, MobileNet, EfficientNet-lite and ConvNeXt, and all but the features of VGG
-    and of plain sequential networks. Channels that are added to others, normalized
-    together, joined or returned as features stay as many as they are.
+    `widen` duplicates the channels that `compress` can prune: those inside the blocks
+    of ResNet, MobileNet, EfficientNet-lite and ConvNeXt, and all except the features of
+    VGG and of plain sequential networks. Channels that are added to others, normalized
+    together, concatenated or returned as features are not duplicated.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def widen(estimator, factor, *, random_state=None):
         Fitted. It is not changed.
 
     factor : float
-        How many times as many channels there are, above 1 and below 64. At least one is
-        added.
+        Factor by which the number of channels grows, above 1 and below 64. At least one
+        channel is added.
 
     random_state : int, RandomState instance or None, default=None
         Determines which channels are duplicated, and how weights are divided.
@@ -63,7 +63,7 @@ def widen(estimator, factor, *, random_state=None):
 
     See Also
     --------
-    deepen : More layers.
+    deepen : Add layers.
 
     References
     ----------

@@ -32,7 +32,7 @@ class FileWriterMixin:
 
         Features are written as they are computed. If a call is interrupted by Ctrl-C, a
         kill or a full disk, the same call continues where it stopped. If the file is
-        complete, it returns at once. Intermediate results are in the folder
+        complete, the call returns immediately. Intermediate results are in the folder
         ``path + ".partial"``, which is removed at the end. If several processes write
         the same file, one of them does the work and the others wait.
 
@@ -65,8 +65,8 @@ class FileWriterMixin:
         Raises
         ------
         FileExistsError
-            With ``overwrite=False``, if there is something else at `path` than the
-            features of X from this network.
+            With ``overwrite=False``, if `path` holds something other than the features
+            of X from this network.
         BadImageError
             If an image cannot be read, with ``on_error="raise"``. Intermediate results
             are kept.

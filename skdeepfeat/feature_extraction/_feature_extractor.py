@@ -62,7 +62,7 @@ class PretrainedFeatureExtractor(
     layer : str, int, list of these, or None, default=None
         The layer whose output is returned.
 
-        * None or ``"neck"``: what enters the last linear layer.
+        * None or ``"neck"``: the features that enter the last linear layer.
         * A name from `skdeepfeat.list_layers`: the output of that module.
         * An integer: a stage, counted as in timm. 0 is the stem and -1 the last stage.
         * ``"output"``: the output of the whole network.
@@ -98,8 +98,8 @@ class PretrainedFeatureExtractor(
 
     device : str, torch.device or list of these, default="auto"
         Where the network runs. ``"auto"`` selects the first of cuda, mps and xpu that
-        is available, and the CPU otherwise. The devices of a list, such as
-        ``["cuda:0", "cuda:1"]``, share the batches.
+        is available, and the CPU otherwise. The devices of a list, such as ``["cuda:0",
+        "cuda:1"]``, share the batches.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
         Where features are stored.
@@ -114,7 +114,7 @@ class PretrainedFeatureExtractor(
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read. ``"raise"`` raises a
         `BadImageError` that names the index, the file and the cause; features computed
-        until then stay in the cache. ``"nan"`` returns a row of NaN and gives one
+        so far stay in the cache. ``"nan"`` returns a row of NaN and gives one
         `BadImageWarning` that lists all such images.
 
     batch_size : int or "auto", default="auto"
@@ -122,16 +122,16 @@ class PretrainedFeatureExtractor(
         memory, the batch is halved and the work continues.
 
     precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
-        What the network computes in. The features are always float32. ``"tf32"`` rounds
-        the factors of float32 products to 10 bits on NVIDIA GPUs that support it, and
-        is float32 elsewhere.
+        The precision of the network's computations. The features are always float32.
+        ``"tf32"`` rounds the factors of float32 products to 10 bits on NVIDIA GPUs that
+        support it, and is float32 elsewhere.
 
     cache_layers : "stages", list of str and int, or None, default=None
-        Layers to compute for the cache in the same pass, for images that are not in it.
-        Give the candidates for `layer` in a search, which then needs one pass for all
-        of them instead of one for each. ``"stages"`` means every stage and the neck.
-        `pooling` applies to all. `transform` still returns `layer` only. Ignored with
-        ``cache=None``.
+        Layers whose features are also computed and cached when an image is not in the
+        cache. List the candidates for `layer` in a search here: it then needs one pass
+        for all of them instead of one for each. ``"stages"`` means every stage and the
+        neck. `pooling` applies to all. `transform` still returns `layer` only. Ignored
+        with ``cache=None``.
 
     flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
         (height, width) or (height, width, channels) of the images if X is a table with
@@ -141,40 +141,40 @@ class PretrainedFeatureExtractor(
         How images are prepared for a network of your own or for weights from a file:
         the fields of `skdeepfeat.Preprocessing`, a configuration of timm, torchvision's
         ``weights.transforms()``, or a ``Compose`` of Resize, CenterCrop, ToTensor and
-        Normalize. None means the network's own configuration if it has one. Otherwise
-        it means that of ImageNet: shorter side 256, center crop 224, bilinear, and
+        Normalize. None means the network's own configuration if it has one, and
+        otherwise ImageNet's: shorter side 256, center crop 224, bilinear, and
         ImageNet's mean and standard deviation. Named weights come with their
-        preprocessing, so giving another one is an error.
+        preprocessing, so setting another one is an error.
 
     runtime : {"auto", "torch", "compile", "openvino"}, default="auto"
-        What runs the network.
+        The library that runs the network.
 
         * ``"auto"``: OpenVINO on a CPU if it is installed (extra ``[openvino]``), if
-          the images make up for the conversion, and if its features match those of
-          torch to a relative 1e-4. Otherwise torch. In float32, torch runs the first
-          images, and what they take decides. The converted network is kept next to the
-          cache, so that later processes start with it. The log of this package gives
-          the reason.
+          there are enough images to pay for the conversion, and if its features match
+          those of torch to a relative 1e-4. Otherwise torch. In float32, torch runs the
+          first images, and their time decides. The converted network is stored next to
+          the cache for later processes. The log of this package gives the reason for
+          the choice.
         * ``"torch"``: torch.
         * ``"compile"``: torch.compile, for many images on a GPU. Compiling can take
           minutes, and the network stays in the memory of the device.
         * ``"openvino"``: OpenVINO, on a CPU.
 
-        In float32, features do not depend on the runtime beyond that 1e-4. In the lower
-        precisions they do, and the cache stores them separately.
+        In float32, the features of different runtimes agree to that 1e-4. In lower
+        precisions they do not, and the cache stores them separately.
 
     jpeg_decoder : {"pillow", "device"}, default="pillow"
-        What decodes and resizes JPEG images. ``"device"`` is a CUDA device, through
-        torchvision, for fast GPUs with few CPU cores. It produces slightly different
-        pixels, so its features are cached separately. Pillow decodes all other formats
-        and the JPEG images that the device cannot decode.
+        The decoder of JPEG images. ``"device"`` decodes and resizes them on a CUDA
+        device with torchvision, for fast GPUs with few CPU cores. It produces slightly
+        different pixels, so its features are cached separately. Pillow decodes all
+        other formats and the JPEG images that the device cannot decode.
 
     n_jobs : int or None, default=None
-        Number of workers that compute the images not yet cached, through joblib: local
-        processes, or what `joblib.parallel_config` selects (``backend="dask"``,
-        ``"ray"``). None means 1 unless in such a context, and -1 means all. One process
-        already uses all cores and several GPUs, so this is for clusters. Within another
-        parallel job it is 1.
+        Number of joblib workers that compute the images not yet cached: local
+        processes, or those that `joblib.parallel_config` selects (``backend="dask"``,
+        ``"ray"``). None means 1 unless in such a context, and -1 means all processors.
+        One process already uses all cores and several GPUs, so this is for clusters.
+        Within another parallel job it is 1.
 
     max_pixels : int or None, default=89478485
         Images with more pixels are not read, because they may be decompression bombs.
@@ -186,7 +186,7 @@ class PretrainedFeatureExtractor(
         If None, paths that are addresses (``s3://``, ``gs://``, ``hf://``,
         ``https://``, ``zip://a.jpg::archive.zip``, ...) cannot be read. With a dict,
         which may be empty, fsspec reads them and receives these options, as in pandas.
-        Requires the extra ``[remote]``. The values are not shown.
+        Requires the extra ``[remote]``. The `repr` does not show the values.
 
     random_state : int, default=0
         Seed of the weights with ``weights="random"``. Not used otherwise.
@@ -204,8 +204,8 @@ class PretrainedFeatureExtractor(
     n_features_out_ : int
         Number of features.
     device_ : str, list of str, or None
-        Where the network runs, such as ``"cuda:0"``. A list if `device` is one. None if
-        workers (`n_jobs`) run it, because they resolve `device` themselves.
+        Where the network runs, such as ``"cuda:0"``. A list if `device` is a list. None
+        if workers (`n_jobs`) run it, because they resolve `device` themselves.
     n_features_in_ : int
         Number of columns seen in `fit`: 1, or the length of flat rows.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)

@@ -20,7 +20,7 @@ _ONE_IMAGE = (str, bytes, bytearray, memoryview, os.PathLike, Mapping, Image.Ima
 
 
 class FeatureMapper:
-    """Add a column of features to batches of a data set.
+    """Add a column of features to batches of a dataset.
 
     This is a callable for ``ray.data.Dataset.map_batches`` and
     ``datasets.Dataset.map``. Each worker creates one, which loads the weights at its
@@ -29,9 +29,10 @@ class FeatureMapper:
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor or None, default=None
-        What computes the features. It need not be fitted, and ``cache=None`` is
-        recommended: the data set stores the features, and workers that share a cache
-        wait for each other. None means ``PretrainedFeatureExtractor(cache=None)``.
+        The extractor that computes the features. It need not be fitted, and
+        ``cache=None`` is recommended: the dataset stores the features, and workers that
+        share a cache wait for each other. None means
+        ``PretrainedFeatureExtractor(cache=None)``.
 
     image_column : str, default="image"
         The column that holds the images: encoded bytes, arrays, PIL images, paths, or

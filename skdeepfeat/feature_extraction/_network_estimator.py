@@ -64,7 +64,7 @@ class NetworkEstimatorMixin(DocumentationLinkMixin):
             raise ValueError(
                 "The 'model' parameter must be the network of an estimator, model="
                 "fitted.body_, and not the estimator: clone, and so every search, "
-                "would unfit it. If body_ is None, the network was not trained: give "
+                "would unfit it. If body_ is None, the network was not trained: pass "
                 f"the same 'model' again. Got {type(self.model).__name__} instead."
             )
         try:

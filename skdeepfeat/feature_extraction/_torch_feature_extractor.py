@@ -35,8 +35,8 @@ class TorchFeatureExtractor(
     """Extract features from any items with any torch module.
 
     The items can be texts, recordings, spectrograms, rows of a table, graphs given as
-    dicts, or anything else. `PretrainedFeatureExtractor` is the same for images, where
-    it knows how to read, resize and batch them. Here `collate` does that.
+    dicts, or anything else. `PretrainedFeatureExtractor` does the same for images, and
+    knows how to read, resize and batch them. Here, `collate` does that.
 
     Each item goes through the module once. Its features are stored in a cache on disk,
     with the content of the item and the identity of the module as the key. Other folds,
@@ -50,15 +50,15 @@ class TorchFeatureExtractor(
     collate : callable
         ``collate(list of items)`` returns the module's input: a tensor, a tuple of
         positional inputs, or a dict of keyword inputs. Floating-point inputs are
-        converted to the type of the module's parameters, and all are moved to the
-        device. Two entries of a dict have a meaning of their own (see the Notes):
+        converted to the type of the module's parameters, and all inputs are moved to
+        the device. Two entries of a dict have a special meaning (see the Notes):
         ``"attention_mask"`` and ``"lengths"``.
 
     layer : str, list of str, or None, default=None
         The layer whose output is returned.
 
-        * None or ``"neck"``: what enters the last linear layer, if the module ends with
-          one, and the output of the module otherwise.
+        * None or ``"neck"``: the features that enter the last linear layer, if the
+          module ends with one, and the output of the module otherwise.
         * A name of ``model.named_modules()``: the output of that module.
         * ``"output"``: the output of the whole module.
         * A list: all of these layers, computed in one pass and concatenated.
@@ -68,13 +68,13 @@ class TorchFeatureExtractor(
     pooling : {"auto", "avg", "max", "gem", "flatten", "cls", "mean"}, default="auto"
         How the output of a layer is reduced to one vector per item. ``"auto"`` means
         the average over maps and over the positions of a sequence, and the class token
-        if there is one. ``"flatten"`` keeps every position, and needs items of one
+        if there is one. ``"flatten"`` keeps every position, and needs items of equal
         length. The others are those of `PretrainedFeatureExtractor`.
 
     key : callable or None, default=None
-        ``key(item)`` returns what identifies an item: a str, bytes, number, array,
-        tensor, or a list, tuple or dict of these. None: the item itself, if it is one
-        of these. If it is not, the features are not cached, and one `CacheWarning` says
+        ``key(item)`` returns the identity of an item: a str, bytes, number, array,
+        tensor, or a list, tuple or dict of these. None uses the item itself, if it is
+        one of these. Otherwise the features are not cached, and one `CacheWarning` says
         so.
 
     batch_size : int or "auto", default="auto"
@@ -118,7 +118,7 @@ class TorchFeatureExtractor(
 
     See Also
     --------
-    PretrainedFeatureExtractor : The same for images and networks by name.
+    PretrainedFeatureExtractor : The same for images and named networks.
     skdeepfeat.text.WordVectorFeatures : Texts as averages of word vectors.
 
     Notes
@@ -130,18 +130,18 @@ class TorchFeatureExtractor(
     batch. If `collate` returns a dict with ``"attention_mask"`` of shape (n_items,
     n_positions), not 0 where there is no padding, or with ``"lengths"`` of shape
     (n_items,), the pooling leaves the padding out. In float32 the features then agree
-    to a relative 1e-4, if the module itself does not mix padding into the other
-    positions. Either entry is passed on to the module only if its `forward` has a
-    parameter of that name. For a layer with fewer positions, as after a convolution
-    with a stride, the mask is shrunk. An item that is all padding is one for which
-    `collate` has failed.
+    to a relative 1e-4, unless the module itself mixes padding into the other positions.
+    Either entry is passed on to the module only if its `forward` has a parameter of
+    that name. For a layer with fewer positions, as after a convolution with a stride,
+    the mask is shrunk. If an item is all padding, `collate` counts as failed for it.
 
-    **What identifies the module.** Its code is not known, so it is recognized by its
-    tensors, and by its features for the first four items that were stored for it. They
-    are stored with these items, computed again once in each process, and compared; and
-    again after a change of a class, a function or a constant that the module or
-    `collate` uses by name, as in a notebook. Two of them run again alone, and if their
-    features change, nothing is cached. Such a comparison cannot notice
+    **What identifies the module.** Its code is not known, so a module is recognized by
+    its tensors, and by its features for the first four items that were stored for it.
+    The cache stores these items with their features. Each process computes them again
+    once and compares them. It does so again after a change of a class, a function or a
+    constant that the module or `collate` uses by name, as in a notebook. Two of the
+    items also run alone, and if this changes their features, nothing is cached. Such a
+    comparison cannot notice
 
     * a change of the code, of a constant or of `collate` that does not change the
       features of these four items, such as a rule for other languages or a larger
@@ -150,8 +150,8 @@ class TorchFeatureExtractor(
       tokenizer, or inside one of more than 100,000 entries, such as a vocabulary.
 
     After such a change, use another cache, or `FeatureCache.clear`. Items without known
-    content are not stored: with `key`, they are looked for in X, and if they are not
-    there, the module counts as a new one.
+    content are not stored. With `key`, they are looked up in X, and if they are not in
+    X, the module counts as a new one.
 
     Examples
     --------

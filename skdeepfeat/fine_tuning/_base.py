@@ -106,7 +106,7 @@ class BaseFineTune(
         Parameters
         ----------
         deep : bool, default=True
-            Ignored. Only `teacher` is an estimator, and as it is fitted, its parameters
+            Ignored. Only `teacher` is an estimator. It is fitted, so its parameters
             cannot be set.
 
         Returns
@@ -127,7 +127,7 @@ class BaseFineTune(
         self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None,
         X_unlabeled=None,
     ):  # fmt: skip
-        """Fit a new head, then body and head together.
+        """Fit a new head, then train body and head together.
 
         Parameters
         ----------
@@ -143,14 +143,15 @@ class BaseFineTune(
             instead of a part of X.
         X_probe : like X, default=None
             Images whose predictions are recorded after each epoch, in
-            `probe_predictions_`. Nothing is learned from them. In a cross-validation,
-            scikit-learn slices each argument of `fit` that is as long as X, as it
-            slices `sample_weight`. So give another number of probe images there.
+            `probe_predictions_`. The network does not learn from them. In a
+            cross-validation, scikit-learn slices every argument of `fit` that is as
+            long as X, as it does with `sample_weight`. So use a number of probe images
+            that differs from the length of X.
         X_unlabeled : like X, default=None
-            Images without labels that join the training. What they are is learned from
-            the `teacher` alone. Each weighs as much as an image of X does on average.
-            In a cross-validation, they are sliced like `X_probe` if there are as many
-            as in X.
+            Images without labels, for which the network learns only the predictions of
+            the `teacher`. Each has the average weight of the images of X. In a
+            cross-validation, they are sliced like `X_probe` if there are as many as in
+            X.
 
         Returns
         -------
@@ -191,9 +192,9 @@ class BaseFineTune(
         originals = {"X": X, "X_unlabeled": X_unlabeled}
         if X_unlabeled is not None and self.teacher is None:
             raise ValueError(
-                "X_unlabeled must be None without a 'teacher', from which alone "
-                "something can be learned about images without labels. Give a fitted "
-                f"estimator as 'teacher' to {type(self).__name__}."
+                "X_unlabeled must be None without a 'teacher', because only the "
+                "predictions of a teacher can be learned for images without labels. "
+                f"Pass a fitted estimator as 'teacher' to {type(self).__name__}."
             )
         X = self._check_images(X, reset=reset)
         y = checked_y(self, y, X, dtype=self._y_dtype)
@@ -367,7 +368,7 @@ class BaseFineTune(
 
     @survives_fork
     def transform(self, X):
-        """Return the features of the tuned neck: what enters the head.
+        """Return the features of the tuned neck, which enter the head.
 
         Parameters
         ----------
@@ -435,10 +436,10 @@ class BaseFineTune(
     def save(self, path):
         """Write the fitted estimator into one file, without code in it.
 
-        The file is a safetensors file with the tuned network (nothing of it, if it was
-        left as it came), the head, the parameters and the fitted attributes. Unlike a
-        pickle, it can be loaded from strangers, and by other versions of the packages
-        that this one uses.
+        The safetensors file holds the head, the parameters, the fitted attributes and,
+        if the body was trained, the tuned network. Unlike a pickle, a file from a
+        stranger can be loaded safely. It can also be loaded with other versions of the
+        packages that this one uses.
 
         Parameters
         ----------
@@ -473,8 +474,8 @@ class BaseFineTune(
         path : str or path-like
             The file that `save` wrote.
         model : torch.nn.Module or None, default=None
-            A network of the user's own that the estimator was made with, with any
-            weights: the file holds these, but no code. It is not changed.
+            Your own network, if the estimator was created with one. Its weights do not
+            matter: the file has the weights, but no code. It is not changed.
 
         Returns
         -------
@@ -492,7 +493,7 @@ class BaseFineTune(
 
     @survives_fork
     def to_onnx(self, path, dtype="float32", X_calibration=None):
-        """Write the fitted estimator as one ONNX file, which needs no Python to run.
+        """Write the fitted estimator as one ONNX file, which runs without Python.
 
         Parameters
         ----------
@@ -500,16 +501,16 @@ class BaseFineTune(
             It must end in ``".onnx"``. An older file there is replaced when the new one
             is complete.
         dtype : {"float32", "float16", "int8"}, default="float32"
-            * ``"float16"``: weights are stored in half the bytes. They are computed
-              with in float32, so nothing becomes faster or overflows.
-            * ``"int8"``: layers compute with integers of 8 bits: a quarter of the
-              bytes, and less time where the processor has instructions for them.
-              Results differ by some percents. `skdeepfeat.compression.export_report`
-              shows what it costs. ONNX Runtime quantizes the trained weights.
+            * ``"float16"``: weights are stored in half the bytes. The computations are
+              in float32, so nothing becomes faster or overflows.
+            * ``"int8"``: layers compute with 8-bit integers. This takes a quarter of
+              the bytes, and less time on processors with instructions for them. Results
+              differ by a few percent. `skdeepfeat.compression.export_report` shows the
+              loss. ONNX Runtime quantizes the trained weights.
         X_calibration : array-like of images, default=None
-            As for `predict`, for ``dtype="int8"`` only: at least 10 images, which
-            decide what ranges the 8 bits span. About a hundred of the training images
-            are enough; at most 300, from all over X, are used.
+            For ``dtype="int8"`` only: at least 10 images, as for `predict`, which
+            determine the ranges that the 8 bits span. About a hundred of the training
+            images are enough. At most 300 are used, spread over X.
 
         Raises
         ------
@@ -521,7 +522,7 @@ class BaseFineTune(
         ValueError
             If the network does something that ONNX cannot express, if a weight is too
             large for float16, or with `test_time_augmentation`, which needs more of an
-            image than the file's network sees.
+            image than the exported network sees.
 
         See Also
         --------
@@ -531,12 +532,12 @@ class BaseFineTune(
         -----
         The input ``images`` is uint8 of shape (n, height, width, 3): RGB, already
         resized and cropped to the size that the network sees. Everything after that is
-        in the file. The output, within 1e-4 of this estimator's own at
-        ``precision="float32"`` and ``dtype="float32"``, is ``probabilities`` as of
-        `predict_proba`; ``decision_function`` as of that method, if `loss` estimates no
-        probabilities; or ``targets`` as of a regressor's `predict`. The file's metadata
-        has how images are to be resized (``preprocessing``, as JSON), ``dtype``, and a
-        classifier's ``classes``.
+        in the file. The output is ``probabilities``, as of `predict_proba`;
+        ``decision_function``, as of that method, if `loss` estimates no probabilities;
+        or ``targets``, as of a regressor's `predict`. With ``precision="float32"`` and
+        ``dtype="float32"``, it is within 1e-4 of this estimator's own. The metadata of
+        the file have ``preprocessing`` (how to resize images, as JSON), ``dtype``, and
+        the ``classes`` of a classifier.
         """
         check_is_fitted(self)
         check_export("to_onnx", ".onnx", path, dtype, X_calibration)
@@ -550,9 +551,9 @@ class BaseFineTune(
         Parameters
         ----------
         path : str or path-like
-            Of the graph. It must end in ``".xml"``. The weights are beside it, in a
-            file that ends in ``".bin"``. Older files there are replaced when the new
-            ones are complete.
+            The file of the graph. It must end in ``".xml"``. The weights are next to
+            it, in a file that ends in ``".bin"``. Older files there are replaced when
+            the new ones are complete.
         dtype, X_calibration
             As for `to_onnx`. For ``"int8"``, NNCF quantizes the trained weights.
 

@@ -58,15 +58,15 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     Parameters
     ----------
     loss : {"cross_entropy", "hinge"}, default="cross_entropy"
-        ``"hinge"`` is the one of Crammer and Singer (2001) over all classes. With
-        several labels per image, each label has a binary loss of its own.
+        ``"hinge"`` is the multiclass hinge loss of Crammer and Singer (2001). With
+        several labels per image, each label has its own binary loss.
 
     label_smoothing : float, default=0.1
         Fraction of a target that is spread over all classes. Used by cross-entropy
         only.
 
     class_weight : dict, list of dict, "balanced" or None, default=None
-        Weights of the classes, as everywhere in scikit-learn.
+        Weights of the classes, as in scikit-learn.
 
     head_init : {"auto", "logistic", "random"}, default="auto"
         How phase one fits the head. ``"logistic"`` fits scikit-learn's
@@ -78,30 +78,31 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
 
     teacher : classifier, list of classifiers or None, default=None
         Fitted classifiers with `predict_proba`, for the same classes as y, whose
-        probabilities the network learns (soft targets, Hinton et al. 2015 [7]_): a
-        random forest on frozen features in a pipeline, a `VotingClassifier`, a larger
-        FineTuneClassifier, anything. The probabilities of several are averaged. A
-        FineTuneClassifier is asked in each step of phase two about the very images
-        that this network sees (Beyer et al. 2022 [8]_). Others are asked once about
-        each image, as it is in X. `get_params` returns a teacher in a
-        `sklearn.frozen.FrozenEstimator`, so that clones share it. It is not saved, and
-        predictions do not need it. Only for ``loss="cross_entropy"``.
+        probabilities the network learns (soft targets, Hinton et al. 2015 [7]_), such
+        as a random forest on frozen features in a pipeline, a `VotingClassifier`, or a
+        larger FineTuneClassifier. The probabilities of several teachers are averaged. A
+        FineTuneClassifier predicts the views that this network sees in each step of
+        phase two (Beyer et al. 2022 [8]_). Other teachers predict each image of X once.
+        `get_params` returns a teacher in a `sklearn.frozen.FrozenEstimator`, so that
+        clones share it. It is not saved, and predictions do not need it. Only for
+        ``loss="cross_entropy"``.
 
     distill_temperature : float, default=2.0
         The logarithms of the teacher's and of the network's probabilities are divided
-        by it before they are compared. Above 1, the smaller probabilities count more.
+        by this number before they are compared. Above 1, smaller probabilities count
+        more.
 
     distill_weight : float, default=0.9
         Weight of the teacher in the loss, in [0, 1]: ``(1 - distill_weight)`` times the
         loss of the labels, plus `distill_weight` times
-        ``distill_temperature ** 2`` times the Kullback-Leibler divergence. Images of
-        `X_unlabeled` have the second part only.
+        ``distill_temperature ** 2`` times the Kullback-Leibler divergence. For images
+        of `X_unlabeled`, it is the second part only.
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`, or leave
-        it out of the training and give one `BadImageWarning`. Then `predict_proba`,
-        `decision_function` and `transform` return a row of NaN for it, and `predict`
-        raises, because it has no label for the image.
+        it out of the training and give one `BadImageWarning`. With ``"nan"``,
+        `predict_proba`, `decision_function` and `transform` return a row of NaN for it,
+        and `predict` raises an error, because it has no label for the image.
 
     Attributes
     ----------
@@ -437,8 +438,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         ValueError
             With ``on_error="nan"``, if images could not be read: they have no label.
             Missing files are found before anything is computed, damaged ones when they
-            are decoded. What was computed is then in the cache. `predict_proba` and
-            `decision_function` return rows of NaN.
+            are decoded. The features computed so far are then in the cache.
+            `predict_proba` and `decision_function` return rows of NaN.
         NonFiniteOutputError
             The network returns NaN or infinite values for an image that can be read.
             The other methods raise as well.

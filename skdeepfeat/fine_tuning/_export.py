@@ -134,7 +134,7 @@ def check_export(method, ending, path, dtype, X_calibration):
         raise ValueError(
             f"The 'X_calibration' parameter of {method} must be given for "
             "dtype='int8': images that show how large the values inside the network "
-            "become. A hundred of the training images will do. Got None instead."
+            "become. About a hundred are enough. Got None instead."
         )
 
 
@@ -159,9 +159,9 @@ def make_export(method, estimator, dtype, X_calibration):
     if estimator.test_time_augmentation is not None:
         raise ValueError(
             "The 'test_time_augmentation' parameter must be None for "
-            f"{method}, as the network in the file sees one view of an image. Got "
-            f"{estimator.test_time_augmentation!r} instead. Set it before, "
-            "set_params(test_time_augmentation=None)."
+            f"{method}, because the network in the file sees one view of an image. "
+            f"Got {estimator.test_time_augmentation!r} instead. Call "
+            "set_params(test_time_augmentation=None) first."
         )
     neck = estimator._fitted_neck()
     network, output_name, notes = pixels_to_result(estimator, neck)

@@ -260,7 +260,7 @@ class Fit:
             raise ValueError(
                 f"The 'validation_fraction' parameter, {fraction}, does not split "
                 f"{len(rows)} images into training and validation set ({error}). "
-                "Choose another fraction, give X_val and y_val, or train without "
+                "Choose another fraction, pass X_val and y_val, or train without "
                 "early_stopping."
             ) from error
         return np.sort(training), np.sort(validation)

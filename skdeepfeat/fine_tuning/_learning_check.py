@@ -110,7 +110,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     Returns
     -------
     LearningCheck
-        What was found.
+        The result.
 
     Raises
     ------

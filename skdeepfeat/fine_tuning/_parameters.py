@@ -34,20 +34,20 @@ class FineTuneParameters:
     ----------
     model : str or torch.nn.Module, default="efficientnet_lite0"
         The network whose body is used, as for `PretrainedFeatureExtractor`.
-        ``"efficientnet_lite0"`` is installed with this package. Other bare names mean
-        torchvision if it has them, else timm. A network of your own is copied and not
-        changed. Its last linear layer counts as the old head.
+        ``"efficientnet_lite0"`` is installed with this package. Other bare names are
+        looked up in torchvision first and then in timm. A network of your own is copied
+        and not changed. Its last linear layer counts as the old head.
 
     weights : str, path-like or torchvision weights, default="default"
         As for `PretrainedFeatureExtractor`.
 
     image_size : int, pair of int or None, default=None
-        Input size in pixels, instead of the one that the weights were trained with. A
-        smaller size trains faster, by the square of the ratio.
+        Input size in pixels, instead of the one that the weights were trained with.
+        Halving the size makes training about four times as fast.
 
     hidden_layer_sizes : array-like of int, default=()
-        Number of units of each hidden layer (ReLU) of the new head. Empty: the head is
-        linear.
+        Number of units of each hidden layer (ReLU) of the new head. If empty, the head
+        is linear.
 
     dropout : float, default=0.0
         Probability, in [0, 1), that an input of a layer of the head is dropped during
@@ -55,7 +55,7 @@ class FineTuneParameters:
 
     unfreeze : str, int, tuple of (str or int), or None, default="all"
         What phase two trains in addition to the head. ``"all"`` is the whole body. An
-        int is the number of the last stages, or all if there are fewer (see
+        int k is the last k stages, or all if there are fewer (see
         `skdeepfeat.list_layers`). ``"gradual"`` adds the stages one by one, from the
         last to the first, during the first half of the epochs (Howard and Ruder 2018
         [2]_). None trains the head only, and there is no phase two.
@@ -68,12 +68,12 @@ class FineTuneParameters:
         all batch, layer and group normalizations. A single name needs no tuple.
 
     max_epochs : int or "auto", default="auto"
-        Number of epochs of phase two. ``"auto"`` chooses it such that there are about
-        1,500 steps, but at least 8 and at most 30 epochs.
+        Number of epochs of phase two. ``"auto"`` aims at about 1,500 steps, with at
+        least 8 and at most 30 epochs.
 
     batch_size : int, default=32
-        Number of images in a step, over all devices. If the memory of a device is not
-        enough, a batch is split and the gradients of its parts are added.
+        Number of images in a step, over all devices. If a device runs out of memory,
+        the batch is split and the gradients of its parts are added.
 
     learning_rate : float, default=4e-4
         Highest learning rate of the head in phase two.
@@ -87,8 +87,8 @@ class FineTuneParameters:
     optimizer_params : dict or None, default=None
         Keyword arguments for the torch optimizer, such as ``{"betas": (0.9, 0.98)}``.
         None uses the defaults of torch, and for ``"sgd"`` a Nesterov momentum of 0.9. A
-        dict replaces these. The learning rate and the weight decay have parameters of
-        their own.
+        dict replaces these. The learning rate and the weight decay have their own
+        parameters.
 
     weight_decay : float, default=0.05
         Weight decay of kernels and matrices. Biases, normalizations, class tokens and
@@ -103,11 +103,11 @@ class FineTuneParameters:
         for 30 % of the steps and then falls to almost 0 (Smith and Topin 2018 [3]_).
 
     warmup : float, default=0.0
-        Fraction of the steps during which the learning rate first rises linearly. Not
-        used by ``"one_cycle"``, which has its own rise.
+        Fraction of the steps, at the beginning, during which the learning rate rises
+        linearly. Not used by ``"one_cycle"``, which has its own rise.
 
     max_grad_norm : float or None, default=1.0
-        Gradients with a larger norm are scaled down to this one. None: never.
+        Gradients with a larger norm are scaled down to this norm. None turns this off.
 
     ema_decay : float, default=0.99
         Decay of the exponential moving average of the weights, which is the result of
@@ -120,31 +120,31 @@ class FineTuneParameters:
 
     augment : {"flip_crop", "trivial"}, callable or None, default="flip_crop"
         Random changes to training images. ``"flip_crop"`` takes a random part of half
-        to all of the image, and mirrors every other one. ``"trivial"`` also applies one
-        random operation to each image (TrivialAugment [4]_). None takes the center. A
-        torchvision v2 transform is called with whole batches, uint8 tensors of shape
-        (n_images, 3, height, width), and its result is cropped to the center. Training
-        images are decoded and resized once, with the margin that the preprocessing of
-        the network cuts off.
+        to all of the image, and mirrors it with a probability of 1/2. ``"trivial"``
+        also applies one random operation to each image (TrivialAugment [4]_). None
+        takes the center. A torchvision v2 transform is called with whole batches, uint8
+        tensors of shape (n_images, 3, height, width), and its result is cropped to the
+        center. Training images are decoded and resized once, with the margin that the
+        preprocessing of the network cuts off.
 
     n_views : int or None, default=None
         Number of random views of each image. Epoch e then trains on the views of epoch
-        e - `n_views`, and what frozen stages before the trained ones return for them is
-        kept: in memory up to 1 GiB, then in a temporary file up to 16 GiB. With
-        ``unfreeze=1`` an epoch that finds it is several times faster. A transform of
+        e - `n_views`. The outputs of the frozen stages before the trained ones are
+        stored: in memory up to 1 GiB, then in a temporary file up to 16 GiB. With
+        ``unfreeze=1``, an epoch that finds them is several times faster. A transform of
         your own is then called with one image at a time. None draws new views in every
         epoch.
 
     mixup : float, default=0.0
-        Parameter of the Beta distribution that pairs of images are mixed with (Zhang et
-        al. 2018 [5]_). 0 does not mix.
+        Parameter of the Beta distribution of the shares with which pairs of images are
+        mixed (Zhang et al. 2018 [5]_). 0 turns mixing off.
 
     activation_l1 : float, default=0.0
         Phase two adds this many times the mean output of the ReLUs to the loss: the
-        mean of each ReLU, and of these the mean over the ReLUs of the layers that are
-        trained. It drives whole channels to zero, which
-        ``compress(method="prune", criterion="apoz")`` finds. Only for networks whose
-        activations are all ReLU or ReLU6.
+        mean over the ReLUs of the trained layers of the mean output of each. This
+        drives whole channels to zero, and ``compress(method="prune",
+        criterion="apoz")`` removes them. Only for networks whose activations are all
+        ReLU or ReLU6.
 
     test_time_augmentation : {"flip", "flip_crop"} or None, default=None
         Average the predictions over an image and its mirror image (``"flip"``), or over
@@ -154,7 +154,7 @@ class FineTuneParameters:
     early_stopping : bool, default=False
         Whether to stop when the validation score has not improved for
         `n_iter_no_change` epochs, and to restore the best weights. The validation set
-        is the one that is given to `fit`, else a random `validation_fraction` of the
+        is the one passed to `fit`, or else a random `validation_fraction` of the
         images.
 
     validation_fraction : float, default=0.1
@@ -166,8 +166,8 @@ class FineTuneParameters:
     scoring : str, callable or None, default=None
         Score of the validation set after each epoch, which early stopping maximizes. A
         str is the name of a scorer of scikit-learn. A callable is called as
-        ``scoring(estimator, X, y)``, where X holds the positions of the validation
-        images, and the methods of the estimator take X or a part of it. None is the
+        ``scoring(estimator, X, y)``, where X holds the indices of the validation
+        images, and the methods of the estimator take X or a part of it. None uses the
         `score` of this estimator.
 
     head_epochs : int, default=20
@@ -178,21 +178,21 @@ class FineTuneParameters:
         Whether `fit` continues with the body and head of the previous fit.
 
     precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
-        What the network computes in. The weights are float32 in any case (mixed
-        precision). ``"tf32"`` is float32 with the factors rounded to 10 bits on NVIDIA
-        GPUs that can, and float32 elsewhere.
+        The precision of the network's computations. The weights are always float32
+        (mixed precision). ``"tf32"`` is float32 with the factors rounded to 10 bits on
+        NVIDIA GPUs that support it, and float32 elsewhere.
 
     device : str or torch.device, default="auto"
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU. Only
-        one, unlike that of `PretrainedFeatureExtractor`; the Notes say how to train on
-        several.
+        ``"auto"`` selects the first of cuda, mps and xpu that is available, and the CPU
+        otherwise. Unlike in `PretrainedFeatureExtractor`, this is a single device; the
+        Notes say how to train on several.
 
     random_state : int, RandomState instance or None, default=None
         Determines the validation set, the order of the images, augmentation, dropout
-        and random heads. On one CPU, two fits with the same int are equal to the bit.
+        and random heads. On one CPU, two fits with the same int give identical weights.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
-        Where features are kept, as for `PretrainedFeatureExtractor`. Both share the
+        Where features are stored, as for `PretrainedFeatureExtractor`, which shares the
         features of the frozen body.
 
     checkpoint : path-like or None, default=None
@@ -212,9 +212,10 @@ class FineTuneParameters:
         Images with more pixels are refused before they are decoded.
 
     storage_options : dict or None, default=None
-        With None, paths in X that are addresses (``s3://...``) are bad images. With a
+        With None, paths in X that are addresses (``s3://...``) cannot be read. With a
         dict, which may be empty, fsspec reads them, as for
-        `PretrainedFeatureExtractor`. It is pickled, but neither shown nor saved.
+        `PretrainedFeatureExtractor`. Pickles contain it, but the `repr` and `save` do
+        not.
 
     verbose : int, default=0
         Above 0, show progress bars.
@@ -242,11 +243,11 @@ class FineTuneParameters:
         its score. None without early stopping.
 
     probe_predictions_ : ndarray, shape (n_epochs, n_images, n_outputs), or None
-        Predictions for the `X_probe` that was given to `fit`, as float32, after each
-        epoch of both phases: probabilities of the classes, or targets. A classifier
-        that estimates no probabilities records the scores of the classes. Images that
-        cannot be read have NaN. With `ema_decay`, the averaged weights predict. The
-        epochs are the last ones of `history_`, with those of the fits that this one
+        Predictions for the `X_probe` passed to `fit`, as float32, after each epoch of
+        both phases: probabilities of the classes, or targets. A classifier that
+        estimates no probabilities records the scores of the classes. Images that cannot
+        be read have NaN. With `ema_decay`, the averaged weights predict. The epochs are
+        the last ones of `history_`, including those of the fits that this one
         continued, if these recorded as many images. None without `X_probe`.
 
     n_features_in_ : int
@@ -261,12 +262,12 @@ class FineTuneParameters:
 
     Notes
     -----
-    X may be whatever `PretrainedFeatureExtractor` takes. With a `model` of your own and
-    no `flat_image_shape`, X may also be a table of numbers, one sample per row: the
-    network is given tensors of float32, shape (n_samples, n_features). Then `augment`,
-    `image_size`, `weights`, `preprocessing` and `cache` are not used, each module with
-    a matrix of weights is a stage, and there is no ONNX file. Put a `StandardScaler`
-    before it.
+    X may be anything that `PretrainedFeatureExtractor` takes. With a `model` of your
+    own and no `flat_image_shape`, X may also be a table of numbers, one sample per row.
+    The network then gets float32 tensors of shape (n_samples, n_features). In this case
+    `augment`, `image_size`, `weights`, `preprocessing` and `cache` are not used, each
+    module with a weight matrix is a stage, and ONNX export is not supported. Put a
+    `StandardScaler` before the estimator.
 
     With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
     `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks

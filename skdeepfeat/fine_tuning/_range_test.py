@@ -25,7 +25,7 @@ _SETTLING = 0.1
 
 @dataclass(frozen=True, eq=False)
 class LearningRateRangeTest:
-    """What `learning_rate_range_test` found.
+    """Result of `learning_rate_range_test`.
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class LearningRateRangeTest:
         Loss of the batch of each step, before the step.
     smoothed_losses : ndarray of float64, shape (n_steps_done,)
         The losses without the differences between batches: the loss that each batch had
-        before all training is subtracted, and the mean of these is added. The result is
-        averaged over neighboring steps on both sides, the nearest weighted most.
+        before any training is subtracted, and the mean of these losses is added. The
+        result is averaged over neighboring steps, with larger weights for nearer ones.
     suggestion : float
         The learning rate at which the smoothed loss falls fastest, as a function of the
         logarithm of the rate. NaN if it never falls.
@@ -75,13 +75,12 @@ def learning_rate_range_test(
     with the fitted body and head if the estimator has ``warm_start=True``. Optimizer,
     layer-wise decay, loss and augmentation are those of the estimator. With
     ``unfreeze="gradual"``, the whole body is trained, as at the end of `fit`. The same
-    batches go through the network a second time without training, to separate what is
-    learned from the differences between batches. So the test takes as long as
-    ``2 * n_steps`` steps of `fit`.
+    batches go through the network a second time without training, to separate the
+    effect of learning from the differences between batches. So the test takes as long
+    as ``2 * n_steps`` steps of `fit`.
 
-    The estimator does not change: neither its weights, statistics of batch
-    normalization and `random_state`, nor the random states of NumPy and torch. Only
-    features remain in the cache, where `fit` will find them.
+    The estimator does not change, and neither do the random states of NumPy and torch.
+    Only features remain in the cache, where `fit` will find them.
 
     Parameters
     ----------
@@ -114,7 +113,7 @@ def learning_rate_range_test(
 
     See Also
     --------
-    skdeepfeat.plotting.LearningRateDisplay : Draws it.
+    skdeepfeat.plotting.LearningRateDisplay : Plot the result.
 
     References
     ----------
@@ -142,8 +141,9 @@ def learning_rate_range_test(
     if estimator.unfreeze in (None, 0):
         raise ValueError(
             "The 'unfreeze' parameter of the estimator must unfreeze some of the body "
-            "for learning_rate_range_test, as 'learning_rate' is not used otherwise. "
-            f"Got {estimator.unfreeze!r} instead. Choose 'all' or a number of stages."
+            "for learning_rate_range_test, because 'learning_rate' is not used "
+            f"otherwise. Got {estimator.unfreeze!r} instead. Choose 'all' "
+            "or a number of stages."
         )
     rates = np.geomspace(min_learning_rate, max_learning_rate, n_steps)
     losses, without = _sweep(estimator, X, y, sample_weight, rates)
@@ -177,7 +177,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
         raise TrainingDivergedError(
             "The loss was NaN or infinite in one of the first two steps, so there is "
             "no learning rate to suggest. Choose a smaller 'min_learning_rate' (now "
-            f"{rates[0]:g}), and look for targets that are not finite."
+            f"{rates[0]:g}), and check that all targets are finite."
         )
     # The same batches, from the same weights, at a rate that changes nothing.
     fit.result.head = head

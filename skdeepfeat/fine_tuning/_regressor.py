@@ -39,18 +39,18 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         hidden layers.
 
     teacher : regressor, list of regressors or None, default=None
-        Fitted regressors whose predictions the network learns: a ridge regression on
-        frozen features in a pipeline, a larger FineTuneRegressor, anything. The
-        predictions of several are averaged. A FineTuneRegressor is asked in each step
-        of phase two about the very images that this network sees (Beyer et al. 2022
-        [8]_). Others are asked once about each image, as it is in X. `get_params`
-        returns a teacher in a `sklearn.frozen.FrozenEstimator`, so that clones share
-        it. It is not saved, and predictions do not need it.
+        Fitted regressors whose predictions the network learns, such as a ridge
+        regression on frozen features in a pipeline, or a larger FineTuneRegressor. The
+        predictions of several teachers are averaged. A FineTuneRegressor predicts the
+        views that this network sees in each step of phase two (Beyer et al. 2022 [8]_).
+        Other teachers predict each image of X once. `get_params` returns a teacher in a
+        `sklearn.frozen.FrozenEstimator`, so that clones share it. It is not saved, and
+        predictions do not need it.
 
     distill_weight : float, default=0.9
         Weight of the teacher in the loss, in [0, 1]: ``(1 - distill_weight)`` times the
         loss of y, plus `distill_weight` times the loss of the teacher's predictions.
-        Images of `X_unlabeled` have the second part only.
+        For images of `X_unlabeled`, it is the second part only.
 
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise a `BadImageError`, or leave

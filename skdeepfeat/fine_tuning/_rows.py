@@ -79,7 +79,7 @@ class RowFeatures:
         if refused.any():
             raise NonFiniteOutputError(
                 "The network returned NaN or infinite values for rows of X. Scale X, "
-                "or look at the weights of 'model'.",
+                "or check the weights of 'model'.",
                 np.flatnonzero(refused).tolist(),
             )
         return features

@@ -173,9 +173,9 @@ def _checked_model(described, model):
     if not isinstance(model, nn.Module):
         got = None if model is None else type(model).__name__
         raise ValueError(
-            f"The 'model' parameter of load must be a {described['module']!s:.80}, as "
-            "the file was saved with a network of your own: it holds the weights, not "
-            f"the code. Got {got} instead."
+            f"The 'model' parameter of load must be a {described['module']!s:.80}, "
+            "because the file was saved with a network of your own: it holds the "
+            f"weights, not the code. Got {got} instead."
         )
     return model
 

@@ -159,7 +159,7 @@ class Teachers:
         if teacher is self._student:
             raise ValueError(
                 "The 'teacher' parameter must be another estimator, because fitting "
-                f"changes this {type(teacher).__name__}. Give a copy of it, "
+                f"changes this {type(teacher).__name__}. Pass a copy of it, "
                 "copy.deepcopy(estimator)."
             )
         is_estimator = not isinstance(teacher, (type, str)) and hasattr(teacher, "fit")
@@ -237,8 +237,8 @@ class Teachers:
             raise ValueError(
                 "The 'teacher' parameter must be an estimator that takes images as "
                 f"they are in {name}. A {type(teacher).__name__} raised "
-                f"{type(error).__name__}: {cause}. Put what it needs before it into a "
-                "pipeline, such as PretrainedFeatureExtractor."
+                f"{type(error).__name__}: {cause}. Make a pipeline of the steps that "
+                "it needs, such as PretrainedFeatureExtractor, and the teacher."
             ) from error
         self._check_n_outputs(teacher, found.shape[1])
         in_range = self._task == "regression" or ((found >= 0) & (found <= 1)).all()

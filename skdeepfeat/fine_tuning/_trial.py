@@ -25,7 +25,7 @@ def require_fine_tune(estimator, caller):
         raise TypeError(
             f"The 'estimator' parameter of {caller} must be a FineTuneClassifier or a "
             f"FineTuneRegressor. Got {type(estimator).__name__} instead. If it is a "
-            "pipeline or a search, give the step or the estimator in it."
+            "pipeline or a search, pass the step or the estimator in it."
         )
 
 

@@ -430,7 +430,7 @@ def refuse_address(path: str) -> None:
         return
     if path.lower().startswith("file://"):
         raise BadImageError(
-            "it is a URL: give the path alone, without 'file://', or give "
+            "it is a URL: pass the path alone, without 'file://', or pass "
             "storage_options={} to have fsspec read it"
         )
     raise BadImageError(

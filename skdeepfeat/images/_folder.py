@@ -56,7 +56,7 @@ def load_image_folder(
     skipped.
 
     Files and folders that operating systems and programs create are ignored. These are
-    hidden ones, whose names begin with a dot (``.DS_Store``, ``.ipynb_checkpoints``),
+    those whose names begin with a dot (``.DS_Store``, ``.ipynb_checkpoints``),
     ``__MACOSX``, ``__pycache__``, ``@eaDir``, ``#recycle``, ``#snapshot``,
     ``$RECYCLE.BIN``, ``System Volume Information`` and ``lost+found``.
 
@@ -99,7 +99,7 @@ def load_image_folder(
         target_names : list of str
             The names of the classes.
         skipped : list of str
-            The paths of files that have another extension or lie in no class folder.
+            The paths of files that have another extension or are in no class folder.
 
     (data, target) : tuple if `return_X_y` is True
         The paths and the labels.

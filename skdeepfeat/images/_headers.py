@@ -88,7 +88,7 @@ def _markers(data):
 def _check_segments(data):
     for n_segments, (marker, n_skipped) in enumerate(_markers(data), 1):
         if n_skipped > _MAX_FILL:
-            raise BadImageError(f"more than {_MAX_FILL} bytes of it are no content")
+            raise BadImageError(f"more than {_MAX_FILL} bytes of it are not content")
         if marker in (_START_OF_SCAN, _END_OF_IMAGE):
             return
         if n_segments > _MAX_SEGMENTS:

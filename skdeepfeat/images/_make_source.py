@@ -201,7 +201,7 @@ def _refuse_numbers(elements):
     if present and all(is_number(element) for element in present):
         raise TypeError(
             "X must be a collection of images, but it is a sequence of numbers: choose "
-            "the column that holds the paths, or give 2-D rows and "
+            "the column that holds the paths, or pass 2-D rows and "
             f"flat_image_shape=(H, W, C). Got {len(elements)} values, first "
             f"{shown(present[0])}."
         )
@@ -283,7 +283,7 @@ def _check_array_shape(shape):
         advice = "one row of numbers holds no images"
     elif len(shape) == 2:
         advice = (
-            "give flat_image_shape=(H, W) or (H, W, C) if its rows are flattened "
+            "pass flat_image_shape=(H, W) or (H, W, C) if its rows are flattened "
             "images, X[np.newaxis] if it is one gray image"
         )
     elif len(shape) == 3 and shape[2] in CHANNELS:

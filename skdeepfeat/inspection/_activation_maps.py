@@ -1,4 +1,4 @@
-"""activation_maps: which parts of an image speak for a class."""
+"""activation_maps: which parts of an image are evidence for a class."""
 
 import numbers
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def activation_maps(
     grid=7,
     flat_image_shape=None,
 ):
-    """Return which parts of images speak for a class or an output.
+    """Return which parts of images are evidence for a class or an output.
 
     Parameters
     ----------
@@ -91,18 +91,18 @@ default="predicted"
 
     method : {"gradcam", "cam", "occlusion"}, default="gradcam"
         * ``"cam"``: class activation maps [1]_ of features that are the mean of a map
-          over its positions, with a linear model behind them, such as logistic
-          regression. Scalers and PCA may be between. The maps are exact and need no
-          gradients: the mean of a map over its positions, plus the intercept, is the
-          score.
+          over its positions, followed by a linear model, such as logistic regression.
+          Scalers and PCA may be in between. The maps are exact and need no gradients:
+          the mean of a map over its positions, plus the intercept, is the score.
         * ``"gradcam"``: the channels of any layer, weighted by the mean gradient of the
-          score [2]_. For fine-tuned networks, and for linear models behind an
-          extractor. For the map that is averaged, it is the map of ``"cam"`` divided by
-          its number of positions.
+          score [2]_. For fine-tuned networks, and for linear models that follow an
+          extractor. For the map that is averaged, the result is the map of ``"cam"``
+          divided by its number of positions.
         * ``"occlusion"``: how much the result falls when a square of the image is
           covered with the mean color of the image [3]_. For any estimator. The result
-          is the probability of the class; or else its score; or else whether it is
-          predicted. Of a regressor, it is the output.
+          of a classifier is the probability of the class if it has `predict_proba`,
+          otherwise its score, or else whether it is predicted. The result of a
+          regressor is the output.
 
     layer : str, int or None, default=None
         The layer whose map is weighted, as in `skdeepfeat.list_layers`. None is the
@@ -110,7 +110,7 @@ default="predicted"
         is possible. Ignored by ``"occlusion"``.
 
     relu : bool, default=False
-        Whether to set negative values to 0. They speak against the target.
+        Whether to set negative values to 0. They are evidence against the target.
 
     grid : int, default=7
         Number of rows and of columns of the maps of ``"occlusion"``. Each image is run
@@ -123,15 +123,16 @@ default="predicted"
     Returns
     -------
     maps : ndarray of float32, shape (n_samples, height, width)
-        At the resolution of the layer. Positive values speak for the target. They cover
-        the part of the image that the network sees. With ``on_error="nan"``, maps of
-        images that cannot be read are NaN.
+        At the resolution of the layer. Positive values are evidence for the target. A
+        map covers the part of the image that the network sees. With ``on_error="nan"``,
+        maps of images that cannot be read are NaN.
 
     Raises
     ------
     ValueError
         If the target is not a class or output, if the layer has no positions, or if the
-        estimator is not one for this method. The text says which method to use instead.
+        method does not support the estimator. The text says which method to use
+        instead.
     BadImageError
         If an image cannot be read, with ``on_error="raise"`` of the extractor or the
         fine-tuned estimator, or without either.
@@ -146,7 +147,7 @@ default="predicted"
     -----
     The network runs in float32 on the device of the estimator. The user's module is not
     changed. For tokens, the class token and register tokens are left out. With
-    `test_time_augmentation`, only the center of the image is looked at.
+    `test_time_augmentation`, only the center of the image is used.
 
     References
     ----------

@@ -27,14 +27,14 @@ def confusion_examples(y_true, y_pred, *, classes=None):
 
         - ``true``, ``predicted``: the labels;
         - ``count``: the number of such images;
-        - ``index``: the position in X of the one whose predicted label has the highest
-          probability, or of the first one if `y_pred` has labels;
-        - ``probability``: that probability, NaN if it is not known.
+        - ``index``: the index in X of the image whose predicted label has the highest
+          probability, or of the first image if `y_pred` has labels;
+        - ``probability``: that probability, NaN if unknown.
 
     Raises
     ------
     ValueError
-        If the parameters do not fit each other, or for a regression.
+        If the parameters are inconsistent, or for a regression.
 
     See Also
     --------

@@ -19,21 +19,21 @@ def dead_features(extractor, X):
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
-        Or any transformer of images with `get_feature_names_out`. Its features come
-        from its cache, if they are there.
+        An extractor, or any transformer of images with `get_feature_names_out`.
+        Features that are in its cache are not computed again.
 
     X : array-like of images, shape (n_samples,) or as the extractor takes them
-        Images that cannot be read are left out, with ``on_error="nan"`` of the
-        extractor.
+        With ``on_error="nan"`` of the extractor, images that cannot be read are left
+        out.
 
     Returns
     -------
     features : DataFrame, one row per feature
         The index has the names of the features. The columns are
 
-        * ``never_active``: whether no image has a value above 0. Behind a ReLU, such a
-          unit is dead. Behind another activation, an average over positions may be
-          negative while the unit is active somewhere: use ``pooling="max"``.
+        * ``never_active``: whether no image has a value above 0. After a ReLU, such a
+          unit is dead. After another activation, the average over positions may be
+          negative although the unit is active somewhere: use ``pooling="max"``.
         * ``constant``: whether all images have the same value, up to 1e-6 of it.
         * ``share_active``: the fraction of images with a value above 0.
         * ``largest``, ``std``: the largest value, and the standard deviation.

@@ -23,14 +23,14 @@ def deconvnet(estimator, X, layer, feature, *, guided=False):
     estimator : estimator
         A `PretrainedFeatureExtractor`, a fitted `FineTuneClassifier` or
         `FineTuneRegressor`, or a fitted Pipeline or search with one of these. Only its
-        network matters, whose activations up to the layer must be ReLU or ReLU6.
+        network matters. The activations up to the layer must be ReLU or ReLU6.
 
     X : array-like of images, shape (n_samples,) or as the estimator takes them
         The images.
 
     layer : str or int
         The layer of the unit: a name from `skdeepfeat.list_layers`, a stage's number,
-        ``"neck"`` or ``"output"``. It need not be the one of the extractor.
+        ``"neck"`` or ``"output"``. It need not be the `layer` of the extractor.
 
     feature : int
         The channel of the unit, from 0.
@@ -42,15 +42,15 @@ def deconvnet(estimator, X, layer, feature, *, guided=False):
     Returns
     -------
     signals : ndarray of float32, shape (n_samples, height, width, 3)
-        At each pixel of the part of the image that the network sees: the signal for an
-        activation of 1, in units of the normalized input. With ``on_error="nan"``, NaN
-        for images that cannot be read.
+        The signal at each pixel that the network sees, for an activation of 1, in units
+        of the normalized input. With ``on_error="nan"``, NaN for images that cannot be
+        read.
 
     Raises
     ------
     ValueError
         If there is no such layer or unit, or if the network has other activations. The
-        text says what to use instead.
+        message says what to use instead.
     BadImageError
         If an image cannot be read, with ``on_error="raise"``.
 
@@ -61,10 +61,10 @@ def deconvnet(estimator, X, layer, feature, *, guided=False):
 
     Notes
     -----
-    Batch normalization is not in the paper. The signal is scaled as its gradient is.
-    Squeeze and excitation passes its gradient as well. A ReLU that is written as
-    ``clamp(min=0)`` or ``maximum(x, 0)`` is not recognized: the signal passes through
-    it as its gradient does, wherever the input is positive.
+    The paper has no batch normalization. Here, it scales the signal as it scales a
+    gradient. Squeeze and excitation also passes the signal like a gradient. A ReLU that
+    is written as ``clamp(min=0)`` or ``maximum(x, 0)`` is not recognized: the signal
+    passes it like a gradient, wherever the input is positive.
 
     References
     ----------

@@ -32,11 +32,11 @@ def embedding(features, method="tsne", *, random_state=None):
     features : array-like, shape (n_samples, n_features)
         At least 3 samples.
     method : {"tsne", "pca"} or transformer, default="tsne"
-        ``"tsne"`` shows which images are neighbors [1]_; its distances between groups
-        and their sizes mean nothing. It takes the first 50 principal components, and a
-        perplexity of 30, or less for few images. ``"pca"`` shows the two directions of
-        most variance. A transformer with a `fit_transform` that returns two columns is
-        cloned and used.
+        ``"tsne"`` shows which images are neighbors [1]_, but the sizes of groups and
+        the distances between them mean nothing. It uses the first 50 principal
+        components, and a perplexity of 30, or less for few images. ``"pca"`` shows the
+        two directions of most variance. A transformer with a `fit_transform` that
+        returns two columns is cloned and used.
     random_state : int, RandomState instance or None, default=None
         For ``"tsne"`` and ``"pca"``.
 

@@ -20,16 +20,16 @@ def relative_gradient_norms(estimator, X, y, *, n_samples=128):
     """Return how large the gradient of each stage is, relative to its weights.
 
     The relative gradient norm of a stage is ``||g|| / ||w||``, where w are all its
-    weights and g is the gradient of the loss with respect to them. A stage with a large
-    one is a stage that the images want to change. Lee et al. [1]_ use it to select the
-    layers to tune: images that look different point to the first stages, labels that
-    mean something else to the last.
+    weights and g is the gradient of the loss with respect to them. A large norm means
+    that the images want to change the stage. Lee et al. [1]_ use it to select the
+    layers to tune: images that look different point to the first stages, and labels
+    with another meaning to the last.
 
     The gradient is that of one batch, without augmentation, dropout, and updates of
     batch normalizations. So the function takes as long as one training step, in
     addition to the features of the frozen body if the estimator is not fitted. A fitted
-    estimator is examined with its tuned body and its head. One that is not fitted gets
-    a head from phase one of `fit`.
+    estimator is examined with its tuned body and its head. An unfitted one gets a head
+    from phase one of `fit`.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def relative_gradient_norms(estimator, X, y, *, n_samples=128):
     y : array-like, as for the estimator's `fit`
         For a fitted classifier, labels that it knows.
     n_samples : int, default=128
-        Number of images that the gradient is computed on. They are balanced over the
-        classes, or spread over the range of the (first) target.
+        Number of images for the gradient. They are balanced over the classes, or spread
+        over the range of the (first) target.
 
     Returns
     -------

@@ -45,9 +45,9 @@ def linear_probe(
 ):
     """Score a linear model on each layer of a network, by cross-validation.
 
-    The scores over the layers say how general each stage of the network is: how much of
-    `y` can be read linearly from its features [1]_. If an earlier layer than the last
-    scores best, the images differ from those that the network was trained with.
+    The scores show how general each stage of the network is: how much of `y` can be
+    read linearly from its features [1]_. If an earlier layer than the last scores best,
+    the images differ from those that the network was trained with.
 
     All layers are computed in one pass over the images, with or without a cache, and
     all are scored on the same folds.
@@ -55,9 +55,9 @@ def linear_probe(
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor or Pipeline
-        The network and how it is run. The `layer` of the extractor is not used, its
-        `pooling` is. Of a Pipeline that begins with an extractor, the other steps are
-        the `estimator`.
+        The network and how it is run. The `layer` of the extractor is ignored, but its
+        `pooling` is used. In a Pipeline that begins with an extractor, the other steps
+        are the `estimator`.
     X : array-like of images, shape (n_samples,)
         As for the `transform` of the extractor.
     y : array-like, shape (n_samples,) or (n_samples, n_outputs)
@@ -69,19 +69,19 @@ def linear_probe(
         The model on the features. None standardizes them and fits
 
         * for class labels, a `LogisticRegression` with ``C = 10 / n_features``, so that
-          narrow and wide layers are regularized alike;
+          narrow and wide layers are regularized equally;
         * for targets of real numbers, a `RidgeCV` over the powers of 10 from 0.1 to
           100,000.
 
-        Integers are class labels. For a regression on integers, give an estimator.
+        Integers are class labels. For a regression on integers, pass an estimator.
     cv : int, cross-validation generator or iterable, default=5
         As in `sklearn.model_selection.cross_validate`. An integer means stratified
         folds for a classifier.
     groups : array-like, shape (n_samples,), or None, default=None
         The groups for `cv`, such as the patient of each image.
     scoring : str, callable or None, default=None
-        One scorer of scikit-learn. None uses the estimator's `score`: the accuracy or
-        the R^2.
+        A scorer of scikit-learn. None uses the estimator's `score`: the accuracy or the
+        R^2.
     n_jobs : int or None, default=None
         The number of processes that fit the folds of a layer.
 
@@ -96,8 +96,8 @@ def linear_probe(
         - ``n_features``: the number of features;
         - ``score``: the mean score of the folds;
         - ``standard_error``: the standard deviation of the folds' scores over the
-          square root of their number. It is too small by some tens of percent, because
-          folds share training images [2]_. NaN for a single fold;
+          square root of their number. It is too small by tens of percent, because folds
+          share training images [2]_. NaN for a single fold;
         - ``fit_seconds``: the time of all fits, in seconds;
         - ``split0_score``, ``split1_score``, ...: the score of each fold.
 
@@ -142,7 +142,7 @@ def linear_probe(
     if rest is not None and estimator is not None:
         raise ValueError(
             "The 'estimator' parameter of linear_probe must be None if the 'extractor' "
-            "is a Pipeline that continues with an estimator. Give the extractor alone."
+            "is a Pipeline that continues with an estimator. Pass the extractor alone."
         )
     estimator = rest if estimator is None else estimator
     y = check_targets(y, "y", "linear_probe")

@@ -16,7 +16,7 @@ _MIN_IMAGES = 4  # the unbiased estimator divides by n - 3
 
 
 def cka(A, B):
-    """Return how alike two sets of features are: linear CKA, unbiased.
+    """Return how similar two sets of features are: linear CKA, unbiased.
 
     Centered kernel alignment is 1 for features that differ by a rotation, a shift and a
     scale only, and 0 on average for independent ones [1]_. The usual, biased estimator
@@ -84,15 +84,15 @@ def similarity(extractors, X, layers=None):
     Parameters
     ----------
     extractors : PretrainedFeatureExtractor, list of these, or dict of str to these
-        One extractor: its layers are compared with each other. Several: all of their
-        layers are. The keys of a dict are the names in the result. A Pipeline that
-        begins with an extractor counts as that extractor.
+        With one extractor, its layers are compared with each other. With several, all
+        of their layers are compared. The keys of a dict are the names in the result. A
+        Pipeline that begins with an extractor counts as that extractor.
     X : array-like of images, shape (n_samples,)
         At least 4 images.
     layers : "stages", list of str and int, or None, default=None
         The layers of each extractor, computed in one pass for each. ``"stages"`` means
-        all stages and the neck. None means ``"stages"`` for one extractor, and for
-        several the `layer` of each.
+        all stages and the neck. None means ``"stages"`` for one extractor, and the
+        `layer` of each for several.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def similarity(extractors, X, layers=None):
     if len(set(names)) < len(names):
         raise ValueError(
             "The 'extractors' parameter of similarity must have a name for each "
-            "network if some are of the same model. Give a dict of names to "
+            "network if some are of the same model. Pass a dict of names to "
             f"extractors. Got the layers {names}."
         )
     if np.sum(~failed) < _MIN_IMAGES:

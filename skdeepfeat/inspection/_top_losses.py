@@ -21,7 +21,7 @@ _SMALLEST = np.finfo(np.float64).tiny
 def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):
     """Return the images with the worst predictions, the worst first.
 
-    Wrong labels are among them, if the model has not seen the labels: give it
+    Wrong labels are among them if the model has not seen the labels, so pass
     predictions of `sklearn.model_selection.cross_val_predict`. A model that was fitted
     to a wrong label may have memorized it.
 
@@ -36,7 +36,7 @@ def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):
         The labels of the columns of `y_pred`. None means the sorted labels of `y_true`,
         as `cross_val_predict` returns them.
     X : array-like of images or None, default=None
-        If it holds paths, the result has them.
+        If X holds paths, the result has a column for them.
     k : int or None, default=None
         The number of images to return. None means all.
 
@@ -45,17 +45,17 @@ def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):
     pandas.DataFrame
         One row for each image, sorted by descending loss, with the columns
 
-        - ``index``: the position of the image in X;
-        - ``loss``: the negative log probability of the true label. For predicted labels
-          1 or 0, for numbers the absolute error;
+        - ``index``: the index of the image in X;
+        - ``loss``: the negative log probability of the true label. For predicted
+          labels, it is 1 or 0, and for numbers, the absolute error;
         - ``true``, ``predicted``: labels or numbers;
-        - ``probability``: that of the predicted label, NaN if it is not known;
+        - ``probability``: the probability of the predicted label, NaN if unknown;
         - ``path``: the path of the image, None without paths.
 
     Raises
     ------
     ValueError
-        If the parameters do not fit each other.
+        If the parameters are inconsistent.
 
     See Also
     --------

@@ -77,7 +77,7 @@ def top_patches(extractor, X, layer, feature, k=9):
     """Return the parts of images that excite one unit of a network most.
 
     They show what the unit has learned to respond to [1]_. The largest activation of
-    each image comes from the cache, if it is there. Only `k` images are then run again.
+    each image comes from the cache, if it is there. Only `k` images then run again.
 
     Parameters
     ----------
@@ -107,12 +107,12 @@ def top_patches(extractor, X, layer, feature, k=9):
 
     See Also
     --------
-    skdeepfeat.plotting.TopPatchesDisplay : Draws them beside what excites the unit.
+    skdeepfeat.plotting.TopPatchesDisplay : Draw them next to the patterns in them.
 
     Notes
     -----
-    The receptive field is found by automatic differentiation, with every connection of
-    the network counted: through attention, or squeeze and excitation, it is the whole
+    The receptive field is found by automatic differentiation and counts every
+    connection of the network. Attention, or squeeze and excitation, makes it the whole
     image.
 
     References

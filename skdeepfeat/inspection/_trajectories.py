@@ -56,9 +56,9 @@ def trajectories(fits, *, method="tsne", random_state=None):
     """Map the functions that networks compute after each epoch of their training.
 
     An epoch is described by the predictions for all probe images, so two epochs are
-    close to each other if the networks say the same of the same images [1]_. Weights
-    cannot be compared in this way: exchanging two units of a layer changes the weights
-    and not the function, and fits from different seeds end with different orders.
+    close to each other if their predictions are similar [1]_. Weights cannot be
+    compared in this way: swapping two units of a layer changes the weights but not the
+    function, and fits from different seeds end with different orders of the units.
 
     Parameters
     ----------
@@ -68,16 +68,16 @@ def trajectories(fits, *, method="tsne", random_state=None):
         an array of shape (n_epochs, n_images, n_outputs). All must have predictions for
         the same images. Images with NaN in any fit are left out.
     method : {"tsne", "isomap", "pca"} or transformer, default="tsne"
-        What maps the predictions to two coordinates. ``"tsne"`` shows which epochs are
-        neighbors, ``"isomap"`` also preserves distances along the trajectories. Others
-        as for `embedding`.
+        The method that maps the predictions to two coordinates. ``"tsne"`` shows which
+        epochs are neighbors, and ``"isomap"`` also preserves distances along the
+        trajectories. The others are those of `embedding`.
     random_state : int, RandomState instance or None, default=None
         For ``"tsne"`` and ``"pca"``.
 
     Returns
     -------
     Trajectories
-        The points, and what they say of the fits.
+        The points, and measures of how the groups differ.
 
     Raises
     ------

@@ -36,8 +36,9 @@ def transfer_scores(F, y, P_source=None):
         Higher is better. Scores that do not apply are NaN.
 
         - ``"logme"``: the log evidence of a Bayesian linear regression of each class
-          indicator or target on F, per sample, averaged over the classes [1]_. It is
-          that of scikit-learn's `BayesianRidge` with ``fit_intercept=False``.
+          indicator or target on F, per sample, averaged over the classes [1]_. It
+          equals the score of scikit-learn's `BayesianRidge` with
+          ``fit_intercept=False``.
         - ``"h_score"``: the trace of the covariance of the class means over that of F,
           with Ledoit-Wolf shrinkage [2]_, [3]_. Classes only.
         - ``"leep"``: the mean log probability of the labels, predicted from the source
@@ -52,10 +53,10 @@ def transfer_scores(F, y, P_source=None):
 
     Warnings
     --------
-    On the standard benchmark of such scores, a list of the networks sorted by their
-    size ranks them better than any score [6]_. The scores of two networks have no
-    common scale: "10 points better" means nothing. `linear_probe` measures the accuracy
-    itself, from the same features.
+    On the standard benchmark of such scores, sorting the networks by size ranks them
+    better than any score [6]_. The scores of two networks have no common scale: "10
+    points better" means nothing. `linear_probe` measures the accuracy itself, from the
+    same features.
 
     References
     ----------

@@ -86,7 +86,7 @@ def _make_extractor(model, template):
         raise TypeError(
             "The 'models' parameter of TransferAdvisor must hold names of networks, "
             "torch modules or PretrainedFeatureExtractors. For a fine-tuned network, "
-            "give PretrainedFeatureExtractor(model=fitted.body_). Got "
+            "pass PretrainedFeatureExtractor(model=fitted.body_). Got "
             f"{shown(model)} instead."
         )
     return extractor.set_params(layer=None, cache_layers=None)

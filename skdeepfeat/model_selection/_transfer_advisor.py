@@ -34,33 +34,33 @@ __all__ = ["TransferAdvisor"]
 
 
 class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
-    """Decide by measurement which network, layer and head, and how much to fine-tune.
+    """Decide by measurement which network, layer and head to use, and what to tune.
 
     `fit` compares candidates on the images themselves, within a budget of seconds:
 
     1. *Networks*, by successive halving [1]_: a linear model on each stage and the neck
        is cross-validated on an eighth of the images. The better half of the networks,
-       and those within one standard error of the best, go on to twice as many images,
-       and so do the better half of their layers. A network is as good as its best
-       layer. All layers come from the same pass over the images.
+       and those within one standard error of the best, continue with twice as many
+       images and the better half of their layers. The score of a network is that of its
+       best layer. All layers are computed in one pass over the images.
     2. *Layers*: the other stages of the best network.
     3. *Heads*: logistic regression, RBF SVM and random forest, or for numbers ridge
-       regression, RBF SVM and random forest, on the best layer of each network that is
-       left.
+       regression, RBF SVM and random forest, on the best layer of each remaining
+       network.
     4. *Fine-tuning*: the learning curve of the linear model, and a short race of
        `FineTuneClassifier` or `FineTuneRegressor` against the best head, on the same
-       images. Training starts from a linear model on the neck. So the network is the
-       fastest one whose neck scores within one standard error of the best neck, and
-       not the one with the best layer. It is tuned with ``unfreeze`` ``"all"``, None
-       and 1 (the last stage). If there is time left, the network with the best neck,
-       that of the best head, and the stages with the largest relative gradient norms
-       [4]_ take part. From fold to fold, candidates that are more than one standard
-       error behind the best drop out [5]_.
+       images. Training starts from a linear model on the neck. So the advisor tunes the
+       fastest network whose neck scores within one standard error of the best neck,
+       which need not be the network with the best layer. It uses ``unfreeze``
+       ``"all"``, None and 1 (the last stage). If there is time left, the network with
+       the best neck, the network of the best head, and the stages with the largest
+       relative gradient norms [4]_ take part. After each fold, candidates that are more
+       than one standard error behind the best drop out [5]_.
 
-    The features are cached, so that each image goes through each network once. The
+    The features are cached, so each image goes through each network once. The
     recommendation is the cheapest candidate within one standard error of the best [2]_:
-    the one that predicts most images per second, and among equally fast ones that with
-    the shortest fit.
+    the one that predicts most images per second, and among equally fast ones the one
+    with the shortest fit.
 
     Parameters
     ----------
@@ -71,26 +71,26 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
         ``[embedded]``.
 
     time_budget : float, default=600
-        Seconds for deciding. The final fit comes after them. A step begins only if it
-        is expected to end in time. If it took longer, so that the budget was exceeded
-        by more than 20 %, `recommendation_` says by how much.
+        Seconds for the decision. The final fit comes after it. A step begins only if it
+        is expected to end in time. If a step took longer and the budget was exceeded by
+        more than 20 %, `recommendation_` says by how much.
 
     scoring : str, callable or None, default=None
-        The scorer. None is the accuracy for class labels and R² for numbers.
+        The scorer. None means accuracy for class labels and R² for numbers.
 
     cv : int, cross-validation generator or iterable, default=5
         The folds, the same for all candidates. An int means shuffled folds, which are
         stratified for class labels, and keep groups together if there are any.
 
     task : {"auto", "classification", "regression"}, default="auto"
-        What y is. ``"auto"`` takes strings and integers for class labels, and other
-        numbers for targets of a regression. Name the task if y holds integers that are
-        not classes, and for tools that ask before `fit` whether this is a classifier,
-        such as `cross_val_score`.
+        The kind of task. ``"auto"`` treats strings and integers as class labels, and
+        other numbers as regression targets. Name the task if y holds integers that are
+        not classes. Also name it for tools that need to know before `fit` whether this
+        is a classifier, such as `cross_val_score`.
 
     extractor : PretrainedFeatureExtractor or None, default=None
-        How networks that are given as names or modules are run: its `image_size`,
-        `cache`, `device`, `on_error` and so on. None means the default parameters.
+        The parameters with which names and modules in `models` are run: `image_size`,
+        `cache`, `device`, `on_error` and so on. None means the defaults.
 
     refit : bool, default=True
         Whether to fit the recommended estimator to all images after the decision.
@@ -114,41 +114,42 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
           ``unfreeze``;
         - ``n_images``: the number of images that were used, or in the race, trained on;
         - ``score``, ``standard_error``: mean of the folds, and its standard error;
-        - ``seconds``: how long it took to measure it;
+        - ``seconds``: how long the measurement took;
         - ``images_per_second``: at prediction, with decoding, network and head;
         - ``fit_seconds``: for the stage "decision", the predicted time of a fit to all
           images;
         - ``recommended``: whether it is the recommended candidate of the "decision".
 
-        The `attrs` have the name of the score as "scoring".
+        Its ``attrs["scoring"]`` is the name of the score.
 
         The rows of the stage "decision" repeat the candidates that were compared at
-        the end. Their scores are comparable. Fine-tuned ones have the score of the
-        candidate that they ran against, plus the gain in the race, and the standard
-        error of that gain.
+        the end. Their scores are comparable. The score of a fine-tuned candidate is
+        that of the candidate that it ran against, plus its gain in the race. Its
+        standard error is that of the gain.
 
     recommendation_ : str
-        What to use and why, with the numbers; what the lecture's rule of thumb [3]_
-        would say; the predicted time of the final fit; what was not tried.
+        The recommendation and its reasons, with the numbers; the advice of the CS231n
+        rule of thumb [3]_; the predicted time of the final fit; and the steps that were
+        not tried.
 
     recommended_estimator_ : Pipeline, FineTuneClassifier or FineTuneRegressor
-        The recommendation, not fitted.
+        The recommended estimator, not fitted.
 
     best_estimator_ : Pipeline, FineTuneClassifier or FineTuneRegressor
         The same, fitted to all images. Only with ``refit=True``, and not after Ctrl-C.
 
     scorer_ : callable
-        The scorer of `score`.
+        The scorer that `score` uses.
 
     gradient_norms_ : DataFrame or None
-        As `skdeepfeat.inspection.relative_gradient_norms` returns it for the network
+        The result of `skdeepfeat.inspection.relative_gradient_norms` for the network
         that was fine-tuned. None without a race.
 
     decision_seconds_ : float
         How long the decision took.
 
     refit_seconds_ : float
-        How long the final fit took. Only if there was one.
+        How long the final fit took. Exists only if there was one.
 
     classes_ : ndarray
         The labels, of a classifier.
@@ -163,24 +164,24 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
 
     Notes
     -----
-    *What a score is.* All candidates are scored on the same folds. With fewer images,
-    the folds are parts of those of all images. The race trains on the first images of a
-    training fold, and scores the test images of each fold in up to five parts. Scores
-    of the same parts are compared, so that a difference counts which all parts have.
+    *What a score is.* All candidates are scored on the same folds. The folds of a part
+    of the images are parts of the folds of all images. The race trains on the first
+    images of a training fold, and scores the test images of each fold in up to five
+    parts. Candidates are compared part by part, so a difference counts if the parts
+    agree on it.
 
-    *Ctrl-C* ends the decision. With the first scores measured, `fit` gives a
+    *Ctrl-C* ends the decision. If there are scores by then, `fit` gives a
     `RuntimeWarning`, and `results_`, `recommendation_` and `recommended_estimator_`
-    hold what was decided until then:
-    ``advisor.recommended_estimator_.fit(X, y)`` uses it.
+    hold the results so far: ``advisor.recommended_estimator_.fit(X, y)`` uses them.
 
-    *The same seed* leads to the same scores, if the same ones are measured. Which are
-    measured depends on how fast the machine is, as the budget is in seconds. Rates and
-    times of the candidates count as equal within 25 %. Rates on a CPU are computed from
-    the CPU time of one image and the number of threads, so that other programs do not
-    change them much. With many cores they are too high, in the same way for all.
+    *The same seed* gives the same scores. Which scores are measured depends on how fast
+    the machine is, because the budget is in seconds. Rates and times of the candidates
+    count as equal within 25 %. Rates on a CPU are computed from the CPU time of one
+    image and the number of threads, so other programs do not change them much. With
+    many cores the rates are too high, in the same way for all candidates.
 
-    Images that cannot be read are an error or are left out, as `on_error` of the
-    extractors says.
+    Images that cannot be read raise an error or are left out, depending on `on_error`
+    of the extractors.
 
     References
     ----------
@@ -251,7 +252,7 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
 
     @survives_fork
     def fit(self, X, y, *, groups=None):
-        """Decide, and fit what is recommended.
+        """Decide, and fit the recommended estimator.
 
         Parameters
         ----------

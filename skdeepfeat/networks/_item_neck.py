@@ -212,8 +212,8 @@ class ItemNeck(Neck):
         free_device_memory(device or torch.device("cpu"))
         if len(items) == 1:
             raise OutOfMemoryError(
-                f"Not even one item fits into the memory of {device} ({cause}). End "
-                "what else uses that memory, or choose shorter items, a smaller "
+                f"Not even one item fits into the memory of {device} ({cause}). "
+                "Close other programs that use it, or choose shorter items, a smaller "
                 "'model' or device='cpu'."
             )
         parts = [self._examine([item], device, draws_again) for item in items]

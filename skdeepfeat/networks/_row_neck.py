@@ -148,8 +148,8 @@ def _try_rows(network, n_columns):
     except Exception as error:  # a user's network may raise anything
         raise ValueError(
             f"The 'model' parameter must be a network that takes rows of {n_columns} "
-            "numbers, as X holds such rows, and returns one row for each. If they are "
-            "flat images, give flat_image_shape=(H, W, C). Got "
+            "numbers, the rows of X, and returns one row for each. If they are "
+            "flat images, pass flat_image_shape=(H, W, C). Got "
             f"{type(network).__name__}, which failed ({str(error)[:200]})."
         ) from error
     finally:

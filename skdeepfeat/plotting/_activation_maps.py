@@ -1,4 +1,4 @@
-"""ActivationMapDisplay: which parts of images speak for a class."""
+"""ActivationMapDisplay: which parts of images are evidence for a class."""
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ _KINDS = ("image", "map", "overlay")
 class ActivationMapDisplay:
     """Visualization of activation maps.
 
-    Red parts of an image speak for the target, and blue parts against it. An overlay
-    shows the image in gray. Maps are enlarged onto the part of the image that the
-    network sees. The colors of each map are scaled by its largest absolute value.
+    Red parts of an image are evidence for the target, and blue parts against it. An
+    overlay shows the image in gray. Maps are enlarged onto the part of the image that
+    the network sees. The colors of each map are scaled by its largest absolute value.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.
@@ -129,7 +129,7 @@ class ActivationMapDisplay:
             Colors of the maps, from the most negative to the most positive value.
         alpha : float, default=0.7
             Opacity of the map's largest absolute value in an overlay. Smaller values
-            are as much more transparent.
+            are proportionally more transparent.
 
         Returns
         -------

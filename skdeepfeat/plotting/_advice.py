@@ -16,10 +16,10 @@ _TUNED = "fine-tuned"
 class AdviceDisplay:
     """Visualization of the candidates that a `TransferAdvisor` compared.
 
-    Each candidate is a point: how many images per second it predicts, and its score.
-    The line connects the Pareto set: the candidates that no other one beats in both.
-    The dashed line is one standard error below the best score, or below another score
-    that is known better. The recommendation is the cheapest candidate above it.
+    Each candidate is a point that shows its images per second and its score. The line
+    connects the Pareto set: the candidates that no other one beats in both. The dashed
+    line is one standard error below the best score, or below another score that is more
+    certain. The recommendation is the cheapest candidate above the dashed line.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.

@@ -11,9 +11,9 @@ _COSTS = ("time", "bytes")
 
 
 class CompressionDisplay:
-    """Visualization of what smaller networks score and cost.
+    """Visualization of the scores and the costs of smaller networks.
 
-    It is recommended to use `from_estimator` to create one, or to give the result of
+    It is recommended to use `from_estimator` to create one, or to pass the result of
     `skdeepfeat.compression.compression_curve`.
 
     Parameters
@@ -48,7 +48,7 @@ class CompressionDisplay:
     def from_estimator(
         cls, estimator, X, y=None, *, against="time", ax=None, **parameters
     ):
-        """Make networks smaller and smaller, and plot what they score and cost.
+        """Make networks smaller and smaller, and plot their scores and costs.
 
         Parameters
         ----------

@@ -78,11 +78,12 @@ class ConfusionGalleryDisplay:
         estimator : classifier
             Fitted, unless `cv` is given.
         X : array-like of images, shape (n_samples,)
-            As for the estimator. With ``cv=None``, images that it was not fitted to.
+            As for the estimator. With ``cv=None``, pass images that it was not fitted
+            to.
         y : array-like, shape (n_samples,)
             Labels.
         cv : int, cross-validation generator, iterable or None, default=None
-            Not None: each image is predicted by a clone that was fitted to the other
+            If not None, each image is predicted by a clone that was fitted to the other
             folds.
         groups : array-like, shape (n_samples,), or None, default=None
             The groups for `cv`.

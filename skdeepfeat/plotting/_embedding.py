@@ -35,7 +35,7 @@ class EmbeddingDisplay:
     points : ndarray of float, shape (n_samples, 2)
         As `skdeepfeat.inspection.embedding` returns them.
     values : array-like, shape (n_samples,), or None, default=None
-        What the colors stand for: labels or numbers.
+        The values that the colors show: labels or numbers.
     values_name : str or None, default=None
         The title of the legend or the label of the color bar.
     thumbnails : dict of int to ndarray of uint8, shape (height, width, 3), or None
@@ -99,14 +99,15 @@ class EmbeddingDisplay:
         y : array-like, shape (n_samples,), or None, default=None
             Labels or numbers.
         color_by : {"class", "error"}, default="class"
-            What the colors stand for: ``"class"`` for `y`, ``"error"`` for whether the
-            estimator predicts `y` correctly, or for the absolute error of a regressor.
+            What the colors show: ``"class"`` shows `y`, and ``"error"`` whether the
+            estimator predicts `y` correctly, or the absolute error of a regressor.
         method, random_state
             As for `skdeepfeat.inspection.embedding`.
         images : array-like of images or None, default=None
             What to show. None means X.
         show_images : bool, default=True
-            Whether some of the points are images. Those that would overlap are dots.
+            Whether to draw some of the points as images. Points whose images would
+            overlap are dots.
         ax : matplotlib Axes or None, default=None
             Axes to plot on. None creates a new figure.
 

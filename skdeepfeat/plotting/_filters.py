@@ -75,8 +75,8 @@ class FilterDisplay:
         ax : matplotlib Axes or None, default=None
             Axes to plot on. None creates a new figure.
         scale : {"each", "all"}, default="each"
-            Whether the weights of each filter are scaled to the range of colors by
-            themselves, or all by the same factor. Gray is a weight of 0 for ``"all"``.
+            Whether each filter is scaled to the range of colors separately, or all
+            filters by the same factor. With ``"all"``, gray is a weight of 0.
         n_columns : int or None, default=None
             Number of filters in a row. None makes the picture about a square.
 

@@ -28,8 +28,8 @@ class FineTuneHistoryDisplay:
     Attributes
     ----------
     lines_ : list of matplotlib Line2D
-        Training loss, and those of validation loss, validation score and learning rate
-        that are shown.
+        The training loss, and the validation loss, validation score and learning rate
+        if they are shown.
     ax_ : matplotlib Axes
         Axes of the losses.
     score_ax_ : matplotlib Axes or None

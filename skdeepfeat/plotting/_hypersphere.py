@@ -35,15 +35,16 @@ class HypersphereDisplay:
     It is recommended to use `from_estimator` or `from_predictions` to create one. All
     parameters are stored as attributes.
 
-    An even ring means uniform embeddings, and a narrow hump of each class means that
-    images of one class lie near each other: the picture of Wang and Isola (2020) [1]_.
+    This is the plot of Wang and Isola (2020) [1]_. An even ring means uniform
+    embeddings. A narrow peak for each class means that images of one class are near
+    each other.
 
     Parameters
     ----------
     angles : ndarray of float, shape (n_samples,)
         Directions of the embeddings in the plane, radians in [-pi, pi].
     grid : ndarray of float, shape (n_angles,)
-        Where the densities are known, radians from -pi to pi.
+        The angles of the densities, radians from -pi to pi.
     density : ndarray of float, shape (n_angles,)
         Density of all embeddings per radian. 1 / (2 pi) everywhere is uniform.
     classes : ndarray or None, shape (n_classes,), default=None
@@ -65,7 +66,7 @@ default=None
     See Also
     --------
     skdeepfeat.inspection.alignment, skdeepfeat.inspection.uniformity : Two numbers
-        that say the same for any dimension.
+        that measure the same in any dimension.
 
     References
     ----------
@@ -120,13 +121,14 @@ default=None
         Parameters
         ----------
         Z : array-like, shape (n_samples, n_features)
-            Embeddings. Two features are taken as they are. More are put on the unit
-            sphere, and the two principal components of the result are plotted. Rows
-            of NaN, from images that cannot be read, are left out.
+            Embeddings. Two features are plotted as they are. With more features, the
+            embeddings are projected onto the unit sphere, and their two principal
+            components are plotted. Rows of NaN, from images that cannot be read, are
+            left out.
         y : array-like, shape (n_samples,), or None, default=None
             Class labels.
         bandwidth : float, default=0.15
-            Deviation of the kernel that the densities are smoothed with, radians.
+            Standard deviation of the kernel that smooths the densities, in radians.
         ax : matplotlib Axes, array-like of Axes or None, default=None
             As for `plot`.
 

@@ -118,7 +118,7 @@ class LearningRateDisplay:
         Parameters
         ----------
         result : LearningRateRangeTest
-            What `learning_rate_range_test` returned.
+            The result of `learning_rate_range_test`.
         name, ax, **kwargs
             As for `from_estimator`. None shows no name.
 

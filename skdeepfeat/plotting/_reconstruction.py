@@ -9,7 +9,7 @@ __all__ = ["ReconstructionDisplay"]
 
 
 class ReconstructionDisplay:
-    """Visualization of what an autoencoder restores.
+    """Visualization of the images that an autoencoder restores.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.
@@ -22,7 +22,7 @@ class ReconstructionDisplay:
         The same images, restored.
     corrupted : ndarray of uint8, shape (n_images, height, width, 3), or None, \
 default=None
-        What was restored, if it is not the images themselves.
+        The damaged images that were restored, if not the images themselves.
 
     Attributes
     ----------

@@ -80,16 +80,17 @@ class TopLossesDisplay:
         Parameters
         ----------
         estimator : classifier or regressor
-            Fitted, unless `cv` is given. Of a classifier without probabilities, the
-            values of its `decision_function` count as logits.
+            Fitted, unless `cv` is given. For a classifier without probabilities, the
+            values of its `decision_function` are used as logits.
         X : array-like of images, shape (n_samples,)
-            As for the estimator. With ``cv=None``, images that it was not fitted to.
+            As for the estimator. With ``cv=None``, pass images that it was not fitted
+            to.
         y : array-like, shape (n_samples,)
             Labels or numbers.
         cv : int, cross-validation generator, iterable or None, default=None
-            To look for wrong labels in the training images, give a number of folds:
-            each image is then predicted by a clone of the estimator that was fitted to
-            the other folds.
+            To look for wrong labels in the training images, set a number of folds. Each
+            image is then predicted by a clone of the estimator that was fitted to the
+            other folds.
         groups : array-like, shape (n_samples,), or None, default=None
             The groups for `cv`.
         images : array-like of images or None, default=None

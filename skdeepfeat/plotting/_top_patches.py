@@ -18,7 +18,8 @@ class TopPatchesDisplay:
     """Visualization of the patches that excite units of a network most.
 
     For each unit there are two pictures, as in the figure of Zeiler and Fergus [1]_:
-    the patches of images, and beside them what a deconvnet makes of the same patches.
+    the patches of images, and next to them the deconvnet projections of the same
+    patches.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.
@@ -81,8 +82,8 @@ class TopPatchesDisplay:
             The channels of the units.
         projection : {"deconvnet", "guided"} or None, default="deconvnet"
             What to draw beside the patches. ``"guided"`` is ``guided=True`` of
-            `skdeepfeat.inspection.deconvnet`. None draws the patches only, and is for
-            networks with other activations than ReLU.
+            `skdeepfeat.inspection.deconvnet`. None draws the patches only, for networks
+            with activations other than ReLU.
         n_columns, ax :
             As for `plot`.
 

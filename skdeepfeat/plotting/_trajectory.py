@@ -18,9 +18,9 @@ class TrajectoryDisplay:
     """Visualization of the functions that networks compute during training.
 
     Each point is an epoch of a fit, and each line is a fit. Points are close to each
-    other if the networks predict the same for the probe images. It is recommended to
-    use `from_estimators` or `from_result` to create a display. All parameters are
-    stored as attributes.
+    other if the networks make similar predictions for the probe images. It is
+    recommended to use `from_estimators` or `from_result` to create a display. All
+    parameters are stored as attributes.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ class TrajectoryDisplay:
     Notes
     -----
     The points are outputs of the networks and not weights. Weights of fits with
-    different seeds cannot be compared: the same function has as many weights as there
-    are orders of the units of each layer.
+    different seeds cannot be compared: each order of the units of a layer gives other
+    weights for the same function.
 
     References
     ----------

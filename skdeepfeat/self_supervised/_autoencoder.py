@@ -63,7 +63,8 @@ class Autoencoder(
 
     Rows are centered, and divided by one number for all features, before the network
     sees them. So the scale of X does not matter, but the relative scales of its
-    features do, as for PCA. Put a `StandardScaler` before it if they have no meaning.
+    features do, as for PCA. If these have no meaning, put a `StandardScaler` before the
+    estimator.
 
     Parameters
     ----------
@@ -75,21 +76,22 @@ class Autoencoder(
         Activation of the hidden layers, except the code.
 
     code_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
-        Activation of the code. A denoising autoencoder with one hidden layer needs one
-        that is not linear.
+        Activation of the code. A denoising autoencoder with one hidden layer needs a
+        nonlinear one.
 
     tied_weights : bool, default=False
         Whether each layer of the decoder uses the transposed weights of the encoder,
         which halves the number of weights.
 
     corruption : {"mask", "gaussian", "salt_pepper"} or None, default=None
-        What training does to the inputs, anew in each epoch. ``"mask"`` sets values to
+        How training damages the inputs, in a new way in each epoch. ``"mask"`` sets
+        values to
         0. ``"gaussian"`` adds noise. ``"salt_pepper"`` sets values to the minimum or
         the maximum of their feature.
 
     corruption_level : float, default=0.3
         For ``"gaussian"``, the standard deviation of the noise, in standard deviations
-        of the feature. Otherwise the fraction of the values, in [0, 1].
+        of the feature. Otherwise the fraction of the damaged values, in [0, 1].
 
     layerwise : bool, default=False
         Whether the layers are first trained one after the other, each to restore the
@@ -102,8 +104,8 @@ default="squared_error"
         restored values are then in [0, 1], too.
 
     max_epochs : int or "auto", default="auto"
-        Number of epochs. ``"auto"`` chooses it such that there are about 10,000 steps,
-        but at least 5 and at most 500 epochs.
+        Number of epochs. ``"auto"`` aims at about 10,000 steps, with at least 5 and at
+        most 500 epochs.
 
     batch_size : int, default=32
         Number of rows in a step.
@@ -126,7 +128,8 @@ default="squared_error"
         Number of epochs without a smaller error before training stops.
 
     device : str or torch.device, default="auto"
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+        ``"auto"`` selects the first of cuda, mps and xpu that is available, and the CPU
+        otherwise.
 
     random_state : int, RandomState instance or None, default=None
         Determines the first weights, the order of the rows, the corruption and the
@@ -141,10 +144,11 @@ default="squared_error"
         The trained network, on the CPU. It works on centered and scaled rows.
 
     mean_ : ndarray of float32, shape (n_features,)
-        What is subtracted from the rows.
+        The mean of the features, which is subtracted from the rows.
 
     scale_ : float
-        What the centered rows are divided by: the root of their mean variance.
+        The number that centered rows are divided by: the root of the mean variance of
+        the features.
 
     history_ : DataFrame
         One row per epoch: ``phase`` (``"layer k"`` or ``"network"``), ``epoch``,
@@ -368,7 +372,7 @@ default="squared_error"
         return self._apply(self.network_.encode, self._normalized(X))
 
     def inverse_transform(self, X):
-        """Return the rows that codes stand for.
+        """Return the rows that codes decode to.
 
         Parameters
         ----------

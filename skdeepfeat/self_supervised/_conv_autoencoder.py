@@ -58,9 +58,9 @@ class ConvAutoencoder(
 ):
     """A convolutional network that squeezes images into codes and restores them.
 
-    `transform` returns the code: an image of 32 x 32 pixels, which has 3,072 numbers,
-    as the few that `n_components` says. With a `corruption`, it learns to restore clean
-    images from damaged ones.
+    `transform` returns the code, which has `n_components` numbers. An image of 32 x 32
+    pixels has 3,072. With a `corruption`, the network learns to restore clean images
+    from damaged ones.
 
     Parameters
     ----------
@@ -78,23 +78,23 @@ class ConvAutoencoder(
         Of `model`, as for `PretrainedFeatureExtractor`.
 
     corruption : {"mask", "gaussian", "salt_pepper"} or None, default=None
-        What training does to the inputs, as for `Autoencoder`: ``"mask"`` makes values
-        black, ``"salt_pepper"`` black or white.
+        How training damages the inputs, as for `Autoencoder`: ``"mask"`` makes values
+        black, and ``"salt_pepper"`` makes them black or white.
 
     corruption_level : float, default=0.3
         For ``"gaussian"``, the standard deviation of the noise, in standard deviations
-        of the pixels. Otherwise the fraction of the values, in [0, 1].
+        of the pixels. Otherwise the fraction of the damaged values, in [0, 1].
 
     max_epochs : int or "auto", default="auto"
-        Number of epochs. ``"auto"`` chooses it such that there are about 3,000 steps,
-        but at least 5 and at most 200 epochs.
+        Number of epochs. ``"auto"`` aims at about 3,000 steps, with at least 5 and at
+        most 200 epochs.
 
     batch_size : int, default=64
         Number of images in a step.
 
     learning_rate : float, default=2e-3
         Highest learning rate of AdamW, on a one-cycle schedule. The stages of a `model`
-        have a tenth of it.
+        learn at a tenth of this rate.
 
     early_stopping : bool, default=False
         Whether to stop when the error of held-out images has not improved for
@@ -107,7 +107,8 @@ class ConvAutoencoder(
         Number of epochs without a smaller error before training stops.
 
     device : str or torch.device, default="auto"
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+        ``"auto"`` selects the first of cuda, mps and xpu that is available, and the CPU
+        otherwise.
 
     random_state : int, RandomState instance or None, default=None
         Determines the first weights, the order of the images, the corruption and the
@@ -118,7 +119,7 @@ class ConvAutoencoder(
         it out of the training and return a row of NaN for it, with one warning.
 
     preprocessing : Preprocessing, dict, transform or None, default=None
-        Of a `model` that is your own, as for `PretrainedFeatureExtractor`.
+        For a `model` of your own, as for `PretrainedFeatureExtractor`.
 
     flat_image_shape : tuple of (int, int) or (int, int, int), or None, default=None
         (height, width) or (height, width, channels) of the images if X is a table with
@@ -371,7 +372,7 @@ class ConvAutoencoder(
         return self._encode(X)[0]
 
     def inverse_transform(self, X):
-        """Return the images that codes stand for.
+        """Return the images that codes decode to.
 
         Parameters
         ----------

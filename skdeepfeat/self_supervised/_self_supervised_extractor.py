@@ -66,13 +66,14 @@ class SelfSupervisedExtractor(
 ):
     """A pretrained network that is trained further on images without labels.
 
-    `fit` shows the network two random views of each image, and trains it to give both
-    the same embedding and different images different ones. `transform` returns the
-    features of the trained body, through the cache, for any classifier.
+    `fit` shows the network two random views of each image. It trains the network to
+    give both views the same embedding, and different images different embeddings.
+    `transform` returns the features of the trained body, which are cached.
 
-    On a few thousand images this helps if they are far from ImageNet, and may do harm
-    if they are not. Give a few labeled images as `X_probe` and `y_probe` to `fit`, and
-    it says which of both happened, and keeps the better network.
+    With a few thousand images, this helps if they are far from ImageNet, and may make
+    the features worse if they are not. Pass a few labeled images to `fit` as `X_probe`
+    and `y_probe`: it scores both networks on them, warns if the training lowered the
+    score, and by default keeps the better network.
 
     Parameters
     ----------
@@ -93,19 +94,19 @@ class SelfSupervisedExtractor(
         epoch takes about six times as long as a `transform`.
 
     projection : tuple of int, default=(512, 512)
-        Number of units of the layers between body and embedding. They are thrown away
+        Number of units of the layers between body and embedding. They are discarded
         after the fit.
 
     unfreeze : "auto", str, int, or tuple of (str or int), default="auto"
         Which stages are trained, as for `FineTuneClassifier`. ``"auto"`` means the last
-        two, and all with random weights.
+        two, or all stages with random weights.
 
     max_epochs : int, default=10
         Number of epochs.
 
     batch_size : int, default=64
-        Number of images in a step, at least 2. If the memory of a device is not enough,
-        a batch is split, and each part is compared within itself.
+        Number of images in a step, at least 2. If a device runs out of memory, the
+        batch is split, and views are compared only within each part.
 
     learning_rate : float, default=4e-4
         Highest learning rate of the projection. It follows a one-cycle schedule.
@@ -117,33 +118,35 @@ class SelfSupervisedExtractor(
         Weight decay of kernels and matrices (AdamW).
 
     ema_decay : float, default=0.99
-        Decay of the moving average of the weights, which is the result. 0: none.
+        Decay of the moving average of the weights, which is the result of the fit. With
+        0, the last weights are the result.
 
     freeze_batch_norm : bool or "auto", default="auto"
-        Whether batch normalizations keep their statistics. ``"auto"`` means yes, and no
-        with random weights.
+        Whether batch normalizations keep their statistics. ``"auto"`` means True, or
+        False with random weights.
 
     augment : "views" or callable, default="views"
         How views are drawn. ``"views"`` takes a random part of at least a fifth of the
         image, mirrors it, and changes brightness, contrast, saturation and hue; some
         views become gray or blurred. A callable, such as a torchvision v2 transform,
-        turns a uint8 tensor (n_images, 3, height, width) into another one. It says what
-        the features must not depend on.
+        turns a uint8 tensor (n_images, 3, height, width) into another one. It
+        determines what the features must not depend on.
 
     keep_best : bool, default=True
-        Whether to keep the network as it was if the probe scores it higher.
+        Whether to restore the original network if the probe scores it higher.
 
     precision : {"float32", "tf32", "bfloat16", "float16"}, default="float32"
-        Arithmetic of training and `transform`.
+        The precision of training and `transform`.
 
     device : str or torch.device, default="auto"
-        ``"auto"`` takes the first of cuda, mps, xpu that is there, else the CPU.
+        ``"auto"`` selects the first of cuda, mps and xpu that is available, and the CPU
+        otherwise.
 
     random_state : int, RandomState instance or None, default=None
         Determines the projection, the order of the images, and the views.
 
     cache : "default", path-like, FeatureCache, mapping or None, default="default"
-        Where features are kept, as for `PretrainedFeatureExtractor`.
+        Where features are stored, as for `PretrainedFeatureExtractor`.
 
     checkpoint : path-like or None, default=None
         File that is written after each epoch. If it exists, the same call resumes from
@@ -175,7 +178,7 @@ class SelfSupervisedExtractor(
     body_ : torch.nn.Module
         The trained network, on the CPU. ``PretrainedFeatureExtractor(fitted.body_,
         preprocessing=fitted.preprocessing_)`` and ``FineTuneClassifier(fitted.body_,
-        preprocessing=fitted.preprocessing_)`` go on with it.
+        preprocessing=fitted.preprocessing_)`` continue from it.
 
     preprocessing_ : Preprocessing
         How images are prepared for it.
@@ -195,7 +198,7 @@ class SelfSupervisedExtractor(
         or R²), before and after the training.
 
     kept_original_ : bool
-        Whether `body_` is the network as it was, because the probe scored it higher.
+        Whether `body_` is the original network, because the probe scored it higher.
 
     n_features_in_ : int
         Number of columns of X: 1, or the length of flat rows.
@@ -206,15 +209,15 @@ class SelfSupervisedExtractor(
     See Also
     --------
     Autoencoder : Codes of rows of numbers.
-    PretrainedFeatureExtractor : The features of the network as it is.
+    PretrainedFeatureExtractor : The features of the original network.
     FineTuneClassifier : Training with labels.
 
     Notes
     -----
     `groups` and `X_probe` are metadata: inside a Pipeline or a search, request them
-    with ``set_fit_request(groups=True)``. scikit-learn's cross-validation slices each
-    fit argument that is as long as X. That is right for `groups`. An `X_probe` that is
-    as long as X by chance is sliced as well.
+    with ``set_fit_request(groups=True)``. scikit-learn's cross-validation slices every
+    fit argument that is as long as X. That is right for `groups`, but an `X_probe` that
+    is as long as X by chance is sliced as well.
 
     With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
     `sklearn.callback.ProgressBar`. The tasks of `fit` are its phases, and their tasks
@@ -343,9 +346,9 @@ class SelfSupervisedExtractor(
         groups : array-like, shape (n_samples,), default=None
             Images of one group show the same thing, such as frames of a video or
             photographs of one product. The two views are then of different images of a
-            group. Each group has at least two images.
+            group. Each group must have at least two images.
         X_probe : array-like of images, shape (n_probe,), default=None
-            A few images with labels, which are not trained on. They may have another
+            A few labeled images, which are not used for training. They may have another
             form than X, such as files instead of arrays.
         y_probe : array-like, shape (n_probe,), default=None
             Their labels, or numbers for a regression.
@@ -440,7 +443,7 @@ class SelfSupervisedExtractor(
         Returns
         -------
         ndarray of float32, shape (n_samples, n_features_out)
-            Cached under what the trained network computes.
+            Cached separately from those of the original network.
         """
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
@@ -536,16 +539,16 @@ class SelfSupervisedExtractor(
             )
 
     def _refuse_worse(self, original):
-        """Warn that the training did harm, and go back if that is wanted."""
+        """Warn that the features got worse, and restore the network if requested."""
         before, after = self.probe_score_before_, self.probe_score_after_
         ending = "The trained network is used."
         if self.keep_best:
             self.body_, self.kept_original_ = original, True
-            ending = "The network is kept as it was."
+            ending = "The original network is used."
         warnings.warn(
-            f"The training did harm: the linear probe scores {after:.3f} after it, and "
-            f"{before:.3f} before. {ending} Fewer epochs, a smaller 'learning_rate' or "
-            "fewer stages for 'unfreeze' change less.",
+            "The training made the features worse: the linear probe scores "
+            f"{after:.3f} after it, and {before:.3f} before. {ending} Fewer epochs, "
+            "a smaller 'learning_rate' or fewer stages for 'unfreeze' change less.",
             RuntimeWarning,
             stacklevel=caller_stacklevel() + 1,
         )
@@ -574,8 +577,8 @@ def _check_groups(groups, X):
         )
     if pd.unique(groups).size == 1:
         raise ValueError(
-            "groups must hold at least 2 groups, as images of different groups are "
-            f"told apart. Got only {shown(groups.tolist()[0])}."
+            "groups must hold at least 2 groups, because images of different "
+            f"groups are contrasted. Got only {shown(groups.tolist()[0])}."
         )
     return groups
 

@@ -70,21 +70,21 @@ class SentenceEncoder(
 ):
     """Features of texts, learned from which sentences follow each other.
 
-    Sentences that follow each other speak of the same things. `fit` trains a small
-    network over word vectors such that neighbors get similar embeddings and others
-    different ones (Logeswaran and Lee 2018 [1]_). No labels are needed. With
+    Sentences that follow each other are about the same things. `fit` trains a small
+    network on word vectors, so that neighbors get similar embeddings and other
+    sentences different ones (Logeswaran and Lee 2018 [1]_). No labels are needed. With
     ``decode=True``, the network learns to write the sentences before and after each one
-    instead: the skip-thoughts of Kiros et al. (2015) [2]_, which take longer.
+    instead: the skip-thoughts of Kiros et al. (2015) [2]_, which take longer to train.
 
     Parameters
     ----------
     vectors : str, path-like, mapping or fitted Word2Vec, default="glove-50d"
         The word vectors, as for `WordVectorFeatures`. They are not changed. With
-        ``"learned"``, they are learned along with the network, from nothing.
+        ``"learned"``, they are learned from scratch along with the network.
 
     encoder : {"gru", "mean"}, default="gru"
         The network. ``"gru"`` reads the words in their order and averages its states.
-        ``"mean"`` is a dense layer over the mean of the word vectors, which takes less
+        ``"mean"`` is a dense layer on the mean of the word vectors, which takes less
         time.
 
     n_components : int, default=128
@@ -104,11 +104,11 @@ class SentenceEncoder(
         Words that occur less often get no learned vector.
 
     max_length : int, default=100
-        Number of words of a text that are read. The others are left out.
+        Number of words that are read of each text. The others are ignored.
 
     max_epochs : int or "auto", default="auto"
-        Number of epochs. ``"auto"`` chooses it such that there are about 2,000 steps,
-        but at least 3 and at most 100 epochs.
+        Number of epochs. ``"auto"`` aims at about 2,000 steps, with at least 3 and at
+        most 100 epochs.
 
     batch_size : int, default=128
         Number of pairs in a step, at least 2. Each text is compared with the others of
@@ -128,8 +128,8 @@ class SentenceEncoder(
         error. Unknown words of other texts are skipped.
 
     device : str or torch.device, default="auto"
-        Where to train. ``"auto"`` takes the first of cuda, mps, xpu that is there, else
-        the CPU. `transform` runs on the CPU.
+        Where to train. ``"auto"`` selects the first of cuda, mps and xpu that is
+        available, and the CPU otherwise. `transform` runs on the CPU.
 
     random_state : int, RandomState instance or None, default=None
         Determines the first weights and the order of the pairs.
@@ -152,7 +152,7 @@ class SentenceEncoder(
         Fraction of the words of the training texts that have no vector.
 
     scale_ : float
-        What word vectors are multiplied by.
+        The factor that word vectors are multiplied by.
 
     vocabulary_ : dict of str to int, or None
         With ``vectors="learned"``, the index of each word.
@@ -175,8 +175,8 @@ class SentenceEncoder(
     -----
     `groups` is metadata: inside a Pipeline or a search, request it with
     ``set_fit_request(groups=True)``. A cross-validation that shuffles rows makes
-    neighbors of texts that were none. Use `GroupKFold`, or fit the encoder once on all
-    texts, as it needs no labels.
+    neighbors of texts that were not neighbors. Use `GroupKFold`, or fit the encoder
+    once on all texts, because it needs no labels.
 
     References
     ----------
@@ -264,8 +264,8 @@ class SentenceEncoder(
             Ignored.
         groups : array-like, shape (n_samples,), default=None
             The document of each row. Texts of different documents do not follow each
-            other. The rows of a document are taken in the order of X, whatever is
-            between them. None: X is one document.
+            other. The rows of a document are taken in the order of X, even if other
+            rows are between them. None means that X is one document.
 
         Returns
         -------

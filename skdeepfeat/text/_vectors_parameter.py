@@ -57,7 +57,7 @@ class VectorsParameterMixin:
         if self.unknown_fraction_ > _LARGE_FRACTION:
             warnings.warn(
                 f"{self.unknown_fraction_:.0%} of the words of X have no vector, such "
-                f"as {', '.join(word for word, _ in missing.most_common(5))}. Look at "
+                f"as {', '.join(word for word, _ in missing.most_common(5))}. Check "
                 "'lowercase' and 'tokenizer', or choose other 'vectors'.",
                 UserWarning,
                 stacklevel=caller_stacklevel() + 1,

@@ -57,8 +57,8 @@ class Word2Vec(
         Words that occur less often have no vector.
 
     subsample : float or None, default=1e-3
-        Words of a larger relative frequency count less: by the square root of their
-        ratio. None: all count the same.
+        Words with a relative frequency f are kept with a probability of ``sqrt(r) + r``,
+        where ``r = subsample / f``, at most 1. None keeps all words.
 
     noise_exponent : float, default=0.75
         Words are drawn from noise with their frequency to this power.
@@ -306,8 +306,8 @@ class Word2Vec(
         Parameters
         ----------
         path : path-like
-            The ending says how: ``.txt`` or ``.vec`` is text, ``.bin`` is binary. The
-            file appears when it is complete.
+            The extension selects the format: ``.txt`` and ``.vec`` are text, ``.bin``
+            is binary. The file appears when it is complete.
         """
         check_is_fitted(self)
         check_local(path, "path")

@@ -55,9 +55,8 @@ class WordVectorFeatures(
 ):
     """Texts as averages of the vectors of their words.
 
-    With few labeled texts, vectors that were learned from billions of words know more
-    about words than the labels do: words that the training texts lack have neighbors
-    among those that they have.
+    Vectors that were learned from billions of words help if there are few labeled
+    texts: words that are not in the training texts have neighbors that are.
 
     Parameters
     ----------
@@ -74,19 +73,21 @@ class WordVectorFeatures(
         * A fitted `Word2Vec`.
 
     pooling : {"mean", "max", "tfidf", "sif"}, default="mean"
-        How the vectors of a text's words become one. ``"mean"`` is their mean,
-        ``"max"`` the maximum of each dimension, ``"tfidf"`` a mean weighted by the
-        inverse document frequency. ``"sif"`` weights a word of probability p by
-        0.001 / (0.001 + p), and removes what all texts have in common (Arora et al.
-        2017 [1]_).
+        How the vectors of a text's words are combined. ``"mean"`` is their mean,
+        ``"max"`` the maximum of each dimension, and ``"tfidf"`` a mean weighted by the
+        inverse document frequency. ``"sif"`` weights a word of probability p by 0.001 /
+        (0.001 + p), and removes the component that all texts have in common (Arora et
+        al. 2017 [1]_).
 
     lowercase : bool, default=True
-        Whether words are looked up in lower case, as most vectors know them.
+        Whether words are looked up in lower case. Most vectors have lower-case words
+        only.
 
     tokenizer : callable or None, default=None
-        ``tokenizer(text) -> list of str``. None: runs of letters, digits and
-        underscores, with apostrophes inside. Scripts with combining signs, such as
-        Devanagari, or without spaces, such as Chinese, need a tokenizer of their own.
+        ``tokenizer(text) -> list of str``. None splits texts into runs of letters,
+        digits and underscores, which may contain apostrophes. Scripts with combining
+        signs, such as Devanagari, or without spaces, such as Chinese, need their own
+        tokenizer.
 
     on_missing : {"zero", "nan", "raise"}, default="zero"
         What to return for a text without any known word: zeros, NaN, or an error.
@@ -156,7 +157,7 @@ class WordVectorFeatures(
         self.on_missing = on_missing
 
     def fit(self, X, y=None):
-        """Look the words up, and learn what the pooling needs.
+        """Look up the words, and learn the weights that the pooling needs.
 
         Parameters
         ----------

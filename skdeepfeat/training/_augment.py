@@ -27,7 +27,7 @@ class Augmentation:
     ----------
     kind : {"flip_crop", "trivial"}, callable or None
         None crops the center. ``"flip_crop"`` resizes a random part of half to all of
-        the image, stretched by up to 4:3, and mirrors every other one (Szegedy et al.
+        the image, stretched by up to 4:3, and mirrors half of them (Szegedy et al.
         2015, who took parts from 8 % on). ``"trivial"`` first applies one random
         operation of random strength to each image (TrivialAugment: Müller and Hutter
         2021). A callable, such as a torchvision v2 transform, is called with a uint8
@@ -116,7 +116,7 @@ def crop_center(images, size):
 
 
 def random_parts(pixels, size, rng, n_total, positions, area):
-    """Return random parts of the images, resized, every other one mirrored.
+    """Return random parts of the images, resized, half of them mirrored.
 
     `area` is the smallest and the largest fraction of the image; the other parameters
     are those of `Augmentation`.

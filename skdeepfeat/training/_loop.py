@@ -351,7 +351,7 @@ class TrainingRun:
             f"The loss was {value} in epoch {self._number}, step {step + 1} of the "
             f"{self.settings.phase}. The estimator has the weights of the last good "
             "epoch. Choose a smaller 'learning_rate' (now "
-            f"{self.settings.learning_rate:g}), and look for targets that are not "
+            f"{self.settings.learning_rate:g}), and check that all targets are "
             "finite."
         )
 

@@ -112,7 +112,7 @@ def test_wrong_usage(run, folder, tmp_path):
         (["-o", output, "--method", "low"], "low_rank"),
         (["-o", output, "--validation-fraction", 1], "--validation-fraction"),
         (["-o", output, "--validation-fraction", 0.01], "'validation_fraction'"),
-        (["-o", output, "-q", "-v"], "exclude each other"),
+        (["-o", output, "-q", "-v"], "cannot be combined"),
         ([], "--output"),
     ]:
         result = compress(run, folder, *options)

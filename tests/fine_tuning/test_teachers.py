@@ -570,7 +570,7 @@ def test_a_teacher_that_takes_no_images(pixels):
     # Not all causes are sentences.
     worded = on_colors(Odd()).fit(pixels, NAMES)
     worded[-1].predict_proba = lambda X: np.full((len(X), 3), "a")
-    with pytest.raises(ValueError, match=r"'a'\)?\. Put what it needs"):
+    with pytest.raises(ValueError, match=r"'a'\)?\. Make a pipeline"):
         make(teacher=worded).fit(pixels, NAMES)
 
 

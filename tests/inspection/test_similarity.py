@@ -149,5 +149,5 @@ def test_bad_parameters(extractor, images, log, arguments, error, match):
 
 
 def test_two_networks_of_one_name_need_names(extractor, images):
-    with pytest.raises(ValueError, match="'extractors' .* Give a dict"):
+    with pytest.raises(ValueError, match="'extractors' .* Pass a dict"):
         similarity([extractor(), extractor()], images)

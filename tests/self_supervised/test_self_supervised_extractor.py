@@ -24,7 +24,7 @@ from skdeepfeat.training import PAIR_LOSSES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The embeddings have begun to collapse"),
-    pytest.mark.filterwarnings("ignore:The training did harm"),
+    pytest.mark.filterwarnings("ignore:The training made"),
 ]
 
 
@@ -203,7 +203,7 @@ def test_groups_pair_different_images(network, X):
     assert all(i != j and i // 2 == j // 2 for i, j in pairs)
 
 
-@pytest.mark.filterwarnings("default:The training did harm")
+@pytest.mark.filterwarnings("default:The training made")
 def test_a_probe_says_whether_it_helped_and_the_better_one_is_kept(
     network, X, monkeypatch
 ):
@@ -212,7 +212,7 @@ def test_a_probe_says_whether_it_helped_and_the_better_one_is_kept(
     scores = iter([0.9, 0.5, 0.9, 0.5])
     monkeypatch.setattr(Probe, "score", lambda probe, extractor: next(scores))
     harmful = extractor(network)
-    with pytest.warns(RuntimeWarning, match="did harm"):
+    with pytest.warns(RuntimeWarning, match="made the features worse"):
         fitted = harmful.fit(X, X_probe=X, y_probe=y)
     assert fitted.kept_original_
     assert fitted.probe_score_after_ < fitted.probe_score_before_

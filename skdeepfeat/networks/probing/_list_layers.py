@@ -20,8 +20,8 @@ def list_layers(model="efficientnet_lite0", *, weights="default", image_size=Non
         As in `PretrainedFeatureExtractor`. The weights determine the size of the image
         and, for a few networks, the architecture.
     image_size : int, (int, int) or None, default=None
-        The size of the image in pixels. By default, it is the size for which the
-        weights were made.
+        The size of the image in pixels. By default, the size that the weights were
+        trained with.
 
     Returns
     -------

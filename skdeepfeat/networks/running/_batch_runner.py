@@ -98,7 +98,7 @@ ItemBatch
                 remedy = "a smaller 'image_size', precision='bfloat16'"
             raise OutOfMemoryError(
                 f"Not even one {what} fits into the memory of {self._device} ({cause})."
-                f" End what else uses that memory, or choose {remedy}, a smaller "
+                f" Close other programs that use it, or choose {remedy}, a smaller "
                 "'model' or device='cpu'."
             )
         if self._largest_fit is None:

@@ -133,14 +133,14 @@ def _find(model):
 def list_models(pattern=None, *, source=None, tags=False):
     """List the names of networks for the parameter `model`.
 
-    Nothing is downloaded. The list does not tell which weights are already on this
+    Nothing is downloaded. The list does not show which weights are already on this
     machine: the weights of most networks are downloaded when they are first needed.
 
     Parameters
     ----------
     pattern : str, default=None
         A shell pattern such as ``"resnet*"``, case-insensitive. It may match the whole
-        name, or the part behind the source.
+        name, or the part after the source.
     source : {"embedded", "torchvision", "timm"}, default=None
         List only the networks of one source. By default, those of all sources are
         listed.

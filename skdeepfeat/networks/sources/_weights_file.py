@@ -290,7 +290,7 @@ def _read_legacy(file):
     """Return the content, and the storages in the order in which they are stored."""
     if read_pickle(file) != _LEGACY_MAGIC:
         raise BadFileError(
-            "is a pickle that torch.save has not written, so it is not read. Load it "
+            "is a pickle that torch.save did not write, so it is not read. Load it "
             "yourself and write its tensors with torch.save(state_dict, path)"
         )
     read_pickle(file)  # the protocol's number

@@ -90,7 +90,7 @@ class FileWeights(Weights):
         if is_path and must_exist and not os.path.isfile(path):
             raise WeightsNotFoundError(
                 "The 'weights' parameter must be a file that exists. There is no file "
-                f"{redacted(path)!r} (looked for from {os.getcwd()})."
+                f"{redacted(path)!r} (relative to {os.getcwd()})."
             )
         return cls(os.path.abspath(path)) if is_path else None
 

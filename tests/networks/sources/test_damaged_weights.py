@@ -107,7 +107,7 @@ def test_damage_is_one_error_or_nothing(kind, tmp_path):
         (b'{"weight_map": {}}', "JSON"),
         (b"\x1f\x8b\x08rest", "gzip"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (pickle.dumps({"a": 1}), "pickle that torch.save has not written"),
+        (pickle.dumps({"a": 1}), "pickle that torch.save did not write"),
         (b"\x00" * 257 + b"ustar" + b"\x00" * 300, "tar archive"),
         (b"(" * 300, "damaged"),
         (b"\x80\x02" + b"]" * 5000, "damaged"),
@@ -139,7 +139,7 @@ def test_what_is_whole_is_not_called_damaged(content, pattern, tmp_path):
 def test_tensors_of_plain_pickle_are_named(tmp_path):
     path = tmp_path / "weights.pkl"
     path.write_bytes(pickle.dumps(STATE))
-    with pytest.raises(BadFileError, match="pickle that torch.save has not written"):
+    with pytest.raises(BadFileError, match="pickle that torch.save did not write"):
         read(path)
 
 
