@@ -9,14 +9,7 @@ from torch import nn
 
 from .._utils._forks import survives_fork
 from ..networks import change_layer, copy_network
-from ._net2net import (
-    check_same,
-    is_same,
-    larger_estimator,
-    model_of,
-    noise_for,
-    outputs_of,
-)
+from ._net2net import check_same, is_same, larger_estimator, model_of, noise_for
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _WEIGHTED = (nn.Conv2d, nn.Linear, _BATCH_NORM)
@@ -95,7 +88,8 @@ def deepen(estimator, stage):
         )
     stage %= body.n_stages
     images = noise_for(neck)
-    wanted = outputs_of(model, images)
+    with torch.no_grad():
+        wanted = model(images)
     uses = _uses_of(body, stage, images)
     if not (_repeat_a_block(model, uses) or _add_a_layer(model, uses, images)):
         raise ValueError(
@@ -207,7 +201,8 @@ def _repeat_a_block(model, uses):
 
 def _add_a_layer(model, uses, images):
     """Let the last layer that a ReLU follows be followed by an identity."""
-    wanted = outputs_of(model, images)
+    with torch.no_grad():
+        wanted = model(images)
     layers = [use for use in reversed(uses) if isinstance(use.module, _WEIGHTED)]
     # Maps first: an identity of vectors may be as large as the rest of the network.
     for use in sorted(layers, key=lambda use: use.output.ndim != 4):
@@ -216,9 +211,10 @@ def _add_a_layer(model, uses, images):
         change, tensors = _identity_behind(use)
         trial = copy.deepcopy(model)
         change_layer(trial.network, change, tensors)
-        if is_same(outputs_of(trial, images), wanted):
-            change_layer(model.network, change, tensors)
-            return True
+        with torch.no_grad():
+            if is_same(trial(images), wanted):
+                change_layer(model.network, change, tensors)
+                return True
     return False
 
 

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from .._utils._forks import survives_fork
 from ..networks import changes_of, merge_resizings
 from ._channels import duplicate_channels, find_channel_groups
-from ._net2net import check_same, larger_estimator, model_of, noise_for, outputs_of
+from ._net2net import check_same, larger_estimator, model_of, noise_for
 
 
 @survives_fork
@@ -97,7 +97,8 @@ def widen(estimator, factor, *, random_state=None):
             f"{type(model.network).__name__}"
             + (f": {reasons[0]}." if reasons else " without convolutions.")
         )
-    wanted = outputs_of(model, images)
+    with torch.no_grad():
+        wanted = model(images)
     first = len(changes_of(model.network))
     for group in free:
         n_more = max(1, math.floor(group.n_channels * (factor - 1) + 0.5))
