@@ -31,8 +31,9 @@ from skdeepfeat.plotting import CompressionDisplay
 
 MAX_BYTES = 2_000_000
 
-# Of the labels in the picture, in points. Times in float32 and float16 are alike.
-LABEL_OFFSETS = {"float32": (0, 10), "float16": (0, -16), "int8": (-16, -4)}
+# Around the points in the picture. Unlike names, they may lie on top of each other, as
+# times in float32 and float16 are alike.
+MARKERS = {"float32": "o", "float16": "s", "int8": "D"}
 
 # What a phone or a small server does, without torch and without this package. How
 # images are to be prepared is in the file.
@@ -153,23 +154,30 @@ def run_without_torch(path, X, y):
 def draw(report, path):
     curve = report.rename(columns={"ms_per_image_1": "ms_per_image_onnxruntime_1"})
     curve = curve.drop(columns="ms_per_image_32")
+    dtype = curve["file"].str.extract(r"_(\w+)\.onnx", expand=False)
+    costs = {"bytes": curve["bytes"] / 1e6, "time": curve["ms_per_image_onnxruntime_1"]}
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for ax, against in zip(axes, ("bytes", "time"), strict=True):
-        display = CompressionDisplay(curve=curve).plot(ax, against=against)
-        for points, (_, rows) in zip(
-            display.points_, curve.groupby("method", sort=False), strict=True
-        ):
-            for x, score, file in zip(*points.get_data(), rows["file"], strict=True):
-                dtype = pathlib.Path(file).stem.rpartition("_")[2]
-                ax.annotate(
-                    dtype,
-                    (x, score),
-                    xytext=LABEL_OFFSETS[dtype],
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize="small",
-                    color=points.get_color(),
-                )
+    for ax, (against, cost) in zip(axes, costs.items(), strict=True):
+        CompressionDisplay(curve=curve).plot(ax, against=against)
+        handles, _ = ax.get_legend_handles_labels()
+        for name, rows in curve.groupby(dtype, sort=False):
+            handles += ax.plot(
+                cost[rows.index],
+                rows["score"],
+                color="0.5",
+                fillstyle="none",
+                linestyle="none",
+                marker=MARKERS[name],
+                markersize=13,
+                label=name,
+            )
+        ax.legend(
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.13),
+            ncols=3,
+            frameon=False,
+        )
         ax.set_xlim(0, 1.15 * ax.get_xlim()[1])
         ax.margins(y=0.2)
     axes[0].axvline(MAX_BYTES / 1e6, color="0.75", linestyle=":")

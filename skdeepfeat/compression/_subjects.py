@@ -73,6 +73,8 @@ class TunedSubject:
         self._training = pixels[rows], y[rows]
         self._validation = pixels[kept_back], y[kept_back]
         self._score = check_scoring(estimator, scoring)
+        if self._score is None:
+            raise choice_error("scoring", "None, a str or a callable", scoring)
         drawn = _draw(len(rows), random_state)
         self.pixels = _center(self._training[0][drawn], self.neck.preprocessing.crop)
         self.task, self.loss, self.targets = loss_of(

@@ -268,6 +268,14 @@ def check_finite(network):
             )
 
 
+def fixed_number_error(name, target):
+    """Return the error about a network that is converted for one number of images."""
+    return ValueError(
+        f"The network {name} cannot be exported to {target}: its forward makes the "
+        "number of images an int, as len(x) does. Use x.shape[0], or -1 in its place."
+    )
+
+
 def check_fits_float16(tensors):
     """Raise if a finite number of a network is infinite in float16.
 

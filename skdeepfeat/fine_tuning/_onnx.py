@@ -12,7 +12,7 @@ import torch
 from .._utils._atomic_file import write_atomically
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import first_line
-from ._export import check_fits_float16
+from ._export import check_fits_float16, fixed_number_error
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +76,10 @@ def convert_to_onnx(network, example, output_name):
     Raises
     ------
     ValueError
-        If the network does something that ONNX cannot express.
+        If the network does something that ONNX cannot express, or only for as many
+        images as in the example.
     """
+    name = type(network.neck.network).__name__
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # The exporter warns about its own parts.
@@ -93,12 +95,13 @@ def convert_to_onnx(network, example, output_name):
             )
     except Exception as error:  # networks may run any code
         logger.debug("the exporter failed", exc_info=True)
-        name = type(network.neck.network).__name__
         raise ValueError(
             f"The network {name} cannot be exported to ONNX: "
             f"{first_line(error.__cause__ or error)}"
         ) from error
     proto = program.model_proto
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise fixed_number_error(name, "ONNX")
     # Where in which Python file each node comes from.
     for node in proto.graph.node:
         del node.metadata_props[:]

@@ -12,7 +12,7 @@ import warnings
 from .._utils._optional import import_without_telemetry
 from .._utils._parameter_errors import first_line
 from ..networks import convert_to_openvino, import_openvino
-from ._export import check_fits_float16
+from ._export import check_fits_float16, fixed_number_error
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def write_openvino(path, export):
     Raises
     ------
     ValueError
-        If OpenVINO cannot convert the network.
+        If OpenVINO cannot convert the network, or not for any number of images.
     """
     name = type(export.network.neck.network).__name__
     try:
@@ -46,6 +46,8 @@ def write_openvino(path, export):
         raise ValueError(
             f"The network {name} cannot be exported to OpenVINO: {first_line(error)}"
         ) from error
+    if model.outputs[0].partial_shape[0].is_static:
+        raise fixed_number_error(name, "OpenVINO")
     model.inputs[0].get_tensor().set_names({"images"})
     model.outputs[0].get_tensor().set_names({export.output_name})
     if export.dtype == "float16":

@@ -6,11 +6,14 @@ from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
 from ..model_selection import TransferAdvisor
-from ._pictures import plain_legend
+from ._pictures import legend_below, shortened
 
 __all__ = ["AdviceDisplay"]
 
 _TUNED = "fine-tuned"
+
+# Characters above the axes.
+_TITLE = 80
 
 
 class AdviceDisplay:
@@ -18,8 +21,9 @@ class AdviceDisplay:
 
     Each candidate is a point that shows its images per second and its score. The line
     connects the Pareto set: the candidates that no other one beats in both. The dashed
-    line is one standard error below the best score, or below another score that is more
-    certain. The recommendation is the cheapest candidate above the dashed line.
+    line is the highest value of score minus standard error. It is that of the best
+    score, or of another score that is more certain. The recommendation is the cheapest
+    candidate above the dashed line.
 
     It is recommended to use `from_estimator` to create one. All parameters are stored
     as attributes.
@@ -117,7 +121,11 @@ class AdviceDisplay:
             "matplotlib.pyplot", extra="plot", purpose="AdviceDisplay"
         )
         if ax is None:
-            _, ax = plt.subplots(figsize=(8, 5), layout="constrained")
+            is_tuned = self.candidates["head"] == _TUNED
+            # Inches of the legend, two names a row.
+            n_names = self.candidates["network"].groupby(is_tuned).nunique().sum()
+            height = 4.5 + 0.12 * n_names
+            _, ax = plt.subplots(figsize=(8, height), layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         candidates = self.candidates
         limit = (candidates["score"] - candidates["standard_error"].fillna(0)).max()
@@ -127,7 +135,7 @@ class AdviceDisplay:
             linestyle="--",
             linewidth=1,
             zorder=1,
-            label="best score - 1 standard error",
+            label="highest (score - standard error)",
         )
         rates = candidates["images_per_second"]
         front = candidates[is_pareto(candidates["score"], -rates)]
@@ -140,8 +148,8 @@ class AdviceDisplay:
             label="Pareto set",
         )
         self.points_ = _draw_points(ax, candidates, kwargs)
-        [chosen] = candidates[candidates["recommended"]].to_dict("records")
-        ax.plot(
+        chosen = candidates[candidates["recommended"]]
+        (mark,) = ax.plot(
             chosen["images_per_second"],
             chosen["score"],
             marker="o",
@@ -155,13 +163,11 @@ class AdviceDisplay:
             xlabel="Images per second at prediction",
             ylabel=f"{self.score_name[:1].upper()}{self.score_name[1:]}",
         )
-        ax.set_title(chosen["candidate"], parse_math=False)
+        title = shortened(", ".join(chosen["candidate"]), _TITLE)
+        ax.set_title(title, parse_math=False)
         if rates.max() > 5 * rates.min():
             _make_logarithmic(ax)
-        # Below the axes, where it covers no point.
-        plain_legend(
-            ax, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False
-        )
+        legend_below(ax, [self.limit_, self.pareto_, mark, *self.points_], 2)
         return self
 
 

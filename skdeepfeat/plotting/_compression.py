@@ -4,6 +4,7 @@ from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
 from ..compression import compression_curve
+from ._pictures import legend_below
 
 __all__ = ["CompressionDisplay"]
 
@@ -100,7 +101,8 @@ class CompressionDisplay:
             "matplotlib.pyplot", extra="plot", purpose="CompressionDisplay"
         )
         column = self._column(against, column)
-        curve = self.curve
+        # Several curves may have been joined.
+        curve = self.curve.reset_index(drop=True)
         is_error = "relative_error" in curve
         score = curve["relative_error" if is_error else "score"]
         cost = curve[column] / (1e6 if against == "bytes" else 1)
@@ -113,12 +115,13 @@ class CompressionDisplay:
             cost[order], score[order], color="0.75", zorder=1, label="Pareto set"
         )
         self.points_ = []
-        for number, (method, rows) in enumerate(curve.groupby("method", sort=False)):
+        names = [name for name in curve["method"].unique() if name != "none"]
+        for method, rows in curve.groupby("method", sort=False):
             style = {
                 "linestyle": "none",
                 "marker": "*" if method == "none" else "o",
                 "markersize": 12 if method == "none" else 6,
-                "color": "k" if method == "none" else f"C{number - 1}",
+                "color": "k" if method == "none" else f"C{names.index(method)}",
                 "label": "as it is" if method == "none" else method,
             }
             at = rows.index
@@ -129,15 +132,14 @@ class CompressionDisplay:
             ylabel="Relative error of the features" if is_error else "Score",
         )
         ax.set_xlim(left=0)
-        # Below the axes, where it covers no point.
-        ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, frameon=False
-        )
+        legend_below(ax, [self.pareto_, *self.points_], 4)
         return self
 
     def _column(self, against, column):
         _check_cost(against)
         times = [name for name in self.curve if name.startswith("ms_per_image")]
+        if against == "time" and not times:
+            raise choice_error("against", "'bytes' for a curve without times", against)
         if column is None:
             return "bytes" if against == "bytes" else times[-1]
         if column not in times or against == "bytes":

@@ -4,10 +4,14 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._optional import import_optional
+from ._pictures import legend_below, shortened
 
 __all__ = ["FineTuneHistoryDisplay"]
 
 _PHASES = {"head": "head only", "body": "body and head"}
+
+# Characters above the axes.
+_TITLE = 60
 
 
 class FineTuneHistoryDisplay:
@@ -131,16 +135,19 @@ class FineTuneHistoryDisplay:
         if show_learning_rate and self._has("learning_rate"):
             self.rate_ax_ = ax.twinx()
             if self.score_ax_ is not None:
-                self.rate_ax_.spines["right"].set_position(("axes", 1.15))
+                # Behind the numbers and the label of the score.
+                end = self.score_ax_.yaxis.get_tightbbox().x1 - ax.bbox.x1
+                points = end * 72 / self.figure_.dpi + 8
+                self.rate_ax_.spines["right"].set_position(("outward", points))
             self.rate_ax_.set_ylabel("Learning rate")
             self._draw(self.rate_ax_, "learning_rate", "Learning rate", "C7", kwargs)
         self._mark_phases(ax)
         ax.set(xlabel="Epoch", ylabel="Loss")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         title = self.estimator_name if name is None else name
         if title is not None:
             # Above the names of the phases.
-            ax.set_title(title, pad=18)
+            ax.set_title(shortened(title, _TITLE), pad=18, parse_math=False)
         handles = [*self.lines_]
         is_body = (self.history["phase"] == "body").to_numpy()
         kept = is_body & (self.history["epoch"] == self.best_epoch).to_numpy()
@@ -154,14 +161,7 @@ class FineTuneHistoryDisplay:
                     label="Weights kept",
                 )
             )
-        # Below the axes, because up to four lines leave no space inside.
-        ax.legend(
-            handles=handles,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.12),
-            ncols=min(3, len(handles)),
-            frameon=False,
-        )
+        legend_below(ax, handles, 3)
         return self
 
     def _has(self, column):
@@ -178,7 +178,8 @@ class FineTuneHistoryDisplay:
         """Mark the phases, with their names above the axes."""
         phases = self.history["phase"].to_numpy()
         starts = np.flatnonzero(np.r_[True, phases[1:] != phases[:-1]])
-        ends = [*starts[1:], len(phases)]
+        starts = starts[: len(phases)]  # without epochs, there is no phase
+        ends = [*starts[1:], len(phases)][: len(starts)]
         for start, end in zip(starts, ends, strict=True):
             if start > 0:
                 ax.axvline(start + 0.5, color="0.7", linestyle=":", linewidth=1)

@@ -4,9 +4,12 @@ import numpy as np
 
 from .._utils._optional import import_optional
 from ..fine_tuning import learning_rate_range_test
-from ._pictures import plain_legend
+from ._pictures import plain_legend, shortened
 
 __all__ = ["LearningRateDisplay"]
+
+# Characters of a name in the legend.
+_NAME = 40
 
 
 class LearningRateDisplay:
@@ -161,10 +164,12 @@ class LearningRateDisplay:
             "matplotlib.pyplot", extra="plot", purpose="LearningRateDisplay"
         )
         if ax is None:
-            _, ax = plt.subplots()
+            _, ax = plt.subplots(layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         name = self.estimator_name if name is None else name
-        label = "smoothed loss" if name is None else f"{name}, smoothed loss"
+        label = "smoothed loss"
+        if name is not None:
+            label = f"{shortened(name, _NAME)}, {label}"
         (self.line_,) = ax.plot(
             self.learning_rates, self.smoothed_losses, **{"label": label, **kwargs}
         )
@@ -189,7 +194,8 @@ class LearningRateDisplay:
             )
         ax.set(xscale="log", xlabel="Learning rate", ylabel="Training loss")
         ax.set_ylim(self._limits())
-        plain_legend(ax, loc="upper left")
+        # Where the loss begins differs: at the top if it does not diverge.
+        plain_legend(ax, loc="best")
         return self
 
     def _limits(self):

@@ -9,6 +9,7 @@ from .._utils._parameter_errors import choice_error
 __all__ = [
     "axes_grid",
     "check_count",
+    "legend_below",
     "mosaic",
     "pattern",
     "plain_legend",
@@ -22,6 +23,9 @@ _CELL = (2.2, 2.4)
 
 # Characters above one picture of that size, and inches of one character.
 _LINE, _CHARACTER = 24, 0.085
+
+# Characters of the names in a row of a legend.
+_NAMES = 80
 
 # Pixels, of the longer side of a picture in a mosaic.
 _SMALLEST = 24
@@ -137,6 +141,35 @@ def plain_legend(ax, *args, **kwargs):
     legend = ax.legend(*args, **kwargs)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    return legend
+
+
+def legend_below(ax, handles, n_columns):
+    """Draw a legend below the axes, where it covers nothing, and return it.
+
+    On axes of the user, a figure without a layout would cut it off there, so that it is
+    drawn inside.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    handles : list of artist
+        With labels. Long ones are cut, and those that begin with an underscore, which
+        matplotlib hides, are shown.
+    n_columns : int
+    """
+    place = {"loc": "best", "fontsize": "small"}
+    if ax.figure.get_layout_engine() is not None:
+        # Behind the label of the x-axis.
+        place = {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, -0.13),
+            "ncols": min(n_columns, len(handles)),
+            "frameon": False,
+        }
+    legend = plain_legend(ax, handles, [""] * len(handles), **place)
+    for text, handle in zip(legend.get_texts(), handles, strict=True):
+        text.set_text(shortened(handle.get_label(), _NAMES // n_columns))
     return legend
 
 

@@ -57,8 +57,8 @@ class Word2Vec(
         Words that occur less often have no vector.
 
     subsample : float or None, default=1e-3
-        Words with a relative frequency f are kept with a probability of ``sqrt(r) + r``,
-        where ``r = subsample / f``, at most 1. None keeps all words.
+        Words with a relative frequency f are kept with a probability of
+        ``sqrt(r) + r``, at most 1, where ``r = subsample / f``. None keeps all words.
 
     noise_exponent : float, default=0.75
         Words are drawn from noise with their frequency to this power.

@@ -446,6 +446,7 @@ def linear_only():
         ({"criterion": "taylr"}, ValueError, "'criterion'"),
         ({"estimator": "resnet18"}, TypeError, "'estimator'"),
         ({"scoring": "acuracy"}, ValueError, "scoring"),
+        ({"scoring": 5}, ValueError, "'scoring'.*Got 5"),
         ({"scoring": lambda *_: np.nan}, ValueError, "'scoring'"),
         ({"scoring": ["accuracy"]}, ValueError, "'scoring'.*one number.*accuracy"),
     ],

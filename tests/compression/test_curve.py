@@ -91,6 +91,9 @@ def test_bad_input(curve, extractor):
         display.plot(against="score")
     with pytest.raises(ValueError, match="'column'"):
         display.plot(column="bytes")
+    untimed = curve[["method", "relative_error", "bytes"]]
+    with pytest.raises(ValueError, match="'against' parameter must be 'bytes'"):
+        CompressionDisplay(curve=untimed).plot()
     X = np.zeros((8, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="'steps'"):
         compression_curve(extractor, X, steps=0)
@@ -115,3 +118,21 @@ def test_networks_so_far_are_not_lost(extractor, monkeypatch):
             runtimes=["torch"], random_state=0,
         )  # fmt: skip
     assert curve["method"].tolist() == ["none", "svd", "svd", "prune", "prune"]
+
+
+def test_joined_curves_and_names(curve):
+    _, ax = plt.subplots()
+    own = curve[curve["method"] == "prune"].assign(method="_$\\foo$")
+    joined = pd.concat([curve[curve["method"] != "none"], own])
+    display = CompressionDisplay(curve=joined).plot(ax)
+    display.figure_.canvas.draw()  # a formula of this kind cannot be drawn
+    assert [len(line.get_xdata()) for line in display.points_] == [
+        len(rows) for _, rows in joined.groupby("method", sort=False)
+    ]
+    assert len({line.get_color() for line in display.points_}) == len(DRAWN) + 1
+    legend = ax.get_legend()
+    assert legend.get_texts()[-1].get_text() == "_$\\foo$"
+    # Without a layout, what is below the axes would be cut off.
+    assert ax.bbox.containsx(legend.get_window_extent().x0)
+    assert ax.bbox.containsy(legend.get_window_extent().y0)
+    plt.close("all")

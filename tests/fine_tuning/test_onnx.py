@@ -56,6 +56,13 @@ class ChoosingNet(TinyNet):
         return super().forward(x)
 
 
+class CountingNet(TinyNet):
+    """Makes the number of images an int, which a graph keeps as a constant."""
+
+    def forward(self, x):
+        return super().forward(x.reshape(len(x), *x.shape[1:]))
+
+
 @pytest.fixture(scope="module")
 def pixels():
     """Images of the network's own size: to resize and crop is not the file's part."""
@@ -186,6 +193,11 @@ def test_what_a_graph_cannot_do_is_refused(pixels, tmp_path):
     fitted = estimator(model=ChoosingNet()).fit(pixels, TARGETS["binary"])
     with pytest.raises(ValueError, match="ChoosingNet cannot be exported to ONNX: "):
         fitted.to_onnx(tmp_path / "c.onnx")
+    fitted = estimator(model=CountingNet()).fit(pixels, TARGETS["binary"])
+    with pytest.raises(ValueError, match=r"CountingNet cannot .* ONNX: .*len\(x\)"):
+        fitted.to_onnx(tmp_path / "c.onnx")
+    with pytest.raises(ValueError, match=r"CountingNet .* OpenVINO: .*len\(x\)"):
+        fitted.to_openvino(tmp_path / "c.xml")
     fitted = estimator(test_time_augmentation="flip", unfreeze=None)
     fitted.fit(pixels, TARGETS["binary"])
     with pytest.raises(ValueError, match="'test_time_augmentation'.*Got 'flip'"):

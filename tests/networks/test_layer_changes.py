@@ -16,6 +16,8 @@ from skdeepfeat.networks import (
     apply_changes,
     change_layer,
     changes_of,
+    copy_network,
+    resolve_neck,
 )
 
 
@@ -247,3 +249,26 @@ def test_a_file_cannot_ask_for_endless_changes(monkeypatch):
     apply_changes(KindsNet(), [change] * 5)
     with pytest.raises(ValueError, match="more than 5 changes"):
         apply_changes(KindsNet(), [change] * 6)
+
+
+def test_a_replaced_layer_is_the_stage_that_it_was():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 8, 2, stride=2),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
+    )  # fmt: skip
+    neck = resolve_neck(network, image_size=32)
+    changed = copy_network(network, owned=True)
+    # Rows after columns: each halves the resolution twice.
+    change_layer(
+        changed,
+        {"layer": "0", "kind": "separable", "rank": 2},
+        {
+            "0.weight": torch.ones(2, 3, 4, 1),
+            "1.weight": torch.ones(8, 2, 1, 4),
+            "1.bias": torch.zeros(8),
+        },
+    )
+    stages = neck.trainable().stage_layers
+    assert len(stages) == 2
+    assert neck.with_network(changed).trainable().stage_layers == stages
+    assert resolve_neck(changed, image_size=32).trainable().stage_layers == stages

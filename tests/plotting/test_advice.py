@@ -72,3 +72,25 @@ def test_only_of_a_fitted_advisor():
     display = AdviceDisplay.from_estimator(advisor)
     assert display.ax_.get_ylabel() == "R²"
     matplotlib.pyplot.close(display.figure_)
+
+
+def test_the_line_may_be_that_of_another_score():
+    candidates = CANDIDATES.assign(standard_error=[0.01, 0.2, 0.02, 0.02, 0.02])
+    display = AdviceDisplay(candidates=candidates).plot()
+    assert_allclose(display.limit_.get_ydata(), 0.90 - 0.01)
+    assert display.limit_.get_label() == "highest (score - standard error)"
+    matplotlib.pyplot.close(display.figure_)
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_names_of_any_length_and_number_fit(n):
+    name = "_" + "a_long_name." * 12
+    candidates = pd.concat(
+        [CANDIDATES.assign(network=f"{name}{k}", candidate=name) for k in range(n)]
+    )
+    candidates["recommended"] = False
+    display = AdviceDisplay(candidates=candidates).plot()
+    display.figure_.canvas.draw()  # warns if there is no room for the axes
+    names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert len(names) == 3 + 2 * n and max(map(len, names)) == 40
+    matplotlib.pyplot.close(display.figure_)

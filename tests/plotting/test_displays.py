@@ -4,6 +4,7 @@ import sys
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from networks import SmallNet
 from numpy.testing import assert_array_equal
@@ -101,7 +102,30 @@ def test_no_suggestion_is_no_line():
     display.figure_.canvas.draw()
 
 
+def test_the_legend_covers_no_loss():
+    losses = [2] * 8 + [1.5, 1.2, 1, 1, 1]
+    display = LearningRateDisplay.from_result(result(losses), name="$\\foo$")
+    display.figure_.canvas.draw()  # a formula of this kind cannot be drawn
+    box = display.ax_.get_legend().get_window_extent()
+    points = display.ax_.transData.transform(display.line_.get_xydata())
+    assert not any(box.contains(*point) for point in points)
+
+
 # History
+
+
+def history(losses):
+    n = len(losses)
+    return pd.DataFrame(
+        {
+            "phase": ["body"] * n,
+            "epoch": np.arange(1, n + 1),
+            "learning_rate": np.linspace(1e-3, 1e-4, n),
+            "train_loss": losses,
+            "validation_loss": np.nan,
+            "validation_score": np.nan,
+        }
+    )
 
 
 def labels_of(display):
@@ -168,3 +192,34 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, pixels):
     est = small(unfreeze=None).fit(pixels, LABELS)
     with pytest.raises(ImportError, match=r"pip install 'skdeepfeat\[plot\]'"):
         FineTuneHistoryDisplay.from_estimator(est)
+
+
+def test_a_title_is_no_formula_and_fits():
+    display = FineTuneHistoryDisplay(
+        history=history([1.0, 2.0]), estimator_name="$\\foo$" * 40
+    ).plot()
+    display.figure_.canvas.draw()
+    assert len(display.ax_.get_title()) == 60
+
+
+def test_one_epoch_and_none():
+    for n in (1, 0):
+        display = FineTuneHistoryDisplay(history=history([1.0] * n)).plot()
+        display.figure_.canvas.draw()
+        assert len(display.ax_.texts) == n
+    display = FineTuneHistoryDisplay(history=history([1.0])).plot(
+        show_learning_rate=True
+    )
+    low, high = display.ax_.get_xlim()
+    ticks = [one for one in display.ax_.get_xticks() if low < one < high]
+    assert ticks == [1.0]
+
+
+def test_axes_on_the_right_have_room_in_narrow_figures():
+    _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
+    scored = history([1.0, 2.0]).assign(validation_score=[0.1001, 0.1002])
+    display = FineTuneHistoryDisplay(history=scored).plot(ax, show_learning_rate=True)
+    display.figure_.canvas.draw()
+    label = display.score_ax_.yaxis.label.get_window_extent()
+    spine = display.rate_ax_.spines["right"].get_window_extent()
+    assert label.x1 < spine.x0

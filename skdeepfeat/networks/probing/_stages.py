@@ -7,6 +7,7 @@ resolution, each block is a stage.
 import math
 from collections import defaultdict
 
+from .._layer_changes import changes_of
 from ..running._layer import Layer
 from ._probe import probe_spec
 
@@ -33,20 +34,23 @@ def stages_of(spec) -> tuple[str, ...]:
     size, wanted = spec.native_size, spec.preprocessing.crop
     if "img_size" not in spec.architecture:
         try:
-            return _find_stages(probe_spec(spec, size, size == wanted), size)
+            return _find_stages(spec, probe_spec(spec, size, size == wanted), size)
         except ValueError:
             if size == wanted:
                 raise
-    return _find_stages(probe_spec(spec, wanted), wanted)
+    return _find_stages(spec, probe_spec(spec, wanted), wanted)
 
 
-def _find_stages(probe, size):
+def _find_stages(spec, probe, size):
     declared, layers = probe.declared_stages, probe.layers
     if declared and all(n in layers and layers[n].is_offered for n in declared):
         return declared
+    # A layer that was replaced counts as the one that it was.
+    replaced = {change["layer"] for change in changes_of(spec.module)}
     children = defaultdict(list)
     for layer in layers.values():
-        children[layer.parent].append(layer)
+        if layer.parent not in replaced:
+            children[layer.parent].append(layer)
     last_of_scale: dict[int, str] = {}
     for unit in _units("", children, size, 0):
         last_of_scale[_scale(unit, size)] = unit.name

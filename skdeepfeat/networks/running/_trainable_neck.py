@@ -346,24 +346,37 @@ class TrainableNeck(nn.Module):
         )
         for device, memory_format in trials:
             try:
-                return self._backward(device, memory_format, size), memory_format
+                reached = self._backward(device, memory_format, size)
+                if device.type == "meta" and memory_format is torch.channels_last:
+                    self._check_layout(memory_format, size)
+                return reached, memory_format
             except Exception as error:  # a user's network may raise anything
                 logger.debug("no gradients (%s, %s): %s", device, memory_format, error)
                 last_error = error
         raise last_error
+
+    def _check_layout(self, memory_format, size):
+        """Run on the CPU: poolings on the meta device do not keep the channels last."""
+        network = copy_network(self.network).eval()
+        with torch.inference_mode():
+            self._run(network, _black_images(network, memory_format, size))
 
     def _backward(self, device, memory_format, size):
         network = copy_network(self.network, device)
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
             parameter.grad = None
-        images = torch.zeros(2, 3, *size, device=device, dtype=floating_dtype(network))
-        images = images.contiguous(memory_format=memory_format)
+        images = _black_images(network, memory_format, size).to(device)
         with torch.enable_grad():
             rows = self._run(network, images)
             if rows.requires_grad:
                 rows.sum().backward()
         return {n for n, p in network.named_parameters() if p.grad is not None}
+
+
+def _black_images(network, memory_format, size):
+    images = torch.zeros(2, 3, *size, dtype=floating_dtype(network))
+    return images.contiguous(memory_format=memory_format)
 
 
 def _with_first_tensor(output, tensor):

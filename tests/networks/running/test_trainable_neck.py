@@ -359,6 +359,19 @@ class Viewing(nn.Module):
         return self.fc(self.linear(x.view(len(x), -1)))
 
 
+class ViewingPooled(nn.Module):
+    """`view` of what a pooling returns, which has another layout on the meta device."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = nn.functional.adaptive_avg_pool2d(self.conv(x).relu(), 2)
+        return self.fc(x.view(-1, 16))
+
+
 class NotOnMeta(Plain):
     """Looks at numbers while it runs."""
 
@@ -373,7 +386,8 @@ class Double(Plain):
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [(Viewing, 8), (NotOnMeta, 32), (Double, 32)]
+    ("kind", "size"),
+    [(Viewing, 8), (ViewingPooled, 8), (NotOnMeta, 32), (Double, 32)],
 )
 def test_unusual_networks(randomise, batch, assert_close, kind, size):
     network, pixels = randomise(kind()), batch(3, size)
