@@ -42,11 +42,12 @@ def resolve_device(device):
     usable = ["cpu", *accelerators]
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError):
         wanted = "'auto' or the name of a torch device. Usable here: " + ", ".join(
             usable
         )
-        raise choice_error("device", wanted, device) from error
+        # torch's error repeats the value, with what may be a password.
+        raise choice_error("device", wanted, device) from None
     if resolved.type not in usable or _index_is_beyond(resolved):
         raise ValueError(
             f"The 'device' parameter is {str(resolved)!r}, which torch does not find "

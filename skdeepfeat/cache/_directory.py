@@ -7,7 +7,7 @@ import stat
 
 import platformdirs
 
-from .._utils._address import is_address
+from .._utils._address import is_like_address
 from .._utils._printable import redacted
 from ._errors import StoreUnavailable
 
@@ -133,7 +133,7 @@ def check_path(path: str | os.PathLike, source: str) -> None:
             f"{source} must not be empty. Give the path of a directory, or cache=None "
             f"to work without a cache. Got {path!r} instead."
         )
-    if is_address(text):
+    if is_like_address(text):
         raise ValueError(
             f"{source} is an address, not the path of a directory. Give a mapping "
             f"instead: cache=fsspec.get_mapper({redacted(text)!r})."
