@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from ._tensors import without_tensors
+
 __all__ = ["check_column", "refuse_missing"]
 
 
@@ -20,6 +22,7 @@ def check_column(values, name):
     ValueError
         If they have another shape, or some are missing or infinite.
     """
+    values = without_tensors(values, name)
     refuse_missing(values, name)
     array = np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:

@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils import check_array
 
+from .._utils._tensors import without_tensors
+
 __all__ = ["check_targets"]
 
 
@@ -20,6 +22,7 @@ def check_targets(y, name, function):
     ValueError
         If targets are missing, infinite, or cannot be compared with each other.
     """
+    y = without_tensors(y, name)
     y = check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
