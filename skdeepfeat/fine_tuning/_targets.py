@@ -7,7 +7,7 @@ import torch
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
-from .._utils._columns import refuse_missing
+from .._utils._columns import refuse_missing, refuse_mixed
 from .._utils._tensors import without_tensors
 
 
@@ -65,6 +65,8 @@ def checked_y(estimator, y, X, name="y", dtype=None):
         y, accept_sparse="csr", ensure_2d=False, dtype=dtype, input_name=name
     )
     check_consistent_length(X, y)
+    if y.dtype == object:
+        refuse_mixed(y, name)
     return y
 
 

@@ -83,3 +83,9 @@ def test_tensors_become_arrays(read, y):
 def test_a_tensor_without_values_is_named(read):
     with pytest.raises(ValueError, match=r"The 'y' parameter .* on meta"):
         read(CODES.to("meta"))
+
+
+@pytest.mark.parametrize("read", [READ_BY["fine-tuners"], READ_BY["inspection"]])
+def test_labels_of_several_types_are_named(read):
+    with pytest.raises(ValueError, match=r"The 'y' parameter .* Got int, str"):
+        read(np.array(["a", 1, 1], object))
