@@ -69,7 +69,7 @@ _STORED_OUTPUT = """
 # %%
 # Output
 # ------
-# This is what ``python docs/run_examples.py {name}`` stored, in {seconds} seconds of
+# This is what ``python docs/run_examples.py {command}`` stored, in {seconds} seconds of
 # CPU time.{reason}
 #
 # .. code-block:: none
@@ -112,8 +112,9 @@ def _gallery_source(name, runs):
     if record and not runs:
         lines = record["output"].splitlines()
         long = record["seconds"] > run_examples.MAX_SECONDS
+        given = record.get("arguments")
         code += _STORED_OUTPUT.format(
-            name=name,
+            command=f'{name} --arguments "{given}"' if given else name,
             seconds=record["seconds"],
             reason=" That is too long to be run when the site is built." * long,
             output="\n".join(f"#     {line}".rstrip() for line in lines),

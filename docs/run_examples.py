@@ -2,6 +2,7 @@
 
     python docs/run_examples.py              # those that have changed since
     python docs/run_examples.py phone texts  # these
+    python docs/run_examples.py phone --arguments "FOLDER --epochs 9"
 
 What an example prints, its CPU seconds and the digest of its code are written to
 docs/outputs, and its picture to docs/images: the one that it draws, or else the
@@ -17,6 +18,7 @@ import os
 import pathlib
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -111,12 +113,19 @@ def is_executed(name):
     return can_run and record is not None and record["seconds"] <= MAX_SECONDS
 
 
-def run(name):
-    """Run an example and store its output and its picture."""
+def run(name, arguments=()):
+    """Run an example and store its output and its picture.
+
+    Paths among the arguments are stored without their folders.
+    """
+    arguments = [
+        str(pathlib.Path(one).resolve()) if os.path.exists(one) else one
+        for one in arguments
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, str(EXAMPLES / f"{name}.py")],
+            [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments],
             cwd=folder,
             env={**os.environ, "SKDEEPFEAT_CACHE_DIR": f"{folder}/cache"},
             capture_output=True,
@@ -131,6 +140,8 @@ def run(name):
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     output = done.stdout.replace(folder, ".")
     record = {"digest": digest_of(name), "seconds": round(seconds), "output": output}
+    if arguments:
+        record["arguments"] = " ".join(map(os.path.basename, arguments))
     OUTPUTS.mkdir(exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False)
     (OUTPUTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -164,9 +175,11 @@ def main():
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", choices=[*names(), []])
-    chosen = parser.parse_args().names or [n for n in names() if not is_current(n)]
+    parser.add_argument("--arguments", default="", help="what the examples are given")
+    options = parser.parse_args()
+    chosen = options.names or [name for name in names() if not is_current(name)]
     for name in chosen:
-        run(name)
+        run(name, shlex.split(options.arguments))
 
 
 if __name__ == "__main__":
