@@ -1,6 +1,6 @@
 """The errors and warnings of this package."""
 
-from ._utils._printable import printable, redacted
+from ._utils._printable import has_address, printable, redacted
 
 __all__ = [
     "BadFileError",
@@ -42,7 +42,7 @@ class BadItemError(ValueError):
     def __init__(self, cause, index=None, origin=None, source="X"):
         # Origins may be addresses with passwords, and causes may repeat them.
         cause = redacted(cause)
-        if isinstance(origin, str) and "://" in origin:
+        if isinstance(origin, str) and has_address(origin):
             origin = redacted(origin)
         # All arguments go to `args`, so that the error survives the pickling that
         # brings it back from a joblib worker.

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-__all__ = ["check_column", "refuse_missing"]
+from ._tensors import without_tensors
+
+__all__ = ["check_column", "refuse_missing", "refuse_mixed"]
 
 
 def check_column(values, name):
@@ -20,6 +22,7 @@ def check_column(values, name):
     ValueError
         If they have another shape, or some are missing or infinite.
     """
+    values = without_tensors(values, name)
     refuse_missing(values, name)
     array = np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -57,6 +60,27 @@ def refuse_missing(values, name):
         missing = missing.any(axis=1)
     if missing.ndim == 1:
         _raise_if_any(missing, name)
+
+
+def refuse_mixed(y, name, where=""):
+    """Raise ValueError if labels cannot be compared with each other.
+
+    Parameters
+    ----------
+    y : ndarray
+    name : str
+        That of the parameter.
+    where : str, default=""
+        What has the parameter, for the error, such as " of linear_probe".
+    """
+    try:
+        np.unique(y)
+    except TypeError:
+        kinds = sorted({type(one).__name__ for one in y.ravel().tolist()})
+        raise ValueError(
+            f"The {name!r} parameter{where} must have labels of one type. Got "
+            f"{', '.join(kinds)}."
+        ) from None
 
 
 def _raise_if_any(missing, name):

@@ -46,11 +46,12 @@ def resolve_device(device):
     usable = ["cpu", *accelerators]
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError):
         wanted = "'auto' or the name of a torch device. Usable here: " + ", ".join(
             usable
         )
-        raise choice_error("device", wanted, device) from error
+        # torch's error repeats the value, with what may be a password.
+        raise choice_error("device", wanted, device) from None
     is_beyond = (
         resolved.type in accelerators
         and (resolved.index or 0) >= getattr(torch, resolved.type).device_count()

@@ -16,10 +16,15 @@ _CONTROL = re.compile(
 )
 
 _HIDDEN = "<hidden>"
-# The user and password of an address. In abfs://container@account the part before the
-# @ is not secret, and has no colon.
+# What an address has, also if pathlib made one slash of two, or behind "hf-hub:".
+_SIGN = re.compile(r"[a-z0-9+.-]{2}:/|//|[_-]hub:", re.IGNORECASE)
+# The user and password of an address. Keys may have an unescaped / or @. A number
+# behind the colon is a port. In abfs://container@account the part before the @ is not
+# secret, and has no colon.
 _USER = re.compile(
-    r"(?<=://)[^/?#\s'\"@]*:[^/?#\s'\"]*(?=@)|(?:(?<=ttp://)|(?<=tps://))[^/?#\s'\"@]+(?=@)",
+    r"(?:(?<=[:/]/)|(?<=[_-]hub:))[^/:?#\s'\"@]{0,999}:(?!\d*(?:[/?#\s'\"]|$))"
+    r"[^\s'\"]{0,1999}(?=@)|"
+    r"(?:(?<=ttp:/)|(?<=tps:/)|(?<=ttp://)|(?<=tps://))[^/?#\s'\"@]+(?=@)",
     re.IGNORECASE,
 )
 _QUERY = re.compile(r"([?&;][^=&;#\s'\"]+=)[^&;#\s'\"]+")
@@ -45,9 +50,14 @@ def redacted(text, options=()) -> str:
     text = str(text)
     for value in sorted(_texts(options), key=len, reverse=True):
         text = text.replace(value, _HIDDEN)
-    if "://" in text:
+    if has_address(text):
         text = _QUERY.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, text))
     return _NAMED.sub(rf"\1{_HIDDEN}", text)
+
+
+def has_address(text: str) -> bool:
+    """Return whether text holds what may be an address."""
+    return _SIGN.search(text) is not None
 
 
 def _texts(value):

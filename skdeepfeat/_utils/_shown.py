@@ -2,7 +2,7 @@
 
 import reprlib
 
-from ._printable import redacted
+from ._printable import has_address, redacted
 
 _LENGTH = 80  # characters
 # Longer than nearly all paths, because only a complete path is useful.
@@ -38,7 +38,7 @@ def shown(value, length=_LENGTH) -> str:
     -------
     str
     """
-    if isinstance(value, str) and "://" in value[:_PATH_LENGTH]:
+    if isinstance(value, str) and has_address(value[: 8 * _PATH_LENGTH]):
         # Before it is cut, because half a password would not be recognized.
         value = redacted(value[: 8 * _PATH_LENGTH])
     if isinstance(value, (str, bytes)) and len(value) > length:
@@ -46,7 +46,7 @@ def shown(value, length=_LENGTH) -> str:
         text = repr(value[:length])
     else:
         text = " ".join(_repr(value).split())
-        if "://" in text:
+        if has_address(text):
             text = redacted(text)
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
@@ -66,7 +66,7 @@ def shown_path(path) -> str:
     str
     """
     path = str(path)
-    if "://" in path[:_PATH_LENGTH]:
+    if has_address(path[: 8 * _PATH_LENGTH]):
         path = redacted(path[: 8 * _PATH_LENGTH])
     if len(path) <= _PATH_LENGTH and path.isprintable():
         return path

@@ -7,8 +7,9 @@ import stat
 
 import platformdirs
 
-from .._utils._address import is_address
+from .._utils._address import is_like_address
 from .._utils._printable import redacted
+from .._utils._shown import shown
 from ._errors import StoreUnavailable
 
 _VARIABLE = "SKDEEPFEAT_CACHE_DIR"
@@ -116,10 +117,10 @@ def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
 
 
 def check_path(path: str | os.PathLike, source: str) -> None:
-    """Raise ValueError for an empty path, and for an address.
+    """Raise ValueError for an address and for what is no path.
 
-    Both would become directories where nobody looks: the working directory, and "s3:"
-    in it.
+    An address and an empty path would become directories where nobody looks: "s3:" in
+    the working directory, and that directory itself.
 
     Parameters
     ----------
@@ -133,7 +134,12 @@ def check_path(path: str | os.PathLike, source: str) -> None:
             f"{source} must not be empty. Pass the path of a directory, or cache=None "
             f"to work without a cache. Got {path!r} instead."
         )
-    if is_address(text):
+    if "\0" in text:
+        raise ValueError(
+            f"{source} must be a path, which has no null character. Got {shown(path)} "
+            "instead."
+        )
+    if is_like_address(text):
         raise ValueError(
             f"{source} is an address, not the path of a directory. Pass a mapping "
             f"instead: cache=fsspec.get_mapper({redacted(text)!r})."

@@ -352,7 +352,9 @@ class SQLiteStore(Store):
         """
         global _is_announced
         self._announces, was_announced, _is_announced = False, _is_announced, True
-        if not was_announced:
+        if was_announced:
+            return
+        with contextlib.suppress(ValueError):  # sys.stderr has been closed
             logger.log(
                 logging.WARNING if self.database.was_created else logging.INFO,
                 "Features are cached in %s, which may grow to %s. To change that, set "

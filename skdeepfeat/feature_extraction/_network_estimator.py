@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 from torch import nn
 
+from .._utils._address import shown_addresses
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
 from .._utils._shown import shown
@@ -50,9 +51,9 @@ class NetworkEstimatorMixin(DocumentationLinkMixin):
         -------
         params : dict
             A mapping given as `cache` is returned as a `MappingCache`, which clones
-            share instead of copying it.
+            share instead of copying it. An address does not show its password.
         """
-        params = super().get_params(deep=deep)
+        params = shown_addresses(super().get_params(deep=deep))
         cache = params.get("cache")
         if isinstance(cache, MutableMapping):
             params["cache"] = MappingCache(cache)

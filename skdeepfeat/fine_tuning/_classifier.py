@@ -17,6 +17,7 @@ from torch import nn
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
+from .._utils._tensors import without_tensors
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
 from ._documentation import document
@@ -270,7 +271,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         y = checked_y(self, y, X)
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
         if classes is not None:
-            classes = np.unique(classes)
+            classes = np.unique(without_tensors(classes, "classes"))
             if not first and not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     "The 'classes' parameter must be that of the first call of "

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from torch import nn
 
 from .._utils._forks import survives_fork
+from .._utils._tensors import without_tensors
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import errors_at, load_pixels
 from ._body_phase import load_images, make_training_run
@@ -139,6 +140,7 @@ def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     if hasattr(trial, "class_weight"):
         trial.class_weight = None
     random_state = own_random_state(estimator)
+    y = without_tensors(y, "y")
     targets = trial._prepare(X, y).targets
     rows = choose_rows(targets, n_samples, random_state)
     some = targets.take(rows)

@@ -7,7 +7,8 @@ import torch
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
-from .._utils._columns import refuse_missing
+from .._utils._columns import refuse_missing, refuse_mixed
+from .._utils._tensors import without_tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +48,8 @@ _TYPES = {
 
 def checked_weights(sample_weight, y):
     """Return sample weights as floats, of the length of y."""
-    return _check_sample_weight(
-        sample_weight, y, dtype=np.float64, ensure_non_negative=True
-    )
+    weight = without_tensors(sample_weight, "sample_weight")
+    return _check_sample_weight(weight, y, dtype=np.float64, ensure_non_negative=True)
 
 
 def checked_y(estimator, y, X, name="y", dtype=None):
@@ -59,11 +59,14 @@ def checked_y(estimator, y, X, name="y", dtype=None):
             f"{type(estimator).__name__} requires {name} to be passed, but the target "
             f"{name} is None."
         )
+    y = without_tensors(y, name)
     refuse_missing(y, name)
     y = check_array(
         y, accept_sparse="csr", ensure_2d=False, dtype=dtype, input_name=name
     )
     check_consistent_length(X, y)
+    if y.dtype == object:
+        refuse_mixed(y, name)
     return y
 
 

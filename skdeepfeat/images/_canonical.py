@@ -4,10 +4,9 @@ The functions work on one image or, with leading axes, on several of one size. t
 not imported if X holds no tensors.
 """
 
-import sys
-
 import numpy as np
 
+from skdeepfeat._utils._tensors import tensor_values
 from skdeepfeat.exceptions import BadImageError
 
 CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
@@ -15,8 +14,6 @@ CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
 # What arithmetic in float32 adds to a value that should be 0 or 1.
 _ROUNDING = 1e-6
 _WHITE = 255
-
-_NUMPY_FLOATS = {"torch.float16", "torch.float32", "torch.float64"}
 
 
 def canonical_image(array):
@@ -166,12 +163,6 @@ def _shape_problem(shape):
     return None
 
 
-def is_tensor(value) -> bool:
-    """Return whether `value` is a torch tensor."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
 def tensor_to_array(tensor, *, has_channels: bool) -> np.ndarray:
     """Return a tensor's values, from any device, with the channels last.
 
@@ -185,8 +176,5 @@ def tensor_to_array(tensor, *, has_channels: bool) -> np.ndarray:
     ndarray of shape (..., H, W, C) or (..., H, W)
         A view if the tensor is on the CPU.
     """
-    tensor = tensor.detach().cpu()
-    if tensor.dtype.is_floating_point and str(tensor.dtype) not in _NUMPY_FLOATS:
-        tensor = tensor.float()  # bfloat16 and the 8-bit floats, which numpy lacks
-    array = tensor.resolve_conj().resolve_neg().numpy()
+    array = tensor_values(tensor)
     return np.moveaxis(array, -3, -1) if has_channels else array

@@ -262,15 +262,20 @@ def _local_folders(root):
     """Return the names of the folders in `root`, and the paths of the files in it."""
     try:
         entries = _sorted_entries(root)
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         raise FileNotFoundError(
             f"root must be a folder of class folders: there is no {_quoted(root)}"
             f"{home_hint(root)}."
-        ) from error
-    except NotADirectoryError as error:
+        ) from None
+    except NotADirectoryError:
         raise NotADirectoryError(
-            f"root must be a folder of class folders. Got the file {shown(root)}."
-        ) from error
+            f"root must be a folder of class folders. Got the file {_quoted(root)}."
+        ) from None
+    except OSError as error:  # such as no permission, or a name that is too long
+        raise OSError(
+            "root must be a folder of class folders that can be read "
+            f"({error.strerror}). Got {_quoted(root)}."
+        ) from None
     folders = [entry.name for entry in entries if entry.is_dir()]
     files = [entry.path for entry in entries if not entry.is_dir()]
     _check_any_folder(root, folders, files)

@@ -13,9 +13,10 @@ from PIL import Image
 from skdeepfeat._utils._address import is_address
 from skdeepfeat._utils._digests import digest_bytes, digest_pixels
 from skdeepfeat._utils._shown import shown, shown_path
+from skdeepfeat._utils._tensors import is_tensor
 from skdeepfeat.exceptions import BadImageError
 
-from ._canonical import CHANNELS, canonical_image, is_tensor, tensor_to_array
+from ._canonical import CHANNELS, canonical_image, tensor_to_array
 from ._decode import check_large_file, decode_bytes, decode_pil, jpeg_for_device
 from ._decoder_messages import collect_messages
 from ._encoded_images import (

@@ -10,9 +10,10 @@ from PIL import Image
 from skdeepfeat._utils._choices import DEFAULT_MAX_PIXELS
 from skdeepfeat._utils._parameter_errors import choice_error
 from skdeepfeat._utils._shown import shown
+from skdeepfeat._utils._tensors import is_tensor
 
 from ._array_source import ArraySource
-from ._canonical import CHANNELS, is_tensor
+from ._canonical import CHANNELS
 from ._dataset_column import EncodedColumn, images_of_dataset
 from ._encoded_images import is_open_file
 from ._image_limits import max_jpeg_scans

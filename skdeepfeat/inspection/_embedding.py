@@ -8,6 +8,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
 
 from .._utils._shown import shown
+from .._utils._tensors import without_tensors
 
 __all__ = ["embedding"]
 
@@ -64,7 +65,9 @@ def embedding(features, method="tsne", *, random_state=None):
     (1797, 2)
     """
     features = check_array(
-        features, ensure_min_samples=_MIN_IMAGES, input_name="features"
+        without_tensors(features, "features"),
+        ensure_min_samples=_MIN_IMAGES,
+        input_name="features",
     )
     n_samples, n_features = features.shape
     if (features == features[0]).all():

@@ -5,6 +5,7 @@ import torch
 from sklearn.utils import check_array
 
 from .. import training
+from .._utils._tensors import without_tensors
 
 __all__ = ["alignment", "uniformity"]
 
@@ -41,7 +42,7 @@ def alignment(Z, pairs):
     1.0
     """
     Z = _checked(Z)
-    pairs = check_array(pairs, dtype=None, input_name="pairs")
+    pairs = check_array(without_tensors(pairs, "pairs"), dtype=None, input_name="pairs")
     if pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
         raise ValueError(
             "pairs must be an array of int of shape (n_pairs, 2), indices of Z. Got "
@@ -90,7 +91,9 @@ def uniformity(Z):
 
 
 def _checked(Z):
-    Z = check_array(Z, dtype=np.float64, ensure_min_samples=2, input_name="Z")
+    Z = check_array(
+        without_tensors(Z, "Z"), dtype=np.float64, ensure_min_samples=2, input_name="Z"
+    )
     empty = np.flatnonzero(~Z.any(axis=1))
     if len(empty):
         raise ValueError(

@@ -1,7 +1,9 @@
 """Checks of labels and targets that several functions share."""
 
-import numpy as np
 from sklearn.utils import check_array
+
+from .._utils._columns import refuse_mixed
+from .._utils._tensors import without_tensors
 
 __all__ = ["check_targets"]
 
@@ -20,15 +22,9 @@ def check_targets(y, name, function):
     ValueError
         If targets are missing, infinite, or cannot be compared with each other.
     """
+    y = without_tensors(y, name)
     y = check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    try:
-        np.unique(y)
-    except TypeError as error:
-        kinds = sorted({type(one).__name__ for one in y.ravel().tolist()})
-        raise ValueError(
-            f"The {name!r} parameter of {function} must have labels of one type. Got "
-            f"{', '.join(kinds)}."
-        ) from error
+    refuse_mixed(y, name, f" of {function}")
     return y

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from .._utils._linear_model import linear_model
 from .._utils._shown import shown
+from .._utils._tensors import without_tensors
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 from ._labels import check_targets
@@ -148,6 +149,7 @@ def linear_probe(
     y = check_targets(y, "y", "linear_probe")
     check_consistent_length(X, y)
     classifies = _is_classification(estimator, y)
+    groups = without_tensors(groups, "groups")
     splits = _make_splits(cv, y, groups, classifies)
 
     start = time.perf_counter()

@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._shown import shown
+from .._utils._tensors import without_tensors
 from ._labels import check_targets
 
 __all__ = ["Predictions", "compare_predictions", "predict_graded"]
@@ -108,7 +109,7 @@ def compare_predictions(y_true, y_pred, classes, function):
             f"each image. Got shape {true.shape}."
         )
     y_pred = check_array(
-        y_pred,
+        without_tensors(y_pred, "y_pred"),
         dtype=None,
         ensure_2d=False,
         ensure_all_finite="allow-nan",

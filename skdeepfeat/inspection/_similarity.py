@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._utils._tensors import without_tensors
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 
@@ -61,7 +62,7 @@ def cka(A, B):
     """
     A, B = (
         check_array(
-            one,
+            without_tensors(one, name),
             dtype=np.float64,
             ensure_min_samples=_MIN_IMAGES,
             input_name=name,

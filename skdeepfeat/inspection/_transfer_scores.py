@@ -6,6 +6,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
+from .._utils._tensors import without_tensors
 from ._labels import check_targets
 
 __all__ = ["transfer_scores"]
@@ -82,7 +83,9 @@ def transfer_scores(F, y, P_source=None):
     >>> round(scores["logme"], 2), round(scores["h_score"], 2)
     (0.27, 5.85)
     """
-    F = check_array(F, dtype=np.float64, ensure_min_samples=2, input_name="F")
+    F = check_array(
+        without_tensors(F, "F"), dtype=np.float64, ensure_min_samples=2, input_name="F"
+    )
     y = check_targets(y, "y", "transfer_scores")
     check_consistent_length(F, y)
     kind = type_of_target(y, input_name="y")
@@ -185,7 +188,9 @@ def _leep(P_source, indicators):
 
 
 def _check_probabilities(P_source, n_samples):
-    P = check_array(P_source, dtype=np.float64, input_name="P_source")
+    P = check_array(
+        without_tensors(P_source, "P_source"), dtype=np.float64, input_name="P_source"
+    )
     if len(P) != n_samples:
         raise ValueError(
             "The 'P_source' parameter of transfer_scores must have a row for each of "

@@ -16,6 +16,7 @@ from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._shown import shown
+from .._utils._tensors import without_tensors
 from ..inspection import score_name
 
 __all__ = ["Problem", "make_problem"]
@@ -133,6 +134,7 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
         raise ValueError(
             f"{_ADVISOR} requires y to be passed, but the target y is None."
         )
+    y, groups = without_tensors(y, "y"), without_tensors(groups, "groups")
     y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y.ravel()

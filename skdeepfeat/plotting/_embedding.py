@@ -8,6 +8,7 @@ from sklearn.utils import check_array, check_consistent_length
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
+from .._utils._tensors import without_tensors
 from ..inspection import check_targets, embedding
 from ._pictures import plain_legend, shortened
 from ._thumbnails import load_thumbnails
@@ -204,7 +205,9 @@ class EmbeddingDisplay:
         if y is not None:
             check_consistent_length(features, y, y_pred)
         features = check_array(
-            features, ensure_all_finite="allow-nan", input_name="features"
+            without_tensors(features, "features"),
+            ensure_all_finite="allow-nan",
+            input_name="features",
         )
         values = None if y is None else check_targets(y, "y", "EmbeddingDisplay")
         if values is not None and values.ndim > 1:

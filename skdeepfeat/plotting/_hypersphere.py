@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
+from .._utils._tensors import without_tensors
 from ..inspection import check_targets
 from ._pictures import axes_grid, plain_legend, shortened
 
@@ -149,7 +150,8 @@ default=None
         ):
             raise choice_error("bandwidth", "a positive number", bandwidth)
         Z = check_array(
-            Z, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_features=2,
+            without_tensors(Z, "Z"), dtype=np.float64,
+            ensure_all_finite="allow-nan", ensure_min_features=2,
             input_name="Z",
         )  # fmt: skip
         if y is not None:

@@ -1,5 +1,6 @@
 """SentenceEncoder: rows of texts that know which texts follow each other."""
 
+import copy
 import numbers
 import os
 from collections import Counter
@@ -19,6 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._device import compute_context, free_device_memory, resolve_device
 from .._utils._forks import survives_fork, undisturbed_by_forks
 from .._utils._random import seeded
@@ -64,6 +66,7 @@ _N_AT_ONCE = 256
 class SentenceEncoder(
     VectorsParameterMixin,
     TextTransformerMixin,
+    CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -178,6 +181,10 @@ class SentenceEncoder(
     neighbors of texts that were not neighbors. Use `GroupKFold`, or fit the encoder
     once on all texts, because it needs no labels.
 
+    With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
+    `sklearn.callback.ProgressBar`. The task of `fit` is its only phase, and the tasks
+    of that are epochs. A callback whose ``on_fit_task_end`` returns True ends the fit.
+
     References
     ----------
     .. [1] L. Logeswaran and H. Lee, "An efficient framework for learning sentence
@@ -253,6 +260,7 @@ class SentenceEncoder(
         self.verbose = verbose
 
     @survives_fork
+    @with_callbacks
     def fit(self, X, y=None, *, groups=None):
         """Train on texts that follow each other.
 
@@ -309,16 +317,25 @@ class SentenceEncoder(
         self._count_unknown(words, codes)
         with seeded(seed):
             network = self._make_network(vocabulary, given)
-        self.vocabulary_, self.vectors_ = None, None
+        self.vocabulary_ = self.vectors_ = None
+        if is_learned:
+            self.vocabulary_ = {word: row for row, word in enumerate(vocabulary)}
+        callbacks = FitCallbacks(self, 1, X, y)
         try:
-            self._train(network, texts, following, device, seed)
+            self._train(network, texts, following, device, seed, callbacks)
         finally:
-            self.encoder_ = network.encoder.cpu().eval().requires_grad_(False)
-            if is_learned:
-                self.vocabulary_ = {word: row for row, word in enumerate(vocabulary)}
-                self.vectors_ = network.words.weight.detach().cpu().numpy()[1:]
+            vars(self).update(self._learned(network))
             free_device_memory(device)
+        callbacks.close()
         return self
+
+    def _learned(self, network):
+        """Return the attributes that training changes, without the history."""
+        encoder = copy.deepcopy(network.encoder).cpu().eval().requires_grad_(False)
+        learned = {"encoder_": encoder}
+        if self.vocabulary_ is not None:
+            learned["vectors_"] = network.words.weight.detach().cpu().numpy()[1:].copy()
+        return learned
 
     def _learns_vectors(self):
         return isinstance(self.vectors, str) and self.vectors == _LEARNED
@@ -372,7 +389,7 @@ class SentenceEncoder(
             return NeighborDecoder(embedding, encoder, self.n_components, n_predicted)
         return SentencePairNetwork(embedding, encoder, self.n_components)
 
-    def _train(self, network, texts, following, device, seed):
+    def _train(self, network, texts, following, device, seed, callbacks):
         """Train the network, and record its epochs."""
         first = np.flatnonzero(following >= 0)
         pairs = np.column_stack([first, following[first]])
@@ -409,12 +426,26 @@ class SentenceEncoder(
             ),
             device,
         )
-        try:
-            run.fit(TextTuples(texts, members))
-        finally:
-            self.history_ = pd.DataFrame(
+
+        def history():
+            return pd.DataFrame(
                 run.history, columns=["epoch", "train_loss", "learning_rate", "seconds"]
             )
+
+        with callbacks.phase(
+            run.settings.phase,
+            n_epochs,
+            np.arange(len(texts)),
+            lambda: self._learned(network) | {"history_": history()},
+        ) as epochs:
+            try:
+                run.fit(
+                    TextTuples(texts, members),
+                    after_epoch=epochs.end,
+                    before_epoch=epochs.begin,
+                )
+            finally:
+                self.history_ = history()
 
     @survives_fork
     def transform(self, X):

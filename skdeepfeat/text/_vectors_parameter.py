@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
+from .._utils._address import shown_addresses
 from .._utils._parameter_errors import choice_error
 from .._utils._stacklevel import caller_stacklevel
 from ._word2vec import Word2Vec
@@ -32,7 +33,7 @@ class VectorsParameterMixin:
             A fitted `Word2Vec` is returned in a `FrozenEstimator`, which `clone` does
             not unfit.
         """
-        params = super().get_params(deep=deep)
+        params = shown_addresses(super().get_params(deep=deep))
         if isinstance(self.vectors, Word2Vec):
             params["vectors"] = FrozenEstimator(self.vectors)
         return params

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
+from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._parameter_errors import choice_error
 from ..training import LoopSettings, TrainingRun
 from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
@@ -32,6 +33,7 @@ _POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
 
 class Word2Vec(
     TextTransformerMixin,
+    CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -104,6 +106,12 @@ class Word2Vec(
     n_features_in_ : int
         Always 1.
 
+    Notes
+    -----
+    With scikit-learn 1.9 and newer, ``set_callbacks`` takes its callbacks, such as
+    `sklearn.callback.ProgressBar`. The task of `fit` is its only phase, and the tasks
+    of that are epochs. A callback whose ``on_fit_task_end`` returns True ends the fit.
+
     References
     ----------
     .. [1] T. Mikolov, I. Sutskever, K. Chen, G. Corrado and J. Dean, "Distributed
@@ -165,6 +173,7 @@ class Word2Vec(
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     def fit(self, X, y=None):
         """Learn word vectors from texts.
 
@@ -196,7 +205,9 @@ class Word2Vec(
         self._validate_params()
         texts = self._count(self._words(X, reset=True))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._train(texts, seed)
+        callbacks = FitCallbacks(self, 1, X, y)
+        self._train(texts, seed, callbacks)
+        callbacks.close()
         return self
 
     def _count(self, words):
@@ -220,7 +231,7 @@ class Word2Vec(
         self.counts_ = np.array([n for _, n in kept])
         return texts
 
-    def _train(self, texts, seed):
+    def _train(self, texts, seed, callbacks):
         model = SkipGram(len(self.vocabulary_), self.vector_size, seed)
         # Rare words have no gradient in most batches, and are then left alone.
         group = {"params": list(model.parameters()), "lr_scale": 1.0}
@@ -245,14 +256,23 @@ class Word2Vec(
         run = TrainingRun(
             model, optimizer, negative_sampling_loss, settings, torch.device("cpu")
         )
-        try:
-            run.fit(data)
-        finally:
-            self.vectors_ = model.words.weight.detach().numpy()
-            self.context_vectors_ = model.contexts.weight.detach().numpy()
-            self.history_ = pd.DataFrame(
-                run.history, columns=["epoch", "train_loss", "seconds"]
-            )
+
+        def attributes():
+            return {
+                "vectors_": model.words.weight.detach().numpy().copy(),
+                "context_vectors_": model.contexts.weight.detach().numpy().copy(),
+                "history_": pd.DataFrame(
+                    run.history, columns=["epoch", "train_loss", "seconds"]
+                ),
+            }
+
+        with callbacks.phase(
+            settings.phase, settings.n_epochs, np.arange(len(texts)), attributes
+        ) as epochs:
+            try:
+                run.fit(data, after_epoch=epochs.end, before_epoch=epochs.begin)
+            finally:
+                vars(self).update(attributes())
 
     def transform(self, X):
         """Return the mean of the vectors of each text's words.

@@ -137,7 +137,7 @@ def load_word_vectors(vectors, other_names=()):
         return _load_packaged(vectors)
     check_local(os.fsdecode(vectors), "vectors")
     path = pathlib.Path(os.fsdecode(vectors))
-    if not path.is_file():
+    if not os.path.isfile(path):  # pathlib raises for long names
         if not path.suffix:
             names = sorted([*_PACKAGED, *other_names])
             wanted = f"a file, a mapping, or one of {names}"

@@ -27,7 +27,7 @@ class Augmentation:
     ----------
     kind : {"flip_crop", "trivial"}, callable or None
         None crops the center. ``"flip_crop"`` resizes a random part of half to all of
-        the image, stretched by up to 4:3, and mirrors half of the images (Szegedy et al.
+        the image, stretched by up to 4:3, and mirrors half of them (Szegedy et al.
         2015, who took parts from 8 % on). ``"trivial"`` first applies one random
         operation of random strength to each image (TrivialAugment: Müller and Hutter
         2021). A callable, such as a torchvision v2 transform, is called with a uint8

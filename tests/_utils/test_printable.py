@@ -1,12 +1,22 @@
 """What comes from outside reaches no terminal as it is, and secrets are not shown."""
 
+import pathlib
 import pickle
+import traceback
 
+import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skdeepfeat import BadImageError, FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat import (
+    BadImageError,
+    FineTuneClassifier,
+    PretrainedFeatureExtractor,
+    load_image_folder,
+)
+from skdeepfeat._utils._address import check_local
 from skdeepfeat._utils._printable import printable, printable_lines, redacted
+from skdeepfeat.cache._directory import check_path
 
 HOSTILE = "a\x1b[31m\n\r\t\x00\x7f\x85\u200f\u2028\u202e\u2066\udcff"
 
@@ -81,3 +91,55 @@ def test_any_mapping_of_storage_options_is_hidden():
     estimator = PretrainedFeatureExtractor(storage_options=OrderedDict(key="HUSH-HUSH"))
     assert "HUSH" not in repr(estimator) + repr(clone(estimator).get_params())
     assert clone(estimator).storage_options == {"key": "HUSH-HUSH"}
+
+
+SECRETS = [
+    "hf-hub:https://user:HUSH@host/x",
+    "hf_hub:https://user:HUSH@host/x",
+    "hf-hub:user:HUSH@host/x",
+    "hf-hub:https://host/x?sig=HUSH",
+    "hf-hub:" + 300 * "a" + "https://user:HUSH@host/x",
+    "https://user:a/HUSH@host/x.pth",
+    "https://user:a#HUSH@host/x.pth",
+    "https://user:HUSH@host/x.pth",
+]
+
+
+def traceback_of(error):
+    return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("address", SECRETS)
+@pytest.mark.parametrize("name", ["model", "weights", "cache", "device"])
+def test_no_parameter_shows_the_password_of_an_address(name, address):
+    estimator = PretrainedFeatureExtractor(**{"cache": None, name: address})
+    copied = clone(clone(estimator))
+    assert getattr(copied, name) == address
+    for one in (estimator, copied):
+        assert "HUSH" not in repr(one) + str(one.get_params()) + one._repr_html_()
+    with pytest.raises((ValueError, OSError)) as caught:
+        estimator.fit_transform(np.zeros((2, 32, 32, 3), np.uint8))
+    assert "HUSH" not in traceback_of(caught.value)
+
+
+@pytest.mark.parametrize("text", ["https://host:8080/a@b.jpg", "/a/T10:20:30@cam.jpg"])
+def test_ports_and_times_are_not_secret(text):
+    assert redacted(text) == text
+
+
+@pytest.mark.parametrize("address", [*SECRETS[:2], SECRETS[-1]])
+def test_a_path_that_was_an_address_is_refused(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = pathlib.Path(address)  # makes one slash of two
+    for use in (check_path, check_local):
+        with pytest.raises(ValueError, match="'cache'") as caught:
+            use(path, "The 'cache' parameter" if use is check_path else "cache")
+        assert "HUSH" not in str(caught.value)
+    with pytest.raises(FileNotFoundError) as caught:
+        load_image_folder(path)
+    assert "HUSH" not in traceback_of(caught.value)
+
+
+@pytest.mark.parametrize("path", ["a/b:c/d.npy", "/data/run:/x.npy", "C:/a.npy"])
+def test_local_paths_are_not_taken_for_addresses(path):
+    check_local(path, "path")

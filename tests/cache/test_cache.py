@@ -80,6 +80,8 @@ def test_addresses_and_empty_paths_are_no_directories(address, monkeypatch):
         open_cache("")
     with pytest.raises(ValueError, match="'path' parameter .* must not be empty"):
         FeatureCache("")
+    with pytest.raises(ValueError, match="'cache' parameter must .* null character"):
+        open_cache("a\0b")
     monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", address)
     with pytest.raises(ValueError, match="variable SKDEEPFEAT_CACHE_DIR is an address"):
         FeatureCache().info()

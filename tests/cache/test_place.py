@@ -1,10 +1,13 @@
 """Where the default cache is, and users without a home directory."""
 
+import io
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
+from child import in_child
 
 from skdeepfeat import CacheWarning
 from skdeepfeat.cache import FeatureCache
@@ -109,6 +112,20 @@ def test_the_default_directory_is_logged_once(tmp_path, monkeypatch):
     [again] = logged("info")
     assert line in again
     assert logged("info", tmp_path / "named") == []
+
+
+def test_the_log_may_be_closed(tmp_path):
+    def use():
+        logging.getLogger().handlers.clear()  # those of pytest
+        sys.stderr = io.StringIO()
+        sys.stderr.close()
+        for name in ("XDG_CACHE_HOME", "HOME"):
+            os.environ[name] = str(tmp_path)
+        os.environ.pop("SKDEEPFEAT_CACHE_DIR", None)
+        Nets({"a": 3}).check_fetch(FeatureCache(), range(5))
+
+    in_child(use)
+    assert list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 
 import torch
 
@@ -15,6 +16,8 @@ from ._weights import Weights
 from ._weights_sources import other_weights
 
 _MAX_GROWTH = 8
+# Anything else may be an address, and the part before an @ in it a password.
+_REPOSITORY = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 _fetch_once = functools.cache(fetch_hub_config)
 
@@ -39,7 +42,15 @@ def make_spec(name, weights, image_size, preprocessing, hub_config=None):
     Returns
     -------
     NetworkSpec
+
+    Raises
+    ------
+    ValueError
+        If this is not the name of a repository.
     """
+    if not _REPOSITORY.fullmatch(name.partition("@")[0]):
+        wanted = "'hf-hub:OWNER/NAME' or 'hf-hub:OWNER/NAME@REVISION' for the hub"
+        raise choice_error("model", wanted, f"hf-hub:{name}")
     if hub_config is None or hub_config["repository"] != name:
         hub_config = _fetch_once(name)
     config, model_args = hub_config["pretrained_cfg"], hub_config["model_args"]

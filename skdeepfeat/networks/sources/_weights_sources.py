@@ -88,9 +88,13 @@ class FileWeights(Weights):
             or os.path.isfile(path)
         )
         if is_path and must_exist and not os.path.isfile(path):
+            try:
+                folder = os.getcwd()
+            except FileNotFoundError:
+                folder = "a working directory that does not exist any more"
             raise WeightsNotFoundError(
                 "The 'weights' parameter must be a file that exists. There is no file "
-                f"{redacted(path)!r} (relative to {os.getcwd()})."
+                f"{redacted(path)!r} (relative to {folder})."
             )
         return cls(os.path.abspath(path)) if is_path else None
 

@@ -335,6 +335,18 @@ def test_weights_of_another_network(network, saved, batch):
         rows_of(saved(wider), batch(1, 64))
 
 
+def test_a_missing_file_in_a_deleted_folder(tmp_path):
+    def resolve():
+        folder = tmp_path / "gone"
+        folder.mkdir()
+        os.chdir(folder)
+        folder.rmdir()
+        with pytest.raises(WeightsNotFoundError, match="no file 'a.pth' .*working dir"):
+            resolve_neck("resnet18", weights="a.pth")
+
+    in_child(resolve)
+
+
 def test_missing_files_and_suffixes(tmp_path):
     with pytest.raises(
         WeightsNotFoundError, match="'weights'.*no file '/no/where.pth'"
