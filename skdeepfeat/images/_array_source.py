@@ -5,13 +5,9 @@ import copy
 import numpy as np
 
 from skdeepfeat._utils._digests import digest_pixels
+from skdeepfeat._utils._tensors import is_tensor
 
-from ._canonical import (
-    canonical_pixels,
-    is_tensor,
-    tensor_to_array,
-    value_problem,
-)
+from ._canonical import canonical_pixels, tensor_to_array, value_problem
 from ._image_source import ImageSource
 from ._thread_pool import hash_in_threads
 
