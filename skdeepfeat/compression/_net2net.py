@@ -13,8 +13,9 @@ from ..fine_tuning import (
 )
 from ._model import Model
 
-# Of the largest output.
-_TOLERANCE = 1e-5
+# Of the largest output. Rounding adds up over many layers, but stays far below what a
+# wrong mapping changes.
+_TOLERANCE = 1e-4
 
 _N_IMAGES = 4
 
