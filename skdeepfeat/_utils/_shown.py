@@ -1,4 +1,4 @@
-"""Short forms of values for error messages."""
+"""Short forms of values for messages."""
 
 import reprlib
 
@@ -71,3 +71,9 @@ def shown_path(path) -> str:
     if len(path) <= _PATH_LENGTH and path.isprintable():
         return path
     return shown(path) if len(path) > _PATH_LENGTH else repr(path)
+
+
+def rounded(value) -> str:
+    """Return a number with three significant digits, large ones without an exponent."""
+    number = float(f"{value:.3g}")
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"

@@ -7,6 +7,7 @@ import numpy as np
 from .._utils._forks import survives_fork
 from .._utils._html import html_table
 from .._utils._printable import printable, redacted
+from .._utils._shown import rounded
 from ._extraction import open_extraction
 from ._inspected import inspected
 from ._speed import seconds_per_image
@@ -87,11 +88,11 @@ class ExtractorDescription:
             rows.insert(1, ("trained", self.training))
         if self.image_size is not None:
             height, width = self.image_size
-            operations = f"{self.n_operations / 1e9:.3g} billion operations"
+            operations = f"{rounded(self.n_operations / 1e9)} billion operations"
             rows.append(("image", f"{height} x {width} pixels, {operations}"))
         rows.append(("runs on", f"{self.device}, {self.precision}"))
         if self.seconds_per_image is not None:
-            text = f"{1000 * self.seconds_per_image:.3g} ms per {self._kind}"
+            text = f"{rounded(1000 * self.seconds_per_image)} ms per {self._kind}"
             rows.append(("time", text))
         if self.cache is None:
             rows.append(("cache", "none"))
@@ -106,7 +107,7 @@ class ExtractorDescription:
         n_missing = self.n_images - self.n_hits
         text = f"{self.n_hits:,} of {self.n_images:,} {self._kind}s are in the cache"
         if n_missing and self.seconds_per_image is not None:
-            text += f", the others take {self.seconds_per_image * n_missing:.3g} s"
+            text += f", the others take {rounded(self.seconds_per_image * n_missing)} s"
         return text
 
     def __str__(self):
@@ -209,9 +210,13 @@ def describe_extractor(extractor, X, measure):
 
 def _size_in_words(n_parameters):
     if n_parameters < 1e6:
-        return f"{n_parameters:,} parameters, {n_parameters / 250:.3g} kB in float32"
+        return (
+            f"{n_parameters:,} parameters, {rounded(n_parameters / 250)} kB in float32"
+        )
     millions = n_parameters / 1e6
-    return f"{millions:.3g} million parameters, {4 * millions:.3g} MB in float32"
+    return (
+        f"{rounded(millions)} million parameters, {rounded(4 * millions)} MB in float32"
+    )
 
 
 def _weights_in_words(extractor, neck):

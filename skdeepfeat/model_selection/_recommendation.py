@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .._utils._shown import rounded
+
 __all__ = ["recommend"]
 
 # From so many images on, the lecture's table counts data as large.
@@ -232,7 +234,7 @@ def _numbers(scores, how=".3f"):
 
 
 def _rate(decision, candidate):
-    return f"{decision.images_per_second(candidate):.3g} images/s"
+    return f"{rounded(decision.images_per_second(candidate))} images/s"
 
 
 def _seconds(seconds):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
-from skdeepfeat._utils._shown import shown, shown_path
+from skdeepfeat._utils._shown import rounded, shown, shown_path
 
 
 class Unshowable:
@@ -94,3 +94,18 @@ def test_secrets_of_addresses_are_hidden_even_where_they_are_cut(show, n):
 
 def test_secrets_of_addresses_in_containers():
     assert "hunter" not in shown(["https://me:hunter2@host/a?sig=hunter2", 1])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2330.95, "2,330"),
+        (999.6, "1,000"),
+        (12_345_678, "12,300,000"),
+        (17.25, "17.2"),
+        (0.001234, "0.00123"),
+        (0, "0"),
+    ],
+)
+def test_numbers_are_rounded_without_an_exponent(value, text):
+    assert rounded(value) == text
