@@ -210,13 +210,11 @@ def describe_extractor(extractor, X, measure):
 
 def _size_in_words(n_parameters):
     if n_parameters < 1e6:
-        return (
-            f"{n_parameters:,} parameters, {rounded(n_parameters / 250)} kB in float32"
-        )
-    millions = n_parameters / 1e6
-    return (
-        f"{rounded(millions)} million parameters, {rounded(4 * millions)} MB in float32"
-    )
+        number, size = f"{n_parameters:,}", f"{rounded(n_parameters / 250)} kB"
+    else:
+        number = f"{rounded(n_parameters / 1e6)} million"
+        size = f"{rounded(n_parameters / 250_000)} MB"
+    return f"{number} parameters, {size} in float32"
 
 
 def _weights_in_words(extractor, neck):
