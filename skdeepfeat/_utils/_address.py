@@ -17,9 +17,18 @@ _LIKE_ADDRESS = re.compile(
 
 
 class ShownAddress(str):
-    """An address whose `repr` shows no password."""
+    """An address whose `repr` shows no password.
+
+    Copies are the same object, as `clone` requires, and pickles hold a plain str.
+    """
 
     __slots__ = ()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        return str, (str(self),)
 
     def __repr__(self):
         return repr(redacted(self))

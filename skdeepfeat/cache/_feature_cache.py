@@ -5,7 +5,7 @@ import os
 import time
 
 from ._directory import check_path, find_directory
-from ._side_files import PrivateFiles, SideFiles
+from ._side_files import SideFiles
 from ._size import parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
@@ -16,9 +16,6 @@ class RowCache:
 
     def notes(self):
         """Return the `SideFiles` that hold notes, or None if there are none."""
-
-    def converted(self):
-        """Return the `PrivateFiles` of converted networks, or None without any."""
 
     def info(self):
         """Return what is in the cache.
@@ -195,16 +192,6 @@ class FeatureCache(RowCache):
             None if nothing is to be noted.
         """
         return SideFiles(find_directory(self.path))
-
-    def converted(self):
-        """Return what holds networks in the form of another runtime.
-
-        Returns
-        -------
-        networks : PrivateFiles or None
-            None if none are kept.
-        """
-        return PrivateFiles(find_directory(self.path), parse_size(self.max_size))
 
     def _parameters(self):
         path = None if self.path is None else os.fspath(self.path)

@@ -98,16 +98,6 @@ class MappingCache(RowCache):
         """
         return FeatureCache().notes()
 
-    def converted(self):
-        """Return what holds networks in the form of another runtime, on this machine.
-
-        Returns
-        -------
-        networks : PrivateFiles or None
-            None if none are kept.
-        """
-        return FeatureCache().converted()
-
     def __copy__(self):
         return MappingCache(self.mapping, self.n_threads)
 

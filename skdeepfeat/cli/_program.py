@@ -83,7 +83,7 @@ def _end_interrupted(ctx, interruption):
     ctx.exit(getattr(interruption, "exit_code", INTERRUPTED))
 
 
-# Remedies that error messages name, and their names on the command line.
+# Remedies that error messages name, and the options of commands that have them.
 _OPTION_NAMES = {"overwrite=True": "--overwrite"}
 
 
@@ -95,9 +95,13 @@ def _in_words(error, ctx):
         name = printable(os.fsdecode(name))
         text = f"{error.strerror}{name}"
     text = text.strip()
+    options = _options(ctx)
     for in_python, option in _OPTION_NAMES.items():
-        text = text.replace(in_python, option)
+        if option in options:
+            text = text.replace(in_python, option)
     if isinstance(error, BadImageError):
+        if "--on-error" not in options:
+            return f"{text}. Leave this image out, or replace the file."
         return f"{text}. With --on-error nan, its row is NaN and the work continues."
     # The messages of this package and of the system explain themselves. For others, the
     # class is shown as well.
@@ -111,6 +115,12 @@ def _in_words(error, ctx):
     if not is_plain and not ctx.meta.get(_DEBUG):
         text += " (--debug shows where)"
     return text
+
+
+def _options(ctx):
+    """Return the options of the command that was invoked in a context of the group."""
+    command = ctx.command.get_command(ctx, ctx.invoked_subcommand)
+    return {option for one in getattr(command, "params", ()) for option in one.opts}
 
 
 @contextlib.contextmanager

@@ -115,6 +115,7 @@ def test_no_parameter_shows_the_password_of_an_address(name, address):
     estimator = PretrainedFeatureExtractor(**{"cache": None, name: address})
     copied = clone(clone(estimator))
     assert getattr(copied, name) == address
+    assert b"ShownAddress" not in pickle.dumps(copied)
     for one in (estimator, copied):
         assert "HUSH" not in repr(one) + str(one.get_params()) + one._repr_html_()
     with pytest.raises((ValueError, OSError)) as caught:

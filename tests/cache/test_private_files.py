@@ -173,7 +173,7 @@ def test_at_most_a_tenth_of_the_cache(directory):
 
 def test_shown_and_cleared_with_the_cache(cache, directory):
     directory.mkdir()
-    networks = cache.converted()
+    networks = cache.open().converted
     networks.write(KEY, bytes(2_000_000))
     size = networks.size()
     found = cache.info()
@@ -185,8 +185,9 @@ def test_shown_and_cleared_with_the_cache(cache, directory):
     cache.clear()
     assert networks.read(KEY) is None
     assert cache.info().converted_size == 0
-    assert open_cache(None).converted() is None
-    assert open_cache({}).converted().folder == FeatureCache().converted().folder
+    assert open_cache(None).open().converted is None
+    of_mapping, default = open_cache({}).open(), FeatureCache().open()
+    assert of_mapping.converted.folder == default.converted.folder
 
 
 def test_without_a_directory_none_is_made(directory, state):

@@ -26,7 +26,7 @@ from skdeepfeat.cli._program import (
 )
 
 
-def outcome(action, *arguments):
+def outcome(action, *arguments, options=()):
     """Return the result of a program whose one command does `action`."""
 
     @click.group(cls=Program)
@@ -37,9 +37,10 @@ def outcome(action, *arguments):
     @program.command
     @debug_option
     @click.pass_context
-    def act(ctx):
+    def act(ctx, **given):
         action(ctx)
 
+    act.params += [click.Option([name]) for name in options]
     return CliRunner().invoke(program, arguments or ["act"])
 
 
@@ -57,12 +58,8 @@ def raising(error):
         (OutOfMemoryError("Not even one image fits."), "Not even one image fits."),
         (ImportError("The demo needs the package 'x'."), "The demo needs the pack"),
         (ValueError("The 'model' parameter is wrong."), "The 'model' parameter is"),
-        (BadImageError("it is empty", 3, "x.jpg"), "index 3, x.jpg: it is empty. With"),
+        (BadImageError("it is empty", 3, "x.jpg"), "index 3, x.jpg: it is empty. Leav"),
         (FileNotFoundError(2, "No such file", "a b"), "No such file: a b\n"),
-        (
-            FileExistsError("'x' is there. Use overwrite=True."),
-            "'x' is there. Use --overwrite.",
-        ),
         (RuntimeError("odd"), "RuntimeError: odd (--debug shows where)\n"),
         (AssertionError(), "AssertionError (--debug shows where)\n"),
         (KeyError("key"), "KeyError: 'key' (--debug shows where)\n"),
@@ -75,6 +72,18 @@ def test_an_error_is_one_line(error, text):
     assert result.stderr.startswith(f"Error: {text}")
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "option", "way_out"),
+    [
+        (BadImageError("it is empty", 3, "x.jpg"), "--on-error", "With --on-error nan"),
+        (FileExistsError("'x' is there. Use overwrite=True."), "--overwrite", "Use --"),
+    ],
+)
+def test_only_options_of_the_command_are_named(error, option, way_out):
+    assert way_out in outcome(raising(error), options=[option]).stderr
+    assert option not in outcome(raising(error)).stderr
 
 
 @pytest.mark.parametrize("arguments", [("--debug", "act"), ("act", "--debug")])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..._utils._parameter_errors import is_about
+from ..._utils._random import random_states_kept
 from .._modules import floating_dtype
 from ..running._layer import Layer, first_tensor
 from ..running._poolings import find_own_pool
@@ -114,7 +115,7 @@ def _probe(network, image, split, classifier):
     recorder = Recorder(network, tuple(image.shape), classifier)
     image = image.to(floating_dtype(network))
     pre_logits = None
-    with torch.no_grad():
+    with torch.no_grad(), random_states_kept():
         with recorder, recorder.flops:
             if split:
                 features = network.forward_features(image)

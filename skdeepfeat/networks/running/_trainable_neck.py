@@ -12,6 +12,7 @@ from torch import nn
 
 from ..._utils._forks import undisturbed_by_forks
 from ..._utils._parameter_errors import choice_error
+from ..._utils._random import random_states_kept
 from .._modules import copy_network, floating_dtype
 from ._frozen_part import FrozenPart, LayerOutputs
 from ._layer import first_tensor
@@ -75,7 +76,8 @@ class TrainableNeck(nn.Module):
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
         # Parameters behind the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
-        reached, self._memory_format = self._try_backward(preprocessing.crop)
+        with random_states_kept():
+            reached, self._memory_format = self._try_backward(preprocessing.crop)
         self.stage_of_parameter = {
             name: self._stage_of(name)
             for name, _ in network.named_parameters()
@@ -83,8 +85,7 @@ class TrainableNeck(nn.Module):
         }
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in reached)
-            # From the user's own training, or from the trial.
-            parameter.grad = None
+            parameter.grad = None  # from the user's own training
 
     def forward(self, images):
         """Return the features of images.
@@ -338,7 +339,8 @@ class TrainableNeck(nn.Module):
     def _try_backward(self, size):
         """Return the names of the parameters with a gradient, and a memory format.
 
-        Channels last is faster, but the `view` of some networks fails with it.
+        Channels last is faster, but the `view` of some networks fails with it. A
+        network may change its buffers while it runs, so that copies of them are run.
         """
         trials = itertools.product(
             (torch.device("meta"), torch.device("cpu")),
@@ -357,12 +359,12 @@ class TrainableNeck(nn.Module):
 
     def _check_layout(self, memory_format, size):
         """Run on the CPU: poolings on the meta device do not keep the channels last."""
-        network = copy_network(self.network).eval()
+        network = copy_network(self.network, owned=True)
         with torch.inference_mode():
             self._run(network, _black_images(network, memory_format, size))
 
     def _backward(self, device, memory_format, size):
-        network = copy_network(self.network, device)
+        network = copy_network(self.network, device, owned=True)
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
             parameter.grad = None

@@ -111,9 +111,12 @@ class NetworkSpec:
             return self.build().to("meta")
 
     def build_on_cpu(self):
-        """Return the network on the CPU, with any weights."""
+        """Return the network on the CPU, with any weights.
+
+        Nothing is shared with a user's network, as it may change its buffers when run.
+        """
         if self.module is not None:
-            return copy_network(self.module, torch.device("cpu"))
+            return copy_network(self.module, torch.device("cpu"), owned=True)
         with seeded(0):
             return self.build()
 

@@ -25,7 +25,7 @@ SMALL = {"weights": "random", "image_size": 32}
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "cache").mkdir()
-    return FeatureCache(tmp_path / "cache").converted()
+    return FeatureCache(tmp_path / "cache").open().converted
 
 
 @pytest.fixture

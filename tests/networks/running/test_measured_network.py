@@ -32,7 +32,7 @@ def no_choice_by_speed():
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "cache").mkdir()
-    return FeatureCache(tmp_path / "cache").converted()
+    return FeatureCache(tmp_path / "cache").open().converted
 
 
 @pytest.fixture

@@ -404,6 +404,37 @@ def test_unusual_networks(randomise, batch, assert_close, kind, size):
     } == set(trainable.stage_of_parameter)
 
 
+class Changing(Plain):
+    """Draws random numbers and changes its buffers, in evaluation mode as well."""
+
+    def forward(self, x):
+        norm = self.stem[1]
+        norm.num_batches_tracked.add_(1)
+        x = nn.functional.dropout(self.stem[0](x * self.token), training=True)
+        x = nn.functional.batch_norm(
+            x, norm.running_mean, norm.running_var, training=True
+        )
+        return self.fc(self.last(self.middle(x)).mean((2, 3)))
+
+
+class ChangingNotOnMeta(Changing):
+    """Looks at numbers as well."""
+
+    def forward(self, x):
+        return super().forward(x * float(x.mean() + 1))
+
+
+@pytest.mark.parametrize("kind", [Changing, ChangingNotOnMeta])
+def test_a_trial_leaves_no_trace(kind):
+    network = kind()
+    state, random_state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    trainable = resolve_neck(network, image_size=32).trainable()
+    assert torch.equal(torch.get_rng_state(), random_state)
+    for one in (network, trainable.network):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, state[name]), name
+
+
 def test_a_network_without_parameters_has_nothing_to_learn(batch):
     neck = resolve_neck(nn.Sequential(nn.AvgPool2d(4), nn.Flatten()), image_size=8)
     trainable = neck.trainable()
