@@ -175,7 +175,7 @@ def main():
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", choices=[*names(), []])
-    parser.add_argument("--arguments", default="", help="what the examples are given")
+    parser.add_argument("--arguments", default="", help="arguments of the examples")
     options = parser.parse_args()
     chosen = options.names or [name for name in names() if not is_current(name)]
     for name in chosen:

@@ -61,9 +61,8 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
 }
 
-# Of each connection. KiB for the first: rows are read in the order of the file, each
-# page once, and a larger cache only costs the time to fill fresh memory (twice as slow
-# at 64 MiB).
+# Of each connection. The cache of pages is in KiB. Rows are read in the order of the
+# file, each page once, and a larger cache only costs the time to fill fresh memory.
 _SETTINGS = (
     "cache_size = -8192",
     "cell_size_check = ON",  # notices more kinds of damage
@@ -210,7 +209,7 @@ class Bounds:
                 raise
             interruption, self._interruption = self._interruption, None
             if self._intervals >= 0:
-                # Raised just before or behind the `try` of `_look`, if it is not here.
+                # Raised just before or after the `try` of `_look`, if it is not here.
                 raise (interruption or KeyboardInterrupt()) from None
             raise StoreDamaged(
                 "a query on it did not end within its limit of steps"

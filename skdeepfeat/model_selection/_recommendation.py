@@ -102,8 +102,8 @@ def _layers(decision):
     like = "like" if is_similar else "unlike"
     return (
         f"Layers: of {network.name}, a linear model scores best on {layer}, after "
-        f"{depth:.0%} of its operations. In this the images are {like} those that the "
-        "network was trained with."
+        f"{depth:.0%} of its operations. In this respect, the images are {like} those that "
+        "the network was trained with."
     )
 
 
@@ -117,7 +117,7 @@ def _curve(decision):
     rise = last.mean - before.mean
     rises = rise > np.nan_to_num(last.error)
     verdict = (
-        "It still rises, so that more images would help."
+        "It still rises, so more images would help."
         if rises
         else "It hardly rises any more: more images of this kind would not help the "
         "frozen features much."

@@ -155,10 +155,8 @@ def key_of_neck(
     if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
         return None  # reading it may need the libraries
     try:
-        own, read = (
-            _own_weights(weights, random_state),
-            read_preprocessing(preprocessing),
-        )
+        own = _own_weights(weights, random_state)
+        read = read_preprocessing(preprocessing)
         key = {
             "model": model,
             "layer": _plain(layer),
