@@ -34,8 +34,8 @@ $(VENV)/.stamp-%: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	touch $@
 
-# What lint, docs, demo and test need, by one run of pip: for CI. Most of their 23,000
-# files are never imported; to compile them all takes a minute.
+# What lint, docs, demo and test need, by one run of pip: for CI. Most of the files are
+# never imported, so they are not compiled.
 install:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \

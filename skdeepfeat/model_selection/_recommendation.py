@@ -102,8 +102,8 @@ def _layers(decision):
     like = "like" if is_similar else "unlike"
     return (
         f"Layers: of {network.name}, a linear model scores best on {layer}, after "
-        f"{depth:.0%} of its operations. In this respect, the images are {like} those that "
-        "the network was trained with."
+        f"{depth:.0%} of its operations. In this respect, the images are {like} those "
+        "that the network was trained with."
     )
 
 
