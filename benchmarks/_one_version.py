@@ -21,11 +21,15 @@ def _timed(extractor, images):
 
 
 def cold(job):
-    """Compute the features of images, the loading of the network included."""
+    """Compute the features of images, from the first import on.
+
+    Versions differ in what they import when.
+    """
+    images, start = _load(job), time.perf_counter()
     from skdeepfeat import PretrainedFeatureExtractor
 
-    images, extractor = _load(job), PretrainedFeatureExtractor(cache=job["cache"])
-    return {"seconds": {"": _timed(extractor, images)}}
+    PretrainedFeatureExtractor(cache=job["cache"]).transform(images)
+    return {"seconds": {"": time.perf_counter() - start}}
 
 
 def warm(job):
