@@ -103,6 +103,14 @@ class PixelData:
     def __len__(self):
         return len(self.rows)
 
+    @property
+    def suits_threads(self):
+        """Whether `batch` may run in a thread: nothing draws from torch's generators.
+
+        False for classes with a `batch` of their own.
+        """
+        return self.augment is not None and not self.augment.draws_from_torch
+
     def begin(self, epoch):
         """Choose the views of an epoch, counted from 0."""
         self._view = epoch % (self.n_views or 1)
@@ -163,6 +171,11 @@ class PairData:
         self._place = np.argsort(self._order)
         self._first = np.searchsorted(groups[self._order], groups)
         self._size = np.bincount(groups)[groups]
+
+    @property
+    def suits_threads(self):
+        """Whether `batch` may run in a thread: no transform of the user's is called."""
+        return not self.views.draws_from_torch
 
     def __len__(self):
         return len(self.rows)

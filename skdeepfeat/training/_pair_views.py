@@ -44,6 +44,11 @@ class PairViews:
         self._size = size
         self._augment = Augmentation(kind, size) if callable(kind) else None
 
+    @property
+    def draws_from_torch(self):
+        """Whether torch's generators are drawn from."""
+        return self._augment is not None
+
     def __call__(self, first, second, rng, n_total, positions):
         """Return the views of a part of a batch.
 
