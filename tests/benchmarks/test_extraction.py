@@ -75,7 +75,7 @@ def test_growth_is_measured(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["device_decoding", "from_memory"])
+@pytest.mark.parametrize("task", ["device_decoding", "all_rates"])
 def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
     """What `make bench` only does with `--device cuda`, on the CPU."""
     paths = []
@@ -90,9 +90,11 @@ def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
     done = run_python([script, job_file, result_file])
     assert done.returncode == 0, done.stderr
     result = json.loads(result_file.read_text(encoding="utf-8"))
-    assert result["images_per_s"] > 0
-    if task == "from_memory":
+    if task == "all_rates":
+        assert set(result["rates"]) == {"network alone", "from memory"}
+        result = result["rates"]["from memory"]
         assert result["rows"] == 2
+    assert result["images_per_s"] > 0
 
 
 def test_the_limits_say_what_is_reached(monkeypatch):
