@@ -255,7 +255,7 @@ def test_without_labels(tmp_path):
 @pytest.mark.slow
 def test_denoise(tmp_path):
     pytest.importorskip("matplotlib")
-    out = run("denoise.py", tmp_path, "--epochs", "3")
+    out = run("denoise.py", tmp_path, "--epochs", "6")
     noisy, plain, denoising = map(float, re.findall(r"error (\S+)", out))
     assert denoising < plain < noisy
     with Image.open(tmp_path / "denoise.png") as picture:
