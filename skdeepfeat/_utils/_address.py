@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from typing import Any
 
 from ._printable import has_address, has_password, redacted
 
@@ -35,7 +36,10 @@ class ShownAddress(str):
         return repr(redacted(self))
 
 
-class ShownPath(type(pathlib.Path())):
+_Path: Any = type(pathlib.Path())
+
+
+class ShownPath(_Path):
     """The same for what was made a path."""
 
     __slots__ = ()
@@ -45,7 +49,7 @@ class ShownPath(type(pathlib.Path())):
         return pathlib.Path, (str(self),)
 
     def __repr__(self):
-        return f"{type(self).__mro__[1].__name__}({redacted(self)!r})"
+        return f"{_Path.__name__}({redacted(self)!r})"
 
 
 def shown_addresses(params):
@@ -56,7 +60,7 @@ def shown_addresses(params):
 def _shown(value):
     if type(value) is str:
         return ShownAddress(value) if has_address(value) else value
-    if type(value) is type(pathlib.Path()):
+    if type(value) is _Path:
         return ShownPath(value) if has_address(str(value)) else value
     if type(value) in (list, tuple):
         shown = [_shown(one) for one in value]

@@ -203,9 +203,7 @@ class _Walk:
                 self._n_wasted += size
                 self.found.append(len(value))
         if is_container:
-            self._wait(itertools.islice(value, _MAX_ENTRIES), is_part)
-        if isinstance(value, dict):
-            self._wait(itertools.islice(value.values(), _MAX_ENTRIES), is_part)
+            self._wait(itertools.islice(_entries(value), 2 * _MAX_ENTRIES), is_part)
         return True
 
     def _visit_instance(self, value, is_part):
@@ -263,12 +261,19 @@ def _size(value):
         if length > _MAX_SIZE:
             break
         if isinstance(one, _CONTAINERS):
-            pending += one
-        if isinstance(one, dict):
-            pending += one.values()
+            pending += _entries(one)
         if isinstance(one, np.ndarray) and one.dtype == object:
             pending += one.ravel().tolist()
     return n_found
+
+
+def _entries(value):
+    """Iterate over what a container holds, by no method that a subclass defines."""
+    kind = next(one for one in _CONTAINERS if isinstance(value, one))
+    if kind is not dict:
+        return kind.__iter__(value)
+    pairs = zip(dict.__iter__(value), dict.values(value), strict=True)
+    return itertools.chain.from_iterable(pairs)
 
 
 def _slots(value):

@@ -254,6 +254,25 @@ def test_code_at_the_end_of_a_deep_network(monkeypatch):
     assert code_state(module, np.stack) != state
 
 
+class LazyTable(dict):
+    """Imports what it holds when it is asked, as those of transformers."""
+
+    def __iter__(self):
+        raise AssertionError("code of an object has run")
+
+    keys = values = items = __iter__
+
+
+def test_no_method_of_a_container_runs(caplog):
+    module = make_module(FORWARDS["helper"])
+    module.table = LazyTable(lock=threading.Lock(), act=scale)
+    with caplog.at_level(logging.DEBUG):
+        state = code_state(module, np.stack)
+    assert not caplog.records
+    dict.__setitem__(module.table, "act", scale_more)
+    assert code_state(module, np.stack) != state
+
+
 def test_a_modules_own_slots():
     class Net(nn.Linear):
         __slots__ = ("factor",)
