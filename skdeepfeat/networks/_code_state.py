@@ -32,7 +32,7 @@ _MAX_ENTRIES = 1_000
 _MAX_SIZE = 100_000
 
 # Of containers that hold what cannot be compared. Nested ones are looked at again.
-_MAX_WASTED = 1_000_000
+_MAX_WASTED = 100_000
 
 # Numbers in an array or a tensor that are compared.
 _MAX_NUMBERS = 10_000_000
@@ -185,12 +185,13 @@ class _Walk:
         if not isinstance(value, _PLAIN):
             return False
         is_container = isinstance(value, _CONTAINERS)
-        size, limit = _size(value), _MAX_SIZE
+        limit, is_wasted = _MAX_SIZE, is_container and self._n_wasted > _MAX_WASTED
+        size = limit + 1 if is_wasted else _size(value)
         if isinstance(value, _ARRAYS) and value.dtype != object:
             size, limit = _length(value), _MAX_NUMBERS
         if size > limit and isinstance(value, torch.Tensor):
             return False
-        if size > limit or (is_container and self._n_wasted > _MAX_WASTED):
+        if size > limit:
             self._add_identity(value, is_part)
             self.found.append(_length(value))
         else:
