@@ -19,7 +19,7 @@ from _common import (
 )
 
 # Seconds that a part may take: 8 minutes in all.
-LIMITS = {"tests": 60, "limits": 150, "files": 120, "tuning": 100, "memory": 50}
+LIMITS = {"tests": 70, "limits": 170, "files": 70, "tuning": 120, "memory": 50}
 
 _CONTENDERS = ("tf32", "bfloat16", "bfloat16, decoding on the device")
 
@@ -43,7 +43,7 @@ def commands_of(arguments):
     extraction = [python, str(HERE / "extraction.py"), *device, "--repeats", "1"]
     extraction += ["--networks", networks, *quick]
     if not arguments.quick:
-        extraction += ["--n-images", "4096"]
+        extraction += ["--n-images", "8192"]
     memory = [python, str(HERE / "search_memory.py"), *device, "--searches", "frozen"]
     memory += ["--folds", "3"]
     memory += ["--n-images", "60" if arguments.quick else "1000", *quick]
@@ -92,7 +92,7 @@ def run_part(command, limit, folder):
     return {
         "state": state,
         "seconds": round(time.perf_counter() - start, 1),
-        "log": log.read_text(encoding="utf-8", errors="replace")[-6000:],
+        "log": log.read_text(encoding="utf-8", errors="replace")[-20_000:],
         "results": {
             file.stem: json.loads(file.read_text(encoding="utf-8"))
             for file in sorted(folder.glob("*.json"))

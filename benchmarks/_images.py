@@ -5,6 +5,7 @@ Without it, from two that scikit-learn ships.
 
 import importlib.util
 import pathlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -43,13 +44,21 @@ def write_natural_images(folder, n_images, seed=0):
     rng = np.random.default_rng(seed)
     photographs = load_photographs()
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for i in range(n_images):
-        crop = _random_crop(photographs[i % len(photographs)], NATURAL_SIZE, rng)
-        path = folder / f"{i:05d}.jpg"
-        crop.save(path, quality=90)
-        paths.append(str(path))
+    paths = [str(folder / f"{i:05d}.jpg") for i in range(n_images)]
+    with ThreadPoolExecutor() as pool:
+        written = []
+        for i, path in enumerate(paths):
+            photograph = photographs[i % len(photographs)]
+            box = _random_box(photograph, NATURAL_SIZE, rng)
+            written.append(pool.submit(_write_crop, photograph, box, path))
+        for one in written:
+            one.result()
     return paths
+
+
+def _write_crop(photograph, box, path):
+    crop = photograph.resize(NATURAL_SIZE, Image.Resampling.BICUBIC, box=box)
+    crop.save(path, quality=90)
 
 
 def make_tiny_images(n_images, seed=0):
@@ -113,12 +122,11 @@ def load_photographs():
     return [Image.open(folder / name).convert("RGB") for name in _PHOTOGRAPHS]
 
 
-def _random_crop(photograph, size, rng):
-    """Return half to all of a photograph, in the proportions of `size`, resized."""
+def _random_box(photograph, size, rng):
+    """Return the box of half to all of a photograph, in the proportions of `size`."""
     fitting = min(photograph.width / size[0], photograph.height / size[1])
     scale = fitting * rng.uniform(0.5, 1.0)
     width, height = size[0] * scale, size[1] * scale
     left = rng.uniform(0, photograph.width - width)
     top = rng.uniform(0, photograph.height - height)
-    box = (left, top, left + width, top + height)
-    return photograph.resize(size, Image.Resampling.BICUBIC, box=box)
+    return left, top, left + width, top + height

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pathlib
 import time
+import traceback
 
 import numpy as np
 from _common import count_runs, serve
@@ -27,9 +28,13 @@ def network_alone(job):
     """Run a network on batches that lie in memory, ready for it.
 
     The network is loaded, converted and warmed up before the clock starts. On a GPU,
-    batches lie in its memory, and it is never waited for but at the end. With
-    ``job["graph"]`` it replays a CUDA graph of one batch.
+    batches lie in its memory, and it is never waited for but at the end.
     """
+    return _run_alone(job)["network alone"]
+
+
+def _run_alone(job, in_graph=False):
+    """Return the rate of a network, and that of a CUDA graph of one batch."""
     import torch
 
     from skdeepfeat._utils._device import resolve_device
@@ -50,17 +55,23 @@ def network_alone(job):
         for _ in range(2):  # the clocks of a GPU rise, too
             compute(batch)
         finish()
-        if job.get("graph"):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+
+        def rate(compute):
+            start = time.perf_counter()
+            for _ in range(n_batches):
                 compute(batch)
-            compute = functools.partial(_replay, graph)
-        start = time.perf_counter()
-        for _ in range(n_batches):
-            compute(batch)
-        finish()
-        seconds = time.perf_counter() - start
-    return {"images_per_s": n_batches * size / seconds, "batch_size": size}
+            finish()
+            seconds = time.perf_counter() - start
+            return {"images_per_s": n_batches * size / seconds, "batch_size": size}
+
+        found = {"network alone": rate(compute)}
+        if in_graph:
+            graph = torch.cuda.CUDAGraph()
+            # A capture sees what is queued on its own stream.
+            with torch.cuda.graph(graph, stream=run._network._transfer._stream):
+                compute(batch)
+            found["network alone, CUDA graph"] = rate(functools.partial(_replay, graph))
+    return found
 
 
 def _replay(graph, batch):
@@ -97,6 +108,25 @@ def from_memory(job):
         extractor.transform(images)
         seconds = time.perf_counter() - start
     return {"images_per_s": len(images) / seconds, "rows": sum(batches)}
+
+
+def all_rates(job):
+    """Return all rates of the forms of a network on a GPU, one after the other.
+
+    In one process, as starting takes longer than measuring. What fails is noted.
+    """
+    found = {}
+    for name, form in job["forms"].items():
+        one = {**job, **form}
+        # torch.compile's kernels come with copies that cannot be captured.
+        in_graph = form["runtime"] == "torch" and job["device"] != "cpu"
+        try:
+            for kind, rate in _run_alone(one, in_graph).items():
+                found[f"{kind}, {name}"] = rate
+            found[f"from memory, {name}"] = from_memory(one)
+        except Exception:
+            traceback.print_exc()
+    return {"rates": found}
 
 
 def decoding_alone(job):
@@ -158,6 +188,7 @@ if __name__ == "__main__":
         {
             "network": network_alone,
             "from_memory": from_memory,
+            "all_rates": all_rates,
             "decoding": decoding_alone,
             "device_decoding": device_decoding,
         }

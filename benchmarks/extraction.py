@@ -35,6 +35,7 @@ from _common import (
     describe_machine,
     machine_line,
     markdown_table,
+    n_usable_cpus,
     run_worker,
     spread,
     watch_others,
@@ -55,10 +56,12 @@ PARTS = ("extraction", "limits", "search", "known", "sweep", "growth")
 
 # Rows are compared with this one, and speed with the better of the two loops.
 REFERENCE = "DataLoader loop, 0 workers"
+REFERENCE_ON_GPU = "DataLoader loop, a worker per core"
 LOOPS = {
     REFERENCE: {"task": "loop", "num_workers": 0},
     "DataLoader loop, 2 workers": {"task": "loop", "num_workers": 2},
 }
+GPU_LOOPS = {REFERENCE_ON_GPU: {"task": "loop", "num_workers": n_usable_cpus()}}
 OTHERS = {
     "embetter as it is": {"task": "embetter", "eval": False},
     "embetter, eval()": {"task": "embetter", "eval": True},
@@ -86,15 +89,6 @@ GPU_RUNTIMES["skdeepfeat, bfloat16, decoding on the device"] = {
     "precision": "bfloat16",
     "jpeg_decoder": "device",
 }
-# Only as limits: what is left of the time between two kernels.
-GPU_GRAPHS = {
-    f"skdeepfeat, {precision}, CUDA graph": {
-        "runtime": "torch",
-        "precision": precision,
-        "graph": True,
-    }
-    for precision in ("float32", "tf32", "bfloat16", "float16")
-}
 MEMORIES = {
     "no cache": "none",
     "Pipeline(memory=...)": "pipeline",
@@ -108,8 +102,10 @@ SETTLING_SECONDS = 2.5
 # Enough images that loading and converting are a small part of the time.
 N_IMAGES = {"efficientnet_lite0": 2048, "resnet50": 1024}
 
-# A GPU takes seconds to start and little time per image.
+# A GPU takes seconds to start and little time per image: some images are extracted
+# before the clock starts.
 N_IMAGES_ON_GPU = 16_384
+N_WARM_UP_ON_GPU = 512
 
 # Images for rates that are measured without loading and converting.
 N_FOR_RATES = 256
@@ -160,8 +156,10 @@ def run_extraction(network, paths, arguments, scratch):
     """
     job = {"network": network, "folder": str(scratch / network), "paths": paths}
     job["device"] = arguments.device
-    runtimes = RUNTIMES if arguments.device == "cpu" else GPU_RUNTIMES
-    others = dict(OTHERS)
+    loops, runtimes, others = LOOPS, RUNTIMES, dict(OTHERS)
+    if arguments.device != "cpu":
+        loops, runtimes = GPU_LOOPS, GPU_RUNTIMES
+        job["n_warm_up"] = min(N_WARM_UP_ON_GPU, len(paths) // 4)
     if arguments.thingsvision:
         others[THINGSVISION] = {"task": "thingsvision"}
     results = {}
@@ -170,12 +168,12 @@ def run_extraction(network, paths, arguments, scratch):
         ours = {"task": "skdeepfeat", "cache": cache, "runtime": "auto"}
         ours["precision"] = "float32"
         # Warm is the next process after cold, whatever the order of the others.
-        groups = [{name: extra} for name, extra in {**LOOPS, **others}.items()]
+        groups = [{name: extra} for name, extra in {**loops, **others}.items()]
         for name, form in runtimes.items():
             groups.append({name: {**ours, "cache": None, **form}})
         groups.append({COLD: ours, WARM: ours})
         if arguments.contenders:
-            wanted = {*LOOPS, *arguments.contenders}
+            wanted = {*loops, *arguments.contenders}
             groups = [group for group in groups if not wanted.isdisjoint(group)]
         start = turn * len(groups) // arguments.repeats
         for group in groups[start:] + groups[:start]:
@@ -189,12 +187,12 @@ def run_extraction(network, paths, arguments, scratch):
                 result["images_per_s"] = len(paths) / result["seconds"]
                 results.setdefault(name, []).append(result)
                 _log(f"{network}, turn {turn + 1}, {name}", result)
-    expected = np.load(scratch / f"{network}-{REFERENCE}.npy")
+    expected = np.load(scratch / f"{network}-{next(iter(loops))}.npy")
     for name, turns in results.items():
         difference = _difference(np.load(scratch / f"{network}-{name}.npy"), expected)
         for result in turns:
             result["difference"] = difference
-    order = [*LOOPS, *others, *runtimes, COLD, WARM]
+    order = [*loops, *others, *runtimes, COLD, WARM]
     return {name: results[name] for name in order if name in results}
 
 
@@ -216,20 +214,23 @@ def run_limits(network, paths, arguments, scratch):
     tasks = {"decoding alone": {"task": "decoding"}}
     if not on_cpu:
         tasks["decoding alone, by the device"] = {"task": "device_decoding"}
-    forms = RUNTIMES if on_cpu else {**GPU_RUNTIMES, **GPU_GRAPHS}
-    for name, form in forms.items():
-        if "jpeg_decoder" in form:
-            continue  # the network is the same
-        form_name = name.removeprefix("skdeepfeat, ")
-        tasks[f"network alone, {form_name}"] = {"task": "network", **form}
-        if not on_cpu and "graph" not in form:
-            tasks[f"from memory, {form_name}"] = {"task": "from_memory", **form}
-    results = {name: [] for name in tasks}
+    forms = {
+        name.removeprefix("skdeepfeat, "): form
+        for name, form in (RUNTIMES if on_cpu else GPU_RUNTIMES).items()
+        if "jpeg_decoder" not in form  # the network is the same
+    }
+    if on_cpu:
+        for name, form in forms.items():
+            tasks[f"network alone, {name}"] = {"task": "network", **form}
+    else:
+        tasks["network"] = {"task": "all_rates", "forms": forms}
+    results = {}
     for _ in range(arguments.repeats):
         for name, extra in tasks.items():
             result = run_worker("_limits.py", {**job, **extra})
-            results[name].append(result)
-            _log(f"{network}, {name}", result)
+            for rate_name, rate in result.get("rates", {name: result}).items():
+                results.setdefault(rate_name, []).append(rate)
+                _log(f"{network}, {rate_name}", rate)
     return results
 
 
@@ -244,7 +245,11 @@ def report_limits(network, limits, results):
         shares = []
         for reached in (
             results.get(name.replace("network alone", "skdeepfeat")),
-            limits.get(name.replace("network alone", "from memory")),
+            limits.get(
+                name.replace("network alone, CUDA graph", "from memory").replace(
+                    "network alone", "from memory"
+                )
+            ),
         ):
             is_limit = reached and reached is not turns
             shares.append(f"{median(reached) / median(turns):.2f}" if is_limit else "-")
@@ -264,7 +269,8 @@ def report_extraction(network, results, n_images):
         name: float(np.median([turn["images_per_s"] for turn in turns]))
         for name, turns in results.items()
     }
-    baseline = max(medians[name] for name in LOOPS)
+    loops = LOOPS.keys() | GPU_LOOPS.keys()
+    baseline = max(medians[name] for name in loops & medians.keys())
     rows = [
         [
             name,

@@ -146,6 +146,9 @@ def run_rates(arguments):
             turns = results[f"{title}, unfreeze={unfreeze!r}"] = {}
             for _ in range(arguments.repeats):
                 for name, job in {**RATED, **more}.items():
+                    exact = job.get("precision") == "float32"
+                    if exact and arguments.device != "cpu":
+                        continue  # nobody would train so, and the loop does not
                     job = {
                         **job,
                         "network": network,

@@ -1,11 +1,14 @@
 """The training loop: epochs of steps, whatever is trained and on whatever data."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
 import time
 import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +25,13 @@ from ._schedules import learning_rate_factor
 from ._state import copy_state, load_state
 
 logger = logging.getLogger(__name__)
+
+
+# Devices that have no cores to spare for a thread that prepares batches.
+_LOADING_IN_PLACE = ("cpu",)
+
+# How many batches this thread may be ahead.
+_BATCHES_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -226,15 +236,15 @@ class TrainingRun:
         losses = []
         self.prepare(0)
         self._begin_stream(0)
-        steps = zip(learning_rates, self._endless(len(data)), strict=False)
-        for rate, (rows, rng) in steps:
-            self._set_rate(rate)
-            try:
-                losses.append(self._step(data, rows, rng, len(losses)))
-            except TrainingDivergedError:
-                break
-            if stop(losses):
-                break
+        with self._loaded(data, self._endless(len(data))) as batches:
+            for rate, batch in zip(learning_rates, batches, strict=False):
+                self._set_rate(rate)
+                try:
+                    losses.append(self._step(batch, len(losses)))
+                except TrainingDivergedError:
+                    break
+                if stop(losses):
+                    break
         return losses
 
     def state(self):
@@ -265,15 +275,17 @@ class TrainingRun:
 
     def _run_epoch(self, data):
         """Return the mean loss of the epoch's steps."""
-        batches, rng = self._batches(len(data), self.epoch)
-        n_steps = len(batches)
+        parts, rng = self._batches(len(data), self.epoch)
+        n_steps = len(parts)
         total = 0.0
         self.prepare(self.epoch)
         self._begin_stream(self.epoch)
-        for step, rows in enumerate(batches):
-            self._set_rate(self._scheduled_rate(self.epoch * n_steps + step, n_steps))
-            total += self._step(data, rows, rng, step) * len(rows)
-            self._earlier = None
+        with self._loaded(data, ((rows, rng) for rows in parts)) as batches:
+            for step, batch in enumerate(batches):
+                rate = self._scheduled_rate(self.epoch * n_steps + step, n_steps)
+                self._set_rate(rate)
+                total += self._step(batch, step) * len(parts[step])
+                self._earlier = None
         if not self._has_finite_weights():
             # A finite loss can have an infinite gradient, as sqrt has at 0.
             self._diverged(n_steps - 1, "finite, but the weights were not")
@@ -315,20 +327,46 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
 
-    # -- One step
+    # -- Batches
+
+    @contextlib.contextmanager
+    def _loaded(self, data, parts):
+        """Give an iterator over the batches of `parts`, an iterable of (rows, rng).
+
+        While an accelerator computes, a thread prepares the next batches.
+        """
+        is_here = self._device.type in _LOADING_IN_PLACE
+        if is_here or not getattr(data, "suits_threads", False):
+            yield (self._load(data, rows, rng) for rows, rng in parts)
+            return
+        # One thread, because the batches draw from `rng` one after the other.
+        with ThreadPoolExecutor(1, "skdeepfeat-batches") as pool:
+            load = functools.partial(self._load, data, in_thread=True)
+            batches = _mapped_ahead(pool, load, parts)
+            with contextlib.closing(batches):
+                yield batches
 
     @undisturbed_by_forks()
-    def _step(self, data, rows, rng, number):
-        """Make one step; return its loss."""
+    def _load(self, data, rows, rng, in_thread=False):
+        """Return the arguments of `BatchGradients.compute` but the last."""
         positions = np.arange(len(rows))[self.processes.part(len(rows))]
         mine = rows[positions]
         # Transforms draw from torch's generators. This is done without rows as well,
         # because `rng` must draw the same numbers in all processes.
-        with self._stream.drawing():
+        with contextlib.nullcontext() if in_thread else self._stream.drawing():
             inputs = data.batch(mine, rng, positions, len(rows))
+        if in_thread and self._device.type == "cuda" and not inputs.is_cuda:
+            inputs = inputs.pin_memory()  # without it, the copy would block
         targets, weights = data.targets[mine], data.weights[mine] / len(rows)
         mixing = draw_mixing(self.settings.mixup, rng, positions, len(rows))
-        value = self._gradients.compute(inputs, targets, weights, mixing, self._stream)
+        return inputs, targets, weights, mixing
+
+    # -- One step
+
+    @undisturbed_by_forks()
+    def _step(self, batch, number):
+        """Make one step; return its loss."""
+        value = self._gradients.compute(*batch, self._stream)
         value = self.processes.sum(value)
         if not math.isfinite(value):
             self._diverged(number, value)
@@ -454,3 +492,19 @@ def _in_words(record):
     if not math.isnan(record["validation_score"]):
         words += f", validation score {record['validation_score']:.4f}"
     return words
+
+
+def _mapped_ahead(pool, function, items):
+    """Yield ``function(*item)`` in order, with the next ones being computed."""
+    pending = deque()
+    items = iter(items)
+    try:
+        while True:
+            for item in itertools.islice(items, _BATCHES_AHEAD - len(pending)):
+                pending.append(pool.submit(function, *item))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -75,7 +75,7 @@ def test_growth_is_measured(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["device_decoding", "from_memory"])
+@pytest.mark.parametrize("task", ["device_decoding", "all_rates"])
 def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
     """What `make bench` only does with `--device cuda`, on the CPU."""
     paths = []
@@ -83,16 +83,22 @@ def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
         paths.append(str(tmp_path / f"{i}.jpg"))
         Image.new("RGB", (64, 48), (i, 0, 0)).save(paths[-1])
     job = {"network": "efficientnet_lite0", "folder": str(tmp_path), "paths": paths}
-    job |= {"device": "cpu", "n_images": 2, "precision": "float32", "runtime": "torch"}
+    form = {"precision": "float32", "runtime": "torch"}
+    job |= {"device": "cpu", "n_images": 2, "forms": {"float32": form}}
     job_file, result_file = tmp_path / "job", tmp_path / "result"
     job_file.write_text(json.dumps({**job, "task": task}), encoding="utf-8")
     script = REPOSITORY / "benchmarks" / "_limits.py"
     done = run_python([script, job_file, result_file])
     assert done.returncode == 0, done.stderr
     result = json.loads(result_file.read_text(encoding="utf-8"))
-    assert result["images_per_s"] > 0
-    if task == "from_memory":
+    if task == "all_rates":
+        assert set(result["rates"]) == {
+            "network alone, float32",
+            "from memory, float32",
+        }
+        result = result["rates"]["from memory, float32"]
         assert result["rows"] == 2
+    assert result["images_per_s"] > 0
 
 
 def test_the_limits_say_what_is_reached(monkeypatch):
