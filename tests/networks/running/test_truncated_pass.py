@@ -53,7 +53,7 @@ def steps():
 def test_nobody_holds_the_network_when_memory_is_given_back(model, steps, monkeypatch):
     lent, left = [], []
 
-    def free(device):
+    def free(device, *, collects=True):
         left.extend(one() for one in lent)
 
     monkeypatch.setattr(_loaded_networks, "free_device_memory", free)
