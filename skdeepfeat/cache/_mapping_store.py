@@ -96,7 +96,7 @@ class MappingStore(Store):
         try:
             stack.enter_context(hold_device_lock(self._directory, place, [], label))
         except StoreUnavailable as error:
-            logger.debug("The workers of this machine have no lock: %s", error)
+            logger.debug("Processes on this machine share no lock: %s", error)
         else:
             if self._last_writer() != self._seen_writer:
                 self._absent.clear()  # others have stored rows since
@@ -118,7 +118,7 @@ class MappingStore(Store):
             with open_plain(path, "wb", permissions=permissions) as file:
                 file.write(os.urandom(16))
         except OSError as error:
-            logger.debug("Others may compute rows again: %s", error)
+            logger.debug("Other processes may compute the same rows: %s", error)
 
     def write(self, batch):
         values = {}

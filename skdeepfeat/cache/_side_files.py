@@ -201,7 +201,7 @@ class PrivateFiles(SideFiles):
         try:
             self._make_folder()
         except (OSError, StoreUnavailable) as error:
-            logger.debug("%s cannot be kept: %s", self._path(key), error)
+            logger.debug("%s cannot be stored: %s", self._path(key), error)
             return
         if find_secret(create=True) is not None:
             super().write(key, data)

@@ -183,7 +183,7 @@ class SQLiteStore(Store):
                 now = int(self._clock())
                 self.database.run(lambda c: _eviction.note_use(c, self._hits, now))
             except (StoreDamaged, StoreUnavailable) as error:
-                logger.debug("Use of rows was not noted: %s", error)
+                logger.debug("The use of rows was not recorded: %s", error)
                 self.database.close()
 
     def _make_space(self, connection, n_bytes):

@@ -391,7 +391,7 @@ def _trained(subject, model, n_epochs):
     try:
         trained = subject.train(model, n_epochs)
     except TrainingDivergedError as error:
-        logger.info("a candidate stays untrained: %s", error)
+        logger.info("training a candidate failed: %s", error)
         return model, -np.inf
     zero_subnormal(trained.network)
     return trained, _score_or_worst(subject, trained)

@@ -345,7 +345,9 @@ class Extraction:
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
         except _NeckDiffers:
-            logger.warning("a note about %s was wrong", printable(self.neck.model_name))
+            logger.warning(
+                "the cached note about %s was wrong", printable(self.neck.model_name)
+            )
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
 
@@ -380,7 +382,7 @@ class Extraction:
             ):
                 raise _OpenVINOCannotRun
         logger.info(
-            "%d of %d %ss go through the neck",
+            "computing the features of %d of %d %ss",
             len(positions),
             len(self.source),
             self.source.kind,

@@ -153,7 +153,9 @@ class _Probes:
         except OutOfMemoryError:
             raise
         except Exception as error:  # of the user's functions
-            logger.info("stored items are of another kind: %s", first_line(error))
+            logger.info(
+                "the module cannot process the stored items: %s", first_line(error)
+            )
             return None
 
     def is_stable(self, digests):

@@ -96,7 +96,7 @@ class _Walk:
                 try:
                     self._visit(value, is_part)
                 except Exception:  # what a user's class says may raise anything
-                    logger.debug("an object cannot be looked at", exc_info=True)
+                    logger.debug("an object cannot be inspected", exc_info=True)
                     self._add_identity(value, is_part)
 
     def _wait(self, values, is_part=False):

@@ -296,7 +296,7 @@ class Neck:
                     f"{title} cannot run {name!r}: {error}. Use runtime='torch', or "
                     "'auto', which then selects torch automatically."
                 ) from error
-            logger.info("torch runs %s: %s cannot (%s)", name, title, error)
+            logger.info("%s runs in torch, not in %s: %s", name, title, error)
             return None
 
     def can_compile(self, runtime, device, precision, files=None):
@@ -376,7 +376,9 @@ class Neck:
         try:
             return self.spec.build_empty()
         except Exception as error:  # a user's network may raise anything
-            logger.debug("%s needs values to be built: %s", self.spec.name, error)
+            logger.debug(
+                "%s cannot be built without weights: %s", self.spec.name, error
+            )
             return None
 
     @undisturbed_by_forks()

@@ -178,7 +178,7 @@ def _recall_or_compile(runtime, neck, device, precision, fingerprint, borrow, fi
         if compiled is not None:
             with contextlib.suppress(CompilationError):
                 _compare(found, wanted, _TOLERANCES[precision])
-                logger.info("%s was compiled before", neck.spec.name)
+                logger.info("using the stored compiled network of %s", neck.spec.name)
                 return compiled
     compiled, rows = _compile(runtime, neck, device, precision, borrow)
     # A weights file may have been replaced meanwhile.

@@ -96,7 +96,7 @@ def keep_network(files, key, runtime, make, rows, fingerprint):
     try:
         network = load_runtime(runtime).dump_network(make)
     except Exception:  # it may fail where it has not been tried
-        logger.debug("a compiled network is not kept", exc_info=True)
+        logger.debug("the compiled network cannot be stored", exc_info=True)
         return
     head = json.dumps(head).encode()
     first = [np.ascontiguousarray(one[0], "<f4").tobytes() for one in rows]
@@ -134,5 +134,5 @@ def recall_network(files, key, runtime, crop, precision, fingerprint):
         make = load_runtime(runtime).restore_network(network, precision)
         return make, make()(random_pixels(1, crop)), wanted
     except Exception as error:  # a damaged file does not get here, but be quiet
-        logger.info("a kept network is of no use: %s", printable(error))
+        logger.info("the stored network cannot be used: %s", printable(error))
         return None, [], []

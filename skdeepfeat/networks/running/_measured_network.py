@@ -226,7 +226,9 @@ class MeasuredNetwork:
         n_modules = sum(1 for one in modules if next(one.children(), None) is None)
         found = None
         if self._costs.winning(self._n_missing, n_modules, self._n_extra):
-            logger.info("%d images are left: compiling pays", self._n_missing)
+            logger.info(
+                "compiling the network for the other %d images", self._n_missing
+            )
             found = self._compiled()
         if found is None:
             self._torch.fold_if_worthwhile(self._n_missing)

@@ -353,7 +353,9 @@ class TrainableNeck(nn.Module):
                     self._check_layout(memory_format, size)
                 return reached, memory_format
             except Exception as error:  # a user's network may raise anything
-                logger.debug("no gradients (%s, %s): %s", device, memory_format, error)
+                logger.debug(
+                    "gradients failed (%s, %s): %s", device, memory_format, error
+                )
                 last_error = error
         raise last_error
 

@@ -59,7 +59,7 @@ def make_spec(name, weights, image_size, preprocessing):
     if architecture in _renamed():
         # timm would warn whenever it builds the network.
         current = _renamed()[architecture]
-        logger.info("timm calls %r %r now", name, current)
+        logger.info("timm has renamed %r to %r", name, current)
         architecture, _, current_tag = current.partition(".")
         tag = tag or current_tag
     if not is_of_library({"timm": architecture}):
