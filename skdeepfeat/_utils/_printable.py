@@ -16,7 +16,7 @@ _CONTROL = re.compile(
 )
 
 _HIDDEN = "<hidden>"
-# What an address has, also if pathlib made one slash of two, or behind "hf-hub:".
+# Found in addresses, also if pathlib has merged two slashes, or after "hf-hub:".
 _SIGN = re.compile(r"[a-z0-9+.-]{2}:/|//|[_-]hub:", re.IGNORECASE)
 # The user and password of an address. Keys may have an unescaped / or @. A number
 # behind the colon is a port. In abfs://container@account the part before the @ is not

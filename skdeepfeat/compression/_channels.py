@@ -103,7 +103,7 @@ def _try(body, group, images):
             weight = layer.weight.clone()
             weight[:, :n_each] = 0
             layer.weight = nn.Parameter(weight, requires_grad=False)
-        # What is not read may be removed.
+        # Channels that are not read may be removed.
         wanted = trial(images)
         remove_channels(trial.network, group.copy(), torch.arange(1, group.n_channels))
         found = trial(images)
@@ -227,7 +227,7 @@ class _Tracker(TorchFunctionMode):
         self._kept = []
         self._groups = []
         self._used, self._reused = set(), set()
-        # What a group was merged into.
+        # The group into which a group was merged.
         self._merged = {}
 
     def groups(self):

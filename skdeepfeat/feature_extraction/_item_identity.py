@@ -17,9 +17,9 @@ from ..networks import N_PROBE_ITEMS
 
 logger = logging.getLogger(__name__)
 
-# Bytes. Larger items are not stored, and then have to be in X.
+# Bytes. Larger items are not stored, so they must be in X again.
 _MAX_STORED = 2**24
-# How often other processes may add a variant while one is recognized.
+# How often other processes may add a variant while this one is being recognized.
 _N_ATTEMPTS = 8
 
 

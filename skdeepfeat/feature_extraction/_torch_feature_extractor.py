@@ -21,7 +21,7 @@ from ._network_estimator import NetworkEstimatorMixin
 from ._network_transformer import NetworkTransformerMixin
 from ._settings import ExtractionSettings
 
-# Items among which those are looked for that `collate` can take.
+# Number of items that are searched for some that `collate` accepts.
 _N_EXAMPLES = 64
 
 
@@ -243,7 +243,7 @@ class TorchFeatureExtractor(
         is_list = isinstance(self.layer, (list, tuple))
         self.layers_ = list(self.layer) if is_list else [self.layer or "neck"]
         self.device_ = self._resolve_device()
-        # What the layers return is only known when items go through them.
+        # The outputs of the layers are only known after items have gone through them.
         self._examples = [items[i] for i in range(min(len(items), N_PROBE_ITEMS))]
         return self
 

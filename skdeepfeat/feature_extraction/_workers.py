@@ -41,8 +41,8 @@ _BATCHES_PER_SHARD = 4
 _N_KEPT = 2
 
 # Payloads of at least this many bytes are reported to dask with their size, so that it
-# sends them to each worker once. Smaller ones are sent with each task: what was sent
-# once is lost with the worker that held it.
+# sends them to each worker once. Smaller ones are sent with each task, because a
+# payload that was sent once is lost with its worker.
 _SENT_ONCE = 2**20
 
 

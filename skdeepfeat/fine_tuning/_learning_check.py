@@ -29,7 +29,7 @@ _SOLVED = 0.1
 # Momentum of the running statistics of batch normalization; torch's default is 0.1.
 _MOMENTUM = 0.2
 
-# Settings without what keeps a network from memorizing.
+# Settings without anything that prevents a network from memorizing.
 _WITHOUT_REGULARIZATION = {
     "activation_l1": 0.0,
     "augment": None,

@@ -14,14 +14,14 @@ from ._saving import at_rest
 from ._targets import checked_y
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
-# What belongs to the user's X or machine; images are given as pixels instead.
+# Parameters about the user's X or machine. Images are passed as pixels instead.
 _ON_PIXELS = {
     "flat_image_shape": None,
     "cache": None,
     "checkpoint": None,
     "on_error": "raise",
     "storage_options": None,
-    # It may not know what to make of pixels.
+    # It may not accept pixels.
     "teacher": None,
 }
 

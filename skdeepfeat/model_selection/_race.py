@@ -13,7 +13,7 @@ from ._scores import Scores
 
 __all__ = ["Race"]
 
-# What a fit needs to show what it can do: steps, and epochs. With fewer steps than the
+# Steps and epochs that a fit needs to reach its potential. With fewer steps than the
 # second number, there is no race.
 _STEPS, _FEWEST_STEPS = 100, 40
 _EPOCHS = 8

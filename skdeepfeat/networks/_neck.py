@@ -37,8 +37,8 @@ from .sources._network_spec import NetworkSpec
 
 logger = logging.getLogger(__name__)
 
-# To be increased when this package computes other rows of the same network, such as in
-# another pooling. Older cached rows are then not used.
+# Increase this when the package computes different rows for the same network, for
+# example after a change of a pooling. Older cached rows are then not used.
 _FORMAT = 2
 
 
@@ -60,13 +60,13 @@ class Neck:
     pooling: str
     fingerprint: Fingerprint | None = None
 
-    # Of the class: whether X holds rows of numbers, as for `RowNeck`.
+    # Class attribute: whether X holds rows of numbers, as for `RowNeck`.
     takes_rows = False
 
     kind_of_item = "image"
 
     # Examining a network takes about a second. If all rows are known, it is not needed,
-    # so these two are computed when they are first used.
+    # so these two are computed on first use.
 
     @functools.cached_property
     def probe(self) -> Probe:

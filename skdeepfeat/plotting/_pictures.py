@@ -192,7 +192,7 @@ def pattern(signal):
         In [0, 1].
     """
     size = np.abs(signal)
-    # The few strongest pixels would leave the others gray.
+    # Otherwise, the few strongest pixels would make all other pixels gray.
     scale = np.percentile(size[size > 0], 99) if (size > 0).any() else 1.0
     return np.clip(0.5 + signal / (2 * scale), 0, 1)
 

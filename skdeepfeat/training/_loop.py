@@ -27,10 +27,10 @@ from ._state import copy_state, load_state
 logger = logging.getLogger(__name__)
 
 
-# Devices that have no cores to spare for a thread that prepares batches.
+# Devices without spare cores for a thread that prepares batches.
 _LOADING_IN_PLACE = ("cpu",)
 
-# How many batches this thread may be ahead.
+# How many batches this thread may prepare in advance.
 _BATCHES_AHEAD = 3
 
 

@@ -14,7 +14,7 @@ from ._truncated_pass import run_truncated
 
 logger = logging.getLogger(__name__)
 
-# torch.autocast does the others.
+# torch.autocast handles the other precisions.
 _WITHOUT_AUTOCAST = ("float32", "tf32")
 
 _N_COMPARED = 2

@@ -26,7 +26,7 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 # The part of a network that consists of all its normalization layers.
 NORMALIZATION = "normalization"
 
-# What torchvision's recipes train without weight decay (the recipes'
+# Parameters that torchvision's recipes train without weight decay (the recipes'
 # `transformer_embedding_decay=0`), and two kinds of scales. timm's networks list
 # theirs, or have them as vectors.
 _UNDECAYED = (
@@ -205,7 +205,7 @@ class TrainableNeck(nn.Module):
         order = self._memory_format if is_map else torch.preserve_format
         # A copy, because layers may work in place, and a batch may be run again.
         maps = maps.to(floating_dtype(self.network), memory_format=order, copy=True)
-        # Of an image, only the shape counts.
+        # Only the shape of the image matters.
         images = maps.new_empty((len(maps), 3, *self._size))
         with self._frozen_part.left_out(maps):
             return self._run(self.network, images)
@@ -236,7 +236,7 @@ class TrainableNeck(nn.Module):
         list of Parameter
         """
         listed = getattr(self.network, "no_weight_decay", None)
-        # timm's lists hold patterns as well as names.
+        # timm's lists contain both patterns and names.
         patterns = list(listed()) if callable(listed) else []
         return [
             parameter

@@ -208,7 +208,7 @@ def preprocessing_from_config(config):
     -------
     Preprocessing
     """
-    # With an empty dict, timm would ask for a model.
+    # With an empty dict, timm would try to find a model.
     data = resolve_data_config(pretrained_cfg=config or {"crop_mode": "center"})
     height, width = data["input_size"][1:]
     scaled = tuple(math.floor(side / data["crop_pct"]) for side in (height, width))
