@@ -19,7 +19,7 @@ _HIDDEN = "<hidden>"
 # Found in addresses, also if pathlib has merged two slashes, or after "hf-hub:".
 _SIGN = re.compile(r"[a-z0-9+.-]{2}:/|//|[_-]hub:", re.IGNORECASE)
 # The user and password of an address. Keys may have an unescaped / or @. A number
-# behind the colon is a port. In abfs://container@account the part before the @ is not
+# after the colon is a port. In abfs://container@account the part before the @ is not
 # secret, and has no colon.
 _USER = re.compile(
     r"(?:(?<=[:/]/)|(?<=[_-]hub:))[^/:?#\s'\"@]{0,999}:(?!\d*(?:[/?#\s'\"]|$))"

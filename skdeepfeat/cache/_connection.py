@@ -98,7 +98,7 @@ def build(path: str) -> None:
 def connect(
     uri: str, timeout: float, wal_pages: int
 ) -> tuple[sqlite3.Connection, "Bounds"]:
-    """Open a file that `build` has made; raise `StoreDamaged` if it is another.
+    """Open a file that `build` has created; raise `StoreDamaged` for any other file.
 
     Parameters
     ----------

@@ -252,7 +252,7 @@ class Database:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
             new_path = f"{self.path}.damaged-{stamp}-{secrets.token_hex(4)}"
-            # The log first: a file without its log is merely older, but a log beside a
+            # The log first: a file without its log is only older, but a log next to a
             # new file would be replayed into it.
             for companion in _ALL_COMPANIONS:
                 with contextlib.suppress(FileNotFoundError):

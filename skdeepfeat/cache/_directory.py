@@ -84,7 +84,7 @@ class CacheDirectory:
 
 
 def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
-    """Return the directory that a path stands for at this moment.
+    """Return the directory that a path currently refers to.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
 
 
 def check_path(path: str | os.PathLike, source: str) -> None:
-    """Raise ValueError for an address and for what is no path.
+    """Raise ValueError for an address and for anything that is not a path.
 
-    An address and an empty path would become directories where nobody looks: "s3:" in
+    An address and an empty path would become unexpected directories: "s3:" in
     the working directory, and that directory itself.
 
     Parameters

@@ -44,8 +44,8 @@ class Job:
                     if missing := self.read(missing):
                         self._compute(compute, missing)
                     return
-            # Nothing is left to compute, so read without the lock. Damaged or evicted rows
-            # are computed in another round.
+            # Nothing is left to compute, so read without the lock. Rows that are
+            # damaged or evicted are computed in another round.
             missing = self.read(missing)
 
     def read(self, wanted: dict[bytes, int]) -> dict[bytes, int]:

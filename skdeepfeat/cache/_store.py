@@ -238,7 +238,7 @@ class Store(AbstractContextManager):
         return False
 
     def hold(self, namespaces: list[Namespace], place: str) -> AbstractContextManager:
-        """Return a context in which nobody else computes what is being computed."""
+        """Return a context in which no other process computes the same rows."""
         return contextlib.nullcontext()
 
     def write(self, batch: list[tuple[Namespace, list[bytes], list]]) -> None:

@@ -3,7 +3,7 @@
 Every tensor that runs through the network is followed from the layer that makes its
 channels to the layers that read them. What lies between must treat each channel alone:
 normalizations with running statistics, activations, poolings, depthwise convolutions.
-Anything else keeps the channels of its inputs as they are.
+Anything else prevents changes of the channels of its inputs.
 """
 
 from dataclasses import dataclass, field, replace
@@ -240,7 +240,7 @@ class _Tracker(TorchFunctionMode):
         return found
 
     def block(self, tensor, obstacle):
-        """Let the channels of a tensor, if it has any, stay as they are."""
+        """Prevent changes of the channels of a tensor, if it has any."""
         if (tag := self._tag(tensor)) is not None:
             tag.group.obstacle = tag.group.obstacle or obstacle
 

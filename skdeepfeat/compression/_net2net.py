@@ -26,7 +26,7 @@ def model_of(estimator, caller):
     Raises
     ------
     TypeError
-        If it is another estimator.
+        If it is a different type of estimator.
     NotFittedError
     """
     if not isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):

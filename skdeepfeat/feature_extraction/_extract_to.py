@@ -1,4 +1,4 @@
-"""Features of more images than fit into memory: to a file as they are computed."""
+"""Write the features of more images than fit into memory while they are computed."""
 
 import errno
 import os

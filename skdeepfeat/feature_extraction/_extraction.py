@@ -501,7 +501,7 @@ def side_by_side(outputs):
 
 
 class _NeckDiffers(Exception):
-    """A neck is not what a note in the cache said, so the namespaces are others."""
+    """A neck differs from its note in the cache, so the namespaces differ."""
 
 
 class _OpenVINOCannotRun(Exception):

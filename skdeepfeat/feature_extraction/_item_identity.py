@@ -145,8 +145,8 @@ class _Probes:
     def rows_of_stored(self, digests, items):
         """Return the rows of items from the cache, or None if there are none.
 
-        They may be items for another `collate`, such as texts for one that takes dicts.
-        Such a variant is another one.
+        They may be items for a different `collate`, such as texts for one that takes
+        dicts. Such a variant does not match.
         """
         try:
             return self.rows(digests, items)

@@ -128,7 +128,7 @@ class TorchFeatureExtractor(
 
     **Padding.** An item should have the same features whatever its neighbors in a
     batch. If `collate` returns a dict with ``"attention_mask"`` of shape (n_items,
-    n_positions), not 0 where there is no padding, or with ``"lengths"`` of shape
+    n_positions), nonzero where there is no padding, or with ``"lengths"`` of shape
     (n_items,), the pooling leaves the padding out. In float32 the features then agree
     to a relative 1e-4, unless the module itself mixes padding into the other positions.
     Either entry is passed on to the module only if its `forward` has a parameter of

@@ -194,7 +194,7 @@ def _train(trial, data, max_epochs):
         settings,
         **_WITHOUT_REGULARIZATION,
         max_epochs=max_epochs,
-        # A head that memorizes the images by itself would not test the body.
+        # A head that memorizes the images alone would not test the body.
         head_epochs=max_epochs if settings.unfreeze in (None, 0) else 0,
     )
     fit = trial._begin_fit(data, settings, continues=False)

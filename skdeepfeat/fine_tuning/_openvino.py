@@ -25,7 +25,7 @@ def check_openvino_installed(dtype):
 
 
 def write_openvino(path, export):
-    """Write an .xml file with the graph, and beside it a .bin file with the weights.
+    """Write an .xml file with the graph, and next to it a .bin file with the weights.
 
     Parameters
     ----------

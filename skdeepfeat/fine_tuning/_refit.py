@@ -122,7 +122,7 @@ def train_further(estimator, X, y, n_epochs, random_state, teacher=None):
     n_epochs : int
     random_state : int or RandomState
     teacher : estimator, default=None
-        Whose outputs it learns beside y; see `as_teacher`.
+        Its outputs are learned in addition to y; see `as_teacher`.
 
     Returns
     -------

@@ -155,7 +155,7 @@ class KeptFiles:
 
 def absolute_path(path: str, folder: str) -> str:
     """Return `path` relative to `folder`, without following links."""
-    # os.path.abspath would also fold "a/..", which is another file if a is a symlink.
+    # os.path.abspath would also fold "a/..", which differs if a is a symlink.
     if path[:1] == os.sep or os.path.isabs(path):
         return path
     return os.path.join(folder, path)

@@ -43,10 +43,10 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 
 
 def code_state(module, collate):
-    """Return a tuple that is another one after the code of a module has changed.
+    """Return a tuple that changes when the code of a module changes.
 
     Looked at are classes, functions and what these use by name: other functions,
-    constants, attributes of modules. Installed packages are taken to stay as they are.
+    constants, attributes of modules. Installed packages are assumed not to change.
     No code of the objects runs.
 
     Parameters

@@ -344,7 +344,7 @@ def _remember(memory, key, value):
 
 
 def _state_of(module):
-    """Return a digest of what a module is besides its tensors: its plain attributes."""
+    """Return a digest of the plain attributes of a module, without its tensors."""
     parts = []
     for name, one in module.named_modules():
         parts.append(f"{name} {type(one).__module__}.{type(one).__qualname__}".encode())

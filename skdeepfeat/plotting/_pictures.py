@@ -174,7 +174,7 @@ def legend_below(ax, handles, n_columns):
 
 
 def shortened(value, length):
-    """Return a value as text of at most so many characters."""
+    """Return a value as text with a limited number of characters."""
     text = str(value)
     return text if len(text) <= length else f"{text[: length - 1]}…"
 

@@ -244,7 +244,7 @@ def _is_scale(value):
     )
 
 
-# The values of a checkpoint besides its tensors, and how each is checked.
+# The values of a checkpoint other than tensors, and how each is checked.
 _PROGRESS = {
     "epoch": _is_count,
     "history": is_history,

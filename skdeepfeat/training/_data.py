@@ -39,7 +39,7 @@ class FeatureData:
 
 
 class StackedPixels:
-    """Arrays of images one behind the other, without a copy of them.
+    """Concatenated arrays of images, without a copy of them.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ class LoopSettings:
 
 
 def epochs_of_steps(n_steps, n_samples, batch_size, bounds):
-    """Return the number of epochs that make about so many steps, within bounds."""
+    """Return the number of epochs for about this many steps, within bounds."""
     steps_of_epoch = max(1, n_samples // batch_size)
     return int(np.clip(n_steps // steps_of_epoch, *bounds))
 

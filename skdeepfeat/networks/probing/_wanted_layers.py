@@ -28,8 +28,8 @@ class Output:
         None if the layer's output is a vector, which is not pooled.
     n_features : int
     source : Layer
-        The layer that is pooled: not `layer` itself if the neck is another pooling of
-        the network's last map.
+        The layer that is pooled: not `layer` itself if the neck is a different pooling
+        of the network's last map.
     replaces_pool : bool
         Whether this pooling replaces the network's own.
     """

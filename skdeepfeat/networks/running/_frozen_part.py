@@ -45,7 +45,7 @@ class LayerOutputs:
 class FrozenPart:
     """The modules that run before the end of a layer, so that they can be left out.
 
-    Operations between modules are still run, on values that nobody uses: a network's
+    Operations between modules are still run, on unused values: a network's
     own ``forward`` decides what it calls. What a network's code does not say is tried
     out: whether what follows depends on nothing but the layer, as it does not in
     networks with connections around it, and whether the layer depends on nothing but

@@ -157,7 +157,7 @@ def _collate_or_cause(items, collate):
 
 
 def make_input(collated, n_items, network):
-    """Return the `ItemInput` that a collated batch stands for.
+    """Return the `ItemInput` of a collated batch.
 
     Parameters
     ----------

@@ -152,7 +152,7 @@ class Transfer:
 
     def stream(self):
         """Return a context in which all work on a GPU is queued on one stream."""
-        return torch.cuda.stream(self._stream)  # None stands for no GPU: no effect
+        return torch.cuda.stream(self._stream)  # no effect without a GPU (None)
 
     def send(self, batch):
         """Return a tensor on the device, which may arrive there later."""

@@ -74,7 +74,7 @@ class TrainableNeck(nn.Module):
             self.register_buffer(f"_{name}", value, persistent=False)
         self.stage_layers = tuple(stages) or ("neck",)
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
-        # Parameters behind the neck get no gradient, so they must not be given to an
+        # Parameters after the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
         with random_states_kept():
             reached, self._memory_format = self._try_backward(preprocessing.crop)
@@ -281,7 +281,7 @@ class TrainableNeck(nn.Module):
         part : int or str
             The number of a stage, of which 0 is the first and -1 the last;
             ``"normalization"``, all normalization layers; or the name of a module,
-            which stands for all modules in it.
+            which includes all modules in it.
 
         Returns
         -------
