@@ -51,7 +51,7 @@ class CacheDirectory:
     def check(self) -> None:
         """Raise `StoreUnavailable` if there can be no such directory.
 
-        A default directory that an earlier version left open to others is closed.
+        If an earlier version left a default directory open to other users, close it.
         """
         if self.problem is not None:
             raise StoreUnavailable(self.problem)

@@ -79,7 +79,7 @@ class Entries:
     def _each(self, function, *arguments):
         """Return the results of calls; an exception is a result like any other.
 
-        So one entry that fails does not cost the others.
+        So one entry that fails does not affect the other entries.
         """
 
         def call(*entry):

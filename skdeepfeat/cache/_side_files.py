@@ -246,7 +246,7 @@ def find_secret(*, create: bool = False) -> bytes | None:
     Parameters
     ----------
     create : bool, default=False
-        Make one if there is none, or if others may have read the one that is there.
+        Create one if there is none, or if other users may have read the existing one.
 
     Returns
     -------

@@ -102,7 +102,7 @@ def remove(connection: Connection, pattern: str | None) -> int:
 
 
 def _remove_all(connection: Connection, *more: str) -> int:
-    """Empty the tables of rows, and others; return the number of rows."""
+    """Empty the tables of rows and the other tables; return the number of rows."""
     with _rows.transaction(connection, "IMMEDIATE"):
         n_rows = _rows.count(connection, "rows")
         for table in ("rows", "used", *more):

@@ -103,7 +103,7 @@ def compress(
           saves memory, not time.
         * ``"prune"``: channels are removed by `criterion` in rounds: remove, train,
           repeat. Only channels inside blocks can be removed. ``compression_report_``
-          says why the others stay.
+          says why the other layers stay.
         * ``"obd_weights"``: single weights are set to zero by Optimal Brain Damage
           [6]_, without training. The file and the time do not change. The column
           ``sparse_bytes`` has the size of a sparse file.

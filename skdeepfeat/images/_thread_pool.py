@@ -156,7 +156,7 @@ class Share(contextlib.AbstractContextManager):
         self.n_bytes = 0
 
     def take(self, n_bytes: int):
-        """Take bytes, or wait until others have given theirs back."""
+        """Reserve bytes; wait until other shares have released enough."""
         budget, ticket = self._budget, object()
         if budget is None or n_bytes <= 0:
             return

@@ -125,7 +125,7 @@ def set_title(ax, title, n_axes=1):
     ax : matplotlib Axes
         The middle one.
     title : object
-        Dollar signs are characters like others: class names may have some.
+        Dollar signs are ordinary characters, because class names may contain some.
     n_axes : int, default=1
     """
     inches = _LINE * _CHARACTER

@@ -138,7 +138,7 @@ class Costs:
         return min(self.compiled_image, self.torch_image / _LEAST_GAIN)
 
     def say_more_than(self, others):
-        """Return whether something is known that is not known to others."""
+        """Return whether these measurements have a value that `others` lacks."""
         return any(
             math.isnan(getattr(others, one.name))
             and not math.isnan(getattr(self, one.name))
