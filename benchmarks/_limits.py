@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pathlib
 import time
+import traceback
 
 import numpy as np
 from _common import count_runs, serve
@@ -66,7 +67,8 @@ def _run_alone(job, in_graph=False):
         found = {"network alone": rate(compute)}
         if in_graph:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # A capture sees what is queued on its own stream.
+            with torch.cuda.graph(graph, stream=run._network._transfer._stream):
                 compute(batch)
             found["network alone, CUDA graph"] = rate(functools.partial(_replay, graph))
     return found
@@ -109,12 +111,21 @@ def from_memory(job):
 
 
 def all_rates(job):
-    """Return all rates of one form of a network on a GPU, loaded and compiled once."""
+    """Return all rates of the forms of a network on a GPU, one after the other.
+
+    In one process, as starting takes longer than measuring. What fails is noted.
+    """
     found = {}
-    # What torch.compile makes cannot be captured: it copies batches on its own stream.
-    in_graph = job["runtime"] == "torch" and job["device"] != "cpu"
-    found |= _run_alone(job, in_graph)
-    found["from memory"] = from_memory(job)
+    for name, form in job["forms"].items():
+        one = {**job, **form}
+        # torch.compile's kernels come with copies that cannot be captured.
+        in_graph = form["runtime"] == "torch" and job["device"] != "cpu"
+        try:
+            for kind, rate in _run_alone(one, in_graph).items():
+                found[f"{kind}, {name}"] = rate
+            found[f"from memory, {name}"] = from_memory(one)
+        except Exception:
+            traceback.print_exc()
     return {"rates": found}
 
 

@@ -214,18 +214,21 @@ def run_limits(network, paths, arguments, scratch):
     tasks = {"decoding alone": {"task": "decoding"}}
     if not on_cpu:
         tasks["decoding alone, by the device"] = {"task": "device_decoding"}
-    for name, form in (RUNTIMES if on_cpu else GPU_RUNTIMES).items():
-        if "jpeg_decoder" in form:
-            continue  # the network is the same
-        form_name = name.removeprefix("skdeepfeat, ")
-        task = "network" if on_cpu else "all_rates"
-        tasks[f"network alone, {form_name}"] = {"task": task, **form}
+    forms = {
+        name.removeprefix("skdeepfeat, "): form
+        for name, form in (RUNTIMES if on_cpu else GPU_RUNTIMES).items()
+        if "jpeg_decoder" not in form  # the network is the same
+    }
+    if on_cpu:
+        for name, form in forms.items():
+            tasks[f"network alone, {name}"] = {"task": "network", **form}
+    else:
+        tasks["network"] = {"task": "all_rates", "forms": forms}
     results = {}
     for _ in range(arguments.repeats):
         for name, extra in tasks.items():
             result = run_worker("_limits.py", {**job, **extra})
-            for kind, rate in result.pop("rates", {"network alone": result}).items():
-                rate_name = name.replace("network alone", kind)
+            for rate_name, rate in result.get("rates", {name: result}).items():
                 results.setdefault(rate_name, []).append(rate)
                 _log(f"{network}, {rate_name}", rate)
     return results

@@ -14,9 +14,12 @@ class ItemSource(abc.ABC):
     ----------
     kind : str
         The word for an item in messages.
+    n_per_task : int
+        How many items a thread loads at a time.
     """
 
     kind = "item"
+    n_per_task = 1
 
     @abc.abstractmethod
     def __len__(self):

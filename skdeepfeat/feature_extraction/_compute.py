@@ -6,6 +6,7 @@ stores the features of a batch while the network computes the next one.
 
 import contextlib
 import functools
+import itertools
 import math
 import queue
 import threading
@@ -18,9 +19,12 @@ import joblib
 from .._utils._threads import all_cores
 from ..exceptions import BadItemError
 from ..images import (
+    N_AT_ONCE,
     ByteBudget,
+    DecodingProcesses,
     EncodedJpeg,
     ThreadPool,
+    can_decode_in_processes,
     check_jpeg_decoder,
     fit_on_device,
 )
@@ -87,20 +91,38 @@ def compute_features(source, indices, neck, devices, settings):
         for device in devices
         for _ in range(_THREADS_PER_DEVICE.get(device.type, 1))
     ]
-    with decoding_threads() as pool:
+    with _loading(source, indices, neck, devices, settings) as (pool, load, n_per_task):
         loaded = load_ahead(
             pool,
-            source.loader(neck, settings),
+            load,
             indices,
             batch_size,
             n_consumers=len(workers),
             found_bad=found_bad,
             bytes_of_item=neck.bytes_of_item,
+            n_per_task=n_per_task,
         )
         # Ctrl-C waits for the network's current batch, but not for items.
         computed = compute_in_background(loaded, workers, on_stop=pool.abandon)
         with contextlib.closing(computed):
             yield from computed
+
+
+@contextlib.contextmanager
+def _loading(source, indices, neck, devices, settings):
+    """Give what `load_ahead` takes: a `ThreadPool`, `load` and `n_per_task`."""
+    with contextlib.ExitStack() as stack:
+        load = one_by_one(source.loader(neck, settings))
+        n_per_task = source.n_per_task
+        kinds = {device.type for device in devices}
+        if settings.jpeg_decoder == "pillow" and can_decode_in_processes(
+            source, kinds, len(indices)
+        ):
+            processes = DecodingProcesses(source, neck.preprocessing)
+            load = stack.enter_context(processes).load
+            n_per_task = N_AT_ONCE
+        # Entered last, so that its threads are told first that nobody waits any longer.
+        yield stack.enter_context(decoding_threads()), load, n_per_task
 
 
 @contextlib.contextmanager
@@ -227,11 +249,7 @@ def run_in_thread(function):
 
 
 def decoding_threads():
-    """Return a `ThreadPool` for `decode_ahead`.
-
-    Threads are enough because decoders release the GIL. Processes would have to be
-    forked, possibly after a GPU has been used.
-    """
+    """Return a `ThreadPool` for `load_ahead` and `decode_ahead`."""
     return ThreadPool(joblib.cpu_count(), "skdeepfeat-decode")
 
 
@@ -260,13 +278,28 @@ def decode_ahead(
     read = source.for_device if for_device else source.fitted
     return load_ahead(
         pool,
-        lambda i, budget: read(i, preprocessing, budget),
+        one_by_one(lambda i, budget: read(i, preprocessing, budget)),
         indices,
         batch_size,
         n_consumers,
         found_bad,
         bytes_of_item=3 * math.prod(preprocessing.crop),
     )
+
+
+def one_by_one(load):
+    """Return the `load` of `load_ahead` for one that takes the index of one item."""
+
+    def load_some(indices, budget):
+        results = []
+        for i in indices:
+            try:
+                results.append(load(i, budget))
+            except BadItemError as error:
+                results.append(error)
+        return results
+
+    return load_some
 
 
 def load_ahead(
@@ -277,6 +310,7 @@ def load_ahead(
     n_consumers=1,
     found_bad=None,
     bytes_of_item=1,
+    n_per_task=1,
 ):
     """Yield (indices, items, failures) of each batch while loading the next ones.
 
@@ -288,7 +322,7 @@ def load_ahead(
     pool : ThreadPool
         After it has been abandoned, the next batch raises a CancelledError.
     load : callable
-        ``load(i, budget) -> object``, which may raise `BadItemError`.
+        ``load(indices, budget) -> list`` of items and `BadItemError`.
     indices : ndarray of int
         Which items.
     batch_size : int
@@ -299,37 +333,46 @@ def load_ahead(
         is started once it is set.
     bytes_of_item : int, default=1
         The size of an item that is loaded.
+    n_per_task : int, default=1
+        How many items a thread loads at a time.
     """
-    n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size + joblib.cpu_count()
+    n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size
+    n_ahead += n_per_task * joblib.cpu_count()
     budget = ByteBudget()
     n_ahead = min(n_ahead, budget.total // bytes_of_item + 1)
     remaining = iter(indices.tolist())
-    pending = deque()
+    pending, n_pending, loaded = deque(), 0, deque()
     has_encoded = False
 
     def top_up():
+        nonlocal n_pending
         # The size of encoded images is not known before they are read. Asked only if
         # there are any, because that takes long if many images wait.
         if has_encoded and sum(map(_n_encoded_bytes, pending)) > budget.total:
             return
-        while len(pending) < n_ahead:
-            index = next(remaining, None)
-            if index is None:
+        while n_pending < n_ahead:
+            some = list(itertools.islice(remaining, n_per_task))
+            if not some:
                 return
-            pending.append((index, pool.submit(load, index, budget)))
+            n_pending += len(some)
+            pending.append((some, pool.submit(load, some, budget)))
 
     try:
         top_up()
-        while pending and not (found_bad and found_bad.is_set()):
+        while (pending or loaded) and not (found_bad and found_bad.is_set()):
             done, items, bad = [], [], {}
-            while pending and len(done) < batch_size:
-                index, future = pending.popleft()
-                try:
-                    items.append(future.result())
+            while (pending or loaded) and len(done) < batch_size:
+                if not loaded:
+                    some, future = pending.popleft()
+                    loaded.extend(zip(some, future.result(), strict=True))
+                index, item = loaded.popleft()
+                if isinstance(item, BadItemError):
+                    bad[index] = item
+                else:
+                    items.append(item)
                     done.append(index)
-                    has_encoded = has_encoded or isinstance(items[-1], EncodedJpeg)
-                except BadItemError as error:
-                    bad[index] = error
+                    has_encoded = has_encoded or isinstance(item, EncodedJpeg)
+                n_pending -= 1
                 top_up()
             if bad and found_bad:
                 found_bad.set()
@@ -341,9 +384,8 @@ def load_ahead(
 
 
 def _n_encoded_bytes(pending):
-    """Return the size of a JPEG that waits for the device."""
+    """Return the size of the JPEGs of a task that wait for the device."""
     _, future = pending
     if not future.done() or future.exception() is not None:
         return 0
-    item = future.result()
-    return len(item.data) if isinstance(item, EncodedJpeg) else 0
+    return sum(len(one.data) for one in future.result() if isinstance(one, EncodedJpeg))

@@ -225,7 +225,7 @@ def load_images(fit, rows):
         stored = StackedPixels(pixels, more)
         trained = np.concatenate([rows, len(pixels) + unlabeled_rows])
     targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
-    augmentation = Augmentation(fit.settings.augment, preprocessing.crop)
+    augmentation = Augmentation(fit.settings.augment, preprocessing.crop, fit.device)
     data = PixelData(
         stored,
         targets,

@@ -134,6 +134,9 @@ class FrozenOutputs:
 
     def _compute(self, images):
         pixels = images.permute(0, 2, 3, 1).contiguous()
+        if pixels.is_cuda:
+            # The network runs on another stream.
+            torch.cuda.current_stream(pixels.device).synchronize()
         self.n_computed += len(pixels)
         # For no images, the runner returns rows of the right length.
         return np.concatenate(

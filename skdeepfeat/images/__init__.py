@@ -1,5 +1,10 @@
 """From X to pixels: which images there are, their digests, decoding, geometry."""
 
+from ._decoding_processes import (
+    N_AT_ONCE,
+    DecodingProcesses,
+    can_decode_in_processes,
+)
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
 from ._image_source import FileIndex, ImageSource
@@ -8,11 +13,14 @@ from ._on_device import EncodedJpeg, check_jpeg_decoder, fit_on_device
 from ._thread_pool import ByteBudget, ThreadPool
 
 __all__ = [
+    "N_AT_ONCE",
     "ByteBudget",
+    "DecodingProcesses",
     "EncodedJpeg",
     "FileIndex",
     "ImageSource",
     "ThreadPool",
+    "can_decode_in_processes",
     "check_jpeg_decoder",
     "find_images",
     "fit_on_device",

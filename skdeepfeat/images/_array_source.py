@@ -15,6 +15,8 @@ from ._thread_pool import hash_in_threads
 # few enough to stay in the processor's cache.
 _BLOCK = 2**20
 
+_MAX_PER_TASK = 16
+
 
 class ArraySource(ImageSource):
     """Images along the first axis of one array.
@@ -36,6 +38,8 @@ class ArraySource(ImageSource):
         self._has_channels = images.ndim == 4
         n_values = int(np.prod(images.shape[1:]))
         self._step = max(1, _BLOCK // max(1, n_values))
+        # To hand a small image to a thread takes as long as to load it.
+        self.n_per_task = min(self._step, _MAX_PER_TASK)
         if len(images):
             # The first image shows the dtype in NumPy, also for bfloat16.
             dtype = self._take(0, 1).dtype

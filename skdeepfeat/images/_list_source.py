@@ -76,6 +76,11 @@ class ListSource(ImageSource):
         self._folder: str | None = None
         self._kept: KeptFiles | None = None
 
+    @property
+    def suits_processes(self):
+        """Whether forked processes can read the images: clients of storage cannot."""
+        return self._remote is None
+
     def __len__(self):
         return len(self._elements)
 

@@ -113,6 +113,10 @@ def hash_in_threads(function, items, n_per_task=16):
         yield from pool.map(function, items, n_per_task)
 
 
+class BeyondBudgetError(CancelledError):
+    """More bytes were requested than there are."""
+
+
 class ByteBudget:
     """A number of bytes that threads take before they use them.
 
@@ -123,9 +127,12 @@ class ByteBudget:
     ----------
     total : int or None, default=None
         In bytes. None: 1 GiB, or 128 MiB for each core, whichever is more.
+    is_strict : bool, default=False
+        Whether a request for more than the total raises `BeyondBudgetError`.
     """
 
-    def __init__(self, total: int | None = None):
+    def __init__(self, total: int | None = None, is_strict: bool = False):
+        self._is_strict = is_strict
         if total is None:
             total = max(_AT_LEAST, _PER_CORE * joblib.cpu_count())
         self.total = total
@@ -160,6 +167,8 @@ class Share(contextlib.AbstractContextManager):
         budget, ticket = self._budget, object()
         if budget is None or n_bytes <= 0:
             return
+        if budget._is_strict and self.n_bytes + n_bytes > budget.total:
+            raise BeyondBudgetError
 
         def is_next():
             fits = budget._used + n_bytes <= budget.total or budget._n_active == 0

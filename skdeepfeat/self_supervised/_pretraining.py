@@ -119,7 +119,9 @@ class Pretraining:
         attributes : callable
             ``attributes(body, history)`` returns the fitted attributes.
         """
-        views = PairViews(self.settings.augment, self.neck.preprocessing.crop)
+        views = PairViews(
+            self.settings.augment, self.neck.preprocessing.crop, self.device
+        )
         data = PairData(pixels, views, rows, groups)
         body, run = make_training_run(self, len(data), network=PairNetwork)
         save = resume(self, run, data)

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from joblib import cpu_count
 from PIL import Image
+from torch.nn import functional as F
 
+from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._parameter_errors import look_up
 
 # By name: whether a random operation comes first, and whether a random part is taken
@@ -34,10 +36,14 @@ class Augmentation:
         tensor (n_images, 3, height, width), and its result is cropped to the center.
     size : tuple of (int, int)
         Height and width that the network sees, pixels.
+    device : torch.device or None, default=None
+        A CUDA device resizes random parts itself, and has the result. 16 cores would
+        keep it waiting.
     """
 
-    def __init__(self, kind, size):
+    def __init__(self, kind, size, device=None):
         self.size = size
+        self._device = device
         self._users_transform = kind if callable(kind) else None
         self._operation, self._takes_part = None, False
         if self._users_transform is None:
@@ -87,7 +93,15 @@ class Augmentation:
             pixels = images.permute(0, 2, 3, 1).numpy()
         if positions is None:
             n_total, positions = len(pixels), np.arange(len(pixels))
-        return random_parts(pixels, self.size, rng, n_total, positions, _AREA)
+        draws = draw_parts(rng, n_total)[positions]
+        return random_parts(pixels, self.size, draws, _AREA, self._device)
+
+    def drawn(self, pixels, draws):
+        """Return one batch for given draws, rows of `draw_parts`.
+
+        Only without a transform that draws from torch's generators.
+        """
+        return random_parts(pixels, self.size, draws, _AREA, self._device)
 
     def _cut(self, images, n_images):
         """Return the center of what a user's transform returned."""
@@ -115,15 +129,28 @@ def crop_center(images, size):
     return images[..., top : top + rows, left : left + columns]
 
 
-def random_parts(pixels, size, rng, n_total, positions, area):
+def draw_parts(rng, n_images):
+    """Return numbers in [0, 1), shape (n_images, 5), that determine random parts."""
+    return rng.random((n_images, 5))
+
+
+def random_parts(pixels, size, draws, area, device=None):
     """Return random parts of the images, resized, half of them mirrored.
 
-    `area` is the smallest and the largest fraction of the image; the other parameters
-    are those of `Augmentation`.
+    `area` is the smallest and the largest fraction of the image, and `draws` are rows
+    of `draw_parts`; the other parameters are those of `Augmentation`.
     """
-    draws = rng.random((n_total, 5))[positions]
     boxes = _random_boxes(draws[:, :4], pixels.shape[1:3], size, area)
     flips = draws[:, 4] < 0.5
+    if device is not None and device.type == "cuda" and len(pixels):
+        try:
+            images = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
+            images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            return resized_parts(images, boxes, flips, size)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        free_device_memory(device)  # after the except clause, which frees tensors
     result = np.empty((len(pixels), *size, 3), np.uint8)
 
     def fill(i):
@@ -137,6 +164,36 @@ def random_parts(pixels, size, rng, n_total, positions, area):
         for _ in pool.map(fill, range(len(pixels))):
             pass
     return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+
+def resized_parts(images, boxes, flips, size):
+    """Return boxes of images, resized by torch without antialiasing.
+
+    Parts are hardly larger than what the network sees, so that there is little to
+    smooth.
+
+    Parameters
+    ----------
+    images : Tensor of uint8, shape (n, 3, height, width)
+    boxes : ndarray, shape (n, 4)
+        Left, top, right and bottom, pixels.
+    flips : ndarray of bool, shape (n,)
+    size : tuple of (int, int)
+    """
+    height, width = images.shape[-2:]
+    left, top, right, bottom = boxes.T
+    # From places in the result to places in the image, both from -1 to 1.
+    maps = np.zeros((len(boxes), 2, 3), np.float32)
+    maps[:, 0, 0] = np.where(flips, left - right, right - left) / width
+    maps[:, 1, 1] = (bottom - top) / height
+    maps[:, 0, 2] = (left + right) / width - 1
+    maps[:, 1, 2] = (top + bottom) / height - 1
+    maps = torch.from_numpy(maps).to(images.device)
+    grid = F.affine_grid(maps, (len(boxes), 3, *size), align_corners=False)
+    parts = F.grid_sample(
+        images.float(), grid, padding_mode="border", align_corners=False
+    )
+    return parts.round_().to(torch.uint8)
 
 
 def _random_boxes(draws, stored, size, area):

@@ -1,11 +1,10 @@
 """The inputs of a training run, with their targets and weights."""
 
-import contextlib
-
 import numpy as np
 import torch
 
 from .._utils._random import seeded
+from ._augment import draw_parts
 from ._distillation import TaughtTargets
 from ._loop import seed_of
 
@@ -126,18 +125,23 @@ class PixelData:
         """Return augmented images; see `Augmentation` for the last two."""
         if self.n_views is not None and self.augment.is_random:
             if len(rows):
-                return torch.cat([self._draw_view(row) for row in rows])
+                return self._draw_views(rows)
             # A process without images draws no more from `rng` than the others.
             rng = np.random.default_rng(0)
         return self.augment(self.pixels[self.rows[rows]], rng, n_total, positions)
 
-    def _draw_view(self, row):
-        """Return the current view of an image: always the same, in whatever batch."""
-        seed = seed_of(self._seed, self._view, row)
-        draws = self.augment.draws_from_torch
-        with seeded(seed) if draws else contextlib.nullcontext():
-            pixels = self.pixels[self.rows[row : row + 1]]
-            return self.augment(pixels, np.random.default_rng(seed))
+    def _draw_views(self, rows):
+        """Return the current views of images: always the same, in whatever batch."""
+        seeds = [seed_of(self._seed, self._view, row) for row in rows]
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        if not self.augment.draws_from_torch:
+            draws = np.concatenate([draw_parts(rng, 1) for rng in rngs])
+            return self.augment.drawn(self.pixels[self.rows[rows]], draws)
+        views = []
+        for row, seed, rng in zip(rows, seeds, rngs, strict=True):
+            with seeded(seed):
+                views.append(self.augment(self.pixels[self.rows[[row]]], rng))
+        return torch.cat(views)
 
     def arrays(self):
         """Return the arrays that make up the data, for a digest."""

@@ -355,7 +355,7 @@ class TrainingRun:
         # because `rng` must draw the same numbers in all processes.
         with contextlib.nullcontext() if in_thread else self._stream.drawing():
             inputs = data.batch(mine, rng, positions, len(rows))
-        if in_thread and self._device.type == "cuda":
+        if in_thread and self._device.type == "cuda" and not inputs.is_cuda:
             inputs = inputs.pin_memory()  # without it, the copy would block
         targets, weights = data.targets[mine], data.weights[mine] / len(rows)
         mixing = draw_mixing(self.settings.mixup, rng, positions, len(rows))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ._augment import Augmentation, random_parts
+from ._augment import Augmentation, draw_parts, random_parts
 
 # Of random parts: the fraction of the image. SimCLR takes 8 % to all of it, from
 # scratch; a pretrained network gains nothing from parts that show no object.
@@ -38,10 +38,13 @@ class PairViews:
         transform, is called twice, as `Augmentation` calls it.
     size : tuple of (int, int)
         Height and width that the network sees, pixels.
+    device : torch.device or None, default=None
+        As for `Augmentation`.
     """
 
-    def __init__(self, kind, size):
+    def __init__(self, kind, size, device=None):
         self._size = size
+        self._device = device
         self._augment = Augmentation(kind, size) if callable(kind) else None
 
     @property
@@ -71,8 +74,10 @@ class PairViews:
     def _view(self, pixels, rng, n_total, positions):
         if self._augment is not None:
             return self._augment(pixels, rng, n_total, positions)
-        parts = random_parts(pixels, self._size, rng, n_total, positions, _AREA)
+        draws = draw_parts(rng, n_total)[positions]
+        parts = random_parts(pixels, self._size, draws, _AREA, self._device)
         draws = torch.from_numpy(rng.random((n_total, 9))[positions]).float()
+        draws = draws.to(parts.device)
         images = parts.float().div_(255)
         if not len(images):
             return images
@@ -92,14 +97,15 @@ def _change_colors(images, draws):
     saturation = torch.where(draws[:, 5] < _GRAY, 0.0, saturation)
     angle = torch.where(jittered, 2 * np.pi * _HUE * spread[:, 4], 0.0)
     # Saturation scales the chroma plane, and hue turns it.
-    turn = torch.zeros(len(images), 3, 3)
+    turn = torch.zeros(len(images), 3, 3, device=images.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = saturation * angle.cos()
     turn[:, 2, 1] = saturation * angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
-    matrices = _FROM_CHROMA @ turn @ _TO_CHROMA
+    to_chroma = _TO_CHROMA.to(images.device)
+    matrices = _FROM_CHROMA.to(images.device) @ turn @ to_chroma
     turned = torch.einsum("nij,njhw->nihw", matrices, images)
-    gray = torch.einsum("j,njhw->n", _TO_CHROMA[0], images)
+    gray = torch.einsum("j,njhw->n", to_chroma[0], images)
     gray = gray / images[0, 0].numel()
     scale = (brightness * contrast)[:, None, None, None]
     offset = (brightness * (1 - contrast) * gray)[:, None, None, None]
@@ -113,7 +119,7 @@ def _blur(images, draws):
     if radius >= min(height, width):
         return images
     sigma = _SIGMA[0] + (_SIGMA[1] - _SIGMA[0]) * draws[:, 1]
-    offsets = torch.arange(-radius, radius + 1)
+    offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernels = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
     kernels = kernels / kernels.sum(1, keepdim=True)
     sharp = (offsets == 0).float()

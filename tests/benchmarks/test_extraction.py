@@ -83,7 +83,8 @@ def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
         paths.append(str(tmp_path / f"{i}.jpg"))
         Image.new("RGB", (64, 48), (i, 0, 0)).save(paths[-1])
     job = {"network": "efficientnet_lite0", "folder": str(tmp_path), "paths": paths}
-    job |= {"device": "cpu", "n_images": 2, "precision": "float32", "runtime": "torch"}
+    form = {"precision": "float32", "runtime": "torch"}
+    job |= {"device": "cpu", "n_images": 2, "forms": {"float32": form}}
     job_file, result_file = tmp_path / "job", tmp_path / "result"
     job_file.write_text(json.dumps({**job, "task": task}), encoding="utf-8")
     script = REPOSITORY / "benchmarks" / "_limits.py"
@@ -91,8 +92,11 @@ def test_the_limits_of_a_gpu_are_measured_where_they_can_be(task, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(result_file.read_text(encoding="utf-8"))
     if task == "all_rates":
-        assert set(result["rates"]) == {"network alone", "from memory"}
-        result = result["rates"]["from memory"]
+        assert set(result["rates"]) == {
+            "network alone, float32",
+            "from memory, float32",
+        }
+        result = result["rates"]["from memory, float32"]
         assert result["rows"] == 2
     assert result["images_per_s"] > 0
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 
 from skdeepfeat._utils._random import seeded
@@ -161,3 +162,31 @@ def test_a_wrong_result_is_one_clear_error(pixels, transform, found):
 def test_an_unknown_augmentation_is_not_taken_for_another():
     with pytest.raises(ValueError, match="'augment' parameter.*Did you mean 'trivial'"):
         Augmentation("trivail", SIZE)
+
+
+def test_a_device_resizes_the_same_parts():
+    rng = np.random.default_rng(0)
+    photo = load_sample_image("china.jpg")
+    pixels = np.stack([photo[y : y + 256, x : x + 256] for y, x in [(0, 0), (99, 200)]])
+    pixels = np.repeat(pixels, 4, axis=0)
+    draws = _augment.draw_parts(rng, len(pixels))
+    boxes = _augment._random_boxes(draws[:, :4], (256, 256), (224, 224), (0.5, 1.0))
+    flips = draws[:, 4] < 0.5
+    assert 0 < flips.sum() < len(flips)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    found = _augment.resized_parts(images, boxes, flips, (224, 224))
+    expected = _augment.random_parts(pixels, (224, 224), draws, (0.5, 1.0))
+    assert found.dtype == torch.uint8
+    difference = (found.float() - expected.float()).abs()
+    # Pillow smooths what it makes smaller.
+    assert difference.mean() < 3
+    moved = _augment.random_parts(
+        pixels, (224, 224), draws + [0, 0, 0.01, 0, 0], (0.5, 1.0)
+    )
+    assert difference.mean() < (moved.float() - expected.float()).abs().mean()
+    # A box of the result's own size needs no smoothing.
+    boxes[:] = [16, 8, 240, 232]
+    exact = _augment.resized_parts(images, boxes, flips, (224, 224)).numpy()
+    for one, image, is_mirrored in zip(exact, pixels, flips, strict=True):
+        part = image[8:232, 16:240].transpose(2, 0, 1)
+        np.testing.assert_array_equal(one, part[..., ::-1] if is_mirrored else part)
