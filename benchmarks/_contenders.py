@@ -145,8 +145,6 @@ def measured(prepare):
         import timm  # noqa: F401
         import torchvision  # noqa: F401
 
-        if job.get("n_warm_up"):
-            prepare({**job, "paths": job["paths"][: job["n_warm_up"]]})()
         extract = prepare(job)
         counted = count_runs if job.get("runtime", "torch") != "torch" else count_rows
         with counted() as batches:

@@ -19,9 +19,7 @@ from _common import (
 )
 
 # Seconds that a part may take: 8 minutes in all.
-LIMITS = {"tests": 70, "limits": 170, "files": 70, "tuning": 120, "memory": 50}
-
-_CONTENDERS = ("tf32", "bfloat16", "bfloat16, decoding on the device")
+LIMITS = {"tests": 110, "rates": 310, "memory": 60}
 
 
 def parse_arguments(argv=None):
@@ -39,23 +37,13 @@ def commands_of(arguments):
     """Return for each part the command that runs it."""
     python, device = sys.executable, ["--device", arguments.device]
     quick = ["--quick"] if arguments.quick else []
-    networks = "efficientnet_lite0" if arguments.quick else "resnet50"
-    extraction = [python, str(HERE / "extraction.py"), *device, "--repeats", "1"]
-    extraction += ["--networks", networks, *quick]
-    if not arguments.quick:
-        extraction += ["--n-images", "8192"]
     memory = [python, str(HERE / "search_memory.py"), *device, "--searches", "frozen"]
     memory += ["--folds", "3"]
     memory += ["--n-images", "60" if arguments.quick else "1000", *quick]
-    tuning = [python, str(HERE / "fine_tuning.py"), *device, "--repeats", "1"]
-    tuning += ["--rates", *([] if arguments.quick else ["resnet50 224"]), *quick]
     tests = str(HERE.parent / "tests" / "test_gpu.py")
-    contenders = [f"skdeepfeat, {name}" for name in _CONTENDERS]
     return {
         "tests": [python, "-m", "pytest", "-q", "-m", "gpu", "-n", "0", tests],
-        "limits": [*extraction, "--parts", "limits"],
-        "files": [*extraction, "--parts", "extraction", "--contenders", *contenders],
-        "tuning": tuning,
+        "rates": [python, str(HERE / "_gpu_rates.py"), *device, *quick],
         "memory": memory,
     }
 

@@ -4,12 +4,9 @@ import contextlib
 import functools
 import pathlib
 import time
-import traceback
 
 import numpy as np
 from _common import count_runs, serve
-
-_N_DECODED_AT_ONCE = 128
 
 
 def _resolve(job):
@@ -30,10 +27,10 @@ def network_alone(job):
     The network is loaded, converted and warmed up before the clock starts. On a GPU,
     batches lie in its memory, and it is never waited for but at the end.
     """
-    return _run_alone(job)["network alone"]
+    return run_alone(job)["network alone"]
 
 
-def _run_alone(job, in_graph=False):
+def run_alone(job, in_graph=False):
     """Return the rate of a network, and that of a CUDA graph of one batch."""
     import torch
 
@@ -110,25 +107,6 @@ def from_memory(job):
     return {"images_per_s": len(images) / seconds, "rows": sum(batches)}
 
 
-def all_rates(job):
-    """Return all rates of the forms of a network on a GPU, one after the other.
-
-    In one process, as starting takes longer than measuring. What fails is noted.
-    """
-    found = {}
-    for name, form in job["forms"].items():
-        one = {**job, **form}
-        # torch.compile's kernels come with copies that cannot be captured.
-        in_graph = form["runtime"] == "torch" and job["device"] != "cpu"
-        try:
-            for kind, rate in _run_alone(one, in_graph).items():
-                found[f"{kind}, {name}"] = rate
-            found[f"from memory, {name}"] = from_memory(one)
-        except Exception:
-            traceback.print_exc()
-    return {"rates": found}
-
-
 def decoding_alone(job):
     """Decode, resize and crop the files as the extraction does, for nobody."""
     from skdeepfeat.feature_extraction._compute import (
@@ -152,44 +130,11 @@ def decoding_alone(job):
     return {"images_per_s": len(source) / (time.perf_counter() - start)}
 
 
-def device_decoding(job):
-    """Have the device decode, resize and crop the files, for nobody."""
-    from skdeepfeat._utils._device import resolve_device
-    from skdeepfeat.feature_extraction._compute import (
-        decode_ahead,
-        decoding_threads,
-    )
-    from skdeepfeat.images import fit_on_device, make_image_source
-
-    neck, device = _resolve(job), resolve_device(job["device"])
-
-    def decode(paths):
-        with decoding_threads() as pool:
-            read = decode_ahead(
-                pool,
-                make_image_source(paths),
-                np.arange(len(paths)),
-                neck.preprocessing,
-                _N_DECODED_AT_ONCE,
-                for_device=True,
-            )
-            with contextlib.closing(read):
-                for _, images, _ in read:
-                    fit_on_device(images, neck.preprocessing, device)
-
-    decode(job["paths"][:_N_DECODED_AT_ONCE])  # sets up the decoder
-    start = time.perf_counter()
-    decode(job["paths"])
-    return {"images_per_s": len(job["paths"]) / (time.perf_counter() - start)}
-
-
 if __name__ == "__main__":
     serve(
         {
             "network": network_alone,
             "from_memory": from_memory,
-            "all_rates": all_rates,
             "decoding": decoding_alone,
-            "device_decoding": device_decoding,
         }
     )

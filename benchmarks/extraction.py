@@ -35,7 +35,6 @@ from _common import (
     describe_machine,
     machine_line,
     markdown_table,
-    n_usable_cpus,
     run_worker,
     spread,
     watch_others,
@@ -56,12 +55,10 @@ PARTS = ("extraction", "limits", "search", "known", "sweep", "growth")
 
 # Rows are compared with this one, and speed with the better of the two loops.
 REFERENCE = "DataLoader loop, 0 workers"
-REFERENCE_ON_GPU = "DataLoader loop, a worker per core"
 LOOPS = {
     REFERENCE: {"task": "loop", "num_workers": 0},
     "DataLoader loop, 2 workers": {"task": "loop", "num_workers": 2},
 }
-GPU_LOOPS = {REFERENCE_ON_GPU: {"task": "loop", "num_workers": n_usable_cpus()}}
 OTHERS = {
     "embetter as it is": {"task": "embetter", "eval": False},
     "embetter, eval()": {"task": "embetter", "eval": True},
@@ -73,21 +70,6 @@ RUNTIMES = {
     "skdeepfeat, torch": {"runtime": "torch", "precision": "float32"},
     "skdeepfeat, OpenVINO": {"runtime": "openvino", "precision": "float32"},
     "skdeepfeat, OpenVINO, bfloat16": {"runtime": "openvino", "precision": "bfloat16"},
-}
-# On a GPU there is no OpenVINO.
-GPU_RUNTIMES = {
-    f"skdeepfeat, {precision}": {"runtime": "torch", "precision": precision}
-    for precision in ("float32", "tf32", "bfloat16", "float16")
-}
-for _precision in ("tf32", "bfloat16"):
-    GPU_RUNTIMES[f"skdeepfeat, {_precision}, compiled"] = {
-        "runtime": "compile",
-        "precision": _precision,
-    }
-GPU_RUNTIMES["skdeepfeat, bfloat16, decoding on the device"] = {
-    "runtime": "torch",
-    "precision": "bfloat16",
-    "jpeg_decoder": "device",
 }
 MEMORIES = {
     "no cache": "none",
@@ -102,14 +84,8 @@ SETTLING_SECONDS = 2.5
 # Enough images that loading and converting are a small part of the time.
 N_IMAGES = {"efficientnet_lite0": 2048, "resnet50": 1024}
 
-# A GPU takes seconds to start and little time per image: some images are extracted
-# before the clock starts.
-N_IMAGES_ON_GPU = 16_384
-N_WARM_UP_ON_GPU = 512
-
 # Images for rates that are measured without loading and converting.
 N_FOR_RATES = 256
-N_FOR_GPU_RATES = 8192
 
 
 def parse_arguments(argv=None):
@@ -123,7 +99,6 @@ def parse_arguments(argv=None):
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     add("--contenders", nargs="+", help="of the extraction, besides the loops")
     add("--repeats", type=int, help="turns of each contender (2)")
-    add("--device", default="cpu", help="of the loop and of skdeepfeat (cpu)")
     add("--thingsvision", metavar="PYTHON", help="of an environment that has it")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     add("--quick", action="store_true", help="a smoke run; its times mean nothing")
@@ -155,11 +130,8 @@ def run_extraction(network, paths, arguments, scratch):
         Name of the contender -> list of its results, one a turn.
     """
     job = {"network": network, "folder": str(scratch / network), "paths": paths}
-    job["device"] = arguments.device
-    loops, runtimes, others = LOOPS, RUNTIMES, dict(OTHERS)
-    if arguments.device != "cpu":
-        loops, runtimes = GPU_LOOPS, GPU_RUNTIMES
-        job["n_warm_up"] = min(N_WARM_UP_ON_GPU, len(paths) // 4)
+    job["device"] = "cpu"
+    others = dict(OTHERS)
     if arguments.thingsvision:
         others[THINGSVISION] = {"task": "thingsvision"}
     results = {}
@@ -168,12 +140,12 @@ def run_extraction(network, paths, arguments, scratch):
         ours = {"task": "skdeepfeat", "cache": cache, "runtime": "auto"}
         ours["precision"] = "float32"
         # Warm is the next process after cold, whatever the order of the others.
-        groups = [{name: extra} for name, extra in {**loops, **others}.items()]
-        for name, form in runtimes.items():
+        groups = [{name: extra} for name, extra in {**LOOPS, **others}.items()]
+        for name, form in RUNTIMES.items():
             groups.append({name: {**ours, "cache": None, **form}})
         groups.append({COLD: ours, WARM: ours})
         if arguments.contenders:
-            wanted = {*loops, *arguments.contenders}
+            wanted = {*LOOPS, *arguments.contenders}
             groups = [group for group in groups if not wanted.isdisjoint(group)]
         start = turn * len(groups) // arguments.repeats
         for group in groups[start:] + groups[:start]:
@@ -187,50 +159,35 @@ def run_extraction(network, paths, arguments, scratch):
                 result["images_per_s"] = len(paths) / result["seconds"]
                 results.setdefault(name, []).append(result)
                 _log(f"{network}, turn {turn + 1}, {name}", result)
-    expected = np.load(scratch / f"{network}-{next(iter(loops))}.npy")
+    expected = np.load(scratch / f"{network}-{REFERENCE}.npy")
     for name, turns in results.items():
         difference = _difference(np.load(scratch / f"{network}-{name}.npy"), expected)
         for result in turns:
             result["difference"] = difference
-    order = [*loops, *others, *runtimes, COLD, WARM]
+    order = [*LOOPS, *others, *RUNTIMES, COLD, WARM]
     return {name: results[name] for name in order if name in results}
 
 
 def run_limits(network, paths, arguments, scratch):
     """Run each part of the extraction alone; the network in every form that is used.
 
-    On a GPU, also the extraction from images that lie in memory, and the decoding by
-    the device, to see whether it would be worth leaving it to that.
-
     Returns
     -------
     dict
         Name of the limit -> list of its results, one a turn.
     """
-    on_cpu = arguments.device == "cpu"
     job = {"network": network, "folder": str(scratch / network), "paths": paths}
-    n_images = min(len(paths), N_FOR_RATES) if on_cpu else N_FOR_GPU_RATES
-    job |= {"device": arguments.device, "n_images": n_images}
+    job |= {"device": "cpu", "n_images": min(len(paths), N_FOR_RATES)}
     tasks = {"decoding alone": {"task": "decoding"}}
-    if not on_cpu:
-        tasks["decoding alone, by the device"] = {"task": "device_decoding"}
-    forms = {
-        name.removeprefix("skdeepfeat, "): form
-        for name, form in (RUNTIMES if on_cpu else GPU_RUNTIMES).items()
-        if "jpeg_decoder" not in form  # the network is the same
-    }
-    if on_cpu:
-        for name, form in forms.items():
-            tasks[f"network alone, {name}"] = {"task": "network", **form}
-    else:
-        tasks["network"] = {"task": "all_rates", "forms": forms}
-    results = {}
+    for name, form in RUNTIMES.items():
+        form_name = name.removeprefix("skdeepfeat, ")
+        tasks[f"network alone, {form_name}"] = {"task": "network", **form}
+    results = {name: [] for name in tasks}
     for _ in range(arguments.repeats):
         for name, extra in tasks.items():
             result = run_worker("_limits.py", {**job, **extra})
-            for rate_name, rate in result.get("rates", {name: result}).items():
-                results.setdefault(rate_name, []).append(rate)
-                _log(f"{network}, {rate_name}", rate)
+            results[name].append(result)
+            _log(f"{network}, {name}", result)
     return results
 
 
@@ -242,19 +199,10 @@ def report_limits(network, limits, results):
 
     rows = []
     for name, turns in limits.items():
-        shares = []
-        for reached in (
-            results.get(name.replace("network alone", "skdeepfeat")),
-            limits.get(
-                name.replace("network alone, CUDA graph", "from memory").replace(
-                    "network alone", "from memory"
-                )
-            ),
-        ):
-            is_limit = reached and reached is not turns
-            shares.append(f"{median(reached) / median(turns):.2f}" if is_limit else "-")
-        rows.append([name, spread([turn["images_per_s"] for turn in turns]), *shares])
-    header = [f"{network}, limits", "images/s", "reached from files", "from memory"]
+        reached = results.get(name.replace("network alone", "skdeepfeat"))
+        share = f"{median(reached) / median(turns):.2f}" if reached else "-"
+        rows.append([name, spread([turn["images_per_s"] for turn in turns]), share])
+    header = [f"{network}, limits", "images/s", "reached from files"]
     return markdown_table(header, rows)
 
 
@@ -269,8 +217,7 @@ def report_extraction(network, results, n_images):
         name: float(np.median([turn["images_per_s"] for turn in turns]))
         for name, turns in results.items()
     }
-    loops = LOOPS.keys() | GPU_LOOPS.keys()
-    baseline = max(medians[name] for name in loops & medians.keys())
+    baseline = max(medians[name] for name in LOOPS)
     rows = [
         [
             name,
@@ -298,7 +245,7 @@ def run_searches(paths, arguments, scratch):
     results = {}
     for name, memory in MEMORIES.items():
         job = {"task": "search", "memory": memory, "paths": paths}
-        job |= {"folder": str(scratch), "device": arguments.device}
+        job |= {"folder": str(scratch), "device": "cpu"}
         job["quick"] = arguments.quick
         results[name] = run_worker("_grid_search.py", job)
         _log(f"grid search, {name}", results[name])
@@ -343,7 +290,7 @@ def run_known(arguments, scratch):
     }
     results = {}
     for name, (kind, file) in kinds.items():
-        job = {"kind": kind, "images": str(file), "device": arguments.device}
+        job = {"kind": kind, "images": str(file), "device": "cpu"}
         job["cache"] = str(scratch / "cache-known")
         filled = run_worker("_known_rows.py", {**job, "task": "fill"})
         _log(f"fill, {name}", filled)
@@ -384,7 +331,7 @@ def report_known(results):
 
 def run_sweep(paths, arguments):
     """Extract at several sizes of the images and of the batches, in each runtime."""
-    runtimes = ("torch", "openvino") if arguments.device == "cpu" else ("torch",)
+    runtimes = ("torch", "openvino")
     results = []
     for image_size, batch_size in [
         *((size, 32) for size in arguments.image_sizes),
@@ -392,7 +339,7 @@ def run_sweep(paths, arguments):
     ]:
         for runtime in runtimes:
             job = {"task": "sweep", "image_size": image_size, "batch_size": batch_size}
-            job |= {"runtime": runtime, "device": arguments.device, "paths": paths}
+            job |= {"runtime": runtime, "device": "cpu", "paths": paths}
             result = {**job, **run_worker("_scaling.py", job)}
             del result["paths"], result["task"]
             results.append(result)
@@ -424,7 +371,7 @@ def run_growth(arguments, scratch):
     for n_jobs in (1, 2):
         for n_images in arguments.n_grown:
             job = {"task": "grow", "list": str(list_file), "n_images": n_images}
-            job |= {"n_jobs": n_jobs, "device": arguments.device}
+            job |= {"n_jobs": n_jobs, "device": "cpu"}
             job["cache"] = str(scratch / f"cache-growth-{n_jobs}-{n_images}")
             cold = run_worker("_scaling.py", job)
             warm = run_worker("_scaling.py", job)
@@ -472,7 +419,7 @@ def _log(name, result):
 def _count(arguments, network):
     if arguments.n_images is not None:
         return arguments.n_images
-    return N_IMAGES[network] if arguments.device == "cpu" else N_IMAGES_ON_GPU
+    return N_IMAGES[network]
 
 
 def make_files(arguments, scratch):
@@ -527,7 +474,7 @@ def main(argv=None):
     if arguments.quick:
         be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    document = {"machine": describe_machine(), "device": arguments.device}
+    document = {"machine": describe_machine(), "device": "cpu"}
     with (
         tempfile.TemporaryDirectory(prefix="skdeepfeat-bench-") as folder,
         watch_others(document["machine"]),

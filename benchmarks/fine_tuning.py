@@ -57,13 +57,12 @@ ALTERNATIVES = {
     },
 }
 
-# Images, batch size and epochs on a CPU and on a GPU, by network and image size.
+# Images, batch size and epochs by network and image size.
 RATES = {
     "efficientnet_lite0 64": (160, 32, 8),
     "efficientnet_lite0 224": (64, 16, 8),
     "resnet50 224": (32, 8, 8),
 }
-GPU_RATES = {"efficientnet_lite0 224": (4096, 64, 4), "resnet50 224": (4096, 64, 4)}
 LOOP = "plain loop"
 RATED = {
     LOOP: {"task": "loop"},
@@ -132,7 +131,7 @@ def parse_arguments(argv=None):
 
 def run_rates(arguments):
     """Return for each network and what is trained the rates of all, in turns."""
-    sizes = RATES if arguments.device == "cpu" else GPU_RATES
+    sizes = RATES
     if arguments.quick:
         sizes = {"efficientnet_lite0 32": (8, 4, 2)}
     wanted = arguments.rates or list(sizes)
@@ -146,9 +145,6 @@ def run_rates(arguments):
             turns = results[f"{title}, unfreeze={unfreeze!r}"] = {}
             for _ in range(arguments.repeats):
                 for name, job in {**RATED, **more}.items():
-                    exact = job.get("precision") == "float32"
-                    if exact and arguments.device != "cpu":
-                        continue  # nobody would train so, and the loop does not
                     job = {
                         **job,
                         "network": network,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything about one GPU within 8 minutes: bash benchmarks/gpu.sh [--wheels FOLDER]
-# [--output FOLDER] [--parts tests limits files tuning memory] [--device cpu --quick]
+# [--output FOLDER] [--parts tests rates memory] [--device cpu --quick]
 # [--patience FACTOR]
 #
 # Needs torch, torchvision, timm, scikit-learn, pandas, psutil, pytest, and what the

@@ -1,7 +1,11 @@
 """The tests leave their own process alone, and none measures time."""
 
 import ast
+import importlib
 import pathlib
+import sys
+
+from child import in_child, limit_files
 
 TESTS = pathlib.Path(__file__).parent
 # Names of calls, with what to write instead.
@@ -43,3 +47,18 @@ def test_faults_are_made_to_children_and_steps_are_counted():
         if name in REFUSED
     ]
     assert not faults, "\n".join(faults)
+
+
+def test_no_half_of_a_bytecode_file_is_left(tmp_path):
+    """A module that is imported while files may not grow can be imported again."""
+    lines = "".join(f"name_{i} = 'text {i}'\n" for i in range(500))
+    (tmp_path / "large.py").write_text(lines, encoding="utf-8")
+
+    def import_it():
+        sys.dont_write_bytecode = False
+        limit_files(4096)
+        sys.path.insert(0, str(tmp_path))
+        importlib.import_module("large")
+
+    in_child(import_it)
+    assert not [*tmp_path.rglob("*.pyc*")]

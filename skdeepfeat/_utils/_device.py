@@ -210,8 +210,17 @@ def is_out_of_memory(error):
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
-def free_device_memory(device):
-    """Return the memory that torch's allocator caches to the device."""
+def free_device_memory(device, *, collects=True):
+    """Return the memory that torch's allocator caches to the device.
+
+    Parameters
+    ----------
+    device : torch.device
+    collects : bool, default=True
+        Whether to look for garbage first, which takes up to a second. Tensors are
+        garbage only where objects refer to each other in a circle, as in a traceback.
+    """
     if device.type in _ACCELERATORS:
-        gc.collect()
+        if collects:
+            gc.collect()
         getattr(torch, device.type).empty_cache()

@@ -16,21 +16,34 @@ _CONTROL = re.compile(
 )
 
 _HIDDEN = "<hidden>"
+# A user and password without a scheme, as curl and scp take them, at the beginning of a
+# word: /a/T10:x@cam.jpg is a file. Digits after the colon are a port or a time of day.
+_USER_OF_HOST = (
+    r"(?<![^\s'\"`(\[{<,;=|])(?!hf[-_]hub:)[^\s'\"`()\[\]{}<>,;=|/\\:@?#]{1,999}:"
+    r"(?!\d*(?:[/?#\s'\"]|$)|\d\d?(?::\d\d)*(?:\.\d+)?@)"
+    r"[^\s'\"/\\:][^\s'\"]{0,1999}(?=@)"
+)
 # Found in addresses, also if pathlib has merged two slashes, or after "hf-hub:".
-_SIGN = re.compile(r"[a-z0-9+.-]{2}:/|//|[_-]hub:", re.IGNORECASE)
+_SIGN = re.compile(
+    rf"[a-z0-9+.-]{{2}}:/|//|\\\\|[_-]hub:|[?&]sig=|{_USER_OF_HOST}", re.IGNORECASE
+)
 # The user and password of an address. Keys may have an unescaped / or @. A number
 # after the colon is a port. In abfs://container@account the part before the @ is not
 # secret, and has no colon.
 _USER = re.compile(
-    r"(?:(?<=[:/]/)|(?<=[_-]hub:))[^/:?#\s'\"@]{0,999}:(?!\d*(?:[/?#\s'\"]|$))"
-    r"[^\s'\"]{0,1999}(?=@)|"
-    r"(?:(?<=ttp:/)|(?<=tps:/)|(?<=ttp://)|(?<=tps://))[^/?#\s'\"@]+(?=@)",
+    r"(?:(?<=[:/\\][/\\])|(?<=[_-]hub:))[^/\\:?#\s'\"@]{0,999}:"
+    r"(?!\d*(?:[/?#\s'\"]|$))[^\s'\"]{0,1999}(?=@)|"
+    r"(?:(?<=ttp:/)|(?<=tps:/)|(?<=ttp://)|(?<=tps://)|(?<=//)(?<![^\s'\"(]//))"
+    r"[^/?#\s'\"@]+(?=@)|"
+    rf"{_USER_OF_HOST}",
     re.IGNORECASE,
 )
+_SIGNATURE = re.compile(r"[?&](?:sig|[\w-]*signature)=", re.IGNORECASE)
 _QUERY = re.compile(r"([?&;][^=&;#\s'\"]+=)[^&;#\s'\"]+")
 _NAMED = re.compile(
     r"((?:secret|token|passw(?:or)?d|pwd|api_?key|access_?key|account_?key|credential|"
-    r"signature|authorization)[\w-]*['\"]?\s*[=:]\s*(?:(?:bearer|basic)\s+)?['\"]?)"
+    r"signature|authorization|(?<=[?&])sig(?==))[\w-]*['\"]?\s*[=:]\s*"
+    r"(?:(?:bearer|basic)\s+)?['\"]?)"
     r"(?!anon\b)[^\s'\"&,;)}\]]+",
     re.IGNORECASE,
 )
@@ -58,6 +71,11 @@ def redacted(text, options=()) -> str:
 def has_address(text: str) -> bool:
     """Return whether text holds what may be an address."""
     return _SIGN.search(text) is not None
+
+
+def has_password(text: str) -> bool:
+    """Return whether text holds the password or the signature of an address."""
+    return _USER.search(text) is not None or _SIGNATURE.search(text) is not None
 
 
 def _texts(value):

@@ -1,6 +1,7 @@
 """Random numbers that do not change torch's global generators."""
 
 import contextlib
+import pickle
 import random
 import threading
 
@@ -88,6 +89,22 @@ def seeded(seed: int, device: torch.device | None = None):
         As for `RandomStream`.
     """
     return RandomStream(seed, device).drawing()
+
+
+def random_states(device: torch.device | None = None):
+    """Return what changes when torch, NumPy or `random` draws numbers.
+
+    Parameters
+    ----------
+    device
+        As for `RandomStream`.
+
+    Returns
+    -------
+    bytes
+    """
+    states = [one.numpy().tobytes() for one in RandomStream(0, device)._get_states()]
+    return pickle.dumps((states, np.random.get_state(), random.getstate()))
 
 
 @contextlib.contextmanager

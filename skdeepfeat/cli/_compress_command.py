@@ -10,7 +10,7 @@ import warnings
 import click
 
 from .._utils import _choices
-from .._utils._address import is_address
+from .._utils._address import is_like_address
 from .._utils._printable import printable
 from ._inputs import collect_paths
 from ._options import random_state_option
@@ -23,7 +23,7 @@ _ENDINGS = (".safetensors", ".onnx")
 def _check_output(ctx, param, value):
     if os.path.splitext(value)[1] not in _ENDINGS:
         raise click.BadParameter(f"{value!r} must end in {' or '.join(_ENDINGS)}.")
-    if is_address(value):
+    if is_like_address(value):
         raise click.BadParameter(f"{value!r} must be on a local disk.")
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):

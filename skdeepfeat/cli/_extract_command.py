@@ -7,7 +7,7 @@ import time
 import click
 
 from .._utils import _choices
-from .._utils._address import is_address
+from .._utils._address import is_address, is_like_address
 from .._utils._atomic_file import write_atomically
 from .._utils._printable import printable
 from . import _options
@@ -23,7 +23,7 @@ def _check_output(ctx, param, value):
         raise click.BadParameter(
             f"{value!r} must end in {', '.join(others)} or {last}."
         )
-    if is_address(value):
+    if is_like_address(value):
         raise click.BadParameter(f"{value!r} must be on a local disk.")
     folder = os.path.dirname(os.path.abspath(value))
     if not os.path.isdir(folder):
@@ -32,7 +32,7 @@ def _check_output(ctx, param, value):
 
 
 def _check_cache(ctx, param, value):
-    if not value or is_address(value):
+    if not value or is_like_address(value):
         raise click.BadParameter(f"{value!r} must be a folder, or none.")
     return value
 

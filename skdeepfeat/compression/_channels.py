@@ -88,24 +88,30 @@ def find_channel_groups(body, images):
     for group in groups:
         if not (group.obstacle or group.consumers):
             group.obstacle = "no layer that reads the channels was found"
-        if not group.obstacle:
-            group.obstacle = _try(body, group, images)
+    free = [group for group in groups if not group.obstacle]
+    # All at once first: most networks have no further obstacle.
+    if _try(body, free, images):
+        for group in free:
+            group.obstacle = _try(body, [group], images)
     return groups
 
 
 @torch.no_grad()
-def _try(body, group, images):
-    """Return why the network does not compute the same without a channel, if so."""
+def _try(body, groups, images):
+    """Say why a network does not compute the same without a channel of each, if so."""
     trial = copy_network(body)
     try:
-        for name, n_each in group.consumers:
-            layer = trial.network.get_submodule(name)
-            weight = layer.weight.clone()
-            weight[:, :n_each] = 0
-            layer.weight = nn.Parameter(weight, requires_grad=False)
+        for group in groups:
+            for name, n_each in group.consumers:
+                layer = trial.network.get_submodule(name)
+                weight = layer.weight.clone()
+                weight[:, :n_each] = 0
+                layer.weight = nn.Parameter(weight, requires_grad=False)
         # Channels that are not read may be removed.
         wanted = trial(images)
-        remove_channels(trial.network, group.copy(), torch.arange(1, group.n_channels))
+        for group in groups:
+            kept = torch.arange(1, group.n_channels)
+            remove_channels(trial.network, group.copy(), kept)
         found = trial(images)
     except Exception as error:  # networks may raise anything
         return f"the network does not run without a channel ({str(error)[:80]})"

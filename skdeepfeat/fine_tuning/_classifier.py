@@ -450,6 +450,27 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return (outputs > 0).astype(int)
         return self.classes_[outputs.argmax(axis=1)]
 
+    @survives_fork
+    def score(self, X, y, sample_weight=None):
+        """Return the mean accuracy. With several labels per sample, all must be right.
+
+        Parameters
+        ----------
+        X : array-like of images
+            The images.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            The labels, as `fit` takes them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1.
+        """
+        weights = without_tensors(sample_weight, "sample_weight")
+        return super().score(X, without_tensors(y, "y"), weights)
+
     def _export_result(self):
         notes = {"classes": self.classes_.tolist()}
         if not has_probabilities(self.loss):

@@ -8,6 +8,7 @@ from sklearn.utils.validation import column_or_1d
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
+from .._utils._tensors import without_tensors
 from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
 from ._documentation import document
@@ -256,6 +257,27 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
             The network returns NaN or infinite values for an image that can be read.
         """
         return self._in_units_of_y(self._outputs(X))
+
+    @survives_fork
+    def score(self, X, y, sample_weight=None):
+        """Return the coefficient of determination R², averaged over the targets.
+
+        Parameters
+        ----------
+        X : array-like of images
+            The images.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            The targets, as `fit` takes them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+        """
+        weights = without_tensors(sample_weight, "sample_weight")
+        return super().score(X, without_tensors(y, "y"), weights)
 
     def _export_result(self):
         finish = ScaleTargets(self._y_mean, self._y_scale, self._y_ndim == 1)

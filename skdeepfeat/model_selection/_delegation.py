@@ -3,6 +3,8 @@
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils._tensors import without_tensors
+
 __all__ = ["DelegatesMixin"]
 
 
@@ -144,7 +146,7 @@ class DelegatesMixin:
         """
         check_is_fitted(self)
         self._require_best_estimator("score")
-        return self.scorer_(self.best_estimator_, X, y)
+        return self.scorer_(self.best_estimator_, X, without_tensors(y, "y"))
 
     @property
     def classes_(self):

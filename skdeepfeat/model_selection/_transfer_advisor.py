@@ -12,6 +12,7 @@ from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import ClassifierTags, RegressorTags, check_random_state, get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._utils._address import shown_addresses
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
 from .._utils._progress import progress_bar
@@ -249,6 +250,21 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
         self.refit = refit
         self.random_state = random_state
         self.verbose = verbose
+
+    def get_params(self, deep=True):
+        """Return the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of `extractor`.
+
+        Returns
+        -------
+        params : dict
+            An address among `models` does not show its password.
+        """
+        return shown_addresses(super().get_params(deep=deep))
 
     @survives_fork
     def fit(self, X, y, *, groups=None):

@@ -4,9 +4,12 @@ In a notebook, functions and classes are defined again all the time.
 """
 
 import collections
+import copyreg
 import functools
 import itertools
 import logging
+import math
+import os
 import pathlib
 import sys
 import sysconfig
@@ -28,16 +31,26 @@ _MAX_ENTRIES = 1_000
 # Maximum number of numbers, bytes and entries that are compared in an object.
 _MAX_SIZE = 100_000
 
+# Of containers that hold what cannot be compared. Nested ones are looked at again.
+_MAX_WASTED = 100_000
+
+# Numbers in an array or a tensor that are compared.
+_MAX_NUMBERS = 10_000_000
+
 # Attributes of a module that are known by their tensors.
 CONTENT = ("_parameters", "_buffers", "_modules")
 
 _TABLES = (dict, collections.OrderedDict)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
-_PLAIN: tuple = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
+_ARRAYS = (np.ndarray, torch.Tensor)
+_PLAIN: tuple = (str, bytes, int, float, complex, type(None), np.generic, *_ARRAYS)
 _PLAIN += _CONTAINERS
 
 # copyreg adds the last one to a class when an instance is copied.
 _NOT_CODE = ("__dict__", "__weakref__", "__doc__", "__slotnames__")
+
+_TABLE_PACKAGES = ("pandas", "polars")
+_ENVIRONMENT = {"environ", "getenv"}
 
 _OWN_PACKAGE = __name__.partition(".")[0]
 
@@ -69,7 +82,8 @@ def code_state(module, collate):
                 for name, value in vars(one).items()
                 # Tables of hooks are mostly empty.
                 if name not in CONTENT and (type(value) not in _TABLES or value)
-            ],
+            ]
+            + _slots(one),
             is_part=True,
         )
     return tuple(walk.found)
@@ -83,6 +97,7 @@ class _Walk:
         # Numbers by object. The objects are kept, so that no id is reused.
         self._seen = {}
         self._pending = []
+        self._n_wasted = 0
 
     def visit_all(self, objects, is_part=False):
         self._wait(objects, is_part)
@@ -131,18 +146,29 @@ class _Walk:
             except ValueError:  # it is empty
                 continue
         names = _names(function.__code__)
+        if not _ENVIRONMENT.isdisjoint(names):
+            self.found.append(digest_item(encode_item(dict(os.environ))))
+        self._wait(vars(function).values())
         for name in sorted(names):
             value = function.__globals__.get(name)
             if isinstance(value, types.ModuleType):
-                self._visit_module(value, names)
+                self._visit_module(value, names, set())
             else:
                 self._wait([value])
 
-    def _visit_module(self, module, names):
+    def _visit_module(self, module, names, seen):
         self.found.append(_Same(module))
-        if not _is_installed(module.__name__):
-            used = sorted(names & vars(module).keys())
-            self._wait(vars(module)[name] for name in used)
+        if module in seen:
+            return
+        seen.add(module)
+        for name in sorted(names & vars(module).keys()):
+            value = vars(module)[name]
+            if isinstance(value, types.ModuleType):
+                self._visit_module(value, names, seen)
+            elif _is_installed(module.__name__):
+                self.found.append(_Same(value))  # or what a test has put there
+            else:
+                self._wait([value])
 
     def _visit_class(self, cls):
         for one in cls.__mro__:
@@ -159,7 +185,13 @@ class _Walk:
         if not isinstance(value, _PLAIN):
             return False
         is_container = isinstance(value, _CONTAINERS)
-        if _size(value) > _MAX_SIZE:
+        limit, is_wasted = _MAX_SIZE, is_container and self._n_wasted > _MAX_WASTED
+        size = limit + 1 if is_wasted else _size(value)
+        if isinstance(value, _ARRAYS) and value.dtype != object:
+            size, limit = _length(value), _MAX_NUMBERS
+        if size > limit and isinstance(value, torch.Tensor):
+            return False
+        if size > limit:
             self._add_identity(value, is_part)
             self.found.append(_length(value))
         else:
@@ -169,11 +201,10 @@ class _Walk:
             except NotEncodableError:
                 if not is_container:
                     return False
+                self._n_wasted += size
                 self.found.append(len(value))
         if is_container:
-            self._wait(itertools.islice(value, _MAX_ENTRIES), is_part)
-        if isinstance(value, dict):
-            self._wait(itertools.islice(value.values(), _MAX_ENTRIES), is_part)
+            self._wait(itertools.islice(_entries(value), 2 * _MAX_ENTRIES), is_part)
         return True
 
     def _visit_instance(self, value, is_part):
@@ -182,11 +213,12 @@ class _Walk:
             self.found.append(_version(value))
             return
         self._visit_class(type(value))
-        try:
-            attributes = list(vars(value).values())
-        except TypeError:  # it has slots
+        attributes = [*getattr(value, "__dict__", {}).values(), *_slots(value)]
+        if not attributes:
             self._add_identity(value, is_part)
-            return
+        if type(value).__module__.partition(".")[0] in _TABLE_PACKAGES:
+            if math.prod(getattr(value, "shape", ())) <= _MAX_SIZE:
+                self._wait([np.asarray(value).tolist()], is_part)
         if _is_installed(type(value).__module__):
             # A configuration, or a function wrapped by functools.cache; but the objects
             # that a logger refers to are endless, for example.
@@ -230,12 +262,30 @@ def _size(value):
         if length > _MAX_SIZE:
             break
         if isinstance(one, _CONTAINERS):
-            pending += one
-        if isinstance(one, dict):
-            pending += one.values()
+            pending += _entries(one)
         if isinstance(one, np.ndarray) and one.dtype == object:
             pending += one.ravel().tolist()
     return n_found
+
+
+def _entries(value):
+    """Iterate over what a container holds, by no method that a subclass defines."""
+    kind = next(one for one in _CONTAINERS if isinstance(value, one))
+    if kind is not dict:
+        return kind.__iter__(value)
+    pairs = zip(dict.__iter__(value), dict.values(value), strict=True)
+    return itertools.chain.from_iterable(pairs)
+
+
+def _slots(value):
+    """Return the values of the attributes in ``__slots__``."""
+    found = []
+    for name in copyreg._slotnames(type(value)):
+        try:
+            found.append(object.__getattribute__(value, name))
+        except AttributeError:  # it is empty
+            continue
+    return found
 
 
 def _length(value):
@@ -253,6 +303,8 @@ def _names(code):
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)
+        elif isinstance(constant, str):  # globals()["scale"]
+            names.add(constant)
     return names
 
 

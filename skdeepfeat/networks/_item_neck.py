@@ -20,11 +20,12 @@ from .._utils._forks import released_after_fork, undisturbed_by_forks
 from .._utils._item_encoding import NotEncodableError, encode_item
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._preprocessing import Preprocessing
-from .._utils._random import random_states_kept
+from .._utils._random import random_states, random_states_kept
 from ..exceptions import OutOfMemoryError
 from ._code_state import CONTENT, code_state
 from ._modules import copy_network, floating_dtype
 from ._neck import Neck
+from .probing._diagnosis import check_module
 from .probing._fingerprint import digest_tensors, rows_agree
 from .probing._layer_recorder import Recorder
 from .probing._probe import Probe, make_probe
@@ -68,6 +69,8 @@ class ItemNeck(Neck):
     tensors: str | None = None
     state: Any = None
 
+    # Whether a pass of the module drew random numbers.
+    draws_numbers = False
     kind_of_item = "item"
     bytes_of_item = 1
 
@@ -151,7 +154,7 @@ class ItemNeck(Neck):
         is_cpu = torch.device(device).type == "cpu"
         return _BATCH_SIZE if is_cpu else _BATCH_SIZE_ACCELERATOR
 
-    def rows_of(self, items, device, name=None):
+    def rows_of(self, items, device, name=None, n_draws=1):
         """Return the rows of some items, which this process computes once.
 
         Parameters
@@ -162,6 +165,8 @@ class ItemNeck(Neck):
         name : hashable or None, default=None
             Identifies the items. With it, and for a `snapshot`, the rows are
             remembered. Without it, random numbers in the module differ.
+        n_draws : int, default=1
+            Another number of draws before gives the module other random numbers.
 
         Returns
         -------
@@ -171,7 +176,7 @@ class ItemNeck(Neck):
         layer = tuple(self.layer) if isinstance(self.layer, list) else self.layer
         key = (self.state, layer, self.pooling, name)
         if name is None or self.state is None:
-            return self._examine(items, device, draws_again=True)[1]
+            return self._examine(items, device, n_draws)[1]
         rows = _remembered_rows.get(key)
         if rows is None:
             rows = self._examine(items, device)[1]
@@ -197,13 +202,13 @@ class ItemNeck(Neck):
         return usable
 
     @undisturbed_by_forks()
-    def _examine(self, items, device=None, draws_again=False):
+    def _examine(self, items, device=None, n_draws=0):
         """Return the `Probe` and the rows of items, from one pass of the whole module.
 
         It is that of `loaded` and of a second pass that looks at the layers, in one.
         """
         try:
-            return self._examine_at_once(items, device, draws_again)
+            return self._examine_at_once(items, device, n_draws)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -216,11 +221,11 @@ class ItemNeck(Neck):
                 "Close other programs that use it, or choose shorter items, a smaller "
                 "'model' or device='cpu'."
             )
-        parts = [self._examine([item], device, draws_again) for item in items]
+        parts = [self._examine([item], device, n_draws) for item in items]
         rows = zip(*(rows for _, rows in parts), strict=True)
         return parts[0][0], [np.concatenate(one) for one in rows]
 
-    def _examine_at_once(self, items, device, draws_again):
+    def _examine_at_once(self, items, device, n_draws):
         if not items:
             raise RuntimeError("items are needed to find out what the layers return")
         device = torch.device("cpu") if device is None else device
@@ -233,13 +238,16 @@ class ItemNeck(Neck):
             borrowed(self.spec, device, lambda names: None) as network,
             compute_context(device, "float32"),
         ):
-            if draws_again:
+            for _ in range(n_draws):
                 _draw(device)
             dtype = floating_dtype(network)
             inputs = batch.for_network(network).on(device, dtype)
             recorder = Recorder(network, (len(items),), None, wanted)
+            before = random_states(device)
             with recorder, recorder.flops, explained(inputs):
                 output = first_tensor(inputs.run(network))
+            if random_states(device) != before:
+                vars(self)["draws_numbers"] = True
             probe = _of_any_length(make_probe(network, recorder, output))
             if len(items) > 1 and self.state is not None:
                 _remember(_remembered_probes, self.state, probe)
@@ -274,6 +282,7 @@ def resolve_item_neck(model, collate, *, layer=None, pooling="auto", examples=()
     TypeError, ValueError
         If there is no such layer. The text begins with the name of the parameter.
     """
+    check_module(model, "collate(X[:2])")
     name = type(model).__name__
     names = [one for one, _ in model.named_modules() if one]
     for one in layer if isinstance(layer, (list, tuple)) else [layer]:

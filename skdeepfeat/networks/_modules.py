@@ -1,6 +1,7 @@
 """Copies of torch modules, and the type and values of their weights."""
 
 import copy
+import copyreg
 import itertools
 
 import torch
@@ -12,6 +13,14 @@ _STATISTICS = ("running_mean", "running_var")
 # Attempts to copy a module. Each finds one more type of attribute that deepcopy
 # refuses, such as locks, open files and packages.
 _N_ATTEMPTS = 50
+
+
+def attribute_of(network, name):
+    """Return an attribute, or None if there is none or ``__getattr__`` fails."""
+    try:
+        return getattr(network, name, None)
+    except Exception:  # a user's __getattr__ may raise anything
+        return None
 
 
 def floating_dtype(network):
@@ -102,7 +111,10 @@ def copy_module(network, memo=None):
     shared = dict(memo or {})
     for _ in range(_N_ATTEMPTS):
         try:
-            return copy.deepcopy(network, dict(shared))
+            memo = dict(shared)
+            copied = copy.deepcopy(network, memo)
+            _copy_slots(network, memo)
+            return copied
         except Exception as error:  # __deepcopy__ and __reduce__ may raise anything
             cause, culprit = error, _find_culprit(error)
         if culprit is None or isinstance(culprit, nn.Module) or id(culprit) in shared:
@@ -117,6 +129,18 @@ def copy_module(network, memo=None):
         "The 'model' parameter must be a module that copy.deepcopy can copy. "
         f"{type(network).__name__} cannot be: {str(cause)[:200]}"
     ) from cause
+
+
+def _copy_slots(network, memo):
+    """Copy what is in ``__slots__``, which `Module.__setstate__` forgets."""
+    for module in network.modules():
+        for name in copyreg._slotnames(type(module)):
+            try:
+                value = object.__getattribute__(module, name)
+            except AttributeError:  # it is empty
+                continue
+            if (copied := memo.get(id(module))) is not None:
+                object.__setattr__(copied, name, copy.deepcopy(value, memo))
 
 
 def _find_culprit(error):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import math
 from dataclasses import dataclass, replace
@@ -419,8 +420,12 @@ class Neck:
         """
         with self._borrowed(torch.device("cpu")) as network:
             own = copy_network(network, owned=True)
-        stages = stages_of(self.spec)
-        return TrainableNeck(own, self.outputs, self.probe, self.preprocessing, stages)
+        stages, architecture = stages_of(self.spec), None
+        if not self.is_own:  # a user can change a network
+            architecture = json.dumps(self.spec.architecture, sort_keys=True)
+        return TrainableNeck(
+            own, self.outputs, self.probe, self.preprocessing, stages, architecture
+        )
 
     def at_layer(self, layer, pooling="auto"):
         """Return a neck of the same network that ends at another layer.

@@ -12,6 +12,7 @@ from skdeepfeat import (
     BadImageError,
     FineTuneClassifier,
     PretrainedFeatureExtractor,
+    TransferAdvisor,
     load_image_folder,
 )
 from skdeepfeat._utils._address import check_local
@@ -40,6 +41,15 @@ def test_control_characters_are_escaped():
         ("got {'secret_key': 'HUSH', 'token': 'ABC'}", ["HUSH", "ABC"]),
         ("sent Authorization: Bearer HUSH", ["HUSH"]),
         ("AccountKey=HUSH==;x", ["HUSH"]),
+        ("//user:HUSH@host/a.jpg", ["HUSH"]),
+        ("no file '//HUSH@host/a.jpg'", ["HUSH"]),
+        ("argument (//HUSH@host/a.jpg)", ["HUSH"]),
+        ("user:HUSH@host:a.jpg", ["user", "HUSH"]),
+        ("curl user:123456@host", ["123456"]),
+        ("got {'a': 'user:p@HUSH/x@host.com:8080/a'}", ["HUSH", "p@"]),
+        ("https:user:HUSH@host/a.jpg", ["HUSH"]),
+        (r"\\user:HUSH@host\a.jpg", ["HUSH"]),
+        ("host/a.jpg?sv=1&sig=HUSH", ["HUSH"]),
     ],
 )
 def test_secrets_of_addresses(text, secrets):
@@ -59,6 +69,15 @@ def test_secrets_of_addresses(text, secrets):
         "zip://a.jpg::all.zip",
         "storage_options={'token': 'anon'}",
         "a@b.jpg",
+        "git@host:a.jpg",
+        "10:20:30@cam.jpg",
+        "T10:20@cam/a.jpg",
+        "/a/T10:x@cam.jpg",
+        r"C:\a\b@c.jpg",
+        "s3://bucket/a@2x.jpg",
+        "simplecache::s3://bucket/a@2x.jpg",
+        "/a//b@2x.jpg",
+        "host:8080/a@b.jpg",
     ],
 )
 def test_what_is_not_secret_is_shown(text):
@@ -102,6 +121,11 @@ SECRETS = [
     "https://user:a/HUSH@host/x.pth",
     "https://user:a#HUSH@host/x.pth",
     "https://user:HUSH@host/x.pth",
+    "//user:HUSH@host/x.pth",
+    "//HUSH@host/x.pth",
+    "user:HUSH@host:x.pth",
+    "user:HUSH@host/x.pth",
+    "host/x.pth?sv=1&sig=HUSH",
 ]
 
 
@@ -128,7 +152,22 @@ def test_ports_and_times_are_not_secret(text):
     assert redacted(text) == text
 
 
-@pytest.mark.parametrize("address", [*SECRETS[:2], SECRETS[-1]])
+@pytest.mark.parametrize("address", SECRETS)
+def test_paths_and_lists_show_no_password_either(address):
+    path = pathlib.Path(address)
+    extractor = PretrainedFeatureExtractor(weights=path, cache=path)
+    advisor = TransferAdvisor([address, [path]])
+    for estimator in (extractor, advisor):
+        copied = clone(clone(estimator))
+        for one in (estimator, copied):
+            assert "HUSH" not in repr(one) + str(one.get_params()) + one._repr_html_()
+    assert clone(extractor).weights == path
+    assert clone(advisor).models == [address, [path]]
+    assert pickle.loads(pickle.dumps(clone(extractor))).cache == path
+    assert b"ShownPath" not in pickle.dumps(clone(extractor))
+
+
+@pytest.mark.parametrize("address", [*SECRETS[:2], *SECRETS[-6:]])
 def test_a_path_that_was_an_address_is_refused(address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = pathlib.Path(address)  # makes one slash of two

@@ -69,10 +69,11 @@ def test_the_limits_are_eight_minutes(gpu_parts):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_script_runs_on_a_cpu(tmp_path):
+    gpu_forms = ("bfloat16", "tf32")
     done = subprocess.run(
         [
             *("bash", BENCHMARKS / "gpu.sh", "--device", "cpu", "--quick"),
-            *("--parts", "tests", "limits", "--output", tmp_path, "--patience", "5"),
+            *("--parts", "tests", "rates", "--output", tmp_path, "--patience", "5"),
         ],
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
@@ -81,16 +82,24 @@ def test_the_script_runs_on_a_cpu(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["parts"]
-    assert parts["limits"]["state"] == "done", parts["limits"]["log"]
-    found = parts["limits"]["results"]["extraction"]["limits"]["efficientnet_lite0"]
-    assert set(found) == {
-        "decoding alone",
-        "network alone, torch",
-        "network alone, OpenVINO",
-        "network alone, OpenVINO, bfloat16",
+    assert parts["rates"]["state"] == "done", parts["rates"]["log"]
+    found = parts["rates"]["results"]["gpu_rates"]
+    assert found["failed"] == []
+    kinds = ("network alone", "from memory")
+    assert set(found["rates"]) == {
+        *(f"in memory, {form}, {kind}" for form in gpu_forms for kind in kinds),
+        "files, bfloat16",
+        "files, bfloat16, decoded by threads",
+        "decoding alone, threads",
+        "files, DataLoader loop with a worker per core",
+        "fine-tuning, unfreeze='all', plain loop",
+        "fine-tuning, unfreeze='all', skdeepfeat",
+        "fine-tuning, unfreeze=1, plain loop",
+        "fine-tuning, unfreeze=1, skdeepfeat",
+        "fine-tuning, unfreeze=1, skdeepfeat, n_views=2",
     }
-    for name, (turn,) in found.items():
-        assert turn["images_per_s"] > 0, name
+    for name, rate in found["rates"].items():
+        assert rate > 0, name
         assert name in done.stdout
     # Without a device they are skipped.
     assert "skipped" in parts["tests"]["log"]

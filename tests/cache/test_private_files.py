@@ -216,7 +216,7 @@ print(files.read(key) is not None)
 
 def run_child(directory, how, **environment):
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", CHILD, str(directory), how, KEY],
+        [sys.executable, "-B", "-W", "error", "-c", CHILD, str(directory), how, KEY],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -216,6 +216,7 @@ def test_broken_images_become_nan(run, broken, names, tmp_path):
         (["a.png", "-o", "f.csv"], "'f.csv' must end in .parquet, .npy or .zarr"),
         (["a.png", "-o", "no/f.npy"], "there is no folder"),
         (["a.png", "-o", "s3://b/f.npy"], "must be on a local disk"),
+        (["a.png", "-o", "u:pass@host/f.npy"], "must be on a local disk"),
         (["-o", "f.npy", "--from-file", "bad.parquet"], "'bad.parquet' is not a table"),
         (["empty", "-o", "f.npy"], "no image in the folder 'empty', only 1 other"),
         (["list.csv", "-o", "f.npy"], "--from-file list.csv"),

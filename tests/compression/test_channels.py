@@ -241,3 +241,18 @@ def test_what_cannot_be_removed_is_listed(make):
     state = before.state_dict()
     for name, value in model.network.state_dict().items():
         torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+
+
+class StubbornAtFirst(Stubborn):
+    """Its second layer may lose channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def test_an_obstacle_leaves_other_channels_free():
+    groups = find_channel_groups(model_of(StubbornAtFirst()).body, IMAGES)
+    obstacles = {one.name: one.obstacle for one in groups}
+    assert "does not run" in obstacles["first"]
+    assert obstacles["second"] == ""

@@ -357,12 +357,20 @@ def test_changed_attributes_and_collate_objects_are_noticed():
     assert_allclose(extractor.transform(rows), found[0])
 
 
-def test_modules_that_vary_are_not_cached():
+@pytest.mark.parametrize(
+    "vary",
+    [
+        lambda x: x + torch.rand(len(x), 1),
+        lambda x: nn.functional.dropout(x, 0.02),
+    ],
+    ids=["noise", "little dropout"],
+)
+def test_modules_that_vary_are_not_cached(vary):
     class Noisy(nn.Linear):
         def forward(self, x):
-            return super().forward(x) + torch.rand(len(x), 1)
+            return vary(super().forward(x))
 
-    rows = np.ones((5, 4), np.float32)
+    rows = np.arange(20, dtype=np.float32).reshape(5, 4)
     extractor = TorchFeatureExtractor(Noisy(4, 2), np.stack, layer="output")
     with pytest.warns(CacheWarning, match="are not cached"):
         extractor.fit_transform(rows)
@@ -489,6 +497,7 @@ def test_items_that_cannot_be_batched():
         ({"collate": lambda texts: {"lengths": "ab"}}, TypeError, "'collate'.*lengths"),
         ({"layer": "mixing", "pooling": "flatten"}, ValueError, "'pooling'"),
         ({"layer": "mixing", "pooling": "cls"}, ValueError, "'pooling'"),
+        ({"model": nn.LazyLinear(3)}, ValueError, "'model'.*Lazy.*collate"),
     ],
 )
 def test_bad_parameters(parameters, error, text):

@@ -274,7 +274,7 @@ def test_refuses_bad_arguments(pixels):
 @pytest.mark.slow
 def test_the_embedded_network_learns_digits_by_heart():
     digits = load_digits()
-    est = FineTuneRegressor(image_size=64, random_state=0)
+    est = FineTuneRegressor(image_size=32, random_state=0)
     check = check_can_learn(est, digits.images / 16, digits.target)
     assert check.can_learn, check.message
 
@@ -289,7 +289,7 @@ def test_the_embedded_network_learns_photographs_by_heart():
     paths = [f"{folder}/{name}.{ending.get(name, 'png')}" for name in names.split()]
     # Any labels will do, as nothing is to be understood.
     labels = np.arange(20) % 4
-    est = FineTuneClassifier(image_size=64, random_state=0)
+    est = FineTuneClassifier(image_size=32, random_state=0)
     check = check_can_learn(est, paths, labels)
     assert check.can_learn, check.message
     assert check.score == 1.0

@@ -166,9 +166,9 @@ def test_a_network_whose_output_is_the_neck(pixels, tmp_path):
 )
 def test_published_networks(model, weights, unfreeze, pixels, tmp_path):
     parameters = {"model": model, "weights": weights, "unfreeze": unfreeze}
-    if model == "timm/test_vit":
-        parameters["image_size"] = SIZE
-    fitted = estimator(**parameters).fit(pixels, TARGETS["multi-class"])
+    fitted = estimator(**parameters, image_size=SIZE).fit(
+        pixels, TARGETS["multi-class"]
+    )
     # What the network sees of them: the file begins behind resizing and cropping.
     geometry = fitted._fitted_neck().preprocessing
     seen, _ = load_pixels(pixels, geometry, ExtractionSettings(), 2**30)

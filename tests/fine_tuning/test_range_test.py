@@ -320,7 +320,7 @@ def test_says_when_there_is_no_loss_from_the_start(pixels):
 def test_suggests_a_usual_rate_for_the_embedded_network():
     digits = load_digits()
     est = FineTuneClassifier(
-        image_size=32, batch_size=32, freeze_batch_norm=False, random_state=0
+        image_size=32, batch_size=16, freeze_batch_norm=False, random_state=0
     )
     images, labels = digits.images[:64] / 16, digits.target[:64]
     found = learning_rate_range_test(est, images, labels, n_steps=25)

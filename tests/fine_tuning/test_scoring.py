@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from networks import StemNet
 from sklearn.metrics import get_scorer, log_loss, make_scorer
 
@@ -86,6 +87,28 @@ def test_none_is_the_score_of_the_estimator(pixels):
     y = NAMES[np.arange(2 * N) % 3]
     fitted = small().fit(pixels[:N], y[:N], X_val=pixels[N:], y_val=y[N:])
     assert last_score(fitted) == fitted.score(pixels[N:], y[N:])
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda numbers: numbers.bfloat16(),
+        lambda numbers: numbers.requires_grad_(),
+        lambda numbers: numbers.to_sparse(),
+        lambda numbers: list(numbers.bfloat16()),
+    ],
+)
+@pytest.mark.parametrize("kind", [FineTuneClassifier, FineTuneRegressor])
+def test_score_takes_the_tensors_that_fit_takes(pixels, kind, convert):
+    y = np.arange(N, dtype=np.float32) % 3
+    fitted = small(kind, unfreeze=None).fit(pixels[:N], convert(torch.tensor(y)))
+    wanted = fitted.score(pixels[:N], y, sample_weight=y + 1)
+    weights = convert(torch.tensor(y + 1))
+    assert fitted.score(pixels[:N], convert(torch.tensor(y)), weights) == wanted
+    for given in [(y, torch.ones(N, device="meta")), (torch.ones(N, device="meta"),)]:
+        name = "sample_weight" if len(given) == 2 else "y"
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            fitted.score(pixels[:N], *given)
 
 
 def test_early_stopping_follows_the_scorer(pixels):

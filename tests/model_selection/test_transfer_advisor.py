@@ -578,6 +578,7 @@ def test_delegation(no_race):
 def test_fine_tuned_features_are_delegated(no_race):
     X, y = digits(60)
     advisor = make_advisor().fit(X, y)
+    assert advisor.score(X, torch.tensor(y).bfloat16()) == advisor.score(X, y)
     advisor.best_estimator_ = FineTuneClassifier(
         SmallNet(), unfreeze=None, preprocessing=GEOMETRY, cache=None
     ).fit(X, y)

@@ -4,6 +4,7 @@ import copy
 import functools
 import gc
 import logging
+import os
 import pickle
 import threading
 import types
@@ -11,13 +12,14 @@ import weakref
 
 import cloudpickle
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
 from skdeepfeat import TorchFeatureExtractor
-from skdeepfeat.networks import resolve_item_neck
+from skdeepfeat.networks import _code_state, resolve_item_neck
 from skdeepfeat.networks._code_state import code_state
 
 ROWS = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
@@ -44,6 +46,23 @@ def call_helper(x):
     return scale(x)
 
 
+class Slotted:
+    __slots__ = ("linear",)
+
+
+SLOTTED = Slotted()
+SLOTTED.linear = nn.Linear(3, 3)
+ARRAY = np.full(200_000, 2.0, np.float32)
+TABLE = pd.DataFrame({"factor": [2.0]})
+NORMAL = torch.distributions.Normal(0.0, 2.0)
+
+
+def activate(x):
+    return x * activate.factor
+
+
+activate.factor = 2.0
+
 FORWARDS = {
     "helper": lambda module, x: scale(module.linear(x)),
     "helper's helper": lambda module, x: call_helper(module.linear(x)),
@@ -53,6 +72,15 @@ FORWARDS = {
     "tensor": lambda module, x: TENSOR * module.linear(x),
     "class": lambda module, x: Scale()(module.linear(x)),
     "nested": lambda module, x: [scale(one) for one in [module.linear(x)]][0],
+    "values of a tensor": lambda module, x: TENSOR * module.linear(x),
+    "array": lambda module, x: float(ARRAY[7]) * module.linear(x),
+    "table": lambda module, x: float(TABLE["factor"].sum()) * module.linear(x),
+    "distribution": lambda module, x: NORMAL.scale * module.linear(x),
+    "slots": lambda module, x: SLOTTED.linear.bias[0] * module.linear(x),
+    "attribute of a function": lambda module, x: activate(module.linear(x)),
+    "name as text": lambda module, x: globals()["scale"](module.linear(x)),
+    "environment": lambda module, x: float(os.environ["FACTOR"]) * module.linear(x),
+    "installed": lambda module, x: torch.nn.functional.softsign(module.linear(x)),
     "imported": lambda module, x: torch.nn.functional.relu(2.0 * module.linear(x)),
 }
 
@@ -70,6 +98,17 @@ CHANGES = {
     "tensor": lambda patch: patch.setitem(globals(), "TENSOR", torch.tensor(6.0)),
     "class": lambda patch: patch.setattr(Scale, "__call__", lambda _, x: x * 6.0),
     "nested": set_global("scale", scale_more),
+    "values of a tensor": lambda patch: TENSOR.data.fill_(6.0),
+    "array": lambda patch: ARRAY.fill(6.0),
+    "table": lambda patch: TABLE.__setitem__("factor", [6.0]),
+    "distribution": lambda patch: patch.setattr(NORMAL, "scale", torch.tensor(6.0)),
+    "slots": lambda patch: SLOTTED.linear.bias.data.fill_(6.0),
+    "attribute of a function": lambda patch: patch.setattr(activate, "factor", 6.0),
+    "name as text": set_global("scale", scale_more),
+    "environment": lambda patch: patch.setenv("FACTOR", "6"),
+    "installed": lambda patch: patch.setattr(
+        nn.functional, "softsign", lambda x: 3 * x / (1 + x.abs())
+    ),
 }
 
 
@@ -84,6 +123,9 @@ def make_module(forward):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_of_what_the_module_uses(monkeypatch, name):
+    monkeypatch.setenv("FACTOR", "2")
+    monkeypatch.setitem(globals(), "TENSOR", torch.tensor(2.0))
+    SLOTTED.linear.bias.data.fill_(2.0)
     module = make_module(FORWARDS[name])
     extractor = TorchFeatureExtractor(module, np.stack, layer="output").fit(ROWS)
     first = extractor.transform(ROWS)
@@ -185,6 +227,23 @@ def test_what_cannot_be_compared_is_no_error():
     assert code_state(module, np.stack) != state
 
 
+def test_deeply_nested_containers_take_no_long(monkeypatch):
+    """Each level was encoded again, until the lock at its end."""
+    n_encoded = []
+    encode = _code_state.encode_item
+    monkeypatch.setattr(
+        _code_state, "encode_item", lambda one: n_encoded.append(1) or encode(one)
+    )
+    monkeypatch.setattr(_code_state, "_MAX_WASTED", 1000)
+    module = make_module(FORWARDS["helper"])
+    module.nested = [threading.Lock()]
+    for _ in range(500):
+        module.nested = [module.nested]
+    state = code_state(module, np.stack)
+    assert len(n_encoded) < 100
+    assert code_state(module, np.stack) == state
+
+
 def test_code_at_the_end_of_a_deep_network(monkeypatch):
     """It is looked at before the attributes of a thousand other modules."""
     head = make_module(FORWARDS["helper"])
@@ -193,6 +252,40 @@ def test_code_at_the_end_of_a_deep_network(monkeypatch):
     assert code_state(module, np.stack) == state
     CHANGES["helper"](monkeypatch)
     assert code_state(module, np.stack) != state
+
+
+class LazyTable(dict):
+    """Imports what it holds when it is asked, as those of transformers."""
+
+    def __iter__(self):
+        raise AssertionError("code of an object has run")
+
+    keys = values = items = __iter__
+
+
+def test_no_method_of_a_container_runs(caplog):
+    module = make_module(FORWARDS["helper"])
+    module.table = LazyTable(lock=threading.Lock(), act=scale)
+    with caplog.at_level(logging.DEBUG):
+        state = code_state(module, np.stack)
+    assert not caplog.records
+    dict.__setitem__(module.table, "act", scale_more)
+    assert code_state(module, np.stack) != state
+
+
+def test_a_modules_own_slots():
+    class Net(nn.Linear):
+        __slots__ = ("factor",)
+
+        def forward(self, x):
+            return self.factor * super().forward(x)
+
+    module = Net(4, 3)
+    module.factor = 2.0
+    extractor = TorchFeatureExtractor(module, np.stack, layer="output").fit(ROWS)
+    first = extractor.transform(ROWS)
+    module.factor = 6.0
+    assert_allclose(extractor.transform(ROWS), 3 * first, rtol=1e-5)
 
 
 @functools.cache
@@ -244,6 +337,7 @@ def test_a_state_holds_no_content():
 
 
 def test_a_state_does_not_keep_large_objects_alive(monkeypatch):
+    monkeypatch.setattr(_code_state, "_MAX_NUMBERS", 2)
     monkeypatch.setitem(globals(), "TENSOR", torch.ones(3))
     kept = weakref.ref(TENSOR)
     module = make_module(FORWARDS["tensor"])

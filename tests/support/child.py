@@ -77,6 +77,8 @@ def limit_files(n_bytes=None):
 
     A write is then an OSError as on a full disk.
     """
+    # Of a module that is imported later, Python 3.11 would keep the first bytes.
+    sys.dont_write_bytecode = True
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     soft = hard if n_bytes is None else n_bytes
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -13,6 +13,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore
 
 from ..._utils._parameter_errors import choice_error, first_line
 from ..._utils._shown import shown
+from .._modules import attribute_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CHANNELS = (1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16)
@@ -36,8 +37,14 @@ _HINTS = {
 }
 
 
-def check_module(module):
+def check_module(module, images="torch.zeros(2, 3, 224, 224)"):
     """Raise if a user's module cannot be examined at all.
+
+    Parameters
+    ----------
+    module : Module
+    images : str
+        What to call it with.
 
     Raises
     ------
@@ -45,10 +52,7 @@ def check_module(module):
     """
     tensors = [*module.parameters(), *module.buffers()]
     if any(isinstance(one, UninitializedTensorMixin) for one in tensors):
-        why = (
-            "Lazy modules have none until they have run: call "
-            "model(torch.zeros(2, 3, 224, 224)) first"
-        )
+        why = f"Lazy modules have none until they have run: call model({images}) first"
     elif any(one.device.type == "meta" for one in module.parameters()):
         why = "Some of its weights are on the meta device, which has no values: build "
         why += "it on the CPU"
@@ -170,7 +174,7 @@ def _what_is_wrong(network, error):
     """Return in words what `model` must be, and what this network is instead."""
     base = "a network that takes a batch of images of shape (n, 3, height, width)"
     for part in _IMAGE_PARTS:
-        if isinstance(getattr(network, part, None), nn.Module):
+        if isinstance(attribute_of(network, part), nn.Module):
             return f"{base}. Its image encoder does: pass model.{part}"
     needed, names = _arguments_of(network)
     embedding = _first(network, nn.Embedding)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .._modules import attribute_of
 from ..running._layer import Layer, first_tensor
 
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
@@ -172,7 +173,7 @@ class PrefixTokens:
         """Return those of a network, by timm's attribute or by names of parameters."""
         own = {name.rpartition(".")[2] for name, _ in network.named_parameters()}
         has_class = any(name in own for name in _CLASS_TOKENS)
-        n = getattr(network, "num_prefix_tokens", None)
+        n = attribute_of(network, "num_prefix_tokens")
         if not isinstance(n, int):
             n = has_class + ("dist_token" in own)
         return cls(n, has_class and n > 0)

@@ -14,7 +14,7 @@ import torch
 
 from ..._utils._parameter_errors import is_about
 from ..._utils._random import random_states_kept
-from .._modules import floating_dtype
+from .._modules import attribute_of, floating_dtype
 from ..running._layer import Layer, first_tensor
 from ..running._poolings import find_own_pool
 from ._diagnosis import check_module, explain_failure
@@ -161,7 +161,7 @@ def make_probe(network, recorder, output, pre_logits=None):
     )
     whole = recorder.describe(whole, output, network)
     neck, neck_module = _neck_of(whole, output, pre_logits, recorder, network)
-    info = getattr(network, "feature_info", None) or ()
+    info = attribute_of(network, "feature_info") or ()
     return Probe(
         layers=dict(sorted(recorder.layers.items(), key=lambda item: item[1].order)),
         neck=neck,

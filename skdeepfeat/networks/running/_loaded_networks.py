@@ -67,11 +67,17 @@ def borrowed(spec, device, check_head):
     Module
         For the borrower alone, but weights may be shared. In evaluation mode.
     """
+    references = []
+
+    def lent(copy):
+        references.append(weakref.ref(copy))
+        return copy
+
     if spec.module is not None:
         try:
-            yield copy_network(spec.module, device)
+            yield lent(copy_network(spec.module, device))
         finally:
-            free_device_memory(device)
+            _free(device, references)
         return
     entry = _entry_of(spec)
     with undisturbed_by_forks(), entry.lock:
@@ -85,10 +91,15 @@ def borrowed(spec, device, check_head):
                 network = copy_network(entry.network, device)
             entry.on_device[device] = network
     try:
-        yield copy_network(network)
+        yield lent(copy_network(network))
     finally:
         del network
-        free_device_memory(device)
+        _free(device, references)
+
+
+def _free(device, references):
+    """Free the memory of a device, where modules that should be gone may remain."""
+    free_device_memory(device, collects=any(one() is not None for one in references))
 
 
 def is_loaded(spec):

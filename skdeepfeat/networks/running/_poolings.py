@@ -14,6 +14,7 @@ import torch
 from ..._utils._choices import POOLINGS
 from ..._utils._optional import loaded_class
 from ..._utils._parameter_errors import choice_error
+from .._modules import attribute_of
 from ._layer import Layer
 
 _MAPS = ("NCHW", "NHWC")
@@ -180,9 +181,9 @@ def find_own_pool(network):
     """
     if _pools_of(network):
         return "module"
-    has_name = isinstance(getattr(network, "global_pool", None), str)
-    has_attention = getattr(network, "attn_pool", None) is not None
-    has_method = callable(getattr(network, "pool", None))
+    has_name = isinstance(attribute_of(network, "global_pool"), str)
+    has_attention = attribute_of(network, "attn_pool") is not None
+    has_method = callable(attribute_of(network, "pool"))
     return "attribute" if has_name and has_method and not has_attention else None
 
 

@@ -97,6 +97,7 @@ class EagerNetwork:
     def _fold(self):
         """Fold batch norms into convolutions unless the rows would change."""
         pixels = random_pixels(_N_COMPARED, self._crop)
+        has_failed = False
 
         def run(network):
             rows = self._rows(pixels, network, "float32")
@@ -112,9 +113,11 @@ class EagerNetwork:
             name, kind = type(self.network).__name__, type(error).__name__
             cause = first_line(error)
             logger.info("batch norms of %s are not folded: %s: %s", name, kind, cause)
+            has_failed = True
         self._folds = False
-        # After the except clause, which frees the traceback's tensors.
-        free_device_memory(self._device)
+        if has_failed:
+            # After the except clause, which frees the traceback's tensors.
+            free_device_memory(self._device)
 
     def _rows(self, batch, network, precision):
         with compute_context(self._device, precision), self._transfer.stream():

@@ -34,6 +34,9 @@ _UNDECAYED = (
     "relative_position_bias_table",
 )  # fmt: skip
 
+# Threads may find out the same twice; the results are equal.
+_examined: dict[tuple, tuple] = {}
+
 
 class TrainableNeck(nn.Module):
     """A network up to its neck as one module: images in, rows of features out.
@@ -49,6 +52,9 @@ class TrainableNeck(nn.Module):
         Its mean and std are applied in `forward`.
     stages : sequence of str
         The layers that end the network's stages, first to last.
+    architecture : str, default=None
+        What stands for the architecture. What is found out about one is remembered, as
+        it takes longer than a step of training.
 
     Attributes
     ----------
@@ -60,7 +66,9 @@ class TrainableNeck(nn.Module):
         depend on, by their names in the network.
     """
 
-    def __init__(self, network, outputs, probe, preprocessing, stages):
+    def __init__(
+        self, network, outputs, probe, preprocessing, stages, architecture=None
+    ):
         super().__init__()
         self.network = network
         self.n_features = sum(one.n_features for one in outputs)
@@ -76,8 +84,14 @@ class TrainableNeck(nn.Module):
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
         # Parameters after the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
-        with random_states_kept():
-            reached, self._memory_format = self._try_backward(preprocessing.crop)
+        key = architecture, outputs, self._size
+        found = _examined.get(key) if architecture else None
+        if found is None:
+            with random_states_kept():
+                found = self._try_backward(self._size)
+            if architecture:
+                _examined[key] = found
+        reached, self._memory_format = found
         self.stage_of_parameter = {
             name: self._stage_of(name)
             for name, _ in network.named_parameters()

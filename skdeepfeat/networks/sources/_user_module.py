@@ -4,7 +4,7 @@ import functools
 
 from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
-from .._modules import copy_network
+from .._modules import attribute_of, copy_network
 from ._network_spec import NetworkSpec
 
 # Most ImageNet networks were trained with this.
@@ -49,7 +49,7 @@ def make_spec(module, weights, image_size, preprocessing):
 
 def _own_preprocessing(module):
     for attribute in ("pretrained_cfg", "default_cfg"):
-        config = getattr(module, attribute, None)
+        config = attribute_of(module, attribute)
         if hasattr(config, "to_dict"):
             config = config.to_dict()
         if isinstance(config, dict) and config.get("input_size"):

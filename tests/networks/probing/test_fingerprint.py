@@ -180,6 +180,30 @@ class Tied(nn.Module):
         return self.second(self.first(x.mean((2, 3))))
 
 
+class WithSlots(Net):
+    __slots__ = ("scale",)
+
+    def __init__(self):
+        super().__init__()
+        self.scale = [2.0]
+
+    def forward(self, x):
+        return super().forward(x) * self.scale[0]
+
+
+class OnlyOwnAttributes(Net):
+    def __getattr__(self, name):
+        if name in ("conv", "factor") or name.startswith("_"):
+            return super().__getattr__(name)
+        raise KeyError(name)
+
+
+class DrawsInVain(Net):
+    def forward(self, x):
+        torch.rand(())  # as transformers' LayerDrop does
+        return super().forward(x)
+
+
 class NoTensors(nn.Module):
     def forward(self, x):
         return x.mean((2, 3))
@@ -214,6 +238,9 @@ NETWORKS = {
     "odd buffers": with_odd_buffers,
     "tied": Tied,
     "no tensors": NoTensors,
+    "with slots": WithSlots,
+    "own attributes": OnlyOwnAttributes,
+    "draws in vain": DrawsInVain,
     "NaN": NaNOnFlatImages,
     "bfloat16": lambda: Tied().to(torch.bfloat16),
     "float64": lambda: Tied().double(),
@@ -248,12 +275,13 @@ def test_older_ways_to_make_modules(kind):
     "forward",
     [
         lambda self, x: torch.dropout(self.conv(x).mean((2, 3)), 0.5, True),
+        lambda self, x: torch.dropout(self.conv(x).mean((2, 3)), 0.002, True),
         lambda self, x: self.conv(x).mean((2, 3)) + torch.rand(1),
         lambda self, x: self.conv(x).mean((2, 3)) + float(np.random.rand()),
         lambda self, x: self.conv(x).mean((2, 3)) + random.random(),
         lambda self, x: self.conv(x - x.mean(0)).mean((2, 3)),
     ],
-    ids=["dropout", "torch", "numpy", "random", "batch statistics"],
+    ids=["dropout", "little dropout", "torch", "numpy", "random", "batch statistics"],
 )
 def test_rows_that_are_never_the_same_are_noticed(forward, monkeypatch):
     monkeypatch.setattr(Net, "forward", forward)

@@ -9,6 +9,8 @@ from torch import nn
 
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks._modules import copy_network
+from skdeepfeat.networks.running import _trainable_neck
+from skdeepfeat.networks.running._trainable_neck import TrainableNeck
 
 CPU = torch.device("cpu")
 
@@ -433,6 +435,29 @@ def test_a_trial_leaves_no_trace(kind):
     for one in (network, trainable.network):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, state[name]), name
+
+
+def test_a_named_network_is_tried_out_once(monkeypatch):
+    trials = []
+
+    def try_backward(self, size):
+        trials.append(size)
+        return found(self, size)
+
+    found = TrainableNeck._try_backward
+    monkeypatch.setattr(TrainableNeck, "_try_backward", try_backward)
+    monkeypatch.setattr(_trainable_neck, "_examined", {})
+    named = {"model": "timm/test_resnet", "weights": "random"}
+    first, again = (resolve_neck(**named, image_size=32).trainable() for _ in range(2))
+    assert trials == [(32, 32)]
+    assert first.stage_of_parameter == again.stage_of_parameter
+    other = resolve_neck(**named, image_size=32, layer=0).trainable()
+    assert other.stage_of_parameter.keys() < first.stage_of_parameter.keys()
+    resolve_neck(**named, image_size=64).trainable()
+    # A network of one's own may have changed.
+    for _ in range(2):
+        resolve_neck(Changing(), image_size=32).trainable()
+    assert len(trials) == 5
 
 
 def test_a_network_without_parameters_has_nothing_to_learn(batch):
