@@ -234,7 +234,7 @@ def test_look_at_features(tmp_path):
 def test_which_network(tmp_path):
     out = run("which_network.py", tmp_path, "--n-train", "150")
     assert out.startswith("Recommended: efficientnet_lite0,")
-    assert "Deciding took" in out
+    assert "The decision took" in out
     # The random networks are among the candidates, and lose.
     assert "efficientnet_lite0, random" in out
     assert float(re.search(r"other digits: (\S+)", out)[1]) > 0.8

@@ -25,7 +25,7 @@ class FitCallbacks:
     Parameters
     ----------
     estimator : estimator, default=None
-        None, as scikit-learn without callbacks: nobody is told anything.
+        None, as in scikit-learn without callbacks: nothing is called.
     n_phases : int
     X, y, sample_weight : as `fit` was given them
     """

@@ -52,7 +52,7 @@ def refuse_missing(values, name):
         try:
             values = np.array(values, dtype=object)
         except ValueError:
-            return  # of arrays of several shapes, which no column consists of
+            return  # arrays of several shapes, which are not a column
     missing = pd.isna(np.asarray(values))
     if isinstance(values, np.ma.MaskedArray):
         missing |= np.ma.getmaskarray(values)

@@ -34,7 +34,7 @@ def resolve_device(device):
     Raises
     ------
     ValueError
-        If there is no such device. Another one is never used silently.
+        If there is no such device. A different device is never used silently.
     """
     accelerators = [
         name

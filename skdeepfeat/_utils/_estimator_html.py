@@ -4,7 +4,7 @@ import html
 import os
 import sys
 
-# Where the documentation is if SKDEEPFEAT_DOCS does not say so. The same address is in
+# Address of the documentation unless SKDEEPFEAT_DOCS is set. It is also in
 # pyproject.toml.
 DOCUMENTATION = "https://skdeepfeat.readthedocs.io/en/stable"
 

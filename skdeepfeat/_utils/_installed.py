@@ -113,7 +113,7 @@ def _find(package):
         spec = sys.modules[package].__spec__
     else:
         spec = importlib.util.find_spec(package)
-    # Exactly this class: another one may change the package while it is imported.
+    # Exactly this class, because another loader may change the package on import.
     if spec is None or type(spec.loader) is not SourceFileLoader:
         return None
     return spec

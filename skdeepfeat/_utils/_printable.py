@@ -17,18 +17,18 @@ _CONTROL = re.compile(
 
 _HIDDEN = "<hidden>"
 # A user and password without a scheme, as curl and scp take them, at the beginning of a
-# word: /a/T10:x@cam.jpg is a file. Digits behind the colon are a port or a time of day.
+# word: /a/T10:x@cam.jpg is a file. Digits after the colon are a port or a time of day.
 _USER_OF_HOST = (
     r"(?<![^\s'\"`(\[{<,;=|])(?!hf[-_]hub:)[^\s'\"`()\[\]{}<>,;=|/\\:@?#]{1,999}:"
     r"(?!\d*(?:[/?#\s'\"]|$)|\d\d?(?::\d\d)*(?:\.\d+)?@)"
     r"[^\s'\"/\\:][^\s'\"]{0,1999}(?=@)"
 )
-# What an address has, also if pathlib made one slash of two, or behind "hf-hub:".
+# Found in addresses, also if pathlib has merged two slashes, or after "hf-hub:".
 _SIGN = re.compile(
     rf"[a-z0-9+.-]{{2}}:/|//|\\\\|[_-]hub:|[?&]sig=|{_USER_OF_HOST}", re.IGNORECASE
 )
 # The user and password of an address. Keys may have an unescaped / or @. A number
-# behind the colon is a port. In abfs://container@account the part before the @ is not
+# after the colon is a port. In abfs://container@account the part before the @ is not
 # secret, and has no colon.
 _USER = re.compile(
     r"(?:(?<=[:/\\][/\\])|(?<=[_-]hub:))[^/\\:?#\s'\"@]{0,999}:"

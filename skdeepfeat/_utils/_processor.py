@@ -19,8 +19,8 @@ def describe_processor():
     }
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            # All are alike but for their clocks. The first is described up to an empty
-            # line.
+            # All cores are the same except for their clock rates. The description of
+            # the first one ends at an empty line.
             for line in iter(file.readline, "\n"):
                 name, colon, value = line.partition(":")
                 if not colon:

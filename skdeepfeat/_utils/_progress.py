@@ -6,7 +6,7 @@ import sys
 import warnings
 
 with warnings.catch_warnings():
-    # In a notebook without ipywidgets bars are text, about which nothing is wrong.
+    # In a notebook without ipywidgets, bars are plain text, which needs no warning.
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
 

@@ -46,7 +46,7 @@ _PRAGMAS = (
 
 # Bytes of a value, such as a row: 33 million features.
 MAX_VALUE = 2**27
-# Steps of SQLite's virtual machine between two looks at the bound and at Ctrl-C: about
+# Steps of SQLite's virtual machine between two checks of the limit and of Ctrl-C: about
 # a millisecond.
 _INTERVAL = 50_000
 # Steps for opening a file, which takes some hundred, and for any operation on it: about
@@ -72,11 +72,11 @@ _SETTINGS = (
     # as it frees.
     "secure_delete = OFF",
     # A commit survives kill -9. The last seconds may not survive a power failure, which
-    # costs their recomputation and nothing else.
+    # only means that they are computed again.
     "synchronous = NORMAL",
 )
-# Of a new file. The first two have to come before anything is written. Incremental,
-# because only so the file can shrink without being rewritten as a whole.
+# For a new file. The first two must be set before anything is written. Only with
+# incremental vacuum can the file shrink without being rewritten as a whole.
 _SETTINGS_OF_FILE = (
     f"page_size = {PAGE_SIZE}",
     "auto_vacuum = INCREMENTAL",
@@ -98,7 +98,7 @@ def build(path: str) -> None:
 def connect(
     uri: str, timeout: float, wal_pages: int
 ) -> tuple[sqlite3.Connection, "Bounds"]:
-    """Open a file that `build` has made; raise `StoreDamaged` if it is another.
+    """Open a file that `build` has created; raise `StoreDamaged` for any other file.
 
     Parameters
     ----------
@@ -173,8 +173,8 @@ class Bounds:
         connection.set_progress_handler(self._look, _INTERVAL)
 
     def _look(self) -> bool:
-        # sqlite3 drops what is raised here, such as KeyboardInterrupt by a handler of
-        # signals.
+        # sqlite3 drops exceptions that are raised here, such as the KeyboardInterrupt
+        # of a signal handler.
         try:
             self._intervals -= 1
             if self._intervals < 0 and self._file_size is not None:

@@ -21,8 +21,8 @@ from ._errors import StoreDamaged, StoreUnavailable, translated
 from ._file_lock import hold
 
 _NAME = "features-v{}.sqlite"
-# The first never exists for a valid file, which has a write-ahead log. SQLite would
-# take what it finds in one for changes to undo, and for the name of a file to remove.
+# A valid file uses a write-ahead log, so it never has a rollback journal. SQLite would
+# undo the changes that a journal contains, and remove a file that it names.
 _JOURNAL = "-journal"
 _COMPANIONS = ("-wal", "-shm")
 _ALL_COMPANIONS = (_JOURNAL, *_COMPANIONS)
@@ -144,8 +144,8 @@ class Database:
         if self._connection is not None:
             if self._find() == self._identity:
                 return True
-            # Quarantined by another process, or removed by the user: what is written
-            # to the old file would be lost.
+            # The file was quarantined by another process or removed by the user. Rows
+            # written to the old file would be lost.
             self._disconnect()
         self._directory.check()
         for _ in range(10):
@@ -252,7 +252,7 @@ class Database:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
             new_path = f"{self.path}.damaged-{stamp}-{secrets.token_hex(4)}"
-            # The log first: a file without its log is merely older, but a log beside a
+            # The log first: a file without its log is only older, but a log next to a
             # new file would be replayed into it.
             for companion in _ALL_COMPANIONS:
                 with contextlib.suppress(FileNotFoundError):
@@ -300,7 +300,7 @@ def _size_of(path: str) -> int:
 # take its parent's locks for its own, and SQLite shares them among all connections of
 # a process to one file (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 
-# Those that may have a connection.
+# Databases that may have a connection.
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 # Files, as (device, inode), to which the parent had a connection at the fork.
@@ -324,6 +324,6 @@ def _abandon_connections() -> None:
     for database in list(_databases):
         if database._connection is not None or database._guard.locked():
             _inherited.add(database._identity)
-            # So that it is not closed by the garbage collector or at exit.
+            # Prevents the garbage collector or the exit from closing it.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(database._connection))
             database._connection = None

@@ -51,13 +51,13 @@ class CacheDirectory:
     def check(self) -> None:
         """Raise `StoreUnavailable` if there can be no such directory.
 
-        A default directory that an earlier version left open to others is closed.
+        If an earlier version left a default directory open to other users, close it.
         """
         if self.problem is not None:
             raise StoreUnavailable(self.problem)
         if not self.is_default or not hasattr(os, "geteuid"):
             return
-        with contextlib.suppress(OSError):  # not there, or not ours to change
+        with contextlib.suppress(OSError):  # missing, or owned by someone else
             status = os.stat(self.path)
             if status.st_uid != os.geteuid() or not status.st_mode & 0o077:
                 return
@@ -75,7 +75,7 @@ class CacheDirectory:
         OSError, StoreUnavailable
         """
         self.check()
-        if os.path.islink(self.locks):  # files would be made elsewhere
+        if os.path.islink(self.locks):  # files would be created elsewhere
             raise StoreUnavailable(f"{self.locks} is a link, which is not followed")
         mode = 0o700 if self.is_default else 0o777
         for directory in (self.path, self.locks):
@@ -84,7 +84,7 @@ class CacheDirectory:
 
 
 def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
-    """Return the directory that a path stands for at this moment.
+    """Return the directory that a path currently refers to.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
         path = os.path.expanduser(os.fspath(path))
     except (RuntimeError, OSError):  # what platformdirs raises without a home directory
         path = _WITHOUT_HOME
-    # What is left of "~" would become a directory of that name in the working
-    # directory, as would a relative path that the environment gives for caches.
+    # An unexpanded "~" would become a directory of that name in the working directory,
+    # and so would a relative path from an environment variable.
     problem = None
     if path.startswith("~"):
         problem = f"the home directory of {path!r} is not known"
@@ -117,9 +117,9 @@ def find_directory(path: str | os.PathLike | None) -> CacheDirectory:
 
 
 def check_path(path: str | os.PathLike, source: str) -> None:
-    """Raise ValueError for an address and for what is no path.
+    """Raise ValueError for an address and for anything that is not a path.
 
-    An address and an empty path would become directories where nobody looks: "s3:" in
+    An address and an empty path would become unexpected directories: "s3:" in
     the working directory, and that directory itself.
 
     Parameters

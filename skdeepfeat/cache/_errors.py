@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 class StoreDamaged(Exception):
     """The content of the file is not what this package wrote."""
 
-    # Which file it was, (device, inode): by the time one of several processes handles
-    # the damage, another one may have replaced the file with a valid one.
+    # The damaged file as (device, inode). When one of several processes handles the
+    # damage, another process may already have replaced the file with a valid one.
     identity: tuple[int, int] | None = None
 
 
@@ -57,7 +57,7 @@ def translated() -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.Error as error:
-        # The lower byte is the kind, the rest of the code a detail of it.
+        # The lower byte of the code is the kind of error, and the rest is a detail.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _NOT_DAMAGE:
             unavailable = StoreUnavailable(f"{_NOT_DAMAGE[code]} ({error})")

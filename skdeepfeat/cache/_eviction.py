@@ -15,13 +15,13 @@ from ._namespace import Namespace
 from ._rows import as_ids, delete_rows, in_chunks, transaction
 
 # Seconds. Being read counts as use, but only once in this time, as with `relatime` of
-# file systems: a cache that is only read is then rarely written to.
+# file systems. So a cache that is only read is rarely written to.
 USE_GRANULARITY = 600
 
 # Bytes of rows that are removed in one transaction. Other processes can write between
-# two of them, and the write-ahead log does not grow with what is removed.
+# two transactions, and the size of the write-ahead log stays bounded.
 AT_ONCE = 2**24
-# Rows that are looked at together.
+# Rows that are examined together.
 _N_CANDIDATES = 10_000
 # Rows that are marked as used in one transaction.
 _N_MARKED = 50_000
@@ -44,8 +44,8 @@ def evict(connection: Connection, target: int, protected: np.ndarray) -> None:
         Ids of rows that stay, because the current job uses them.
     """
     oldest = _least_recently_used(connection, protected)
-    # Rows that are scattered over many pages free none of them at first, so what has
-    # been freed is not known before.
+    # Rows that are scattered over many pages free none of them at first, so the freed
+    # bytes are only known after the deletion.
     while (excess := live_bytes(connection) - target) > 0:
         ids, n_bytes = [], 0
         for row_id, row_bytes in oldest:
@@ -74,8 +74,8 @@ def _least_recently_used(
 def _in_order_of_use(connection: Connection) -> Iterator[list[tuple]]:
     """Yield (time, id, bytes) of all rows in parts, each found by the index."""
     select = "SELECT used, id, max(coalesce(CAST(bytes AS INTEGER), 0), 100) FROM used"
-    # Not "(used, id) > (?, ?)": SQLite would walk past all rows of the same time, and
-    # rows that were read together have the same.
+    # Not "(used, id) > (?, ?)": SQLite would scan all rows with the same time, and rows
+    # that were read together have the same time.
     of_that_time = f"{select} WHERE used = ? AND id > ? ORDER BY id LIMIT ?"
     of_later = f"{select} WHERE used > ? ORDER BY used, id LIMIT ?"
     first = f"{select} ORDER BY used, id LIMIT ?"
@@ -125,7 +125,7 @@ def note_use(
                 (*chunk, now - USE_GRANULARITY),
             )
         if stale:
-            # Nobody should have to wait for this: the next reader will do it.
+            # Not worth waiting for: the next reader will do it.
             connection.execute("PRAGMA busy_timeout = 250")
         for start in range(0, len(stale), _N_MARKED):
             with transaction(connection, "IMMEDIATE"):
@@ -161,8 +161,8 @@ def shrink(connection: Connection, n_bytes: int) -> None:
         return
     n_at_once = AT_ONCE // PAGE_SIZE
     for start in range(0, excess, n_at_once):
-        # One step of the statement frees one page, and it has no columns, for which
-        # `execute` steps only once. Scripts run to their end.
+        # One step of the statement frees one page. `execute` runs only one step of a
+        # statement without columns, but a script runs to its end.
         n_next = min(n_at_once, excess - start)
         connection.executescript(f"PRAGMA incremental_vacuum({n_next});")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

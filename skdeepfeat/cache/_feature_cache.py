@@ -140,8 +140,8 @@ class FeatureCache(RowCache):
     FeatureCache('/tmp/features', max_size='2 GB')
     """
 
-    # Seconds to wait for another program's lock on the file, and the clock: not for
-    # users, but tests cannot wait.
+    # Not for users: tests replace the seconds to wait for another program's lock on
+    # the file, and the clock.
     _timeout = 30.0
     _clock = staticmethod(time.time)
 

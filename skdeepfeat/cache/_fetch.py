@@ -27,7 +27,7 @@ class Job:
         self._namespaces = list(namespaces)
         self._find_also = also
         self._place = place
-        # Of what is computed: the namespaces, then those of `also`, which have no
+        # The namespaces that are computed, followed by those of `also`, which have no
         # buffer because they are only stored.
         self._widths = []
         self._pending = []  # (namespace, keys, rows) that wait to be stored
@@ -44,8 +44,8 @@ class Job:
                     if missing := self.read(missing):
                         self._compute(compute, missing)
                     return
-            # Nothing is left to compute: read without keeping others waiting. What
-            # turns out to be damaged or evicted is computed in another round.
+            # Nothing is left to compute, so read without the lock. Rows that are
+            # damaged or evicted are computed in another round.
             missing = self.read(missing)
 
     def read(self, wanted: dict[bytes, int]) -> dict[bytes, int]:
@@ -69,7 +69,7 @@ class Job:
         key_at = {index: key for key, index in missing.items()}
         indices = np.array(list(key_at), dtype=np.intp)
         for buffer in self.buffers:
-            # Known in one namespace, missing in another: all are computed.
+            # Images that are missing in any namespace are computed for all.
             buffer.filled[indices] = False
         also = [] if self._find_also is None else list(self._find_also())
         self._widths = [buffer.n_features for buffer in self.buffers]

@@ -12,14 +12,14 @@ from .._utils._filestat import FileStat
 from ._namespace import checksum, is_valid
 from ._rows import count, in_chunks
 
-# A damaged file may claim values of any length, which must not fill the memory.
+# The values in a damaged file may claim any length, which must not fill the memory.
 _SELECT = (
     "SELECT key, digest, crc FROM files "
     "WHERE length(digest) = 32 AND length(key) <= 65536 AND"
 )
 # Nanoseconds. A file can change again without its time stamp changing if that
 # happens within one tick of the file system's clock: at most 10 ms on Linux, 2 s
-# where times are kept in whole seconds.
+# where times are stored in whole seconds.
 _TICK = 20_000_000
 _COARSE_TICK = 2_000_000_000
 
@@ -30,8 +30,8 @@ def lookup(connection: Connection, stats: list[FileStat]) -> list[bytes | None]:
     wanted = set(keys)
     digests = {}
     for chunk, marks in in_chunks(sorted(wanted)):
-        # Mostly all the files of a directory are wanted: walking along them takes half
-        # the time of seeking each.
+        # Usually, all files of a directory are needed. Scanning them takes half the
+        # time of single lookups.
         limit = 2 * len(chunk)
         found = connection.execute(
             f"{_SELECT} key BETWEEN ? AND ? LIMIT ?", (chunk[0], chunk[-1], limit + 1)
@@ -39,7 +39,7 @@ def lookup(connection: Connection, stats: list[FileStat]) -> list[bytes | None]:
         if len(found) > limit:
             found = connection.execute(f"{_SELECT} key IN ({marks})", chunk).fetchall()
         for key, digest, crc in found:
-            # A damaged digest would be taken for another image's.
+            # A damaged digest could be that of another image.
             if key in wanted and is_valid(key, crc, digest):
                 digests[key] = digest
     return [digests.get(key) for key in keys]

@@ -18,13 +18,12 @@ from ._errors import StoreUnavailable, translated
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two attempts at a lock that is taken. Work worth locking takes longer,
-# and twenty attempts per second do not show in the load.
+# Seconds between two attempts to acquire a lock. Locked work takes longer, and twenty
+# attempts per second are a negligible load.
 _POLL = 0.05
 
-# How many pools of processes have locks of their own. Lock files stay, so there must
-# not be one for every script that ever ran. Two pools with the same lock only compute
-# one after the other.
+# Number of different locks for pools of processes. Lock files are never removed, so
+# their number must be limited. Two pools that share a lock compute one after the other.
 _N_POOLS = 256
 
 
@@ -113,8 +112,8 @@ def _acquired(
     path = os.path.join(directory.locks, f"{name}.lock")
     try:
         with translated():
-            # Made here, because older versions of filelock follow links, and do not
-            # follow the umask.
+            # Created here, because older versions of filelock follow links and ignore
+            # the umask.
             with open_plain(path, "ab", permissions=directory.permissions) as file:
                 permissions = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             lock = FileLock(path, mode=permissions | 0o600)

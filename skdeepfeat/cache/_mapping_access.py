@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-# Entries asked for at once. Their bytes are in memory together.
+# Entries that are requested at once. Their bytes are in memory together.
 _CHUNK = 512
 
 
@@ -25,8 +25,8 @@ class Entries:
         self.mapping: Any = mapping
         self._n_threads = n_threads
         fsspec = sys.modules.get("fsspec")
-        # A file system that is not asynchronous would go through them one by one,
-        # and a local one would not make the folders.
+        # A synchronous file system would process them one by one, and a local one would
+        # not create the folders.
         self._is_batched = (
             fsspec is not None
             and isinstance(mapping, fsspec.FSMap)
@@ -79,7 +79,7 @@ class Entries:
     def _each(self, function, *arguments):
         """Return the results of calls; an exception is a result like any other.
 
-        So one entry that fails does not cost the others.
+        So one entry that fails does not affect the other entries.
         """
 
         def call(*entry):

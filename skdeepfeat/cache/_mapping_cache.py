@@ -102,8 +102,8 @@ class MappingCache(RowCache):
         return MappingCache(self.mapping, self.n_threads)
 
     def __deepcopy__(self, memo):
-        # scikit-learn's clone copies parameters deeply, and a clone that computed
-        # its own rows would have no cache.
+        # scikit-learn's clone makes deep copies of parameters. A clone with its own
+        # copy of the cache would compute all rows again.
         return self.__copy__()
 
     def __eq__(self, other):

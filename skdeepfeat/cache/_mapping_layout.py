@@ -87,7 +87,7 @@ def read_description(value: Any) -> tuple[str, dict]:
     try:
         record = json.loads(bytes(value))
         return str(record["label"]), dict(record["description"])
-    # Damaged, or a stranger's; only summaries read it.
+    # Damaged or written by someone else. Only summaries read it.
     except (KeyError, TypeError, ValueError, RecursionError):
         return "", {}
 

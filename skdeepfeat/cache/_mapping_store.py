@@ -74,7 +74,7 @@ class MappingStore(Store):
             self._seen_writer = self._last_writer()
         for namespace, buffer in zip(namespaces, buffers, strict=True):
             key_of = {layout.row_name(namespace.key, key): key for key in wanted}
-            # Asking once more costs as much as asking the first time.
+            # A second request is as slow as the first one.
             names = [name for name in key_of if name not in self._absent]
             missing = set(names)
             for name, value in self._get(names):
@@ -96,10 +96,10 @@ class MappingStore(Store):
         try:
             stack.enter_context(hold_device_lock(self._directory, place, [], label))
         except StoreUnavailable as error:
-            logger.debug("The workers of this machine have no lock: %s", error)
+            logger.debug("Processes on this machine share no lock: %s", error)
         else:
             if self._last_writer() != self._seen_writer:
-                self._absent.clear()  # others have stored rows since
+                self._absent.clear()  # other processes have stored rows since
             stack.callback(self._note_writer)
         return stack
 
@@ -118,7 +118,7 @@ class MappingStore(Store):
             with open_plain(path, "wb", permissions=permissions) as file:
                 file.write(os.urandom(16))
         except OSError as error:
-            logger.debug("Others may compute rows again: %s", error)
+            logger.debug("Other processes may compute the same rows: %s", error)
 
     def write(self, batch):
         values = {}
@@ -184,7 +184,7 @@ class MappingStore(Store):
             key=namespace,
             n_rows=len(rows),
             n_features=None if row is None else len(row) // 4,
-            # Its rows have one length: asking for the length of each would read all.
+            # All its rows have one length. Checking each would read them all.
             bytes=len(rows) * len(value or b""),
             last_used=None,
         )
@@ -245,7 +245,7 @@ class MappingStore(Store):
         try:
             return operation()
         except Exception as error:
-            # Whatever class the mapping is of: its errors have no common base.
+            # The mapping may be of any class, so its errors have no common base class.
             self._give_up(_in_words(error), writing)
             return default
 

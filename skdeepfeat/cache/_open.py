@@ -1,4 +1,4 @@
-"""The cache that a `cache` parameter stands for."""
+"""The cache of a `cache` parameter."""
 
 import os
 from collections.abc import MutableMapping
@@ -9,7 +9,7 @@ from ._mapping_cache import MappingCache
 
 
 def open_cache(value):
-    """Return the cache that a `cache` parameter stands for.
+    """Return the cache of a `cache` parameter.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class NamespaceInfo:
     bytes : int
         Approximate size of its rows on disk.
     last_used : datetime.datetime or None
-        When any of its rows was last used, in UTC, to within ten minutes. None if
+        Time of the last use of any of its rows, in UTC, to within ten minutes. None if
         unknown.
     """
 
@@ -81,7 +81,8 @@ class CacheInfo:
         Paths of files from other versions of skdeepfeat that this one does not use.
         They are not part of `size`.
     converted_size : int
-        The part of `size` that networks converted for another runtime take, in bytes.
+        The part of `size` that converted networks and the timings of runtimes take, in
+        bytes.
     """
 
     path: str | None
@@ -100,11 +101,12 @@ class CacheInfo:
         lines = [
             f"{_shown(self.path)}: {format_size(self.size)} of "
             f"{format_size(self.max_size)}, {self.n_rows:,} rows, "
-            f"{self.n_files:,} files remembered"
+            f"digests of {self.n_files:,} files"
         ]
         lines += [f"  {namespace}" for namespace in self.namespaces]
         if self.converted_size:
-            lines += [f"  converted networks: {format_size(self.converted_size)}"]
+            size = format_size(self.converted_size)
+            lines += [f"  converted networks and timings: {size}"]
         lines += [f"  quarantined: {_shown(path)}" for path in self.quarantined]
         lines += [f"  of another version: {_shown(p)}" for p in self.other_formats]
         return "\n".join(lines)
@@ -136,7 +138,7 @@ class CheckReport:
     path : str or None
         Path of the file; None for ``cache=None``.
     n_rows, n_files : int
-        Number of rows, and of digests of files, that were examined.
+        Number of rows and digests of files that were checked.
     n_damaged, n_damaged_files : int
         How many of them do not match their checksums. They are never used.
     n_variants, n_damaged_variants : int
@@ -170,13 +172,13 @@ class CheckReport:
         verdict = "valid" if self.ok else "repaired" if self.repaired else "damaged"
         lines = [
             f"{_shown(self.path)}: {verdict}; {self.n_damaged:,} of {self.n_rows:,} "
-            f"rows and {self.n_damaged_files:,} of {self.n_files:,} files' digests "
-            "damaged"
+            f"rows and {self.n_damaged_files:,} of {self.n_files:,} digests of files "
+            "are damaged"
         ]
         if self.n_damaged_variants:
             lines += [
                 f"  {self.n_damaged_variants:,} of {self.n_variants:,} networks' probe "
-                "rows damaged"
+                "rows are damaged"
             ]
         lines += [f"  {_shown(problem)}" for problem in self.problems]
         if self.quarantined:

@@ -14,14 +14,14 @@ import numpy as np
 from ._errors import StoreDamaged
 from ._namespace import Namespace, checksum, seed_of
 
-# Question marks in one statement; SQLite's own limit was 999 for a long time.
+# Parameters in one statement. The limit of older versions of SQLite is 999.
 _CHUNK = 500
-# Walking along the index costs a third of looking up as many single keys.
+# Scanning the index takes a third of the time of as many single lookups.
 _SCAN_FACTOR = 2
 # A row whose number is beyond this was not numbered by this package.
 _NO_FREE_ID = 2**62
-# KiB of pages in memory, for writing. The keys of new rows are scattered over all of
-# the index: what does not stay in memory is written several times in a transaction.
+# KiB of pages in memory, for writing. The keys of new rows are scattered over the
+# whole index. Pages that do not stay in memory are written several times.
 _CACHE_TO_WRITE = 65_536
 
 
@@ -89,7 +89,7 @@ def find_ids(
                 f"{select} key BETWEEN ? AND ? AND length(key) = 32 LIMIT ?",
                 (namespace.key, chunk[0], chunk[-1], limit + 1),
             ).fetchall()
-            # Digests are spread evenly: what holds for some holds for the others.
+            # Digests are uniformly distributed, so a sample is representative.
             is_dense = len(rows) <= limit
         if not is_dense or len(chunk) == 1:
             rows = connection.execute(
@@ -115,7 +115,7 @@ def as_ids(numbers: Iterable) -> np.ndarray:
 
 
 def _check_ids(numbers: Collection) -> None:
-    # What a damaged index takes for the number of a row may be anything.
+    # In a damaged index, the number of a row may be any value.
     if not all(type(number) is int for number in numbers):
         raise StoreDamaged("its index has no numbers for some rows")
 
@@ -133,8 +133,8 @@ def read_ids(
     """
     for chunk, marks in in_chunks(ids):
         if chunk[-1] - chunk[0] < 1.5 * len(chunk):
-            # Rows that were stored together are mostly wanted together: walking
-            # past a few others is cheaper than seeking each.
+            # Rows that were stored together are usually read together: scanning
+            # a few others is cheaper than single lookups.
             # There is a limit, as the pages of a damaged file may form a cycle.
             cursor = connection.execute(
                 "SELECT id, crc, data FROM rows WHERE id BETWEEN ? AND ? LIMIT ?",

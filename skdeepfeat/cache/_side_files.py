@@ -22,15 +22,15 @@ from ._errors import StoreUnavailable
 logger = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 32
-# Of a file, and of one that is being written. Whatever else is in the folder is not
-# ours: the user may have named a directory that has a folder "notes" already.
+# Names of files, and of files that are being written. Other files in the folder are
+# left alone, because the user's directory may already have a folder "notes".
 _NAME = re.compile(r"[0-9a-f]{32}(\.[0-9a-f]{16})?")
 
-# Bytes of all notes and of one. The usual note about a network has 1 KB.
+# Maximum bytes of all notes and of one. A typical note about a network has 1 KB.
 _MAX_NOTES = 2**23
 _MAX_NOTE = 2**18
-# Bytes of all converted networks. ResNet-50 has 94 MB. Never more than a tenth of what
-# the cache may take.
+# Maximum bytes of all converted networks, and at most a tenth of the limit of the
+# cache. ResNet-50 has 94 MB.
 _MAX_NETWORKS = 2**30
 _SHARE = 10
 _SECRET_BYTES = 32
@@ -56,7 +56,7 @@ class SideFiles:
 
     # What files begin with, before the digest.
     _magic = b"skdeepfeat side file 1\n"
-    # Of new files; None for those of the cache.
+    # Permissions of new files; None for those of the cache.
     _permissions: int | None = None
 
     def __init__(
@@ -90,7 +90,7 @@ class SideFiles:
                 if size > self._max_file_bytes:
                     return None
                 head = file.read(len(self._magic) + _DIGEST_BYTES)
-                data = file.read(size)  # not more, should it grow
+                data = file.read(size)  # not more, even if it grows
         except OSError:
             return None
         digest = self._digest(key, data)
@@ -201,7 +201,7 @@ class PrivateFiles(SideFiles):
         try:
             self._make_folder()
         except (OSError, StoreUnavailable) as error:
-            logger.debug("%s cannot be kept: %s", self._path(key), error)
+            logger.debug("%s cannot be stored: %s", self._path(key), error)
             return
         if find_secret(create=True) is not None:
             super().write(key, data)
@@ -224,8 +224,8 @@ class PrivateFiles(SideFiles):
             return False
 
     def _make_folder(self) -> None:
-        # The directory of the cache is there when networks are run. A worker on another
-        # machine, which may lack it, does not make one.
+        # The directory of the cache exists when networks are run. A worker on another
+        # machine may lack it, and does not create one.
         with contextlib.suppress(FileExistsError):
             if is_own(os.stat(self._directory.path), 0o022):
                 os.mkdir(self.folder, 0o700)
@@ -246,7 +246,7 @@ def find_secret(*, create: bool = False) -> bytes | None:
     Parameters
     ----------
     create : bool, default=False
-        Make one if there is none, or if others may have read the one that is there.
+        Create one if there is none, or if other users may have read the existing one.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def is_own(status: os.stat_result, forbidden: int) -> bool:
         The permissions that it must not have, such as 0o022.
     """
     if not hasattr(os, "geteuid"):
-        return True  # Windows: what lies in a user's profile is the user's
+        return True  # Windows: the files in a user's profile belong to the user
     return status.st_uid == os.geteuid() and not status.st_mode & forbidden
 
 
@@ -312,8 +312,8 @@ def _write_secret(path: str) -> None:
             # Unlike renaming, linking fails if the name is taken.
             os.link(temporary, path)
         except FileExistsError:
-            # `_read_secret` refuses all but plain files. What another process has just
-            # written stays.
+            # `_read_secret` refuses everything but plain files. A file that another
+            # process has just written stays.
             if _read_secret(path) is None:
                 os.replace(temporary, path)
     finally:

@@ -15,7 +15,7 @@ from ._reports import CheckReport, NamespaceInfo, matches
 
 # Bytes of the keys, labels and descriptions of all namespaces; one takes some hundred.
 _MAX_NAMESPACES = 2**26
-# Reads the index alone, which has the namespaces in their order.
+# Reads only the index, which is sorted by namespace.
 COUNT_ROWS = "SELECT CAST(namespace AS INTEGER), sum(1) FROM rows GROUP BY namespace"
 # KiB of pages in memory while the file is examined: the index of 5 million rows.
 _CACHE_TO_CHECK = 262_144
@@ -74,7 +74,7 @@ def _length_of_rows(connection: Connection, number: int) -> int:
 def _parsed(description: Any) -> dict:
     try:
         return dict(json.loads(description))
-    # Damaged, or a stranger's; nothing but this summary reads it.
+    # Damaged or written by someone else. Only this summary reads it.
     except (TypeError, ValueError, RecursionError):
         return {}
 
@@ -96,13 +96,13 @@ def remove(connection: Connection, pattern: str | None) -> int:
     ]
     n_rows = 0
     if matching and len(matching) == len(known):
-        # Tables are emptied in an instant, rows in minutes if there are millions.
+        # Emptying a table is instant. Deleting millions of rows takes minutes.
         n_rows = _remove_all(connection)
     return n_rows + sum(_remove_namespace(connection, *each) for each in matching)
 
 
 def _remove_all(connection: Connection, *more: str) -> int:
-    """Empty the tables of rows, and others; return the number of rows."""
+    """Empty the tables of rows and the other tables; return the number of rows."""
     with _rows.transaction(connection, "IMMEDIATE"):
         n_rows = _rows.count(connection, "rows")
         for table in ("rows", "used", *more):
@@ -119,8 +119,8 @@ def _remove_namespace(connection: Connection, number: int, key: object) -> int:
         with _rows.transaction(connection, "IMMEDIATE"):
             _rows.delete_rows(connection, ids[start : start + n_at_once].tolist())
     with _rows.transaction(connection, "IMMEDIATE"):
-        # Written by others meanwhile. Without their namespace, they would be taken for
-        # damaged rows of the next one, which gets its number.
+        # Other processes may have written rows meanwhile. Without their namespace, they
+        # would count as damaged rows of the next namespace, which reuses its number.
         late = _ids_of(connection, number)
         _rows.delete_rows(connection, late.tolist())
         connection.execute("DELETE FROM variants WHERE key = ?", (key,))

@@ -58,7 +58,7 @@ class SQLiteStore(Store):
         self.warnings = StoreWarnings(self.path, quiet)
         self._clock = clock
         self._announces = directory.is_default and not quiet
-        # At most so many files' digests are stored; None if they were not counted.
+        # Upper bound of the number of stored file digests; None if not counted yet.
         self._n_files: int | None = None
         self._forget_job()
 
@@ -183,7 +183,7 @@ class SQLiteStore(Store):
                 now = int(self._clock())
                 self.database.run(lambda c: _eviction.note_use(c, self._hits, now))
             except (StoreDamaged, StoreUnavailable) as error:
-                logger.debug("Use of rows was not noted: %s", error)
+                logger.debug("The use of rows was not recorded: %s", error)
                 self.database.close()
 
     def _make_space(self, connection, n_bytes):
@@ -232,9 +232,9 @@ class SQLiteStore(Store):
                 n_new = _file_index.remember(connection, stats, digests, now)
                 if limit is None:
                     return
-                # Counting takes longer the more files there are, and files are
-                # remembered every second. So it is done once, and where the limit may
-                # have been reached.
+                # Counting takes longer the more files there are, and digests are
+                # stored every second. So it is done once, and again when the limit
+                # may have been reached.
                 if self._n_files is not None:
                     self._n_files += n_new
                 if self._n_files is None or self._n_files > limit:
@@ -266,7 +266,7 @@ class SQLiteStore(Store):
             SideFiles(self.directory).clear()
             self.converted.clear()
         if not self.run(lambda connection: True, default=False):
-            return 0  # there is no file, and none is made
+            return 0  # there is no file, and none is created
 
         def remove(connection):
             n_rows = _sqlite_audit.remove(connection, pattern)

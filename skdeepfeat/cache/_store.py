@@ -16,7 +16,7 @@ from ._reports import CacheInfo, CheckReport
 from ._side_files import PrivateFiles
 from ._size import Limits
 
-# Rows that are in memory at once to find out whether they are there.
+# Rows that are in memory at once when their presence is checked.
 _N_LOOKED_UP = 10_000
 
 
@@ -47,7 +47,7 @@ class Store(AbstractContextManager):
     def __exit__(self, *error):
         self.close()
 
-    # -- What callers ask for
+    # -- For callers
 
     def fetch(
         self,
@@ -214,7 +214,7 @@ class Store(AbstractContextManager):
         stored = self._variant(namespace, name, data, choose)
         return None if stored == "changed" else stored
 
-    # -- What a kind of store does in its own way
+    # -- Implemented by each kind of store
 
     def read(
         self,
@@ -238,7 +238,7 @@ class Store(AbstractContextManager):
         return False
 
     def hold(self, namespaces: list[Namespace], place: str) -> AbstractContextManager:
-        """Return a context in which nobody else computes what is being computed."""
+        """Return a context in which no other process computes the same rows."""
         return contextlib.nullcontext()
 
     def write(self, batch: list[tuple[Namespace, list[bytes], list]]) -> None:

@@ -9,7 +9,7 @@ from sqlite3 import Connection
 
 from ._namespace import Namespace, checksum, is_valid
 
-# Of one namespace. Older ones are removed, and their rows are evicted in time.
+# Limit for one namespace. Older ones are removed, and their rows are evicted later.
 MAX_VARIANTS = 64
 # Seconds. Younger ones may belong to rows that are being computed.
 _YOUNG = 86_400

@@ -1,4 +1,4 @@
-"""``skdeepfeat cache``: show, examine and clear the cache of features."""
+"""``skdeepfeat cache``: show, check and clear the feature cache."""
 
 import contextlib
 import dataclasses
@@ -13,24 +13,26 @@ _directory = click.option(
     "--cache",
     "directory",
     type=click.Path(exists=True, file_okay=False),
-    help="Directory of the cache. By default SKDEEPFEAT_CACHE_DIR, or the user's cache "
-    "directory of the platform.",
+    help="Directory of the cache. The default is SKDEEPFEAT_CACHE_DIR if it is set, or "
+    "the user cache directory of the platform.",
 )
 
 
 @click.group
 def cache():
-    """Show, examine and clear the cache of features."""
+    """Show, check and clear the feature cache."""
 
 
 @cache.command
 @_directory
 @click.option(
-    "--namespace", metavar="PATTERN", help='Only matching networks: "resnet*".'
+    "--namespace",
+    metavar="PATTERN",
+    help='Show only networks that match a pattern, such as "resnet*".',
 )
 @json_option
 def info(directory, namespace, as_json):
-    """Show where the cache is, how large it is, and its rows by network."""
+    """Show the location and size of the cache, and its rows by network."""
     store = _open(directory)
     with _usable(store):
         found = store.info()
@@ -46,10 +48,10 @@ def info(directory, namespace, as_json):
 @_directory
 @click.option("--no-repair", is_flag=True, help="Do not remove damaged rows.")
 def check(directory, no_repair):
-    """Examine the checksum of every row, and remove damaged rows.
+    """Verify the checksum of every row, and remove damaged rows.
 
-    A file whose structure is damaged is renamed. The exit status is 1 if anything is
-    damaged.
+    If the structure of the file is damaged, the file is renamed. The exit status is 1
+    if anything is damaged.
     """
     report = _open(directory).check(repair=not no_repair)
     echo(report)
@@ -62,8 +64,8 @@ def check(directory, no_repair):
 @click.option(
     "--namespace",
     metavar="PATTERN",
-    help='Only rows of networks like "resnet*"; `skdeepfeat cache info` lists them. By '
-    "default all rows.",
+    help='Remove only rows of networks that match a pattern, such as "resnet*". '
+    "`skdeepfeat cache info` lists the networks. By default, all rows are removed.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(directory, namespace, yes):

@@ -48,47 +48,47 @@ def _check_output(ctx, param, value):
     type=click.Choice(_choices.COMPRESSION_METHODS),
     multiple=True,
     default=["low_rank"],
-    help="How the network is made smaller. If repeated, one after the other.",
+    help="How to make the network smaller. If repeated, methods apply in this order.",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
     default=0.01,
     metavar="SCORE",
-    help="How much the score on held-out images may drop.",
+    help="Maximum drop of the score on held-out images.",
 )
 @click.option(
     "--max-bytes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="The largest network of at most N bytes, whatever its score.",
+    help="Select the largest network of at most N bytes, whatever its score.",
 )
 @click.option(
     "--criterion",
     type=click.Choice(_choices.PRUNING_CRITERIA),
     default="taylor",
-    help="What --method prune removes channels by.",
+    help="How --method prune selects the channels to remove.",
 )
 @click.option(
     "--fine-tune-epochs",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Epochs that each smaller network is trained for; by default about 400 steps.",
+    help="Epochs of training for each smaller network. The default is about 400 steps.",
 )
 @click.option(
     "--validation-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.25,
     metavar="FRACTION",
-    help="The part of the images that scores are taken on.",
+    help="Fraction of the images that is held out to compute scores.",
 )
 @click.option(
     "--runtime",
     "runtimes",
     type=click.Choice(_choices.TIMED_RUNTIMES),
     multiple=True,
-    help="What times are measured in; may be repeated. By default, all that are "
-    "installed.",
+    help="Runtime in which to measure the time per image. May be repeated. By default, "
+    "all installed runtimes are timed.",
 )
 @random_state_option
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
@@ -121,16 +121,16 @@ def compress(
     """Make the network of a fitted classifier as small as the score allows.
 
     MODEL is a file that FineTuneClassifier.save wrote. The label of an image is the
-    name of the nearest folder around it that is the name of a class:
+    name of its closest parent folder that has the name of a class:
 
     \b
     skdeepfeat compress model.safetensors photos/ -o small.safetensors
     skdeepfeat compress model.safetensors photos/ -o small.onnx --method prune \\
         --method low_rank --max-drop 0.02
 
-    The report is written to stdout: the layers that have changed; then score,
+    The report on stdout first lists the layers that have changed. Then it lists score,
     parameters, megabytes and milliseconds per image, before and after each method.
-    Regressors, several labels per image, and networks of your own require Python.
+    Use Python for regressors, several labels per image, and your own networks.
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose cannot be combined.")
@@ -196,7 +196,7 @@ def _load(path):
 
 
 def _labels_of(paths, classes):
-    """Return the class of each image: the nearest folder that is named like one."""
+    """Return the class of each image: its closest parent folder named like a class."""
     by_name = {str(label): label for label in classes.tolist()}
     labels = []
     for path in paths:
@@ -231,7 +231,7 @@ def _layer_lines(report):
     }
     n_left = len(report) - len(changed)
     lines = format_table(changed[[]].assign(**table), left=("method", "layer", "kind"))
-    return [*lines, f"{n_left:,} rows of layers without a change are left out."]
+    return [*lines, f"{n_left:,} rows of unchanged layers are not shown."]
 
 
 def _network_lines(summary):

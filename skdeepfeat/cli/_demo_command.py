@@ -11,15 +11,16 @@ from .._utils._optional import import_optional
     "--output",
     type=click.Path(file_okay=False),
     default="demo_output",
-    help="The folder for the picture, the images and the cache.",
+    help="Folder for the plot, the images and the cache.",
 )
 def demo(output):
-    """Search for the best layer and classifier on real images, with a picture.
+    """Search for the best layer and classifier on real images, and plot the scores.
 
-    There are two tasks on photographs that scikit-image ships. Each search runs twice,
-    without and with features in the cache, and is compared with the same classifiers on
-    raw pixels. The demo takes about a minute on two cores and needs no connection.
-    Install its extra first: pip install 'skdeepfeat[demo]'
+    There are two tasks, on photographs that come with scikit-image. Each search runs
+    twice: first with an empty cache, then with all features cached. The same
+    classifiers on raw pixels are the baseline. The demo takes about a minute on two
+    cores and needs no connection. Install its extra first: pip install
+    'skdeepfeat[demo]'
     """
     for package in ("skimage", "matplotlib"):
         import_optional(package, extra="demo", purpose="The demo")

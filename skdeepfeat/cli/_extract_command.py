@@ -53,16 +53,19 @@ def _check_cache(ctx, param, value):
     help="A file that lists images: one path per line, or a table (.csv, .tsv, "
     ".parquet). - is the standard input.",
 )
-@click.option("--column", metavar="NAME", help="The column of the table with paths.")
+@click.option(
+    "--column", metavar="NAME", help="Column of the table that holds the paths."
+)
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False),
-    help="The folder of relative paths in --from-file, instead of the working folder.",
+    help="Folder of the relative paths in --from-file. By default, the working "
+    "directory.",
 )
 @click.option(
     "--remote",
     is_flag=True,
-    help="Read addresses of images and folders, such as s3://bucket/1.jpg or "
+    help="Read images and folders from addresses, such as s3://bucket/1.jpg or "
     "zip://photos::all.zip, with fsspec.",
 )
 @click.option(
@@ -71,9 +74,9 @@ def _check_cache(ctx, param, value):
     type=_options.storage_option,
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of the file system of addresses, such as anon=true. May be "
-    "repeated. Implies --remote. Give secrets in the environment variables and files "
-    "of the file system instead.",
+    help="Option of the remote file system, such as anon=true. May be repeated. "
+    "Implies --remote. Pass secrets in environment variables or configuration files of "
+    "the file system instead.",
 )
 @click.option(
     "--model",
@@ -89,7 +92,7 @@ def _check_cache(ctx, param, value):
     metavar="NAME|N",
     help="The layer whose output is written: a name, or the number of a stage. May be "
     "repeated; the features are then concatenated. `skdeepfeat layers MODEL` lists the "
-    "layers. The default is the neck, which is what enters the last linear layer.",
+    "layers. The default is the neck, the input of the last linear layer.",
 )
 @click.option(
     "--pooling",
@@ -110,28 +113,29 @@ def _check_cache(ctx, param, value):
     type=_options.devices,
     default="auto",
     metavar="NAME[,NAME...]",
-    help="Where the network runs, such as cpu or cuda. The devices of a list, such as "
+    help="Device that runs the network, such as cpu or cuda. Several devices, such as "
     "cuda:0,cuda:1, share the batches.",
 )
 @click.option(
     "--precision",
     type=click.Choice(_choices.PRECISIONS),
     default="float32",
-    help="What the network computes in. The features are always float32.",
+    help="Precision of the network's computations. The features are always float32.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(_choices.RUNTIMES),
     default="auto",
-    help="What runs the network. auto is OpenVINO on a CPU if it is installed and "
-    "there are enough images, and torch otherwise. compile is torch.compile.",
+    help="Library that runs the network. auto selects OpenVINO on a CPU if it is "
+    "installed and there are enough images, and torch otherwise. compile uses "
+    "torch.compile.",
 )
 @click.option(
     "--jpeg-decoder",
     type=click.Choice(_choices.JPEG_DECODERS),
     default="pillow",
-    help="What decodes JPEG images. device is a CUDA device, for fast GPUs with few "
-    "CPU cores.",
+    help="Decoder of JPEG images. device decodes on the CUDA device, for fast GPUs "
+    "with few CPU cores.",
 )
 @click.option(
     "--n-jobs",
@@ -144,7 +148,7 @@ def _check_cache(ctx, param, value):
     default="default",
     callback=_check_cache,
     metavar="DIR|none",
-    help="Where features are stored for the next time.",
+    help="Directory of the feature cache. none disables it.",
 )
 @click.option(
     "--cache-size",
@@ -157,7 +161,7 @@ def _check_cache(ctx, param, value):
     "--cache-layers",
     type=_options.layer_list,
     metavar="stages|LIST",
-    help="Layers to compute for the cache in the same pass, for a later search: "
+    help="Additional layers to compute and cache in the same pass, for a later search: "
     "stages, or a list such as 2,3,neck.",
 )
 @click.option(
@@ -202,8 +206,8 @@ def extract(
     skdeepfeat extract photos/ -o features.npy --model resnet50 --layer 3 --layer neck
     skdeepfeat extract --from-file train.csv --column path -o features.parquet
 
-    Features that any command or script has computed before come from the cache. An
-    interrupted run continues where it stopped if the same command is run again.
+    Features that an earlier command or script computed come from the cache. To continue
+    an interrupted run, run the same command again.
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose cannot be combined.")

@@ -12,11 +12,11 @@ from ._program import Program, debug_option
 
 _EPILOG = """\b
 Exit status:
-    0  success (with --on-error nan also if images could not be read)
+    0  success (with --on-error nan, even if some images could not be read)
     1  failure: a broken image, weights not found, out of memory, a damaged cache
-    2  wrong usage of the command
-  130  interrupted by Ctrl-C; the same command continues from there
-  143  the same by SIGTERM
+    2  usage error
+  130  interrupted by Ctrl-C; run the same command again to continue
+  143  terminated by SIGTERM; run the same command again to continue
 """
 
 

@@ -15,12 +15,12 @@ from ._program import usage_errors
 @click.option(
     "--source",
     type=click.Choice(SOURCES),
-    help="Only the networks of one source.",
+    help="List only the networks of one source.",
 )
 @click.option(
     "--tags",
     is_flag=True,
-    help="List the networks of timm once for each set of weights.",
+    help="List each timm network once per set of weights.",
 )
 @json_option
 def models(pattern, source, tags, as_json):
@@ -48,16 +48,16 @@ def models(pattern, source, tags, as_json):
 @weights_option
 @image_size_option
 @click.option(
-    "--stages", is_flag=True, help="Only the stages, the neck and the output."
+    "--stages", is_flag=True, help="List only the stages, the neck and the output."
 )
 @json_option
 def layers(model, weights, image_size, stages, as_json):
     """List the layers of MODEL whose output can be used as features.
 
-    The layers are in the order in which they run. The columns are the name and the
-    stage number, which are both values for --layer of `skdeepfeat extract`, the shape
-    of the output, the number of parameters, the share of the cost of the network, and
-    the cost of running the network up to this layer. No weights are downloaded.
+    The layers are in the order in which they run. Names and stage numbers are both
+    values for --layer of `skdeepfeat extract`. The other columns describe the output,
+    the number of parameters, the share of the cost of the network, and the share up to
+    and including this layer. No weights are downloaded.
     """
     from .. import list_layers
 

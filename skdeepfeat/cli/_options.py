@@ -86,7 +86,8 @@ image_size_option = click.option(
     "--image-size",
     type=image_size,
     metavar="N|HxW",
-    help="Pixels, instead of the size that the weights were trained with.",
+    help="Image size in pixels. By default, the size that the weights were trained "
+    "with.",
 )
 
 json_option = click.option(
@@ -97,13 +98,13 @@ weights_option = click.option(
     "--weights",
     metavar="NAME|FILE|random",
     default="default",
-    help="A name that the source of the network knows, a file (.safetensors, .pth), or "
-    "random.",
+    help="Name of one of the network's sets of weights, a file (.safetensors, .pth), "
+    "or random.",
 )
 
 random_state_option = click.option(
     "--random-state",
     type=click.IntRange(0, 2**32 - 1),
     metavar="N",
-    help="A number, for the same result each time.",
+    help="Seed, for the same result each time.",
 )

@@ -84,7 +84,7 @@ def _end_interrupted(ctx, interruption):
 
 
 # Remedies that error messages name, and the options of commands that have them.
-_OPTION_NAMES = {"overwrite=True": "--overwrite"}
+_OPTION_NAMES = {"overwrite=True": "--overwrite", "another 'path'": "another --output"}
 
 
 def _in_words(error, ctx):
@@ -97,7 +97,7 @@ def _in_words(error, ctx):
     text = text.strip()
     options = _options(ctx)
     for in_python, option in _OPTION_NAMES.items():
-        if option in options:
+        if option.split()[-1] in options:
             text = text.replace(in_python, option)
     if isinstance(error, BadImageError):
         if "--on-error" not in options:

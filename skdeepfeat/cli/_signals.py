@@ -19,7 +19,7 @@ class Terminated(KeyboardInterrupt):
 def sigterm_raises():
     """Have SIGTERM raise `Terminated` instead of ending the process at once.
 
-    Python then leaves its contexts, which stores what was computed and ends workers.
+    Python then exits its contexts, which stores finished features and ends workers.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

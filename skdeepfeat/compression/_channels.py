@@ -3,7 +3,7 @@
 Every tensor that runs through the network is followed from the layer that makes its
 channels to the layers that read them. What lies between must treat each channel alone:
 normalizations with running statistics, activations, poolings, depthwise convolutions.
-Anything else keeps the channels of its inputs as they are.
+Anything else prevents changes of the channels of its inputs.
 """
 
 from dataclasses import dataclass, field, replace
@@ -107,7 +107,7 @@ def _try(body, groups, images):
                 weight = layer.weight.clone()
                 weight[:, :n_each] = 0
                 layer.weight = nn.Parameter(weight, requires_grad=False)
-        # What is not read may be removed.
+        # Channels that are not read may be removed.
         wanted = trial(images)
         for group in groups:
             kept = torch.arange(1, group.n_channels)
@@ -233,7 +233,7 @@ class _Tracker(TorchFunctionMode):
         self._kept = []
         self._groups = []
         self._used, self._reused = set(), set()
-        # What a group was merged into.
+        # The group into which a group was merged.
         self._merged = {}
 
     def groups(self):
@@ -246,7 +246,7 @@ class _Tracker(TorchFunctionMode):
         return found
 
     def block(self, tensor, obstacle):
-        """Let the channels of a tensor, if it has any, stay as they are."""
+        """Prevent changes of the channels of a tensor, if it has any."""
         if (tag := self._tag(tensor)) is not None:
             tag.group.obstacle = tag.group.obstacle or obstacle
 

@@ -20,7 +20,7 @@ from ._search import METHODS, Limits, NothingToCompressError, Outcome
 from ._subjects import make_subject
 from ._timing import checked_runtimes
 
-# What the tables of a saved file need beside the weights, for each layer and method.
+# Additional data in the tables of a saved file, for each layer and method.
 _BYTES_OF_ROW = 400
 _BYTES_OF_HEADER = 4096
 
@@ -103,7 +103,7 @@ def compress(
           saves memory, not time.
         * ``"prune"``: channels are removed by `criterion` in rounds: remove, train,
           repeat. Only channels inside blocks can be removed. ``compression_report_``
-          says why the others stay.
+          says why the other layers stay.
         * ``"obd_weights"``: single weights are set to zero by Optimal Brain Damage
           [6]_, without training. The file and the time do not change. The column
           ``sparse_bytes`` has the size of a sparse file.
@@ -247,7 +247,7 @@ def compress(
         except (KeyboardInterrupt, NothingToCompressError) as error:
             if number == 1:
                 raise
-            # What the methods before have made is not lost.
+            # The results of earlier methods are not lost.
             outcome = Outcome(model, scores[-1])
             outcome.interrupted = isinstance(error, KeyboardInterrupt)
             if not outcome.interrupted:

@@ -100,7 +100,7 @@ def channel_importances(model, groups, pixels, targets, loss, task, criterion, s
             part = slice(start, start + len(images))
             start = part.stop
             with _InputsOf(network, groups) as inputs, torch.enable_grad():
-                # The gradient flows from the images on, as no weight has one.
+                # The gradient flows from the images, because no weight requires one.
                 outputs = model((images.float() / 255).requires_grad_())
                 wanted = None if targets is None else targets[part]
                 sums = measure(inputs, outputs, wanted, loss, task, rng)
@@ -212,7 +212,7 @@ def _magnitude(network, group):
     )
 
 
-# A new criterion is a function here, with whether it looks at images.
+# A new criterion is a function here, and a flag whether it uses images.
 CRITERIA = {
     "taylor": (_taylor, True),
     "obd": (_obd, True),

@@ -118,7 +118,7 @@ def compression_curve(
         except (KeyboardInterrupt, NothingToCompressError) as error:
             if len(models) == 1:
                 raise
-            # The networks so far are not lost.
+            # The networks found so far are not lost.
             interrupted = isinstance(error, KeyboardInterrupt)
             message = f"It was interrupted during {name!r}." if interrupted else error
             warnings.warn(

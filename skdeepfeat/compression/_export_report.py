@@ -27,7 +27,7 @@ from ..networks import import_openvino
 from ._subjects import as_score
 from ._timing import BATCH_SIZES, best_times
 
-# Images that a runtime is given at once.
+# Images per batch of a runtime.
 _BATCH = 32
 
 

@@ -33,7 +33,7 @@ from ._decompositions import (
 _MULTIPLE = 8
 _MAX_RANKS = 16
 
-# What Tucker's ranks keep of the energy of a kernel.
+# Fraction of the energy of a kernel that Tucker ranks keep.
 _ENERGIES = (0.998, 0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
 _TRAIN_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _N_TRAIN_CORES = 3

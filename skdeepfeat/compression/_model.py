@@ -51,7 +51,7 @@ def copy_model(model):
 
 
 def drop_unused_head(model, images):
-    """Leave one output of each linear layer behind the neck, which is not used.
+    """Keep one output of each linear layer after the neck, which is not used.
 
     The network keeps the layer, so that it is found again as the old head.
 

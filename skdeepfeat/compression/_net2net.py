@@ -13,8 +13,8 @@ from ..fine_tuning import (
 )
 from ._model import Model
 
-# Of the largest output. Rounding adds up over many layers, but stays far below what a
-# wrong mapping changes.
+# Relative to the largest output. Rounding errors add up over many layers, but stay far
+# below the effect of a wrong mapping.
 _TOLERANCE = 1e-4
 
 _N_IMAGES = 4
@@ -26,7 +26,7 @@ def model_of(estimator, caller):
     Raises
     ------
     TypeError
-        If it is another estimator.
+        If it is a different type of estimator.
     NotFittedError
     """
     if not isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):

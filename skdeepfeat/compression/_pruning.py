@@ -8,7 +8,7 @@ from ._layers import batches_of
 # Wide layers lose this many channels at once: processors work on 8 or 16 numbers at a
 # time.
 _MULTIPLE = 8
-# Of the channels of a group, this share stays in any case.
+# This fraction of the channels of a group always stays.
 _MIN_SHARE = 1 / 8
 
 

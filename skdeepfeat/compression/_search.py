@@ -26,7 +26,7 @@ _N_LEVELS = 31
 # too much, a smaller one is tried.
 _ROUND_SHARES = (0.15, 0.05)
 _MAX_ROUNDS = 40
-# What the rounds of a curve remove together.
+# Total fraction that the rounds of a curve remove.
 _WALKED_SHARE = 0.8
 
 # Shares of the weights that are zero after each round.
@@ -35,7 +35,7 @@ _ZERO_SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 # come to life. So a little of the layer's mean curvature is added.
 _DAMPING = 0.01
 
-# Images that second derivatives are taken of, as it is done one by one.
+# Number of images for second derivatives, which are computed one by one.
 _MAX_CURVATURE_IMAGES = 64
 
 
@@ -391,7 +391,7 @@ def _trained(subject, model, n_epochs):
     try:
         trained = subject.train(model, n_epochs)
     except TrainingDivergedError as error:
-        logger.info("a candidate stays untrained: %s", error)
+        logger.info("training a candidate failed: %s", error)
         return model, -np.inf
     zero_subnormal(trained.network)
     return trained, _score_or_worst(subject, trained)

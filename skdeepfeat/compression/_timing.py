@@ -12,7 +12,7 @@ from .._utils._parameter_errors import choice_error
 from ..fine_tuning import PixelsToResult, convert_to_onnx, example_pixels
 
 BATCH_SIZES = (1, 32)
-# What runs networks, and the packages and the extra that it needs.
+# The runtimes, and the packages and the extra that each needs.
 RUNTIMES = {
     "torch": (("torch",), None),
     "openvino": (("openvino",), "openvino"),
@@ -49,7 +49,7 @@ def checked_runtimes(runtimes):
     for name in runtimes if is_list else [runtimes]:
         if not is_list or not isinstance(name, str) or name not in RUNTIMES:
             wanted = f"'installed' or a list with some of {list(RUNTIMES)}"
-            # A name without a list around it is not misspelled.
+            # Without a list, only "installed" can be misspelled.
             names = RUNTIMES if is_list else ["installed"]
             raise choice_error("runtimes", wanted, name, names)
     chosen = [name for name in RUNTIMES if name in runtimes]

@@ -38,7 +38,7 @@ _THREADS_PER_DEVICE = {"cuda": 2}
 # another is being filled. More only costs memory.
 _BATCHES_AHEAD = 2
 
-# Seconds between two checks whether the caller still wants a result.
+# Seconds between two checks of whether the caller still needs results.
 _POLL = 0.1
 
 _END = object()

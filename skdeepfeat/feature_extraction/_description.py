@@ -1,4 +1,4 @@
-"""What an extractor is and what it costs, for people who look at it in a notebook."""
+"""Summary of an extractor and its cost, also as a table in a notebook."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from ._extraction import open_extraction
 from ._inspected import inspected
 from ._speed import seconds_per_image
 
-# Images that are made to be timed if there is no X.
+# Number of generated images for the timing without X.
 _N_MADE = 64
 
 
@@ -31,28 +31,28 @@ class ExtractorDescription:
         The layers whose output is returned.
     n_features : int
     image_size : tuple of (int, int) or None
-        Height and width that the network sees, in pixels. None for other items than
-        images.
+        Height and width of the network's input, in pixels. None for items that are
+        not images.
     n_parameters : int
         Of the whole network.
     n_operations : int
         Floating-point operations for one image, up to the last of `layers`.
     device, precision : str
-        Where the network runs and what it computes in. `device` is ``"workers"`` if
-        `n_jobs` starts some.
+        Device and precision of the network. `device` is ``"workers"`` if `n_jobs`
+        starts worker processes.
     seconds_per_image : float or None
-        For an image that is not in the cache, on this machine, as busy as it is, after
-        loading. None if it was not measured.
+        Time for an image that is not in the cache, on this machine under its current
+        load, without the time to load the network. None if it was not measured.
     cache : str or None
         Path of the cache.
     n_cached : int
-        Number of images whose features of these layers are in the cache. Of several
-        layers, the one with the fewest counts.
+        Number of images whose features of these layers are in the cache. With several
+        layers, the number for the layer with the fewest.
     n_images, n_hits : int or None
-        Number of images of `X`, and of those of them that are in the cache. None
-        without `X`.
+        Number of images in `X`, and how many of them are in the cache. None without
+        `X`.
     training : str or None
-        What of the network was trained. None for an estimator that trains nothing.
+        The trained part of the network. None for an estimator that trains nothing.
     """
 
     estimator: str
@@ -90,14 +90,14 @@ class ExtractorDescription:
             height, width = self.image_size
             operations = f"{rounded(self.n_operations / 1e9)} billion operations"
             rows.append(("image", f"{height} x {width} pixels, {operations}"))
-        rows.append(("runs on", f"{self.device}, {self.precision}"))
+        rows.append(("device", f"{self.device}, {self.precision}"))
         if self.seconds_per_image is not None:
             text = f"{rounded(1000 * self.seconds_per_image)} ms per {self._kind}"
             rows.append(("time", text))
         if self.cache is None:
             rows.append(("cache", "none"))
         else:
-            text = f"{self.n_cached:,} {self._kind}s in {self.cache}"
+            text = f"features of {self.n_cached:,} {self._kind}s in {self.cache}"
             rows.append(("cache", text))
         if self.n_images is not None:
             rows.append(("X", self._hits()))
@@ -107,7 +107,7 @@ class ExtractorDescription:
         n_missing = self.n_images - self.n_hits
         text = f"{self.n_hits:,} of {self.n_images:,} {self._kind}s are in the cache"
         if n_missing and self.seconds_per_image is not None:
-            text += f", the others take {rounded(self.seconds_per_image * n_missing)} s"
+            text += f"; the rest take {rounded(self.seconds_per_image * n_missing)} s"
         return text
 
     def __str__(self):
@@ -119,28 +119,28 @@ class ExtractorDescription:
 
 
 class DescribedMixin:
-    """Mixin class for estimators with a network that can be looked into."""
+    """Mixin class for estimators with a network, which adds `describe`."""
 
     @survives_fork
     def describe(self, X=None, *, measure=True):
-        """Return what this estimator is, and what it costs on this machine.
+        """Describe this estimator and its cost on this machine.
 
         In a notebook, the result is shown as a table.
 
         Parameters
         ----------
         X : array-like of images, shape (n_samples,), default=None
-            Images (or items) to look up in the cache, and to time. They are read, and
-            at most 64 of them go through the network. None times images of noise that
-            need no decoding, or the first items of the fit.
+            Images (or items) to look up in the cache, and to use for the timing. They
+            are read, and at most 64 of them go through the network. None uses noise
+            images that need no decoding, or the first items of the fit.
         measure : bool, default=True
             Whether to time the network, which loads it and takes about two seconds.
 
         Returns
         -------
         ExtractorDescription
-            Network, weights, layers, what was trained, sizes, milliseconds per image,
-            what is in the cache, and how many images of X are.
+            Network, weights, layers, trained part, sizes, milliseconds per image, and
+            the numbers of images in the cache and of images of X in the cache.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class DescribedMixin:
         return describe_extractor(self, X, measure)
 
     def _training_in_words(self):
-        """Return what of the network was trained, or None."""
+        """Return a description of the trained part of the network, or None."""
         return None
 
 
@@ -224,9 +224,9 @@ def _weights_in_words(extractor, neck):
 
 
 def _make_inputs(extractor):
-    """Return images of noise at the size that the network sees, or such flat rows.
+    """Return noise images at the input size of the network, flat if it takes flat rows.
 
-    Other items cannot be made up: those of the fit are returned.
+    Other items cannot be generated, so those of the fit are returned.
     """
     X, neck, _ = inspected(extractor, None)
     if neck.spec.takes_items:

@@ -50,7 +50,7 @@ def errors_at(indices):
 
 
 def _renamed(text, old, name):
-    # What follows are values: what was given, or the names of columns.
+    # The rest are values: the given one, or the names of columns.
     told, got, value = re.match(r"(.*?)( Got|\n|$)(.*)", text, re.S).groups()
     # As a word, but not in a text that shows a value of the user's.
     word = rf"(?<![\w'\"/\\.-]){old}(?![\w'\"/\\-])"

@@ -1,4 +1,4 @@
-"""Features of more images than fit into memory: to a file as they are computed."""
+"""Write the features of more images than fit into memory while they are computed."""
 
 import errno
 import os
@@ -139,7 +139,7 @@ def _check_destination(path, overwrite):
         wanted = "the path of the file to write"
         raise choice_error("path", wanted, path, error=TypeError)
     check_local(path, "path")
-    given, path = path, pathlib.Path(path)  # which makes "." of ""
+    given, path = path, pathlib.Path(path)  # which turns "" into "."
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ValueError(

@@ -234,14 +234,14 @@ class Extraction:
                     self._raise_failure()
                 part = np.arange(n_done, len(self.digests))
                 n_done = len(self.digests)
-                # A copy of an image of an earlier part gets its row at the end.
+                # A duplicate of an image in an earlier part gets its row at the end.
                 is_new = [
                     first_of.setdefault(self.digests[i], i) == i for i in part.tolist()
                 ]
                 part = part[is_new]
                 try:
                     found = self.fetch(part, lambda done, *_: bar.update(len(done)))
-                    bar.update(n_done - bar.n)  # what was known, and copies
+                    bar.update(n_done - bar.n)  # cached images and duplicates
                 except NonFiniteOutputError as error:
                     not_finite += error.indices
                     if not self._has_finite:
@@ -262,7 +262,7 @@ class Extraction:
                 self.neck, self.settings.precision, self._with_copies(not_finite)
             )
         if self.namespaces is not namespaces:
-            # What was known of the first parts is not what the later ones computed.
+            # Cached rows of the first parts do not match computed rows of later ones.
             return self.fetch(np.arange(n_images))
         source = np.array([first_of[digest] for digest in self.digests])
         copies = np.flatnonzero(source != np.arange(n_images))
@@ -345,7 +345,9 @@ class Extraction:
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
         except _NeckDiffers:
-            logger.warning("a note about %s was wrong", printable(self.neck.model_name))
+            logger.warning(
+                "the cached note about %s was wrong", printable(self.neck.model_name)
+            )
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
 
@@ -380,7 +382,7 @@ class Extraction:
             ):
                 raise _OpenVINOCannotRun
         logger.info(
-            "%d of %d %ss go through the neck",
+            "computing the features of %d of %d %ss",
             len(positions),
             len(self.source),
             self.source.kind,
@@ -414,7 +416,7 @@ class Extraction:
                     yield np.searchsorted(indices, done), outputs
                 if not n_finite and len(not_finite) >= GIVE_UP_AFTER:
                     break
-        # Not at once: what was computed after a broken image is worth storing.
+        # Not immediately: features computed after a broken image are worth storing.
         self._raise_failure()
         if not_finite:
             raise non_finite_error(
@@ -435,7 +437,7 @@ class Extraction:
                 self.source, missing, neck, self._devices, settings
             )
         else:
-            _ = neck.outputs  # the workers need not find them out
+            _ = neck.outputs  # computed here once, not in each worker
             batches = compute_in_shards(self.source, missing, neck, settings)
         with contextlib.closing(batches):
             yield from batches
@@ -475,7 +477,7 @@ class Extraction:
             parts = [neck.model_name, found["layer"], *({found["pooling"]} - {"auto"})]
             label = f"{'_'.join(parts)}, {in_words}"
             description = {**found, **more}
-            # The network that computes a layer: all but which layer is taken.
+            # The network that computes a layer, without the choice of the layer.
             network = {**description, "layer": None, "pooling": None}
             namespaces.append(
                 Namespace(description, label, digest_description(network))
@@ -499,7 +501,7 @@ def side_by_side(outputs):
 
 
 class _NeckDiffers(Exception):
-    """A neck is not what a note in the cache said, so the namespaces are others."""
+    """A neck differs from its note in the cache, so the namespaces differ."""
 
 
 class _OpenVINOCannotRun(Exception):

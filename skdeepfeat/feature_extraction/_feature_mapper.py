@@ -189,7 +189,7 @@ def _columns_of(batch):
     )
 
 
-# -- Images in
+# -- Input
 
 
 def _images_of(column):
@@ -249,7 +249,7 @@ def _as_bytes(pixels):
     return pixels
 
 
-# -- Features out
+# -- Output
 
 
 def _with_column(batch, name, features, keeps):

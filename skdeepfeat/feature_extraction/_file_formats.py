@@ -221,8 +221,8 @@ class Zarr(_FileFormat):
             store=str(path),
             shape=partial.shape,
             dtype="float32",
-            # Every chunk is a file, even if it is all zeros or NaN, so that a lost one
-            # is noticed. Other readers fill it with NaN, which is not a feature.
+            # Every chunk is a file, even if it is all zeros or NaN, so that a missing
+            # one is detected. Other readers fill it with NaN, which is not a feature.
             fill_value=np.nan,
             config={"write_empty_chunks": True},
             chunks=(chunk, n_features),

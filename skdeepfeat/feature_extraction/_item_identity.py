@@ -17,11 +17,11 @@ from ..networks import N_PROBE_ITEMS
 
 logger = logging.getLogger(__name__)
 
-# Bytes. Larger items are not stored, and then have to be in X.
+# Bytes. Larger items are not stored, so they must be in X again.
 _MAX_STORED = 2**24
 # How often all items run again if the module draws random numbers.
 _N_IF_RANDOM = 8
-# How often other processes may add a variant while one is recognized.
+# How often other processes may add a variant while this one is being recognized.
 _N_ATTEMPTS = 8
 
 
@@ -147,15 +147,17 @@ class _Probes:
     def rows_of_stored(self, digests, items):
         """Return the rows of items from the cache, or None if there are none.
 
-        They may be items for another `collate`, such as texts for one that takes dicts.
-        Such a variant is another one.
+        They may be items for a different `collate`, such as texts for one that takes
+        dicts. Such a variant does not match.
         """
         try:
             return self.rows(digests, items)
         except OutOfMemoryError:
             raise
         except Exception as error:  # of the user's functions
-            logger.info("stored items are of another kind: %s", first_line(error))
+            logger.info(
+                "the module cannot process the stored items: %s", first_line(error)
+            )
             return None
 
     def is_stable(self, digests):

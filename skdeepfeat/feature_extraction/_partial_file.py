@@ -351,7 +351,7 @@ class Partial:
     def remove(folder):
         """Remove a folder and the lock in it, which the caller holds."""
         folder = pathlib.Path(folder)
-        # First, so that the rest does not count as intermediate results of a job.
+        # First, so that the rest no longer counts as intermediate results of a job.
         _remove(folder / "job.json")
         with contextlib.suppress(OSError):
             for path in folder.iterdir():

@@ -12,8 +12,8 @@ from .._utils._forks import survives_fork
 from ._extraction import open_extraction
 from ._inspected import inspected
 
-# Each timed run takes about so long, and is repeated: other programs can only make a
-# run slower, so the fastest one counts.
+# Approximate seconds of each timed run. The fastest of several runs counts, because
+# other programs can only make a run slower.
 _SECONDS = 0.2
 _N_REPEATS = 4
 _N_WARM_UP = 4
@@ -81,7 +81,7 @@ def seconds_per_image(extractor, X, n_images, layers=None):
 
     n = min(len(source), _N_WARM_UP)
     run(n)
-    # By now it has been chosen, and compiled if that pays for `n_images`.
+    # By now the runtime has been selected, and the network compiled if worthwhile.
     is_auto = settings.runtime == "auto" and not neck.is_own
     if is_auto and not neck.is_compiled(runtime, devices[0], settings.precision):
         runtime = "torch"

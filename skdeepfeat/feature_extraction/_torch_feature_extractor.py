@@ -21,7 +21,7 @@ from ._network_estimator import NetworkEstimatorMixin
 from ._network_transformer import NetworkTransformerMixin
 from ._settings import ExtractionSettings
 
-# Items among which those are looked for that `collate` can take.
+# Number of items that are searched for some that `collate` accepts.
 _N_EXAMPLES = 64
 
 
@@ -128,7 +128,7 @@ class TorchFeatureExtractor(
 
     **Padding.** An item should have the same features whatever its neighbors in a
     batch. If `collate` returns a dict with ``"attention_mask"`` of shape (n_items,
-    n_positions), not 0 where there is no padding, or with ``"lengths"`` of shape
+    n_positions), nonzero where there is no padding, or with ``"lengths"`` of shape
     (n_items,), the pooling leaves the padding out. In float32 the features then agree
     to a relative 1e-4, unless the module itself mixes padding into the other positions.
     Either entry is passed on to the module only if its `forward` has a parameter of
@@ -243,7 +243,7 @@ class TorchFeatureExtractor(
         is_list = isinstance(self.layer, (list, tuple))
         self.layers_ = list(self.layer) if is_list else [self.layer or "neck"]
         self.device_ = self._resolve_device()
-        # What the layers return is only known when items go through them.
+        # The outputs of the layers are only known after items have gone through them.
         self._examples = [items[i] for i in range(min(len(items), N_PROBE_ITEMS))]
         return self
 

@@ -41,8 +41,8 @@ _BATCHES_PER_SHARD = 4
 _N_KEPT = 2
 
 # Payloads of at least this many bytes are reported to dask with their size, so that it
-# sends them to each worker once. Smaller ones are sent with each task: what was sent
-# once is lost with the worker that held it.
+# sends them to each worker once. Smaller ones are sent with each task, because a
+# payload that was sent once is lost with its worker.
 _SENT_ONCE = 2**20
 
 
@@ -92,8 +92,8 @@ def compute_in_shards(source, indices, neck, settings):
             loss = error
             missing = missing[~np.isin(missing, list(done))]
             logger.warning(
-                "workers of joblib were lost (%s); the %d images that are still "
-                "missing are computed again",
+                "workers of joblib were lost (%s); computing the %d missing images "
+                "again",
                 loss,
                 len(missing),
             )
@@ -105,7 +105,7 @@ def compute_in_shards(source, indices, neck, settings):
             "need skdeepfeat as it is installed here, and memory for the network. "
             "n_jobs=1 computes in this process."
         ) from loss
-    logger.warning("workers were lost again: the rest is computed in this process")
+    logger.warning("workers were lost again; computing the rest in this process")
     devices = resolve_devices(settings.device)
     yield from compute_features(source, missing, neck, devices, settings)
 

@@ -59,7 +59,7 @@ class BaseFineTune(
 ):
     """Fit, prediction and saving of both estimators."""
 
-    # -- What the two estimators define
+    # -- Defined by the two estimators
 
     _y_dtype: type | None = None
 
@@ -188,7 +188,7 @@ class BaseFineTune(
     ):  # fmt: skip
         """Return `FitData`."""
         self._validate_params()
-        # As the user gave them, for teachers that take something else than images.
+        # As given by the user, for teachers whose input is not images.
         originals = {"X": X, "X_unlabeled": X_unlabeled}
         if X_unlabeled is not None and self.teacher is None:
             raise ValueError(
@@ -422,8 +422,8 @@ class BaseFineTune(
                 self.test_time_augmentation,
                 refuse_failures=refuse_failures,
             )
-        # Features of a tuned body are seldom needed twice, except after an error about
-        # a broken image. Those of the body as it was are the extractor's.
+        # Features of a tuned body are rarely needed twice, except after an error about
+        # a broken image. Those of the original body are the same as the extractor's.
         keeps = self.body_ is None or self.on_error == "nan"
         cache = self.cache if keeps else None
         return compute_outputs(

@@ -23,9 +23,9 @@ DTYPES = ("float32", "float16", "int8")
 # In an export. Not 1, which the exporter would treat as a constant.
 _N_EXAMPLES = 2
 
-# Fewer show too little of the range of the values.
+# Fewer images do not cover the range of the values.
 _LEAST_CALIBRATION = 10
-# More bring next to nothing, and each takes some tens of milliseconds.
+# More images have almost no effect, and each takes some tens of milliseconds.
 _MOST_CALIBRATION = 300
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)

@@ -19,8 +19,8 @@ from ..training import PixelData
 
 logger = logging.getLogger(__name__)
 
-# Outputs of more bytes in all are kept in a temporary file, and outputs beyond these
-# bytes, or half of what is free there, are computed again each time.
+# Outputs of more than these bytes in total are stored in a temporary file. Outputs
+# beyond the second limit, or half of the free space, are computed again each time.
 _MAX_BYTES_IN_MEMORY = 2**30
 _MAX_BYTES = 16 * 2**30
 
@@ -62,7 +62,7 @@ class FrozenOutputs:
         return (
             isinstance(data, PixelData)
             and settings.unfreeze != "all"
-            # These need the images, or what all layers return.
+            # These need the images or the outputs of all layers.
             and settings.mixup == settings.activation_l1 == 0
             and fit.teachers is None
             # A GPU's outputs would be copied to the CPU and back.
@@ -104,7 +104,7 @@ class FrozenOutputs:
         neck = fit.neck.at_layer(layer.name, pooling="flatten")
         n_images = self._n_passes * len(images)
         if fit.settings.unfreeze == "gradual":
-            n_images = len(images)  # the layer is another one soon
+            n_images = len(images)  # `images` is replaced by the output of the layer
         wanted = (fit.device, fit.settings.precision, fit.extraction.runtime, n_images)
         self._n_at_once = neck.suggested_batch_size(
             fit.device, neck.chosen_runtime(*wanted)
@@ -138,7 +138,7 @@ class FrozenOutputs:
             # The network runs on another stream.
             torch.cuda.current_stream(pixels.device).synchronize()
         self.n_computed += len(pixels)
-        # Of no images, the runner returns rows of the right length.
+        # For no images, the runner returns rows of the right length.
         return np.concatenate(
             [self._run(part)[0] for part in pixels.split(self._n_at_once)]
         )

@@ -29,7 +29,7 @@ _SOLVED = 0.1
 # Momentum of the running statistics of batch normalization; torch's default is 0.1.
 _MOMENTUM = 0.2
 
-# Settings without what keeps a network from memorizing.
+# Settings without anything that prevents a network from memorizing.
 _WITHOUT_REGULARIZATION = {
     "activation_l1": 0.0,
     "augment": None,
@@ -194,7 +194,7 @@ def _train(trial, data, max_epochs):
         settings,
         **_WITHOUT_REGULARIZATION,
         max_epochs=max_epochs,
-        # A head that memorizes the images by itself would not test the body.
+        # A head that memorizes the images alone would not test the body.
         head_epochs=max_epochs if settings.unfreeze in (None, 0) else 0,
     )
     fit = trial._begin_fit(data, settings, continues=False)

@@ -17,7 +17,7 @@ from ._export import check_fits_float16, fixed_number_error
 logger = logging.getLogger(__name__)
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# These stay in int8 between layers, which saves conversions.
+# Outputs of these stay in int8 between layers, which avoids conversions.
 _BETWEEN_LAYERS = (
     "Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "MaxPool", "Relu",
 )  # fmt: skip
@@ -154,7 +154,7 @@ def _quantized(proto, export):
             batch = next(self._batches, None)
             return None if batch is None else {"images": batch}
 
-    # The quantizer asks, by a warning, for a preparation that the exporter has done.
+    # The quantizer warns that a preparation is missing, which the exporter has done.
     proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     nodes = list(proto.graph.node)
     kinds = {node.op_type for node in nodes}
@@ -182,7 +182,7 @@ def _quantized(proto, export):
                 # without VNNI, and the one that will run the file is unknown.
                 reduce_range=True,
                 op_types_to_quantize=quantized_kinds,
-                # The results have all their digits.
+                # The last nodes stay in float32, so that outputs keep full precision.
                 nodes_to_exclude=[node.name for node in nodes[last + 1 :]],
                 extra_options={
                     "MatMulConstBOnly": True,

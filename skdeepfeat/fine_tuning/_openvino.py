@@ -25,7 +25,7 @@ def check_openvino_installed(dtype):
 
 
 def write_openvino(path, export):
-    """Write an .xml file with the graph, and beside it a .bin file with the weights.
+    """Write an .xml file with the graph, and next to it a .bin file with the weights.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def _save(model, path, in_float16):
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temp:
         graph = pathlib.Path(temp, path.name)
         openvino.save_model(model, graph, compress_to_fp16=in_float16)
-        # Graphs do not say which weights they belong to. So first the old graph goes:
-        # whatever happens next, nobody reads it with the new weights.
+        # Graphs do not say which weights they belong to. So the old graph is removed
+        # first: whatever happens next, nobody can read it with the new weights.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.replace(graph.with_suffix(".bin"), path.with_suffix(".bin"))

@@ -62,8 +62,8 @@ class FineTuneParameters:
 
         A tuple lists the parts to train (surgical fine-tuning, Lee et al. 2023 [6]_).
         An int in a tuple is the number of a stage: 0 is the first, with the stem, and
-        -1 the last. So ``(0,)`` is the first stage only, whereas ``1`` is the last. A
-        str is the name of a layer and stands for all weights in it, as in
+        -1 the last. So ``(0,)`` is the first stage only, but ``1`` is the last. A
+        str is the name of a layer and selects all weights in it, as in
         ``("layer1", "layer4.1")``, or ``"normalization"`` for the scales and shifts of
         all batch, layer and group normalizations. A single name needs no tuple.
 

@@ -179,7 +179,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
             "no learning rate to suggest. Choose a smaller 'min_learning_rate' (now "
             f"{rates[0]:g}), and check that all targets are finite."
         )
-    # The same batches, from the same weights, at a rate that changes nothing.
+    # The same batches from the same weights, at a learning rate of zero.
     fit.result.head = head
     constant = np.zeros(len(losses))
     return losses, _losses_at(fit, images, constant, lambda losses: False)

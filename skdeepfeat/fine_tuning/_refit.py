@@ -14,14 +14,14 @@ from ._saving import at_rest
 from ._targets import checked_y
 from ._views import MAX_BYTES_IN_MEMORY, with_margin
 
-# What belongs to the user's X or machine; images are given as pixels instead.
+# Parameters about the user's X or machine. Images are passed as pixels instead.
 _ON_PIXELS = {
     "flat_image_shape": None,
     "cache": None,
     "checkpoint": None,
     "on_error": "raise",
     "storage_options": None,
-    # It may not know what to make of pixels.
+    # It may not accept pixels.
     "teacher": None,
 }
 
@@ -122,7 +122,7 @@ def train_further(estimator, X, y, n_epochs, random_state, teacher=None):
     n_epochs : int
     random_state : int or RandomState
     teacher : estimator, default=None
-        Whose outputs it learns beside y; see `as_teacher`.
+        Its outputs are learned in addition to y; see `as_teacher`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Rows of numbers instead of images: what stands where images are read."""
+"""Rows of numbers instead of images: the replacements for reading images."""
 
 import contextlib
 

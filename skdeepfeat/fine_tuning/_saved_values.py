@@ -24,12 +24,12 @@ from ..exceptions import BadFileError
 from ..networks import read_hub_config, read_preprocessing
 from ..training import is_history
 
-# They concern a machine and not what was learned, may hold a password, or are code.
+# They depend on the machine and not on the fit, may hold a password, or are code.
 NOT_SAVED = ("cache", "checkpoint", "storage_options", "teacher")
 
 _DEVICES = r"(auto|cpu|cuda(:\d{1,2})?|mps|xpu(:\d{1,2})?)"
 
-# Of `classes_` and other arrays.
+# For `classes_` and other arrays.
 # The size of a longer text overflows in NumPy 2.0.
 _DTYPES = r"[<>|=]?([biufU]\d{1,8}|O)"
 _MAX_ARRAY_BYTES = 256 * 2**20
@@ -150,7 +150,7 @@ def check_estimator(estimator):
     for size in sides:
         if not _are_sides(size):
             raise _wrong("a size of the images", size)
-    # On Windows the name of another machine would be asked for it.
+    # On Windows, this could send a request to another machine.
     if str(estimator.weights).startswith(("\\\\", "//")):
         raise _wrong("the parameter 'weights'", estimator.weights)
 
@@ -313,7 +313,7 @@ def _is_table(value):
 # Fitted attributes that are data frames.
 TABLES = ("history_", "compression_report_", "compression_summary_")
 
-# Checks that a value is one that a fit gives the attribute.
+# Checks that `fit` can give the attribute such a value.
 ATTRIBUTES = {
     "n_features_in_": _is_count,
     "feature_names_in_": _is_vector("OU"),

@@ -42,7 +42,7 @@ _FORMAT = 2
 # The tensor of `probe_predictions_`.
 _PROBES = "probe_predictions"
 
-# The layers of a head, and what each is built from.
+# The layers of a head, and the arguments of each.
 _HEAD_LAYERS = {
     "Dropout": (nn.Dropout, ("p",)),
     "Linear": (nn.Linear, ("in_features", "out_features")),
@@ -86,7 +86,7 @@ def save_estimator(path, estimator):
         "head": _describe_head(estimator.head_),
         "has_body": estimator.body_ is not None,
     }
-    # The file may be the only copy, so it must be one that `load` accepts.
+    # The file may be the only copy, so `load` must accept it.
     estimator._validate_params()
     networks = {"head": estimator.head_, "body": estimator.body_}
     if isinstance(estimator.model, nn.Module):

@@ -28,7 +28,7 @@ from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
 from ._parameters import FineTuneParameters
 
-# What other estimators said, for the next fit with the same teacher: this many of them.
+# Number of teachers whose predictions are stored for the next fit with that teacher.
 _N_REMEMBERED = 4
 
 _answers_of: OrderedDict[str, dict] = OrderedDict()
@@ -84,7 +84,7 @@ class Teachers:
         self._images = images
         self._members = [(one, self._checked_columns(one)) for one in members]
         self._own = [(t, c) for t, c in self._members if _is_own(t)]
-        # What each of the others has said. Without a digest, it is forgotten.
+        # The predictions of each other teacher. Without a digest, they are not stored.
         self._answers = [_recall(teacher) for teacher, _ in self._members]
 
     @property
@@ -145,8 +145,8 @@ class Teachers:
             if missing:
                 some = self._ask(teacher, columns, name, list(missing.values()))
                 answers.update(zip(missing, some, strict=True))
-                # Asking may have changed its state, such as a counter, but not what
-                # it says.
+                # Predicting may have changed its state, such as a counter, but not its
+                # predictions.
                 _remember(teacher, answers)
             total = total + np.stack([answers[key] for key in keys])
         return self._in_units_of_student(total / len(asked)).astype(np.float32)
@@ -191,7 +191,7 @@ class Teachers:
 
     def _columns_of_classes(self, teacher):
         classes = getattr(teacher, "classes_", None)
-        # A list has the classes of each of several labels. Otherwise, most do not say.
+        # With several labels, `classes_` may be a list with the classes of each.
         has_several = isinstance(classes, list) or getattr(teacher, "multilabel_", None)
         if has_several not in (None, self._task == "multilabel"):
             raise choice_error("teacher", _WANTED[self._task], teacher)
@@ -220,7 +220,7 @@ class Teachers:
                 f"{n_found} instead. Fit it to such a y."
             )
 
-    # -- Asking
+    # -- Predictions
 
     def _ask(self, teacher, columns, name, rows):
         """Return what a teacher says, float64 of shape (n_rows, n_outputs)."""
@@ -301,7 +301,7 @@ def _probabilities(teacher, images):
     if not isinstance(found, list):
         found = np.asarray(found, np.float64)
         return found.reshape(len(found), -1)
-    # Of several labels, one array for each, as forests give them.
+    # With several labels, there is one array for each, as from forests.
     columns = []
     for classes, each in zip(teacher.classes_, found, strict=True):
         is_one = np.asarray(classes) == 1
@@ -309,7 +309,7 @@ def _probabilities(teacher, images):
     return np.stack(columns, axis=1)
 
 
-# -- What was said before
+# -- Stored predictions
 
 
 def _keys(images, rows, digests):
@@ -349,7 +349,7 @@ def _remember(teacher, answers):
 
 def _digest(teacher):
     """Return a digest of the whole state of an estimator, or None."""
-    # What cannot be pickled cannot be recognized, and pickling can raise anything.
+    # A teacher that cannot be pickled is not recognized. Pickling can raise anything.
     with contextlib.suppress(Exception):
         return joblib.hash(teacher)
     return None

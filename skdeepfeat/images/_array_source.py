@@ -11,8 +11,8 @@ from ._canonical import canonical_pixels, tensor_to_array, value_problem
 from ._image_source import ImageSource
 from ._thread_pool import hash_in_threads
 
-# Values converted at a time: enough to hide numpy's overhead, few enough to stay in
-# the processor's cache.
+# Values that are converted at a time: enough to amortize the overhead of numpy, but
+# few enough to stay in the processor's cache.
 _BLOCK = 2**20
 
 _MAX_PER_TASK = 16
@@ -41,7 +41,7 @@ class ArraySource(ImageSource):
         # To hand a small image to a thread takes as long as to load it.
         self.n_per_task = min(self._step, _MAX_PER_TASK)
         if len(images):
-            # The first image tells the dtype that numpy sees, bfloat16 included.
+            # The first image shows the dtype in NumPy, also for bfloat16.
             dtype = self._take(0, 1).dtype
             problem = value_problem(dtype, self._blocks(), "X")
             if problem:

@@ -11,7 +11,7 @@ from skdeepfeat.exceptions import BadImageError
 
 CHANNELS = (1, 2, 3, 4)  # gray, gray + alpha, RGB, RGB + alpha
 
-# What arithmetic in float32 adds to a value that should be 0 or 1.
+# Rounding error of float32 in a value that should be 0 or 1.
 _ROUNDING = 1e-6
 _WHITE = 255
 

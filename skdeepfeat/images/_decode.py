@@ -35,8 +35,8 @@ from ._image_limits import (
 from ._stored_range import check_fits, stored_range, to_unit_range
 from ._thread_pool import Share, lock_of
 
-# Of Pillow's own formats, those whose decoders open no files, run no programs and
-# allocate no more than the size in the header tells, or `check_header` has checked.
+# The formats of Pillow whose decoders open no files, run no programs and allocate no
+# more than the header says or `check_header` has checked.
 READ_FORMATS = frozenset(
     "AVIF BMP CUR DCX DDS DIB FITS FLI FTEX GBR GIF ICNS ICO IM IMT JPEG JPEG2000 "
     "MCIDAS MPO MSP PCD PCX PIXAR PNG PPM PSD QOI SGI SPIDER SUN TGA TIFF WEBP XBM XPM "
@@ -209,7 +209,7 @@ def _describe_jpeg(data, max_pixels):
     with _opened(data, max_pixels) as image:
         if not isinstance(image, JpegImageFile) or image.mode not in ("L", "RGB"):
             return None
-        # Stored as red, green and blue, by either way to say so.
+        # Stored as red, green and blue, according to either of the two markers.
         names = bytes(component[0] for component in image.layer)
         if image.info.get("adobe_transform") == 0 or names == b"RGB":
             return None

@@ -123,7 +123,7 @@ def collect_messages_of_libtiff():
             _hooked.append(_hook_libtiff(ctypes.CDLL(str(path))))
 
 
-_hooked: list = []  # keeps what C calls from being garbage collected
+_hooked: list = []  # protects callbacks of C from garbage collection
 _HANDLER = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p
 )  # TIFFErrorHandler(module, format, va_list)

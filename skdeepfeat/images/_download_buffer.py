@@ -38,7 +38,7 @@ class DownloadBuffer:
                 if self._file.write(data) != len(data):
                     return
             except OSError:
-                return  # the disk is full, or there is none
+                return  # the disk is full, or there is no disk
             self._places[name] = (self._end, len(data))
             self._end += len(data)
 

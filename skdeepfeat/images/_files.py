@@ -21,20 +21,20 @@ from ._image_limits import check_length
 from ._image_source import FileIndex
 from ._thread_pool import Share, hash_in_threads
 
-# Between two writes to the index of file hashes; more writes would wear out the disk.
+# Seconds between two writes to the file-hash index. More would wear out the disk.
 _SECONDS = 1.0
 
 _CHUNK = 2**20  # bytes that are hashed at a time
-# Files in one task of a thread. Handing a task over takes as long as hashing a small
-# file, and much less than decoding it. Files of one task are done at the same time.
+# Files in one task of a thread. Submitting a task takes as long as hashing a small
+# file, and much less than decoding it. The files of one task finish together.
 _HASHED_AT_ONCE = 16
 _KEPT_AT_ONCE = 4
-# A part has at least so many files, because the network has to be made ready for it,
-# which takes as long as a few images.
+# Minimum number of files in a part. Preparing the network for a part takes as long as
+# a few images.
 _LEAST_IN_PART = 16
 # Files that are looked up in the index together.
 _LOOKED_UP_AT_ONCE = 50_000
-# How long to wait for further files after the first part, seconds.
+# Seconds to wait for more files after the first part.
 _NEXT_SECONDS = 0.25
 # The header of a file with at least this many bytes is checked before it is read.
 _LARGE = 2**25
@@ -105,8 +105,8 @@ class KeptFiles:
                 if not self._is_awaited:
                     self._changed.wait()
                 elif not self._changed.wait(self._patience) and self._is_awaited:
-                    # The room may be taken by files that nobody can decode before
-                    # those that the caller waits for.
+                    # Later files may occupy all the memory, while the caller waits for
+                    # earlier ones.
                     self.was_full = True
                     return False
             self._n_bytes += n_bytes
@@ -155,7 +155,7 @@ class KeptFiles:
 
 def absolute_path(path: str, folder: str) -> str:
     """Return `path` relative to `folder`, without following links."""
-    # os.path.abspath would also fold "a/..", which is another file if a is a symlink.
+    # os.path.abspath would also fold "a/..", which differs if a is a symlink.
     if path[:1] == os.sep or os.path.isabs(path):
         return path
     return os.path.join(folder, path)
@@ -336,7 +336,7 @@ def digest_files(
         _look_up(results, file_index)
     unknown = [path for path, result in results.items() if result is None]
     on_done = on_done or ignore
-    # A path that occurs several times is counted as unknown once.
+    # A path that occurs several times counts as unknown once.
     on_done(len(paths) - len(unknown))
     if not unknown:
         yield results  # type: ignore[misc]
@@ -350,7 +350,7 @@ def digest_files(
         digests = hash_in_threads(digest, unknown, n_per_task)
         stack.enter_context(contextlib.closing(digests))
         remembering = stack.enter_context(Remembering(file_index))
-        if kept is not None:  # threads that wait for room go on in the end
+        if kept is not None:  # finally lets threads continue that wait for memory
             stack.callback(kept.set_awaited, True)
         started, n_bytes = time.monotonic(), 0
         for path, (result, file) in zip(unknown, digests, strict=True):

@@ -58,7 +58,7 @@ _MAX_FILL = 2**16  # bytes
 def _check_jpeg(data, max_pixels):
     _check_segments(data)
     limit = max_jpeg_scans()
-    # The bytes of the marker may also occur in a thumbnail, or behind the image. They
+    # The bytes of the marker may also occur in a thumbnail or after the image. They
     # are counted first because that is fast.
     if _count_starts_of_scans(data) > limit:
         n_scans = 0

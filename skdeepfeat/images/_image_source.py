@@ -164,7 +164,7 @@ class ImageSource(ItemSource):
 
     @abc.abstractmethod
     def _copied_pixels(self, i: int, share: Share) -> np.ndarray:
-        """Return the pixels of one image that nobody else can change any more."""
+        """Return the pixels of one image, which no other code can change any more."""
 
     def _expected_of(self, indices):
         if self._expected is None:

@@ -40,9 +40,9 @@ logger = logging.getLogger(__name__)
 # Longer texts are not paths on any system.
 _LONGEST_PATH = 4096
 
-# How long to read files before the first of them are computed.
+# Seconds to read files before the first of them are computed.
 _FIRST_SECONDS = 1.0
-# How long to wait for room for the next ones, seconds.
+# Seconds to wait until there is memory for the next files.
 _PATIENCE = 0.2
 
 _ENCODED = (bytes, bytearray, memoryview)

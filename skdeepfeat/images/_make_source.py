@@ -20,7 +20,7 @@ from ._image_limits import max_jpeg_scans
 from ._list_source import ListSource, is_missing, is_number
 
 # Objects that have one of these are collections: arrays, Series, frames of all kinds.
-# They are recognized so, because polars and pyarrow are optional.
+# This works without importing polars and pyarrow, which are optional.
 _COLLECTION_ATTRIBUTES = ("__array__", "to_list", "to_pylist", "columns")
 
 

@@ -144,7 +144,7 @@ def _decode_and_fit(jpegs, preprocessing, device):
         ]
     except RuntimeError as error:
         logger.info(
-            "%d JPEGs are decoded by Pillow: %s cannot (%s)",
+            "Pillow decodes %d JPEGs that %s cannot decode (%s)",
             len(jpegs),
             device,
             str(error).partition("\n")[0][:200],

@@ -28,8 +28,8 @@ from ._image_source import FileIndex
 from ._remote_version import Version, identify, is_settled
 from ._thread_pool import ThreadPool
 
-# Downloads at the same time: they wait for the network, not for a core. It is also
-# the number of files whose bytes are in memory.
+# Number of simultaneous downloads, which wait for the network and not for a core. It
+# is also the number of files whose bytes are in memory.
 _AT_ONCE = 32
 # Bytes. Of larger files, one is in memory at a time.
 _LARGE = 2**25
@@ -128,7 +128,7 @@ class RemoteFiles:
         self._refuse_unusable(results)
         unknown = [address for address, result in results.items() if result is None]
         on_done = on_done or ignore
-        # An address that occurs several times is counted as unknown once.
+        # An address that occurs several times counts as unknown once.
         on_done(len(addresses) - len(unknown))
         archives: dict[str, Version | None] = {}
         with (
@@ -147,8 +147,8 @@ class RemoteFiles:
                 futures = {
                     pool.submit(self._digest, address): address for address in left
                 }
-                # In the order in which they finish, so that a slow file does not keep
-                # others from being remembered.
+                # In the order in which they finish, so that a slow file does not
+                # delay the storage of other digests.
                 for future in as_completed(futures):
                     address, result = futures[future], future.result()
                     results[address] = result
@@ -192,7 +192,7 @@ class RemoteFiles:
             return None  # fsspec's caches may return an older content
         place = self._place(address)
         if _is_archive(place.fs):
-            # The times and checksums of its members are chosen by who made it.
+            # Whoever created it can choose the times and checksums of its members.
             archive = address.partition("::")[2]
             if not archive:
                 return None
@@ -224,7 +224,7 @@ class RemoteFiles:
                 place = self._place(address)
                 with place.lock:
                     if _is_wrapped(address):
-                        # A cache has each file to itself, so fsspec keeps it.
+                        # A cache of single files: fsspec keeps this instance.
                         fs, path = opened(address, _copied(self._options))
                     else:
                         fs, path = place.fs, address.partition("::")[0]
@@ -307,7 +307,7 @@ def fresh_options(address: str, options: Mapping) -> dict:
 
 
 def _copied(options):
-    # fsspec writes to the inner ones.
+    # Copied, because fsspec modifies the inner dicts.
     return {
         name: dict(value) if isinstance(value, Mapping) else value
         for name, value in options.items()

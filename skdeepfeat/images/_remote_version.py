@@ -23,7 +23,7 @@ _VALIDATORS = (
 _TIMES = (
     "LastModified Last-Modified last_modified updated modified mtime last_write_time"
 ).split()
-# Options that grant access and do not affect what is read. They may change every hour.
+# Options that grant access but do not affect the content. They may change every hour.
 # All other options may name another server, with other files.
 _CREDENTIALS = {
     "s3": {"key", "secret", "token"},

@@ -9,7 +9,7 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 _CARD = 80  # bytes of a line in the header of a FITS file
-# Older ones read the bytes of a value in the wrong order.
+# Older versions read the bytes of a value in the wrong order.
 _PILLOW_FOR_FITS = 13
 
 

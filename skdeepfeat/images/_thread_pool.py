@@ -107,7 +107,7 @@ def _work(tasks):
 
 def hash_in_threads(function, items, n_per_task=16):
     """Yield ``function(item)`` for each of a sequence of items, in their order."""
-    # More threads than cores: half of the time they wait for the disk.
+    # More threads than cores, because they wait for the disk half of the time.
     n_threads = min(_MAX_HASHING_THREADS, 2 * joblib.cpu_count())
     with ThreadPool(n_threads, "skdeepfeat-hash") as pool:
         yield from pool.map(function, items, n_per_task)
@@ -163,7 +163,7 @@ class Share(contextlib.AbstractContextManager):
         self.n_bytes = 0
 
     def take(self, n_bytes: int):
-        """Take bytes, or wait until others have given theirs back."""
+        """Reserve bytes; wait until other shares have released enough."""
         budget, ticket = self._budget, object()
         if budget is None or n_bytes <= 0:
             return

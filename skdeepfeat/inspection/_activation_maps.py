@@ -257,7 +257,7 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
     """Return the `Explanation` of an estimator that takes whole images."""
     check_is_fitted(estimator)
     source = make_image_source(X, flat_image_shape, max_pixels=DEFAULT_MAX_PIXELS)
-    # Of arrays and frames, the values stay as they were given, such as floats.
+    # Values of arrays and frames stay as given, such as floats.
     is_frame = isinstance(X, pd.DataFrame)
     as_given = np.asarray(X) if is_frame or isinstance(X, np.ndarray) else None
     is_array = as_given is not None and as_given.dtype.kind in "biuf"

@@ -8,7 +8,7 @@ from .._utils._parameter_errors import choice_error
 
 __all__ = ["dead_features"]
 
-# Of the largest absolute value of a feature: what rounding alone may change.
+# Rounding error relative to the largest absolute value of a feature.
 _CONSTANT = 1e-6
 
 

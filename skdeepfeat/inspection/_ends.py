@@ -9,8 +9,8 @@ from ..fine_tuning import score_modules
 
 __all__ = ["NetworkEnd", "NotLinearError", "StepsEnd", "linear_form", "results_of"]
 
-# Features at which an end is tried out: the one where it is linearized, and others, to
-# see whether it is linear there as well.
+# Number of features at which a head is evaluated: the one where it is linearized, and
+# others, to check whether it is linear there as well.
 _N_TRIED = 16
 _TOLERANCE = 1e-4
 # Rows at once, so that 100,000 flattened features need 0.4 GB and not 80.

@@ -86,7 +86,7 @@ def _not_read(neck, source):
     return choice_error(
         "layer",
         f"None, or a layer of {neck.spec.name!r} whose positions the features depend "
-        "on. Layers behind the features, and patch tokens behind the last attention "
+        "on. Layers after the features, and patch tokens after the last attention "
         "to them, are not",
         source.name,
     )

@@ -44,7 +44,7 @@ def occlusion_map(image, results, targets, index, grid):
     -------
     ndarray of float, shape (grid, grid)
     """
-    # The mean color: a black square would be something to see.
+    # The mean color, because a black square would itself be a visible feature.
     color = image.mean(axis=(0, 1)).astype(image.dtype)
     covered = []
     for top, bottom in _sides(image.shape[0], grid):

@@ -185,7 +185,7 @@ def _centered(features):
     # The estimator does not depend on shifts, but its rounding errors do.
     centered = features - features.mean(axis=0)
     scale = np.abs(features).max(initial=0.0)
-    # What is left of constants is rounding, also in float32.
+    # The rest of a constant is rounding error, also in float32.
     centered[:, np.ptp(features, axis=0) <= 1e-7 * scale] = 0.0
     return centered
 

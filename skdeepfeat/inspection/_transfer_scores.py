@@ -146,7 +146,7 @@ def _evidence(z, eigenvalues, target):
     target : ndarray, shape (n_samples,)
     """
     n = len(target)
-    outside = max(target @ target - z @ z, 0.0)  # what no weights can explain
+    outside = max(target @ target - z @ z, 0.0)  # cannot be explained by weights
     alpha = 1 / (target.var() + np.finfo(np.float64).eps)  # precision of the noise
     lambda_ = 1.0  # precision of the weights
     best = -np.inf

@@ -16,16 +16,16 @@ __all__ = ["Decision"]
 
 logger = logging.getLogger(__name__)
 
-# The fractions of the budget at which the steps are to end. What is kept for
-# fine-tuning is free if it would not be enough for that.
+# The fractions of the budget at which the steps should end. The time reserved for
+# fine-tuning is used for the other steps if it would not be enough.
 _UNTIL_NETWORKS = 0.45
 _UNTIL_HEADS = 0.6
 _UNTIL_RACE = 0.95
 # How the time of a fit grows with the number of samples, as a power.
 _GROWTH = {"RBF SVM": 2.0, "random forest": 1.3}
 _GROWTH_LINEAR = 1.5
-# Labels can be learned if the best score is above chance by so many standard errors:
-# the best of many candidates is above its expectation.
+# Labels can be learned if the best score is above chance by this many standard errors.
+# The number is large because the best of many candidates is above its expectation.
 _ABOVE_CHANCE = 3.0
 # Rates and times count as equal within this factor: a busy machine changes them by it.
 _SAME = 1.25
@@ -79,7 +79,7 @@ class Decision:
         self.not_tried = {}
         self._features = {}
         self._passes = Passes(problem)
-        # For an image more in a step, which may be known from an earlier run.
+        # Seconds for one more image in a step, which may be known from an earlier run.
         self._new_image_seconds = {}
         self._linear = linear_head(problem.classifies)
 
@@ -108,7 +108,7 @@ class Decision:
         else:
             self._tune()
 
-    # -- What is known
+    # -- Results so far
 
     def pool(self):
         """Return the candidates that were compared, with their scores.
@@ -144,7 +144,7 @@ class Decision:
         seconds = min(map(self.final_seconds, within))
         seconds = max(seconds * _SAME, seconds + _SAME_SECONDS)
         within = [one for one in within if self.final_seconds(one) <= seconds]
-        # Of equals the better one, and of equally good ones the faster one.
+        # Ties go to the better one, and then to the faster one.
         return max(
             within, key=lambda one: (pool[one].mean, self.images_per_second(one))
         )
@@ -323,7 +323,7 @@ class Decision:
                 continue
             self._skip(f"{network.name} on {n} images")
             if not chosen:
-                # The others would only be compared without the best one.
+                # The others would be compared without the best one.
                 break
         return chosen
 
@@ -365,7 +365,7 @@ class Decision:
         best = {}
         pool = self.pool()
         for candidate in sorted(pool, key=lambda one: -pool[one].mean):
-            # The features of the others have been given up.
+            # The features of the other networks have been discarded.
             if (candidate.network, candidate.layer) in self._features:
                 best.setdefault(candidate.network, candidate)
         return list(best.values())
@@ -409,7 +409,7 @@ class Decision:
                 # Such as a score of probabilities, which an SVM does not have.
                 self._skip(str(candidate), f"because of the error: {error}")
                 continue
-            # With few images, what needs more of them is not dropped early.
+            # With few images, candidates that need more images are not dropped early.
             worse = linear.mean - scores.mean
             if first == self.n or worse > 2 * np.nan_to_num(linear.error):
                 continue

@@ -13,18 +13,18 @@ from ._scores import Scores
 
 __all__ = ["Race"]
 
-# What a fit needs to show what it can do: steps, and epochs. With fewer steps than the
+# Steps and epochs that a fit needs to reach its potential. With fewer steps than the
 # second number, there is no race.
 _STEPS, _FEWEST_STEPS = 100, 40
 _EPOCHS = 8
 _BATCH_SIZE = 32
-# With so many scored images, differences of a few percent show.
+# With this many scored images, differences of a few percent are visible.
 _ENOUGH_TESTED = 400
-# The test images of a fold are scored in parts of at least so many images, whose scores
-# give an error.
+# The test images of a fold are scored in several parts of at least this many images,
+# to estimate the error of the score.
 _N_PARTS, _N_IN_PART = 5, 8
 _N_TRIAL, _N_TRIAL_EPOCHS = 64, 2
-# An image that is trained takes about as long as so many whose features are computed.
+# Training on an image takes about as long as computing the features of this many.
 _TRAINING = 6
 # Predictions of time are off by this much.
 _SAFETY = 0.8
@@ -230,7 +230,7 @@ class Race:
         """Score the candidates on one fold after the other, while there is time."""
         alive = self.candidates
         for train, test in folds:
-            # What there is no time for cannot come back: its images would be others.
+            # Candidates without time cannot return: their images would differ.
             entered, alive = alive, []
             for candidate in entered:
                 seconds = self._fit_seconds(candidate, len(train), len(test))
@@ -246,7 +246,7 @@ class Race:
             alive = self._not_behind(alive)
 
     def _not_behind(self, candidates):
-        """Return those that are not more than one standard error behind the best."""
+        """Return the candidates within one standard error of the best."""
         best = max([self.base, *candidates], key=lambda one: self.scores[one].mean)
         return [
             candidate

@@ -1,4 +1,4 @@
-"""The recommendation in words, with the numbers that it rests on."""
+"""The text of the recommendation, with the numbers that support it."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from .._utils._shown import rounded
 
 __all__ = ["recommend"]
 
-# From so many images on, the lecture's table counts data as large.
+# Data with at least this many images count as large in the rule of thumb of cs231n.
 _LARGE = 1000
 _TABLE = {
     ("small", "similar"): "a linear model on the neck",
@@ -14,7 +14,7 @@ _TABLE = {
     ("large", "similar"): "fine-tuning",
     ("large", "different"): "fine-tuning of the whole network",
 }
-# More than this fraction above the budget is pointed out.
+# The text mentions an overrun of the budget by more than this fraction.
 _TOLERATED = 0.2
 _N_LISTED = 4
 
@@ -45,22 +45,22 @@ def _what(decision):
     if not decision.can_learn:
         text = (
             f"Nothing to learn here: the best of {len(pool)} candidates reaches "
-            f"{_score(decision, pool[best])}, and a guess {_numbers(decision.chance)}. "
+            f"{_score(decision, pool[best])}, guessing {_numbers(decision.chance)}. "
             "Do the labels belong to the images?\n"
         )
     text += (
-        f"Recommended: {chosen}. {_capital(_score(decision, pool[chosen]))}, measured "
-        f"on {decision.n:,} images, {_rate(decision, chosen)} at prediction."
+        f"Recommended: {chosen}. {_capital(_score(decision, pool[chosen]))} "
+        f"on {decision.n:,} images; predicts {_rate(decision, chosen)}."
     )
     if chosen.is_tuned:
         text += (
             f" The score is that of {decision.race.base} on these images, plus the gain"
-            " in the race below."
+            " from fine-tuning below."
         )
     if best == chosen:
         return text + " No candidate scores higher."
     return text + (
-        f" It is the cheapest within one standard error of the best, {best}: "
+        f" It is the cheapest within one standard error of the best one, {best}: "
         f"{_numbers(pool[best])}, {_rate(decision, best)}."
     )
 
@@ -78,10 +78,13 @@ def _networks(decision):
         return ""
     ranked = sorted(last.values(), key=lambda row: (-row["n_images"], -row["score"]))
     found = [
-        f"{row['network']}, {row['layer']} {row['score']:.3f} on {row['n_images']:,}"
+        f"{row['score']:.3f} for {row['network']}, {row['layer']} ({row['n_images']:,})"
         for row in ranked
     ]
-    return f"Networks: a linear model scores {'; '.join(found)} images."
+    return (
+        "Networks: scores of a linear model on the best layer of each, with the number "
+        f"of images: {'; '.join(found)}."
+    )
 
 
 def _probed_network(decision):
@@ -101,9 +104,9 @@ def _layers(decision):
     layer, depth, is_similar = decision.where_best(network)
     like = "like" if is_similar else "unlike"
     return (
-        f"Layers: of {network.name}, a linear model scores best on {layer}, after "
-        f"{depth:.0%} of its operations. In this respect, the images are {like} those "
-        "that the network was trained with."
+        f"Layers: a linear model on {network.name} scores best at {layer}, after "
+        f"{depth:.0%} of the operations. By this measure, the images are {like} those "
+        "that the network was trained on."
     )
 
 
@@ -119,8 +122,8 @@ def _curve(decision):
     verdict = (
         "It still rises, so more images would help."
         if rises
-        else "It hardly rises any more: more images of this kind would not help the "
-        "frozen features much."
+        else "It has leveled off: more images of this kind would hardly help a model "
+        "on frozen features."
     )
     return f"Learning curve of the linear model: {scores} on {sizes} images. {verdict}"
 
@@ -132,12 +135,12 @@ def _tuning(decision):
     tuned = [candidate for candidate in race.scores if candidate.is_tuned]
     if not tuned:  # the first one failed
         return ""
-    verdict = "worth it" if decision.recommended().unfreeze else "not shown to pay"
+    verdict = "worth it" if decision.recommended().unfreeze else "not shown to help"
     gains = "; ".join(f"{one} {_gain(race, one)}" for one in tuned)
     return (
-        f"Fine-tuning is {verdict}. Over {race.base}, with {race.n_train:,} images to "
-        f"train on and {race.n_epochs} epochs, the gain in "
-        f"{decision.problem.score_name} is: {gains}."
+        f"Fine-tuning is {verdict}. Gain in {decision.problem.score_name} over "
+        f"{race.base} from training on {race.n_train:,} images for {race.n_epochs} "
+        f"epochs: {gains}."
     )
 
 
@@ -152,12 +155,12 @@ def _gradients(decision):
         return ""
     norms = race.gradient_norms["relative_norm"].drop("head")
     text = (
-        f"Gradients: relative to its weights, the gradient of stage {norms.idxmax()} "
-        f"is the largest, {norms.max():.3g}; the smallest is {norms.min():.3g}."
+        f"Gradients: relative to its weights, stage {norms.idxmax()} has the largest "
+        f"gradient, {norms.max():.3g} (smallest: {norms.min():.3g})."
     )
     stages = race.stages()
     if stages is not None:
-        text += f" unfreeze={stages!r} would train the stages with at least half of it."
+        text += f" unfreeze={stages!r} would train stages with at least half of that."
     return text
 
 
@@ -170,6 +173,7 @@ def _table(decision):
     size = "large" if n >= _LARGE else "small"
     layer, _, is_similar = decision.where_best(network)
     likeness = "similar" if is_similar else "different"
+    compared = "similar to" if is_similar else "different from"
     advice = _TABLE[size, likeness]
     if size == "large":
         agrees = bool(chosen.unfreeze)
@@ -179,10 +183,10 @@ def _table(decision):
         agrees = not chosen.unfreeze and (chosen.layer == "neck") == is_similar
     verdict = "The measurement agrees."
     if not agrees:
-        verdict = f"The measurement says otherwise: {chosen}."
+        verdict = f"The measurement disagrees: {chosen}."
     return (
-        f"The rule of thumb for {size} data ({n:,} images) that are {likeness} (best "
-        f"layer: {layer}) is {advice}. {verdict}"
+        f"The rule of thumb for {size} data ({n:,} images) that are {compared} the "
+        f"training data of the network (best layer: {layer}) is {advice}. {verdict}"
     )
 
 
@@ -200,20 +204,21 @@ def _further(decision):
     if decision.n < len(decision.problem):
         text += (
             f" The candidates were compared on {decision.n:,} of "
-            f"{len(decision.problem):,} images; a larger time_budget would take all."
+            f"{len(decision.problem):,} images; a larger time_budget would use all."
         )
     return text
 
 
 def _time(decision, interrupted):
     clock, seconds = decision.clock, decision.seconds
-    text = f"Deciding took {_seconds(seconds)} of {_seconds(clock.budget)}."
+    budget = f"{_seconds(seconds)} of the budget of {_seconds(clock.budget)}."
+    text = f"The decision took {budget}"
     if interrupted:
-        text = f"Interrupted after {_seconds(seconds)} of {_seconds(clock.budget)}."
+        text = f"Interrupted after {budget}"
     elif (excess := seconds / clock.budget - 1) > _TOLERATED:
         text += (
             f" That is {excess:.0%} more than the budget: a step took longer than the "
-            "ones before it let expect."
+            "earlier steps suggested."
         )
     for reason, what in decision.not_tried.items():
         listed = "; ".join(what[:_N_LISTED])

@@ -353,7 +353,7 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
         start = time.perf_counter()
         estimator = _make_estimator(decision, chosen)
         if not chosen.is_tuned:
-            # A head takes no rows of NaN; FineTune estimators leave them out.
+            # Heads do not accept rows of NaN; FineTune estimators leave them out.
             extractor = chosen.network.extractor
             if extractor.on_error == "nan":
                 found = extract_layers(

@@ -25,10 +25,10 @@ __all__ = ["CONTENT", "code_state"]
 
 logger = logging.getLogger(__name__)
 
-# Objects that are looked at, and entries of one container among them.
+# Maximum number of objects that are inspected, and of entries of one container.
 _MAX_OBJECTS = 10_000
 _MAX_ENTRIES = 1_000
-# Numbers, bytes and entries that are compared, in an object and all that it contains.
+# Maximum number of numbers, bytes and entries that are compared in an object.
 _MAX_SIZE = 100_000
 
 # Of containers that hold what cannot be compared. Nested ones are looked at again.
@@ -56,10 +56,10 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 
 
 def code_state(module, collate):
-    """Return a tuple that is another one after the code of a module has changed.
+    """Return a tuple that changes when the code of a module changes.
 
     Looked at are classes, functions and what these use by name: other functions,
-    constants, attributes of modules. Installed packages are taken to stay as they are.
+    constants, attributes of modules. Installed packages are assumed not to change.
     No code of the objects runs.
 
     Parameters
@@ -94,7 +94,7 @@ class _Walk:
 
     def __init__(self):
         self.found = []
-        # Numbers, and the objects, so that no identity is given twice.
+        # Numbers by object. The objects are kept, so that no id is reused.
         self._seen = {}
         self._pending = []
         self._n_wasted = 0
@@ -104,14 +104,14 @@ class _Walk:
         while self._pending and len(self._seen) < _MAX_OBJECTS:
             value, is_part = self._pending.pop()
             if id(value) in self._seen:
-                # Which one it is: two constants may have the same value.
+                # The identity, because two constants may have the same value.
                 self.found.append(self._seen[id(value)][0])
             else:
                 self._seen[id(value)] = len(self._seen), value
                 try:
                     self._visit(value, is_part)
                 except Exception:  # what a user's class says may raise anything
-                    logger.debug("an object cannot be looked at", exc_info=True)
+                    logger.debug("an object cannot be inspected", exc_info=True)
                     self._add_identity(value, is_part)
 
     def _wait(self, values, is_part=False):
@@ -220,15 +220,15 @@ class _Walk:
             if math.prod(getattr(value, "shape", ())) <= _MAX_SIZE:
                 self._wait([np.asarray(value).tolist()], is_part)
         if _is_installed(type(value).__module__):
-            # A configuration, or what functools.cache made of a function; but what
-            # hangs on a logger, say, is endless.
+            # A configuration, or a function wrapped by functools.cache; but the objects
+            # that a logger refers to are endless, for example.
             self._add_identity(value, is_part)
             kinds = (*_PLAIN, types.FunctionType)
             attributes = [one for one in attributes if isinstance(one, kinds)]
         self._wait(attributes, is_part=True)
 
     def _add_identity(self, value, is_part):
-        # What a module holds is copied with it, by scikit-learn's clone.
+        # scikit-learn's clone copies a module with everything in it.
         self.found.append(_Same(type(value) if is_part else value))
 
 
@@ -323,8 +323,8 @@ def _is_installed(name):
     file = getattr(sys.modules.get(name), "__file__", None)
     if not isinstance(file, str):
         return name in sys.builtin_module_names
-    # Not only the folders of this environment: there are those of the user and of the
-    # system, too.
+    # Not only the folders of this environment, but also those of the user and of the
+    # system.
     parts = pathlib.PurePath(file).parts
     return (
         "site-packages" in parts

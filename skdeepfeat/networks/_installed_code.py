@@ -10,7 +10,7 @@ import torch
 from .._utils._installed import digest_code, installed_version
 
 LIBRARIES = ("timm", "torchvision")
-# How each of them is asked for the function that builds a network.
+# How each library returns the function that builds a network.
 _BUILDERS = {"timm": "model_entrypoint", "torchvision": "get_model_builder"}
 
 # The files of this package as this process has imported them.
@@ -31,7 +31,7 @@ def installed_code():
     if _OWN_CODE is None or not all(map(all, libraries.values())):
         return None
     if digest_code("skdeepfeat") != _OWN_CODE:
-        return None  # another version was installed while this one runs
+        return None  # another version has been installed meanwhile
     return {**libraries, "skdeepfeat": _OWN_CODE, "torch": torch.__version__}
 
 

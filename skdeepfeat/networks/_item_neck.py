@@ -37,13 +37,13 @@ from .running._poolings import pool
 from .running._truncated_pass import run_truncated
 from .sources._network_spec import NetworkSpec
 
-# Items that tell what a module is.
+# Number of items that identify a module.
 N_PROBE_ITEMS = 4
 
 _BATCH_SIZE = 32
 _BATCH_SIZE_ACCELERATOR = 256
 
-# Modules and items whose rows a process remembers.
+# Number of modules, and of items, whose rows a process remembers.
 _N_REMEMBERED = 256
 _OFTEN = 2**31
 
@@ -75,7 +75,7 @@ class ItemNeck(Neck):
     bytes_of_item = 1
 
     def __getstate__(self):
-        # What this process has seen of the code says nothing in another one.
+        # Results about the code in this process are not valid in another one.
         return {**vars(self), "state": None}
 
     def _make_probe(self) -> Probe:
@@ -251,7 +251,7 @@ class ItemNeck(Neck):
             probe = _of_any_length(make_probe(network, recorder, output))
             if len(items) > 1 and self.state is not None:
                 _remember(_remembered_probes, self.state, probe)
-            # Of the first items, because shapes differ between items of other lengths.
+            # For the first items, because shapes depend on the lengths of items.
             probe = vars(self).setdefault("probe", probe)
             rows = []
             for one in self.outputs:
@@ -335,13 +335,13 @@ def _draw(device):
     random.random()
 
 
-# -- What this process remembers
+# -- Results that this process remembers
 
 _remembered_probes: OrderedDict = OrderedDict()
 _remembered_rows: OrderedDict = OrderedDict()
 _memory_lock = released_after_fork(threading.Lock())
 
-# Tokenizers are not made to be used by several threads.
+# Tokenizers are not thread-safe.
 _one_collates = released_after_fork(threading.Lock())
 
 
@@ -353,7 +353,7 @@ def _remember(memory, key, value):
 
 
 def _state_of(module):
-    """Return a digest of what a module is besides its tensors: its plain attributes."""
+    """Return a digest of the plain attributes of a module, without its tensors."""
     parts = []
     for name, one in module.named_modules():
         parts.append(f"{name} {type(one).__module__}.{type(one).__qualname__}".encode())
@@ -379,7 +379,7 @@ def _identity_of(collate):
     try:
         return digest_bytes(cloudpickle.dumps(collate))
     except Exception:  # of the user's class
-        # A new object is remembered by nobody.
+        # A new object has no remembered results.
         return collate if _is_hashable(collate) else object()
 
 

@@ -20,16 +20,16 @@ from ._tensor_train import TensorTrainLinear
 # The name of the attribute of a changed network.
 _CHANGES = "_skdeepfeat_changes"
 
-# Even without values, layers take memory, and a stranger's file may ask for many.
+# Layers take memory even without values, and a malicious file may declare many.
 _MAX_CHANGES = 10_000
-# Of the kind that repeats a block, and modules in one.
+# Maximum number of repeated blocks, and of modules in one of them.
 _MAX_REPEATED = 200
 _MAX_BLOCK = 500
 
-# Of a tensor train.
+# Maximum order of a tensor train.
 _MAX_CORES = 8
 
-# Of one widening, of a kernel that is added, and of modules in modules before it.
+# Maximum factor of one widening, size of an added kernel, and depth of modules.
 _MAX_GROWTH = 64
 _MAX_KERNEL = 15
 _MAX_DEPTH = 50

@@ -10,8 +10,8 @@ from torch import nn
 # The names of batch normalization's buffers.
 _STATISTICS = ("running_mean", "running_var")
 
-# Attempts to copy a module. Each finds another kind of attribute that cannot be copied,
-# such as locks, open files and packages.
+# Attempts to copy a module. Each finds one more type of attribute that deepcopy
+# refuses, such as locks, open files and packages.
 _N_ATTEMPTS = 50
 
 
@@ -81,7 +81,7 @@ def copy_network(
         memo[id(tensor)] = _copy_tensor(tensor, device, memory_format, owned)
     for module in network.modules():
         for value in vars(module).values():
-            # deepcopy refuses tensors that belong to a graph, such as kept results.
+            # deepcopy refuses tensors that belong to a graph, such as stored results.
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 moved = _copy_tensor(value.detach(), device, memory_format, owned)
                 memo.setdefault(id(value), moved)
@@ -120,7 +120,7 @@ def copy_module(network, memo=None):
         if culprit is None or isinstance(culprit, nn.Module) or id(culprit) in shared:
             break
         shared[id(culprit)] = culprit
-        # Every layer may have one of its kind.
+        # Every layer may have its own type.
         for module in network.modules():
             for value in vars(module).values():
                 if type(value) is type(culprit):

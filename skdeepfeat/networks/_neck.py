@@ -38,8 +38,8 @@ from .sources._network_spec import NetworkSpec
 
 logger = logging.getLogger(__name__)
 
-# To be increased when this package computes other rows of the same network, such as in
-# another pooling. Older cached rows are then not used.
+# Increase this when the package computes different rows for the same network, for
+# example after a change of a pooling. Older cached rows are then not used.
 _FORMAT = 2
 
 
@@ -61,13 +61,13 @@ class Neck:
     pooling: str
     fingerprint: Fingerprint | None = None
 
-    # Of the class: whether X holds rows of numbers, as for `RowNeck`.
+    # Class attribute: whether X holds rows of numbers, as for `RowNeck`.
     takes_rows = False
 
     kind_of_item = "image"
 
     # Examining a network takes about a second. If all rows are known, it is not needed,
-    # so these two are computed when they are first used.
+    # so these two are computed on first use.
 
     @functools.cached_property
     def probe(self) -> Probe:
@@ -297,7 +297,7 @@ class Neck:
                     f"{title} cannot run {name!r}: {error}. Use runtime='torch', or "
                     "'auto', which then selects torch automatically."
                 ) from error
-            logger.info("torch runs %s: %s cannot (%s)", name, title, error)
+            logger.info("%s runs in torch, not in %s: %s", name, title, error)
             return None
 
     def can_compile(self, runtime, device, precision, files=None):
@@ -377,7 +377,9 @@ class Neck:
         try:
             return self.spec.build_empty()
         except Exception as error:  # a user's network may raise anything
-            logger.debug("%s needs values to be built: %s", self.spec.name, error)
+            logger.debug(
+                "%s cannot be built without weights: %s", self.spec.name, error
+            )
             return None
 
     @undisturbed_by_forks()

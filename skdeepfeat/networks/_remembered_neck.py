@@ -41,7 +41,7 @@ _WEIGHTS = {"url": UrlWeights, "hub": HubWeights}
 _RECORDS = (Output, Layer, *_WEIGHTS.values())
 _SPEC_FIELDS = ("name", "model_name", "architecture", "has_pre_logits", "classifier")
 _SPEC_TYPES = (str, str, dict, bool, (str, type(None)))
-# Notes of more features are not recalled: names and rows of them would be allocated.
+# Notes with more features are ignored, because names and rows would be allocated.
 _MAX_FEATURES = 2**20
 
 
@@ -98,8 +98,8 @@ def known_neck(notes, *, cache_layers, **parameters):
         As `resolve_neck`.
     """
     described = {name: parameters[name] for name in parameters if name != "examine"}
-    # A library that is imported can be asked at once. It may know other networks, which
-    # the user has registered in this process.
+    # A library that is already imported can be used at once. It may have other
+    # networks, which the user has registered in this process.
     were_imported = libraries_are_imported()
     key = None
     if notes is not None and not were_imported:
@@ -113,7 +113,7 @@ def known_neck(notes, *, cache_layers, **parameters):
     # The default neck of an embedded network needs no library until it computes.
     if notes is None or not libraries_are_imported():
         return
-    # Nor is a neck examined only to be noted, if there was nothing to import.
+    # A neck is not examined only to write a note if nothing had to be imported.
     if were_imported and "outputs" in vars(neck):
         key = key_of_neck(**described, cache_layers=cache_layers)
     if key is None:
@@ -127,7 +127,7 @@ def known_neck(notes, *, cache_layers, **parameters):
                 neck.joined(cache_layers)  # `fit` will not check them again
             notes.write(name, note_of_neck(neck, key))
     except Exception as error:  # a layer that does not exist, for example
-        logger.debug("%s is not noted: %s", neck.model_name, error)
+        logger.debug("no note about %s: %s", neck.model_name, error)
 
 
 def key_of_neck(
@@ -237,7 +237,7 @@ def note_of_neck(neck, key):
 
 def _describe_weights(weights):
     if isinstance(weights, (FileWeights, RandomWeights)):
-        return None  # the parameter says it
+        return None  # the parameter determines it
     for name, kind in _WEIGHTS.items():
         if isinstance(weights, kind):
             return {name: dataclasses.asdict(weights)}
@@ -268,7 +268,7 @@ def recall_neck(data, key, model, **parameters):
         if note.keys() != {"key", "neck"} or note["key"] != key:
             return None
         return _read_neck(note["neck"], model, parameters)
-    # What a stranger wrote need not be JSON, nor have these names and types.
+    # A file by someone else may not be JSON, or lack these names and types.
     except (
         ArithmeticError, AttributeError, ImportError, LookupError, RecursionError,
         TypeError, ValueError,

@@ -21,7 +21,7 @@ class RowNeck:
     Raises
     ------
     ValueError
-        If the module does not turn rows of so many columns into rows.
+        If the module does not turn rows with this many columns into rows.
     """
 
     takes_rows = True

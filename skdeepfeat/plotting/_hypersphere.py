@@ -122,7 +122,7 @@ default=None
         Parameters
         ----------
         Z : array-like, shape (n_samples, n_features)
-            Embeddings. Two features are plotted as they are. With more features, the
+            Embeddings. Two features are plotted directly. With more features, the
             embeddings are projected onto the unit sphere, and their two principal
             components are plotted. Rows of NaN, from images that cannot be read, are
             left out.
@@ -193,7 +193,7 @@ default=None
         return display.plot(ax=ax)
 
     def plot(self, ax=None, *, cmap="Blues", **kwargs):
-        """Plot the ring, and the angles beside it.
+        """Plot the ring, and the angles next to it.
 
         Parameters
         ----------

@@ -194,7 +194,7 @@ class LearningRateDisplay:
             )
         ax.set(xscale="log", xlabel="Learning rate", ylabel="Training loss")
         ax.set_ylim(self._limits())
-        # Where the loss begins differs: at the top if it does not diverge.
+        # The free corner varies: the curve begins at the top if it does not diverge.
         plain_legend(ax, loc="best")
         return self
 

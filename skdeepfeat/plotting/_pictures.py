@@ -125,7 +125,7 @@ def set_title(ax, title, n_axes=1):
     ax : matplotlib Axes
         The middle one.
     title : object
-        Dollar signs are characters like others: class names may have some.
+        Dollar signs are ordinary characters, because class names may contain some.
     n_axes : int, default=1
     """
     inches = _LINE * _CHARACTER
@@ -174,7 +174,7 @@ def legend_below(ax, handles, n_columns):
 
 
 def shortened(value, length):
-    """Return a value as text of at most so many characters."""
+    """Return a value as text with a limited number of characters."""
     text = str(value)
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
@@ -192,7 +192,7 @@ def pattern(signal):
         In [0, 1].
     """
     size = np.abs(signal)
-    # The few strongest pixels would leave the others gray.
+    # Otherwise, the few strongest pixels would make all other pixels gray.
     scale = np.percentile(size[size > 0], 99) if (size > 0).any() else 1.0
     return np.clip(0.5 + signal / (2 * scale), 0, 1)
 

@@ -81,7 +81,7 @@ class TopPatchesDisplay:
         features : int or sequence of int
             The channels of the units.
         projection : {"deconvnet", "guided"} or None, default="deconvnet"
-            What to draw beside the patches. ``"guided"`` is ``guided=True`` of
+            What to draw next to the patches. ``"guided"`` is ``guided=True`` of
             `skdeepfeat.inspection.deconvnet`. None draws the patches only, for networks
             with activations other than ReLU.
         n_columns, ax :
@@ -105,7 +105,7 @@ class TopPatchesDisplay:
         return display.plot(ax=ax, n_columns=n_columns)
 
     def plot(self, ax=None, *, n_columns=2):
-        """Plot the patches of each unit, and the signals beside them.
+        """Plot the patches of each unit, and the signals next to them.
 
         Parameters
         ----------

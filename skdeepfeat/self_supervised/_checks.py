@@ -38,7 +38,7 @@ def hold_out(estimator, rows, seed):
 
 
 def resolve_epochs(estimator, n_samples, n_steps, bounds):
-    """Return `max_epochs`, or what "auto" means: about so many steps, within bounds."""
+    """Return `max_epochs`; "auto" means about this many steps, within bounds."""
     if estimator.max_epochs != "auto":
         return estimator.max_epochs
     return epochs_of_steps(n_steps, n_samples, estimator.batch_size, bounds)

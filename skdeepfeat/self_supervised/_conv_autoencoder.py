@@ -305,7 +305,7 @@ class ConvAutoencoder(
 
     def _train(self, pixels, rows, held_out, groups, device, seed, callbacks):
         """Train the network on some of the images, and record its epochs."""
-        # What a pretrained network knows is changed slowly.
+        # A low rate, to preserve the features of the pretrained network.
         known = {id(one) for group in groups for _, one in group}
         new = [
             one for one in self.network_.named_parameters() if id(one[1]) not in known

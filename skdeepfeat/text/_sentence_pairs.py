@@ -44,7 +44,7 @@ def followers(texts, documents):
     Parameters
     ----------
     texts : list of ndarray of int
-        The known words of each text. A text without any is no one's neighbor, and the
+        The known words of each text. A text without any has no neighbors, and the
         texts before and after it do not follow each other.
     documents : ndarray of int, shape (n_texts,)
         Rows of other documents in between do not matter.

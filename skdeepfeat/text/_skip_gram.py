@@ -21,7 +21,7 @@ class SkipGram(nn.Module):
     def __init__(self, n_words, vector_size, seed):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        # As word2vec begins: small words, and contexts of zero.
+        # Initialized as in word2vec: small word vectors, and contexts of zero.
         first = torch.rand(n_words, vector_size, generator=generator) - 0.5
         self.words = nn.Embedding.from_pretrained(
             first / vector_size, freeze=False, sparse=True
@@ -77,7 +77,7 @@ class SkipGramData:
         ends = lengths.cumsum()
         self._ends = np.repeat(ends, lengths)
         self._starts = np.repeat(ends - lengths, lengths)
-        # No context is farther away than the longest text is long.
+        # No context is farther away than the length of the longest text.
         distances = np.arange(1, min(window, lengths.max() - 1) + 1)
         self._offsets = np.concatenate([-distances, distances])
         self._offset_weights = np.tile(window + 1.0 - distances, 2)

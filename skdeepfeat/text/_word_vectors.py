@@ -29,7 +29,7 @@ _PACKAGED = {
     ),
 }
 
-# A file's header is not believed beyond this.
+# Larger numbers in the header of a file are not trusted.
 _MAX_WORD_BYTES = 10_000
 
 # Some programs begin a file with a byte order mark.
@@ -276,7 +276,7 @@ def _read_text(path):
             # Words of the later lines may contain spaces.
             parts = line.rsplit(" ", n_dimensions)
             row = _row(parts[1:])
-            # A word that ends with a number is one of too many numbers.
+            # A word that ends with a number indicates a line with too many numbers.
             _, space, end = parts[0].rpartition(" ")
             has_more = space and len(_row([end]))
             if len(row) != n_dimensions or n_dimensions < 1 or not parts[0] or has_more:

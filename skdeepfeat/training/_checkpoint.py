@@ -156,7 +156,7 @@ def _states_of(path, progress, tensors, run):
     for name, tensor in tensors.items():
         found = re.fullmatch(r"optimizer\.(\d{1,9})\.(\w+)", name)
         if found and int(found[1]) < len(learned):
-            # A count of steps, or a tensor of the shape of the parameter.
+            # A count of steps, or a tensor with the shape of the parameter.
             like = learned[int(found[1])].shape
             wanted[name] = tensor.shape if tensor.ndim == 0 else like
             states.setdefault(int(found[1]), {})[found[2]] = tensor
@@ -244,7 +244,7 @@ def _is_scale(value):
     )
 
 
-# What a checkpoint holds in addition to its tensors, and how each value is checked.
+# The values of a checkpoint other than tensors, and how each is checked.
 _PROGRESS = {
     "epoch": _is_count,
     "history": is_history,

@@ -38,7 +38,7 @@ class FeatureData:
 
 
 class StackedPixels:
-    """Arrays of images one behind the other, without a copy of them.
+    """Concatenated arrays of images, without a copy of them.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ class PairData:
         self.pixels = pixels
         self.rows = rows
         self.views = views
-        # The loss of pairs has no targets; a checkpoint knows the groups by them.
+        # The loss of pairs has no targets. A checkpoint identifies the groups by them.
         groups = np.arange(len(rows)) if groups is None else groups
         self.targets = torch.from_numpy(groups)
         self.weights = torch.ones(len(rows))

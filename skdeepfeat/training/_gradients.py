@@ -128,7 +128,7 @@ class BatchGradients:
                 (1 - fraction, self._to(targets[partners])),
             ]
         if self._teacher is not None:
-            # It sees the very images that the student sees (Beyer et al. 2022).
+            # The teacher gets the same images as the student (Beyer et al. 2022).
             soft = self._ask_teacher(images)
             wanted = [
                 (share, one.blended(soft, self._taught_fraction))

@@ -17,15 +17,15 @@ from .._utils._random import seeded
 # variance of 1. With too few samples the weakest is used.
 _LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _RIDGE_ALPHAS = tuple(10.0**power for power in range(-1, 6))
-# Values of C are compared if each class has at least this many samples. No more folds
-# are used than are needed to score enough samples for a clear decision.
+# Values of C are compared if each class has at least this many samples. Only as many
+# folds are used as needed to score enough samples for a clear decision.
 _MIN_SAMPLES_PER_CLASS = 16
 _N_FOLDS = 5
 _ENOUGH_SCORED = 500
 # The mean variance of all features has the weight of this many samples.
 _PRIOR_SAMPLES = 1000
 _FLOAT32_NOISE = 1e-6
-# The score of a label that all training samples have; its negative if none has it.
+# The score of a label that all training samples have, negated if none has it.
 _CERTAIN = 5.0
 
 

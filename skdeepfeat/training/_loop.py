@@ -27,10 +27,10 @@ from ._state import copy_state, load_state
 logger = logging.getLogger(__name__)
 
 
-# Devices that have no cores to spare for a thread that prepares batches.
+# Devices without spare cores for a thread that prepares batches.
 _LOADING_IN_PLACE = ("cpu",)
 
-# How many batches this thread may be ahead.
+# How many batches this thread may prepare in advance.
 _BATCHES_AHEAD = 3
 
 
@@ -84,7 +84,7 @@ class LoopSettings:
 
 
 def epochs_of_steps(n_steps, n_samples, batch_size, bounds):
-    """Return the number of epochs that make about so many steps, within bounds."""
+    """Return the number of epochs for about this many steps, within bounds."""
     steps_of_epoch = max(1, n_samples // batch_size)
     return int(np.clip(n_steps // steps_of_epoch, *bounds))
 

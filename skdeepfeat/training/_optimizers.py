@@ -5,7 +5,7 @@ import torch
 from .._utils._parameter_errors import look_up
 from .._utils._shown import shown
 
-# The class, and what it is called with unless the user gives something else.
+# The class and its default arguments.
 _OPTIMIZERS = {
     "adamw": (torch.optim.AdamW, {}),
     "adam": (torch.optim.Adam, {}),
@@ -16,9 +16,9 @@ OPTIMIZERS = tuple(_OPTIMIZERS)
 
 _SET_ELSEWHERE = {"lr", "params", "weight_decay"}
 
-# How torch runs through the parameters: a user's choice is kept. One kernel for all of
-# a group takes a third of the time of a loop on a CPU. That of SGD fails if only some
-# parameters of a group have had a gradient, as in networks that skip layers at random.
+# How torch iterates over the parameters, unless the user chooses. On a CPU, one kernel
+# for a whole group takes a third of the time of a loop. That of SGD fails if only some
+# parameters of a group have had a gradient, as in networks that skip random layers.
 _IMPLEMENTATIONS = {"fused", "foreach", "capturable", "differentiable"}
 _FUSED = {"adamw", "adam"}
 _FUSED_ON = ("cpu", "cuda")

@@ -179,7 +179,7 @@ def test_shown_and_cleared_with_the_cache(cache, directory):
     found = cache.info()
     assert found.converted_size == size > 2_000_000
     assert found.size >= size
-    assert "converted networks: 2.0 MB" in str(found)
+    assert "converted networks and timings: 2.0 MB" in str(found)
     cache.clear("other*")
     assert networks.read(KEY) is not None
     cache.clear()

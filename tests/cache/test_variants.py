@@ -107,7 +107,7 @@ def test_damaged_probe_rows_are_found_and_replaced(tmp_path):
     run_sql(cache, "UPDATE variants SET data = zeroblob(24)")
     report = cache.check(repair=False)
     assert not report.ok and report.n_damaged_variants == 1
-    assert "1 of 1 networks' probe rows damaged" in str(report)
+    assert "1 of 1 networks' probe rows are damaged" in str(report)
     assert recognize(cache) == first  # the same rows have the same name
     assert cache.check().ok
     run_sql(cache, "UPDATE variants SET name = 7")

@@ -33,6 +33,7 @@ def test_every_image_goes_through_the_network_once(tmp_path, monkeypatch, caplog
     cache = FeatureCache(tmp_path / "cache")
     with caplog.at_level(logging.INFO, "skdeepfeat"):
         _demo_search.run_task("Faces", X, y, cache)
-    passes = [each.args[0] for each in caplog.records if "go through" in each.msg]
+    text = "computing the features"
+    passes = [each.args[0] for each in caplog.records if text in each.msg]
     assert sum(passes) == len(X)
     assert cache.info().n_rows == len(X) * len(_demo_search.LAYERS)

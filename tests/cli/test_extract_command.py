@@ -142,10 +142,11 @@ def test_known_images_are_not_computed_again(run, photos, tmp_path):
         assert result.exit_code == 0, result.stderr
         return result.stderr
 
-    assert "5 of 5 images go through" in log("1.npy", "--cache", tmp_path / "cache")
-    assert "go through" not in log("2.npy", "--cache", tmp_path / "cache")
+    computed = "computing the features of 5 of 5 images"
+    assert computed in log("1.npy", "--cache", tmp_path / "cache")
+    assert "computing" not in log("2.npy", "--cache", tmp_path / "cache")
     assert FeatureCache(tmp_path / "cache").info().n_rows == 5
-    assert "5 of 5 images go through" in log("3.npy", "--cache", "none")
+    assert computed in log("3.npy", "--cache", "none")
     assert FeatureCache().info().n_rows == 0
 
 

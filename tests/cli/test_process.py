@@ -217,8 +217,8 @@ def test_ctrl_c_and_again(photos, tmp_path):
 
     again = run_python(["-m", "skdeepfeat", *arguments, "--verbose"])
     assert again.returncode == 0, again.stderr
-    [said] = [line for line in again.stderr.splitlines() if "go through" in line]
-    n_computed = int(re.search(r"(\d+) of \d+ images go through", said)[1])
+    [said] = [line for line in again.stderr.splitlines() if "computing" in line]
+    n_computed = int(re.search(r"features of (\d+) of \d+ images", said)[1])
     # The half-written file may have a row that the cache has not taken in yet.
     assert n_images - known - 1 <= n_computed <= n_images - known
     extractor = PretrainedFeatureExtractor(image_size=64, cache=None)

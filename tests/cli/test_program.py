@@ -79,6 +79,7 @@ def test_an_error_is_one_line(error, text):
     [
         (BadImageError("it is empty", 3, "x.jpg"), "--on-error", "With --on-error nan"),
         (FileExistsError("'x' is there. Use overwrite=True."), "--overwrite", "Use --"),
+        (FileExistsError("Choose another 'path'."), "--output", "another --output."),
     ],
 )
 def test_only_options_of_the_command_are_named(error, option, way_out):

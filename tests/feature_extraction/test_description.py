@@ -74,7 +74,7 @@ def test_time(tmp_path, pixels, flat):
     X = pixels if flat is None else pixels.reshape(N, -1)
     found = extractor.describe(X)
     assert found.seconds_per_image > 0
-    assert "the others take" in str(found)
+    assert "the rest take" in str(found)
 
 
 def test_broken_images(tmp_path, pixels):

@@ -135,7 +135,7 @@ def test_one_that_the_device_cannot_decode_is_tried_by_pillow(
     monkeypatch.setattr("torchvision.io.decode_jpeg", refuse)
     with caplog.at_level("INFO", "skdeepfeat"):
         assert_as_by_host([jpeg(), jpeg()])
-    assert "2 JPEGs are decoded by Pillow: cpu cannot (nvjpegDecode" in caplog.text
+    assert "Pillow decodes 2 JPEGs that cpu cannot decode (nvjpegDecode" in caplog.text
 
 
 def test_what_pillow_cannot_read_either_is_a_failure_of_its_row(jpeg, monkeypatch):

@@ -214,7 +214,7 @@ def test_fine_tuning_is_raced_and_recommended_if_it_wins(gain, short_race, monke
         expected = known[base["candidate"]] + tuned["score"] - base["score"] + gain
         assert_allclose(known[tuned["candidate"]], expected)
     else:
-        assert "not shown to pay" in advisor.recommendation_
+        assert "not shown to help" in advisor.recommendation_
 
 
 @pytest.fixture

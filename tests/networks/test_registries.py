@@ -29,6 +29,10 @@ def test_every_pooling_is_implemented(name):
             pooling = _poolings.resolve_pooling(name, layer)
             rows = _poolings.pool(tensor, layer, pooling)
             assert rows.shape == (1, _poolings.n_pooled(layer, pooling))
+            if layer.layout == "NLC":  # without padding, a mask changes nothing
+                mask = torch.ones(1, 6, dtype=torch.bool)
+                masked = _poolings.pool(tensor, layer, pooling, mask)
+                torch.testing.assert_close(masked, rows)
             applied += 1
     assert applied >= 1
 

@@ -21,7 +21,7 @@ _TOLERANCE = 1e-4
 _TOLERANCE_BELOW_FLOAT32 = 2.0**-8
 # Rows that are nearly zero are compared relative to this share of the largest row.
 _SMALLEST_SCALE = 1e-3
-# In float32, relative to a feature's largest value over the images, because features
+# In float32, relative to the largest value of a feature over the images, as features
 # may differ in scale by orders of magnitude. Measured differences are up to 3e-5.
 _TOLERANCE_OF_FEATURE = 1e-3
 # Relative to the largest value of a row. Smaller differences are rounding errors.

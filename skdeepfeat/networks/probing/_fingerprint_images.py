@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from blake3 import blake3
 
-# To be increased when the images change, because caches hold rows of the older ones.
+# Increase this when the images change, because caches hold rows of the older images.
 VERSION = 1
 
 _CORNERS = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]

@@ -97,7 +97,7 @@ def _probe_or_explain(spec, size, explains):
                 network = spec.build_empty(constants_on_cpu)
                 return _probe(network, image, split, spec.classifier)
             except Exception as error:  # a user's network may raise anything
-                logger.debug("not on the meta device: %s", error)
+                logger.debug("probing on the meta device failed: %s", error)
         image = torch.zeros(image.shape)
         network = spec.build_on_cpu()
         return _probe(network, image, spec.has_pre_logits, spec.classifier)

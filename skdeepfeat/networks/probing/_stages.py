@@ -45,7 +45,7 @@ def _find_stages(spec, probe, size):
     declared, layers = probe.declared_stages, probe.layers
     if declared and all(n in layers and layers[n].is_offered for n in declared):
         return declared
-    # A layer that was replaced counts as the one that it was.
+    # A replaced layer counts as the original one.
     replaced = {change["layer"] for change in changes_of(spec.module)}
     children = defaultdict(list)
     for layer in layers.values():
@@ -129,7 +129,7 @@ def _blocks(children):
         for layer in layers:
             if layer.is_offered and layer.layout == "NLC":
                 families[parent, layer.kind, layer.shape].append(layer.name)
-    # There may be as many parts of blocks as blocks. The outermost family is returned.
+    # Parts of blocks may be as numerous as blocks. The outermost family is returned.
     return max(
         families.values(),
         key=lambda names: (len(names), -names[0].count(".")),

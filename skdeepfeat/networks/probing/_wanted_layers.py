@@ -28,8 +28,8 @@ class Output:
         None if the layer's output is a vector, which is not pooled.
     n_features : int
     source : Layer
-        The layer that is pooled: not `layer` itself if the neck is another pooling of
-        the network's last map.
+        The layer that is pooled: not `layer` itself if the neck is a different pooling
+        of the network's last map.
     replaces_pool : bool
         Whether this pooling replaces the network's own.
     """
@@ -153,9 +153,9 @@ def _wanted(spec, offered):
 def _pooled(layer, pooling, probe, spec):
     """Return the output of a layer after a pooling."""
     if layer is probe.neck and layer.layout == "vector" and changes_vectors(pooling):
-        # The network has pooled already. With another pooling, the neck of timm's
+        # The network has already pooled. With a different pooling, the neck of timm's
         # networks keeps the layers between the pooling and the classifier. The neck of
-        # others is their pooled last map, or their tokens.
+        # other networks is their pooled last map or their tokens.
         last = None if spec.takes_items else last_map_of(spec, probe)
         if last is not None and can_pool(last, pooling):
             name = resolve_pooling(pooling, last)

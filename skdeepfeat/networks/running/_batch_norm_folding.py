@@ -106,7 +106,7 @@ def _find_pairs(network, run, kept):
     with contextlib.ExitStack() as hooks:
         for name, module in network.named_modules():
             names[module] = name
-            # Only modules that compute with their weights as they are, with no hooks.
+            # Only modules that use their weights unchanged and have no hooks.
             hooked = module._forward_hooks or module._forward_pre_hooks
             if hooked or parametrize.is_parametrized(module):
                 continue

@@ -41,14 +41,14 @@ def compile_network(module, pixels, device, precision):
     precision : {"float32", "tf32", "bfloat16", "float16"}
         What `compute_context` does in this precision is compiled.
     """
-    # torch.compile itself would stop at the hooks that catch the layers. An exporter
-    # sees what they do, and removes what lies behind the last layer.
+    # torch.compile would stop at the hooks that catch the layers. An exporter traces
+    # them, and removes the operations after the last layer.
     batch = torch.export.Dim.DYNAMIC
     with compute_context(device, precision):
         exported = torch.export.export(
             module, (pixels,), dynamic_shapes=({0: batch},), strict=False
         )
-    # Frozen weights can be folded and laid out beforehand.
+    # Frozen weights can be folded and rearranged in advance.
     program = torch.compile(exported.module(), options={"freezing": True})
     make = functools.partial(CompiledNetwork, program, device, precision)
     # The first call compiles: now, while a failure can still be reported as such.

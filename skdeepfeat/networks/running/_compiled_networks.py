@@ -85,8 +85,8 @@ def compiled_network(runtime, neck, device, precision, fingerprint, borrow, file
                 )
             except CompilationError as error:
                 if is_out_of_memory(error.__cause__):
-                    raise  # there may be more memory the next time
-                # Kept, too, because the next call would only fail in the same way. The
+                    raise  # there may be more memory next time
+                # Stored as well, because the next call would fail in the same way. The
                 # new error has no traceback, which would keep the network alive.
                 compiled = CompilationError(str(error))
         _compiled[key] = compiled, compiled_for
@@ -178,7 +178,7 @@ def _recall_or_compile(runtime, neck, device, precision, fingerprint, borrow, fi
         if compiled is not None:
             with contextlib.suppress(CompilationError):
                 _compare(found, wanted, _TOLERANCES[precision])
-                logger.info("%s was compiled before", neck.spec.name)
+                logger.info("using the stored compiled network of %s", neck.spec.name)
                 return compiled
     compiled, rows = _compile(runtime, neck, device, precision, borrow)
     # A weights file may have been replaced meanwhile.
@@ -197,7 +197,7 @@ def _compile(runtime, neck, device, precision, borrow):
         if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
             raise CompilationError("its weights are not in float32")
         pixels = random_pixels(_N_COMPARED + _N_TRACED, neck.preprocessing.crop)
-        # Copied: torch.compile compiles again for other than a view.
+        # A copy, because torch.compile compiles views separately.
         compared, example = pixels[:_N_COMPARED], pixels[_N_COMPARED:].clone()
         example = example.to(device)
         try:

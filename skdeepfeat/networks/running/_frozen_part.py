@@ -8,8 +8,8 @@ import torch
 
 from ._layer import Layer
 
-# Of what a layer returns for one image, alone and beside another: other kernels may
-# compute it, on GPUs with fewer bits.
+# Tolerance between a layer's output for one image alone and in a batch of two. Other
+# kernels may compute it, on GPUs with fewer bits.
 _TOLERANCE = 1e-2
 
 
@@ -26,7 +26,7 @@ class LayerOutputs:
     layer: str
     tensor: torch.Tensor
 
-    # What the training loop does with a batch of images.
+    # The operations of the training loop on a batch of images.
 
     @property
     def dtype(self):
@@ -45,7 +45,7 @@ class LayerOutputs:
 class FrozenPart:
     """The modules that run before the end of a layer, so that they can be left out.
 
-    Operations between modules are still run, on values that nobody uses: a network's
+    Operations between modules are still run, on unused values: a network's
     own ``forward`` decides what it calls. What a network's code does not say is tried
     out: whether what follows depends on nothing but the layer, as it does not in
     networks with connections around it, and whether the layer depends on nothing but
@@ -82,7 +82,7 @@ class FrozenPart:
         if maps.requires_grad:
             raise ValueError(f"{layer.name!r} depends on weights that are trained")
         with torch.no_grad():
-            # This also replaces what a network may have noted in the first pass.
+            # This also replaces values that the network has stored in the first pass.
             alone = self._maps_of(run, images[:1])
             if not (alone - maps[:1]).norm() <= _TOLERANCE * maps[:1].norm():
                 raise ValueError(f"{layer.name!r} depends on the other images")
@@ -109,7 +109,7 @@ class FrozenPart:
             for child in module.modules()
             if child is not module
         }
-        # A module that is called again later ends behind the layer as well.
+        # If a module is called again later, that call is also after the layer.
         outermost = [module for module in self.modules if module not in inside]
         if any(n_calls[module] != 1 or results[module] is None for module in outermost):
             raise ValueError("a module runs again, or returns more than a tensor")
@@ -155,7 +155,7 @@ class FrozenPart:
 
         replaced = {m: stand_in(shape) for m, shape in self._shapes.items()}
         replaced[self._end] = lambda *args, **kwargs: maps
-        # Functions in instances go before the methods of their classes.
+        # Functions in instances take precedence over the methods of their classes.
         before = {m: vars(m)["forward"] for m in replaced if "forward" in vars(m)}
         try:
             for module, forward in replaced.items():

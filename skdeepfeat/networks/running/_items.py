@@ -13,7 +13,7 @@ from ..._utils._shown import shown
 from ...exceptions import BadItemError
 from .._modules import floating_dtype
 
-# The entries of a dict that tell which positions are padding.
+# The entries of a dict that mark which positions are padding.
 _MASK, _LENGTHS = "attention_mask", "lengths"
 
 
@@ -157,7 +157,7 @@ def _collate_or_cause(items, collate):
 
 
 def make_input(collated, n_items, network):
-    """Return the `ItemInput` that a collated batch stands for.
+    """Return the `ItemInput` of a collated batch.
 
     Parameters
     ----------

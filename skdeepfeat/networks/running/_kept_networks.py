@@ -20,7 +20,7 @@ from ._runtimes import load_runtime
 
 logger = logging.getLogger(__name__)
 
-# To be increased when the content of the files changes.
+# Increase this when the content of the files changes.
 _FORMAT = 1
 
 
@@ -92,11 +92,11 @@ def keep_network(files, key, runtime, make, rows, fingerprint):
         "n_features": [one.shape[1] for one in rows],
     }
     if installed_code.__wrapped__() != installed_code():
-        return  # another version was installed while this one runs
+        return  # another version has been installed meanwhile
     try:
         network = load_runtime(runtime).dump_network(make)
-    except Exception:  # it may fail where it has not been tried
-        logger.debug("a compiled network is not kept", exc_info=True)
+    except Exception:  # it may fail in untested cases
+        logger.debug("the compiled network cannot be stored", exc_info=True)
         return
     head = json.dumps(head).encode()
     first = [np.ascontiguousarray(one[0], "<f4").tobytes() for one in rows]
@@ -125,7 +125,7 @@ def recall_network(files, key, runtime, crop, precision, fingerprint):
         start = 8 + int.from_bytes(data[:8], "little")
         head = json.loads(data[8:start])
         if fingerprint and not fingerprint.agrees_with_summary(head["probe"]):
-            return None, [], []  # its code is another one
+            return None, [], []  # its code differs
         wanted = []
         for n_features in head["n_features"]:
             wanted.append(np.frombuffer(data, "<f4", n_features, start)[np.newaxis])
@@ -133,6 +133,6 @@ def recall_network(files, key, runtime, crop, precision, fingerprint):
         network = memoryview(data)[start:]
         make = load_runtime(runtime).restore_network(network, precision)
         return make, make()(random_pixels(1, crop)), wanted
-    except Exception as error:  # a damaged file does not get here, but be quiet
-        logger.info("a kept network is of no use: %s", printable(error))
+    except Exception as error:  # damage was detected before, but never fail here
+        logger.info("the stored network cannot be used: %s", printable(error))
         return None, [], []

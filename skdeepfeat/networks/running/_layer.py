@@ -56,7 +56,7 @@ class Layer:
 
     @property
     def n_positions(self):
-        """The number of positions of a map, or of tokens of patches; 0 for others."""
+        """The number of positions of a map or of patch tokens; 0 for other outputs."""
         if self.layout == "NCHW":
             return self.shape[1] * self.shape[2]
         if self.layout == "NHWC":

@@ -29,14 +29,14 @@ logger = logging.getLogger(__name__)
 # 0.0055 for each of its innermost modules.
 _SECONDS = 0.15
 _SECONDS_PER_MODULE = 0.0055
-# These passes: two images to trace it, three to compare in each runtime, as images of
+# These passes run two images to trace it and three to compare it in each runtime, as
 # torch.
 _N_PASSES = 8
-# How many times as fast a compiled network is until it is measured: 1.3 (ViT), 1.5
+# Assumed speedup of a compiled network until it is measured. Measured: 1.3 (ViT), 1.5
 # (ResNet-50), 2.8 (the installed network).
 _GAIN = 1.4
-# It is taken to be at least so much faster. Otherwise one that was measured while the
-# machine was busy would never be tried again.
+# Minimum assumed speedup. Otherwise, a network that was measured on a busy machine
+# would never be compiled again.
 _LEAST_GAIN = 1.1
 # Images that identify a user's own network, which is done before it is compiled.
 _N_IDENTIFYING = 10
@@ -138,7 +138,7 @@ class Costs:
         return min(self.compiled_image, self.torch_image / _LEAST_GAIN)
 
     def say_more_than(self, others):
-        """Return whether something is known that is not known to others."""
+        """Return whether these measurements have a value that `others` lacks."""
         return any(
             math.isnan(getattr(others, one.name))
             and not math.isnan(getattr(self, one.name))
@@ -226,7 +226,9 @@ class MeasuredNetwork:
         n_modules = sum(1 for one in modules if next(one.children(), None) is None)
         found = None
         if self._costs.winning(self._n_missing, n_modules, self._n_extra):
-            logger.info("%d images are left: compiling pays", self._n_missing)
+            logger.info(
+                "compiling the network for the other %d images", self._n_missing
+            )
             found = self._compiled()
         if found is None:
             self._torch.fold_if_worthwhile(self._n_missing)

@@ -16,7 +16,7 @@ from ..._utils._installed import digest_code, installed_version
 from ..._utils._optional import import_optional, import_without_telemetry
 
 TITLE = "OpenVINO"
-BATCH_PIXELS = 32 * 224 * 224  # OpenVINO reuses its memory, so more than torch's
+BATCH_PIXELS = 32 * 224 * 224  # more than torch's, as OpenVINO reuses its memory
 
 # OpenVINO computes float16 on a CPU in float32.
 _ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16"}

@@ -29,7 +29,7 @@ def _generalized_mean(positions, axes, power=3.0, eps=1e-6):
 
 
 # ``reduce(positions, axes)``: float32 values and the axes to reduce. A new pooling is
-# an entry here, and its name in _utils/_choices.py.
+# an entry here and in `_MASKED_REDUCTIONS`, and its name in _utils/_choices.py.
 _REDUCTIONS: dict[str | None, Callable] = {
     "avg": torch.mean,
     "mean": torch.mean,
@@ -51,8 +51,8 @@ def _masked_generalized_mean(positions, mask, power=3.0, eps=1e-6):
 
 
 # ``reduce(positions, mask)``: float32 values, shape (n_items, n_positions, n_features),
-# and which positions count, shape (n_items, n_positions, 1). For items whose padding
-# `collate` tells.
+# and which positions count, shape (n_items, n_positions, 1). For items that `collate`
+# pads.
 _MASKED_REDUCTIONS: dict[str | None, Callable] = {
     "avg": _masked_mean,
     "mean": _masked_mean,
@@ -141,8 +141,8 @@ def pool(
     pooling : str or None
         As `resolve_pooling` returns it.
     mask : Tensor of bool, shape (n_items, n_positions), or None, default=None
-        Which positions of the input are not padding. If the layer has another number of
-        positions, the mask is stretched or shrunk to it.
+        Which positions of the input are not padding. If the layer has a different
+        number of positions, the mask is resampled to it.
     """
     # A copy, because the next layer may work in place, as ReLU often does. float32,
     # because half precision is too coarse for the sum over a map.
@@ -163,7 +163,7 @@ def pool(
 
 
 def _fit_mask(mask, n_positions):
-    """Return a mask for another number of positions, as a layer with a stride has."""
+    """Return a mask for a different number of positions, as after a stride."""
     n = mask.shape[1]
     if n == n_positions:
         return mask
@@ -196,7 +196,7 @@ def can_replace_pool(own_pool, pooling):
 
 @contextlib.contextmanager
 def with_replaced_pool(network, pooling):
-    """Let a network pool differently in the body of a ``with``.
+    """Replace the pooling of a network within a ``with`` block.
 
     Parameters
     ----------

@@ -19,12 +19,12 @@ import importlib
 
 from ..._utils._choices import RUNTIMES
 
-# Finding and checking them takes as long as 4 images, and saves from a tenth of the
-# time (ResNet-50) to a third (the installed network).
+# Finding and checking them takes as long as 4 images. It saves between a tenth
+# (ResNet-50) and a third (the embedded network) of the time.
 _WORTH_FOLDING = 64 * 224 * 224
 
 # Pixels to run at once. On a CPU, the C library returns maps of more than 32 MB to the
-# system at once, which has to fill new ones with zeros. With 8 images of 224 x 224 most
+# system immediately, which fills new maps with zeros. With 8 images of 224 x 224, most
 # maps are smaller; `benchmarks/extraction.py --parts sweep` prints the rates.
 _BATCH_PIXELS = 8 * 224 * 224
 _BATCH_PIXELS_ACCELERATOR = 128 * 224 * 224

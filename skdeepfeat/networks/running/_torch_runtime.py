@@ -14,7 +14,7 @@ from ._truncated_pass import run_truncated
 
 logger = logging.getLogger(__name__)
 
-# torch.autocast does the others.
+# torch.autocast handles the other precisions.
 _WITHOUT_AUTOCAST = ("float32", "tf32")
 
 _N_COMPARED = 2
@@ -155,7 +155,7 @@ class Transfer:
 
     def stream(self):
         """Return a context in which all work on a GPU is queued on one stream."""
-        return torch.cuda.stream(self._stream)  # None stands for no GPU: no effect
+        return torch.cuda.stream(self._stream)  # no effect without a GPU (None)
 
     def send(self, batch):
         """Return a tensor on the device, which may arrive there later."""

@@ -26,7 +26,7 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 # The part of a network that consists of all its normalization layers.
 NORMALIZATION = "normalization"
 
-# What torchvision's recipes train without weight decay (the recipes'
+# Parameters that torchvision's recipes train without weight decay (the recipes'
 # `transformer_embedding_decay=0`), and two kinds of scales. timm's networks list
 # theirs, or have them as vectors.
 _UNDECAYED = (
@@ -82,7 +82,7 @@ class TrainableNeck(nn.Module):
             self.register_buffer(f"_{name}", value, persistent=False)
         self.stage_layers = tuple(stages) or ("neck",)
         self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
-        # Parameters behind the neck get no gradient, so they must not be given to an
+        # Parameters after the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
         key = architecture, outputs, self._size
         found = _examined.get(key) if architecture else None
@@ -219,7 +219,7 @@ class TrainableNeck(nn.Module):
         order = self._memory_format if is_map else torch.preserve_format
         # A copy, because layers may work in place, and a batch may be run again.
         maps = maps.to(floating_dtype(self.network), memory_format=order, copy=True)
-        # Of an image, only the shape counts.
+        # Only the shape of the image matters.
         images = maps.new_empty((len(maps), 3, *self._size))
         with self._frozen_part.left_out(maps):
             return self._run(self.network, images)
@@ -250,7 +250,7 @@ class TrainableNeck(nn.Module):
         list of Parameter
         """
         listed = getattr(self.network, "no_weight_decay", None)
-        # timm's lists hold patterns as well as names.
+        # timm's lists contain both patterns and names.
         patterns = list(listed()) if callable(listed) else []
         return [
             parameter
@@ -295,7 +295,7 @@ class TrainableNeck(nn.Module):
         part : int or str
             The number of a stage, of which 0 is the first and -1 the last;
             ``"normalization"``, all normalization layers; or the name of a module,
-            which stands for all modules in it.
+            which includes all modules in it.
 
         Returns
         -------
@@ -367,7 +367,9 @@ class TrainableNeck(nn.Module):
                     self._check_layout(memory_format, size)
                 return reached, memory_format
             except Exception as error:  # a user's network may raise anything
-                logger.debug("no gradients (%s, %s): %s", device, memory_format, error)
+                logger.debug(
+                    "gradients failed (%s, %s): %s", device, memory_format, error
+                )
                 last_error = error
         raise last_error
 

@@ -19,7 +19,7 @@ _TO_TENSOR = (
 _TO_FLOAT = (
     v1.ToTensor, timm_transforms.MaybeToTensor, v1.ConvertImageDtype, v2.ToDtype,
 )  # fmt: skip
-# The images are RGB already, and the others change nothing.
+# The images are RGB already, and the other transforms have no effect.
 _NOTHING = (v2.RGB, v2.ToPureTensor, nn.Identity)
 
 

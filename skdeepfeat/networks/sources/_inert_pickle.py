@@ -301,7 +301,7 @@ def _storage_of(identifier):
     return Storage(str(key), _STORAGES[storage.name], n_elements)
 
 
-# What instructions make of the last values: how many they take, and the function.
+# By instruction: how many of the last values it takes, and the function of them.
 _MADE_OF_LAST = {
     "TUPLE1": (1, lambda *values: values),
     "TUPLE2": (2, lambda *values: values),
@@ -314,7 +314,7 @@ _MADE_OF_LAST = {
     "APPEND": (2, lambda target, value: _extend(target, [value])),
     "BUILD": (2, _set_state),
 }
-# What instructions make of the values above the mark.
+# By instruction: the function of the values above the mark.
 _MADE_OF_MARKED = {
     "TUPLE": tuple,
     "LIST": list,
@@ -322,5 +322,5 @@ _MADE_OF_MARKED = {
     "DICT": lambda pairs: _set_items(PickledDict(), pairs),
     "OBJ": lambda values: _call(values[0], tuple(values[1:])),
 }
-# How instructions add the values above the mark to what lies under it.
+# By instruction: how the values above the mark are added to the object below it.
 _ADDED = {"SETITEMS": _set_items, "APPENDS": _extend, "ADDITEMS": _extend}

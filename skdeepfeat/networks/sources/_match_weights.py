@@ -80,7 +80,7 @@ def match_network(file, own, head):
         tied = sorted(p for p in found if found[p] == len(body) and p != prefix)
         if tied:
             logger.info(
-                "%s has the network several times; %r is used, not %s",
+                "%s contains the network several times; using %r, not %s",
                 file.path, prefix, tied,
             )  # fmt: skip
         names = _without_others(names, own, file)

@@ -81,7 +81,7 @@ def read_preprocessing(preprocessing):
 
 
 def _read_transform(value):
-    """Return what a composed transform does, or None if it is no such thing."""
+    """Return the steps of a composed transform, or None for any other object."""
     # Slow to import.
     from ._image_transforms import is_transform, preprocessing_from_transform
 

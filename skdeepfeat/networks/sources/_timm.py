@@ -59,7 +59,7 @@ def make_spec(name, weights, image_size, preprocessing):
     if architecture in _renamed():
         # timm would warn whenever it builds the network.
         current = _renamed()[architecture]
-        logger.info("timm calls %r %r now", name, current)
+        logger.info("timm has renamed %r to %r", name, current)
         architecture, _, current_tag = current.partition(".")
         tag = tag or current_tag
     if not is_of_library({"timm": architecture}):
@@ -208,7 +208,7 @@ def preprocessing_from_config(config):
     -------
     Preprocessing
     """
-    # With an empty dict, timm would ask for a model.
+    # With an empty dict, timm would try to find a model.
     data = resolve_data_config(pretrained_cfg=config or {"crop_mode": "center"})
     height, width = data["input_size"][1:]
     scaled = tuple(math.floor(side / data["crop_pct"]) for side in (height, width))

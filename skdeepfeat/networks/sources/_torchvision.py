@@ -15,8 +15,8 @@ from ._network_spec import NetworkSpec
 from ._weights import Weights
 from ._weights_sources import other_weights
 
-# torchvision builds these two with a head for training, and sets `transform_input`
-# whenever it loads weights into them.
+# torchvision builds these two with an auxiliary head for training, and sets
+# `transform_input` whenever it loads weights into them.
 _INCEPTIONS = ("googlenet", "inception_v3")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 # torchvision's DenseNet files have older names than its modules.
@@ -81,7 +81,7 @@ def make_spec(name, weights, image_size, preprocessing):
         weights=weights,
         preprocessing=wanted,
         native_size=own.crop,
-        # SqueezeNet classifies by a convolution and pools afterwards.
+        # SqueezeNet classifies with a convolution, followed by the pooling.
         classifier="classifier.1" if name.startswith("squeezenet") else None,
     )
 

@@ -162,7 +162,7 @@ def _reading(path):
     except BadFileError as error:
         raise BadFileError(f"The weights file {path} {error}.") from error
     except Exception as error:
-        # Arbitrary bytes can make the readers and their libraries raise any error.
+        # Arbitrary bytes can cause any error in the readers and their libraries.
         raise BadFileError(
             f"The weights file {path} is damaged, truncated or not a weights file "
             f"({first_line(error)}). Delete it and download it again."
@@ -351,7 +351,7 @@ def _items_of(value):
     if isinstance(value, dict):
         return [(str(name), inner) for name, inner in value.items()]
     if isinstance(value, (list, tuple)):
-        # Such as an epoch and a state dict. Tensors in lists have no names.
+        # Such as an epoch next to a state dict. Tensors in lists have no names.
         items = [(str(number), inner) for number, inner in enumerate(value)]
         return [one for one in items if isinstance(one[1], (dict, Object))]
     state = value.state if isinstance(value.state, dict) else {}

@@ -111,7 +111,7 @@ class FileWeights(Weights):
 def _version_of(package):
     """Return the version of a package, imported only if nothing else tells it."""
     version = installed_version(package)
-    # Another one may have been installed since it was imported. The part after "+",
+    # Another version may have been installed after the import. The part after "+",
     # such as cu130, is not in all metadata.
     if version and package in sys.modules:
         imported = sys.modules[package].__version__
@@ -120,7 +120,7 @@ def _version_of(package):
     return version or importlib.import_module(package).__version__
 
 
-# The first that knows what a `weights` parameter means is used.
+# The first class that recognizes the value of `weights` is used.
 WEIGHTS_SOURCES = (RandomWeights, FileWeights)
 
 
