@@ -109,22 +109,13 @@ def from_memory(job):
 
 def decoding_alone(job):
     """Decode, resize and crop the files as the extraction does, for nobody."""
-    from skdeepfeat.feature_extraction._compute import (
-        decode_ahead,
-        decoding_threads,
-    )
+    from skdeepfeat.feature_extraction._compute import decode_ahead
     from skdeepfeat.images import make_image_source
 
     neck = _resolve(job)
     source = make_image_source(job["paths"])
-    indices = np.arange(len(source))
     start = time.perf_counter()
-    with (
-        decoding_threads() as pool,
-        contextlib.closing(
-            decode_ahead(pool, source, indices, neck.preprocessing, 32)
-        ) as decoded,
-    ):
+    with contextlib.closing(decode_ahead(source, neck.preprocessing, 32)) as decoded:
         for _, images, _ in decoded:
             np.stack(images)
     return {"images_per_s": len(source) / (time.perf_counter() - start)}

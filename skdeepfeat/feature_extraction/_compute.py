@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import joblib
+import numpy as np
 
 from .._utils._threads import all_cores
 from ..exceptions import BadItemError
@@ -91,7 +92,11 @@ def compute_features(source, indices, neck, devices, settings):
         for device in devices
         for _ in range(_THREADS_PER_DEVICE.get(device.type, 1))
     ]
-    with _loading(source, indices, neck, devices, settings) as (pool, load, n_per_task):
+    load = source.loader(neck, settings)
+    decodes = settings.jpeg_decoder == "pillow"
+    with _loading(
+        source, load, len(indices), neck.preprocessing, devices if decodes else ()
+    ) as (pool, load, n_per_task):
         loaded = load_ahead(
             pool,
             load,
@@ -109,20 +114,22 @@ def compute_features(source, indices, neck, devices, settings):
 
 
 @contextlib.contextmanager
-def _loading(source, indices, neck, devices, settings):
-    """Give what `load_ahead` takes: a `ThreadPool`, `load` and `n_per_task`."""
+def _loading(source, load, n_items, preprocessing, devices):
+    """Give what `load_ahead` takes: a `ThreadPool`, `load` and `n_per_task`.
+
+    `load` takes the index of one item; `devices` wait for the items.
+    """
     with contextlib.ExitStack() as stack:
-        load = one_by_one(source.loader(neck, settings))
-        n_per_task = source.n_per_task
+        load, n_per_task = _one_by_one(load), source.n_per_task
         kinds = {device.type for device in devices}
-        if settings.jpeg_decoder == "pillow" and can_decode_in_processes(
-            source, kinds, len(indices)
-        ):
-            processes = DecodingProcesses(source, neck.preprocessing)
+        if can_decode_in_processes(source, kinds, n_items):
+            processes = DecodingProcesses(source, preprocessing)
             load = stack.enter_context(processes).load
             n_per_task = N_AT_ONCE
-        # Entered last, so that its threads are told first that nobody waits any longer.
-        yield stack.enter_context(decoding_threads()), load, n_per_task
+        # Threads are enough for a CPU, as decoders release the GIL. Entered last, so
+        # that the threads are told first that nobody waits any longer.
+        pool = ThreadPool(joblib.cpu_count(), "skdeepfeat-decode")
+        yield stack.enter_context(pool), load, n_per_task
 
 
 @contextlib.contextmanager
@@ -248,21 +255,7 @@ def run_in_thread(function):
         return pool.submit(function).result()
 
 
-def decoding_threads():
-    """Return a `ThreadPool` for `load_ahead` and `decode_ahead`."""
-    return ThreadPool(joblib.cpu_count(), "skdeepfeat-decode")
-
-
-def decode_ahead(
-    pool,
-    source,
-    indices,
-    preprocessing,
-    batch_size,
-    n_consumers=1,
-    found_bad=None,
-    for_device=False,
-):
+def decode_ahead(source, preprocessing, batch_size, devices=()):
     """Yield (indices, images, failures) of each batch while decoding the next ones.
 
     Parameters
@@ -270,24 +263,29 @@ def decode_ahead(
     source : images.ImageSource
     preprocessing : Preprocessing
         Its geometry is applied.
-    for_device : bool, default=False
-        Whether to leave JPEGs encoded for `images.fit_on_device`.
-    pool, indices, batch_size, n_consumers, found_bad
-        As in `load_ahead`.
+    batch_size : int
+    devices : sequence of torch.device, default=()
+        What the images are for.
     """
-    read = source.for_device if for_device else source.fitted
-    return load_ahead(
-        pool,
-        one_by_one(lambda i, budget: read(i, preprocessing, budget)),
-        indices,
-        batch_size,
-        n_consumers,
-        found_bad,
-        bytes_of_item=3 * math.prod(preprocessing.crop),
-    )
+
+    def load(i, budget):
+        return source.fitted(i, preprocessing, budget)
+
+    with _loading(source, load, len(source), preprocessing, devices) as loading:
+        pool, load, n_per_task = loading
+        batches = load_ahead(
+            pool,
+            load,
+            np.arange(len(source)),
+            batch_size,
+            bytes_of_item=3 * math.prod(preprocessing.crop),
+            n_per_task=n_per_task,
+        )
+        with contextlib.closing(batches):
+            yield from batches
 
 
-def one_by_one(load):
+def _one_by_one(load):
     """Return the `load` of `load_ahead` for one that takes the index of one item."""
 
     def load_some(indices, budget):

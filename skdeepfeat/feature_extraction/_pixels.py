@@ -4,8 +4,9 @@ from contextlib import closing
 
 import numpy as np
 
+from .._utils._device import resolve_devices
 from .._utils._large_arrays import allocate
-from ._compute import decode_ahead, decoding_threads
+from ._compute import decode_ahead
 from ._failures import first_failure
 
 # Images that are decoded before they are copied into the array.
@@ -46,13 +47,11 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     shape = (len(source), *preprocessing.crop, 3)
     pixels = allocate(shape, np.uint8, max_bytes)
     failures = {}
+    devices = resolve_devices(settings.device)
     with (
         settings.progress_bar(len(source), "decoding") as bar,
-        decoding_threads() as pool,
         closing(
-            decode_ahead(
-                pool, source, np.arange(shape[0]), preprocessing, _DECODED_AT_ONCE
-            )
+            decode_ahead(source, preprocessing, _DECODED_AT_ONCE, devices)
         ) as decoded,
     ):
         for good, images, bad in decoded:

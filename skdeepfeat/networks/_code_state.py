@@ -214,8 +214,8 @@ class _Walk:
             return
         self._visit_class(type(value))
         attributes = [*getattr(value, "__dict__", {}).values(), *_slots(value)]
-        if not attributes:
-            self._add_identity(value, is_part)
+        if not attributes and not hasattr(value, "__dict__"):
+            self._add_identity(value, is_part)  # what it holds cannot be seen
         if type(value).__module__.partition(".")[0] in _TABLE_PACKAGES:
             if math.prod(getattr(value, "shape", ())) <= _MAX_SIZE:
                 self._wait([np.asarray(value).tolist()], is_part)
