@@ -125,7 +125,8 @@ class FineTuneParameters:
         takes the center. A torchvision v2 transform is called with whole batches, uint8
         tensors of shape (n_images, 3, height, width), and its result is cropped to the
         center. Training images are decoded and resized once, with the margin that the
-        preprocessing of the network cuts off.
+        preprocessing of the network cuts off. A CUDA device resizes the random parts
+        itself, without antialiasing.
 
     n_views : int or None, default=None
         Number of random views of each image. Epoch e then trains on the views of epoch
