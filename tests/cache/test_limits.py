@@ -41,6 +41,7 @@ def size_of(directory):
 
 # 4,000 bytes a row, 16 rows a page.
 N_FEATURES = 1000
+SIZES = {"small": 250, "large": 4000}
 
 
 def nets(name="a", **options):
@@ -83,6 +84,18 @@ def test_the_least_recently_used_rows_go_first(directory, clock):
     clock.now += HOUR
     nets("c").check_fetch(cache, range(10))
     assert cache.info().namespaces[0].label == "c, avg, float32"
+
+
+def test_small_old_rows_go_before_large_new_ones(directory, clock):
+    cache = FeatureCache(directory, max_size=9 * MB)
+    small, large = (Nets({name: n}, batch_size=50) for name, n in SIZES.items())
+    small.fetch(cache, range(4000))
+    clock.now += HOUR
+    large.fetch(cache, range(200))
+    clock.now += HOUR
+    nets().fetch(cache, range(300))
+    assert large.check_fetch(cache, range(200)) == []
+    assert len(small.check_fetch(cache, range(4000))) > 1000
 
 
 def test_within_a_namespace_too(directory, clock):
