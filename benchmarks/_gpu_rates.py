@@ -1,9 +1,9 @@
 """Rates on one GPU, all in one process: starting one takes longer than measuring.
 
 The network alone, in each precision and as a CUDA graph; the same from images in
-memory; decoding alone and extraction from JPEG files; fine-tuning beside a plain loop
-with automatic mixed precision. What fails is noted and skipped, and `gpu_rates.json` is
-written after each figure, so that nothing is lost when time is up.
+memory; decoding alone and extraction from JPEG files; fine-tuning, compared with a
+plain loop with automatic mixed precision. Failures are noted and skipped. Results are
+written after each rate, so that nothing is lost when the time is up.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from _common import markdown_table, n_usable_cpus, write_results
 
 BFLOAT16 = {"precision": "bfloat16", "runtime": "torch"}
 
-# The most wanted first.
+# The most important one first.
 FORMS = {
     "bfloat16": BFLOAT16,
     "tf32": {"precision": "tf32", "runtime": "torch"},

@@ -137,7 +137,7 @@ def test_small_network(tmp_path):
 def test_phone(tmp_path):
     pytest.importorskip("skimage")
     pytest.importorskip("onnxruntime")
-    sizes = ["--n-photographs=48", "--image-size=32", "--epochs=0", "--dtypes=int8"]
+    sizes = ["--n-photographs=48", "--image-size=32", "--epochs=1", "--dtypes=int8"]
     out = run("phone.py", tmp_path, *sizes)
     # After one epoch on 30 photographs, the small network has hardly begun to learn.
     full, _, n_bytes = map(

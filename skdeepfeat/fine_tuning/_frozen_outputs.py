@@ -104,7 +104,7 @@ class FrozenOutputs:
         neck = fit.neck.at_layer(layer.name, pooling="flatten")
         n_images = self._n_passes * len(images)
         if fit.settings.unfreeze == "gradual":
-            n_images = len(images)  # `images` is replaced by the output of the layer
+            n_images = len(images)  # another layer is the last frozen one soon
         wanted = (fit.device, fit.settings.precision, fit.extraction.runtime, n_images)
         self._n_at_once = neck.suggested_batch_size(
             fit.device, neck.chosen_runtime(*wanted)

@@ -1,8 +1,8 @@
-"""Processes that decode files, where threads would wait for each other.
+"""Processes that decode files for a GPU.
 
-Pillow's decoders release the GIL, but what surrounds them takes about a third of the
-time and holds it. Threads therefore decode at most as fast as two or three cores, which
-is enough for a CPU, as the network needs the cores, and not for a GPU.
+Pillow's decoders release the GIL, but the code around them holds it. So many threads
+decode hardly faster than a few. This is enough for a network on a CPU, which needs the
+cores itself, but not for a GPU (benchmarks/README.md).
 """
 
 import contextlib
@@ -58,8 +58,8 @@ def can_decode_in_processes(source, device_types, n_images):
 class DecodingProcesses(contextlib.AbstractContextManager):
     """Forked processes that read, check, decode, resize and crop images.
 
-    They are not started anew, as that would run a script without a main guard again,
-    and import torch for seconds.
+    A new interpreter would import torch for seconds, and run a script without a main
+    guard again.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class DecodingProcesses(contextlib.AbstractContextManager):
     def __enter__(self):
         try:
             with warnings.catch_warnings():
-                # Of Python 3.12. `_utils._forks` sees to locks and thread pools.
+                # Python 3.12 warns. `_utils._forks` handles locks and thread pools.
                 warnings.filterwarnings(
                     "ignore", ".* is multi-threaded", DeprecationWarning
                 )
@@ -186,7 +186,7 @@ class _Child:
 
 
 def _decode_until_closed(connection, inherited, pixels, preprocessing):
-    """Decode the parts that arrive; what the process does."""
+    """Decode the parts that arrive; the main function of a process."""
     # Ctrl-C is handled by the process that waits for the images.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for one in inherited:

@@ -257,7 +257,7 @@ class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
         Parameters
         ----------
         deep : bool, default=True
-            Whether to include the parameters of `extractor`.
+            Whether to include the parameters of estimators among the parameters.
 
         Returns
         -------

@@ -31,10 +31,11 @@ _MAX_ENTRIES = 1_000
 # Maximum number of numbers, bytes and entries that are compared in an object.
 _MAX_SIZE = 100_000
 
-# Of containers that hold what cannot be compared. Nested ones are looked at again.
+# Maximum total size of containers that turn out not to be comparable. Without it, the
+# levels of nested containers would all be inspected again.
 _MAX_WASTED = 100_000
 
-# Numbers in an array or a tensor that are compared.
+# Maximum number of values of an array or a tensor that are compared.
 _MAX_NUMBERS = 10_000_000
 
 # Attributes of a module that are known by their tensors.

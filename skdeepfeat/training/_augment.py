@@ -37,8 +37,8 @@ class Augmentation:
     size : tuple of (int, int)
         Height and width that the network sees, pixels.
     device : torch.device or None, default=None
-        A CUDA device resizes random parts itself, and has the result. 16 cores would
-        keep it waiting.
+        If it is a CUDA device, random parts are cut and resized there, and the batch
+        stays there.
     """
 
     def __init__(self, kind, size, device=None):

@@ -34,7 +34,7 @@ _UNDECAYED = (
     "relative_position_bias_table",
 )  # fmt: skip
 
-# Threads may find out the same twice; the results are equal.
+# By architecture, outputs and size. Two threads may compute the same result.
 _examined: dict[tuple, tuple] = {}
 
 
@@ -53,8 +53,8 @@ class TrainableNeck(nn.Module):
     stages : sequence of str
         The layers that end the network's stages, first to last.
     architecture : str, default=None
-        What stands for the architecture. What is found out about one is remembered, as
-        it takes longer than a step of training.
+        Identifies the architecture of a named network. The result of the trial backward
+        pass is remembered for it, because the trial takes longer than a training step.
 
     Attributes
     ----------
