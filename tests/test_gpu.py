@@ -13,8 +13,12 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn import functional
 
-from skdeepfeat import BadImageError, PretrainedFeatureExtractor
-from skdeepfeat.images import _on_device
+from skdeepfeat import (
+    BadImageError,
+    FineTuneClassifier,
+    PretrainedFeatureExtractor,
+)
+from skdeepfeat.images import _decoding_processes, _on_device
 from skdeepfeat.networks.running._runtimes import _WORTH_FOLDING
 from skdeepfeat.networks.running._torch_runtime import EagerNetwork
 
@@ -152,6 +156,39 @@ def test_jpegs_decoded_by_the_gpu_give_nearly_the_same_rows(tmp_path, batches):
     distances = np.linalg.norm(rows - expected, axis=1)
     # Less than after saving a photo once more (benchmarks/decoding.py).
     assert (distances < 0.05 * np.linalg.norm(expected, axis=1)).all()
+
+
+def test_processes_decode_for_the_gpu(tmp_path, monkeypatch):
+    photo = load_sample_image("china.jpg")
+    paths = [str(tmp_path / f"{i:02d}.jpg") for i in range(40)]
+    for i, path in enumerate(paths):
+        Image.fromarray(photo[3 * i : 3 * i + 300, 2 * i : 2 * i + 400]).save(path)
+    expected = features(paths, device="cuda")
+    monkeypatch.setattr(_decoding_processes, "_MIN_IMAGES", 1)
+    monkeypatch.setattr(_decoding_processes, "_MIN_CORES", 1)
+    started = []
+    enter = _decoding_processes.DecodingProcesses.__enter__
+    monkeypatch.setattr(
+        _decoding_processes.DecodingProcesses,
+        "__enter__",
+        lambda processes: started.append(1) or enter(processes),
+    )
+    assert relative_error(features(paths, device="cuda"), expected) < 1e-5
+    assert started
+
+
+@pytest.mark.parametrize("parameters", [{}, {"unfreeze": 1, "n_views": 2}])
+def test_training_is_near_that_on_the_cpu(pixels, parameters):
+    """The GPU cuts the same random parts, and resizes them a little differently."""
+    labels = np.arange(len(pixels)) % 2
+    losses = []
+    for device in ("cpu", "cuda"):
+        classifier = FineTuneClassifier(
+            image_size=64, max_epochs=3, device=device, cache=None, random_state=0,
+            **parameters,
+        ).fit(pixels, labels)  # fmt: skip
+        losses.append(classifier.history_.query("phase == 'body'")["train_loss"])
+    np.testing.assert_allclose(losses[1], losses[0], atol=0.1)
 
 
 def test_what_the_gpu_cannot_decode_is_an_error_of_its_row(tmp_path):
