@@ -276,8 +276,8 @@ def _local_folders(root):
             "root must be a folder of class folders that can be read "
             f"({error.strerror}). Got {_quoted(root)}."
         ) from None
-    folders = [entry.name for entry in entries if entry.is_dir()]
-    files = [entry.path for entry in entries if not entry.is_dir()]
+    folders = [entry.name for entry in entries if _leads_to(entry.is_dir)]
+    files = [entry.path for entry in entries if not _leads_to(entry.is_dir)]
     _check_any_folder(root, folders, files)
     return folders, files
 
@@ -323,11 +323,20 @@ def _files_below(folder, skipped):
             continue  # a link to a parent folder
         seen.add(identity)
         for entry in _sorted_entries(folder):
-            if entry.is_dir():
+            if _leads_to(entry.is_dir):
                 waiting.append(entry.path)
             else:
-                (found if entry.is_file() else skipped).append(entry.path)
+                is_file = _leads_to(entry.is_file)
+                (found if is_file else skipped).append(entry.path)
     return sorted(found, key=lambda path: path.split(os.sep))
+
+
+def _leads_to(test):
+    """Call a test of an entry; return False for a link that leads nowhere."""
+    try:
+        return test()
+    except OSError:  # it leads to itself, through a file, or where there is no access
+        return False
 
 
 def _sorted_entries(folder):

@@ -156,6 +156,16 @@ def test_links_are_followed_once(root):
     assert "dog/broken.png" in below(root, bunch.skipped)
 
 
+@pytest.mark.parametrize("leads_to", ["link.png", "1.jpg/a.png", "a" * 300])
+def test_links_that_lead_nowhere_are_skipped(root, leads_to):
+    plain = load_image_folder(root)
+    for place in (root, root / "cat"):
+        (place / "link.png").symlink_to(leads_to)
+    bunch = load_image_folder(root)
+    assert bunch.data.tolist() == plain.data.tolist()
+    assert {"link.png", "cat/link.png"} <= set(below(root, bunch.skipped))
+
+
 def test_a_folder_without_images(root):
     (root / "empty").mkdir()
     (root / "texts").mkdir()
