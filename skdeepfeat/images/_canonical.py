@@ -121,7 +121,7 @@ def value_problem(dtype, blocks, name):
             f"Got dtype {dtype} with values from {low} to {high}"
         )
     if dtype.kind != "f":
-        return f"dtype {dtype} does not hold pixel values; use uint8"
+        return f"dtype {dtype!s:.80} does not hold pixel values; use uint8"
     low, high = map(float, value_range(blocks))
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return None
@@ -147,9 +147,13 @@ def _advice(low, high, name):
 
 def _shape_problem(shape):
     if len(shape) not in (2, 3):
+        advice = {
+            0: ": use image.item() if it is a path or bytes",
+            1: ": use image.tobytes() if these are the bytes of an image file",
+        }
         return (
-            "an image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "
-            f"Got shape {shape}"
+            "an image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+            f"{advice.get(len(shape), '')}. Got shape {shape}"
         )
     if 0 in shape:
         return f"it has no pixels. Got shape {shape}"

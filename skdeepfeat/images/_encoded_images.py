@@ -22,7 +22,10 @@ _SIGNATURE = re.compile(
     rb"|8BPS|DDS |qoif|icns|RIFF.{4}WEBP|.{4}ftyp",
     re.DOTALL,
 )
-_SHORTEST = 32  # characters of base64
+_SHORTEST = 32  # characters of base64, found in the first of a text with whitespace
+_SEARCHED = 256
+_END_OF_TYPE = re.compile(r";\s*base64\s*$", re.IGNORECASE)
+_PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")  # for the one that is safe in URLs
 
 _AS_TEXT = "the file is open as text: open it with mode 'rb'"
 
@@ -58,9 +61,10 @@ def unwrapped(element):
 # -- Texts
 
 
-def is_data_uri(text: str) -> bool:
-    """Return whether a text is a ``data:`` URI."""
-    return text[:5].lower() == "data:"
+def is_data_uri(text) -> bool:
+    """Return whether a text, or the bytes of one, is a ``data:`` URI."""
+    start = text[:_SEARCHED].lstrip() if text[:1].isspace() else text
+    return start[:5].lower() in ("data:", b"data:")
 
 
 def decode_data_uri(text: str, limit: int | None) -> bytes:
@@ -71,18 +75,17 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
     BadImageError
         If it is damaged, or has more than `limit` bytes.
     """
-    head, comma, content = text[5:].partition(",")
+    head, comma, content = text.partition(",")
     if not comma:
         raise BadImageError("the data URI has no comma before its data")
-    is_base64 = head.rstrip().lower().endswith(";base64")
+    is_base64 = _END_OF_TYPE.search(head) is not None
     check_length(len(content) * 3 // 4 if is_base64 else len(content) // 3, limit)
     data = urllib.parse.unquote_to_bytes(content)
     if not is_base64:
         return data
-    data = b"".join(data.split()).translate(bytes.maketrans(b"-_", b"+/"))
     try:
         # Browsers accept it without padding, too.
-        data = data.rstrip(b"=")
+        data = _plain(data).rstrip(b"=")
         return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except ValueError as error:
         raise BadImageError(f"the base64 of the data URI is damaged ({error})") from (
@@ -90,28 +93,46 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
         )
 
 
-def decode_base64(text: str, limit: int | None) -> bytes | None:
-    """Return the image that a text holds in base64, None if it holds none.
+def decode_base64(text, limit: int | None) -> bytes | None:
+    """Return the image that a text, or its bytes, holds in base64, None if none.
 
     Raises
     ------
     BadImageError
         If it has more than `limit` bytes.
     """
-    if len(text) < _SHORTEST:
-        return None
-    if "\n" in text[:100]:  # as MIME breaks it
-        text = text.replace("\r", "").replace("\n", "")
     try:
-        start = base64.b64decode(text[:_SHORTEST], validate=True)
-        if not _SIGNATURE.match(start):
+        start = _plain(text[:_SEARCHED])[:_SHORTEST]
+        if len(start) < _SHORTEST or not _SIGNATURE.match(
+            base64.b64decode(start, validate=True)
+        ):
             return None
         check_length(len(text) * 3 // 4, limit)
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(_plain(text), validate=True)
     except BadImageError:
         raise
     except ValueError:
         return None
+
+
+def _plain(text):
+    """Return base64 as bytes without whitespace, in the usual alphabet."""
+    data = text.encode("ascii") if isinstance(text, str) else text
+    return b"".join(data.split()).translate(_PLAIN_ALPHABET)
+
+
+def decode_text(data: bytes, limit: int | None) -> bytes:
+    """Return the image in bytes that are base64 or a ``data:`` URI, else the bytes.
+
+    Raises
+    ------
+    BadImageError
+        If the image is damaged, or has more than `limit` bytes.
+    """
+    if is_data_uri(data):
+        return decode_data_uri(data.decode("latin-1"), limit)
+    found = decode_base64(data, limit)
+    return data if found is None else found
 
 
 # -- Open files
@@ -119,7 +140,15 @@ def decode_base64(text: str, limit: int | None) -> bytes | None:
 
 def is_open_file(element) -> bool:
     """Return whether an object is an open file, or like one: `io.BytesIO`."""
-    return hasattr(element, "read") and not isinstance(element, (os.PathLike, type))
+    return has(element, "read") and not isinstance(element, (os.PathLike, type))
+
+
+def has(element, name: str) -> bool:
+    """Return whether an object has an attribute, also if it raises any error."""
+    try:
+        return hasattr(element, name)
+    except Exception:  # a user's __getattr__ may raise anything
+        return False
 
 
 def read_open_file(file, limit: int | None) -> bytes:
@@ -195,7 +224,7 @@ def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) ->
 
 def describe_file(file) -> str:
     """Return the name of an open file, or its type."""
-    name = getattr(file, "name", None)
-    if isinstance(name, str):
+    name = file.name if has(file, "name") else None
+    if isinstance(name, str) and name:
         return f"open file {shown_path(name)}"
     return f"open file ({type(file).__name__})"

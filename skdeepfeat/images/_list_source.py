@@ -22,7 +22,9 @@ from ._decoder_messages import collect_messages
 from ._encoded_images import (
     decode_base64,
     decode_data_uri,
+    decode_text,
     describe_file,
+    has,
     is_data_uri,
     is_open_file,
     read_open_file,
@@ -118,7 +120,7 @@ class ListSource(ImageSource):
                 return read_open_file(element, self._max_bytes)
         except BadImageError as error:
             return error  # raised by the worker
-        return bytes(element) if isinstance(element, memoryview) else element
+        return _bytes_of(element) if isinstance(element, memoryview) else element
 
     def _base_folder(self):
         if self._folder is not None:
@@ -277,8 +279,9 @@ class ListSource(ImageSource):
         """Return the bytes of image `i`, None if it is not encoded."""
         element = unwrapped(self._elements[i])
         if isinstance(element, _ENCODED):
-            data = bytes(element)  # a copy of what may be changed
+            data = _bytes_of(element)
             _refuse_path(data)
+            data = decode_text(data, self._max_bytes)
         elif is_open_file(element):
             data = read_open_file(element, self._max_bytes)
         elif (text := _path_text(element)) is not None:
@@ -337,15 +340,24 @@ class ListSource(ImageSource):
                 "it is masked: use image.filled(0), or the value that the gaps should "
                 "have"
             )
-        if is_tensor(element):
-            array = _array_of_tensor(element)
-        elif hasattr(element, "__array__") and not is_number(element):
-            array = np.asarray(element)
-        else:
+        is_array = is_tensor(element) or has(element, "__array__")
+        if not is_array or is_number(element):
             raise BadImageError(
                 "an image is a path, the bytes of an image file, an open file, a PIL "
                 f"image, an array or a tensor. Got {_an(type(element).__name__)}"
             )
+        try:
+            if is_tensor(element):
+                array = _array_of_tensor(element)
+            else:
+                array = np.asarray(element)
+        except BadImageError:
+            raise
+        except Exception as error:  # sparse tensors, or the user's class
+            raise BadImageError(
+                "it cannot be made an array "
+                f"({type(error).__name__}: {shown(str(error))})"
+            ) from error
         if copy:
             share.take(2 * array.nbytes)
             array = np.array(array)
@@ -363,6 +375,14 @@ def _path_text(element):
         raise BadImageError(
             f"its __fspath__() fails ({type(error).__name__}: {shown(str(error))})"
         ) from error
+
+
+def _bytes_of(element):
+    """Return a copy of encoded bytes, which may be changed."""
+    try:
+        return bytes(element)
+    except (ValueError, BufferError) as error:  # a memoryview that was released
+        raise BadImageError(f"its bytes cannot be read ({error})") from error
 
 
 def _refuse_path(data):
@@ -438,4 +458,4 @@ def _describe(element):
 
 
 def _an(name):
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name:.80}"

@@ -228,14 +228,14 @@ def _images_of_array(X, flat_image_shape):
         raise TypeError(
             "X must not be an array of numpy's fixed-length bytes, which lose trailing "
             "NULs: use np.array(list_of_bytes, dtype=object) for encoded images, str "
-            f"for paths. Got dtype {X.dtype}."
+            f"for paths. Got dtype {X.dtype!s:.80}."
         )
     if X.dtype.kind in "OUT":
         return _images_of_objects(X, flat_image_shape)
     if X.dtype.kind not in "biuf":
         raise TypeError(
             "X must hold paths, images or pixel values (uint8, or floats in [0, 1]). "
-            f"Got dtype {X.dtype}."
+            f"Got dtype {X.dtype!s:.80}."
         )
     if flat_image_shape is not None and X.ndim == 2:
         return _unflattened(X, flat_image_shape)
@@ -261,7 +261,7 @@ def _images_of_objects(X, flat_image_shape):
     if X.ndim == 2:
         advice = "choose the column that holds the images, X[:, 0]"
     raise ValueError(
-        f"X of dtype {X.dtype} must have shape (n,) or (n, 1): {advice}. "
+        f"X of dtype {X.dtype!s:.80} must have shape (n,) or (n, 1): {advice}. "
         f"Got shape {X.shape}."
     )
 
@@ -304,7 +304,9 @@ def _check_array_shape(shape):
 def _images_of_tensor(X, flat_image_shape):
     if flat_image_shape is not None and X.ndim == 2:
         if X.is_complex():
-            raise TypeError(f"X must hold real pixel values. Got dtype {X.dtype}.")
+            raise TypeError(
+                f"X must hold real pixel values. Got dtype {X.dtype!s:.80}."
+            )
         flat = _unflattened(X, flat_image_shape)
         # Flat rows are (H, W, C), also in a tensor.
         return flat.movedim(-1, 1) if flat.ndim == 4 else flat

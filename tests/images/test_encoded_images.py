@@ -4,6 +4,7 @@ import base64
 import io
 import pickle
 import tempfile
+import textwrap
 import threading
 import urllib.parse
 import zipfile
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat._utils._digests import digest_bytes
@@ -39,6 +41,16 @@ def text_of(data):
 WRAPPINGS = {
     "base64": text_of,
     "base64 in lines": lambda data: base64.encodebytes(data).decode(),
+    "base64 in long lines": lambda data: "\r\n  ".join(
+        textwrap.wrap(text_of(data), 128)
+    ),
+    "base64 of a command line": lambda data: f" {text_of(data)}\n",
+    "base64 for URLs": lambda data: base64.urlsafe_b64encode(data).decode(),
+    "base64 as bytes": base64.b64encode,
+    "base64 as bytes in lines": lambda data: bytearray(base64.encodebytes(data)),
+    "data URI as bytes": lambda data: f"data:;base64,{text_of(data)}".encode(),
+    "data URI with spaces": lambda data: " data:image/jpeg; charset=utf-8; base64, "
+    + text_of(data),
     "data URI": lambda data: f"data:image/jpeg;base64,{text_of(data)}",
     "data URI without a type": lambda data: f"data:;base64,{text_of(data)}",
     "data URI without padding": lambda data: "dAtA:image/jpeg;BASE64,"
@@ -164,6 +176,47 @@ def test_what_is_wrong_with_a_wrapping(element, words):
     with pytest.raises(BadImageError) as caught:
         source.pixels(1)
     assert words in caught.value.cause
+
+
+class Failing:
+    """An object of which nothing can be asked, such as that of a lost connection."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("a" * 10**6)
+
+
+class FailingArray:
+    def __array__(self, *args, **kwargs):
+        raise OSError("a" * 10**6)
+
+
+def released():
+    view = memoryview(bytearray(b"ab"))
+    view.release()
+    return view
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Failing, "Got a Failing"),
+        (FailingArray, "it cannot be made an array (OSError: 'aaa"),
+        (released, "its bytes cannot be read"),
+        (lambda: torch.eye(3).to_sparse(), "it cannot be made an array"),
+        (lambda: torch.zeros(3, 3, device="meta"), "it cannot be made an array"),
+        (lambda: np.zeros((2, 2), [(f"a{i}", "u1") for i in range(999)]), "dtype [("),
+        (lambda: type("A" * 10**6, (), {})(), "Got an AAA"),
+        (lambda: np.frombuffer(b"ab", np.uint8), "use image.tobytes()"),
+        (lambda: np.array("a.jpg"), "use image.item()"),
+    ],
+)
+def test_any_object_is_a_failure_of_its_own_row(make, words):
+    source, digest, failure = one(make())
+    assert digest is None
+    assert words in failure.cause and len(str(failure)) < 400
+    with pytest.raises(BadImageError) as caught:
+        source.pixels(1)
+    assert words in caught.value.cause and len(str(caught.value)) < 400
 
 
 def test_large_texts_are_refused_before_they_are_decoded():
