@@ -23,9 +23,24 @@ _USER_OF_HOST = (
     r"(?!\d*(?:[/?#\s'\"]|$)|\d\d?(?::\d\d)*(?:\.\d+)?@)"
     r"[^\s'\"/\\:][^\s'\"]{0,1999}(?=@)"
 )
+# Keys that begin with what they are: of Hugging Face, GitHub, GitLab, Slack and AWS,
+# and JSON web tokens. A token after "Bearer" has digits.
+_TOKEN = (
+    r"(?<![a-z0-9])(?:hf_[a-z0-9]{20,99}|gh[opsur]_[a-z0-9]{20,255}|"
+    r"github_pat_[a-z0-9_]{20,255}|glpat-[\w-]{20,99}|xox[a-z]-[\w-]{10,255}|"
+    r"(?-i:A[KS]IA[A-Z0-9]{16})(?![a-z0-9])|"
+    r"eyj[\w-]{10,300}\.[\w-]{10,4000}\.[\w-]*|"
+    r"(?<=bearer )(?=[^\s\d]{0,99}\d)[\w.~+/=-]{16,})"
+)
+_TOKENS = re.compile(_TOKEN, re.IGNORECASE)
+# An address that is percent-encoded as a whole, possibly several times.
+_SIGN_OF_QUOTED = "%(?:25){0,9}3a(?:%(?:25){0,9}2f){2}"
+_QUOTED = re.compile(rf"[a-z0-9+.-]{{2,20}}{_SIGN_OF_QUOTED}[^\s'\"]*", re.IGNORECASE)
 # Found in addresses, also if pathlib has merged two slashes, or after "hf-hub:".
 _SIGN = re.compile(
-    rf"[a-z0-9+.-]{{2}}:/|//|\\\\|[_-]hub:|[?&]sig=|{_USER_OF_HOST}", re.IGNORECASE
+    rf"[a-z0-9+.-]{{2}}:/|//|\\\\|[_-]hub:|[?&]sig=|{_USER_OF_HOST}|{_TOKEN}|"
+    rf"{_SIGN_OF_QUOTED}",
+    re.IGNORECASE,
 )
 # The user and password of an address. Keys may have an unescaped / or @. A number
 # after the colon is a port. In abfs://container@account the part before the @ is not
@@ -64,12 +79,23 @@ def redacted(text, options=()) -> str:
     for value in sorted(_texts(options), key=len, reverse=True):
         text = text.replace(value, _HIDDEN)
     if has_address(text):
+        text = _QUOTED.sub(_redacted_address, text)
         text = _QUERY.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, text))
+        text = _TOKENS.sub(_HIDDEN, text)
     return _NAMED.sub(rf"\1{_HIDDEN}", text)
 
 
+def _redacted_address(found):
+    """Return an encoded address as it is, or decoded if something has to be hidden."""
+    from urllib.parse import unquote
+
+    plain = unquote(found[0])
+    hidden = redacted(plain)
+    return found[0] if hidden == plain else hidden
+
+
 def has_address(text: str) -> bool:
-    """Return whether text holds what may be an address."""
+    """Return whether text holds what may be an address, or a key."""
     return _SIGN.search(text) is not None
 
 

@@ -50,6 +50,15 @@ def test_control_characters_are_escaped():
         ("https:user:HUSH@host/a.jpg", ["HUSH"]),
         (r"\\user:HUSH@host\a.jpg", ["HUSH"]),
         ("host/a.jpg?sv=1&sig=HUSH", ["HUSH"]),
+        ("no file https%3A%2F%2Fuser%3AHUSH%40host%2Fa.jpg", ["HUSH"]),
+        ("s3%253a%252f%252fkey%253aHUSH%2540bucket%252fa.jpg", ["HUSH"]),
+        ("got 'https%3A%2F%2Fh%2Fa.jpg%3Fsig%3DHUSH'", ["HUSH"]),
+        ("hf_HUSHabcdefghijklmnopqrstuvwxyz0123", ["HUSH"]),
+        ("models/ghp_HUSH0123456789abcdefghijklmnopqrst/a", ["HUSH"]),
+        ("github_pat_11HUSH0123456789_abcdefghij", ["HUSH"]),
+        ("key AKIAHUSH0123456789AB", ["HUSH"]),
+        ("header Bearer HUSH0123456789.abc", ["HUSH"]),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJIVVNIIn0.HUSH-1", ["HUSH"]),
     ],
 )
 def test_secrets_of_addresses(text, secrets):
@@ -78,6 +87,12 @@ def test_secrets_of_addresses(text, secrets):
         "simplecache::s3://bucket/a@2x.jpg",
         "/a//b@2x.jpg",
         "host:8080/a@b.jpg",
+        "https%3A%2F%2Fhost%2Fa.jpg",
+        "hf_hub:timm/resnet18.a1_in1k",
+        "hf_cache/models",
+        "ghp_a.jpg",
+        "bearer certificates",
+        "AKIAK.jpg",
     ],
 )
 def test_what_is_not_secret_is_shown(text):
@@ -127,6 +142,11 @@ SECRETS = [
     "user:HUSH@host/x.pth",
     "host/x.pth?sv=1&sig=HUSH",
 ]
+# They may be the names of files, too.
+KEYS = [
+    "https%3A%2F%2Fuser%3AHUSH%40host%2Fx.pth",
+    "hf_HUSHabcdefghijklmnopqrstuvwxyz0123",
+]
 
 
 def traceback_of(error):
@@ -152,7 +172,17 @@ def test_ports_and_times_are_not_secret(text):
     assert redacted(text) == text
 
 
-@pytest.mark.parametrize("address", SECRETS)
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("name", ["model", "weights", "device"])
+def test_no_parameter_shows_a_key(name, key):
+    estimator = PretrainedFeatureExtractor(**{"cache": None, name: key})
+    assert "HUSH" not in repr(estimator) + str(estimator.get_params())
+    with pytest.raises((ValueError, OSError)) as caught:
+        estimator.fit_transform(np.zeros((2, 32, 32, 3), np.uint8))
+    assert "HUSH" not in traceback_of(caught.value)
+
+
+@pytest.mark.parametrize("address", [*SECRETS, *KEYS])
 def test_paths_and_lists_show_no_password_either(address):
     path = pathlib.Path(address)
     extractor = PretrainedFeatureExtractor(weights=path, cache=path)
