@@ -112,7 +112,9 @@ def read_hub_config(found, repository):
     if not isinstance(found, dict):
         raise _error(repository, "must be a JSON object")
     architecture = found.get("architecture")
-    if not isinstance(architecture, str) or not timm.is_model(architecture):
+    # A tag of timm's own weights would not be that of the repository.
+    is_plain = isinstance(architecture, str) and "." not in architecture
+    if not is_plain or not timm.is_model(architecture):
         refuse("architecture", architecture, "the name of a network of timm")
     # Old repositories have one dict of everything.
     described = found.get("pretrained_cfg", found)
@@ -142,6 +144,11 @@ def read_hub_config(found, repository):
     _apply_arguments(config, arguments)
     if not _is_input_size(config.get("input_size", (3, 1, 1))):
         refuse("model_args.img_size", arguments.get("img_size"), "a size in pixels")
+    # Networks of other numbers of channels are refused later, with a way out.
+    for key in ("mean", "std"):
+        values = config.get(key, (0, 0, 0))
+        if len(values) != 3 == config.get("input_size", (3,))[0]:
+            refuse(f"pretrained_cfg.{key}", values, "a number for each of 3 channels")
     return {
         "repository": repository,
         "architecture": architecture,

@@ -163,6 +163,7 @@ def test_other_arguments_are_refused_by_name(key, repository):
     [
         ("architecture", "hf-hub:timm/resnet18"),
         ("architecture", "local-dir:/tmp"),
+        ("architecture", "resnet18.nobodys_tag"),
         ("architecture", None),
         ("architecture", ["resnet18"]),
         ("model_args", [1]),
@@ -175,6 +176,8 @@ def test_other_arguments_are_refused_by_name(key, repository):
         ("pretrained_cfg.crop_pct", True + 2),
         ("pretrained_cfg.std", [0, 0, 0]),
         ("pretrained_cfg.mean", "half"),
+        ("pretrained_cfg.mean", [0.5]),
+        ("pretrained_cfg.std", [0.5] * 64),
         ("pretrained_cfg.interpolation", "random"),
         ("pretrained_cfg.crop_mode", {"a": 1}),
         ("pretrained_cfg.hf_hub_filename", "../../secret"),
@@ -195,9 +198,13 @@ def test_damaged_configurations(content, repository):
 
 
 def test_arguments_that_make_a_network_of_any_size(repository):
-    name = repository(changed("model_args", {"embed_dim": 8192, "depth": 150}))
-    with pytest.raises(ValueError, match="'model' .*at most 8 times as large"):
-        resolve_neck(f"hf-hub:{name}")
+    large = changed("model_args", {"embed_dim": 8192, "depth": 150})
+    # Few weights, and tables of 500 million positions in each block.
+    table = changed("model_args", {"window_size": 150, "img_size": 1200})
+    table["architecture"] = "swin_tiny_patch4_window7_224"
+    for config in (large, table):
+        with pytest.raises(ValueError, match="'model' .*at most 8 times as large"):
+            resolve_neck(f"hf-hub:{repository(config)}")
 
 
 @pytest.mark.slow
