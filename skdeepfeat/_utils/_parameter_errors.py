@@ -1,5 +1,6 @@
 """Errors about parameters, in one form, and the choices that they list."""
 
+from ._printable import printable
 from ._shown import shown
 from ._suggestions import did_you_mean
 
@@ -58,6 +59,10 @@ def is_about(error, parameter):
 
 
 def first_line(error):
-    """Return the first line of an error's text, at most about 200 characters."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of an error's text, at most about 200 characters.
+
+    TorchScript's errors have the message in the last line, after a traceback.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    first = printable(lines[-1 if "TorchScript interpreter" in lines[0] else 0])
     return first if len(first) <= 200 else f"{first[:200]} ..."

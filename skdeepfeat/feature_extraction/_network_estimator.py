@@ -4,6 +4,8 @@ scikit-learn shows, clones and compares an estimator by what `get_params` return
 as a step of a pipeline. So passwords are hidden there, and nowhere else.
 """
 
+import enum
+import os
 from collections.abc import Mapping, MutableMapping
 
 import numpy as np
@@ -18,7 +20,7 @@ from .._utils._forks import survives_fork
 from .._utils._shown import shown
 from ..cache import MappingCache
 from ..images import make_image_source
-from ..networks import copy_module
+from ..networks import attribute_of, copy_module
 
 
 class NetworkEstimatorMixin(DocumentationLinkMixin):
@@ -76,10 +78,43 @@ class NetworkEstimatorMixin(DocumentationLinkMixin):
             if not got or not hasattr(self, name):
                 raise
             in_words = self._shown_parameter(name)
-            raise InvalidParameterError(f"{expected} Got {in_words} instead.") from None
+            hint = _instead_of(self.model) if name == "model" else ""
+            raise InvalidParameterError(
+                f"{expected} Got {in_words} instead.{hint}"
+            ) from None
 
     def _shown_parameter(self, name):
         return shown(getattr(self, name))
+
+
+# Attributes and methods of other objects that are or return their network: pipelines,
+# trainers, exported programs.
+_NETWORKS = ("model", "network", "net", "module")
+
+
+def _instead_of(model):
+    """Return a sentence about what to pass instead of a `model` that is no network."""
+    if isinstance(getattr(model, "__self__", None), nn.Module):
+        return " Pass the module that this is a method of."
+    for name in _NETWORKS:
+        value = attribute_of(model, name)
+        if isinstance(value, nn.Module):
+            return f" Pass its network, model.{name}."
+        if callable(value):
+            return f" Pass its network, model.{name}()."
+    if isinstance(model, (Mapping, os.PathLike)):
+        return (
+            " A file of weights is given as 'weights', beside the network's name; a "
+            "state dict is loaded with network.load_state_dict."
+        )
+    if isinstance(model, enum.Enum):
+        return " Weights are given as 'weights', beside the network's name."
+    if callable(model):
+        return (
+            " A class or function that makes a network has to be called; one that is "
+            "applied to images belongs into the forward of a torch.nn.Module."
+        )
+    return ""
 
 
 class _StorageOptions(dict):

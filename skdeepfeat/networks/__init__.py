@@ -15,6 +15,7 @@ from ._layer_changes import (
     merge_resizings,
 )
 from ._modules import (
+    attribute_of,
     copy_module,
     copy_network,
     floating_dtype,
@@ -43,6 +44,7 @@ __all__ = [
     "RowNeck",
     "TensorTrainLinear",
     "apply_changes",
+    "attribute_of",
     "change_layer",
     "changes_of",
     "convert_to_openvino",

@@ -245,10 +245,11 @@ class ItemNeck(Neck):
             recorder = Recorder(network, (len(items),), None, wanted)
             before = random_states(device)
             with recorder, recorder.flops, explained(inputs):
-                output = first_tensor(inputs.run(network))
+                returned = inputs.run(network)
             if random_states(device) != before:
                 vars(self)["draws_numbers"] = True
-            probe = _of_any_length(make_probe(network, recorder, output))
+            probe = _of_any_length(make_probe(network, recorder, returned))
+            output = first_tensor(returned)
             if len(items) > 1 and self.state is not None:
                 _remember(_remembered_probes, self.state, probe)
             # For the first items, because shapes depend on the lengths of items.

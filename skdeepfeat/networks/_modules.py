@@ -156,7 +156,8 @@ def _find_culprit(error):
 
 def _copy_tensor(tensor, device, memory_format, owned):
     if nn.parameter.is_lazy(tensor):
-        return copy.deepcopy(tensor)  # it gets its values in place, when it is run
+        # It gets its values in place, when it is run. deepcopy refuses lazy buffers.
+        return type(tensor)(tensor.requires_grad, tensor.device, tensor.dtype)
     try:
         # `to` returns the tensor itself if there is nothing to do.
         moved = tensor.detach().to(device or tensor.device, memory_format=memory_format)

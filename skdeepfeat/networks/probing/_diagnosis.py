@@ -34,6 +34,8 @@ _HINTS = {
     "scalar type": _OF_ONE_TYPE,
     "should be the same": _OF_ONE_TYPE,
     "same type": _OF_ONE_TYPE,
+    "Guard failed": "It was exported for a batch of one size: export it with "
+    "dynamic_shapes",
 }
 
 
@@ -56,6 +58,8 @@ def check_module(module, images="torch.zeros(2, 3, 224, 224)"):
     elif any(one.device.type == "meta" for one in module.parameters()):
         why = "Some of its weights are on the meta device, which has no values: build "
         why += "it on the CPU"
+    elif any(p.is_floating_point() and p.itemsize == 1 for p in module.parameters()):
+        why = "Some are of a type of 8 bits, in which few layers compute: model.float()"
     else:
         return
     wanted = f"a module with weights. {why}"
@@ -176,10 +180,16 @@ def _what_is_wrong(network, error):
     for part in _IMAGE_PARTS:
         if isinstance(attribute_of(network, part), nn.Module):
             return f"{base}. Its image encoder does: pass model.{part}"
-    needed, names = _arguments_of(network)
+    needed, names, keywords = _arguments_of(network)
     embedding = _first(network, nn.Embedding)
     if "input_ids" in names or (embedding is not None and "Long, Int" in str(error)):
         return f"{base}. This one takes token ids, so it is a network of text"
+    if names and names == keywords:
+        return (
+            f"{base} as its first argument. The forward of this one takes only "
+            f"keywords: pass a module whose forward(images) calls it with {names[0]}="
+            "images"
+        )
     if len(needed) > 1:
         arguments = shown(", ".join(needed))
         return (
@@ -200,13 +210,14 @@ def _what_is_wrong(network, error):
 
 
 def _arguments_of(network):
-    """Return the names of the required and of all arguments of `forward`."""
+    """Return the names of the required, all and the keyword arguments of `forward`."""
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):
-        return [], []
+        return [], [], []
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     needed = [
         one.name for one in parameters if one.default is one.empty and one.kind in plain
     ]
-    return needed, [one.name for one in parameters]
+    keywords = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    return needed, [one.name for one in parameters], keywords

@@ -134,6 +134,8 @@ class Recorder:
             tensor is None
             or tensor.ndim == 0
             or tensor.shape[0] != self.n_items
+            or (self.size and 0 in tensor.shape)
+            or tensor.layout != torch.strided
             or not tensor.is_floating_point()
         ):
             return replace(layer, is_offered=False)

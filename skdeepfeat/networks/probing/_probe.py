@@ -119,9 +119,9 @@ def _probe(network, image, split, classifier):
         with recorder, recorder.flops:
             if split:
                 features = network.forward_features(image)
-                output = first_tensor(network.forward_head(features))
+                output = network.forward_head(features)
             else:
-                output = first_tensor(network(image))
+                output = network(image)
         if split:
             pre_logits = first_tensor(network.forward_head(features, pre_logits=True))
     return make_probe(network, recorder, output, pre_logits)
@@ -134,7 +134,7 @@ def make_probe(network, recorder, output, pre_logits=None):
     ----------
     network : Module
     recorder : Recorder
-    output : Tensor or None
+    output : object
         What the network returned.
     pre_logits : Tensor or None, default=None
         What timm's ``forward_head(..., pre_logits=True)`` returned, if there is one.
@@ -145,10 +145,12 @@ def make_probe(network, recorder, output, pre_logits=None):
         If the network does not return a tensor.
     """
     split = pre_logits is not None
+    returned, output = output, first_tensor(output)
     if output is None:
         raise TypeError(
-            "The 'model' parameter must be a network that returns a tensor. "
-            f"{type(network).__name__} returns none."
+            "The 'model' parameter must be a network that returns a tensor, or a "
+            f"tuple, list or dict with one. {type(network).__name__} returns an object "
+            f"of type {type(returned).__name__!r} without any."
         )
     total = recorder.flops.total // recorder.n_items
     whole = Layer(

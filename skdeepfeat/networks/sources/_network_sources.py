@@ -23,6 +23,8 @@ from ._weights_sources import read_weights
 
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 
+_ENDINGS_OF_WEIGHTS = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
+
 
 def make_spec(
     model,
@@ -121,10 +123,13 @@ def _find(model):
     bare = name.partition(".")[0]
     plain = {one for key in SOURCES for one in _module_of(key).list_names()}
     prefixed = " or ".join(f"'{key}/NAME'" for key in SOURCES)
+    wanted = f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' "
+    wanted += "or a torch.nn.Module"
+    if model.lower().endswith(_ENDINGS_OF_WEIGHTS):
+        wanted += ". A file of weights is given as 'weights', beside the network's name"
     raise choice_error(
         "model",
-        f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' or a "
-        "torch.nn.Module",
+        wanted,
         model,
         sorted(plain, key=lambda one: (one[:1] != bare[:1], one)),
     )

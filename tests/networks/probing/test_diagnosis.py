@@ -1,5 +1,8 @@
 """Networks that cannot be examined: the error names what is wrong, and the way out."""
 
+import pathlib
+import warnings
+
 import numpy as np
 import pytest
 import timm
@@ -9,6 +12,7 @@ from sklearn.utils.fixes import parse_version
 from torch import nn
 from torchvision.transforms import v2
 
+from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat.networks import resolve_neck
 
 CPU = torch.device("cpu")
@@ -107,6 +111,41 @@ class Number(nn.Module):
         return len(x)
 
 
+class Keywords(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, *, pixel_values):
+        return self.conv(pixel_values)
+
+
+class Returning(nn.Module):
+    """Returns something made of a map."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.conv, self.make = nn.Conv2d(3, 4, 3), make
+
+    def forward(self, x):
+        return self.make(self.conv(x).mean((2, 3)))
+
+
+def traced(n_channels):
+    images = torch.zeros(1, n_channels, 28, 28)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(n_channels * 784, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and widely used
+        return torch.jit.trace(network, images)
+
+
+def exported():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return torch.export.export(network, (torch.zeros(5, 3, 32, 32),)).module()
+
+
+ONE_ROW = "one row of floating-point numbers"
+
 CASES = {
     "gray": (lambda: squeezenet(1), "takes 1.*not supported.*Grayscale"),
     "nine channels": (lambda: squeezenet(9), r"takes 9.*Conv2d\(3, 9, 1\)"),
@@ -125,6 +164,23 @@ CASES = {
     "number": (Number, "returns a tensor"),
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "Lazy modules have none"),
     "meta": (lambda: squeezenet().to("meta"), "meta device"),
+    "lazy buffers": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d()),
+        "Lazy modules have none",
+    ),
+    "8 bits": (lambda: squeezenet().to(torch.float8_e4m3fn), r"8 bits.*model\.float"),
+    "keywords": (Keywords, "takes only keywords.*with pixel_values=images"),
+    "exported": (exported, "Guard failed|dynamic_shapes"),
+    "array": (lambda: Returning(lambda x: x.detach().numpy()), "of type 'ndarray'"),
+    "empty dict": (lambda: Returning(lambda x: {}), "of type 'dict' without any"),
+    "sparse": (lambda: Returning(torch.Tensor.to_sparse), ONE_ROW),
+    "no columns": (lambda: Returning(lambda x: x[:, :0]), ONE_ROW),
+    "classes": (lambda: Returning(lambda x: x.argmax(1)), ONE_ROW),
+    "message": (
+        lambda: Returning(lambda x: exec("raise OSError('\\x1b[31m' + 'a' * 10**6)")),
+        r"it said: \\x1b\[31maaa",
+    ),
+    "traced": (lambda: traced(1), "3 channels; this one takes 1"),
     "one dimension": (lambda: nn.Conv1d(3, 4, 3), "begins with a Conv1d"),
     "no rows": (lambda: nn.Flatten(0), "one row of floating-point numbers"),
     "recurrent": (lambda: nn.LSTM(10, 4), r"try model\(torch.zeros"),
@@ -181,3 +237,31 @@ def test_dicts_and_half_precision_are_fine():
 
     assert resolve_neck(Dict()).n_features() == [4]
     assert resolve_neck(Dict().half()).n_features() == [4]
+
+
+class Wrapper:
+    """As pipelines and trainers of other libraries."""
+
+    def __init__(self):
+        self.model = squeezenet()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (torchvision.models.resnet18, "has to be called"),
+        (torchvision.models.ResNet, "has to be called"),
+        (lambda images: images, "forward of a torch.nn.Module"),
+        (squeezenet().forward, "Pass the module that this is a method of"),
+        (squeezenet().state_dict(), "load_state_dict"),
+        (pathlib.Path("a.pth"), "given as 'weights'"),
+        ("models/a.safetensors", "given as 'weights'"),
+        (torchvision.models.ResNet18_Weights.DEFAULT, "given as 'weights'"),
+        (Wrapper(), "Pass its network, model.model."),
+    ],
+)
+def test_what_to_pass_instead_of_an_object_that_is_no_network(model, words):
+    extractor = PretrainedFeatureExtractor(model, cache=None)
+    with pytest.raises(ValueError, match="'model'") as caught:
+        extractor.fit(np.zeros((2, 8, 8, 3), np.uint8))
+    assert words in str(caught.value) and len(str(caught.value)) < 500
