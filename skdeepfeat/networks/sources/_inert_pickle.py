@@ -3,6 +3,10 @@
 pickletools decodes the instructions. They are followed here on our own stack, where a
 class or function is only its name, and an object is a name with its data. That is
 enough to find the tensors, even if the file has classes of other packages.
+
+References can make a value of any size from few bytes: a list of two references to a
+list of two references ... So nothing of a value is converted, hashed or copied before
+its type and its length are known.
 """
 
 import pickletools
@@ -11,11 +15,16 @@ from typing import Any
 
 import torch
 
+from ..._utils._shown import shown_path
 from ...exceptions import BadFileError
 
 # A network of 100,000 tensors needs 4 million. The limit bounds the memory: an
 # instruction can take 1 byte, and an empty dict that it creates 64.
 _MAX_INSTRUCTIONS = 5_000_000
+
+# Different integers below it have different hashes, so none makes a dict slow.
+_LARGEST_INT = 2**60
+_MAX_AXES = 64  # as in torch and NumPy
 
 _STORAGES = {
     "BFloat16Storage": torch.bfloat16,
@@ -86,7 +95,7 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Object:
     """The parts of an object that is not created."""
 
@@ -94,6 +103,11 @@ class Object:
     args: Any = ()
     state: Any = None
     items: PickledDict = field(default_factory=PickledDict)
+
+    @property
+    def kind_name(self):
+        """The name of the class or function, if it is one."""
+        return _full_name(self.kind)
 
 
 class _Mark:
@@ -167,7 +181,10 @@ def _follow(instruction, argument, stack, memo, storages):
         values = _pop_to_mark(stack)
         _ADDED[instruction](stack[-1], values)
     elif instruction in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-        memo[len(memo) if argument is None else int(argument)] = stack[-1]
+        number = len(memo) if argument is None else int(argument)
+        if not _is_number(number):
+            raise ValueError("a number in it is too large")
+        memo[number] = stack[-1]
     elif instruction in ("BINGET", "LONG_BINGET", "GET"):
         stack.append(memo[int(argument)])
     elif instruction == "GLOBAL":
@@ -197,8 +214,7 @@ def _pop_to_mark(stack):
 def _set_items(target, pairs):
     items = target.items if isinstance(target, Object) else target
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        # The hash of a nested tuple can take forever, and none is a tensor's name.
-        if isinstance(key, (str, int)):
+        if _is_key(key):  # others, such as tuples, are not names of tensors
             items[key] = value
     return target
 
@@ -217,6 +233,20 @@ def _set_state(target, state):
     return target
 
 
+def _is_number(value):
+    return type(value) is int and 0 <= value < _LARGEST_INT
+
+
+def _is_key(value):
+    return isinstance(value, str) or (
+        isinstance(value, int) and -_LARGEST_INT < value < _LARGEST_INT
+    )
+
+
+def _full_name(kind):
+    return str(kind) if isinstance(kind, Name) else ""
+
+
 def _find_persistent(identifier, storages):
     if identifier[0] == "module":  # a class with its source, in old files
         return identifier[1]
@@ -225,7 +255,9 @@ def _find_persistent(identifier, storages):
 
 
 def _name_of(module, name):
-    found = Name(str(module), str(name))
+    if not (isinstance(module, str) and isinstance(name, str)):
+        raise ValueError("a name in it is not text")
+    found = Name(module, name)
     top = found.module.partition(".")[0]
     if top in _HARMFUL_MODULES or (
         top in _BUILTINS and found.name.partition(".")[0] in _HARMFUL_BUILTINS
@@ -237,7 +269,8 @@ def _name_of(module, name):
 def _harmful(name):
     return BadFileError(
         "has Python objects that would run code when they are unpickled "
-        f"({name}), so it is refused; no code was run. If you trust the file, load it "
+        f"({shown_path(name)}), so it is refused; no code was run. If you trust the "
+        "file, load it "
         "yourself and write only its tensors: "
         "torch.save(model.state_dict(), path)"
     )
@@ -245,14 +278,15 @@ def _harmful(name):
 
 def _call(kind, args):
     """Return what a call would: a tensor, a dict or only a record of the call."""
-    if isinstance(kind, Object) and str(kind.kind).endswith(".getattr"):
+    if isinstance(kind, Object) and kind.kind_name.endswith(".getattr"):
         # A method by its name, as protocol 2 writes it.
-        raise _harmful(".".join(map(str, kind.args)))
+        texts = [arg for arg in kind.args if isinstance(arg, str)]
+        raise _harmful(".".join([kind.kind_name, *texts]))
     name = kind.name if isinstance(kind, Name) else ""
-    if str(kind) in ("collections.OrderedDict", "collections.defaultdict"):
+    if _full_name(kind) in ("collections.OrderedDict", "collections.defaultdict"):
         return PickledDict()
-    if str(kind) == "torch.Size":
-        return tuple(args[0])
+    if _full_name(kind) == "torch.Size":
+        return _numbers(args[0])
     if isinstance(kind, Name) and kind.module.partition(".")[0] == "torch":
         if name in ("_rebuild_parameter", "_rebuild_parameter_with_state", "Parameter"):
             return args[0] if args else None
@@ -278,26 +312,33 @@ def _dtype_of(name):
 
 def _checked(storage, dtype, offset, shape, stride):
     """Return a record of a view that lies within its storage."""
-    shape, stride = tuple(shape), tuple(stride)
+    shape, stride = _numbers(shape), _numbers(stride)
+    if not _is_number(offset):
+        raise ValueError("the offset of a tensor is not valid")
     n_bytes = storage.n_elements * storage.dtype.itemsize
     n_elements, last = 1, offset
     for n, step in zip(shape, stride, strict=True):
         n_elements *= n
         last += (n - 1) * step
-    whole = all(type(n) is int and n >= 0 for n in (offset, *shape, *stride))
     # At most as many elements as the storage has: a view of one number can have any
     # size.
-    if not whole or (
-        n_elements and max(n_elements, last + 1) * dtype.itemsize > n_bytes
-    ):
+    if n_elements and max(n_elements, last + 1) * dtype.itemsize > n_bytes:
         raise ValueError(f"a tensor of shape {shape} exceeds its storage")
     return TensorRecord(storage, dtype, offset, shape, stride)
 
 
+def _numbers(values):
+    """Return a shape or a stride as a tuple."""
+    is_list = isinstance(values, (list, tuple)) and len(values) <= _MAX_AXES
+    if not is_list or not all(map(_is_number, values)):
+        raise ValueError("the shape of a tensor is not valid")
+    return tuple(values)
+
+
 def _storage_of(identifier):
     kind, storage, key, _, n_elements = identifier[:5]
-    if kind != "storage" or type(n_elements) is not int or n_elements < 0:
-        raise ValueError(f"an unknown reference {kind!r}")
+    if kind != "storage" or not _is_key(key) or not _is_number(n_elements):
+        raise ValueError("a reference in it is of an unknown kind")
     return Storage(str(key), _STORAGES[storage.name], n_elements)
 
 

@@ -109,8 +109,12 @@ def _fits(record, tensor):
 def _count(tensors, own, body):
     """Return how many tensors of the body have each prefix."""
     found = Counter()
+    longest = max(map(len, body), default=0)
     for name, record in tensors.items():
-        for start in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+        # A name in a hostile file may consist of dots.
+        first = max(0, len(name) - longest - 1)
+        dots = re.compile(r"\.").finditer(name, first)
+        for start in (0, *(dot.end() for dot in dots)):
             if name[start:] in body and _fits(record, own[name[start:]]):
                 found[name[:start]] += 1
     return found

@@ -17,13 +17,20 @@ import safetensors
 import torch
 
 from ..._utils._parameter_errors import first_line
-from ..._utils._shown import shown
+from ..._utils._shown import shown, shown_path
 from ...exceptions import BadFileError, WeightsNotFoundError
 from ._inert_pickle import Name, Object, PickledDict, TensorRecord, read_pickle
 
 _MAX_PICKLE_BYTES = 256 * 2**20
 _MAX_HEADER_BYTES = 16 * 2**20  # of 100,000 tensors
 _MAX_DEPTH = 64  # of containers in containers; a module in a module adds two
+# Containers may share what is in them, so a small file can have any number of tensors
+# with names of any length.
+_MAX_ITEMS = 5_000_000
+_MAX_NAME = 1000  # characters, with the names of the containers
+_MAX_BYTES_OF_NAMES = 2**27
+_BYTES_OF_EMPTY_NAME = 200  # in the dict of tensors
+_MAX_BUFFERS = 1000  # of a module that its state dict does not have
 _CONTAINERS = (dict, list, tuple, Object)
 _OTHER_BYTE_ORDER = "was written on a machine with another byte order"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -136,9 +143,9 @@ def _shown(content):
     if isinstance(content, dict):
         return f"a dict with {shown(sorted(map(str, content))[:5])}"
     if isinstance(content, Object):
-        return f"a {content.kind}"
+        return f"a {shown_path(content.kind_name or 'Python object')}"
     if isinstance(content, Name):
-        return f"the name {content}"
+        return f"the name {shown_path(content)}"
     if isinstance(content, TensorRecord):
         return "one tensor without a name"
     return f"a {type(content).__name__}"
@@ -204,7 +211,7 @@ def _list_safetensors(path):
         for name in file.keys():  # noqa: SIM118 - it is not a dict
             view = file.get_slice(name)
             if view.get_dtype() not in _SAFETENSORS_TYPES:
-                raise BadFileError(f"has {name!r} in the type {view.get_dtype()}")
+                raise BadFileError(f"has {shown(name)} in the type {view.get_dtype()}")
             dtype = _SAFETENSORS_TYPES[view.get_dtype()]
             tensors[name] = TensorRecord(name, dtype, 0, tuple(view.get_shape()), ())
     return tensors
@@ -226,9 +233,9 @@ def _list_zip(path):
             with _open_member(archive, order, 100) as member:
                 if member.read() != b"little":
                     raise BadFileError(_OTHER_BYTE_ORDER)
-        return read_pickle(
-            _open_member(archive, f"{folder}data.pkl", _MAX_PICKLE_BYTES)
-        )
+        name = f"{folder}data.pkl"
+        with _open_member(archive, name, _MAX_PICKLE_BYTES) as member:
+            return read_pickle(member)
 
 
 def _folder_in(archive):
@@ -244,7 +251,9 @@ def _folder_in(archive):
 def _open_member(archive, name, n_bytes):
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        raise BadFileError(f"has a compressed member {name!r}; torch.save has none")
+        raise BadFileError(
+            f"has a compressed member {shown(name)}; torch.save has none"
+        )
     if info.file_size > n_bytes:
         raise ValueError(f"{name!r} is larger than expected")
     if info.CRC == 0:
@@ -298,7 +307,8 @@ def _read_legacy(file):
         raise BadFileError(_OTHER_BYTE_ORDER)
     storages = {}
     content = read_pickle(file, storages)
-    return content, [storages[str(key)] for key in read_pickle(file)]
+    keys = [key for key in read_pickle(file) if isinstance(key, (str, int))]
+    return content, [storages[str(key)] for key in keys]
 
 
 def _take_legacy(path, records):
@@ -322,6 +332,7 @@ def _take_legacy(path, records):
 def _flatten(content, file):
     """Add all tensors to a file, by the paths to them."""
     queue, seen = deque([("", content, 0)]), {}
+    n_items = n_bytes = 0
     while queue:
         path, value, depth = queue.popleft()
         # References can make a tree of any size from few bytes, so each is followed
@@ -331,19 +342,27 @@ def _flatten(content, file):
         seen[id(value)] = value  # kept, because ids are reused
         if isinstance(value, PickledDict) and isinstance(value.versions, dict):
             file.versions[path] = value.versions
-        for name, inner in _items_of(value):
+        items = _items_of(value)
+        n_items += len(items)
+        if n_items > _MAX_ITEMS or n_bytes > _MAX_BYTES_OF_NAMES:
+            raise ValueError("it has more names than any network")
+        for name, inner in items:
+            if len(path) + len(name) > _MAX_NAME:
+                continue
             if isinstance(inner, TensorRecord):
                 file.tensors.setdefault(f"{path}{name}", inner)
                 file.sizes[path] += 1
-            elif isinstance(inner, Object) and "_rebuild_" in str(inner.kind):
+                n_bytes += len(path) + len(name) + _BYTES_OF_EMPTY_NAME
+            elif isinstance(inner, Object) and "_rebuild_" in inner.kind_name:
                 file.others[f"{path}{name}"] = _kind_of_tensor(inner)
+                n_bytes += len(path) + len(name) + _BYTES_OF_EMPTY_NAME
             elif isinstance(inner, _CONTAINERS):
                 queue.append((f"{path}{name}." if name else path, inner, depth + 1))
 
 
 def _kind_of_tensor(made):
-    function = str(made.kind).rpartition("_rebuild_")[2]
-    return {"qtensor": "quantized"}.get(function, function.partition("_")[0])
+    function = made.kind_name.rpartition("_rebuild_")[2]
+    return {"qtensor": "quantized"}.get(function, function.partition("_")[0][:80])
 
 
 def _items_of(value):
@@ -361,17 +380,22 @@ def _items_of(value):
         return [*_items_of(state), *_items_of(value.items), *_items_of(args)]
     # A whole module, as its state dict would be.
     gone = _texts_in(state.get("_non_persistent_buffers_set"))
-    buffers = state["_buffers"]
-    if isinstance(buffers, dict):
-        buffers = {name: one for name, one in buffers.items() if name not in gone}
-    return [("", state["_parameters"]), ("", buffers), ("", state["_modules"])]
+    own = [*_plain_items(state["_parameters"])]
+    own += [one for one in _plain_items(state["_buffers"]) if one[0] not in gone]
+    return [*own, ("", state["_modules"])]
+
+
+def _plain_items(value):
+    return _items_of(value) if isinstance(value, dict) else []
 
 
 def _texts_in(value):
     """Return the strings in a set, which is a list or a call of its class."""
     if isinstance(value, Object):
         value = value.args[0] if value.args else ()
-    return [one for one in value if isinstance(one, str)] if value else []
+    if not isinstance(value, list) or len(value) > _MAX_BUFFERS:
+        return set()
+    return {one for one in value if isinstance(one, str)}
 
 
 _READERS = {
