@@ -163,7 +163,10 @@ class KeptRows:
     ):  # fmt: skip
         row_bytes = 4 * n_features
         if n_numbers * row_bytes > max_bytes_in_memory:
-            free = shutil.disk_usage(tempfile.gettempdir()).free // 2
+            try:
+                free = shutil.disk_usage(tempfile.gettempdir()).free // 2
+            except OSError:  # there is no temporary directory that can be written to
+                free = 0
             max_bytes = min(max_bytes, max(free, max_bytes_in_memory))
         n_rows = min(n_numbers, max_bytes // row_bytes)
         self._rows = allocate((n_rows, n_features), np.float32, max_bytes_in_memory)

@@ -224,26 +224,119 @@ def _check_icns(data, max_pixels):
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_2000 = (b"\xff\x4f\xff\x51", b"\r\n\x87\n", b"\0\0\0\x0cjP  \r\n\x87\n")
-# A decoder keeps some kilobytes for each.
+# A decoder keeps some kilobytes for each component of each tile.
 _MAX_TILES = 4096
+_MAX_COMPONENTS = 4  # as Pillow reads
+# It keeps hundreds of bytes for each code-block and each packet, of which a header of
+# 88 bytes can claim several per pixel. There are 4,096 pixels in most code-blocks, and
+# 16 in the smallest.
+_MAX_BLOCKS = 2**16
+_VALUES_PER_BLOCK = 128
+
+_SIZES_OF_IMAGE, _START_OF_TILE, _START_OF_DATA = 0xFF51, 0xFF90, 0xFF93
+_CODING, _CODING_OF_COMPONENT = 0xFF52, 0xFF53
+_MAX_MARKERS = 2**18
 
 
 def _check_jpeg_2000(data, max_pixels):
     # The size in a box may differ from that of the image in it.
     start = -1
     while (start := data.find(b"\xff\x4f\xff\x51", start + 1)) >= 0:
-        if len(data) < start + 40:
+        if len(data) < start + 42:
             return
-        numbers = struct.unpack_from(">8L", data, start + 8)
-        right, bottom, left, top, tile_width, tile_height, x, y = numbers
-        check_size((right - left, bottom - top), max_pixels, "an image in it claims")
-        if tile_width and tile_height:
-            columns = -(-(right - x) // tile_width)
-            n_tiles = columns * -(-(bottom - y) // tile_height)
-            if n_tiles > _MAX_TILES:
+        numbers = struct.unpack_from(">8LH", data, start + 8)
+        right, bottom, left, top, tile_width, tile_height, x, y, n_components = numbers
+        size = right - left, bottom - top
+        check_size(size, max_pixels, "an image in it claims")
+        if n_components > _MAX_COMPONENTS:
+            raise BadImageError(
+                f"it claims {n_components} components, more than {_MAX_COMPONENTS}"
+            )
+        if not tile_width or not tile_height:
+            continue  # OpenJPEG refuses it
+        columns = -(-(right - x) // tile_width)
+        n_tiles = columns * -(-(bottom - y) // tile_height)
+        if n_tiles > _MAX_TILES:
+            raise BadImageError(f"it claims {n_tiles} tiles, more than {_MAX_TILES}")
+        tile = min(size[0], tile_width), min(size[1], tile_height)
+        limit = _MAX_BLOCKS + size[0] * size[1] * n_components // _VALUES_PER_BLOCK
+        n_layers, styles = _coding_styles(data, start)
+        for style in styles:
+            n_blocks = _count_blocks(*tile, n_layers, *style)
+            if n_tiles * n_components * n_blocks > limit:
                 raise BadImageError(
-                    f"it claims {n_tiles} tiles, more than {_MAX_TILES}"
+                    f"it claims more than {limit} code-blocks and packets, as in files "
+                    "that are made to decode slowly"
                 )
+
+
+def _coding_styles(data, start):
+    """Return how the image and its tiles are divided, from all headers of a JPEG 2000.
+
+    Returns
+    -------
+    n_layers : int
+        The largest number of layers.
+    styles : set of tuple
+        The width and height of a code-block, as powers of 2, and a tuple of the same
+        for the precincts of each resolution, the lowest first.
+    """
+    n_layers, styles = 1, set()
+    position, end, in_header = start + 2, len(data), True
+    for _ in range(_MAX_MARKERS):
+        if position + 4 > len(data):
+            return n_layers, styles
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker == _START_OF_DATA and in_header:
+            position, in_header = max(end, position + 2), False
+            continue
+        if marker == _START_OF_TILE:
+            n_bytes = int.from_bytes(data[position + 6 : position + 10], "big")
+            end, in_header = position + n_bytes if n_bytes else len(data), True
+        elif not in_header:
+            return n_layers, styles
+        elif not _SIZES_OF_IMAGE - 1 <= marker <= 0xFF7F or length < 2:
+            # OpenJPEG may skip more or fewer bytes of it.
+            raise BadImageError(f"it has an unknown marker, {marker:04x}")
+        content = data[position + 4 : position + 2 + length]
+        if marker == _CODING and len(content) >= 10:
+            n_layers = max(n_layers, int.from_bytes(content[2:4], "big"))
+            styles.add(_coding_style(content[0], content[5:]))
+        elif marker == _CODING_OF_COMPONENT and len(content) >= 7:
+            styles.add(_coding_style(content[1], content[2:]))
+        position += 2 + length
+    raise BadImageError(f"it has more than {_MAX_MARKERS} markers")
+
+
+def _coding_style(flags, values):
+    precincts = [(15, 15)] * (min(values[0], 32) + 1)
+    if flags & 1:
+        given = [(value & 15, value >> 4) for value in values[5:]]
+        precincts[: len(given)] = given[: len(precincts)]
+    return (values[1] % 16 + 2, values[2] % 16 + 2), tuple(precincts)
+
+
+def _count_blocks(width, height, n_layers, block, precincts):
+    """Return the number of the code-blocks and packets of a component of a tile."""
+    n_blocks = 0
+    for resolution, precinct in enumerate(precincts):
+        shift = len(precincts) - 1 - resolution
+        sides = -(-width >> shift), -(-height >> shift)
+        # Code-blocks do not cross precincts, which have half the size in the bands of
+        # all resolutions but the lowest.
+        half = resolution > 0
+        smaller = [
+            min(b, max(p - half, 0)) for b, p in zip(block, precinct, strict=True)
+        ]
+        n_blocks += _n_parts(sides, smaller) + n_layers * _n_parts(sides, precinct)
+    return n_blocks
+
+
+def _n_parts(sides, powers):
+    columns, rows = (
+        -(-side >> power) for side, power in zip(sides, powers, strict=True)
+    )
+    return columns * rows
 
 
 # Color profiles: there may be one. Each can become a megabyte, which Pillow discards.

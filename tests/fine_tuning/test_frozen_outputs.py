@@ -1,6 +1,7 @@
 """What frozen stages return is computed once per view, and the fit stays the same."""
 
 import itertools
+import tempfile
 
 import numpy as np
 import pytest
@@ -142,6 +143,17 @@ def test_views_come_again_and_resumed_fits_see_the_same(data, tmp_path):
         resumed.body_.parameters(), whole.body_.parameters(), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+def test_without_a_temporary_directory_rows_stay_in_memory(monkeypatch):
+    def gettempdir():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", gettempdir)
+    kept = KeptRows(8, 3, max_bytes_in_memory=24)
+    rows = np.arange(24, dtype=np.float32).reshape(8, 3)
+    kept.completed(np.arange(8), np.arange(8), rows)
+    assert kept.missing(np.arange(8)).tolist() == [2, 3, 4, 5, 6, 7]
 
 
 def test_rows_beyond_the_bound_are_not_kept():

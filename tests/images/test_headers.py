@@ -211,6 +211,71 @@ def test_many_tiles_in_a_jpeg_2000(encode):
     assert "40000 tiles" in refusal(bytes(data))
 
 
+def marked(marker, content):
+    return struct.pack(">HH", marker, len(content) + 2) + content
+
+
+def jpeg_2000(side, coding, n_components=3, in_tile=b"", in_header=b""):
+    """Return a JPEG 2000 of headers alone."""
+    size = struct.pack(">HLLLLLLLLH", 0, side, side, 0, 0, side, side, 0, 0, 0)
+    size = size[:-2] + struct.pack(">H", n_components) + b"\7\1\1" * n_components
+    n_bytes = 14 + len(in_tile)
+    tile = (
+        marked(0xFF90, struct.pack(">HLBB", 0, n_bytes, 0, 1)) + in_tile + b"\xff\x93"
+    )
+    parts = marked(0xFF51, size), in_header, marked(0xFF52, coding)
+    quantization = marked(0xFF5C, b"\x40" + b"\x40" * 97)
+    return b"\xff\x4f" + b"".join(parts) + quantization + tile + b"\xff\xd9"
+
+
+def coding(precincts=b"", levels=0, block=4, n_layers=1):
+    start = bytes([bool(precincts), 0]) + struct.pack(">H", n_layers)
+    return start + bytes([0, levels, block, block, 0, 1]) + precincts
+
+
+@pytest.mark.parametrize(
+    "data",
+    {
+        "precincts": jpeg_2000(1000, coding(b"\0")),
+        "precincts of a tile": jpeg_2000(
+            1000, coding(), in_tile=marked(0xFF52, coding(b"\0"))
+        ),
+        "precincts of a component": jpeg_2000(
+            1000, coding(), in_tile=marked(0xFF53, b"\0\1\0\4\4\0\1\0")
+        ),
+        "small blocks": jpeg_2000(3000, coding(block=0)),
+        "layers": jpeg_2000(1000, coding(b"\x55\x55", levels=1, n_layers=65535)),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_many_code_blocks_in_a_jpeg_2000(data):
+    assert "code-blocks and packets" in refusal(data[1], 10**8)
+
+
+def test_many_components_in_a_jpeg_2000():
+    assert "16384 components" in refusal(jpeg_2000(64, coding(), 16384))
+
+
+def test_an_unknown_marker_in_a_jpeg_2000():
+    """OpenJPEG looks for the next marker in it, where another size may be."""
+    hidden = marked(0xFF30, marked(0xFF52, coding(b"\0")))
+    assert "unknown marker, ff30" in refusal(jpeg_2000(64, coding(), in_header=hidden))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_resolutions": 1},
+        {"tile_size": (64, 64), "codeblock_size": (16, 16)},
+        {"precinct_size": (32, 32), "codeblock_size": (4, 4), "no_jp2": True},
+        {"quality_layers": [40, 20, 10, 5, 1], "progression": "RPCL", "plt": True},
+    ],
+)
+def test_ordinary_jpeg_2000_are_read(options, encode):
+    image = Image.effect_noise((200, 150), 50).convert("RGBA")
+    assert decode_bytes(encode(image, "JPEG2000", **options), 10**6).shape[0] == 150
+
+
 def test_compressed_fits_files(encode):
     cards = {
         "SIMPLE": "T",
