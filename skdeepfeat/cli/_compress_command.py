@@ -205,7 +205,7 @@ def _labels_of(paths, classes):
         ]
         found = next((name for name in folders if name in by_name), None)
         if found is None:
-            names = ", ".join(list(by_name)[:12])
+            names = ", ".join(f"{name:.40}" for name in list(by_name)[:12])
             raise click.UsageError(
                 f"{path!r} is in no folder that is named like a class of the model: "
                 f"{names}{', ...' if len(by_name) > 12 else ''}."

@@ -10,20 +10,19 @@ from collections.abc import Mapping, MutableMapping
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 from torch import nn
 
 from .._utils._address import shown_addresses
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
-from .._utils._shown import shown
+from .._utils._short_errors import ShortErrorsMixin
 from ..cache import MappingCache
 from ..images import make_image_source
 from ..networks import attribute_of, copy_module
 
 
-class NetworkEstimatorMixin(DocumentationLinkMixin):
+class NetworkEstimatorMixin(ShortErrorsMixin, DocumentationLinkMixin):
     """Mixin class for estimators with the parameters `model` and `cache`."""
 
     @survives_fork  # it may copy a network
@@ -62,7 +61,7 @@ class NetworkEstimatorMixin(DocumentationLinkMixin):
         return params
 
     def _validate_params(self):
-        """Check the parameters as scikit-learn does, but shorten the value."""
+        """Check the parameters as scikit-learn does."""
         if isinstance(self.model, BaseEstimator):  # such as a fitted classifier
             raise ValueError(
                 "The 'model' parameter must be the network of an estimator, model="
@@ -70,21 +69,10 @@ class NetworkEstimatorMixin(DocumentationLinkMixin):
                 "would unfit it. If body_ is None, the network was not trained: pass "
                 f"the same 'model' again. Got {type(self.model).__name__} instead."
             )
-        try:
-            super()._validate_params()
-        except InvalidParameterError as error:
-            expected, got, _ = str(error).partition(" Got ")
-            name = expected.removeprefix("The '").partition("'")[0]
-            if not got or not hasattr(self, name):
-                raise
-            in_words = self._shown_parameter(name)
-            hint = _instead_of(self.model) if name == "model" else ""
-            raise InvalidParameterError(
-                f"{expected} Got {in_words} instead.{hint}"
-            ) from None
+        super()._validate_params()
 
-    def _shown_parameter(self, name):
-        return shown(getattr(self, name))
+    def _advice(self, name):
+        return _instead_of(self.model) if name == "model" else ""
 
 
 # Attributes and methods of other objects that are or return their network: pipelines,

@@ -9,6 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._utils._digests import digest_arrays
+from .._utils._shown import shown
 from ..training import copy_state, load_checkpoint, save_checkpoint
 
 # Settings that do not change a result.
@@ -95,7 +96,8 @@ def _refuse_other(path, found, header):
             differing.append(words)
     if differing:
         raise ValueError(
-            f"The 'checkpoint' file {os.fspath(path)!r} belongs to another fit, with "
+            f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
+            "belongs to another fit, with "
             f"other values of {', '.join(differing)}. Delete it to start over, or "
             "choose another path."
         )

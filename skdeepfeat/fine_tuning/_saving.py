@@ -120,7 +120,7 @@ def load_estimator(path, cls, model=None):
     """
     check_local(path, "path")
     content = read_file_of_user(path)
-    with _explained(f"The file {os.fspath(path)!r}"):
+    with _explained(f"The file {shown(os.fspath(path), 255)}"):
         header, tensors = _parse(content)
         if header["class"] != cls.__name__:
             name = f"{header['class']!s:.80}"
@@ -128,7 +128,7 @@ def load_estimator(path, cls, model=None):
         described = dict(header["parameters"])
         saved_model = described.get("model")
     given = _checked_model(saved_model, model)
-    with _explained(f"The file {os.fspath(path)!r}"):
+    with _explained(f"The file {shown(os.fspath(path), 255)}"):
         if given is not None:
             network = copy.deepcopy(given)
             changes = _changes_in(header, "model")

@@ -16,6 +16,7 @@ from .._utils._address import shown_addresses
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
 from .._utils._progress import progress_bar
+from .._utils._short_errors import ShortErrorsMixin
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadImageWarning
 from ..feature_extraction import (
@@ -34,7 +35,9 @@ from ._recommendation import recommend
 __all__ = ["TransferAdvisor"]
 
 
-class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
+class TransferAdvisor(
+    ShortErrorsMixin, DocumentationLinkMixin, DelegatesMixin, BaseEstimator
+):
     """Decide by measurement which network, layer and head to use, and what to tune.
 
     `fit` compares candidates on the images themselves, within a budget of seconds:

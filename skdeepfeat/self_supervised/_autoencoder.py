@@ -23,6 +23,7 @@ from .._utils._device import compute_context, resolve_device
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
+from .._utils._short_errors import ShortErrorsMixin
 from ..training import (
     REGRESSION_LOSSES,
     FeatureData,
@@ -47,6 +48,7 @@ _NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
 
 
 class Autoencoder(
+    ShortErrorsMixin,
     DocumentationLinkMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,

@@ -7,12 +7,13 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from .._utils._estimator_html import DocumentationLinkMixin
+from .._utils._short_errors import ShortErrorsMixin
 from .._utils._shown import shown
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
-class TextTransformerMixin(DocumentationLinkMixin):
+class TextTransformerMixin(ShortErrorsMixin, DocumentationLinkMixin):
     """Mixin class for transformers of one text per row.
 
     Subclasses have the parameters `tokenizer` and `lowercase`.

@@ -48,7 +48,8 @@ def save_checkpoint(path, run, header):
     except OSError as error:
         if run.checkpoint_error is None:
             warnings.warn(
-                f"The 'checkpoint' file {os.fspath(path)!r} could not be written after "
+                f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
+                "could not be written after "
                 f"epoch {run.epoch}: {error}. The training continues, and tries "
                 "again after each epoch.",
                 RuntimeWarning,
@@ -115,7 +116,9 @@ def load_checkpoint(path, run):
     """
     found = _read(path)
     if found is None:
-        raise FileNotFoundError(f"There is no 'checkpoint' file {os.fspath(path)!r}.")
+        raise FileNotFoundError(
+            f"There is no 'checkpoint' file {shown(os.fspath(path), 255)}."
+        )
     progress, tensors = found
     states = _states_of(path, progress, tensors, run)
     with torch.no_grad():
@@ -166,7 +169,8 @@ def _states_of(path, progress, tensors, run):
     if shapes != wanted:
         names = sorted(dict(shapes.items() ^ wanted.items()))
         raise ValueError(
-            f"The 'checkpoint' file {os.fspath(path)!r} belongs to another network: "
+            f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
+            "belongs to another network: "
             f"{shown(names[0])} and {len(names) - 1} more of its tensors differ from "
             "those of this one. Delete it to start over, or choose another path."
         )
@@ -199,21 +203,24 @@ def _read(path):
         return None
     except Exception as error:  # of any bytes
         raise BadFileError(
-            f"The 'checkpoint' file {os.fspath(path)!r} is damaged, cannot be read or "
+            f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
+            "is damaged, cannot be read or "
             f"is not a checkpoint of this package ({str(error)[:200]}). Delete it, or "
             "choose another path."
         ) from error
     found = progress.get("format") if isinstance(progress, dict) else None
     if found != _FORMAT:
         raise BadFileError(
-            f"The 'checkpoint' file {os.fspath(path)!r} was written by another version "
+            f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
+            "was written by another version "
             f"of this package (format {shown(found)}). Delete it, or choose another "
             "path."
         )
     for name, is_such in _PROGRESS.items():
         if name not in progress or not is_such(progress[name]):
             raise BadFileError(
-                f"The 'checkpoint' file {os.fspath(path)!r} is damaged: its {name!r} "
+                f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
+                f"is damaged: its {name!r} "
                 f"is {shown(progress.get(name))}. Delete it, or choose another "
                 "path."
             )

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.utils._param_validation import InvalidParameterError
 
-from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
+from skdeepfeat import (
+    Autoencoder,
+    ConvAutoencoder,
+    FineTuneClassifier,
+    PretrainedFeatureExtractor,
+    TransferAdvisor,
+)
 from skdeepfeat._utils._shown import rounded, shown, shown_path
+from skdeepfeat.text import SentenceEncoder, Word2Vec, WordVectorFeatures
 
 
 class Unshowable:
@@ -109,3 +117,30 @@ def test_secrets_of_addresses_in_containers():
 )
 def test_numbers_are_rounded_without_an_exponent(value, text):
     assert rounded(value) == text
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        TransferAdvisor(task=1),
+        TransferAdvisor("a" * 10**6),
+        TransferAdvisor("https://user:HUSH@host/x"),
+        Autoencoder(activation="a" * 10**6),
+        ConvAutoencoder(batch_size=list(range(10**5))),
+        Word2Vec(window={i: i for i in range(10**5)}),
+        WordVectorFeatures([1] * 10**5),
+        SentenceEncoder({}, encoder="https://user:HUSH@host/x"),
+    ],
+)
+def test_errors_of_scikit_learn_are_short(estimator):
+    with pytest.raises(InvalidParameterError, match=" Got .* instead") as caught:
+        estimator._validate_params()
+    assert len(str(caught.value)) < 500
+    assert "HUSH" not in str(caught.value)
+
+
+def test_a_long_name_of_a_checkpoint_is_cut():
+    classifier = FineTuneClassifier(max_epochs=1, checkpoint="a" * 10**6, cache=None)
+    with pytest.raises((OSError, ValueError), match="checkpoint") as caught:
+        classifier.fit(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1])
+    assert len(str(caught.value)) < 1000
