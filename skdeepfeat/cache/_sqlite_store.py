@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._utils._shown import shown_path
 from . import _eviction, _file_index, _rows, _sqlite_audit, _variants
 from ._database import Database
 from ._directory import CacheDirectory
@@ -360,7 +361,7 @@ class SQLiteStore(Store):
                 "Features are cached in %s, which may grow to %s. To change that, set "
                 "cache=FeatureCache(path, max_size) or the environment variable "
                 "SKDEEPFEAT_CACHE_DIR.",
-                self.directory.path,
+                shown_path(self.directory.path),
                 format_size(self.limits.max_bytes),
             )
 

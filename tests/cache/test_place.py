@@ -112,6 +112,9 @@ def test_the_default_directory_is_logged_once(tmp_path, monkeypatch):
     [again] = logged("info")
     assert line in again
     assert logged("info", tmp_path / "named") == []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a\n\x1b[31m"))
+    [line] = logged()
+    assert r"a\n\x1b[31m" in line
 
 
 def test_the_log_may_be_closed(tmp_path):
