@@ -20,9 +20,9 @@ _RANKS = {
 }  # fmt: skip
 _RANK_OF_OTHERS = 2
 
-# Prefixes of DataParallel, torch.compile and Lightning. Others may belong to names
-# that timm's filters know.
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
+# Prefixes of DataParallel and Lightning. Others may belong to names that timm's filters
+# know.
+_WRAPPERS = ("module.", "model.")
 
 _COUNTER = "num_batches_tracked"
 

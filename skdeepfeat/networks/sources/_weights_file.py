@@ -7,6 +7,7 @@ optimizer, which training scripts save with the weights, is never read.
 
 import contextlib
 import os
+import re
 import stat
 import zipfile
 from collections import Counter, OrderedDict, deque
@@ -33,6 +34,11 @@ _BYTES_OF_EMPTY_NAME = 200  # in the dict of tensors
 _MAX_BUFFERS = 1000  # of a module that its state dict does not have
 _CONTAINERS = (dict, list, tuple, Object)
 _OTHER_BYTE_ORDER = "was written on a machine with another byte order"
+# Wrappers of torch.compile, FSDP and checkpointed activations add them anywhere in the
+# names of a network, such as to each of its blocks.
+_WRAPPERS = re.compile(
+    r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 # Common files that are not weights files, by their first bytes.
@@ -67,7 +73,8 @@ class WeightsFile:
     path : str
     tensors : dict of str to TensorRecord
         A name is the path to the tensor: ``"state_dict.model.conv1.weight"`` for a
-        tensor ``"model.conv1.weight"`` under the key ``"state_dict"``.
+        tensor ``"model.conv1.weight"`` under the key ``"state_dict"``. It is without
+        the names of torch's own wrappers.
     versions : dict of str to dict
         torch's versions of the modules' formats, by the path to the state dict.
     sizes : dict of str to int
@@ -130,8 +137,8 @@ def read_weights_file(path):
         if isinstance(content, _CONTAINERS):
             _flatten(content, file)
     if not file.tensors:
-        kinds = sorted(set(file.others.values()))
-        others = "".join(f" and {kind} tensors" for kind in kinds)
+        kinds = sorted(set(file.others.values()))[:3]
+        others = "".join(f" and {kind}" for kind in kinds)
         raise BadFileError(
             f"The weights file {path} must hold a state dict (names and tensors). It "
             f"holds {_shown(content)}{others}."
@@ -341,7 +348,11 @@ def _flatten(content, file):
             continue
         seen[id(value)] = value  # kept, because ids are reused
         if isinstance(value, PickledDict) and isinstance(value.versions, dict):
-            file.versions[path] = value.versions
+            file.versions[path] = {
+                _WRAPPERS.sub("", f"{name}.")[:-1]: version
+                for name, version in value.versions.items()
+                if isinstance(name, str)
+            }
         items = _items_of(value)
         n_items += len(items)
         if n_items > _MAX_ITEMS or n_bytes > _MAX_BYTES_OF_NAMES:
@@ -350,19 +361,25 @@ def _flatten(content, file):
             if len(path) + len(name) > _MAX_NAME:
                 continue
             if isinstance(inner, TensorRecord):
+                name = _WRAPPERS.sub("", name)
                 file.tensors.setdefault(f"{path}{name}", inner)
                 file.sizes[path] += 1
                 n_bytes += len(path) + len(name) + _BYTES_OF_EMPTY_NAME
-            elif isinstance(inner, Object) and "_rebuild_" in inner.kind_name:
+            elif isinstance(inner, Object) and _kind_of_tensor(inner):
                 file.others[f"{path}{name}"] = _kind_of_tensor(inner)
                 n_bytes += len(path) + len(name) + _BYTES_OF_EMPTY_NAME
             elif isinstance(inner, _CONTAINERS):
-                queue.append((f"{path}{name}." if name else path, inner, depth + 1))
+                inside = f"{path}{_WRAPPERS.sub('', f'{name}.')}" if name else path
+                queue.append((inside, inner, depth + 1))
 
 
 def _kind_of_tensor(made):
-    function = made.kind_name.rpartition("_rebuild_")[2]
-    return {"qtensor": "quantized"}.get(function, function.partition("_")[0][:80])
+    """Return the kind of a tensor that cannot be read, or "" for other objects."""
+    if made.kind_name.endswith("multiarray._reconstruct"):
+        return "NumPy arrays (save torch.from_numpy of them)"
+    function = made.kind_name.partition("_rebuild_")[2]
+    kind = {"qtensor": "quantized"}.get(function, function.partition("_")[0][:80])
+    return f"{kind} tensors" if kind else ""
 
 
 def _items_of(value):

@@ -136,6 +136,12 @@ def test_what_is_whole_is_not_called_damaged(content, pattern, tmp_path):
         read(path)
 
 
+def test_arrays_of_numpy_are_named(tmp_path):
+    torch.save({"model": {"a": np.ones(3)}, "b": np.float32(1)}, tmp_path / "w")
+    with pytest.raises(BadFileError, match="and NumPy arrays"):
+        read(tmp_path / "w")
+
+
 def test_tensors_of_plain_pickle_are_named(tmp_path):
     path = tmp_path / "weights.pkl"
     path.write_bytes(pickle.dumps(STATE))

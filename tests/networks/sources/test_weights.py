@@ -80,6 +80,11 @@ def prefixed(state, prefix):
     return {f"{prefix}{key}": value for key, value in state.items()}
 
 
+def within(state, wrapper):
+    """Return the names as if each layer was wrapped."""
+    return {k.replace(".", f".{wrapper}.", 1): v for k, v in state.items()}
+
+
 def other(state):
     """The same names with other numbers."""
     return {key: torch.full_like(value, 7) for key, value in state.items()}
@@ -138,6 +143,16 @@ PREFIXES = {
     },
     "one more": lambda state: {**state, "loss.weight": torch.ones(4)},
     "a named tuple": lambda state: Saved(3, state),
+    "compiled blocks": lambda state: within(state, "_orig_mod"),
+    "checkpointed": lambda state: prefixed(
+        within(state, "_checkpoint_wrapped_module"), "module."
+    ),
+    "sharded": lambda state: {
+        "model": prefixed(
+            within(state, "_fsdp_wrapped_module"), "_fsdp_wrapped_module."
+        )
+    },
+    "compiled module": lambda state: {"_orig_mod": state},
 }
 
 
