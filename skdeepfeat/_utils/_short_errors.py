@@ -1,5 +1,9 @@
-"""scikit-learn's errors about parameters, without values of any length."""
+"""scikit-learn's errors about parameters, without values of any length or passwords."""
 
+import functools
+import inspect
+
+import sklearn.utils._param_validation as sklearn_validation
 from sklearn.utils._param_validation import InvalidParameterError
 
 from ._shown import shown
@@ -13,13 +17,11 @@ class ShortErrorsMixin:
         try:
             super()._validate_params()  # type: ignore[misc]
         except InvalidParameterError as error:
-            expected, got, _ = str(error).partition(" Got ")
-            name = expected.removeprefix("The '").partition("'")[0]
-            if not got or not hasattr(self, name):
+            name = _name_in(error)
+            if not hasattr(self, name):
                 raise
-            raise InvalidParameterError(
-                f"{expected} Got {self._shown_parameter(name)} instead."
-                f"{self._advice(name)}"
+            raise _shortened(
+                error, self._shown_parameter(name), self._advice(name)
             ) from None
 
     def _shown_parameter(self, name):
@@ -29,3 +31,46 @@ class ShortErrorsMixin:
     def _advice(self, name):
         """Return a sentence, with a space before it, on what to pass instead."""
         return ""
+
+
+def validate_params(constraints, *, prefer_skip_nested_validation):
+    """Return scikit-learn's decorator of that name, but shorten the value in errors.
+
+    The parameters are those of `sklearn.utils._param_validation.validate_params`.
+    """
+
+    def decorator(function):
+        checked = sklearn_validation.validate_params(
+            constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
+        )(function)
+        signature = inspect.signature(function)
+
+        @functools.wraps(checked)
+        def wrapper(*args, **kwargs):
+            try:
+                return checked(*args, **kwargs)
+            except InvalidParameterError as error:
+                name = _name_in(error)
+                values = signature.bind_partial(*args, **kwargs).arguments
+                # scikit-learn puts this function's name into errors of estimators
+                # within, which may have parameters of the same names.
+                is_own = name in values and f" Got {values[name]!r} inst" in str(error)
+                if not is_own:
+                    raise
+                raise _shortened(error, shown(values[name])) from None
+
+        return wrapper
+
+    return decorator
+
+
+def _name_in(error):
+    """Return the name of the parameter that an error is about."""
+    return str(error).removeprefix("The '").partition("'")[0]
+
+
+def _shortened(error, in_words, advice=""):
+    expected, got, _ = str(error).partition(" Got ")
+    return InvalidParameterError(
+        f"{expected} Got {in_words} instead.{advice}" if got else str(error)
+    )

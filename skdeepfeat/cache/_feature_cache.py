@@ -4,6 +4,7 @@ import dataclasses
 import os
 import time
 
+from .._utils._shown import shown
 from ._directory import check_path, find_directory
 from ._side_files import SideFiles
 from ._size import parse_size
@@ -49,7 +50,7 @@ class RowCache:
         if namespace is not None and not isinstance(namespace, str):
             raise TypeError(
                 f"The 'namespace' parameter of {type(self).__name__}.clear must be a "
-                f"str or None. Got {namespace!r} instead."
+                f"str or None. Got {shown(namespace)} instead."
             )
         with self.open() as store:
             return store.clear(namespace)
@@ -150,7 +151,7 @@ class FeatureCache(RowCache):
             if not isinstance(path, (str, os.PathLike)):
                 raise TypeError(
                     "The 'path' parameter of FeatureCache must be the path of a "
-                    f"directory or None for the default one. Got {path!r} instead."
+                    f"directory or None for the default one. Got {shown(path)} instead."
                 )
             check_path(path, "The 'path' parameter of FeatureCache")
         parse_size(max_size)

@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 from numbers import Integral
 
 from .._utils._printable import redacted
+from .._utils._shown import shown
 from ._feature_cache import FeatureCache, RowCache
 from ._mapping_access import Entries
 from ._mapping_store import MappingStore
@@ -72,7 +73,7 @@ class MappingCache(RowCache):
         if not is_int or n_threads < 1:
             raise ValueError(
                 "The 'n_threads' parameter of MappingCache must be an int of at least "
-                f"1. Got {n_threads!r} instead."
+                f"1. Got {shown(n_threads)} instead."
             )
         self.mapping = mapping
         self.n_threads = n_threads

@@ -3,6 +3,7 @@
 import os
 from collections.abc import MutableMapping
 
+from .._utils._shown import shown
 from ._directory import check_path
 from ._feature_cache import FeatureCache, NoCache, RowCache
 from ._mapping_cache import MappingCache
@@ -43,5 +44,5 @@ def open_cache(value):
     raise TypeError(
         "The 'cache' parameter must be 'default', the path of a directory, a "
         "FeatureCache, a mapping such as fsspec.get_mapper('s3://bucket/rows'), or "
-        f"None to work without a cache. Got {value!r} instead."
+        f"None to work without a cache. Got {shown(value)} instead."
     )

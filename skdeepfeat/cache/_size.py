@@ -4,6 +4,7 @@ import math
 import numbers
 import re
 
+from .._utils._shown import shown
 from ._connection import PAGE_SIZE
 
 _MIB = 2**20
@@ -47,7 +48,7 @@ def parse_size(size: int | str | None) -> int | None:
     raise error(
         "The 'max_size' parameter of FeatureCache must be a number of bytes above 0, "
         "a text such as '500 MB' or '2 GiB', or None for no limit (cache=None works "
-        f"without a cache). Got {size!r} instead."
+        f"without a cache). Got {shown(size)} instead."
     )
 
 

@@ -6,9 +6,10 @@ import warnings
 
 import pandas as pd
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._utils._forks import survives_fork
+from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
 from .._utils._suggestions import did_you_mean

@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._utils._forks import survives_fork
 from .._utils._pareto import is_pareto
+from .._utils._short_errors import validate_params
 from .._utils._stacklevel import caller_stacklevel
 from ._compress import checked_methods, model_and_score
 from ._criteria import CRITERIA

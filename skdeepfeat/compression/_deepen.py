@@ -4,10 +4,11 @@ import copy
 import numbers
 
 import torch
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from .._utils._forks import survives_fork
+from .._utils._short_errors import validate_params
 from ..networks import change_layer, copy_network
 from ._net2net import check_same, is_same, larger_estimator, model_of, noise_for
 

@@ -171,7 +171,7 @@ class ExtractorSubject:
         if wanted not in ("auto", 0):
             raise ValueError(
                 "The 'fine_tune_epochs' parameter must be 'auto' or 0 for "
-                f"an extractor, which has no labels. Got {wanted!r} instead."
+                f"an extractor, which has no labels. Got {shown(wanted)} instead."
             )
         return 0
 

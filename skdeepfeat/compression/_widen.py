@@ -5,9 +5,10 @@ import numbers
 
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
 from .._utils._forks import survives_fork
+from .._utils._short_errors import validate_params
 from ..networks import changes_of, merge_resizings
 from ._channels import duplicate_channels, find_channel_groups
 from ._net2net import check_same, larger_estimator, model_of, noise_for

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from .._utils._forks import survives_fork
+from .._utils._short_errors import validate_params
 from .._utils._tensors import without_tensors
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import errors_at, load_pixels

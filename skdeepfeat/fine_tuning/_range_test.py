@@ -6,10 +6,11 @@ import numbers
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
 from .._utils._forks import survives_fork
 from .._utils._progress import progress_bar
+from .._utils._short_errors import validate_params
 from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
 from ._trial import own_random_state, require_fine_tune

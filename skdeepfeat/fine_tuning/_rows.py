@@ -7,6 +7,7 @@ import torch
 
 from .._utils._device import compute_context, resolve_device
 from .._utils._forks import undisturbed_by_forks
+from .._utils._shown import shown
 from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import open_extraction
 
@@ -92,7 +93,7 @@ def check_row_parameters(estimator):
         if value != wanted:
             raise ValueError(
                 f"The {name!r} parameter must be {wanted} if X holds rows of numbers. "
-                f"Got {value!r} instead."
+                f"Got {shown(value)} instead."
             )
 
 

@@ -5,8 +5,9 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, StrOptions
 
+from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 

@@ -3,9 +3,10 @@
 import numbers
 
 import pandas as pd
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
 from .._utils._forks import survives_fork
+from .._utils._short_errors import validate_params
 from ..fine_tuning import stage_gradients
 
 __all__ = ["relative_gradient_norms"]

@@ -9,10 +9,11 @@ from sklearn.base import clone, is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import check_cv, cross_validate
 from sklearn.utils import check_consistent_length
-from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._linear_model import linear_model
+from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..feature_extraction import extract_layers

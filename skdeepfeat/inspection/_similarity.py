@@ -5,8 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_array, check_consistent_length
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions
 
+from .._utils._short_errors import validate_params
+from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
@@ -134,7 +136,7 @@ def similarity(extractors, X, layers=None):
     if not named:
         raise ValueError(
             "The 'extractors' parameter of similarity must be at least one extractor. "
-            f"Got {extractors!r} instead."
+            f"Got {shown(extractors)} instead."
         )
     named = [
         (name, split_extractor(one, "similarity", "extractors")[0])

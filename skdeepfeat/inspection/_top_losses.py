@@ -4,8 +4,9 @@ import numbers
 
 import numpy as np
 import pandas as pd
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
+from .._utils._short_errors import validate_params
 from ..images import make_image_source
 from ._predictions import compare_predictions
 

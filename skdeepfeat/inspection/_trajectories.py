@@ -8,9 +8,10 @@ import pandas as pd
 from sklearn.manifold import Isomap
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils._param_validation import HasMethods, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from .._utils._parameter_errors import choice_error
+from .._utils._short_errors import validate_params
 from ._embedding import embedding
 
 __all__ = ["Trajectories", "trajectories"]

@@ -1,16 +1,25 @@
 """Values in messages are cut, whatever they are."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
 
+import skdeepfeat
 from skdeepfeat import (
     Autoencoder,
     ConvAutoencoder,
+    FeatureCache,
     FineTuneClassifier,
     PretrainedFeatureExtractor,
     TransferAdvisor,
+    check_can_learn,
+    compression,
+)
+from skdeepfeat import (
+    inspection as inspection_package,
 )
 from skdeepfeat._utils._shown import rounded, shown, shown_path
 from skdeepfeat.text import SentenceEncoder, Word2Vec, WordVectorFeatures
@@ -144,3 +153,33 @@ def test_a_long_name_of_a_checkpoint_is_cut():
     with pytest.raises((OSError, ValueError), match="checkpoint") as caught:
         classifier.fit(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1])
     assert len(str(caught.value)) < 1000
+
+
+FUNCTIONS = [
+    function
+    for package in (skdeepfeat, compression, inspection_package)
+    for function in (getattr(package, name) for name in package.__all__)
+    if hasattr(function, "_skl_parameter_constraints")
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_errors_of_functions_are_short(function):
+    names = list(inspect.signature(function).parameters)
+    with pytest.raises(InvalidParameterError, match=" Got .* instead") as caught:
+        function(**dict.fromkeys(names, "https://user:HUSH@host/" + "a" * 10**6))
+    assert len(str(caught.value)) < 1000
+    assert "HUSH" not in str(caught.value)
+
+
+def test_errors_of_estimators_within_keep_their_value():
+    classifier, X = FineTuneClassifier(max_epochs="many"), np.zeros((4, 8, 8, 3))
+    with pytest.raises(InvalidParameterError, match="'max_epochs'.*'many'"):
+        check_can_learn(classifier, X, [0, 1, 0, 1], max_epochs=5)
+
+
+@pytest.mark.parametrize("options", [{"path": ["a" * 10**6]}, {"max_size": "a" * 999}])
+def test_errors_of_a_cache_are_short(options):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        FeatureCache(**options)
+    assert len(str(caught.value)) < 400
