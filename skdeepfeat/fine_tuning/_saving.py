@@ -20,6 +20,7 @@ from torch import nn
 from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
 from .._utils._plain_file import read_file_of_user
+from .._utils._printable import printable
 from .._utils._random import seeded
 from .._utils._shown import shown
 from ..exceptions import BadFileError, WeightsNotFoundError
@@ -42,6 +43,7 @@ _FORMAT = 2
 # The tensor of `probe_predictions_`.
 _PROBES = "probe_predictions"
 
+_MAX_LAYERS = 10_000  # of a head; torch takes milliseconds for each
 # The layers of a head, and the arguments of each.
 _HEAD_LAYERS = {
     "Dropout": (nn.Dropout, ("p",)),
@@ -123,7 +125,7 @@ def load_estimator(path, cls, model=None):
     with _explained(f"The file {shown(os.fspath(path), 255)}"):
         header, tensors = _parse(content)
         if header["class"] != cls.__name__:
-            name = f"{header['class']!s:.80}"
+            name = printable(header["class"])[:80]
             raise BadFileError(f"it holds a {name}. Use {name}.load instead.")
         described = dict(header["parameters"])
         saved_model = described.get("model")
@@ -173,7 +175,8 @@ def _checked_model(described, model):
     if not isinstance(model, nn.Module):
         got = None if model is None else type(model).__name__
         raise ValueError(
-            f"The 'model' parameter of load must be a {described['module']!s:.80}, "
+            "The 'model' parameter of load must be a "
+            f"{printable(described['module'])[:80]}, "
             "because the file was saved with a network of your own: it holds the "
             f"weights, not the code. Got {got} instead."
         )
@@ -241,6 +244,8 @@ def _describe_head(head):
 
 def _restore_networks(estimator, header, tensors):
     """Set `head_` and `body_`."""
+    if len(header["head"]) > _MAX_LAYERS:
+        raise BadFileError(f"its head has {len(header['head'])} layers.")
     head = nn.Sequential(*map(_head_layer, header["head"]))
     content = _with_prefix(tensors, "head")
     if any(tensor.dtype != torch.float32 for tensor in content.values()):
@@ -375,9 +380,9 @@ def _parse(content):
     header = json.loads(text)
     if header["format"] != _FORMAT:
         raise BadFileError(
-            f"it was written by skdeepfeat {header.get('version')!s:.80} in format "
-            f"{shown(header['format'])}, and this version reads format {_FORMAT}. Use "
-            "the version that wrote it, or fit again."
+            f"it was written by skdeepfeat {printable(header.get('version'))[:80]} in "
+            f"format {shown(header['format'])}, and this version reads format {_FORMAT}. "
+            "Use the version that wrote it, or fit again."
         )
     for name in header["channels_last"]:
         there = torch.empty_like(tensors[name], memory_format=torch.channels_last)

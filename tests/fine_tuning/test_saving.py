@@ -464,6 +464,7 @@ FORGED = {
     "verbose": parameter("verbose", {}),
     "memory": lambda h: h["head"][-1][1].update(in_features=2**40, out_features=2**40),
     "layer": lambda h: h["head"].append(["Bilinear", {}]),
+    "many layers": lambda h: h["head"].extend([["ReLU", {}]] * 10**6),
     "sizes": lambda h: h["head"][-1].append(3),
     "head": lambda h: h.update(head=3),
     "format": lambda h: h.update(format="x"),
@@ -472,6 +473,8 @@ FORGED = {
     "attributes": lambda h: h.update(attributes=[1]),
     "parameters": lambda h: h.pop("parameters"),
     "class name": lambda h: h.update({"class": ["x"] * 1000}),
+    "escapes": lambda h: h.update({"class": "\x1b[31m"}),
+    "version": lambda h: h.update(format=1, version="\x1b[31m"),
     "changes": lambda h: h.update(changes=[3]),
     "changes of the body": changes("body", {"layer": "stem"}),
     "kind of change": changes("body", [{"layer": "stem", "kind": "code"}]),
@@ -491,6 +494,7 @@ def test_a_file_says_only_what_a_fit_would(name, saved, tmp_path):
     with pytest.raises(BadFileError, match="c.safetensors' cannot be loaded") as error:
         FineTuneClassifier.load(path, model=TinyNet())
     assert len(str(error.value)) < 700
+    assert "\x1b" not in str(error.value)
 
 
 @pytest.mark.parametrize("prefix", ["head.", "body."])
