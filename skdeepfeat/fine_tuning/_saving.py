@@ -381,8 +381,8 @@ def _parse(content):
     if header["format"] != _FORMAT:
         raise BadFileError(
             f"it was written by skdeepfeat {printable(header.get('version'))[:80]} in "
-            f"format {shown(header['format'])}, and this version reads format {_FORMAT}. "
-            "Use the version that wrote it, or fit again."
+            f"format {shown(header['format'])}, and this version reads format "
+            f"{_FORMAT}. Use the version that wrote it, or fit again."
         )
     for name in header["channels_last"]:
         there = torch.empty_like(tensors[name], memory_format=torch.channels_last)
