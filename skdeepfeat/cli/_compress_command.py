@@ -73,7 +73,8 @@ def _check_output(ctx, param, value):
     "--fine-tune-epochs",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Epochs of training for each smaller network. The default is about 400 steps.",
+    help="Epochs of training for each smaller network. The default is about 400 steps, "
+    "at least 2 and at most 4 epochs.",
 )
 @click.option(
     "--validation-fraction",

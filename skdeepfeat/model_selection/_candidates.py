@@ -22,7 +22,7 @@ __all__ = [
     "other_heads",
 ]
 
-# Parameters that an extractor and a FineTune estimator share, and that mean the same.
+# Parameters that mean the same for an extractor and a FineTune estimator.
 _SHARED = (
     "model",
     "weights",

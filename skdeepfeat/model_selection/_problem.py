@@ -112,7 +112,7 @@ class Problem:
 
     @property
     def min_images(self):
-        """The fewest images whose scores say something."""
+        """The fewest images that candidates are compared on."""
         n_classes = len(np.unique(self.y)) if self.classifies else 1
         return min(len(self), max(100, 20 * n_classes, 5 * len(self.splits)))
 

@@ -18,13 +18,14 @@ class Scores:
     parts : ndarray of float
         One for each fold, or part of a fold.
     n_images : int
-        Number of images whose scores these are, with those to train on.
+        Number of images that were used, to train on and to score; in the race, only
+        those that were trained on.
     n_train : int
         Number of images that each fit was given.
     fit_seconds : float
         Of one fit, on features that are known if the body is not trained.
     predict_seconds : float
-        For one image, without its way through the network.
+        For one image, without the network.
     """
 
     parts: np.ndarray
