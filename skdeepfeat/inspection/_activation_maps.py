@@ -20,8 +20,6 @@ from ._occlusion import occlusion, occlusion_map
 from ._parts import MAX_BYTES, take_apart
 from ._targets import Targets
 
-__all__ = ["METHODS", "Explanation", "activation_maps", "explain"]
-
 # ``method(parts, pixels, indices, targets, *, layer, grid) -> maps``. A new method is
 # an entry here.
 #

@@ -10,8 +10,6 @@ from sklearn.utils._param_validation import HasMethods, StrOptions, validate_par
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 
-__all__ = ["embedding"]
-
 # t-SNE of these components is that of the features with less noise, and faster.
 _N_COMPONENTS = 50
 _PERPLEXITY = 30

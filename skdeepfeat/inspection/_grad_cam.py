@@ -7,8 +7,6 @@ from .._utils._parameter_errors import choice_error
 from ._network_pass import batches, check_finite, opened_network
 from ._positions import has_positions, layer_with_positions, to_maps
 
-__all__ = ["grad_cam"]
-
 
 def grad_cam(parts, pixels, indices, targets, *, layer, **options):
     """Return maps weighted by the mean gradient of the score of each channel.

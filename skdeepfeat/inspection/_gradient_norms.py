@@ -8,8 +8,6 @@ from sklearn.utils._param_validation import Interval, validate_params
 from .._utils._forks import survives_fork
 from ..fine_tuning import stage_gradients
 
-__all__ = ["relative_gradient_norms"]
-
 
 @survives_fork
 @validate_params(

@@ -19,8 +19,6 @@ from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 from ._labels import check_targets
 
-__all__ = ["linear_probe", "score_name"]
-
 
 @validate_params(
     {

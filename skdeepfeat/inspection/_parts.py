@@ -16,8 +16,6 @@ from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
 from ..networks import Neck
 from ._ends import NetworkEnd, StepsEnd
 
-__all__ = ["MAX_BYTES", "Parts", "network_parts", "take_apart"]
-
 # Decoded images beyond this many bytes are memory-mapped.
 MAX_BYTES = 4 * 2**30
 

@@ -4,8 +4,6 @@ import math
 
 from .._utils._parameter_errors import choice_error
 
-__all__ = ["grid_of_tokens", "has_positions", "layer_with_positions", "to_maps"]
-
 
 def has_positions(layer):
     """Return whether a `Layer` returns a map or tokens, with more than one position."""

@@ -9,8 +9,6 @@ from sklearn.utils._param_validation import Interval, validate_params
 from ..images import make_image_source
 from ._predictions import compare_predictions
 
-__all__ = ["top_losses"]
-
 _SMALLEST = np.finfo(np.float64).tiny
 
 

@@ -13,8 +13,6 @@ from ._network_pass import batches, opened_network
 from ._parts import network_parts
 from ._units import Unit, project, receptive_fields, strongest_positions
 
-__all__ = ["TopPatches", "find_top_patches", "project_patches", "top_patches"]
-
 
 @dataclass(frozen=True)
 class TopPatches:

@@ -13,8 +13,6 @@ from sklearn.utils._param_validation import HasMethods, StrOptions, validate_par
 from .._utils._parameter_errors import choice_error
 from ._embedding import embedding
 
-__all__ = ["Trajectories", "trajectories"]
-
 # The default of scikit-learn, if there are enough epochs.
 _N_NEIGHBORS = 5
 

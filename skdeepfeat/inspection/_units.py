@@ -10,8 +10,6 @@ from ._function_modes import Connections, RectifiedSignals
 from ._network_pass import batches, check_finite, opened_network
 from ._positions import has_positions, to_maps
 
-__all__ = ["Unit", "project", "receptive_fields", "strongest_positions"]
-
 
 class Unit:
     """One channel of a layer.

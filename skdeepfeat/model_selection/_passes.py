@@ -9,8 +9,6 @@ from ..feature_extraction import (
     seconds_per_image,
 )
 
-__all__ = ["Passes"]
-
 _N_TIMED = 64  # images
 
 

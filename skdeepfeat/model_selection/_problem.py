@@ -19,8 +19,6 @@ from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..inspection import score_name
 
-__all__ = ["Problem", "make_problem"]
-
 _ADVISOR = "TransferAdvisor"
 
 

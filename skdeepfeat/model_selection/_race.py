@@ -11,8 +11,6 @@ from ..inspection import relative_gradient_norms
 from ._candidates import Candidate, make_head, make_tuned
 from ._scores import Scores
 
-__all__ = ["Race"]
-
 # Steps and epochs that a fit needs to reach its potential. With fewer steps than the
 # second number, there is no race.
 _STEPS, _FEWEST_STEPS = 100, 40

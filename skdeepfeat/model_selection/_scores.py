@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-__all__ = ["Scores", "cross_validate_head"]
-
 
 @dataclass(frozen=True, eq=False)
 class Scores:

@@ -31,8 +31,6 @@ from ._networks import cache_for_deciding, read_models
 from ._problem import make_problem
 from ._recommendation import recommend
 
-__all__ = ["TransferAdvisor"]
-
 
 class TransferAdvisor(DocumentationLinkMixin, DelegatesMixin, BaseEstimator):
     """Decide by measurement which network, layer and head to use, and what to tune.

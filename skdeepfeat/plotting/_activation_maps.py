@@ -8,8 +8,6 @@ from .._utils._parameter_errors import choice_error
 from ..inspection import explain
 from ._pictures import axes_grid, check_count, set_title, show_picture
 
-__all__ = ["ActivationMapDisplay"]
-
 _KINDS = ("image", "map", "overlay")
 
 

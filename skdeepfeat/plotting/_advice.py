@@ -8,8 +8,6 @@ from .._utils._pareto import is_pareto
 from ..model_selection import TransferAdvisor
 from ._pictures import legend_below, shortened
 
-__all__ = ["AdviceDisplay"]
-
 _TUNED = "fine-tuned"
 
 # Characters above the axes.

@@ -6,8 +6,6 @@ from .._utils._pareto import is_pareto
 from ..compression import compression_curve
 from ._pictures import legend_below
 
-__all__ = ["CompressionDisplay"]
-
 _COSTS = ("time", "bytes")
 
 

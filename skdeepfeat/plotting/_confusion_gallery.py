@@ -7,8 +7,6 @@ from ..inspection import confusion_examples, predict_graded
 from ._pictures import shortened
 from ._thumbnails import load_thumbnails
 
-__all__ = ["ConfusionGalleryDisplay"]
-
 _THUMBNAIL = 128  # pixels
 _CELL = 0.95  # inches
 _LARGEST = 20.0  # inches

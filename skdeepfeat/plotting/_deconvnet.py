@@ -4,8 +4,6 @@ from .._utils._optional import import_optional
 from ..inspection import project_images
 from ._pictures import axes_grid, check_count, pattern, show_picture
 
-__all__ = ["DeconvnetDisplay"]
-
 
 class DeconvnetDisplay:
     """Visualization of the patterns that excite one unit of a network.

@@ -13,8 +13,6 @@ from ..inspection import check_targets, embedding
 from ._pictures import plain_legend, shortened
 from ._thumbnails import load_thumbnails
 
-__all__ = ["EmbeddingDisplay"]
-
 _THUMBNAIL = 64  # pixels
 # The least distance of two thumbnails, of the side of the axes. Others are dots.
 _DISTANCE = 0.07

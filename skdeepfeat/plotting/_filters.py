@@ -9,8 +9,6 @@ from .._utils._parameter_errors import choice_error
 from ..inspection import first_filters
 from ._pictures import check_count, mosaic, show_picture
 
-__all__ = ["FilterDisplay"]
-
 _SCALES = ("each", "all")
 
 

@@ -6,8 +6,6 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils._optional import import_optional
 from ._pictures import legend_below, shortened
 
-__all__ = ["FineTuneHistoryDisplay"]
-
 _PHASES = {"head": "head only", "body": "body and head"}
 
 # Characters above the axes.

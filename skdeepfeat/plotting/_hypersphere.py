@@ -14,8 +14,6 @@ from .._utils._tensors import without_tensors
 from ..inspection import check_targets
 from ._pictures import axes_grid, plain_legend, shortened
 
-__all__ = ["HypersphereDisplay"]
-
 # Of the densities: one degree apart, the ends are the same angle.
 _N_ANGLES = 361
 

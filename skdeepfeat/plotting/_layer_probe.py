@@ -6,8 +6,6 @@ from .._utils._optional import import_optional
 from ..inspection import linear_probe
 from ._pictures import plain_legend
 
-__all__ = ["LayerProbeDisplay"]
-
 # Names of layers with more characters than this in total are turned.
 _LINE_LENGTH = 60
 

@@ -6,8 +6,6 @@ from .._utils._optional import import_optional
 from ..fine_tuning import learning_rate_range_test
 from ._pictures import plain_legend, shortened
 
-__all__ = ["LearningRateDisplay"]
-
 # Characters of a name in the legend.
 _NAME = 40
 

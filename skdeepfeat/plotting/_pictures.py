@@ -6,18 +6,6 @@ import numpy as np
 
 from .._utils._parameter_errors import choice_error
 
-__all__ = [
-    "axes_grid",
-    "check_count",
-    "legend_below",
-    "mosaic",
-    "pattern",
-    "plain_legend",
-    "set_title",
-    "shortened",
-    "show_picture",
-]
-
 # Inches, of one picture with its title.
 _CELL = (2.2, 2.4)
 

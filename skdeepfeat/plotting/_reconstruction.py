@@ -5,8 +5,6 @@ import numpy as np
 from .._utils._optional import import_optional
 from ._pictures import axes_grid, check_count, show_picture
 
-__all__ = ["ReconstructionDisplay"]
-
 
 class ReconstructionDisplay:
     """Visualization of the images that an autoencoder restores.

@@ -5,8 +5,6 @@ import numpy as np
 from .._utils._optional import import_optional
 from ..inspection import similarity
 
-__all__ = ["SimilarityDisplay"]
-
 _MOST_VALUES = 14  # layers up to which the values are written into the cells
 
 

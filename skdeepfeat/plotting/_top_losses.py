@@ -8,8 +8,6 @@ from ..inspection import predict_graded, top_losses
 from ._pictures import check_count, shortened
 from ._thumbnails import load_thumbnails
 
-__all__ = ["TopLossesDisplay"]
-
 _THUMBNAIL = 160  # pixels
 _CELL = 2.0  # inches
 _CAPTION = 0.36  # of the height of a picture

@@ -9,8 +9,6 @@ from .._utils._parameter_errors import choice_error
 from ..inspection import find_top_patches, project_patches
 from ._pictures import axes_grid, check_count, mosaic, pattern, show_picture
 
-__all__ = ["TopPatchesDisplay"]
-
 _PROJECTIONS = ("deconvnet", "guided", None)
 
 

@@ -6,8 +6,6 @@ from .._utils._optional import import_optional
 from ..inspection import trajectories
 from ._pictures import plain_legend, shortened
 
-__all__ = ["TrajectoryDisplay"]
-
 # One for each group, in the order of the groups.
 _MARKERS = ("x", "o", "^", "s", "D", "P", "v", "*", "<", ">")
 # Characters: of a name in the legend, of a line of the legend, between two names.
