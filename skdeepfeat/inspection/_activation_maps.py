@@ -173,29 +173,12 @@ default="predicted"
     (8, 2, 2)
     """
     return explain(
-        estimator,
-        X,
-        target,
-        method,
-        layer,
-        relu,
-        grid=grid,
-        flat_image_shape=flat_image_shape,
+        estimator, X, target, method, layer, relu, grid, flat_image_shape
     ).maps
 
 
 @survives_fork
-def explain(
-    estimator,
-    X,
-    target="predicted",
-    method="gradcam",
-    layer=None,
-    relu=False,
-    *,
-    grid=7,
-    flat_image_shape=None,
-):
+def explain(estimator, X, target, method, layer, relu, grid, flat_image_shape):
     """Return the `Explanation` of images. Parameters are those of `activation_maps`."""
     if not isinstance(method, str) or method not in METHODS:
         wanted = f"one of {', '.join(map(repr, METHODS))}"

@@ -96,14 +96,7 @@ class ActivationMapDisplay:
         _kinds_of(kind)
         check_count("n_columns", n_columns, may_be_none=True)
         found = explain(
-            estimator,
-            X,
-            target,
-            method,
-            layer,
-            relu,
-            grid=grid,
-            flat_image_shape=flat_image_shape,
+            estimator, X, target, method, layer, relu, grid, flat_image_shape
         )
         titles = ["not read" if one is None else str(one) for one in found.targets]
         display = cls(maps=found.maps, images=found.images, titles=titles)
