@@ -66,11 +66,11 @@ class ExtractionSettings:
     converted: object = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, estimator, n_images=None):
-        """Return those parameters of an estimator that it has."""
+    def of(cls, estimator, **others):
+        """Return those parameters of an estimator that it has, and other values."""
         names = [one.name for one in fields(cls) if hasattr(estimator, one.name)]
         own = {name: getattr(estimator, name) for name in names}
-        return cls(**own, n_images=n_images)
+        return cls(**{**own, **others})
 
     def progress_bar(self, n_items, title, unit="image", **options):
         """Return a bar that counts items. It is shown if `verbose` is above 0."""

@@ -341,15 +341,8 @@ class BaseFineTune(
         )
 
     def _extraction_settings(self):
-        return ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            device=self.device,
-            precision=self.precision,
-            on_error=self.on_error,
-            verbose=int(self.verbose),
-        )
+        # `batch_size` is that of the training.
+        return ExtractionSettings.of(self, batch_size="auto")
 
     def _fitted_neck(self):
         # Files of older versions lack it.

@@ -442,13 +442,7 @@ class ConvAutoencoder(
     def _pixels(self, X, size):
         """Return the resized images, and which of them could be read."""
         height, width = size
-        settings = ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            on_error=self.on_error,
-            verbose=int(self.verbose),
-        )
+        settings = ExtractionSettings.of(self)
         # A square is the center of the image.
         resize = height if height == width else (height, width)
         pixels, failures = load_pixels(

@@ -395,9 +395,11 @@ class SelfSupervisedExtractor(
         original = at_rest(neck.trainable().network)
         before = self._probe_score(probe, original, neck.preprocessing)
         pixels, failures = load_pixels(
-            X, with_margin(neck.preprocessing), self._extraction(training.device),
+            X,
+            with_margin(neck.preprocessing),
+            ExtractionSettings.of(self, device=training.device),
             MAX_BYTES_IN_MEMORY,
-        )  # fmt: skip
+        )
         if failures:
             warn_of(failures)
         failed = [failure.index for failure in failures]
@@ -469,17 +471,6 @@ class SelfSupervisedExtractor(
             max_pixels=self.max_pixels,
             storage_options=self.storage_options,
             verbose=self.verbose,
-        )
-
-    def _extraction(self, device):
-        return ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            device=device,
-            precision=self.precision,
-            on_error=self.on_error,
-            verbose=int(self.verbose),
         )
 
     def _training_settings(self):
