@@ -1,13 +1,19 @@
 """`compress`: a smaller network with the same use."""
 
 import math
-import numbers
 import warnings
 
 import pandas as pd
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._utils._constraints import (
+    COUNT,
+    INNER_FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+)
 from .._utils._forks import survives_fork
 from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
@@ -28,14 +34,11 @@ _BYTES_OF_HEADER = 4096
 @survives_fork
 @validate_params(
     {
-        "max_score_drop": [Interval(numbers.Real, 0, None, closed="left")],
-        "max_bytes": [Interval(numbers.Integral, 1, None, closed="left"), None],
-        "max_relative_error": [Interval(numbers.Real, 0, None, closed="neither")],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "fine_tune_epochs": [
-            StrOptions({"auto"}),
-            Interval(numbers.Integral, 0, None, closed="left"),
-        ],
+        "max_score_drop": [NOT_NEGATIVE],
+        "max_bytes": [POSITIVE_INT, None],
+        "max_relative_error": [POSITIVE],
+        "validation_fraction": [INNER_FRACTION],
+        "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
         "criterion": [StrOptions(set(CRITERIA))],
         "random_state": ["random_state"],
     },

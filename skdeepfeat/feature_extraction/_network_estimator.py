@@ -4,17 +4,22 @@ scikit-learn shows, clones and compares an estimator by what `get_params` return
 as a step of a pipeline. So passwords are hidden there, and nowhere else.
 """
 
+import enum
+import os
 from collections.abc import Mapping, MutableMapping
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 from torch import nn
 
 from .._utils._address import shown_addresses
+from .._utils._choices import ON_ERROR
+from .._utils._constraints import POSITIVE_INT
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
+from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
 from ..cache import MappingCache
 from ..images import make_image_source
@@ -107,6 +112,17 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
     Subclasses have the parameters `model`, `cache`, `storage_options` and
     `flat_image_shape`.
     """
+
+    # Those that all estimators of images have.
+    _parameter_constraints: dict = {
+        "weights": [str, os.PathLike, enum.Enum, None],
+        "preprocessing": [Preprocessing, dict, callable, None],
+        "flat_image_shape": [tuple, list, None],
+        "max_pixels": [POSITIVE_INT, None],
+        "storage_options": [dict, None],
+        "on_error": [StrOptions(set(ON_ERROR))],
+        "verbose": ["verbose"],
+    }
 
     def get_params(self, deep=True):
         """Return the parameters of this estimator.

@@ -1,11 +1,10 @@
 """top_losses: the images with the worst predictions."""
 
-import numbers
-
 import numpy as np
 import pandas as pd
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 
+from .._utils._constraints import POSITIVE_INT
 from ..images import make_image_source
 from ._predictions import compare_predictions
 
@@ -13,7 +12,7 @@ _SMALLEST = np.finfo(np.float64).tiny
 
 
 @validate_params(
-    {"k": [Interval(numbers.Integral, 1, None, closed="left"), None]},
+    {"k": [POSITIVE_INT, None]},
     prefer_skip_nested_validation=True,
 )
 def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):

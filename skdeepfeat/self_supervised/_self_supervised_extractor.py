@@ -1,10 +1,8 @@
 """SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
 
-import enum
 import numbers
 import os
 import warnings
-from collections.abc import MutableMapping
 
 import numpy as np
 import pandas as pd
@@ -14,19 +12,26 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
-from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
+from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS
 from .._utils._columns import check_column
+from .._utils._constraints import (
+    AT_LEAST_2,
+    FACTOR,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+)
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
-from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
-from ..cache import FeatureCache, MappingCache
+from ..cache import CACHE_CONSTRAINT
 from ..feature_extraction import (
     DescribedMixin,
     ExtractionSettings,
@@ -40,10 +45,6 @@ from ..networks import resolve_neck
 from ..training import PAIR_LOSSES, unfrozen_parts
 from ._pretraining import Pretraining, PretrainingSettings
 from ._probe import Probe
-
-_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-_AT_LEAST_2 = Interval(numbers.Integral, 2, None, closed="left")
-_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
 
 _MIN_IMAGES = 4
 
@@ -247,32 +248,26 @@ class SelfSupervisedExtractor(
     """
 
     _parameter_constraints: dict = {
+        **ImageEstimatorMixin._parameter_constraints,
         "model": [str, nn.Module],
         "method": [StrOptions(set(PAIR_LOSSES))],
-        "weights": [str, os.PathLike, enum.Enum, None],
-        "image_size": [_POSITIVE_INT, "array-like", None],
+        "image_size": [POSITIVE_INT, "array-like", None],
         "projection": ["array-like"],
-        "unfreeze": [str, _POSITIVE_INT, tuple, list],
-        "max_epochs": [_POSITIVE_INT],
-        "batch_size": [_AT_LEAST_2],
-        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
-        "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
-        "weight_decay": [_NOT_NEGATIVE],
-        "ema_decay": [Interval(numbers.Real, 0, 1, closed="left")],
+        "unfreeze": [str, POSITIVE_INT, tuple, list],
+        "max_epochs": [POSITIVE_INT],
+        "batch_size": [AT_LEAST_2],
+        "learning_rate": [POSITIVE],
+        "layer_decay": [FACTOR],
+        "weight_decay": [NOT_NEGATIVE],
+        "ema_decay": [FRACTION],
         "freeze_batch_norm": ["boolean", StrOptions({"auto"})],
         "augment": [StrOptions({"views"}), callable],
         "keep_best": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
         "random_state": ["random_state"],
-        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
+        "cache": CACHE_CONSTRAINT,
         "checkpoint": [str, os.PathLike, None],
-        "on_error": [StrOptions(set(ON_ERROR))],
-        "preprocessing": [Preprocessing, dict, callable, None],
-        "flat_image_shape": [tuple, list, None],
-        "max_pixels": [_POSITIVE_INT, None],
-        "storage_options": [dict, None],
-        "verbose": ["verbose"],
     }
 
     def __init__(
