@@ -1,6 +1,5 @@
 """A neck with its own weights, through which gradients flow."""
 
-import contextlib
 import copy
 import fnmatch
 import itertools
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from ..._utils._forks import undisturbed_by_forks
+from ..._utils._hooks import forward_hooks
 from ..._utils._parameter_errors import choice_error
 from ..._utils._random import random_states_kept
 from .._modules import copy_network, floating_dtype
@@ -145,19 +145,14 @@ class TrainableNeck(nn.Module):
         """
         maps = {}
 
-        def keep(name):
-            def hook(module, args, output):
-                tensor = first_tensor(output)
-                maps[name] = tensor.detach().requires_grad_() if cut else tensor
-                # A copy, because the next layer may work in place, as ReLU often does.
-                return _with_first_tensor(output, maps[name].clone())
+        def keep(name, module, args, output):
+            tensor = first_tensor(output)
+            maps[name] = tensor.detach().requires_grad_() if cut else tensor
+            # A copy, because the next layer may work in place, as ReLU often does.
+            return _with_first_tensor(output, maps[name].clone())
 
-            return hook
-
-        with contextlib.ExitStack() as hooks:
-            for name in layers:
-                module = self.network.get_submodule(name)
-                hooks.callback(module.register_forward_hook(keep(name)).remove)
+        modules = [(name, self.network.get_submodule(name)) for name in layers]
+        with forward_hooks(keep, modules):
             return self(images), maps
 
     def _run(self, network, images):
