@@ -36,11 +36,7 @@ def resolve_device(device):
     ValueError
         If there is no such device. A different device is never used silently.
     """
-    accelerators = [
-        name
-        for name in _ACCELERATORS
-        if hasattr(torch, name) and getattr(torch, name).is_available()
-    ]
+    accelerators = [n for n in _ACCELERATORS if getattr(torch, n).is_available()]
     if device == "auto":
         return _with_index(torch.device(accelerators[0] if accelerators else "cpu"))
     usable = ["cpu", *accelerators]

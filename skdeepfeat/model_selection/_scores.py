@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
+from .._utils._folds import standard_error
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -41,13 +43,6 @@ class Scores:
     def error(self):
         """The standard error of the mean; NaN for one part."""
         return standard_error(self.parts)
-
-
-def standard_error(values):
-    """Return the standard error of the mean of values; NaN for one."""
-    if len(values) < 2:
-        return np.nan
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def cross_validate_head(head, features, y, folds, scorer):
