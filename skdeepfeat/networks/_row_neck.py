@@ -75,15 +75,7 @@ class RowBody(TrainableNeck):
             stage += name in starts
             self.stage_of_module[name] = max(stage, 0)
         self.stage_layers = tuple(starts) or ("neck",)
-        reached = self._reached(n_columns)
-        self.stage_of_parameter = {
-            name: self._stage_of(name)
-            for name, _ in network.named_parameters()
-            if name in reached
-        }
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in self.stage_of_parameter)
-            parameter.grad = None
+        self._train_only(self._reached(n_columns))
 
     def forward(self, rows):
         """Return the features of rows, float32 of shape (n_rows, n_features)."""

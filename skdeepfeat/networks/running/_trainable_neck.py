@@ -92,12 +92,16 @@ class TrainableNeck(nn.Module):
             if architecture:
                 _examined[key] = found
         reached, self._memory_format = found
+        self._train_only(reached)
+
+    def _train_only(self, reached):
+        """Give gradients to the parameters that the features depend on, by name."""
         self.stage_of_parameter = {
             name: self._stage_of(name)
-            for name, _ in network.named_parameters()
+            for name, _ in self.network.named_parameters()
             if name in reached
         }
-        for name, parameter in network.named_parameters():
+        for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in reached)
             parameter.grad = None  # from the user's own training
 
