@@ -331,7 +331,7 @@ class TrainingRun:
         value = self.processes.sum(value)
         if not math.isfinite(value):
             self._diverged(number, value)
-        parameters = self._parameters()
+        parameters = self.learned_parameters()
         self.processes.add_gradients(parameters)
         if self.settings.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -342,7 +342,8 @@ class TrainingRun:
             self.average.update(self.model)
         return value
 
-    def _parameters(self):
+    def learned_parameters(self):
+        """Return what the optimizer changes, in its order."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _diverged(self, step, value):
@@ -364,7 +365,7 @@ class TrainingRun:
         ]
         return all(
             bool(torch.isfinite(tensor).all())
-            for tensor in [*self._parameters(), *statistics]
+            for tensor in [*self.learned_parameters(), *statistics]
         )
 
     def _average_buffers(self):
