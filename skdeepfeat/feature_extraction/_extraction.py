@@ -354,7 +354,7 @@ class Extraction:
     def _resolve_neck(self):
         """Replace a remembered neck, which names rows, by the one that computes."""
         if isinstance(self.neck, RememberedNeck):
-            self.neck = self.neck.resolved()
+            self.neck = self.neck.resolved
             if self._make_namespaces(self.neck) != self.namespaces:
                 raise _NeckDiffers
 

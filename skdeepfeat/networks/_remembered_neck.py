@@ -58,15 +58,12 @@ class RememberedNeck(Neck):
     resolve: Callable[[], Neck] = field(kw_only=True)
 
     @functools.cached_property
-    def _resolved(self):
+    def resolved(self):
+        """The neck that computes; the libraries are imported for it."""
         return self.resolve()
 
-    def resolved(self):
-        """Return the neck that computes; the libraries are imported for it."""
-        return self._resolved
-
     def _make_probe(self):
-        return self._resolved.probe
+        return self.resolved.probe
 
 
 def libraries_are_imported():
