@@ -18,7 +18,7 @@ from .._utils._constraints import (
     POSITIVE,
     POSITIVE_INT,
 )
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, is_int
 from .._utils._shown import shown
 from ..cache import CACHE_CONSTRAINT
 from ..feature_extraction import ImageEstimatorMixin
@@ -371,7 +371,5 @@ class FineTuneParameters:
 
 def _are_parts(unfreeze):
     return len(unfreeze) > 0 and all(
-        (isinstance(part, numbers.Integral) and not isinstance(part, bool))
-        or (isinstance(part, str) and part != "")
-        for part in unfreeze
+        is_int(part) or (isinstance(part, str) and part != "") for part in unfreeze
     )

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import logging
-import numbers
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 
 from .._utils._digests import digest_description
 from .._utils._installed import is_as_imported
+from .._utils._parameter_errors import is_int
 from .._utils._preprocessing import Preprocessing
 from ..exceptions import WeightsNotFoundError
 from ._installed_code import LIBRARIES, installed_code, is_of_library
@@ -192,7 +192,7 @@ def _plain(value):
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    if is_int(value):
         return int(value)
     raise TypeError("no name and no number")
 

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from ..inspection import explain
 from ._axes import set_axes_grid
-from ._pictures import check_count, set_title, show_picture
+from ._pictures import set_title, show_picture
 
 _KINDS = ("image", "map", "overlay")
 

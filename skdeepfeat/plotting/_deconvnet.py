@@ -1,8 +1,9 @@
 """DeconvnetDisplay: the pattern in each image that excites a unit."""
 
+from .._utils._parameter_errors import check_count
 from ..inspection import project_images
 from ._axes import set_axes_grid
-from ._pictures import check_count, pattern, show_picture
+from ._pictures import pattern, show_picture
 
 
 class DeconvnetDisplay:

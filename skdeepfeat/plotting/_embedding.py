@@ -5,7 +5,7 @@ from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length
 
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, look_up
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..inspection import check_targets, embedding
@@ -20,7 +20,7 @@ _LONG, _FRAME = 26, 5  # points: of a thumbnail, and of its frame
 _MOST_CLASSES = 20  # up to which there is a legend
 _LABEL = 30  # characters in the legend
 _CORRECT = ("wrong", "correct")
-_COLORS_BY = ("class", "error")
+_COLORS_BY = dict.fromkeys(("class", "error"))
 
 
 class EmbeddingDisplay:
@@ -338,9 +338,7 @@ class EmbeddingDisplay:
 
 
 def _check_color_by(color_by, has_predictions, without):
-    if color_by not in _COLORS_BY:
-        wanted = f"one of {', '.join(map(repr, _COLORS_BY))}"
-        raise choice_error("color_by", wanted, color_by, _COLORS_BY)
+    look_up(_COLORS_BY, color_by, "color_by")
     if color_by == "error" and not has_predictions:
         raise choice_error("color_by", f"'class' {without}", color_by)
 

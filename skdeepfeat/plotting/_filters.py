@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from ..inspection import first_filters
 from ._axes import set_axes
-from ._pictures import check_count, mosaic, show_picture
+from ._pictures import mosaic, show_picture
 
 _SCALES = ("each", "all")
 

@@ -1,10 +1,6 @@
 """Pictures on axes, several pictures in one, and their titles and legends."""
 
-import numbers
-
 import numpy as np
-
-from .._utils._parameter_errors import choice_error
 
 # Characters above a picture of a grid, and inches of one character.
 _LINE, _CHARACTER = 24, 0.085
@@ -14,21 +10,6 @@ _NAMES = 80
 
 # Pixels, of the longer side of a picture in a mosaic.
 _SMALLEST = 24
-
-
-def check_count(parameter, count, may_be_none=False):
-    """Raise ValueError if a parameter is not a number of pictures.
-
-    Displays that compute first call this before, so that nothing is computed in vain.
-    """
-    if count is None and may_be_none:
-        return
-    is_int = isinstance(count, numbers.Integral) and not isinstance(count, bool)
-    if not is_int or count < 1:
-        wanted = "an int of at least 1"
-        raise choice_error(
-            parameter, f"None or {wanted}" if may_be_none else wanted, count
-        )
 
 
 def show_picture(ax, picture, title=None, **kwargs):

@@ -1,7 +1,8 @@
 """ReconstructionDisplay: images, damaged and restored."""
 
+from .._utils._parameter_errors import check_count
 from ._axes import set_axes_grid
-from ._pictures import check_count, show_picture
+from ._pictures import show_picture
 
 
 class ReconstructionDisplay:

@@ -3,9 +3,10 @@
 import math
 import pathlib
 
+from .._utils._parameter_errors import check_count
 from ..inspection import predict_graded, top_losses
 from ._axes import set_axes
-from ._pictures import check_count, shortened
+from ._pictures import shortened
 from ._thumbnails import load_thumbnails
 
 _THUMBNAIL = 160  # pixels

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from ..inspection import find_top_patches, project_patches
 from ._axes import set_axes_grid
-from ._pictures import check_count, mosaic, pattern, show_picture
+from ._pictures import mosaic, pattern, show_picture
 
 _PROJECTIONS = ("deconvnet", "guided", None)
 
