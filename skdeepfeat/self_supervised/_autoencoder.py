@@ -330,14 +330,13 @@ default="squared_error"
         if self._has_logits != (self.loss == "cross_entropy"):
             wanted = "the one of the fit, as 'cross_entropy' scales rows differently"
             raise choice_error("loss", wanted, self.loss)
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase="network",
             n_epochs=1,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            n_iter_no_change=None,
             seed=self._seed,
             first_epoch=len(self.history_),
-            verbose=self.verbose,
         )
         rows = self._normalized(X)
         optimizer = self._make_optimizer(self.network_)
@@ -488,16 +487,14 @@ default="squared_error"
 
     def _train(self, model, phase, loss, rows, held_out, ranges, tell):
         """Train a model for all epochs; return whether it was interrupted."""
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase=phase,
             n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             schedule="one_cycle",
             n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
             seed=self._seed,
             first_epoch=len(self.history_),
-            verbose=self.verbose,
         )
         optimizer = self._make_optimizer(model)
         run = self._run(model, optimizer, settings, loss, rows, held_out, ranges, tell)

@@ -312,16 +312,14 @@ class ConvAutoencoder(
             learning_rate=self.learning_rate,
             layer_decay=0.1,
         )
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase="network",
             n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             schedule="one_cycle",
             max_grad_norm=1.0,
             n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
             seed=seed,
-            verbose=int(self.verbose),
         )
         run = TrainingRun(self.network_, optimizer, _squared_errors, settings, device)
         data = _RestoredImages(pixels, rows, self.corruption, self.corruption_level)

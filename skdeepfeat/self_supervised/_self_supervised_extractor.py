@@ -483,21 +483,11 @@ class SelfSupervisedExtractor(
             unfreeze = "all" if is_random else 2
         if freeze_batch_norm == "auto":
             freeze_batch_norm = not is_random
-        return PretrainingSettings(
-            method=self.method,
+        return PretrainingSettings.of(
+            self,
             projection=tuple(map(int, projection)),
             unfreeze=unfreeze,
             freeze_batch_norm=freeze_batch_norm,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            layer_decay=self.layer_decay,
-            weight_decay=self.weight_decay,
-            ema_decay=self.ema_decay,
-            augment=self.augment,
-            precision=self.precision,
-            checkpoint=self.checkpoint,
-            verbose=int(self.verbose),
         )
 
     @staticmethod

@@ -413,15 +413,13 @@ class SentenceEncoder(
             network,
             make_optimizer("adamw", [trained], learning_rate=self.learning_rate),
             loss,
-            LoopSettings(
+            LoopSettings.of(
+                self,
                 phase="sentences",
                 n_epochs=n_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
                 schedule="one_cycle",
                 max_grad_norm=1.0,
                 seed=seed,
-                verbose=int(self.verbose),
             ),
             device,
         )

@@ -232,14 +232,12 @@ class Word2Vec(
         # Rare words have no gradient in most batches, and are then left alone.
         group = {"params": list(model.parameters()), "lr_scale": 1.0}
         optimizer = torch.optim.SparseAdam([group], lr=self.learning_rate)
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase="word2vec",
             n_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             schedule="cosine",
             seed=seed,
-            verbose=self.verbose,
         )
         data = SkipGramData(
             texts,

@@ -14,6 +14,7 @@ import torch
 from .._utils._forks import undisturbed_by_forks
 from .._utils._progress import progress_bar
 from .._utils._random import RandomStream
+from .._utils._settings import Settings
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import TrainingDivergedError
 from ._batch_loading import BatchLoader
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LoopSettings:
+class LoopSettings(Settings):
     """How a run of epochs goes.
 
     Attributes
