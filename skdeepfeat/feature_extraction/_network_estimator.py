@@ -23,7 +23,7 @@ from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
 from ..cache import MappingCache
 from ..images import make_image_source
-from ..networks import copy_module
+from ..networks import copy_module, resolve_neck
 
 
 class NetworkEstimatorMixin(DocumentationLinkMixin):
@@ -161,6 +161,12 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
         if name == "storage_options":  # a value in it may be a password
             return f"an object of type {type(self.storage_options).__name__}"
         return super()._shown_parameter(name)
+
+    def _neck_of_parameters(self, **others):
+        """Return the neck that the parameters describe, some of which may differ."""
+        names = ("weights", "image_size", "preprocessing")
+        own = {name: getattr(self, name) for name in names}
+        return resolve_neck(self.model, **{**own, **others})
 
     def _check_images(self, X, *, reset):
         """Check the form of X, and set or check the names and number of its columns.

@@ -27,7 +27,7 @@ from ..feature_extraction import (
     ImageEstimatorMixin,
     errors_about,
 )
-from ..networks import RowNeck, resolve_neck
+from ..networks import RowNeck
 from ._export import check_export, make_export
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
@@ -329,15 +329,10 @@ class BaseFineTune(
     def _resolve_neck(self, needs_weights=True):
         if self._takes_rows:
             return RowNeck(self.model, self.n_features_in_)
-        return resolve_neck(
-            self.model,
-            weights=self.weights,
-            image_size=self.image_size,
-            preprocessing=self.preprocessing,
-            random_state=0,
-            needs_weights=needs_weights,
-            # From a loaded file, so that loading opens no connection.
-            hub_config=getattr(self, "_hub_config", None),
+        # From a loaded file, so that loading opens no connection.
+        hub_config = getattr(self, "_hub_config", None)
+        return self._neck_of_parameters(
+            needs_weights=needs_weights, hub_config=hub_config
         )
 
     def _extraction_settings(self):

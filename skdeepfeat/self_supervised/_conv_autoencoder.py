@@ -35,7 +35,6 @@ from ..feature_extraction import (
     warn_of,
 )
 from ..fine_tuning import MAX_BYTES_IN_MEMORY
-from ..networks import resolve_neck
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
 from ._checks import check_codes, hold_out, resolve_epochs
 from ._conv_network import ConvNetwork
@@ -451,14 +450,7 @@ class ConvAutoencoder(
         """Return the encoder of `model`, and its parameters by stage."""
         if self.model is None:
             return None, []
-        neck = resolve_neck(
-            self.model,
-            weights=self.weights,
-            image_size=self._size(),
-            preprocessing=self.preprocessing,
-            random_state=0,
-        )
-        body = neck.trainable()
+        body = self._neck_of_parameters(image_size=self._size()).trainable()
         body.train_parts(range(body.n_stages), freeze_statistics=True)
         return body, body.parameter_groups()
 

@@ -41,7 +41,6 @@ from ..feature_extraction import (
     warn_of,
 )
 from ..fine_tuning import MAX_BYTES_IN_MEMORY, at_rest, with_margin
-from ..networks import resolve_neck
 from ..training import PAIR_LOSSES, unfrozen_parts
 from ._pretraining import Pretraining, PretrainingSettings
 from ._probe import Probe
@@ -375,13 +374,7 @@ class SelfSupervisedExtractor(
         X = self._check_images(X, reset=True)
         probe = self._check_probe(X_probe, y_probe)
         settings = self._training_settings()
-        neck = resolve_neck(
-            self.model,
-            weights=self.weights,
-            image_size=self.image_size,
-            preprocessing=self.preprocessing,
-            random_state=0,
-        )
+        neck = self._neck_of_parameters()
         training = Pretraining(settings, neck, self.device, self.random_state)
         # Errors about stages, groups and probe come before the images are decoded.
         trial = neck.trainable()
