@@ -85,6 +85,8 @@ class Extraction:
 
     Attributes
     ----------
+    devices : list of torch.device
+        Those that the network runs on; none if workers run it.
     source : ItemSource
     digests : list of bytes or None
         The digest of each image that was read; None where it could not be read.
@@ -98,9 +100,9 @@ class Extraction:
         self._store = self._file_index = store
         is_local = count_workers(settings.n_jobs) == 1
         # Workers may have devices that this machine lacks.
-        self._devices = resolve_devices(settings.device) if is_local else []
+        self.devices = resolve_devices(settings.device) if is_local else []
         self._can_fall_back = settings.runtime == "auto"
-        self.settings = settle_arithmetic(neck, self._devices, settings)
+        self.settings = settle_arithmetic(neck, self.devices, settings)
         self.source = settings.read(X)
         # Reading is usually over after a second.
         bar = settings.progress_bar(
@@ -185,11 +187,6 @@ class Extraction:
 
     def __len__(self):
         return len(self.source)
-
-    @property
-    def devices(self):
-        """The devices that the network runs on; none if workers run it."""
-        return list(self._devices)
 
     def cache_info(self):
         """Return the `CacheInfo` of the cache."""
@@ -336,7 +333,7 @@ class Extraction:
                 compute,
                 self.neck.n_features,
                 also=self._joined_namespaces if joins else None,
-                place=",".join(map(str, self._devices)),
+                place=",".join(map(str, self.devices)),
             )
         except _OpenVINOCannotRun:
             # Nothing has been computed yet. torch computes other features, which the
@@ -432,9 +429,9 @@ class Extraction:
             yield known, [np.stack(values) for values in zip(*rows, strict=True)], {}
         if not len(missing):
             return
-        if self._devices:
+        if self.devices:
             batches = compute_features(
-                self.source, missing, neck, self._devices, settings
+                self.source, missing, neck, self.devices, settings
             )
         else:
             _ = neck.outputs  # computed here once, not in each worker
@@ -448,7 +445,7 @@ class Extraction:
 
     def _run_in_thread(self, function):
         """Return ``function(device)``, with a device that this machine has."""
-        device = self._devices[0] if self._devices else torch.device("cpu")
+        device = self.devices[0] if self.devices else torch.device("cpu")
 
         def call():
             with all_cores(device):
