@@ -68,7 +68,6 @@ class BaseFineTune(
 
     def _learn_targets(self, y, weight, classes):
         """Set the attributes that `_encode` needs."""
-        raise NotImplementedError
 
     def _weigh(self, y, weight):
         """Return the weights of samples, given those that the user passed."""
@@ -76,27 +75,21 @@ class BaseFineTune(
 
     def _encode(self, y):
         """Return `Targets`."""
-        raise NotImplementedError
 
     def _score_outputs(self, outputs, targets):
         """Return the score of raw outputs (n_samples, n_outputs), more is better."""
-        raise NotImplementedError
 
     def _decode(self, targets):
         """Return y from `Targets`."""
-        raise NotImplementedError
 
     def _predictions(self, outputs):
         """Return probabilities or targets of raw outputs, (n_samples, n_outputs)."""
-        raise NotImplementedError
 
     def _export_result(self):
         """Return a module from raw outputs to results, their name, and metadata."""
-        raise NotImplementedError
 
     def _outputs_of_results(self, results):
         """Return raw outputs from the results of an exported file."""
-        raise NotImplementedError
 
     # -- Parameters
 
