@@ -26,7 +26,7 @@ def check_number_of_folds(caller, n_folds, y, classifies, groups=None):
     if n_folds > largest:
         raise ValueError(
             f"The 'cv' parameter of {caller} must be at most {what}, which is "
-            f"{largest}. Use fewer folds or more images. Got {n_folds} instead."
+            f"{largest}. Got {n_folds} instead. Use fewer folds or more images."
         )
 
 
