@@ -223,7 +223,7 @@ class Extraction:
         n_images, n_done = len(self.source), 0
         namespaces = None
         outputs, first_of, not_finite = None, {}, []
-        title = printable(self.neck.model_name)
+        title = printable(self.neck.spec.model_name)
         with self.settings.progress_bar(n_images, title, self.source.kind) as bar:
             while n_done < n_images:
                 if n_done == len(self.digests):
@@ -343,7 +343,8 @@ class Extraction:
             return self.fetch(indices, on_computed)
         except _NeckDiffers:
             logger.warning(
-                "the cached note about %s was wrong", printable(self.neck.model_name)
+                "the cached note about %s was wrong",
+                printable(self.neck.spec.model_name),
             )
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
@@ -391,7 +392,7 @@ class Extraction:
         batches = self._batches(neck, indices[positions], settings)
         not_finite, n_finite = [], 0
         bar = settings.progress_bar(
-            len(positions), printable(neck.model_name), self.source.kind
+            len(positions), printable(neck.spec.model_name), self.source.kind
         )
         with bar, contextlib.closing(batches):
             for done, outputs, failures in batches:
@@ -471,7 +472,11 @@ class Extraction:
             in_words += ", JPEGs by the device"
         namespaces = []
         for found in neck.descriptions(settings.precision, self._digest_weights):
-            parts = [neck.model_name, found["layer"], *({found["pooling"]} - {"auto"})]
+            parts = [
+                neck.spec.model_name,
+                found["layer"],
+                *({found["pooling"]} - {"auto"}),
+            ]
             label = f"{'_'.join(parts)}, {in_words}"
             description = {**found, **more}
             # The network that computes a layer, without the choice of the layer.

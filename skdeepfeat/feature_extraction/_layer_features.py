@@ -78,5 +78,5 @@ def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
         warn_of(failures)
     names = [one.layer for one in neck.outputs]
     return LayerFeatures(
-        neck.model_name, names, neck.depths(), features, failed, failures
+        neck.spec.model_name, names, neck.depths(), features, failed, failures
     )

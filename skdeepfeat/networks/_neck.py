@@ -93,11 +93,6 @@ class Neck:
         return neck
 
     @property
-    def model_name(self):
-        """The network's short name, as in feature names."""
-        return self.spec.model_name
-
-    @property
     def preprocessing(self):
         """The `Preprocessing` that belongs to the weights, at the wanted size."""
         return self.spec.preprocessing
@@ -131,7 +126,7 @@ class Neck:
     def feature_name_prefixes(self):
         """Return the beginning of the feature names of each output."""
         return [
-            "_".join(filter(None, (self.model_name, one.layer, one.pooling)))
+            "_".join(filter(None, (self.spec.model_name, one.layer, one.pooling)))
             for one in self.outputs
         ]
 

@@ -124,7 +124,7 @@ def known_neck(notes, *, cache_layers, **parameters):
                 neck.joined(cache_layers)  # `fit` will not check them again
             notes.write(name, note_of_neck(neck, key))
     except Exception as error:  # a layer that does not exist, for example
-        logger.debug("no note about %s: %s", neck.model_name, error)
+        logger.debug("no note about %s: %s", neck.spec.model_name, error)
 
 
 def key_of_neck(

@@ -57,7 +57,7 @@ def test_recalled_neck_describes_itself_as_the_resolved_one(model, changes):
     assert found.outputs == neck.outputs
     assert found.preprocessing == neck.preprocessing
     assert found.feature_name_prefixes() == neck.feature_name_prefixes()
-    assert found.model_name == neck.model_name
+    assert found.spec.model_name == neck.spec.model_name
     assert found.resolved.outputs == neck.outputs
 
 
