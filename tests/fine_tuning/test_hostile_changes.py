@@ -243,6 +243,39 @@ def test_a_head_for_other_features_is_refused(saved, tmp_path):
         load(tmp_path / "c", header, tensors)
 
 
+COUNT = "body.norm.num_batches_tracked"
+
+REFUSED = {
+    "head layers": lambda h, t: h.update(head=[["ReLU", {}]] * 20_000 + h["head"]),
+    "tensor of nothing": lambda h, t: t.update(x=torch.ones(1)),
+    "changes of nothing": lambda h, t: h["changes"].update(head=[]),
+    "bool": lambda h, t: t.update({COUNT: t[COUNT].bool()}),
+    "float8": lambda h, t: t.update(
+        {k: v.to(torch.float8_e4m3fn) for k, v in t.items() if v.is_floating_point()
+         and k.startswith("body.")}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_network_in_the_file_has_is_refused(name, saved, tmp_path):
+    header, tensors = copy.deepcopy(saved)
+    REFUSED[name](header, tensors)
+    with pytest.raises(BadFileError, match="cannot be loaded: its? "):
+        load(tmp_path / "c", header, tensors)
+
+
+def test_a_memory_format_is_given_once(saved, tmp_path, monkeypatch):
+    header, tensors = copy.deepcopy(saved)
+    header["channels_last"] = ["body.stem.weight"] * 1000
+    calls, empty_like = [], torch.empty_like
+    monkeypatch.setattr(
+        torch, "empty_like", lambda *a, **k: calls.append(1) or empty_like(*a, **k)
+    )
+    load(tmp_path / "c", header, tensors)
+    assert len(calls) < 500
+
+
 @pytest.mark.parametrize("depth", [900, 100_000])
 @pytest.mark.parametrize("brackets", ["[]", ['{"kind": ', "}"]])
 def test_descriptions_of_any_depth(brackets, depth, saved, tmp_path):
