@@ -109,11 +109,18 @@ def compress(
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose cannot be combined.")
-    if os.path.lexists(output) and not overwrite:
-        raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
+    if os.path.lexists(output):
+        if not overwrite:
+            raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
+        if os.path.exists(output) and os.path.samefile(model, output):
+            raise click.UsageError(
+                f"{output!r} is the model itself, which would be lost. Choose another "
+                "--output."
+            )
     paths, n_skipped = collect_paths(images, None, None, None)
     classifier = _load(model)
     labels = _labels_of(paths, classifier.classes_)
+    _check_classes(labels, classifier.classes_)
     if output.endswith(".onnx"):
         _check_export(classifier)
     if n_skipped and not quiet:
@@ -186,6 +193,23 @@ def _labels_of(paths, classes):
             )
         labels.append(by_name[found])
     return labels
+
+
+def _check_classes(labels, classes):
+    """Raise or warn if there are classes without images, which nothing protects."""
+    lacking = [str(label) for label in classes.tolist() if label not in set(labels)]
+    if not lacking:
+        return
+    names = f"{', '.join(lacking[:12])}{', ...' if len(lacking) > 12 else ''}"
+    if len(lacking) == len(classes) - 1:
+        raise click.UsageError(
+            f"All images are of the class {str(labels[0])!r}, and a score requires at "
+            f"least two. There are no images of {names}."
+        )
+    say(
+        f"Warning: there are no images of {names}. The small network may not recognize "
+        "these classes."
+    )
 
 
 def _layer_lines(report):

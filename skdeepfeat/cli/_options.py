@@ -101,6 +101,11 @@ def output_option(endings, help):
         folder = os.path.dirname(os.path.abspath(value))
         if not os.path.isdir(folder):
             raise click.BadParameter(f"there is no folder {folder!r}.")
+        # Before the work, which may take hours.
+        if os.path.isdir(value) and not name.endswith(".zarr"):
+            raise click.BadParameter(f"{value!r} is a folder.")
+        if not os.access(folder, os.W_OK):
+            raise click.BadParameter(f"no file can be written to {folder!r}.")
         return value
 
     return click.option(

@@ -168,8 +168,9 @@ def compress(
             One row per method and layer: method, layer, kind, size (remaining ranks or
             channels), parameters_before, parameters, nonzero_parameters,
             multiply_adds_before, multiply_adds (for one image), relative_error (square
-            root of the lost energy of the responses or the weights; NaN for layers that
-            are not factorized) and note (why a layer did not change).
+            root of the lost energy of the responses or the weights, at most that for
+            Tucker factors; NaN for layers that are not factorized) and note (why a
+            layer did not change).
         ``compression_summary_`` : DataFrame
             One row per network, ``"before"`` and after each method: network, score (or
             relative_error, for an extractor), parameters, bytes (of network and head;
