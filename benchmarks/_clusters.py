@@ -79,7 +79,7 @@ def dask(n_workers, seconds):
             await worker
         return workers
 
-    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=0, dashboard_address="localhost:0") as cluster:
         address = cluster.scheduler_address
         if seconds:
             host, _, port = address.removeprefix("tcp://").partition(":")

@@ -8,21 +8,22 @@ regressors.
 import importlib
 from typing import TYPE_CHECKING
 
+from .exceptions import (
+    BadFileError,
+    BadImageError,
+    BadImageWarning,
+    BadItemError,
+    BadItemWarning,
+    CacheWarning,
+    NonFiniteOutputError,
+    OutOfMemoryError,
+    TrainingDivergedError,
+    WeightsNotFoundError,
+)
+
 if TYPE_CHECKING:  # for editors and type checkers, which do not run __getattr__
     from ._utils._preprocessing import Preprocessing
     from .cache import FeatureCache
-    from .exceptions import (
-        BadFileError,
-        BadImageError,
-        BadImageWarning,
-        BadItemError,
-        BadItemWarning,
-        CacheWarning,
-        NonFiniteOutputError,
-        OutOfMemoryError,
-        TrainingDivergedError,
-        WeightsNotFoundError,
-    )
     from .feature_extraction import (
         FeatureMapper,
         PretrainedFeatureExtractor,
@@ -74,16 +75,11 @@ __all__ = [
 
 __version__ = "0.1.0.dev0"
 
-# Names are imported when they are asked for first (PEP 562): torch takes seconds, which
-# neither `skdeepfeat --help` nor a worker that only looks into the cache has to spend.
+# Other names are imported when they are asked for first (PEP 562): torch takes seconds,
+# which neither `skdeepfeat --help` nor a worker that only looks into the cache has to
+# spend.
 _HOMES = {
     "Autoencoder": "self_supervised",
-    "BadFileError": "exceptions",
-    "BadImageError": "exceptions",
-    "BadImageWarning": "exceptions",
-    "BadItemError": "exceptions",
-    "BadItemWarning": "exceptions",
-    "CacheWarning": "exceptions",
     "ConvAutoencoder": "self_supervised",
     "FeatureCache": "cache",
     "FeatureMapper": "feature_extraction",
@@ -91,15 +87,11 @@ _HOMES = {
     "FineTuneRegressor": "fine_tuning",
     "LearningCheck": "fine_tuning",
     "LearningRateRangeTest": "fine_tuning",
-    "NonFiniteOutputError": "exceptions",
-    "OutOfMemoryError": "exceptions",
     "Preprocessing": "_utils._preprocessing",
     "PretrainedFeatureExtractor": "feature_extraction",
     "SelfSupervisedExtractor": "self_supervised",
     "TorchFeatureExtractor": "feature_extraction",
-    "TrainingDivergedError": "exceptions",
     "TransferAdvisor": "model_selection",
-    "WeightsNotFoundError": "exceptions",
     "check_can_learn": "fine_tuning",
     "learning_rate_range_test": "fine_tuning",
     "list_layers": "networks",
@@ -109,7 +101,6 @@ _HOMES = {
 _PACKAGES = (
     "cache",
     "compression",
-    "exceptions",
     "feature_extraction",
     "fine_tuning",
     "images",

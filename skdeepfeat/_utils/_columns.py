@@ -5,8 +5,6 @@ import pandas as pd
 
 from ._tensors import without_tensors
 
-__all__ = ["check_column", "refuse_missing", "refuse_mixed"]
-
 
 def check_column(values, name):
     """Return labels, groups or numbers as an array, shape (n_samples,).

@@ -36,11 +36,7 @@ def resolve_device(device):
     ValueError
         If there is no such device. A different device is never used silently.
     """
-    accelerators = [
-        name
-        for name in _ACCELERATORS
-        if hasattr(torch, name) and getattr(torch, name).is_available()
-    ]
+    accelerators = [n for n in _ACCELERATORS if getattr(torch, n).is_available()]
     if device == "auto":
         return _with_index(torch.device(accelerators[0] if accelerators else "cpu"))
     usable = ["cpu", *accelerators]
@@ -111,14 +107,18 @@ def compute_context(device, precision):
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
     """
-    dtype = DTYPES[precision]
-    is_mixed = dtype != torch.float32
     with (
         torch.inference_mode(),
-        torch.autocast(device.type, dtype=dtype, enabled=is_mixed),
+        autocast(device, precision),
         float32_arithmetic(device, precision),
     ):
         yield
+
+
+def autocast(device, precision):
+    """Return a context in which operations take 16-bit floats, if `precision` does."""
+    dtype = DTYPES[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
 def float32_arithmetic(device, precision):

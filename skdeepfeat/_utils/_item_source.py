@@ -22,7 +22,7 @@ class ItemSource(abc.ABC):
     n_per_task = 1
 
     @abc.abstractmethod
-    def __len__(self):
+    def __len__(self) -> int:
         """Return the number of items."""
 
     @abc.abstractmethod
@@ -35,7 +35,7 @@ class ItemSource(abc.ABC):
             Unchanged files that it knows are not read again.
         on_done : callable or None, default=None
             Called, from the calling thread, with the number of further files that are
-            done.
+            done. Items in memory are not counted: they take too little time.
         keeps : bool, default=False
             Whether to keep what is read of files, within a limit, until it is loaded.
 
@@ -90,7 +90,8 @@ class ItemSource(abc.ABC):
     def part(self, indices):
         """Return some of the items as a source that other processes can use.
 
-        It does not hold the other items, and counts its items from 0.
+        It does not hold the other items, counts its items from 0, and reads the same
+        files whatever the working folder is.
 
         Parameters
         ----------

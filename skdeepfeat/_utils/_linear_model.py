@@ -4,8 +4,6 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["linear_model"]
-
 _ALPHAS = tuple(10.0**power for power in range(-1, 6))
 
 

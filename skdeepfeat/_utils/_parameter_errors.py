@@ -1,4 +1,6 @@
-"""Errors about parameters, in one form, and the choices that they list."""
+"""Checks of parameters, errors in one form, and the choices that they list."""
+
+import numbers
 
 from ._printable import printable
 from ._shown import shown
@@ -35,6 +37,19 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
     return error(
         f"The {parameter!r} parameter must be {wanted}. Got {shown(got)} instead.{hint}"
     )
+
+
+def is_int(value):
+    """Return whether a value is an integer of any type, and not a bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_count(parameter, value, may_be_none=False):
+    """Raise ValueError unless a parameter is an int of at least 1, or perhaps None."""
+    if (value is None and may_be_none) or (is_int(value) and value >= 1):
+        return
+    wanted = "an int of at least 1"
+    raise choice_error(parameter, f"None or {wanted}" if may_be_none else wanted, value)
 
 
 def look_up(choices, name, parameter):

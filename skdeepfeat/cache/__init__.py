@@ -8,11 +8,12 @@ from ._errors import warn_of_unknown_items, warn_of_unstable
 from ._feature_cache import FeatureCache, NoCache
 from ._mapping_cache import MappingCache
 from ._namespace import Namespace
-from ._open import open_cache
+from ._open import CACHE_CONSTRAINT, open_cache
 from ._reports import CacheInfo, CheckReport, NamespaceInfo
 from ._store import Store
 
 __all__ = [
+    "CACHE_CONSTRAINT",
     "CacheInfo",
     "CheckReport",
     "FeatureCache",

@@ -1,8 +1,8 @@
 """Digests of files that have not changed since they were last read.
 
 As in git's index, a file with the same path, size, inode, mtime and ctime has the same
-content. Nothing else here is believed without looking at the image, hence the care
-about files that are changed in the very moment they are read.
+content. Nothing else here is believed without looking at the image, so callers leave
+out files that are changed in the very moment they are read (`is_settled`).
 """
 
 import os
@@ -17,11 +17,6 @@ _SELECT = (
     "SELECT key, digest, crc FROM files "
     "WHERE length(digest) = 32 AND length(key) <= 65536 AND"
 )
-# Nanoseconds. A file can change again without its time stamp changing if that
-# happens within one tick of the file system's clock: at most 10 ms on Linux, 2 s
-# where times are stored in whole seconds.
-_TICK = 20_000_000
-_COARSE_TICK = 2_000_000_000
 
 
 def lookup(connection: Connection, stats: list[FileStat]) -> list[bytes | None]:
@@ -56,8 +51,8 @@ def remember(
     stats: list[FileStat],
     digests: list[bytes],
     now: float,
-) -> int:
-    """Store digests; return how many.
+) -> None:
+    """Store digests.
 
     A changed file is a new entry. The old one remains until it is removed.
 
@@ -70,16 +65,11 @@ def remember(
     now : float
         Seconds since the epoch.
     """
-    settled = [
-        (_key(stat), digest)
-        for stat, digest in zip(stats, digests, strict=True)
-        if _is_settled(stat, now)
-    ]
+    files = zip(map(_key, stats), digests, strict=True)
     connection.executemany(
         "INSERT OR REPLACE INTO files (key, digest, crc, seen) VALUES (?, ?, ?, ?)",
-        ((key, digest, checksum(key, digest), int(now)) for key, digest in settled),
+        ((key, digest, checksum(key, digest), int(now)) for key, digest in files),
     )
-    return len(settled)
 
 
 def forget_oldest(connection: Connection, limit: int) -> int:
@@ -101,9 +91,3 @@ def forget_oldest(connection: Connection, limit: int) -> int:
         (n_files - kept,),
     )
     return kept
-
-
-def _is_settled(stat: FileStat, now: float) -> bool:
-    """Return whether a later change of the file would show in its time stamp."""
-    coarse = stat.mtime_ns % 1_000_000_000 == 0
-    return stat.mtime_ns < now * 1e9 - (_COARSE_TICK if coarse else _TICK)

@@ -1,8 +1,8 @@
 """MappingCache: rows in a mapping, such as a bucket that a cluster shares."""
 
 from collections.abc import MutableMapping
-from numbers import Integral
 
+from .._utils._parameter_errors import is_int
 from .._utils._printable import redacted
 from .._utils._shown import shown
 from ._feature_cache import FeatureCache, RowCache
@@ -69,8 +69,7 @@ class MappingCache(RowCache):
                 "str to bytes, such as fsspec.get_mapper('s3://bucket/rows') or a "
                 f"dict. Got an object of type {type(mapping).__name__} instead."
             )
-        is_int = isinstance(n_threads, Integral) and not isinstance(n_threads, bool)
-        if not is_int or n_threads < 1:
+        if not is_int(n_threads) or n_threads < 1:
             raise ValueError(
                 "The 'n_threads' parameter of MappingCache must be an int of at least "
                 f"1. Got {shown(n_threads)} instead."

@@ -8,6 +8,9 @@ from ._directory import check_path
 from ._feature_cache import FeatureCache, NoCache, RowCache
 from ._mapping_cache import MappingCache
 
+# What a `cache` parameter may be, for scikit-learn's validation.
+CACHE_CONSTRAINT = [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None]
+
 
 def open_cache(value):
     """Return the cache of a `cache` parameter.

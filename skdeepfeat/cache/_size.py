@@ -1,9 +1,9 @@
 """Sizes on disk: as people write and read them, and what the cache uses them for."""
 
 import math
-import numbers
 import re
 
+from .._utils._parameter_errors import is_int
 from .._utils._shown import shown
 from ._connection import PAGE_SIZE
 
@@ -38,7 +38,7 @@ def parse_size(size: int | str | None) -> int | None:
     """
     if size is None:
         return None
-    is_number = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+    is_number = is_int(size)
     n_bytes = int(size) if is_number else 0
     if isinstance(size, str) and (found := _SIZE.fullmatch(size)):
         n_bytes = math.floor(float(found[1]) * _UNITS.get(found[2].lower(), 0))

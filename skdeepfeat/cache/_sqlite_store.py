@@ -230,14 +230,14 @@ class SQLiteStore(Store):
 
         def store(connection):
             with _rows.transaction(connection, "IMMEDIATE"):
-                n_new = _file_index.remember(connection, stats, digests, now)
+                _file_index.remember(connection, stats, digests, now)
                 if limit is None:
                     return
                 # Counting takes longer the more files there are, and digests are
                 # stored every second. So it is done once, and again when the limit
                 # may have been reached.
                 if self._n_files is not None:
-                    self._n_files += n_new
+                    self._n_files += len(stats)
                 if self._n_files is None or self._n_files > limit:
                     self._n_files = _file_index.forget_oldest(connection, limit)
 

@@ -266,7 +266,7 @@ class Store(AbstractContextManager):
         Parameters
         ----------
         stats : list of FileStat
-            Taken before the files were read.
+            Taken before the files were read. A later change would change them.
         digests : list of bytes
         """
 

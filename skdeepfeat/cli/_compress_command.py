@@ -1,6 +1,5 @@
 """``skdeepfeat compress``: a fitted estimator in, a smaller one out."""
 
-import json
 import os
 import pathlib
 import sys
@@ -10,37 +9,19 @@ import warnings
 import click
 
 from .._utils import _choices
-from .._utils._address import is_like_address
 from .._utils._printable import printable
+from . import _options
 from ._inputs import collect_paths
-from ._options import random_state_option
 from ._output import echo, format_table, log_to_stderr, say, shown, write_json
 from ._program import usage_errors
-
-_ENDINGS = (".safetensors", ".onnx")
-
-
-def _check_output(ctx, param, value):
-    if os.path.splitext(value)[1] not in _ENDINGS:
-        raise click.BadParameter(f"{value!r} must end in {' or '.join(_ENDINGS)}.")
-    if is_like_address(value):
-        raise click.BadParameter(f"{value!r} must be on a local disk.")
-    folder = os.path.dirname(os.path.abspath(value))
-    if not os.path.isdir(folder):
-        raise click.BadParameter(f"there is no folder {folder!r}.")
-    return value
 
 
 @click.command
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGES|FOLDERS...")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    callback=_check_output,
-    help="The file to write: .safetensors, to load in Python, or .onnx.",
+@_options.output_option(
+    (".safetensors", ".onnx"),
+    "The file to write: .safetensors, to load in Python, or .onnx.",
 )
 @click.option(
     "--method",
@@ -73,7 +54,8 @@ def _check_output(ctx, param, value):
     "--fine-tune-epochs",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Epochs of training for each smaller network. The default is about 400 steps.",
+    help="Epochs of training for each smaller network. The default is about 400 steps, "
+    "at least 2 and at most 4 epochs.",
 )
 @click.option(
     "--validation-fraction",
@@ -90,18 +72,11 @@ def _check_output(ctx, param, value):
     help="Runtime in which to measure the time per image. May be repeated. By default, "
     "all installed runtimes are timed.",
 )
-@random_state_option
-@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Write the report as JSON, for scripts."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Show only warnings and errors.")
-@click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    help="Show progress even if stderr is not a terminal, and all log messages.",
-)
+@_options.random_state_option
+@_options.overwrite_option
+@_options.json_option
+@_options.quiet_option
+@_options.verbose_option
 @click.pass_context
 def compress(
     ctx,
@@ -134,11 +109,18 @@ def compress(
     """  # noqa: D301 - click looks for the character, not for a backslash
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose cannot be combined.")
-    if os.path.lexists(output) and not overwrite:
-        raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
+    if os.path.lexists(output):
+        if not overwrite:
+            raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
+        if os.path.exists(output) and os.path.samefile(model, output):
+            raise click.UsageError(
+                f"{output!r} is the model itself, which would be lost. Choose another "
+                "--output."
+            )
     paths, n_skipped = collect_paths(images, None, None, None)
     classifier = _load(model)
     labels = _labels_of(paths, classifier.classes_)
+    _check_classes(labels, classifier.classes_)
     if output.endswith(".onnx"):
         _check_export(classifier)
     if n_skipped and not quiet:
@@ -166,8 +148,7 @@ def compress(
     write(output)
     report, summary = small.compression_report_, small.compression_summary_
     if as_json:
-        tables = {"layers": report, "networks": summary}
-        write_json({name: _records(table) for name, table in tables.items()})
+        write_json({"layers": report, "networks": summary})
     else:
         for line in [*_layer_lines(report), "", *_network_lines(summary)]:
             echo(line)
@@ -214,8 +195,21 @@ def _labels_of(paths, classes):
     return labels
 
 
-def _records(table):
-    return json.loads(table.to_json(orient="records", double_precision=6))
+def _check_classes(labels, classes):
+    """Raise or warn if there are classes without images, which nothing protects."""
+    lacking = [str(label) for label in classes.tolist() if label not in set(labels)]
+    if not lacking:
+        return
+    names = f"{', '.join(lacking[:12])}{', ...' if len(lacking) > 12 else ''}"
+    if len(lacking) == len(classes) - 1:
+        raise click.UsageError(
+            f"All images are of the class {str(labels[0])!r}, and a score requires at "
+            f"least two. There are no images of {names}."
+        )
+    say(
+        f"Warning: there are no images of {names}. The small network may not recognize "
+        "these classes."
+    )
 
 
 def _layer_lines(report):

@@ -17,10 +17,9 @@ def demo(output):
     """Search for the best layer and classifier on real images, and plot the scores.
 
     There are two tasks, on photographs that come with scikit-image. Each search runs
-    twice: first with an empty cache, then with all features cached. The same
-    classifiers on raw pixels are the baseline. The demo takes about a minute on two
-    cores and needs no connection. Install its extra first: pip install
-    'skdeepfeat[demo]'
+    twice, the second time with all features cached. The same classifiers on raw pixels
+    are the baseline. The demo takes about a minute on two cores and needs no
+    connection. Install its extra first: pip install 'skdeepfeat[demo]'
     """
     for package in ("skimage", "matplotlib"):
         import_optional(package, extra="demo", purpose="The demo")

@@ -16,21 +16,6 @@ from ._output import log_to_stderr, say
 from ._program import set_resume_hint, show_all_warnings, usage_errors
 
 
-def _check_output(ctx, param, value):
-    ending = os.path.splitext(value.rstrip("/"))[1]
-    if ending not in _choices.FILE_FORMATS:
-        *others, last = _choices.FILE_FORMATS
-        raise click.BadParameter(
-            f"{value!r} must end in {', '.join(others)} or {last}."
-        )
-    if is_like_address(value):
-        raise click.BadParameter(f"{value!r} must be on a local disk.")
-    folder = os.path.dirname(os.path.abspath(value))
-    if not os.path.isdir(folder):
-        raise click.BadParameter(f"there is no folder {folder!r}.")
-    return value
-
-
 def _check_cache(ctx, param, value):
     if not value or is_like_address(value):
         raise click.BadParameter(f"{value!r} must be a folder, or none.")
@@ -39,13 +24,8 @@ def _check_cache(ctx, param, value):
 
 @click.command
 @click.argument("images", nargs=-1, metavar="[IMAGES|FOLDERS]...")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    callback=_check_output,
-    help="The file to write: .parquet, .npy or .zarr.",
+@_options.output_option(
+    _choices.FILE_FORMATS, "The file to write: .parquet, .npy or .zarr."
 )
 @click.option(
     "--from-file",
@@ -171,14 +151,9 @@ def _check_cache(ctx, param, value):
     help="What to do with an image that cannot be read: stop, or write a row of NaN "
     "and continue.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-@click.option("-q", "--quiet", is_flag=True, help="Show only warnings and errors.")
-@click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    help="Show log messages, and progress even if stderr is not a terminal.",
-)
+@_options.overwrite_option
+@_options.quiet_option
+@_options.verbose_option
 @click.pass_context
 def extract(
     ctx,

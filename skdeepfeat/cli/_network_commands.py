@@ -1,7 +1,5 @@
 """``skdeepfeat models`` and ``skdeepfeat layers``."""
 
-import json
-
 import click
 
 from .._utils._choices import SOURCES
@@ -67,7 +65,7 @@ def layers(model, weights, image_size, stages, as_json):
         ends = frame["name"].isin(["neck", "output"])
         frame = frame[frame["stage"].notna() | ends]
     if as_json:
-        write_json(json.loads(frame.to_json(orient="records", double_precision=6)))
+        write_json(frame)
     else:
         for line in _as_table(frame):
             echo(line)

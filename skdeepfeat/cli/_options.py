@@ -1,9 +1,12 @@
 """Options that several commands have, and the conversion of option values."""
 
 import json
+import os
 import re
 
 import click
+
+from .._utils._address import is_like_address
 
 
 def image_size(value):
@@ -82,12 +85,55 @@ def cache_size(value):
     return size
 
 
+def output_option(endings, help):
+    """Return the option --output, a file on a local disk with one of some endings."""
+
+    def check(ctx, param, value):
+        # A Zarr array is a folder, so a slash may follow its name.
+        name = value.rstrip("/") if ".zarr" in endings else value
+        if os.path.splitext(name)[1] not in endings:
+            *others, last = endings
+            raise click.BadParameter(
+                f"{value!r} must end in {', '.join(others)} or {last}."
+            )
+        if is_like_address(value):
+            raise click.BadParameter(f"{value!r} must be on a local disk.")
+        folder = os.path.dirname(os.path.abspath(value))
+        if not os.path.isdir(folder):
+            raise click.BadParameter(f"there is no folder {folder!r}.")
+        # Before the work, which may take hours.
+        if os.path.isdir(value) and not name.endswith(".zarr"):
+            raise click.BadParameter(f"{value!r} is a folder.")
+        if not os.access(folder, os.W_OK):
+            raise click.BadParameter(f"no file can be written to {folder!r}.")
+        return value
+
+    return click.option(
+        "-o", "--output", required=True, metavar="FILE", callback=check, help=help
+    )
+
+
 image_size_option = click.option(
     "--image-size",
     type=image_size,
     metavar="N|HxW",
     help="Image size in pixels. By default, the size that the weights were trained "
     "with.",
+)
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace the output if it exists."
+)
+
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Show only warnings and errors."
+)
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Show log messages, and progress even if stderr is not a terminal.",
 )
 
 json_option = click.option(

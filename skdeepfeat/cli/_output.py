@@ -60,9 +60,13 @@ def format_table(table, left=()):
 
 
 def write_json(value):
-    """Write a value to stdout for another program to read."""
+    """Write a value to stdout for another program to read, a DataFrame as records."""
     # ASCII only, so that any stream can carry it, and names that are not UTF-8 survive.
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json.dumps(value, indent=2, default=_records))
+
+
+def _records(table):
+    return json.loads(table.to_json(orient="records", double_precision=6))
 
 
 def log_to_stderr(ctx, name="skdeepfeat"):

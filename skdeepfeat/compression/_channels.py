@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..networks import change_layer, copy_network, is_convolution, is_linear
+from ..training import named_tensors
 
 # By the name of the function, whatever its home: torch, torch.Tensor or
 # torch.nn.functional. Their output has the shape of the input.
@@ -171,7 +172,7 @@ def _take(network, group, channels, kind, share=None):
         layer = network.get_submodule(name)
         tensors = {
             key: value.detach()[channels] if value.ndim else value.detach()
-            for key, value in _tensors(layer).items()
+            for key, value in named_tensors(layer).items()
         }
         # Normalizations and depthwise convolutions have as many inputs as outputs.
         n_in = len(channels) if name in group.followers else layer.weight.shape[1]
@@ -179,7 +180,7 @@ def _take(network, group, channels, kind, share=None):
     for name, n_each in group.consumers:
         layer = network.get_submodule(name)
         columns = (channels[:, None] * n_each + torch.arange(n_each)).flatten()
-        tensors = {key: value.detach() for key, value in _tensors(layer).items()}
+        tensors = {key: value.detach() for key, value in named_tensors(layer).items()}
         weight = tensors["weight"][:, columns]
         if share is not None:
             parts = share(weight).repeat_interleave(n_each, 1)
@@ -192,10 +193,6 @@ def _take(network, group, channels, kind, share=None):
 def _change(network, name, kind, n_in, n_out, tensors):
     change = {"layer": name, "kind": kind, "inputs": n_in, "outputs": n_out}
     change_layer(network, change, tensors)
-
-
-def _tensors(layer):
-    return {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
 
 
 class _Tag:

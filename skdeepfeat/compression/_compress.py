@@ -1,13 +1,19 @@
 """`compress`: a smaller network with the same use."""
 
 import math
-import numbers
 import warnings
 
 import pandas as pd
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
+from .._utils._constraints import (
+    COUNT,
+    INNER_FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+)
 from .._utils._forks import survives_fork
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
@@ -29,14 +35,11 @@ _BYTES_OF_HEADER = 4096
 @survives_fork
 @validate_params(
     {
-        "max_score_drop": [Interval(numbers.Real, 0, None, closed="left")],
-        "max_bytes": [Interval(numbers.Integral, 1, None, closed="left"), None],
-        "max_relative_error": [Interval(numbers.Real, 0, None, closed="neither")],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "fine_tune_epochs": [
-            StrOptions({"auto"}),
-            Interval(numbers.Integral, 0, None, closed="left"),
-        ],
+        "max_score_drop": [NOT_NEGATIVE],
+        "max_bytes": [POSITIVE_INT, None],
+        "max_relative_error": [POSITIVE],
+        "validation_fraction": [INNER_FRACTION],
+        "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
         "criterion": [StrOptions(set(CRITERIA))],
         "random_state": ["random_state"],
     },
@@ -166,8 +169,9 @@ def compress(
             One row per method and layer: method, layer, kind, size (remaining ranks or
             channels), parameters_before, parameters, nonzero_parameters,
             multiply_adds_before, multiply_adds (for one image), relative_error (square
-            root of the lost energy of the responses or the weights; NaN for layers that
-            are not factorized) and note (why a layer did not change).
+            root of the lost energy of the responses or the weights, at most that for
+            Tucker factors; NaN for layers that are not factorized) and note (why a
+            layer did not change).
         ``compression_summary_`` : DataFrame
             One row per network, ``"before"`` and after each method: network, score (or
             relative_error, for an extractor), parameters, bytes (of network and head;

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .._utils._hooks import forward_hooks
 from ..networks import TensorTrainLinear
 
 
@@ -34,28 +35,18 @@ def layer_costs(model, images):
     """
     costs = {}
 
-    def hook_of(name):
-        def hook(module, args, outputs):
-            tensors = list(module.parameters())
-            cost = costs.setdefault(name, Cost())
-            cost.n_parameters = sum(one.numel() for one in tensors)
-            cost.n_nonzero = sum(int(one.count_nonzero()) for one in tensors)
-            cost.multiply_adds += _multiply_adds(module, outputs, len(images))
-
-        return hook
+    def add(name, module, args, outputs):
+        tensors = list(module.parameters())
+        cost = costs.setdefault(name, Cost())
+        cost.n_parameters = sum(one.numel() for one in tensors)
+        cost.n_nonzero = sum(int(one.count_nonzero()) for one in tensors)
+        cost.multiply_adds += _multiply_adds(module, outputs, len(images))
 
     kinds = (nn.Linear, nn.Conv2d, TensorTrainLinear)
-    handles = [
-        module.register_forward_hook(hook_of(name))
-        for name, module in model.network.named_modules()
-        if isinstance(module, kinds)
-    ]
-    try:
-        with torch.inference_mode():
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = model.network.named_modules()
+    counted = [named for named in modules if isinstance(named[1], kinds)]
+    with torch.inference_mode(), forward_hooks(add, counted):
+        model(images)
     return costs
 
 

@@ -1,12 +1,12 @@
 """`compression_curve`: score against time and size."""
 
-import numbers
 import warnings
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
+from .._utils._constraints import COUNT, INNER_FRACTION, POSITIVE_INT
 from .._utils._forks import survives_fork
 from .._utils._pareto import is_pareto
 from .._utils._short_errors import validate_params
@@ -22,12 +22,9 @@ from ._timing import checked_runtimes
 @survives_fork
 @validate_params(
     {
-        "steps": [Interval(numbers.Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "fine_tune_epochs": [
-            StrOptions({"auto"}),
-            Interval(numbers.Integral, 0, None, closed="left"),
-        ],
+        "steps": [POSITIVE_INT],
+        "validation_fraction": [INNER_FRACTION],
+        "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
         "criterion": [StrOptions(set(CRITERIA))],
         "random_state": ["random_state"],
     },

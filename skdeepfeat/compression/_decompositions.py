@@ -8,9 +8,10 @@ import math
 
 import torch
 
-# Of HOOI, which converges in a few.
+# Of HOOI, whose first sweeps gain most. It ends when the lost energy falls by a smaller
+# share.
 _N_SWEEPS = 10
-_SMALLEST_GAIN = 1e-8
+_SMALLEST_GAIN = 1e-3
 
 
 def matrix_factors(weight, rank):
@@ -101,66 +102,94 @@ def separable_factors(weight, rank):
     return columns, rows
 
 
-def tucker_ranks(weight, energy):
-    """Return the ranks of the channels that keep a share of the energy of a kernel.
+class TuckerDecomposition:
+    """A kernel between fewer channels, for any ranks (Tucker-2, Kim et al. 2016 [1]_).
 
-    In each of the two unfoldings along channels, the squared singular values that are
-    left out add up to at most half of what may be lost.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (n_outputs, n_inputs, height, width)
-    energy : float
-        In (0, 1].
-
-    Returns
-    -------
-    rank_in, rank_out : int
-    """
-    ranks = []
-    for axis in (1, 0):
-        _, values = _principal(weight.double(), axis)
-        lost = values.sum() - values.cumsum(0)
-        allowed = (1 - energy) / 2 * values.sum() + 1e-12 * values.sum()
-        ranks.append(int((lost > allowed).sum()) + 1)
-    return tuple(ranks)
-
-
-def tucker_factors(weight, rank_in, rank_out):
-    """Return a kernel between fewer channels (Tucker-2, Kim et al. 2016 [1]_).
-
-    The start is the higher-order SVD. Then each factor is computed anew from the other
-    until the error does not fall (HOOI).
+    The channels are rotated once to the directions with most energy (the higher-order
+    SVD). All ranks are parts of the rotated kernel.
 
     Parameters
     ----------
     weight : Tensor, shape (n_outputs, n_inputs, height, width)
-    rank_in, rank_out : int
-
-    Returns
-    -------
-    first : Tensor, shape (rank_in, n_inputs)
-    core : Tensor, shape (rank_out, rank_in, height, width)
-    last : Tensor, shape (n_outputs, rank_out)
 
     References
     ----------
     .. [1] Kim et al., "Compression of deep convolutional neural networks for fast and
        low power mobile applications", ICLR 2016.
     """
-    weight = weight.double()
-    of_in = _principal(weight, 1)[0][:, :rank_in]
-    kept = 0.0
-    for _ in range(_N_SWEEPS):
-        inner = torch.einsum("oihw,ir->orhw", weight, of_in)
+
+    def __init__(self, weight):
+        weight = weight.double()
+        (self._of_in, of_inputs), (self._of_out, of_outputs) = (
+            _principal(weight, axis) for axis in (1, 0)
+        )
+        self._energies = of_inputs, of_outputs
+        outer = torch.einsum("oihw,or->rihw", weight, self._of_out)
+        self._rotated = torch.einsum("rihw,is->rshw", outer, self._of_in)
+        self._total = weight.square().sum()
+
+    def ranks(self, energy):
+        """Return the ranks of the channels that keep a share of the energy.
+
+        In each of the two unfoldings along channels, the squared singular values that
+        are left out add up to at most half of what may be lost.
+
+        Parameters
+        ----------
+        energy : float
+            In (0, 1].
+
+        Returns
+        -------
+        rank_in, rank_out : int
+        """
+        ranks = []
+        for values in self._energies:
+            lost = values.sum() - values.cumsum(0)
+            allowed = (1 - energy) / 2 * values.sum() + 1e-12 * values.sum()
+            ranks.append(int((lost > allowed).sum()) + 1)
+        return tuple(ranks)
+
+    def lost_energy(self, rank_in, rank_out):
+        """Return the share of the energy that `factors` lose at most.
+
+        It is that after one sweep, which is nearly that of all.
+        """
+        kept = _energies(self._outer(self._rotated[:, :rank_in], rank_out)[1], 1)
+        total = float(self._total)
+        return max(0.0, 1 - float(kept[:rank_in].sum()) / total) if total else 0.0
+
+    def factors(self, rank_in, rank_out):
+        """Return a kernel between fewer channels.
+
+        Each factor is computed anew from the other until the error hardly falls (HOOI).
+
+        Parameters
+        ----------
+        rank_in, rank_out : int
+
+        Returns
+        -------
+        first : Tensor, shape (rank_in, n_inputs)
+        core : Tensor, shape (rank_out, rank_in, height, width)
+        last : Tensor, shape (n_outputs, rank_out)
+        """
+        total = lost = float(self._total)
+        inner = self._rotated[:, :rank_in]
+        for _ in range(_N_SWEEPS):
+            of_out, outer = self._outer(inner, rank_out)
+            of_in = _principal(outer, 1)[0][:, :rank_in]
+            core = torch.einsum("rihw,is->rshw", outer, of_in)
+            before, lost = lost, total - float(core.square().sum())
+            if before - lost <= _SMALLEST_GAIN * before + 1e-12 * total:
+                break
+            inner = torch.einsum("oihw,ir->orhw", self._rotated, of_in)
+        return (self._of_in @ of_in).T, core, self._of_out @ of_out
+
+    def _outer(self, inner, rank_out):
+        """Return the best directions of the outputs, and the kernel along them."""
         of_out = _principal(inner, 0)[0][:, :rank_out]
-        outer = torch.einsum("oihw,or->rihw", weight, of_out)
-        of_in = _principal(outer, 1)[0][:, :rank_in]
-        core = torch.einsum("rihw,is->rshw", outer, of_in)
-        before, kept = kept, float(core.square().sum())
-        if kept - before <= _SMALLEST_GAIN * kept:
-            break
-    return of_in.T, core, of_out
+        return of_out, torch.einsum("oihw,or->rihw", self._rotated, of_out)
 
 
 def tensor_train_cores(weight, out_shape, in_shape, max_rank):
@@ -209,6 +238,15 @@ def split_size(size, n_factors):
 
 def _principal(tensor, axis):
     """Return the directions of an axis with most energy, and their energies."""
-    unfolded = tensor.movedim(axis, 0).flatten(1)
-    values, vectors = torch.linalg.eigh(unfolded @ unfolded.T)
+    values, vectors = torch.linalg.eigh(_covariance(tensor, axis))
     return vectors.flip(1), values.flip(0).clamp(min=0)
+
+
+def _energies(tensor, axis):
+    """Return the second result of `_principal`, in less time."""
+    return torch.linalg.eigvalsh(_covariance(tensor, axis)).flip(0).clamp(min=0)
+
+
+def _covariance(tensor, axis):
+    unfolded = tensor.movedim(axis, 0).flatten(1)
+    return unfolded @ unfolded.T

@@ -8,8 +8,10 @@ from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from .._utils._forks import survives_fork
+from .._utils._hooks import forward_hooks
 from .._utils._short_errors import validate_params
 from ..networks import change_layer, copy_network
+from ..training import named_tensors
 from ._net2net import check_same, is_same, larger_estimator, model_of, noise_for
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -132,26 +134,16 @@ def _uses_of(body, stage, images):
     """Return the modules of a stage that ran once, in the order in which they ended."""
     found, order = {}, []
 
-    def hook_of(name):
-        def hook(module, args, output):
-            order.append(name)
-            is_plain = len(args) == 1 and isinstance(output, torch.Tensor)
-            if is_plain and isinstance(args[0], torch.Tensor):
-                # Copies, because the next layer may work in place.
-                found[name] = _Use(name, module, args[0].clone(), output.clone())
-
-        return hook
+    def note(name, module, args, output):
+        order.append(name)
+        is_plain = len(args) == 1 and isinstance(output, torch.Tensor)
+        if is_plain and isinstance(args[0], torch.Tensor):
+            # Copies, because the next layer may work in place.
+            found[name] = _Use(name, module, args[0].clone(), output.clone())
 
     modules = dict(body.network.named_modules())
-    handles = [
-        module.register_forward_hook(hook_of(name)) for name, module in modules.items()
-    ]
-    try:
-        with torch.no_grad():
-            body(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), forward_hooks(note, modules.items()):
+        body(images)
     uses = [
         found[name]
         for name in dict.fromkeys(order)
@@ -190,9 +182,9 @@ def _repeat_a_block(model, uses):
             if not torch.equal(added(use.output.clone()), use.output):
                 continue
         tensors = {
-            f"{k}.{name}": value
+            f"{k}.{name}": value.detach()
             for k, block in enumerate([use.module, added])
-            for name, value in _tensors(block).items()
+            for name, value in named_tensors(block).items()
         }
         change_layer(model.network, {"layer": use.name, "kind": "repeated"}, tensors)
         return True
@@ -238,7 +230,9 @@ def _identity_behind(use):
         weight = torch.zeros(channels, channels, 3, 3)
         weight[range(channels), range(channels), 1, 1] = 1
     position = 2 if before else 1
-    tensors = {f"0.{name}": value for name, value in _tensors(use.module).items()}
+    tensors = {
+        f"0.{name}": value.detach() for name, value in named_tensors(use.module).items()
+    }
     tensors[f"{position}.weight"] = weight
     if not has_norm:
         tensors[f"{position}.bias"] = torch.zeros(channels)
@@ -271,9 +265,3 @@ def _moments_behind_relu(norm):
     first = mean * below + scale * density
     second = (mean.square() + scale.square()) * below + mean * scale * density
     return first, (second - first.square()).clamp(min=0)
-
-
-def _tensors(module):
-    """Return the parameters and buffers of a module."""
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {name: value.detach() for name, value in own.items()}

@@ -19,13 +19,12 @@ from ..networks import (
     multiply_adds_of_train,
 )
 from ._decompositions import (
+    TuckerDecomposition,
     matrix_factors,
     response_factors,
     separable_factors,
     split_size,
     tensor_train_cores,
-    tucker_factors,
-    tucker_ranks,
 )
 
 # Ranks are multiples of this where a layer is wide: processors work on 8 or 16 numbers
@@ -51,7 +50,8 @@ class Option:
         Of the new layers; multiply-adds for one image.
     error : float
         Energy of the change of the responses, or of the weights where no images are
-        looked at, relative to that of the responses or weights.
+        looked at, relative to that of the responses or weights. At most that of Tucker
+        factors, which are found only when they are made.
     make : callable
         Returns the tensors of the new layer.
     """
@@ -105,14 +105,16 @@ def _low_rank_options(use):
 
 def _plain_options(use):
     """Truncate the singular values of the weights."""
-    layer = use.layer
-    energies = torch.linalg.svdvals(layer.weight.detach().double().flatten(1)).square()
+    weight, bias = _detached(use.layer)
+    largest = _largest_rank(use.layer)
+    # The singular values are in order, so a smaller rank is a part of the factors.
+    first, second = matrix_factors(weight, largest)
+    energies = second.square().sum(0).square()
     total = float(energies.sum())
-    has_bias = layer.bias is not None
-    for rank in _ranks(_largest_rank(layer)):
+    for rank in _ranks(largest):
         lost = float(energies[rank:].sum()) / total if total else 0.0
-        make = functools.partial(_plain_tensors, layer, rank)
-        yield _channel_option(use, rank, has_bias, lost, make)
+        make = functools.partial(_pair, use.layer, first[:rank], second[:, :rank], bias)
+        yield _channel_option(use, rank, bias is not None, lost, make)
 
 
 def _channel_option(use, rank, bias, error, make):
@@ -131,11 +133,6 @@ def _response_tensors(layer, mean, components, rank):
     weight, bias = _detached(layer)
     first, second, bias = response_factors(weight, bias, mean, components, rank)
     return _pair(layer, first, second, bias)
-
-
-def _plain_tensors(layer, rank):
-    weight, bias = _detached(layer)
-    return _pair(layer, *matrix_factors(weight, rank), bias)
 
 
 def _pair(layer, first, second, bias):
@@ -201,10 +198,10 @@ def _tucker_options(use):
         return
     weight, bias = _detached(layer)
     n_out, n_in, height, width = weight.shape
-    energy = float(weight.double().square().sum())
+    decomposition = TuckerDecomposition(weight)
     seen = set()
     for share in _ENERGIES:
-        rank_in, rank_out = tucker_ranks(weight, share)
+        rank_in, rank_out = decomposition.ranks(share)
         ranks = (_rounded(rank_in, n_in), _rounded(rank_out, n_out))
         if ranks in seen:
             continue
@@ -215,21 +212,26 @@ def _tucker_options(use):
         )
         if multiply_adds >= use.multiply_adds:
             continue
-        first, core, last = tucker_factors(weight, *ranks)
-        tensors = {
-            "0.weight": first[..., None, None],
-            "1.weight": core,
-            "2.weight": last[..., None, None],
-        }
         n_weights = n_in * ranks[0] + n_core + ranks[1] * n_out
+        make = functools.partial(_tucker_tensors, decomposition, ranks, bias)
         yield Option(
             {"kind": "tucker", "ranks": list(ranks)},
             multiply_adds,
             n_weights + (0 if bias is None else n_out),
-            # The factors are orthogonal, so that what the core lacks is lost.
-            max(0.0, 1 - float(core.square().sum()) / energy) if energy else 0.0,
-            functools.partial(_with_bias, tensors, "2.bias", bias),
+            decomposition.lost_energy(*ranks),
+            # It takes most of the time, and few options are made.
+            functools.cache(make),
         )
+
+
+def _tucker_tensors(decomposition, ranks, bias):
+    first, core, last = decomposition.factors(*ranks)
+    tensors = {
+        "0.weight": first[..., None, None],
+        "1.weight": core,
+        "2.weight": last[..., None, None],
+    }
+    return _with_bias(tensors, "2.bias", bias)
 
 
 def _tensor_train_options(use):

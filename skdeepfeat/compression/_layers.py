@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from .._utils._hooks import forward_hooks
 from ..networks import is_convolution, is_linear
 
 _BATCH_SIZE = 32
@@ -157,21 +158,14 @@ def observe_layers(body, uses, batches, observe):
     """
     called = {}
 
-    def hook_of(use):
-        def hook(module, args, outputs):
-            called[use.name] = use
-            observe(use, args[0], outputs)
+    def note(use, module, args, outputs):
+        called[use.name] = use
+        observe(use, args[0], outputs)
 
-        return hook
-
-    handles = [use.layer.register_forward_hook(hook_of(use)) for use in uses]
-    try:
-        with torch.inference_mode():
-            for images in batches:
-                body(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = [(use, use.layer) for use in uses]
+    with torch.inference_mode(), forward_hooks(note, layers):
+        for images in batches:
+            body(images)
     return list(called.values())
 
 

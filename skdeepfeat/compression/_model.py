@@ -1,7 +1,5 @@
 """A network with its head, while it is made smaller."""
 
-import copy
-
 import torch
 from torch import nn
 
@@ -43,11 +41,6 @@ class Model(nn.Module):
     def network(self):
         """The network in the body."""
         return self.body.network
-
-
-def copy_model(model):
-    """Return a model with its own weights."""
-    return copy.deepcopy(model)
 
 
 def drop_unused_head(model, images):

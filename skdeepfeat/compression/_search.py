@@ -1,5 +1,6 @@
 """How far a network is made smaller: until the score has dropped as far as it may."""
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from ._channels import find_channel_groups, remove_channels
 from ._criteria import channel_importances, weight_curvatures
 from ._factorizations import FACTORIZATIONS, apply_option
 from ._layers import LayerUse, batches_of, observe_layers, replaceable_layers
-from ._model import copy_model
 from ._path import greedy_path, options_after
 from ._pruning import choose_channels
 
@@ -187,7 +187,7 @@ class _Path:
             yield self._candidate(level, _NO_LIMITS, n_epochs)
 
     def _build(self, level):
-        model = copy_model(self._model)
+        model = copy.deepcopy(self._model)
         for name, option in options_after(self._steps, self._ends[level]).items():
             apply_option(model.network, name, option)
         return model
@@ -212,15 +212,10 @@ class _Path:
 
 def _prune(subject, model, limits, n_epochs, criterion):
     """Remove channels in rounds, and train after each."""
-    images = next(batches_of(subject.pixels))[:2]
-    groups = find_channel_groups(model.body, images)
-    notes = {name: one.obstacle for one in groups for name in one.producers}
-    groups = [one for one in groups if not one.obstacle]
-    if not groups:
-        raise _nothing_to_compress("prune", model, notes.values())
+    groups, notes = _prunable_groups(subject, model)
     smallest = [one.n_channels for one in groups]
     first = len(changes_of(model.network))
-    kept = Outcome(copy_model(model), notes=notes, is_kept=True)
+    kept = Outcome(copy.deepcopy(model), notes=notes, is_kept=True)
     shares = iter(_ROUND_SHARES)
     share, last = next(shares), Outcome(model)
     try:
@@ -262,12 +257,7 @@ def _prune(subject, model, limits, n_epochs, criterion):
 
 
 def _walk_pruning(subject, model, n_steps, n_epochs, criterion):
-    images = next(batches_of(subject.pixels))[:2]
-    all_groups = find_channel_groups(model.body, images)
-    groups = [one for one in all_groups if not one.obstacle]
-    if not groups:
-        obstacles = [one.obstacle for one in all_groups]
-        raise _nothing_to_compress("prune", model, obstacles)
+    groups, _ = _prunable_groups(subject, model)
     smallest = [one.n_channels for one in groups]
     share = 1 - (1 - _WALKED_SHARE) ** (1 / n_steps)
     for _ in range(n_steps):
@@ -278,6 +268,17 @@ def _walk_pruning(subject, model, n_steps, n_epochs, criterion):
             return
         yield found
         model = found.model
+
+
+def _prunable_groups(subject, model):
+    """Return the groups without an obstacle, and all layers' obstacles by name."""
+    images = next(batches_of(subject.pixels))[:2]
+    groups = find_channel_groups(model.body, images)
+    notes = {name: one.obstacle for one in groups for name in one.producers}
+    groups = [one for one in groups if not one.obstacle]
+    if not groups:
+        raise _nothing_to_compress("prune", model, notes.values())
+    return groups, notes
 
 
 def _pruned(subject, model, groups, smallest, share, n_epochs, criterion, limits):
@@ -296,7 +297,7 @@ def _pruned(subject, model, groups, smallest, share, n_epochs, criterion, limits
     )
     if chosen is None:
         return None, groups
-    model = copy_model(model)
+    model = copy.deepcopy(model)
     after = []
     for group, channels in zip(groups, chosen, strict=True):
         group = group.copy()
@@ -334,7 +335,7 @@ def _walk_zeros(subject, model, n_steps, n_epochs, criterion):
 def _zeroed(subject, model, shares, limits):
     """Yield outcomes of Optimal Brain Damage, with growing shares of zeros."""
     names = [name for name, one in model.network.named_parameters() if one.ndim > 1]
-    model = copy_model(model)
+    model = copy.deepcopy(model)
     pixels = subject.pixels[:_MAX_CURVATURE_IMAGES]
     for share in shares:
         weights = [model.network.get_parameter(name) for name in names]
@@ -344,7 +345,7 @@ def _zeroed(subject, model, shares, limits):
             for curvature, weight in zip(curvatures, weights, strict=True)
         ]
         _zero_smallest(weights, saliencies, share)
-        yield _scored(subject, copy_model(model), limits, 0)
+        yield _scored(subject, copy.deepcopy(model), limits, 0)
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ from .._utils._html import html_table
 from .._utils._printable import printable, redacted
 from .._utils._shown import rounded
 from ._extraction import open_extraction
-from ._inspected import inspected
 from ._speed import seconds_per_image
 
 # Number of generated images for the timing without X.
@@ -158,54 +157,42 @@ class DescribedMixin:
         >>> extractor.describe(measure=False).n_features
         1280
         """
-        return describe_extractor(self, X, measure)
+        has_images = X is not None
+        if not has_images:
+            X = _make_inputs(self)
+        images, neck, settings = self._inspected(X)
+        with open_extraction(images, neck, self.cache, settings) as extraction:
+            info, namespaces = extraction.cache_info(), extraction.namespaces
+            devices, n_images = extraction.devices, len(extraction)
+            n_hits = n_images - extraction.n_missing()
+        seconds = None
+        if measure:
+            n_expected = (n_images - n_hits or n_images) if has_images else None
+            seconds = seconds_per_image(self, X, n_expected).now
+        n_rows = {one.key: one.n_rows for one in info.namespaces}
+        spec, outputs = neck.spec, neck.outputs
+        return ExtractorDescription(
+            estimator=type(self).__name__,
+            model=spec.name,
+            weights=_weights_in_words(self, neck),
+            layers=tuple(one.layer for one in outputs),
+            n_features=sum(neck.n_features()),
+            image_size=None if spec.takes_items else tuple(neck.preprocessing.crop),
+            n_parameters=neck.probe.output.n_parameters,
+            n_operations=max(one.source.cumulative_cost for one in outputs),
+            device=", ".join(map(str, devices)) or "workers",
+            precision=settings.precision,
+            seconds_per_image=seconds,
+            cache=info.path,
+            n_cached=min(n_rows.get(one.key, 0) for one in namespaces),
+            n_images=n_images if has_images else None,
+            n_hits=n_hits if has_images else None,
+            training=self._training_in_words(),
+        )
 
     def _training_in_words(self):
         """Return a description of the trained part of the network, or None."""
         return None
-
-
-def describe_extractor(extractor, X, measure):
-    """Return an `ExtractorDescription`.
-
-    Parameters
-    ----------
-    extractor : DescribedMixin
-    X : images or items, or None
-    measure : bool
-    """
-    has_images = X is not None
-    if not has_images:
-        X = _make_inputs(extractor)
-    images, neck, settings = inspected(extractor, X)
-    with open_extraction(images, neck, extractor.cache, settings) as extraction:
-        info, namespaces = extraction.cache_info(), extraction.namespaces
-        devices, n_images = extraction.devices, len(extraction)
-        n_hits = n_images - extraction.n_missing()
-    seconds = None
-    if measure:
-        n_expected = (n_images - n_hits or n_images) if has_images else None
-        seconds = seconds_per_image(extractor, X, n_expected).now
-    n_rows = {one.key: one.n_rows for one in info.namespaces}
-    spec, outputs = neck.spec, neck.outputs
-    return ExtractorDescription(
-        estimator=type(extractor).__name__,
-        model=spec.name,
-        weights=_weights_in_words(extractor, neck),
-        layers=tuple(one.layer for one in outputs),
-        n_features=sum(neck.n_features()),
-        image_size=None if spec.takes_items else tuple(neck.preprocessing.crop),
-        n_parameters=neck.probe.output.n_parameters,
-        n_operations=max(one.source.cumulative_cost for one in outputs),
-        device=", ".join(map(str, devices)) or "workers",
-        precision=settings.precision,
-        seconds_per_image=seconds,
-        cache=info.path,
-        n_cached=min(n_rows.get(one.key, 0) for one in namespaces),
-        n_images=n_images if has_images else None,
-        n_hits=n_hits if has_images else None,
-        training=extractor._training_in_words(),
-    )
 
 
 def _size_in_words(n_parameters):
@@ -228,7 +215,7 @@ def _make_inputs(extractor):
 
     Other items cannot be generated, so those of the fit are returned.
     """
-    X, neck, _ = inspected(extractor, None)
+    X, neck, _ = extractor._inspected(None)
     if neck.spec.takes_items:
         return X
     shape = (*neck.preprocessing.crop, 3)

@@ -272,7 +272,7 @@ def _fill(extraction, partial):
     n_images, n_features = partial.shape
     first = _first_with_same_content(extraction.digests)
     size = indices_at_once(n_features)
-    title = printable(extraction.neck.model_name)
+    title = printable(extraction.neck.spec.model_name)
     n_done = int(partial.done.sum())
     settings = extraction.settings
     with settings.progress_bar(n_images, title, initial=n_done) as bar:

@@ -85,6 +85,8 @@ class Extraction:
 
     Attributes
     ----------
+    devices : list of torch.device
+        Those that the network runs on; none if workers run it.
     source : ItemSource
     digests : list of bytes or None
         The digest of each image that was read; None where it could not be read.
@@ -98,9 +100,9 @@ class Extraction:
         self._store = self._file_index = store
         is_local = count_workers(settings.n_jobs) == 1
         # Workers may have devices that this machine lacks.
-        self._devices = resolve_devices(settings.device) if is_local else []
+        self.devices = resolve_devices(settings.device) if is_local else []
         self._can_fall_back = settings.runtime == "auto"
-        self.settings = settle_arithmetic(neck, self._devices, settings)
+        self.settings = settle_arithmetic(neck, self.devices, settings)
         self.source = settings.read(X)
         # Reading is usually over after a second.
         bar = settings.progress_bar(
@@ -186,11 +188,6 @@ class Extraction:
     def __len__(self):
         return len(self.source)
 
-    @property
-    def devices(self):
-        """The devices that the network runs on; none if workers run it."""
-        return list(self._devices)
-
     def cache_info(self):
         """Return the `CacheInfo` of the cache."""
         return self._store.info()
@@ -226,7 +223,7 @@ class Extraction:
         n_images, n_done = len(self.source), 0
         namespaces = None
         outputs, first_of, not_finite = None, {}, []
-        title = printable(self.neck.model_name)
+        title = printable(self.neck.spec.model_name)
         with self.settings.progress_bar(n_images, title, self.source.kind) as bar:
             while n_done < n_images:
                 if n_done == len(self.digests):
@@ -336,7 +333,7 @@ class Extraction:
                 compute,
                 self.neck.n_features,
                 also=self._joined_namespaces if joins else None,
-                place=",".join(map(str, self._devices)),
+                place=",".join(map(str, self.devices)),
             )
         except _OpenVINOCannotRun:
             # Nothing has been computed yet. torch computes other features, which the
@@ -346,7 +343,8 @@ class Extraction:
             return self.fetch(indices, on_computed)
         except _NeckDiffers:
             logger.warning(
-                "the cached note about %s was wrong", printable(self.neck.model_name)
+                "the cached note about %s was wrong",
+                printable(self.neck.spec.model_name),
             )
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
@@ -354,7 +352,7 @@ class Extraction:
     def _resolve_neck(self):
         """Replace a remembered neck, which names rows, by the one that computes."""
         if isinstance(self.neck, RememberedNeck):
-            self.neck = self.neck.resolved()
+            self.neck = self.neck.resolved
             if self._make_namespaces(self.neck) != self.namespaces:
                 raise _NeckDiffers
 
@@ -394,7 +392,7 @@ class Extraction:
         batches = self._batches(neck, indices[positions], settings)
         not_finite, n_finite = [], 0
         bar = settings.progress_bar(
-            len(positions), printable(neck.model_name), self.source.kind
+            len(positions), printable(neck.spec.model_name), self.source.kind
         )
         with bar, contextlib.closing(batches):
             for done, outputs, failures in batches:
@@ -432,9 +430,9 @@ class Extraction:
             yield known, [np.stack(values) for values in zip(*rows, strict=True)], {}
         if not len(missing):
             return
-        if self._devices:
+        if self.devices:
             batches = compute_features(
-                self.source, missing, neck, self._devices, settings
+                self.source, missing, neck, self.devices, settings
             )
         else:
             _ = neck.outputs  # computed here once, not in each worker
@@ -448,7 +446,7 @@ class Extraction:
 
     def _run_in_thread(self, function):
         """Return ``function(device)``, with a device that this machine has."""
-        device = self._devices[0] if self._devices else torch.device("cpu")
+        device = self.devices[0] if self.devices else torch.device("cpu")
 
         def call():
             with all_cores(device):
@@ -474,7 +472,11 @@ class Extraction:
             in_words += ", JPEGs by the device"
         namespaces = []
         for found in neck.descriptions(settings.precision, self._digest_weights):
-            parts = [neck.model_name, found["layer"], *({found["pooling"]} - {"auto"})]
+            parts = [
+                neck.spec.model_name,
+                found["layer"],
+                *({found["pooling"]} - {"auto"}),
+            ]
             label = f"{'_'.join(parts)}, {in_words}"
             description = {**found, **more}
             # The network that computes a layer, without the choice of the layer.

@@ -1,26 +1,22 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
-import enum
 import numbers
-import os
-from collections.abc import MutableMapping
 
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import device as torch_device
 from torch.nn import Module
 
 from .._utils._choices import (
     DEFAULT_MAX_PIXELS,
     JPEG_DECODERS,
-    ON_ERROR,
     POOLINGS,
     PRECISIONS,
     RUNTIMES,
 )
+from .._utils._constraints import COUNT, N_JOBS, POSITIVE_INT
 from .._utils._forks import survives_fork
-from .._utils._preprocessing import Preprocessing
-from ..cache import FeatureCache, MappingCache, open_cache
+from ..cache import CACHE_CONSTRAINT, open_cache
 from ..networks import RememberedNeck, known_neck, resolve_neck
 from ._description import DescribedMixin
 from ._extract_to import FileWriterMixin
@@ -256,37 +252,20 @@ class PretrainedFeatureExtractor(
     """
 
     _parameter_constraints: dict = {
+        **ImageEstimatorMixin._parameter_constraints,
         "model": [str, Module],
         "layer": [str, numbers.Integral, list, tuple, None],
         "pooling": [StrOptions(set(POOLINGS))],
-        "weights": [str, os.PathLike, enum.Enum, None],
-        "image_size": [
-            Interval(numbers.Integral, 1, None, closed="left"),
-            "array-like",
-            None,
-        ],
+        "image_size": [POSITIVE_INT, "array-like", None],
         "device": [str, torch_device, list, tuple],
-        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
-        "on_error": [StrOptions(set(ON_ERROR))],
-        "batch_size": [
-            Interval(numbers.Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
+        "cache": CACHE_CONSTRAINT,
+        "batch_size": [POSITIVE_INT, StrOptions({"auto"})],
         "precision": [StrOptions(set(PRECISIONS))],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
-        "flat_image_shape": [tuple, list, None],
-        "preprocessing": [Preprocessing, dict, callable, None],
         "runtime": [StrOptions(set(RUNTIMES))],
         "jpeg_decoder": [StrOptions(set(JPEG_DECODERS))],
-        "n_jobs": [
-            Interval(numbers.Integral, 1, None, closed="left"),
-            Interval(numbers.Integral, None, -1, closed="right"),
-            None,
-        ],
-        "max_pixels": [Interval(numbers.Integral, 1, None, closed="left"), None],
-        "storage_options": [dict, None],
-        "random_state": [Interval(numbers.Integral, 0, None, closed="left")],
-        "verbose": ["verbose"],
+        "n_jobs": N_JOBS,
+        "random_state": [COUNT],
     }
 
     def __init__(

@@ -7,7 +7,6 @@ import numpy as np
 from .._utils._forks import survives_fork
 from ._extraction import open_extraction
 from ._failures import warn_of
-from ._inspected import inspected
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     BadImageError, NonFiniteOutputError
         As `PretrainedFeatureExtractor.transform` does.
     """
-    X, neck, settings = inspected(extractor, X)
+    X, neck, settings = extractor._inspected(X)
     if layers is not None:
         neck = neck.with_layers(layers)
     settings = replace(settings, n_images=n_images)
@@ -79,5 +78,5 @@ def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
         warn_of(failures)
     names = [one.layer for one in neck.outputs]
     return LayerFeatures(
-        neck.model_name, names, neck.depths(), features, failed, failures
+        neck.spec.model_name, names, neck.depths(), features, failed, failures
     )

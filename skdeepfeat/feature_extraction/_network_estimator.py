@@ -10,16 +10,20 @@ from collections.abc import Mapping, MutableMapping
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 from torch import nn
 
 from .._utils._address import shown_addresses
+from .._utils._choices import ON_ERROR
+from .._utils._constraints import POSITIVE_INT
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
+from .._utils._preprocessing import Preprocessing
 from .._utils._short_errors import ShortErrorsMixin
 from ..cache import MappingCache
 from ..images import make_image_source
-from ..networks import attribute_of, copy_module
+from ..networks import attribute_of, copy_module, resolve_neck
 
 
 class NetworkEstimatorMixin(ShortErrorsMixin, DocumentationLinkMixin):
@@ -131,6 +135,17 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
     `flat_image_shape`.
     """
 
+    # Those that all estimators of images have.
+    _parameter_constraints: dict = {
+        "weights": [str, os.PathLike, enum.Enum, None],
+        "preprocessing": [Preprocessing, dict, callable, None],
+        "flat_image_shape": [tuple, list, None],
+        "max_pixels": [POSITIVE_INT, None],
+        "storage_options": [dict, None],
+        "on_error": [StrOptions(set(ON_ERROR))],
+        "verbose": ["verbose"],
+    }
+
     def get_params(self, deep=True):
         """Return the parameters of this estimator.
 
@@ -168,6 +183,12 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
         if name == "storage_options":  # a value in it may be a password
             return f"an object of type {type(self.storage_options).__name__}"
         return super()._shown_parameter(name)
+
+    def _neck_of_parameters(self, **others):
+        """Return the neck that the parameters describe, some of which may differ."""
+        names = ("weights", "image_size", "preprocessing")
+        own = {name: getattr(self, name) for name in names}
+        return resolve_neck(self.model, **{**own, **others})
 
     def _check_images(self, X, *, reset):
         """Check the form of X, and set or check the names and number of its columns.

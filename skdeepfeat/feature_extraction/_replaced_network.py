@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ._inspected import inspected
 from ._pixels import load_pixels
 
 _MAX_BYTES = 4 * 2**30
@@ -10,7 +9,7 @@ _MAX_BYTES = 4 * 2**30
 
 def neck_of(extractor):
     """Return the `Neck` of an extractor."""
-    _, neck, _ = inspected(extractor, None)
+    _, neck, _ = extractor._inspected(None)
     return neck
 
 
@@ -22,7 +21,7 @@ def decode_for(extractor, X):
     ndarray of uint8, shape (n_images, height, width, 3)
         Without the images that cannot be read.
     """
-    X, neck, settings = inspected(extractor, X)
+    X, neck, settings = extractor._inspected(X)
     pixels, failures = load_pixels(X, neck.preprocessing, settings, _MAX_BYTES)
     if not failures:
         return pixels

@@ -6,7 +6,7 @@ the features in the cache.
 
 import contextlib
 import sys
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import joblib
 import torch
@@ -15,12 +15,13 @@ from joblib.parallel import get_active_backend
 from .._utils._device import resolve_device
 from .._utils._item_source import ItemSource
 from .._utils._progress import progress_bar
+from .._utils._settings import Settings
 from ..images import make_image_source
 from ..networks import is_below_float32
 
 
 @dataclass(frozen=True)
-class ExtractionSettings:
+class ExtractionSettings(Settings):
     """How to read X and run the network.
 
     Most are parameters of `PretrainedFeatureExtractor`, which describes them.
@@ -64,13 +65,6 @@ class ExtractionSettings:
     n_images: int | None = None
     device_type: str | None = None
     converted: object = field(default=None, repr=False, compare=False)
-
-    @classmethod
-    def of(cls, estimator, n_images=None):
-        """Return those parameters of an estimator that it has."""
-        names = [one.name for one in fields(cls) if hasattr(estimator, one.name)]
-        own = {name: getattr(estimator, name) for name in names}
-        return cls(**own, n_images=n_images)
 
     def progress_bar(self, n_items, title, unit="image", **options):
         """Return a bar that counts items. It is shown if `verbose` is above 0."""

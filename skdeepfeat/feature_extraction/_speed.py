@@ -10,7 +10,6 @@ import torch
 from .._utils._device import resolve_devices
 from .._utils._forks import survives_fork
 from ._extraction import open_extraction
-from ._inspected import inspected
 
 # Approximate seconds of each timed run. The fastest of several runs counts, because
 # other programs can only make a run slower.
@@ -43,7 +42,7 @@ def seconds_per_image(extractor, X, n_images, layers=None):
 
     Parameters
     ----------
-    extractor : estimator that `inspected` takes
+    extractor : DescribedMixin
         Its cache is not used.
     X : images, as for its `transform`
         A part of the images to be computed. At most 64 of them are used.
@@ -57,7 +56,7 @@ def seconds_per_image(extractor, X, n_images, layers=None):
     ImageSeconds
         Of the fastest of several runs. Loading and compiling are not included.
     """
-    X, neck, settings = inspected(extractor, X)
+    X, neck, settings = extractor._inspected(X)
     if layers is not None:
         neck = neck.with_layers(layers)
     settings = replace(

@@ -1,18 +1,15 @@
 """TorchFeatureExtractor: any torch module over any items, as a transformer."""
 
-import numbers
-import os
-from collections.abc import MutableMapping
-
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import device as torch_device
 from torch.nn import Module
 
 from .._utils._choices import ON_ERROR, POOLINGS
+from .._utils._constraints import N_JOBS, POSITIVE_INT
 from .._utils._forks import survives_fork
-from ..cache import FeatureCache, MappingCache
+from ..cache import CACHE_CONSTRAINT
 from ..networks import N_PROBE_ITEMS, resolve_item_neck
 from ._description import DescribedMixin
 from ._extraction import open_extraction
@@ -174,17 +171,10 @@ class TorchFeatureExtractor(
         "layer": [str, list, tuple, None],
         "pooling": [StrOptions(set(POOLINGS))],
         "key": [callable, None],
-        "batch_size": [
-            Interval(numbers.Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
+        "batch_size": [POSITIVE_INT, StrOptions({"auto"})],
         "device": [str, torch_device, list, tuple],
-        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
-        "n_jobs": [
-            Interval(numbers.Integral, 1, None, closed="left"),
-            Interval(numbers.Integral, None, -1, closed="right"),
-            None,
-        ],
+        "cache": CACHE_CONSTRAINT,
+        "n_jobs": N_JOBS,
         "on_error": [StrOptions(set(ON_ERROR))],
         "verbose": ["verbose"],
     }

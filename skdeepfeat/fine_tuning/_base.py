@@ -27,7 +27,7 @@ from ..feature_extraction import (
     ImageEstimatorMixin,
     errors_about,
 )
-from ..networks import RowNeck, resolve_neck
+from ..networks import RowNeck
 from ._export import check_export, make_export
 from ._fit import Fit
 from ._fit_settings import FitData, FitResult, FitSettings
@@ -68,7 +68,6 @@ class BaseFineTune(
 
     def _learn_targets(self, y, weight, classes):
         """Set the attributes that `_encode` needs."""
-        raise NotImplementedError
 
     def _weigh(self, y, weight):
         """Return the weights of samples, given those that the user passed."""
@@ -76,27 +75,21 @@ class BaseFineTune(
 
     def _encode(self, y):
         """Return `Targets`."""
-        raise NotImplementedError
 
     def _score_outputs(self, outputs, targets):
         """Return the score of raw outputs (n_samples, n_outputs), more is better."""
-        raise NotImplementedError
 
     def _decode(self, targets):
         """Return y from `Targets`."""
-        raise NotImplementedError
 
     def _predictions(self, outputs):
         """Return probabilities or targets of raw outputs, (n_samples, n_outputs)."""
-        raise NotImplementedError
 
     def _export_result(self):
         """Return a module from raw outputs to results, their name, and metadata."""
-        raise NotImplementedError
 
     def _outputs_of_results(self, results):
         """Return raw outputs from the results of an exported file."""
-        raise NotImplementedError
 
     # -- Parameters
 
@@ -329,27 +322,15 @@ class BaseFineTune(
     def _resolve_neck(self, needs_weights=True):
         if self._takes_rows:
             return RowNeck(self.model, self.n_features_in_)
-        return resolve_neck(
-            self.model,
-            weights=self.weights,
-            image_size=self.image_size,
-            preprocessing=self.preprocessing,
-            random_state=0,
-            needs_weights=needs_weights,
-            # From a loaded file, so that loading opens no connection.
-            hub_config=getattr(self, "_hub_config", None),
+        # From a loaded file, so that loading opens no connection.
+        hub_config = getattr(self, "_hub_config", None)
+        return self._neck_of_parameters(
+            needs_weights=needs_weights, hub_config=hub_config
         )
 
     def _extraction_settings(self):
-        return ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            device=self.device,
-            precision=self.precision,
-            on_error=self.on_error,
-            verbose=int(self.verbose),
-        )
+        # `batch_size` is that of the training.
+        return ExtractionSettings.of(self, batch_size="auto")
 
     def _fitted_neck(self):
         # Files of older versions lack it.

@@ -1,20 +1,19 @@
 """FineTuneClassifier: a pretrained network with a new head as a classifier."""
 
-import numbers
-
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_sample_weight
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 from torch import nn
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
+from .._utils._constraints import FRACTION, POSITIVE
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._tensors import without_tensors
@@ -130,9 +129,9 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         **FineTuneParameters._parameter_constraints,
         "head_init": [StrOptions({"auto", "logistic", "random"})],
         "loss": [StrOptions(set(CLASSIFICATION_LOSSES))],
-        "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
+        "label_smoothing": [FRACTION],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
-        "distill_temperature": [Interval(numbers.Real, 0, None, closed="neither")],
+        "distill_temperature": [POSITIVE],
     }
 
     def __init__(

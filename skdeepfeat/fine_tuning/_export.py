@@ -10,7 +10,7 @@ from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from .._utils._address import check_local
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, look_up
 from .._utils._shown import shown_path
 from ..feature_extraction import errors_about, errors_at, load_pixels
 from ._rows import refuse_rows
@@ -127,9 +127,7 @@ def check_export(method, ending, path, dtype, X_calibration):
             f"The 'path' parameter of {method} must end in {ending!r}. "
             f"Got {shown_path(path)} instead."
         )
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        wanted = f"one of {', '.join(map(repr, DTYPES))}"
-        raise choice_error("dtype", wanted, dtype, DTYPES)
+    look_up(dict.fromkeys(DTYPES), dtype, "dtype")
     if dtype == "int8" and X_calibration is None:
         raise ValueError(
             f"The 'X_calibration' parameter of {method} must be given for "

@@ -39,14 +39,11 @@ class FrozenOutputs:
     ----------
     targets, weights : Tensor
         Those of `images`.
-    n_computed : int
-        Number of images that the frozen layers have run on.
     """
 
     def __init__(self, fit, body, images, n_epochs):
         self.targets = images.targets
         self.weights = images.weights
-        self.n_computed = 0
         self._fit = fit
         self._body = body
         self._images = images
@@ -137,7 +134,6 @@ class FrozenOutputs:
         if pixels.is_cuda:
             # The network runs on another stream.
             torch.cuda.current_stream(pixels.device).synchronize()
-        self.n_computed += len(pixels)
         # For no images, the runner returns rows of the right length.
         return np.concatenate(
             [self._run(part)[0] for part in pixels.split(self._n_at_once)]

@@ -1,15 +1,14 @@
 """The sanity check that a network can memorize a handful of images."""
 
 import math
-import numbers
 from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
+from .._utils._constraints import AT_LEAST_2
 from .._utils._forks import survives_fork
 from .._utils._short_errors import validate_params
 from .._utils._tensors import without_tensors
@@ -78,8 +77,8 @@ class LearningCheck:
 @survives_fork
 @validate_params(
     {
-        "n_samples": [Interval(numbers.Integral, 2, None, closed="left")],
-        "max_epochs": [Interval(numbers.Integral, 2, None, closed="left")],
+        "n_samples": [AT_LEAST_2],
+        "max_epochs": [AT_LEAST_2],
     },
     prefer_skip_nested_validation=True,
 )

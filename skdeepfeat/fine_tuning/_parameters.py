@@ -1,28 +1,29 @@
 """The parameters that FineTuneClassifier and FineTuneRegressor have in common."""
 
-import enum
 import numbers
 import os
-from collections.abc import MutableMapping
 
 import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 
-from .._utils._choices import ON_ERROR, PRECISIONS
-from .._utils._parameter_errors import choice_error
-from .._utils._preprocessing import Preprocessing
+from .._utils._choices import PRECISIONS
+from .._utils._constraints import (
+    COUNT,
+    FACTOR,
+    FRACTION,
+    INNER_FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+)
+from .._utils._parameter_errors import choice_error, is_int
 from .._utils._shown import shown
-from ..cache import FeatureCache, MappingCache
+from ..cache import CACHE_CONSTRAINT
+from ..feature_extraction import ImageEstimatorMixin
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
 from ._views import VIEWS
-
-_COUNT = Interval(numbers.Integral, 0, None, closed="left")
-_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-_FRACTION = Interval(numbers.Real, 0, 1, closed="left")
-_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
-_POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
 
 
 class FineTuneParameters:
@@ -298,48 +299,42 @@ class FineTuneParameters:
     """
 
     _parameter_constraints: dict = {
+        **ImageEstimatorMixin._parameter_constraints,
         "model": [str, nn.Module],
-        "weights": [str, os.PathLike, enum.Enum, None],
-        "image_size": [_POSITIVE_INT, "array-like", None],
+        "image_size": [POSITIVE_INT, "array-like", None],
         "hidden_layer_sizes": ["array-like"],
-        "dropout": [_FRACTION],
-        "unfreeze": [str, _COUNT, tuple, list, None],
-        "max_epochs": [StrOptions({"auto"}), _COUNT],
-        "batch_size": [_POSITIVE_INT],
-        "learning_rate": [_POSITIVE],
-        "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
+        "dropout": [FRACTION],
+        "unfreeze": [str, COUNT, tuple, list, None],
+        "max_epochs": [StrOptions({"auto"}), COUNT],
+        "batch_size": [POSITIVE_INT],
+        "learning_rate": [POSITIVE],
+        "layer_decay": [FACTOR],
         "optimizer": [StrOptions(set(OPTIMIZERS))],
         "optimizer_params": [dict, None],
-        "weight_decay": [_NOT_NEGATIVE],
+        "weight_decay": [NOT_NEGATIVE],
         "schedule": [StrOptions(set(SCHEDULES))],
-        "warmup": [_FRACTION],
-        "max_grad_norm": [_POSITIVE, None],
-        "ema_decay": [_FRACTION],
+        "warmup": [FRACTION],
+        "max_grad_norm": [POSITIVE, None],
+        "ema_decay": [FRACTION],
         "freeze_batch_norm": ["boolean"],
         "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
-        "n_views": [_POSITIVE_INT, None],
-        "mixup": [_NOT_NEGATIVE],
-        "activation_l1": [_NOT_NEGATIVE],
+        "n_views": [POSITIVE_INT, None],
+        "mixup": [NOT_NEGATIVE],
+        "activation_l1": [NOT_NEGATIVE],
         "test_time_augmentation": [StrOptions(set(VIEWS)), None],
         "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [_POSITIVE_INT],
+        "validation_fraction": [INNER_FRACTION],
+        "n_iter_no_change": [POSITIVE_INT],
         "scoring": [str, callable, None],
-        "head_epochs": [_COUNT],
+        "head_epochs": [COUNT],
         "teacher": [HasMethods("predict"), list, tuple, None],
         "distill_weight": [Interval(numbers.Real, 0, 1, closed="both")],
         "warm_start": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
         "random_state": ["random_state"],
-        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
+        "cache": CACHE_CONSTRAINT,
         "checkpoint": [str, os.PathLike, None],
-        "on_error": [StrOptions(set(ON_ERROR))],
-        "preprocessing": [Preprocessing, dict, callable, None],
-        "flat_image_shape": [tuple, list, None],
-        "max_pixels": [_POSITIVE_INT, None],
-        "storage_options": [dict, None],
-        "verbose": ["verbose"],
     }
 
     def _validate_params(self):
@@ -376,7 +371,5 @@ class FineTuneParameters:
 
 def _are_parts(unfreeze):
     return len(unfreeze) > 0 and all(
-        (isinstance(part, numbers.Integral) and not isinstance(part, bool))
-        or (isinstance(part, str) and part != "")
-        for part in unfreeze
+        is_int(part) or (isinstance(part, str) and part != "") for part in unfreeze
     )

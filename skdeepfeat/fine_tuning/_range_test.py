@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from .._utils._constraints import POSITIVE
 from .._utils._forks import survives_fork
 from .._utils._progress import progress_bar
 from .._utils._short_errors import validate_params
@@ -52,8 +53,8 @@ class LearningRateRangeTest:
 @survives_fork
 @validate_params(
     {
-        "min_learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
-        "max_learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "min_learning_rate": [POSITIVE],
+        "max_learning_rate": [POSITIVE],
         "n_steps": [Interval(numbers.Integral, 10, None, closed="left")],
     },
     prefer_skip_nested_validation=True,

@@ -18,6 +18,7 @@ from sklearn.base import is_classifier
 from torch import nn
 
 from .._utils._optional import loaded_class
+from .._utils._parameter_errors import is_int
 from .._utils._preprocessing import MAX_SIDE
 from .._utils._shown import shown
 from ..exceptions import BadFileError
@@ -259,7 +260,7 @@ def _wrong(what, value):
 
 
 def _is_int(value, low, high):
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    whole = is_int(value)
     return whole and low <= value <= high
 
 

@@ -40,10 +40,15 @@ from ._saved_values import (
 
 _FORMAT = 2
 
+# What the networks of users are computed in.
+_FLOATS = {torch.bfloat16, torch.float16, torch.float32, torch.float64}
+
 # The tensor of `probe_predictions_`.
 _PROBES = "probe_predictions"
 
-_MAX_LAYERS = 10_000  # of a head; torch takes milliseconds for each
+# Layers take memory even without values, and a malicious file may declare many.
+_MAX_HEAD_LAYERS = 10_000
+
 # The layers of a head, and the arguments of each.
 _HEAD_LAYERS = {
     "Dropout": (nn.Dropout, ("p",)),
@@ -141,6 +146,7 @@ def load_estimator(path, cls, model=None):
         check_estimator(estimator)
         attributes = decode_attributes(estimator, header["attributes"])
         vars(estimator).update(attributes)
+        _check_prefixes(header, tensors, given is not None)
         _restore_networks(estimator, header, tensors)
         estimator.probe_predictions_ = None
         if (found := tensors.get(_PROBES)) is not None:
@@ -244,7 +250,7 @@ def _describe_head(head):
 
 def _restore_networks(estimator, header, tensors):
     """Set `head_` and `body_`."""
-    if len(header["head"]) > _MAX_LAYERS:
+    if len(header["head"]) > _MAX_HEAD_LAYERS:
         raise BadFileError(f"its head has {len(header['head'])} layers.")
     head = nn.Sequential(*map(_head_layer, header["head"]))
     content = _with_prefix(tensors, "head")
@@ -265,6 +271,13 @@ def _restore_networks(estimator, header, tensors):
         # A small file may name a network of any size.
         if (empty := neck.empty_network()) is not None:
             _check_tensors(apply_changes(empty, changes), content)
+            if changes:
+                neck.check_network(empty)
+        if sum(neck.n_features()) != estimator._n_features_out:
+            raise BadFileError(
+                f"its head takes {estimator._n_features_out} features, and its network "
+                f"gives {sum(neck.n_features())}."
+            )
         with seeded(0):
             body = apply_changes(neck.spec.build(), changes)
         estimator.body_ = at_rest(_fill(body, content))
@@ -290,6 +303,16 @@ def at_rest(network):
 def _changes_in(header, prefix):
     """Return the changes of the layers of a network."""
     return header.get("changes", {}).get(prefix, [])
+
+
+def _check_prefixes(header, tensors, has_model):
+    """Raise if there are tensors or changes of networks that are not in the file."""
+    present = {"head": True, "body": header["has_body"], "model": has_model}
+    names = {name for name, is_there in present.items() if is_there}
+    unknown = sorted({name.partition(".")[0] for name in tensors} - {*names, _PROBES})
+    unknown += sorted(header.get("changes", {}).keys() - (names - {"head"}))
+    if unknown:
+        raise BadFileError(f"it has tensors or changes of {shown(unknown[0])}.")
 
 
 def _with_prefix(tensors, prefix):
@@ -323,7 +346,7 @@ def _check_tensors(network, tensors):
         if name not in own
         or name not in tensors
         or own[name].shape != tensors[name].shape
-        or own[name].is_floating_point() != tensors[name].is_floating_point()
+        or not _may_stand_for(tensors[name].dtype, own[name].dtype)
     )
     if differing:
         raise BadFileError(
@@ -339,6 +362,11 @@ def _check_tensors(network, tensors):
             f"its tensors are of several types: {shown(sorted(map(str, types)))}."
         )
     return own
+
+
+def _may_stand_for(found, wanted):
+    """Return whether a network may have been converted from one type to another."""
+    return found == wanted or {found, wanted} <= _FLOATS
 
 
 # -- Bytes
@@ -384,7 +412,7 @@ def _parse(content):
             f"format {shown(header['format'])}, and this version reads format "
             f"{_FORMAT}. Use the version that wrote it, or fit again."
         )
-    for name in header["channels_last"]:
+    for name in set(header["channels_last"]):
         there = torch.empty_like(tensors[name], memory_format=torch.channels_last)
         tensors[name] = there.copy_(tensors[name])
     return header, tensors

@@ -1,7 +1,7 @@
 """What the other packages see of X: images that are read one by one, by index."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -37,37 +37,6 @@ class ImageSource(ItemSource):
 
     # The digests of the images when they were first read, None where unknown.
     _expected: Sequence[bytes | None] | None = None
-
-    @abc.abstractmethod
-    def __len__(self) -> int:
-        """Return the number of images."""
-
-    @abc.abstractmethod
-    def digests(
-        self,
-        file_index: FileIndex | None = None,
-        on_done: Callable[[int], object] | None = None,
-        keeps: bool = False,
-    ) -> tuple[list[bytes | None], dict[int, BadImageError]]:
-        """Return the content digest of every image.
-
-        Parameters
-        ----------
-        file_index : FileIndex or None, default=None
-            Unchanged files that it knows are not read again.
-        on_done : callable or None, default=None
-            Called, from the calling thread, with the number of further files that are
-            done. Images in memory are not counted: they take too little time.
-        keeps : bool, default=False
-            Whether to keep what is read of files, within a limit, until it is decoded.
-
-        Returns
-        -------
-        digests : list of bytes or None
-            32 bytes for each image; None for an image that cannot be read.
-        failures : dict of int to BadImageError
-            The images that cannot be read, by index.
-        """
 
     @abc.abstractmethod
     def pixels(self, i: int) -> np.ndarray:
@@ -141,26 +110,6 @@ class ImageSource(ItemSource):
             this with its own result.
         """
         self._expected = digests
-
-    @abc.abstractmethod
-    def describe(self, i: int) -> str:
-        """Return the path of an image, or what kind of object it is."""
-
-    @abc.abstractmethod
-    def path(self, i: int) -> str | None:
-        """Return the path of an image as it was given, None if it has none."""
-
-    @abc.abstractmethod
-    def part(self, indices: np.ndarray) -> "ImageSource":
-        """Return some of the images as a source that other processes can use.
-
-        It does not hold the other images, reads the same files whatever the working
-        folder is, and counts its images from 0.
-
-        Parameters
-        ----------
-        indices : ndarray of int
-        """
 
     @abc.abstractmethod
     def _copied_pixels(self, i: int, share: Share) -> np.ndarray:

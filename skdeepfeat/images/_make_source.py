@@ -8,7 +8,7 @@ import scipy.sparse
 from PIL import Image
 
 from skdeepfeat._utils._choices import DEFAULT_MAX_PIXELS
-from skdeepfeat._utils._parameter_errors import choice_error
+from skdeepfeat._utils._parameter_errors import check_count, choice_error
 from skdeepfeat._utils._shown import shown
 from skdeepfeat._utils._tensors import is_tensor
 
@@ -116,12 +116,7 @@ def _check_parameters(flat_image_shape, max_pixels, storage_options):
             "or 4 channels. The size that the network sees is 'image_size'"
         )
         raise choice_error("flat_image_shape", wanted, flat_image_shape)
-    if max_pixels is not None and (
-        not isinstance(max_pixels, numbers.Integral)
-        or isinstance(max_pixels, bool)
-        or max_pixels < 1
-    ):
-        raise choice_error("max_pixels", "None or an int of at least 1", max_pixels)
+    check_count("max_pixels", max_pixels, may_be_none=True)
     if storage_options is not None and not (
         isinstance(storage_options, Mapping)
         and all(isinstance(name, str) for name in storage_options)

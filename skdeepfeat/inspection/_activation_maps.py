@@ -1,6 +1,5 @@
 """activation_maps: which parts of an image are evidence for a class."""
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, look_up
 from ..feature_extraction import load_pixels, warn_of
 from ..images import make_image_source
 from ._cam import cam
@@ -19,8 +18,6 @@ from ._grad_cam import grad_cam
 from ._occlusion import occlusion, occlusion_map
 from ._parts import MAX_BYTES, take_apart
 from ._targets import Targets
-
-__all__ = ["METHODS", "Explanation", "activation_maps", "explain"]
 
 # ``method(parts, pixels, indices, targets, *, layer, grid) -> maps``. A new method is
 # an entry here.
@@ -175,35 +172,15 @@ default="predicted"
     (8, 2, 2)
     """
     return explain(
-        estimator,
-        X,
-        target,
-        method,
-        layer,
-        relu,
-        grid=grid,
-        flat_image_shape=flat_image_shape,
+        estimator, X, target, method, layer, relu, grid, flat_image_shape
     ).maps
 
 
 @survives_fork
-def explain(
-    estimator,
-    X,
-    target="predicted",
-    method="gradcam",
-    layer=None,
-    relu=False,
-    *,
-    grid=7,
-    flat_image_shape=None,
-):
+def explain(estimator, X, target, method, layer, relu, grid, flat_image_shape):
     """Return the `Explanation` of images. Parameters are those of `activation_maps`."""
-    if not isinstance(method, str) or method not in METHODS:
-        wanted = f"one of {', '.join(map(repr, METHODS))}"
-        raise choice_error("method", wanted, method, METHODS)
-    if not isinstance(grid, numbers.Integral) or grid < 1:
-        raise choice_error("grid", "an int of at least 1", grid)
+    look_up(METHODS, method, "method")
+    check_count("grid", grid)
     parts = take_apart(estimator, X)
     if parts is None:
         if method != "occlusion":

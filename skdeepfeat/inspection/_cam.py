@@ -11,8 +11,6 @@ from ._ends import linear_form
 from ._network_pass import batches, check_finite, opened_network
 from ._positions import grid_of_tokens, layer_with_positions, to_maps
 
-__all__ = ["cam"]
-
 _aten = torch.ops.aten
 _AVERAGES = (_aten.mean, _aten.avg_pool2d, _aten._adaptive_avg_pool2d)
 _TOLERANCE = 1e-4

@@ -5,8 +5,6 @@ import pandas as pd
 
 from ._predictions import compare_predictions
 
-__all__ = ["confusion_examples"]
-
 
 def confusion_examples(y_true, y_pred, *, classes=None):
     """Return the confusions of a classifier, each with an example.

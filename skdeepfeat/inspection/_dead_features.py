@@ -6,8 +6,6 @@ import pandas as pd
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 
-__all__ = ["dead_features"]
-
 # Rounding error relative to the largest absolute value of a feature.
 _CONSTANT = 1e-6
 

@@ -7,8 +7,6 @@ from ..feature_extraction import load_pixels, warn_of
 from ._parts import MAX_BYTES, network_parts
 from ._units import Unit, project
 
-__all__ = ["deconvnet", "project_images"]
-
 
 def deconvnet(estimator, X, layer, feature, *, guided=False):
     """Return the pattern in each image that excites one unit of a network.

@@ -11,8 +11,6 @@ from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 
-__all__ = ["embedding"]
-
 # t-SNE of these components is that of the features with less noise, and faster.
 _N_COMPONENTS = 50
 _PERPLEXITY = 30

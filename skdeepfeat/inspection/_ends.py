@@ -7,8 +7,6 @@ from sklearn.base import is_classifier, is_regressor
 
 from ..fine_tuning import score_modules
 
-__all__ = ["NetworkEnd", "NotLinearError", "StepsEnd", "linear_form", "results_of"]
-
 # Number of features at which a head is evaluated: the one where it is linearized, and
 # others, to check whether it is linear there as well.
 _N_TRIED = 16

@@ -5,8 +5,6 @@ from sklearn.pipeline import Pipeline
 from .._utils._shown import shown
 from ..feature_extraction import PretrainedFeatureExtractor
 
-__all__ = ["split_extractor"]
-
 
 def split_extractor(extractor, function, parameter="extractor"):
     """Return the extractor, and the steps of its pipeline that follow it.

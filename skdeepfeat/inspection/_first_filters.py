@@ -7,8 +7,6 @@ from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from ._parts import network_parts
 
-__all__ = ["first_filters"]
-
 
 @survives_fork
 def first_filters(estimator):

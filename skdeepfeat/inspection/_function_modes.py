@@ -17,8 +17,6 @@ from .._utils._activations import (
 )
 from .._utils._parameter_errors import choice_error
 
-__all__ = ["Connections", "RectifiedSignals"]
-
 _MAXIMA = {"max_pool2d", "max_pool2d_with_indices"}
 _ADAPTIVE_MAXIMA = {"adaptive_max_pool2d", "adaptive_max_pool2d_with_indices"}
 

@@ -5,9 +5,7 @@ import torch
 
 from .._utils._parameter_errors import choice_error
 from ._network_pass import batches, check_finite, opened_network
-from ._positions import has_positions, layer_with_positions, to_maps
-
-__all__ = ["grad_cam"]
+from ._positions import layer_with_positions, to_maps
 
 
 def grad_cam(parts, pixels, indices, targets, *, layer, **options):
@@ -58,7 +56,7 @@ def _last_read(network, image, last, neck):
         one
         for one in neck.probe.layers.values()
         if one.is_offered
-        and has_positions(one)
+        and one.n_positions > 1
         and (one.layout, one.shape) == (last.layout, last.shape)
         and one.order <= last.order
     ]

@@ -1,20 +1,16 @@
 """relative_gradient_norms: which stages of a network a data set wants to change."""
 
-import numbers
-
 import pandas as pd
-from sklearn.utils._param_validation import Interval
 
+from .._utils._constraints import POSITIVE_INT
 from .._utils._forks import survives_fork
 from .._utils._short_errors import validate_params
 from ..fine_tuning import stage_gradients
 
-__all__ = ["relative_gradient_norms"]
-
 
 @survives_fork
 @validate_params(
-    {"n_samples": [Interval(numbers.Integral, 1, None, closed="left")]},
+    {"n_samples": [POSITIVE_INT]},
     prefer_skip_nested_validation=True,
 )
 def relative_gradient_norms(estimator, X, y, *, n_samples=128):

@@ -7,8 +7,6 @@ from sklearn.utils import check_array
 from .. import training
 from .._utils._tensors import without_tensors
 
-__all__ = ["alignment", "uniformity"]
-
 
 def alignment(Z, pairs):
     """Return how far apart the embeddings of pairs are on the unit sphere.

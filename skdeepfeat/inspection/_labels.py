@@ -5,8 +5,6 @@ from sklearn.utils import check_array
 from .._utils._columns import refuse_mixed
 from .._utils._tensors import without_tensors
 
-__all__ = ["check_targets"]
-
 
 def check_targets(y, name, function):
     """Return targets as an array, one-dimensional if they have one column.

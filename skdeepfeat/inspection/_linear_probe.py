@@ -12,6 +12,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
+from .._utils._folds import check_number_of_folds, standard_error
 from .._utils._linear_model import linear_model
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
@@ -19,8 +20,6 @@ from .._utils._tensors import without_tensors
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 from ._labels import check_targets
-
-__all__ = ["linear_probe", "score_name"]
 
 
 @validate_params(
@@ -183,16 +182,13 @@ def linear_probe(
             error_score="raise",
         )
         scores = folds["test_score"]
-        error = np.nan
-        if len(scores) > 1:
-            error = scores.std(ddof=1) / np.sqrt(len(scores))
         records.append(
             {
                 "layer": name,
                 "depth": depth,
                 "n_features": n_features,
                 "score": scores.mean(),
-                "standard_error": error,
+                "standard_error": standard_error(scores),
                 "fit_seconds": folds["fit_time"].sum(),
                 **{f"split{i}_score": score for i, score in enumerate(scores)},
             }
@@ -228,16 +224,7 @@ def _is_classification(estimator, y):
 def _make_splits(cv, y, groups, classifies):
     """Return the folds, the same for all layers, before any image is read."""
     if isinstance(cv, numbers.Integral):
-        largest = len(y)
-        what = "the number of images"
-        if classifies and y.ndim == 1:
-            largest = np.unique(y, return_counts=True)[1].max()
-            what = "the number of images of the largest class"
-        if cv > largest:
-            raise ValueError(
-                f"The 'cv' parameter of linear_probe must be at most {what}, which is "
-                f"{largest}. Got {cv} instead. Use fewer folds or more images."
-            )
+        check_number_of_folds("linear_probe", cv, y, classifies)
     splitter = check_cv(cv, y, classifier=classifies)
     indices = np.arange(len(y))  # a fold may be a mask
     splits = [

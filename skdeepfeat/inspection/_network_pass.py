@@ -9,8 +9,6 @@ from .._utils._device import float32_arithmetic, free_device_memory, resolve_dev
 from .._utils._threads import all_cores
 from ..feature_extraction import non_finite_error
 
-__all__ = ["batches", "check_finite", "opened_network"]
-
 # The activations of all layers are kept for the gradients, so fewer images than for an
 # extraction fit into the memory.
 _BATCH = 16

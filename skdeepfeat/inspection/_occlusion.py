@@ -5,8 +5,6 @@ import numpy as np
 from .._utils._device import resolve_devices
 from .._utils._threads import all_cores
 
-__all__ = ["occlusion", "occlusion_map"]
-
 
 def occlusion(parts, pixels, indices, targets, *, grid, **options):
     """Return maps of how much the result falls if a square there is covered.

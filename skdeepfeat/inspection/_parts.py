@@ -7,16 +7,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._shown import shown
-from ..feature_extraction import (
-    ExtractionSettings,
-    ImageEstimatorMixin,
-    inspected,
-)
+from ..feature_extraction import ExtractionSettings, ImageEstimatorMixin
 from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
 from ..networks import Neck
 from ._ends import NetworkEnd, StepsEnd
-
-__all__ = ["MAX_BYTES", "Parts", "network_parts", "take_apart"]
 
 # Decoded images beyond this many bytes are memory-mapped.
 MAX_BYTES = 4 * 2**30
@@ -75,7 +69,7 @@ def take_apart(estimator, X):
         for step in steps[:at]:
             X = step.transform(X)
     holder, later = steps[at], steps[at + 1 :]
-    X, neck, settings = inspected(holder, X)
+    X, neck, settings = holder._inspected(X)
     end = None
     if later:
         end = StepsEnd(later)

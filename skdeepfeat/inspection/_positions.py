@@ -4,17 +4,6 @@ import math
 
 from .._utils._parameter_errors import choice_error
 
-__all__ = ["grid_of_tokens", "has_positions", "layer_with_positions", "to_maps"]
-
-
-def has_positions(layer):
-    """Return whether a `Layer` returns a map or tokens, with more than one position."""
-    if layer.layout == "NCHW":
-        return math.prod(layer.shape[1:]) > 1
-    if layer.layout == "NHWC":
-        return math.prod(layer.shape[:2]) > 1
-    return layer.layout == "NLC" and layer.shape[0] - layer.n_prefix_tokens > 1
-
 
 def layer_with_positions(neck, layer):
     """Return the `Layer` that a parameter `layer` means, which must have positions.
@@ -30,7 +19,7 @@ def layer_with_positions(neck, layer):
     TypeError, ValueError
     """
     found = neck.last_map() if layer is None else neck.at_layer(layer).outputs[0].source
-    if found is not None and has_positions(found):
+    if found is not None and found.n_positions > 1:
         return found
     wanted = (
         f"a layer of {neck.spec.name!r} with positions, a map or tokens. list_layers "

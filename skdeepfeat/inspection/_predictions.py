@@ -14,8 +14,6 @@ from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ._labels import check_targets
 
-__all__ = ["Predictions", "compare_predictions", "predict_graded"]
-
 
 @dataclass(frozen=True, eq=False)
 class Predictions:

@@ -13,8 +13,6 @@ from .._utils._tensors import without_tensors
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 
-__all__ = ["cka", "similarity"]
-
 _MIN_IMAGES = 4  # the unbiased estimator divides by n - 3
 
 

@@ -4,8 +4,6 @@ import numpy as np
 
 from .._utils._parameter_errors import choice_error
 
-__all__ = ["Targets"]
-
 
 class Targets:
     """From the parameter `target` to one column of the scores for each image.

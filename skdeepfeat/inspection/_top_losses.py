@@ -1,22 +1,18 @@
 """top_losses: the images with the worst predictions."""
 
-import numbers
-
 import numpy as np
 import pandas as pd
-from sklearn.utils._param_validation import Interval
 
+from .._utils._constraints import POSITIVE_INT
 from .._utils._short_errors import validate_params
 from ..images import make_image_source
 from ._predictions import compare_predictions
-
-__all__ = ["top_losses"]
 
 _SMALLEST = np.finfo(np.float64).tiny
 
 
 @validate_params(
-    {"k": [Interval(numbers.Integral, 1, None, closed="left"), None]},
+    {"k": [POSITIVE_INT, None]},
     prefer_skip_nested_validation=True,
 )
 def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):

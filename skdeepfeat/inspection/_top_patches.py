@@ -1,19 +1,16 @@
 """top_patches: the parts of images that excite one unit of a network most."""
 
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from ..feature_extraction import open_extraction
 from ._network_pass import batches, opened_network
 from ._parts import network_parts
 from ._units import Unit, project, receptive_fields, strongest_positions
-
-__all__ = ["TopPatches", "find_top_patches", "project_patches", "top_patches"]
 
 
 @dataclass(frozen=True)
@@ -141,8 +138,7 @@ def find_top_patches(extractor, X, layer, features, k):
 
     Parameters and errors are those of `top_patches`.
     """
-    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1:
-        raise choice_error("k", "an int of at least 1", k)
+    check_count("k", k)
     parts = network_parts(extractor, X)
     if not len(features):
         wanted = "an int, or a sequence of at least one"

@@ -14,8 +14,6 @@ from .._utils._parameter_errors import choice_error
 from .._utils._short_errors import validate_params
 from ._embedding import embedding
 
-__all__ = ["Trajectories", "trajectories"]
-
 # The default of scikit-learn, if there are enough epochs.
 _N_NEIGHBORS = 5
 

@@ -9,8 +9,6 @@ from sklearn.utils.multiclass import type_of_target
 from .._utils._tensors import without_tensors
 from ._labels import check_targets
 
-__all__ = ["transfer_scores"]
-
 # The shape and rate of both Gamma priors, as in BayesianRidge.
 _PRIOR = 1e-6
 _MAX_ITERATIONS = 1000

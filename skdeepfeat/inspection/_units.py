@@ -8,9 +8,7 @@ import torch
 from .._utils._parameter_errors import choice_error
 from ._function_modes import Connections, RectifiedSignals
 from ._network_pass import batches, check_finite, opened_network
-from ._positions import has_positions, to_maps
-
-__all__ = ["Unit", "project", "receptive_fields", "strongest_positions"]
+from ._positions import to_maps
 
 
 class Unit:
@@ -60,7 +58,8 @@ class Unit:
     @property
     def has_positions(self):
         """Whether the layer is a module with more than one position."""
-        return has_positions(self.layer) and self.layer.name in self.neck.probe.layers
+        is_module = self.layer.name in self.neck.probe.layers
+        return is_module and self.layer.n_positions > 1
 
     def activations(self, network, images):
         """Return features, and the values of the unit at each position.

@@ -13,16 +13,7 @@ from .._utils._linear_model import linear_model
 from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
 from ._networks import Network
 
-__all__ = [
-    "Candidate",
-    "linear_head",
-    "make_head",
-    "make_pipeline_of",
-    "make_tuned",
-    "other_heads",
-]
-
-# Parameters that an extractor and a FineTune estimator share, and that mean the same.
+# Parameters that mean the same for an extractor and a FineTune estimator.
 _SHARED = (
     "model",
     "weights",

@@ -1,4 +1,4 @@
-"""The way to a recommendation, from the networks to how much of one is tuned."""
+"""The steps of a decision: networks, layers, heads, learning curve, fine-tuning."""
 
 import logging
 import time
@@ -7,12 +7,10 @@ import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from .._utils._shown import shown
-from ._candidates import Candidate, linear_head, make_head, other_heads
-from ._passes import Passes
+from ._candidates import Candidate, make_head, other_heads
+from ._findings import GROWTH, GROWTH_LINEAR, Findings
 from ._race import Race
 from ._scores import cross_validate_head
-
-__all__ = ["Decision"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +19,10 @@ logger = logging.getLogger(__name__)
 _UNTIL_NETWORKS = 0.45
 _UNTIL_HEADS = 0.6
 _UNTIL_RACE = 0.95
-# How the time of a fit grows with the number of samples, as a power.
-_GROWTH = {"RBF SVM": 2.0, "random forest": 1.3}
-_GROWTH_LINEAR = 1.5
-# Labels can be learned if the best score is above chance by this many standard errors.
-# The number is large because the best of many candidates is above its expectation.
-_ABOVE_CHANCE = 3.0
-# Rates and times count as equal within this factor: a busy machine changes them by it.
-_SAME = 1.25
-_SAME_SECONDS = 1.0
 
 
-class Decision:
-    """The state of a decision while it is made, and its result.
+class Decision(Findings):
+    """Makes a decision, step by step.
 
     Parameters
     ----------
@@ -42,46 +31,15 @@ class Decision:
     clock : Clock
     on_row : callable
         ``on_row(row)`` is called for each row of the results.
-
-    Attributes
-    ----------
-    rows : list of dict
-        The results so far.
-    frozen : dict
-        `Scores` by (candidate, number of images).
-    n : int
-        The number of images that the candidates were compared on; 0 at first.
-    layer_of : dict of Network to str
-        The best layer of the networks whose layers were probed.
-    curve : dict of int to Scores
-        The learning curve.
-    chance : Scores or None
-    race : Race or None
-    not_tried : dict of str to list of str
-        What was left out, for each reason.
-    seconds : float
-        How long the decision took.
     """
 
     def __init__(self, networks, problem, clock, on_row):
+        super().__init__(problem)
         self.networks = list(networks)
-        self.problem = problem
         self.clock = clock
         self._on_row = on_row
-        self.rows = []
-        self.frozen = {}
-        self.n = 0
-        self.layer_of = {}
-        self.curve = {}
-        self.chance = None
-        self.race = None
-        self.seconds = 0.0
-        self.not_tried = {}
-        self._features = {}
-        self._passes = Passes(problem)
         # Seconds for one more image in a step, which may be known from an earlier run.
         self._new_image_seconds = {}
-        self._linear = linear_head(problem.classifies)
 
     def run(self):
         """Decide, until the time is over."""
@@ -107,135 +65,6 @@ class Decision:
             self._skip("fine-tuning", "because no score can be better")
         else:
             self._tune()
-
-    # -- Results so far
-
-    def pool(self):
-        """Return the candidates that were compared, with their scores.
-
-        Returns
-        -------
-        dict of Candidate to Scores
-            Those that are not tuned on `n` images. Those that are tuned have the score
-            of the one that they were compared with, plus the gain.
-        """
-        found = {
-            candidate: scores
-            for (candidate, n), scores in self.frozen.items()
-            if n == self.n
-        }
-        if self.race is not None:
-            found |= self.race.pool()
-        return found
-
-    def recommended(self):
-        """Return the cheapest candidate within one standard error of the best.
-
-        And of all that are better: a best one that is known badly, as after a short
-        race, does not make those equal that are known well.
-        """
-        pool = self.pool()
-        limit = max(
-            scores.mean - np.nan_to_num(scores.error) for scores in pool.values()
-        )
-        within = [one for one in pool if pool[one].mean >= limit]
-        rate = max(map(self.images_per_second, within))
-        within = [c for c in within if self.images_per_second(c) * _SAME >= rate]
-        seconds = min(map(self.final_seconds, within))
-        seconds = max(seconds * _SAME, seconds + _SAME_SECONDS)
-        within = [one for one in within if self.final_seconds(one) <= seconds]
-        # Ties go to the better one, and then to the faster one.
-        return max(
-            within, key=lambda one: (pool[one].mean, self.images_per_second(one))
-        )
-
-    def best(self):
-        """Return the candidate with the highest score."""
-        pool = self.pool()
-        return max(pool, key=lambda one: pool[one].mean)
-
-    def images_per_second(self, candidate):
-        """Return how many images per second a candidate predicts."""
-        seconds = self._passes.seconds_of_layer(candidate.network, candidate.layer)
-        if not candidate.is_tuned:
-            _, scores = self._latest(candidate)
-            seconds += scores.predict_seconds
-        return 1 / seconds
-
-    def final_seconds(self, candidate):
-        """Predict how long the final fit to all images takes."""
-        n = len(self.problem)
-        if candidate.is_tuned:
-            return self.race.final_seconds(candidate)
-        n_known, scores = self._latest(candidate)
-        power = _GROWTH.get(candidate.head, _GROWTH_LINEAR)
-        fit = scores.fit_seconds * (n / scores.n_train) ** power
-        return fit + (n - n_known) * self._passes.speeds[candidate.network].now
-
-    def _latest(self, candidate):
-        n = max(n for one, n in self.frozen if one == candidate)
-        return n, self.frozen[candidate, n]
-
-    def where_best(self, network):
-        """Return where along a network a linear model scores best.
-
-        Returns
-        -------
-        layer : str
-        depth : float
-            The share of the network's operations up to there.
-        is_similar : bool
-            Whether the neck is within one standard error of it.
-        """
-        layer = self.layer_of[network]
-        best = self._linear_scores(network, layer)
-        neck = self._linear_scores(network, "neck")
-        is_similar = neck.mean >= best.mean - np.nan_to_num(best.error)
-        return layer, self._passes.depths[network][layer], is_similar
-
-    @property
-    def can_learn(self):
-        """Whether the best score is clearly above that of a guess."""
-        if self.chance is None:
-            return True
-        pool = self.pool()
-        # The error of one candidate from five folds is itself uncertain.
-        error = np.nan_to_num(np.median([scores.error for scores in pool.values()]))
-        error = np.hypot(error, np.nan_to_num(self.chance.error))
-        best = pool[self.best()].mean
-        return best - self.chance.mean > _ABOVE_CHANCE * error
-
-    def _is_perfect(self):
-        if self.problem.scoring is not None:
-            return False
-        scores = self.pool()[self.best()]
-        return scores.mean + np.nan_to_num(scores.error) >= 1.0
-
-    def n_features(self, candidate):
-        """Return the number of features of the layer of a candidate."""
-        return self._features[candidate.network, candidate.layer].shape[1]
-
-    def row(self, stage, candidate, scores, seconds=np.nan):
-        """Return a row of the results, of a `Candidate` or something else."""
-        is_one = isinstance(candidate, Candidate)
-        rate = self.images_per_second(candidate) if is_one else np.nan
-        return {
-            "stage": stage,
-            "candidate": str(candidate),
-            "network": candidate.network.name if is_one else None,
-            "layer": candidate.layer if is_one else None,
-            "head": candidate.head if is_one else None,
-            "unfreeze": candidate.unfreeze if is_one else None,
-            "n_images": scores.n_images,
-            "score": scores.mean,
-            "standard_error": scores.error,
-            "seconds": seconds,
-            "images_per_second": rate,
-            "fit_seconds": np.nan,
-            "recommended": False,
-        }
-
-    # -- The steps
 
     def _left(self, fraction):
         """Return the seconds for a step that is to end at a fraction of the budget."""
@@ -275,8 +104,8 @@ class Decision:
     def _halve_networks(self):
         """Score networks on more and more images, and drop those that are worse.
 
-        A network is as good as its best layer: if the images are unlike those that it
-        was trained with, this is not its neck.
+        A network is as good as its best layer, which is not the neck if the images are
+        unlike those that it was trained on.
         """
         alive = {network: None for network in self.networks}
         for n in self._sizes():
@@ -312,7 +141,7 @@ class Decision:
         }
         ranked = sorted(alive, key=lambda one: -max(s.mean for s in scores[one]))
         n_folds = len(self.problem.splits)
-        growth = (n / self.n) ** _GROWTH_LINEAR
+        growth = (n / self.n) ** GROWTH_LINEAR
         chosen, left = {}, self._left(_UNTIL_NETWORKS)
         for network in ranked:
             seconds = (n - self.n) * self._new_image_seconds[network]
@@ -326,9 +155,6 @@ class Decision:
                 # The others would be compared without the best one.
                 break
         return chosen
-
-    def _linear_scores(self, network, layer):
-        return self.frozen[Candidate(network, layer, self._linear), self.n]
 
     def _score_layers(self, network, layers, n):
         """Return the scores of a linear model on layers, by name. None means all."""
@@ -349,7 +175,7 @@ class Decision:
         return scores
 
     def _bases(self):
-        """Return the best candidate that is not tuned, and the cheapest nearly as good.
+        """Return the recommended candidate and the best one.
 
         Returns
         -------
@@ -409,12 +235,12 @@ class Decision:
                 # Such as a score of probabilities, which an SVM does not have.
                 self._skip(str(candidate), f"because of the error: {error}")
                 continue
-            # With few images, candidates that need more images are not dropped early.
+            # Two errors, because some candidates need more images to become good.
             worse = linear.mean - scores.mean
             if first == self.n or worse > 2 * np.nan_to_num(linear.error):
                 continue
-            growth = (self.n / first) ** _GROWTH.get(head, _GROWTH_LINEAR)
-            # The time to predict one image grows by a power that is less by one.
+            growth = (self.n / first) ** GROWTH.get(head, GROWTH_LINEAR)
+            # Predicting all images takes longer by the same factor as fitting.
             seconds = len(self.problem.splits) * scores.fit_seconds
             seconds = growth * (seconds + first * scores.predict_seconds)
             if seconds > self._left(_UNTIL_HEADS):
@@ -428,8 +254,8 @@ class Decision:
             (one for one in self.pool() if one.head == self._linear),
             key=lambda one: self.frozen[one, self.n].mean,
         )
-        # A curve that is not used to drop anything may begin with fewer images. Of less
-        # than a few in a fold, there may be no score.
+        # No candidate is dropped by the curve, so it may begin with fewer images. With
+        # very few in a fold, there may be no score.
         problem = self.problem
         fewest = max(problem.min_images // 4, 5 * len(problem.splits))
         for n in (self.n // 4, self.n // 2, self.n):
@@ -437,7 +263,7 @@ class Decision:
                 self.curve[n] = self._score("learning curve", best, n)
 
     def _score_chance(self):
-        """Score what a guess would reach."""
+        """Score guesses, which do not look at the images."""
         problem, n = self.problem, self.n
         guesses = [DummyRegressor()]
         if problem.classifies:
@@ -478,10 +304,9 @@ class Decision:
 
         These are the one with the best neck and that of `base`.
 
-        Training starts from a linear head on the neck, and the fewer images there are,
-        the less it gets away from there. So the first one is not the network with the
-        best layer, which may be far from its neck. All necks have been scored on the
-        same first images.
+        Training starts from a linear head on the neck, and with few images it ends near
+        there. So necks are compared, and not the best layers. All necks have been
+        scored on the same first images.
         """
         n = self._sizes()[0]
         necks = {

@@ -5,8 +5,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._tensors import without_tensors
 
-__all__ = ["DelegatesMixin"]
-
 
 def _delegates(method):
     """Return a check whether the best estimator has a method."""

@@ -12,8 +12,6 @@ from ..cache import FeatureCache
 from ..feature_extraction import PretrainedFeatureExtractor
 from ..networks import list_models
 
-__all__ = ["Network", "cache_for_deciding", "read_models"]
-
 
 @dataclass(frozen=True, eq=False)
 class Network:

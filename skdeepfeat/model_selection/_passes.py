@@ -9,8 +9,6 @@ from ..feature_extraction import (
     seconds_per_image,
 )
 
-__all__ = ["Passes"]
-
 _N_TIMED = 64  # images
 
 
@@ -66,10 +64,10 @@ class Passes:
         )
 
     def seconds_of_layer(self, network, layer):
-        """Return the seconds for one image, in proportion to the operations.
+        """Return the seconds for one image.
 
-        Between the first layer and the neck, which are measured: measuring each layer
-        would take longer than it is worth, as each is compiled first.
+        Only the first layer and the neck are measured, because a layer is compiled
+        before it is measured. Others are interpolated by the number of operations.
         """
         whole = self.speeds[network].alone
         if layer == "neck":

@@ -15,11 +15,10 @@ from sklearn.model_selection import (
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
+from .._utils._folds import check_number_of_folds
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..inspection import score_name
-
-__all__ = ["Problem", "make_problem"]
 
 _ADVISOR = "TransferAdvisor"
 
@@ -112,7 +111,7 @@ class Problem:
 
     @property
     def min_images(self):
-        """The fewest images whose scores say something."""
+        """The fewest images that candidates are compared on."""
         n_classes = len(np.unique(self.y)) if self.classifies else 1
         return min(len(self), max(100, 20 * n_classes, 5 * len(self.splits)))
 
@@ -199,7 +198,7 @@ def _are_numbers(y):
 
 def _make_splits(cv, y, groups, classifies, seed):
     if isinstance(cv, numbers.Integral):
-        _check_number_of_folds(cv, y, groups, classifies)
+        check_number_of_folds(_ADVISOR, cv, y, classifies, groups)
         if groups is not None:
             # Without shuffling, the folds of groups do not depend on the seed.
             cv = StratifiedGroupKFold(cv) if classifies else GroupKFold(cv)
@@ -243,20 +242,6 @@ def _as_indices(part):
             f"array of {part.dtype} instead."
         )
     return np.flatnonzero(part) if part.dtype == bool else part
-
-
-def _check_number_of_folds(cv, y, groups, classifies):
-    largest, what = len(y), "the number of images"
-    if groups is not None:
-        largest, what = len(np.unique(groups)), "the number of groups"
-    elif classifies:
-        largest = int(np.unique(y, return_counts=True)[1].max())
-        what = "the number of images of the largest class"
-    if cv > largest:
-        raise ValueError(
-            f"The 'cv' parameter of {_ADVISOR} must be at most {what}, which is "
-            f"{largest}. Use fewer folds or more images. Got {cv} instead."
-        )
 
 
 def _fair_order(y, splits, classifies, seed):

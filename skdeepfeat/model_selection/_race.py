@@ -11,8 +11,6 @@ from ..inspection import relative_gradient_norms
 from ._candidates import Candidate, make_head, make_tuned
 from ._scores import Scores
 
-__all__ = ["Race"]
-
 # Steps and epochs that a fit needs to reach its potential. With fewer steps than the
 # second number, there is no race.
 _STEPS, _FEWEST_STEPS = 100, 40
@@ -28,8 +26,8 @@ _N_TRIAL, _N_TRIAL_EPOCHS = 64, 2
 _TRAINING = 6
 # Predictions of time are off by this much.
 _SAFETY = 0.8
-# Stages whose relative gradient norm is at least this fraction of the largest one want
-# to change.
+# Stages are worth tuning if their relative gradient norm is at least this fraction of
+# the largest one.
 _LARGE_NORM = 0.5
 
 
@@ -37,8 +35,8 @@ class Race:
     """Fine-tuning against a head on frozen features, on the same images.
 
     It goes from fold to fold. After each one, candidates that are clearly behind the
-    best drop out, so that the time goes to those between which it is open (Maron and
-    Moore, "Hoeffding races", NIPS 1993).
+    best drop out, so that the time goes to those that may still win (Maron and Moore,
+    "Hoeffding races", NIPS 1993).
 
     Parameters
     ----------
@@ -230,7 +228,7 @@ class Race:
         """Score the candidates on one fold after the other, while there is time."""
         alive = self.candidates
         for train, test in folds:
-            # Candidates without time cannot return: their images would differ.
+            # Candidates that miss a fold cannot return: their images would differ.
             entered, alive = alive, []
             for candidate in entered:
                 seconds = self._fit_seconds(candidate, len(train), len(test))

@@ -4,8 +4,6 @@ import numpy as np
 
 from .._utils._shown import rounded
 
-__all__ = ["recommend"]
-
 # Data with at least this many images count as large in the rule of thumb of cs231n.
 _LARGE = 1000
 _TABLE = {

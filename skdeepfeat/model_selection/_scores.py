@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-__all__ = ["Scores", "cross_validate_head"]
+from .._utils._folds import standard_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +18,14 @@ class Scores:
     parts : ndarray of float
         One for each fold, or part of a fold.
     n_images : int
-        Number of images whose scores these are, with those to train on.
+        Number of images that were used, to train on and to score; in the race, only
+        those that were trained on.
     n_train : int
         Number of images that each fit was given.
     fit_seconds : float
         Of one fit, on features that are known if the body is not trained.
     predict_seconds : float
-        For one image, without its way through the network.
+        For one image, without the network.
     """
 
     parts: np.ndarray
@@ -42,13 +43,6 @@ class Scores:
     def error(self):
         """The standard error of the mean; NaN for one part."""
         return standard_error(self.parts)
-
-
-def standard_error(values):
-    """Return the standard error of the mean of values; NaN for one."""
-    if len(values) < 2:
-        return np.nan
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def cross_validate_head(head, features, y, folds, scorer):

@@ -1,7 +1,6 @@
 """TransferAdvisor: which network, layer, head and fine-tuning, by measurement."""
 
 import contextlib
-import numbers
 import time
 import warnings
 
@@ -10,9 +9,10 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import ClassifierTags, RegressorTags, check_random_state, get_tags
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
 from .._utils._address import shown_addresses
+from .._utils._constraints import POSITIVE
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
 from .._utils._progress import progress_bar
@@ -31,8 +31,6 @@ from ._delegation import DelegatesMixin
 from ._networks import cache_for_deciding, read_models
 from ._problem import make_problem
 from ._recommendation import recommend
-
-__all__ = ["TransferAdvisor"]
 
 
 class TransferAdvisor(
@@ -221,7 +219,7 @@ class TransferAdvisor(
 
     _parameter_constraints: dict = {
         "models": [list, tuple, None],
-        "time_budget": [Interval(numbers.Real, 0, None, closed="neither")],
+        "time_budget": [POSITIVE],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "cv": ["cv_object"],
         "task": [StrOptions({"auto", "classification", "regression"})],

@@ -21,8 +21,6 @@ import torch
 
 from .._utils._item_encoding import NotEncodableError, digest_item, encode_item
 
-__all__ = ["CONTENT", "code_state"]
-
 logger = logging.getLogger(__name__)
 
 # Maximum number of objects that are inspected, and of entries of one container.

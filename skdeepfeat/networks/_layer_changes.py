@@ -24,15 +24,17 @@ _CHANGES = "_skdeepfeat_changes"
 _MAX_CHANGES = 10_000
 # Maximum number of repeated blocks, and of modules in one of them.
 _MAX_REPEATED = 200
-_MAX_BLOCK = 500
+_MAX_BLOCK = 100
 
 # Maximum order of a tensor train.
 _MAX_CORES = 8
 
-# Maximum factor of one widening, size of an added kernel, and depth of modules.
+# Maximum factor of one widening, size of an added kernel, depth of modules in a layer
+# that is deepened, and of the layer itself.
 _MAX_GROWTH = 64
 _MAX_KERNEL = 15
 _MAX_DEPTH = 50
+_MAX_LEVELS = 100
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -102,9 +104,10 @@ def change_layer(network, change, tensors=None):
     earlier = getattr(network, _CHANGES, [])
     if len(earlier) >= _MAX_CHANGES:
         raise _wrong(change, f"more than {_MAX_CHANGES} changes")
-    n_repeated = sum(one["kind"] == "repeated" for one in earlier)
-    if change["kind"] == "repeated" and n_repeated >= _MAX_REPEATED:
-        raise _wrong(change, f"more than {_MAX_REPEATED} repeated blocks")
+    if change["kind"] == "repeated":
+        n_repeated = sum(one["kind"] == "repeated" for one in earlier)
+        if n_repeated >= _MAX_REPEATED:
+            raise _wrong(change, f"more than {_MAX_REPEATED} repeated blocks")
     sizes = {k: v for k, v in change.items() if k not in ("layer", "kind")}
     # A layer that is changed in place may lose its tensors.
     like = next(layer.parameters(), torch.empty(0))
@@ -157,12 +160,21 @@ def _pads_as_tensorflow(layer):
 def _layer_of(network, change):
     """Return the layer that a change names, and the function of its kind."""
     try:
-        layer = network.get_submodule(change["layer"])
-        build = LAYER_KINDS[change["kind"]]
+        name, build = change["layer"], LAYER_KINDS[change["kind"]]
+        if not name:
+            raise _wrong(change, "it is the whole network")
+        parts = name.split(".")
+        # Layers inside each other, without end, would take minutes.
+        if len(parts) > _MAX_LEVELS:
+            raise _wrong(change, f"more than {_MAX_LEVELS} levels of modules")
+        layer = network
+        for part in parts:
+            # Not by attribute, because reading a property runs code of the network.
+            layer = layer._modules[part]
+        if layer is None:
+            raise KeyError
     except (AttributeError, KeyError, TypeError):
         raise _wrong(change, "there is no such layer or kind") from None
-    if layer is network:
-        raise _wrong(change, "it is the whole network")
     return layer, build
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from .._utils._forks import released_after_fork, undisturbed_by_forks
-from .._utils._parameter_errors import choice_error
-from ._modules import copy_network, non_finite_tensors
+from .._utils._parameter_errors import choice_error, first_line
+from .._utils._random import random_states_kept
+from ._modules import copy_network, floating_dtype, non_finite_tensors
 from .probing._fingerprint import Fingerprint, fingerprint_of
 from .probing._probe import Probe, probe_spec
 from .probing._stages import last_map_of, stages_of
@@ -33,6 +34,7 @@ from .running._runtimes import (
 )
 from .running._torch_runtime import EagerNetwork
 from .running._trainable_neck import TrainableNeck
+from .running._truncated_pass import run_truncated
 from .sources._network_sources import make_spec
 from .sources._network_spec import NetworkSpec
 
@@ -54,12 +56,15 @@ class Neck:
         The parameters of these names.
     fingerprint : Fingerprint or None
         What identifies a user's own network; see `identified`.
+    examined : NetworkSpec or None
+        The network that `probe` and `stages` are about, if it is not that of `spec`.
     """
 
     spec: NetworkSpec
     layer: str | int | list | tuple | None
     pooling: str
     fingerprint: Fingerprint | None = None
+    examined: NetworkSpec | None = None
 
     # Class attribute: whether X holds rows of numbers, as for `RowNeck`.
     takes_rows = False
@@ -67,7 +72,7 @@ class Neck:
     kind_of_item = "image"
 
     # Examining a network takes about a second. If all rows are known, it is not needed,
-    # so these two are computed on first use.
+    # so these are computed on first use.
 
     @functools.cached_property
     def probe(self) -> Probe:
@@ -83,6 +88,16 @@ class Neck:
         """One for each wanted layer, in the user's order."""
         return resolve_outputs(self.layer, self.pooling, self.probe, self.spec)
 
+    @functools.cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the layers that end the network's stages; see `stages_of`."""
+        with undisturbed_by_forks():
+            return stages_of(self._examined)
+
+    @property
+    def _examined(self):
+        return self.examined or self.spec
+
     def _derived(self, outputs=None, **changes):
         """Return a neck of the same modules, which need not be examined again.
 
@@ -90,12 +105,9 @@ class Neck:
         """
         neck = replace(self, **{"fingerprint": None, **changes})
         vars(neck).update(probe=self.probe, outputs=outputs or self.outputs)
+        if "stages" in vars(self):
+            vars(neck)["stages"] = self.stages
         return neck
-
-    @property
-    def model_name(self):
-        """The network's short name, as in feature names."""
-        return self.spec.model_name
 
     @property
     def preprocessing(self):
@@ -131,7 +143,7 @@ class Neck:
     def feature_name_prefixes(self):
         """Return the beginning of the feature names of each output."""
         return [
-            "_".join(filter(None, (self.model_name, one.layer, one.pooling)))
+            "_".join(filter(None, (self.spec.model_name, one.layer, one.pooling)))
             for one in self.outputs
         ]
 
@@ -420,11 +432,11 @@ class Neck:
         """
         with self._borrowed(torch.device("cpu")) as network:
             own = copy_network(network, owned=True)
-        stages, architecture = stages_of(self.spec), None
+        architecture = None
         if not self.is_own:  # a user can change a network
             architecture = json.dumps(self.spec.architecture, sort_keys=True)
         return TrainableNeck(
-            own, self.outputs, self.probe, self.preprocessing, stages, architecture
+            own, self.outputs, self.probe, self.preprocessing, self.stages, architecture
         )
 
     def at_layer(self, layer, pooling="auto"):
@@ -445,7 +457,7 @@ class Neck:
         TypeError, ValueError
             If there is no such layer, or it cannot be pooled so.
         """
-        outputs = resolve_outputs(layer, pooling, self.probe, self.spec)
+        outputs = resolve_outputs(layer, pooling, self.probe, self._examined)
         return self._derived(outputs, layer=layer, pooling=pooling)
 
     def last_map(self):
@@ -457,7 +469,7 @@ class Neck:
         source = max((one.source for one in self.outputs), key=lambda one: one.order)
         if source.layout in ("NCHW", "NHWC", "NLC"):
             return source
-        return last_map_of(self.spec, self.probe, before=source)
+        return last_map_of(self._examined, self.probe, before=source)
 
     def with_network(self, network):
         """Return the neck of a network that was trained further.
@@ -472,7 +484,46 @@ class Neck:
         -------
         Neck
         """
-        return self._derived(spec=self.spec.with_module(network))
+        # Replaced layers count as the original ones, so all of them have its stages.
+        spec = self.spec.with_module(network)
+        return self._derived(spec=spec, examined=self._examined)
+
+    def check_network(self, network):
+        """Raise if a network on the meta device does not compute this neck's features.
+
+        If the original network does not run there either, nothing is checked.
+
+        Parameters
+        ----------
+        network : Module
+            The original one, or one with changed layers.
+
+        Raises
+        ------
+        ValueError
+        """
+        wanted = sum(self.n_features())
+        try:
+            found = self._count_on_meta(network)
+        except Exception as error:  # networks may raise anything
+            try:
+                self._count_on_meta(self.spec.build_empty())
+            except Exception:
+                return
+            raise ValueError(
+                f"its changed {self.spec.name} does not run: {first_line(error)}"
+            ) from error
+        if found != wanted:
+            raise ValueError(
+                f"its changed {self.spec.name} gives {found} features, not {wanted}."
+            )
+
+    def _count_on_meta(self, network):
+        images = torch.empty(2, 3, *self.preprocessing.crop, device="meta")
+        images = images.to(floating_dtype(network))
+        with torch.no_grad(), random_states_kept():
+            rows = run_truncated(network.eval(), images, self.outputs, self.probe)
+        return sum(one.shape[1] for one in rows)
 
     def joined(self, layers, device=None):
         """Return a neck with the outputs of this one, followed by other layers'.
@@ -538,11 +589,13 @@ class Neck:
         if not len(layers):
             wanted = f"{alternatives} or a list of at least one layer"
             raise choice_error(parameter, wanted, layers)
-        layers = [*stages_of(self.spec), "neck"] if layers == "stages" else list(layers)
-        return resolve_outputs(layers, self.pooling, self.probe, self.spec, parameter)
+        layers = [*self.stages, "neck"] if layers == "stages" else list(layers)
+        return resolve_outputs(
+            layers, self.pooling, self.probe, self._examined, parameter
+        )
 
 
-for _cached in (Neck.probe, Neck.outputs):
+for _cached in (Neck.probe, Neck.outputs, Neck.stages):
     if hasattr(_cached, "lock"):  # Python 3.11 and earlier
         released_after_fork(_cached.lock)
 

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import logging
-import numbers
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 
 from .._utils._digests import digest_description
 from .._utils._installed import is_as_imported
+from .._utils._parameter_errors import is_int
 from .._utils._preprocessing import Preprocessing
 from ..exceptions import WeightsNotFoundError
 from ._installed_code import LIBRARIES, installed_code, is_of_library
@@ -58,15 +58,12 @@ class RememberedNeck(Neck):
     resolve: Callable[[], Neck] = field(kw_only=True)
 
     @functools.cached_property
-    def _resolved(self):
+    def resolved(self):
+        """The neck that computes; the libraries are imported for it."""
         return self.resolve()
 
-    def resolved(self):
-        """Return the neck that computes; the libraries are imported for it."""
-        return self._resolved
-
     def _make_probe(self):
-        return self._resolved.probe
+        return self.resolved.probe
 
 
 def libraries_are_imported():
@@ -127,7 +124,7 @@ def known_neck(notes, *, cache_layers, **parameters):
                 neck.joined(cache_layers)  # `fit` will not check them again
             notes.write(name, note_of_neck(neck, key))
     except Exception as error:  # a layer that does not exist, for example
-        logger.debug("no note about %s: %s", neck.model_name, error)
+        logger.debug("no note about %s: %s", neck.spec.model_name, error)
 
 
 def key_of_neck(
@@ -195,7 +192,7 @@ def _plain(value):
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    if is_int(value):
         return int(value)
     raise TypeError("no name and no number")
 

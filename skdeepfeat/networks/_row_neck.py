@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from .._utils._hooks import forward_hooks
 from ._modules import copy_network
 from .running._trainable_neck import TrainableNeck
 
@@ -74,15 +75,7 @@ class RowBody(TrainableNeck):
             stage += name in starts
             self.stage_of_module[name] = max(stage, 0)
         self.stage_layers = tuple(starts) or ("neck",)
-        reached = self._reached(n_columns)
-        self.stage_of_parameter = {
-            name: self._stage_of(name)
-            for name, _ in network.named_parameters()
-            if name in reached
-        }
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in self.stage_of_parameter)
-            parameter.grad = None
+        self._train_only(self._reached(n_columns))
 
     def forward(self, rows):
         """Return the features of rows, float32 of shape (n_rows, n_features)."""
@@ -122,25 +115,21 @@ def _has_matrix(network, name):
 
 def _try_rows(network, n_columns):
     """Return the names of the modules that run, that of the head, and n_features."""
-    order, sizes, hooks = [], {}, []
+    order, sizes = [], {}
 
-    def note(name):
-        def hook(module, args):
-            if name not in order:
-                order.append(name)
-            if isinstance(module, nn.Linear):
-                # Again at the end if it runs again.
-                sizes.pop(name, None)
-                sizes[name] = args[0].flatten(1).shape[1]
+    def note(name, module, args, output):
+        if name not in order:
+            order.append(name)
+        if isinstance(module, nn.Linear):
+            # Again at the end if it runs again.
+            sizes.pop(name, None)
+            sizes[name] = args[0].flatten(1).shape[1]
 
-        return hook
-
+    # The network itself may be a linear layer: then it is its own head.
+    modules = network.named_modules()
+    leaves = [named for named in modules if not list(named[1].children())]
     try:
-        for name, module in network.named_modules():
-            # The network itself may be a linear layer: then it is its own head.
-            if not list(module.children()):
-                hooks.append(module.register_forward_pre_hook(note(name)))
-        with torch.no_grad():
+        with torch.no_grad(), forward_hooks(note, leaves):
             output = network.eval()(torch.zeros(2, n_columns))
         is_row = isinstance(output, torch.Tensor) and output.ndim >= 2
         if not (is_row and len(output) == 2):
@@ -152,9 +141,6 @@ def _try_rows(network, n_columns):
             "flat images, pass flat_image_shape=(H, W, C). Got "
             f"{type(network).__name__}, which failed ({str(error)[:200]})."
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
     if sizes:
         head = list(sizes)[-1]
         return order, head, sizes[head]

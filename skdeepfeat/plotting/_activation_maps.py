@@ -3,12 +3,10 @@
 import numpy as np
 import torch
 
-from .._utils._optional import import_optional
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from ..inspection import explain
-from ._pictures import axes_grid, check_count, set_title, show_picture
-
-__all__ = ["ActivationMapDisplay"]
+from ._axes import set_axes_grid
+from ._pictures import set_title, show_picture
 
 _KINDS = ("image", "map", "overlay")
 
@@ -98,14 +96,7 @@ class ActivationMapDisplay:
         _kinds_of(kind)
         check_count("n_columns", n_columns, may_be_none=True)
         found = explain(
-            estimator,
-            X,
-            target,
-            method,
-            layer,
-            relu,
-            grid=grid,
-            flat_image_shape=flat_image_shape,
+            estimator, X, target, method, layer, relu, grid, flat_image_shape
         )
         titles = ["not read" if one is None else str(one) for one in found.targets]
         display = cls(maps=found.maps, images=found.images, titles=titles)
@@ -141,17 +132,13 @@ class ActivationMapDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="ActivationMapDisplay"
-        )
         kinds = _kinds_of(kind)
         check_count("n_columns", n_columns, may_be_none=True)
         n_images = len(self.images)
         per_row = n_columns or max(1, 6 // len(kinds))
         per_row = min(per_row, n_images)
         n_rows = -(-n_images // per_row)
-        self.axes_ = axes_grid(plt, ax, n_rows, per_row * len(kinds))
-        self.figure_ = self.axes_[0, 0].figure
+        set_axes_grid(self, ax, n_rows, per_row * len(kinds))
         self.images_ = []
         cells = self.axes_.reshape(-1, len(kinds))
         for i, axes in enumerate(cells):

@@ -2,13 +2,11 @@
 
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
 from ..model_selection import TransferAdvisor
+from ._axes import set_axes
 from ._pictures import legend_below, shortened
-
-__all__ = ["AdviceDisplay"]
 
 _TUNED = "fine-tuned"
 
@@ -117,17 +115,11 @@ class AdviceDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="AdviceDisplay"
-        )
-        if ax is None:
-            is_tuned = self.candidates["head"] == _TUNED
-            # Inches of the legend, two names a row.
-            n_names = self.candidates["network"].groupby(is_tuned).nunique().sum()
-            height = 4.5 + 0.12 * n_names
-            _, ax = plt.subplots(figsize=(8, height), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
         candidates = self.candidates
+        is_tuned = candidates["head"] == _TUNED
+        # Inches of the legend, two names a row.
+        n_names = candidates["network"].groupby(is_tuned).nunique().sum()
+        ax = set_axes(self, ax, figsize=(8, 4.5 + 0.12 * n_names))
         limit = (candidates["score"] - candidates["standard_error"].fillna(0)).max()
         self.limit_ = ax.axhline(
             limit,

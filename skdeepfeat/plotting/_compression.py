@@ -1,12 +1,10 @@
 """CompressionDisplay: score against time or size of smaller networks."""
 
-from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
 from ..compression import compression_curve
+from ._axes import set_axes
 from ._pictures import legend_below
-
-__all__ = ["CompressionDisplay"]
 
 _COSTS = ("time", "bytes")
 
@@ -97,18 +95,13 @@ class CompressionDisplay:
         ValueError
             If `against` or `column` is unknown.
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="CompressionDisplay"
-        )
         column = self._column(against, column)
         # Several curves may have been joined.
         curve = self.curve.reset_index(drop=True)
         is_error = "relative_error" in curve
         score = curve["relative_error" if is_error else "score"]
         cost = curve[column] / (1e6 if against == "bytes" else 1)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7, 5), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax, figsize=(7, 5))
         best = is_pareto(-score if is_error else score, cost)
         order = cost[best].sort_values().index
         (self.pareto_,) = ax.plot(

@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from .._utils._optional import import_optional
 from ..inspection import confusion_examples, predict_graded
+from ._axes import set_axes
 from ._pictures import shortened
 from ._thumbnails import load_thumbnails
-
-__all__ = ["ConfusionGalleryDisplay"]
 
 _THUMBNAIL = 128  # pixels
 _CELL = 0.95  # inches
@@ -147,20 +145,15 @@ class ConfusionGalleryDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="ConfusionGalleryDisplay"
-        )
         labels = [] if self.display_labels is None else list(self.display_labels)
         found = np.unique(self.examples[["true", "predicted"]].to_numpy().ravel())
         labels += [label for label in found if label not in labels]
         n = len(labels)
         texts = [shortened(label, _LABEL) for label in labels]
         longest = max(map(len, texts))
-        if ax is None:
-            side = _MARGIN + _CELL * n + _CHARACTER * longest
-            side = min(_LARGEST, side)
-            _, ax = plt.subplots(figsize=(side, side), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        side = _MARGIN + _CELL * n + _CHARACTER * longest
+        side = min(_LARGEST, side)
+        ax = set_axes(self, ax, figsize=(side, side))
         self.matrix_ = np.zeros((n, n), dtype=np.int64)
         self.images_ = np.full((n, n), None, dtype=object)
         self.counts_ = np.full((n, n), None, dtype=object)
@@ -197,9 +190,11 @@ class ConfusionGalleryDisplay:
         for edge in np.arange(-0.5, n + 0.5):
             ax.axhline(edge, color="0.8", linewidth=0.8)
             ax.axvline(edge, color="0.8", linewidth=0.8)
+        from matplotlib.patches import Rectangle
+
         for i in range(n):  # the correct ones
             frame = {"fill": False, "edgecolor": "tab:green", "linewidth": 2}
-            ax.add_patch(plt.Rectangle((i - 0.48, i - 0.48), 0.96, 0.96, **frame))
+            ax.add_patch(Rectangle((i - 0.48, i - 0.48), 0.96, 0.96, **frame))
         return self
 
 

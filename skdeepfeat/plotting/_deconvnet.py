@@ -1,10 +1,9 @@
 """DeconvnetDisplay: the pattern in each image that excites a unit."""
 
-from .._utils._optional import import_optional
+from .._utils._parameter_errors import check_count
 from ..inspection import project_images
-from ._pictures import axes_grid, check_count, pattern, show_picture
-
-__all__ = ["DeconvnetDisplay"]
+from ._axes import set_axes_grid
+from ._pictures import pattern, show_picture
 
 
 class DeconvnetDisplay:
@@ -102,15 +101,11 @@ class DeconvnetDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="DeconvnetDisplay"
-        )
         check_count("n_columns", n_columns)
         n_images = len(self.images)
         n_columns = min(n_columns, n_images)
         n_rows = -(-n_images // n_columns)
-        self.axes_ = axes_grid(plt, ax, 2 * n_rows, n_columns)
-        self.figure_ = self.axes_[0, 0].figure
+        set_axes_grid(self, ax, 2 * n_rows, n_columns)
         self.images_ = []
         for i in range(n_rows * n_columns):
             above, below = self.axes_[2 * (i // n_columns) :][:2, i % n_columns]

@@ -5,15 +5,13 @@ from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length
 
-from .._utils._optional import import_optional
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, look_up
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..inspection import check_targets, embedding
+from ._axes import import_pyplot, set_axes
 from ._pictures import plain_legend, shortened
 from ._thumbnails import load_thumbnails
-
-__all__ = ["EmbeddingDisplay"]
 
 _THUMBNAIL = 64  # pixels
 # The least distance of two thumbnails, of the side of the axes. Others are dots.
@@ -22,7 +20,7 @@ _LONG, _FRAME = 26, 5  # points: of a thumbnail, and of its frame
 _MOST_CLASSES = 20  # up to which there is a legend
 _LABEL = 30  # characters in the legend
 _CORRECT = ("wrong", "correct")
-_COLORS_BY = ("class", "error")
+_COLORS_BY = dict.fromkeys(("class", "error"))
 
 
 class EmbeddingDisplay:
@@ -262,13 +260,8 @@ class EmbeddingDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="EmbeddingDisplay"
-        )
         is_own = ax is None
-        if is_own:
-            _, ax = plt.subplots(figsize=(8, 7), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax, figsize=(8, 7))
         self.scatter_, self.colorbar_ = [], None
         points = np.asarray(self.points)
         style = {"s": 14} | kwargs
@@ -283,7 +276,7 @@ class EmbeddingDisplay:
             )
             colors = drawn.to_rgba(np.asarray(self.values, dtype=float))
         else:
-            colors = self._draw_labels(plt, ax, points, cmap, style)
+            colors = self._draw_labels(ax, points, cmap, style)
         ax.set(xticks=[], yticks=[])
         if self.thumbnails:
             ax.margins(0.08)  # thumbnails at the edge stay inside
@@ -292,11 +285,12 @@ class EmbeddingDisplay:
         self._draw_thumbnails(ax, points, colors)
         return self
 
-    def _draw_labels(self, plt, ax, points, cmap, style):
+    def _draw_labels(self, ax, points, cmap, style):
         """Draw a set of dots for each label; return the color of each point."""
         labels, numbers = np.unique(self.values, return_inverse=True)
         if cmap is None:
             cmap = "tab10" if len(labels) <= 10 else "tab20"
+        plt = import_pyplot(self)
         palette = plt.get_cmap(cmap)
         if set(labels.tolist()) <= set(_CORRECT):
             palette = plt.matplotlib.colors.ListedColormap(
@@ -344,9 +338,7 @@ class EmbeddingDisplay:
 
 
 def _check_color_by(color_by, has_predictions, without):
-    if color_by not in _COLORS_BY:
-        wanted = f"one of {', '.join(map(repr, _COLORS_BY))}"
-        raise choice_error("color_by", wanted, color_by, _COLORS_BY)
+    look_up(_COLORS_BY, color_by, "color_by")
     if color_by == "error" and not has_predictions:
         raise choice_error("color_by", f"'class' {without}", color_by)
 

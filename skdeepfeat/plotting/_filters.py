@@ -4,12 +4,10 @@ import math
 
 import numpy as np
 
-from .._utils._optional import import_optional
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from ..inspection import first_filters
-from ._pictures import check_count, mosaic, show_picture
-
-__all__ = ["FilterDisplay"]
+from ._axes import set_axes
+from ._pictures import mosaic, show_picture
 
 _SCALES = ("each", "all")
 
@@ -90,16 +88,11 @@ class FilterDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="FilterDisplay"
-        )
         if scale not in _SCALES:
             wanted = f"one of {', '.join(map(repr, _SCALES))}"
             raise choice_error("scale", wanted, scale, _SCALES)
         check_count("n_columns", n_columns, may_be_none=True)
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax)
         n_columns = n_columns or math.ceil(math.sqrt(len(self.filters)))
         picture = mosaic(_as_colors(self.filters, scale), n_columns)
         self.image_ = show_picture(ax, picture, self.name, interpolation="nearest")

@@ -3,10 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils._optional import import_optional
+from ._axes import set_axes
 from ._pictures import legend_below, shortened
-
-__all__ = ["FineTuneHistoryDisplay"]
 
 _PHASES = {"head": "head only", "body": "body and head"}
 
@@ -115,12 +113,7 @@ class FineTuneHistoryDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="FineTuneHistoryDisplay"
-        )
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax)
         self.score_ax_ = self.rate_ax_ = None
         self.lines_ = []
         self._draw(ax, "train_loss", "Training loss", "C0", kwargs)

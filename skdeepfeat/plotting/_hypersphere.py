@@ -8,13 +8,11 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error
 from .._utils._tensors import without_tensors
 from ..inspection import check_targets
-from ._pictures import axes_grid, plain_legend, shortened
-
-__all__ = ["HypersphereDisplay"]
+from ._axes import import_pyplot, set_axes_grid
+from ._pictures import plain_legend, shortened
 
 # Of the densities: one degree apart, the ends are the same angle.
 _N_ANGLES = 361
@@ -215,17 +213,13 @@ default=None
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="HypersphereDisplay"
-        )
         if ax is None:
-            _, ax = plt.subplots(
+            _, ax = import_pyplot(self).subplots(
                 1, 2, figsize=(10, 4), layout="constrained", width_ratios=(1, 1.3)
             )
-        self.axes_ = axes_grid(plt, ax, 1, 2)[0]
-        self.figure_ = self.axes_[0].figure
+        self.axes_ = set_axes_grid(self, ax, 1, 2)[0]
         self._draw_ring(self.axes_[0], cmap)
-        self._draw_angles(plt, self.axes_[1], kwargs)
+        self._draw_angles(self.axes_[1], kwargs)
         return self
 
     def _draw_ring(self, ax, cmap):
@@ -241,12 +235,13 @@ default=None
         )
         ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], aspect="equal")
 
-    def _draw_angles(self, plt, ax, kwargs):
+    def _draw_angles(self, ax, kwargs):
         self.lines_ = []
         if self.classes is None:
             self.lines_ += ax.plot(self.grid, self.density, **kwargs)
         else:
-            palette = plt.get_cmap("tab10" if len(self.classes) <= 10 else "tab20")
+            name = "tab10" if len(self.classes) <= 10 else "tab20"
+            palette = import_pyplot(self).get_cmap(name)
             for i, density in enumerate(self.class_densities):
                 style = {"color": palette(i % palette.N)} | kwargs
                 self.lines_ += ax.plot(self.grid, density, **style)

@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from .._utils._optional import import_optional
 from ..inspection import linear_probe
+from ._axes import set_axes
 from ._pictures import plain_legend
-
-__all__ = ["LayerProbeDisplay"]
 
 # Names of layers with more characters than this in total are turned.
 _LINE_LENGTH = 60
@@ -147,12 +145,7 @@ class LayerProbeDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="LayerProbeDisplay"
-        )
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax)
         probe = self.probe.sort_values("depth", kind="stable")
         name = self.estimator_name if name is None else name
         # Layers near the end have nearly the same depth: equal distances keep their

@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from .._utils._optional import import_optional
 from ..fine_tuning import learning_rate_range_test
+from ._axes import set_axes
 from ._pictures import plain_legend, shortened
-
-__all__ = ["LearningRateDisplay"]
 
 # Characters of a name in the legend.
 _NAME = 40
@@ -160,12 +158,7 @@ class LearningRateDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="LearningRateDisplay"
-        )
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax)
         name = self.estimator_name if name is None else name
         label = "smoothed loss"
         if name is not None:

@@ -1,27 +1,8 @@
-"""Pictures in a grid of axes, and several pictures in one."""
-
-import numbers
+"""Pictures on axes, several pictures in one, and their titles and legends."""
 
 import numpy as np
 
-from .._utils._parameter_errors import choice_error
-
-__all__ = [
-    "axes_grid",
-    "check_count",
-    "legend_below",
-    "mosaic",
-    "pattern",
-    "plain_legend",
-    "set_title",
-    "shortened",
-    "show_picture",
-]
-
-# Inches, of one picture with its title.
-_CELL = (2.2, 2.4)
-
-# Characters above one picture of that size, and inches of one character.
+# Characters above a picture of a grid, and inches of one character.
 _LINE, _CHARACTER = 24, 0.085
 
 # Characters of the names in a row of a legend.
@@ -29,68 +10,6 @@ _NAMES = 80
 
 # Pixels, of the longer side of a picture in a mosaic.
 _SMALLEST = 24
-
-
-def check_count(parameter, count, may_be_none=False):
-    """Raise ValueError if a parameter is not a number of pictures.
-
-    Displays that compute first call this before, so that nothing is computed in vain.
-    """
-    if count is None and may_be_none:
-        return
-    is_int = isinstance(count, numbers.Integral) and not isinstance(count, bool)
-    if not is_int or count < 1:
-        wanted = "an int of at least 1"
-        raise choice_error(
-            parameter, f"None or {wanted}" if may_be_none else wanted, count
-        )
-
-
-def axes_grid(plt, ax, n_rows, n_columns):
-    """Return axes in rows and columns.
-
-    Parameters
-    ----------
-    plt : module
-        matplotlib.pyplot
-    ax : matplotlib Axes, array-like of Axes or None
-        Where to plot. One Axes is divided; of several, there must be one for each cell.
-        None creates a new figure.
-    n_rows, n_columns : int
-
-    Returns
-    -------
-    ndarray of Axes, shape (n_rows, n_columns)
-
-    Raises
-    ------
-    ValueError
-        If `ax` holds another number of axes.
-    """
-    if ax is None:
-        size = (_CELL[0] * n_columns, _CELL[1] * n_rows)
-        figure, axes = plt.subplots(
-            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
-        )
-        figure.get_layout_engine().set(h_pad=0.08)  # inches, above the titles
-        return axes
-    given = np.ravel(np.asarray(ax, dtype=object))
-    if len(given) == n_rows * n_columns:
-        return given.reshape(n_rows, n_columns)
-    if len(given) != 1:
-        raise ValueError(
-            f"The 'ax' parameter must be None, one Axes or {n_rows * n_columns} Axes. "
-            f"Got {len(given)} Axes instead."
-        )
-    [whole] = given
-    whole.set_axis_off()
-    width, height = 1 / n_columns, 1 / n_rows
-    cells = [
-        whole.inset_axes([j * width, 1 - (i + 1) * height, 0.94 * width, 0.88 * height])
-        for i in range(n_rows)
-        for j in range(n_columns)
-    ]
-    return np.array(cells, dtype=object).reshape(n_rows, n_columns)
 
 
 def show_picture(ax, picture, title=None, **kwargs):

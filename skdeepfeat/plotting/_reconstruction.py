@@ -1,11 +1,8 @@
 """ReconstructionDisplay: images, damaged and restored."""
 
-import numpy as np
-
-from .._utils._optional import import_optional
-from ._pictures import axes_grid, check_count, show_picture
-
-__all__ = ["ReconstructionDisplay"]
+from .._utils._parameter_errors import check_count
+from ._axes import set_axes_grid
+from ._pictures import show_picture
 
 
 class ReconstructionDisplay:
@@ -104,15 +101,11 @@ default=None
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="ReconstructionDisplay"
-        )
         rows = {"original": self.images}
         if self.corrupted is not None:
             rows["corrupted"] = self.corrupted
         rows["restored"] = self.restored
-        self.axes_ = axes_grid(plt, ax, len(rows), len(self.images))
-        self.figure_ = np.ravel(self.axes_)[0].figure
+        set_axes_grid(self, ax, len(rows), len(self.images))
         self.images_ = []
         for axes, (label, pictures) in zip(self.axes_, rows.items(), strict=True):
             self.images_.append(

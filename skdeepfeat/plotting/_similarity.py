@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from .._utils._optional import import_optional
 from ..inspection import similarity
-
-__all__ = ["SimilarityDisplay"]
+from ._axes import set_axes
 
 _MOST_VALUES = 14  # layers up to which the values are written into the cells
 
@@ -103,15 +101,10 @@ class SimilarityDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="SimilarityDisplay"
-        )
         values = self.similarity.to_numpy(dtype=float)
         n_rows, n_columns = values.shape
-        if ax is None:
-            size = (max(5.0, 2.5 + 0.55 * n_columns), max(4.0, 1.5 + 0.55 * n_rows))
-            _, ax = plt.subplots(figsize=size, layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        size = (max(5.0, 2.5 + 0.55 * n_columns), max(4.0, 1.5 + 0.55 * n_rows))
+        ax = set_axes(self, ax, figsize=size)
         style = {"vmin": 0.0, "vmax": 1.0, "cmap": "viridis"}
         self.image_ = ax.imshow(values, **(style | kwargs))
         self.colorbar_ = self.figure_.colorbar(

@@ -8,8 +8,6 @@ from ..exceptions import BadImageError
 from ..feature_extraction import ImageEstimatorMixin, errors_about
 from ..images import make_image_source
 
-__all__ = ["load_thumbnails"]
-
 
 def load_thumbnails(X, n_images, indices, size, estimator=None):
     """Return small pictures of some of the images, and their paths.

@@ -3,12 +3,11 @@
 import math
 import pathlib
 
-from .._utils._optional import import_optional
+from .._utils._parameter_errors import check_count
 from ..inspection import predict_graded, top_losses
-from ._pictures import check_count, shortened
+from ._axes import set_axes
+from ._pictures import shortened
 from ._thumbnails import load_thumbnails
-
-__all__ = ["TopLossesDisplay"]
 
 _THUMBNAIL = 160  # pixels
 _CELL = 2.0  # inches
@@ -163,9 +162,6 @@ class TopLossesDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="TopLossesDisplay"
-        )
         check_count("n_columns", n_columns, may_be_none=True)
         n = len(self.losses)
         if n_columns is None:
@@ -175,10 +171,7 @@ class TopLossesDisplay:
         n_rows = math.ceil(n / n_columns)
         height = 1 + _CAPTION
         is_own = ax is None
-        if is_own:
-            size = (_CELL * n_columns, _CELL * height * n_rows)
-            _, ax = plt.subplots(figsize=size, layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax, figsize=(_CELL * n_columns, _CELL * height * n_rows))
         self.images_, self.captions_ = [], []
         ax.set(xlim=(0, n_columns), ylim=(-height * n_rows, 0), aspect="equal")
         ax.set_axis_off()

@@ -4,12 +4,10 @@ import math
 
 import numpy as np
 
-from .._utils._optional import import_optional
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from ..inspection import find_top_patches, project_patches
-from ._pictures import axes_grid, check_count, mosaic, pattern, show_picture
-
-__all__ = ["TopPatchesDisplay"]
+from ._axes import set_axes_grid
+from ._pictures import mosaic, pattern, show_picture
 
 _PROJECTIONS = ("deconvnet", "guided", None)
 
@@ -125,15 +123,11 @@ class TopPatchesDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="TopPatchesDisplay"
-        )
         check_count("n_columns", n_columns)
         n_units, n_pictures = len(self.tops), 1 if self.signals is None else 2
         n_columns = min(n_columns, n_units)
         n_rows = -(-n_units // n_columns)
-        self.axes_ = axes_grid(plt, ax, n_rows, n_pictures * n_columns)
-        self.figure_ = self.axes_[0, 0].figure
+        set_axes_grid(self, ax, n_rows, n_pictures * n_columns)
         self.images_ = []
         for i, cells in enumerate(self.axes_.reshape(-1, n_pictures)):
             if i >= n_units:

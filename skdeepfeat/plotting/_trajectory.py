@@ -2,11 +2,9 @@
 
 import itertools
 
-from .._utils._optional import import_optional
 from ..inspection import trajectories
+from ._axes import set_axes
 from ._pictures import plain_legend, shortened
-
-__all__ = ["TrajectoryDisplay"]
 
 # One for each group, in the order of the groups.
 _MARKERS = ("x", "o", "^", "s", "D", "P", "v", "*", "<", ">")
@@ -134,12 +132,7 @@ class TrajectoryDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        plt = import_optional(
-            "matplotlib.pyplot", extra="plot", purpose="TrajectoryDisplay"
-        )
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = set_axes(self, ax)
         self.lines_ = [
             ax.plot(one["x"], one["y"], color="0.75", linewidth=0.8, zorder=1)[0]
             for _, one in self.points.groupby(["group", "fit"], sort=False)

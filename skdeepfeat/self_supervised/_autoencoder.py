@@ -3,7 +3,6 @@
 import copy
 import functools
 import math
-import numbers
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,11 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._constraints import INNER_FRACTION, NOT_NEGATIVE, POSITIVE, POSITIVE_INT
 from .._utils._device import compute_context, resolve_device
 from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import undisturbed_by_forks
@@ -42,9 +42,6 @@ _AUTO_EPOCHS = (5, 500)
 
 # Rows that go through the network at once outside of training.
 _N_ROWS_AT_ONCE = 4096
-
-_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
 
 
 class Autoencoder(
@@ -196,21 +193,21 @@ default="squared_error"
     """
 
     _parameter_constraints = {
-        "hidden_layer_sizes": ["array-like", _POSITIVE_INT],
+        "hidden_layer_sizes": ["array-like", POSITIVE_INT],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "code_activation": [StrOptions(set(ACTIVATIONS))],
         "tied_weights": ["boolean"],
         "corruption": [StrOptions(set(CORRUPTIONS)), None],
-        "corruption_level": [_NOT_NEGATIVE],
+        "corruption_level": [NOT_NEGATIVE],
         "layerwise": ["boolean"],
         "loss": [StrOptions({*REGRESSION_LOSSES, "cross_entropy"})],
-        "max_epochs": [StrOptions({"auto"}), _POSITIVE_INT],
-        "batch_size": [_POSITIVE_INT],
-        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
-        "weight_decay": [_NOT_NEGATIVE],
+        "max_epochs": [StrOptions({"auto"}), POSITIVE_INT],
+        "batch_size": [POSITIVE_INT],
+        "learning_rate": [POSITIVE],
+        "weight_decay": [NOT_NEGATIVE],
         "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [_POSITIVE_INT],
+        "validation_fraction": [INNER_FRACTION],
+        "n_iter_no_change": [POSITIVE_INT],
         "device": "no_validation",  # resolve_device does
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -335,14 +332,13 @@ default="squared_error"
         if self._has_logits != (self.loss == "cross_entropy"):
             wanted = "the one of the fit, as 'cross_entropy' scales rows differently"
             raise choice_error("loss", wanted, self.loss)
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase="network",
             n_epochs=1,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            n_iter_no_change=None,
             seed=self._seed,
             first_epoch=len(self.history_),
-            verbose=self.verbose,
         )
         rows = self._normalized(X)
         optimizer = self._make_optimizer(self.network_)
@@ -493,16 +489,14 @@ default="squared_error"
 
     def _train(self, model, phase, loss, rows, held_out, ranges, tell):
         """Train a model for all epochs; return whether it was interrupted."""
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase=phase,
             n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             schedule="one_cycle",
             n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
             seed=self._seed,
             first_epoch=len(self.history_),
-            verbose=self.verbose,
         )
         optimizer = self._make_optimizer(model)
         run = self._run(model, optimizer, settings, loss, rows, held_out, ranges, tell)

@@ -1,9 +1,6 @@
 """ConvAutoencoder: images as codes of a few numbers."""
 
 import copy
-import enum
-import numbers
-import os
 
 import numpy as np
 import pandas as pd
@@ -14,12 +11,19 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
-from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR
+from .._utils._choices import DEFAULT_MAX_PIXELS
+from .._utils._constraints import (
+    AT_LEAST_2,
+    INNER_FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+)
 from .._utils._device import compute_context, free_device_memory, resolve_device
 from .._utils._forks import survives_fork, undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
@@ -31,14 +35,10 @@ from ..feature_extraction import (
     warn_of,
 )
 from ..fine_tuning import MAX_BYTES_IN_MEMORY
-from ..networks import resolve_neck
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
 from ._checks import check_codes, hold_out, resolve_epochs
 from ._conv_network import ConvNetwork
 from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
-
-_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-_FRACTION = Interval(numbers.Real, 0, 1, closed="neither")
 
 # max_epochs="auto": enough steps for hundreds of images, few epochs for thousands.
 _N_STEPS = 3000
@@ -179,26 +179,20 @@ class ConvAutoencoder(
     """
 
     _parameter_constraints: dict = {
-        "n_components": [_POSITIVE_INT],
-        "image_size": [_POSITIVE_INT, "array-like"],
+        **ImageEstimatorMixin._parameter_constraints,
+        "n_components": [POSITIVE_INT],
+        "image_size": [POSITIVE_INT, "array-like"],
         "model": [str, nn.Module, None],
-        "weights": [str, os.PathLike, enum.Enum, None],
         "corruption": [StrOptions(set(CORRUPTIONS)), None],
-        "corruption_level": [Interval(numbers.Real, 0, None, closed="left")],
-        "max_epochs": [StrOptions({"auto"}), _POSITIVE_INT],
-        "batch_size": [Interval(numbers.Integral, 2, None, closed="left")],
-        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "corruption_level": [NOT_NEGATIVE],
+        "max_epochs": [StrOptions({"auto"}), POSITIVE_INT],
+        "batch_size": [AT_LEAST_2],
+        "learning_rate": [POSITIVE],
         "early_stopping": ["boolean"],
-        "validation_fraction": [_FRACTION],
-        "n_iter_no_change": [_POSITIVE_INT],
+        "validation_fraction": [INNER_FRACTION],
+        "n_iter_no_change": [POSITIVE_INT],
         "device": [str, torch.device],
         "random_state": ["random_state"],
-        "on_error": [StrOptions(set(ON_ERROR))],
-        "preprocessing": [Preprocessing, dict, callable, None],
-        "flat_image_shape": [tuple, list, None],
-        "max_pixels": [_POSITIVE_INT, None],
-        "storage_options": [dict, None],
-        "verbose": ["verbose"],
     }
 
     # ImageEstimatorMixin asks for it; codes are not cached, as they take milliseconds.
@@ -317,16 +311,14 @@ class ConvAutoencoder(
             learning_rate=self.learning_rate,
             layer_decay=0.1,
         )
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase="network",
             n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             schedule="one_cycle",
             max_grad_norm=1.0,
             n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
             seed=seed,
-            verbose=int(self.verbose),
         )
         run = TrainingRun(self.network_, optimizer, _squared_errors, settings, device)
         data = _RestoredImages(pixels, rows, self.corruption, self.corruption_level)
@@ -442,13 +434,7 @@ class ConvAutoencoder(
     def _pixels(self, X, size):
         """Return the resized images, and which of them could be read."""
         height, width = size
-        settings = ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            on_error=self.on_error,
-            verbose=int(self.verbose),
-        )
+        settings = ExtractionSettings.of(self)
         # A square is the center of the image.
         resize = height if height == width else (height, width)
         pixels, failures = load_pixels(
@@ -464,14 +450,7 @@ class ConvAutoencoder(
         """Return the encoder of `model`, and its parameters by stage."""
         if self.model is None:
             return None, []
-        neck = resolve_neck(
-            self.model,
-            weights=self.weights,
-            image_size=self._size(),
-            preprocessing=self.preprocessing,
-            random_state=0,
-        )
-        body = neck.trainable()
+        body = self._neck_of_parameters(image_size=self._size()).trainable()
         body.train_parts(range(body.n_stages), freeze_statistics=True)
         return body, body.parameter_groups()
 

@@ -10,6 +10,7 @@ import torch
 
 from .._utils._device import compute_context
 from .._utils._random import RandomStream
+from .._utils._settings import Settings
 from ..fine_tuning import draw_seed, make_training_run, resume
 from ..training import (
     PAIR_LOSSES,
@@ -28,7 +29,7 @@ _N_MEASURED = 256
 
 
 @dataclass(frozen=True)
-class PretrainingSettings:
+class PretrainingSettings(Settings):
     """How to train: parameters of the estimator, and what the training loop needs.
 
     The names are those of the fine-tuning estimators.

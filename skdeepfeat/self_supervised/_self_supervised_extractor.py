@@ -1,10 +1,8 @@
 """SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
 
-import enum
 import numbers
 import os
 import warnings
-from collections.abc import MutableMapping
 
 import numpy as np
 import pandas as pd
@@ -14,19 +12,26 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
-from .._utils._choices import DEFAULT_MAX_PIXELS, ON_ERROR, PRECISIONS
+from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS
 from .._utils._columns import check_column
+from .._utils._constraints import (
+    AT_LEAST_2,
+    FACTOR,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+)
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
-from .._utils._preprocessing import Preprocessing
 from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
-from ..cache import FeatureCache, MappingCache
+from ..cache import CACHE_CONSTRAINT
 from ..feature_extraction import (
     DescribedMixin,
     ExtractionSettings,
@@ -36,14 +41,9 @@ from ..feature_extraction import (
     warn_of,
 )
 from ..fine_tuning import MAX_BYTES_IN_MEMORY, at_rest, with_margin
-from ..networks import resolve_neck
 from ..training import PAIR_LOSSES, unfrozen_parts
 from ._pretraining import Pretraining, PretrainingSettings
 from ._probe import Probe
-
-_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-_AT_LEAST_2 = Interval(numbers.Integral, 2, None, closed="left")
-_NOT_NEGATIVE = Interval(numbers.Real, 0, None, closed="left")
 
 _MIN_IMAGES = 4
 
@@ -247,32 +247,26 @@ class SelfSupervisedExtractor(
     """
 
     _parameter_constraints: dict = {
+        **ImageEstimatorMixin._parameter_constraints,
         "model": [str, nn.Module],
         "method": [StrOptions(set(PAIR_LOSSES))],
-        "weights": [str, os.PathLike, enum.Enum, None],
-        "image_size": [_POSITIVE_INT, "array-like", None],
+        "image_size": [POSITIVE_INT, "array-like", None],
         "projection": ["array-like"],
-        "unfreeze": [str, _POSITIVE_INT, tuple, list],
-        "max_epochs": [_POSITIVE_INT],
-        "batch_size": [_AT_LEAST_2],
-        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
-        "layer_decay": [Interval(numbers.Real, 0, 1, closed="right")],
-        "weight_decay": [_NOT_NEGATIVE],
-        "ema_decay": [Interval(numbers.Real, 0, 1, closed="left")],
+        "unfreeze": [str, POSITIVE_INT, tuple, list],
+        "max_epochs": [POSITIVE_INT],
+        "batch_size": [AT_LEAST_2],
+        "learning_rate": [POSITIVE],
+        "layer_decay": [FACTOR],
+        "weight_decay": [NOT_NEGATIVE],
+        "ema_decay": [FRACTION],
         "freeze_batch_norm": ["boolean", StrOptions({"auto"})],
         "augment": [StrOptions({"views"}), callable],
         "keep_best": ["boolean"],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device],
         "random_state": ["random_state"],
-        "cache": [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None],
+        "cache": CACHE_CONSTRAINT,
         "checkpoint": [str, os.PathLike, None],
-        "on_error": [StrOptions(set(ON_ERROR))],
-        "preprocessing": [Preprocessing, dict, callable, None],
-        "flat_image_shape": [tuple, list, None],
-        "max_pixels": [_POSITIVE_INT, None],
-        "storage_options": [dict, None],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -380,13 +374,7 @@ class SelfSupervisedExtractor(
         X = self._check_images(X, reset=True)
         probe = self._check_probe(X_probe, y_probe)
         settings = self._training_settings()
-        neck = resolve_neck(
-            self.model,
-            weights=self.weights,
-            image_size=self.image_size,
-            preprocessing=self.preprocessing,
-            random_state=0,
-        )
+        neck = self._neck_of_parameters()
         training = Pretraining(settings, neck, self.device, self.random_state)
         # Errors about stages, groups and probe come before the images are decoded.
         trial = neck.trainable()
@@ -395,9 +383,11 @@ class SelfSupervisedExtractor(
         original = at_rest(neck.trainable().network)
         before = self._probe_score(probe, original, neck.preprocessing)
         pixels, failures = load_pixels(
-            X, with_margin(neck.preprocessing), self._extraction(training.device),
+            X,
+            with_margin(neck.preprocessing),
+            ExtractionSettings.of(self, device=training.device),
             MAX_BYTES_IN_MEMORY,
-        )  # fmt: skip
+        )
         if failures:
             warn_of(failures)
         failed = [failure.index for failure in failures]
@@ -471,17 +461,6 @@ class SelfSupervisedExtractor(
             verbose=self.verbose,
         )
 
-    def _extraction(self, device):
-        return ExtractionSettings(
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            device=device,
-            precision=self.precision,
-            on_error=self.on_error,
-            verbose=int(self.verbose),
-        )
-
     def _training_settings(self):
         projection = list(self.projection)
         if not projection or any(
@@ -497,21 +476,11 @@ class SelfSupervisedExtractor(
             unfreeze = "all" if is_random else 2
         if freeze_batch_norm == "auto":
             freeze_batch_norm = not is_random
-        return PretrainingSettings(
-            method=self.method,
+        return PretrainingSettings.of(
+            self,
             projection=tuple(map(int, projection)),
             unfreeze=unfreeze,
             freeze_batch_norm=freeze_batch_norm,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            layer_decay=self.layer_decay,
-            weight_decay=self.weight_decay,
-            ema_decay=self.ema_decay,
-            augment=self.augment,
-            precision=self.precision,
-            checkpoint=self.checkpoint,
-            verbose=int(self.verbose),
         )
 
     @staticmethod

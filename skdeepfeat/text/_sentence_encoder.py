@@ -1,7 +1,6 @@
 """SentenceEncoder: rows of texts that know which texts follow each other."""
 
 import copy
-import numbers
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -16,11 +15,12 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._constraints import AT_LEAST_2, POSITIVE, POSITIVE_INT
 from .._utils._device import compute_context, free_device_memory, resolve_device
 from .._utils._forks import survives_fork, undisturbed_by_forks
 from .._utils._random import seeded
@@ -50,7 +50,6 @@ _LEARNED = "learned"
 # Those that need no second network.
 _METHODS = {name for name, one in PAIR_LOSSES.items() if not one.has_target}
 
-_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
 
 # max_epochs="auto": enough steps for a few hundred texts, few epochs for a million.
 _N_STEPS = 2000
@@ -203,15 +202,15 @@ class SentenceEncoder(
     _parameter_constraints: dict = {
         "vectors": [str, os.PathLike, Mapping, Word2Vec, FrozenEstimator],
         "encoder": [StrOptions(set(ENCODERS))],
-        "n_components": [_POSITIVE_INT],
+        "n_components": [POSITIVE_INT],
         "method": [StrOptions(_METHODS)],
         "decode": ["boolean"],
-        "vector_size": [_POSITIVE_INT],
-        "min_count": [_POSITIVE_INT],
-        "max_length": [_POSITIVE_INT],
-        "max_epochs": [StrOptions({"auto"}), _POSITIVE_INT],
-        "batch_size": [Interval(numbers.Integral, 2, None, closed="left")],
-        "learning_rate": [Interval(numbers.Real, 0, None, closed="neither")],
+        "vector_size": [POSITIVE_INT],
+        "min_count": [POSITIVE_INT],
+        "max_length": [POSITIVE_INT],
+        "max_epochs": [StrOptions({"auto"}), POSITIVE_INT],
+        "batch_size": [AT_LEAST_2],
+        "learning_rate": [POSITIVE],
         "lowercase": ["boolean"],
         "tokenizer": [callable, None],
         "on_missing": [StrOptions({"zero", "nan", "raise"})],
@@ -414,15 +413,13 @@ class SentenceEncoder(
             network,
             make_optimizer("adamw", [trained], learning_rate=self.learning_rate),
             loss,
-            LoopSettings(
+            LoopSettings.of(
+                self,
                 phase="sentences",
                 n_epochs=n_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
                 schedule="one_cycle",
                 max_grad_norm=1.0,
                 seed=seed,
-                verbose=int(self.verbose),
             ),
             device,
         )

@@ -1,6 +1,5 @@
 """Word2Vec: word vectors from a column of texts."""
 
-import numbers
 import os
 import pathlib
 import re
@@ -15,20 +14,17 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._constraints import NOT_NEGATIVE, POSITIVE, POSITIVE_INT
 from .._utils._parameter_errors import choice_error
 from ..training import LoopSettings, TrainingRun
 from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
 from ._texts import TextTransformerMixin
 from ._word_vectors import WordVectors
-
-_POSITIVE_INT = Interval(numbers.Integral, 1, None, closed="left")
-_POSITIVE = Interval(numbers.Real, 0, None, closed="neither")
 
 
 class Word2Vec(
@@ -127,15 +123,15 @@ class Word2Vec(
     """
 
     _parameter_constraints: dict = {
-        "vector_size": [_POSITIVE_INT],
-        "window": [_POSITIVE_INT],
-        "negative": [_POSITIVE_INT],
-        "min_count": [_POSITIVE_INT],
-        "subsample": [_POSITIVE, None],
-        "noise_exponent": [Interval(numbers.Real, 0, None, closed="left")],
-        "max_epochs": [_POSITIVE_INT],
-        "batch_size": [_POSITIVE_INT],
-        "learning_rate": [_POSITIVE],
+        "vector_size": [POSITIVE_INT],
+        "window": [POSITIVE_INT],
+        "negative": [POSITIVE_INT],
+        "min_count": [POSITIVE_INT],
+        "subsample": [POSITIVE, None],
+        "noise_exponent": [NOT_NEGATIVE],
+        "max_epochs": [POSITIVE_INT],
+        "batch_size": [POSITIVE_INT],
+        "learning_rate": [POSITIVE],
         "lowercase": ["boolean"],
         "tokenizer": [callable, None],
         "random_state": ["random_state"],
@@ -236,14 +232,12 @@ class Word2Vec(
         # Rare words have no gradient in most batches, and are then left alone.
         group = {"params": list(model.parameters()), "lr_scale": 1.0}
         optimizer = torch.optim.SparseAdam([group], lr=self.learning_rate)
-        settings = LoopSettings(
+        settings = LoopSettings.of(
+            self,
             phase="word2vec",
             n_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             schedule="cosine",
             seed=seed,
-            verbose=self.verbose,
         )
         data = SkipGramData(
             texts,

@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import mmap
-import numbers
 import os
 import pathlib
 import re
@@ -16,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._address import check_local
 from .._utils._optional import import_optional
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_count, choice_error
 from .._utils._shown import shown, shown_path
 from .._utils._suggestions import did_you_mean
 
@@ -79,8 +78,7 @@ class WordVectors:
 
     def most_similar(self, positive, negative=(), n=10):
         """Return the nearest words; see `Word2Vec.most_similar`."""
-        if not isinstance(n, numbers.Integral) or n < 1:
-            raise choice_error("n", "an int of at least 1", n)
+        check_count("n", n)
         signed = [
             (word, sign)
             for words, sign in ((positive, 1.0), (negative, -1.0))

@@ -7,7 +7,7 @@ from .._utils._activations import is_other_activation, limit_of_relu
 
 
 class ActivationSizes(TorchFunctionMode):
-    """Adds up what ReLUs return while it is entered, in modules or in code.
+    """Records the mean output of the ReLUs that run while it is entered.
 
     Attributes
     ----------

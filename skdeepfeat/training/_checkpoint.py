@@ -132,7 +132,7 @@ def load_checkpoint(path, run):
     run.best_state = best or None
     run.probes = list(tensors["probes"].numpy()) if "probes" in tensors else []
     whole = run.optimizer.state_dict()
-    learned = _learned(run)
+    learned = run.learned_parameters()
     whole["state"] = {
         index: {key: _ordered_as(learned[index], one) for key, one in state.items()}
         for index, state in states.items()
@@ -154,7 +154,7 @@ def _states_of(path, progress, tensors, run):
         wanted |= {f"best.{k}": v.shape for k, v in own.items()}
     if "probes" in tensors:
         wanted["probes"] = (progress["epoch"], *tensors["probes"].shape[-2:])
-    learned = _learned(run)
+    learned = run.learned_parameters()
     states = {}
     for name, tensor in tensors.items():
         found = re.fullmatch(r"optimizer\.(\d{1,9})\.(\w+)", name)
@@ -175,10 +175,6 @@ def _states_of(path, progress, tensors, run):
             "those of this one. Delete it to start over, or choose another path."
         )
     return states
-
-
-def _learned(run):
-    return [p for group in run.optimizer.param_groups for p in group["params"]]
 
 
 def _ordered_as(parameter, tensor):

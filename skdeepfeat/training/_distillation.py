@@ -12,7 +12,7 @@ _LEAST = 1e-7
 
 @dataclass(frozen=True)
 class TaughtTargets:
-    """What a teacher says of samples, and the targets of those that are labeled.
+    """The soft targets of samples, and the targets of those that are labeled.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class TaughtTargets:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def blended(self, soft, fraction):
-        """Return targets whose soft part is, for some fraction, another one."""
+        """Return targets whose soft part is mixed with another one."""
         if self.soft is not None:
             soft = (1 - fraction) * self.soft + fraction * soft
         return replace(self, soft=soft)

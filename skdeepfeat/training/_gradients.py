@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .._utils._device import (
-    DTYPES,
+    autocast,
     float32_arithmetic,
     free_device_memory,
     is_out_of_memory,
@@ -156,9 +156,7 @@ class BatchGradients:
             return self._teacher(images).float()
 
     def _mixed_precision(self):
-        dtype = DTYPES[self._settings.precision]
-        is_mixed = dtype != torch.float32
-        return torch.autocast(self._device.type, dtype=dtype, enabled=is_mixed)
+        return autocast(self._device, self._settings.precision)
 
     def _to(self, tensor):
         return tensor.to(self._device, non_blocking=True)

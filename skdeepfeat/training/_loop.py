@@ -1,14 +1,11 @@
 """The training loop: epochs of steps, whatever is trained and on whatever data."""
 
 import contextlib
-import functools
 import itertools
 import logging
 import math
 import time
 import warnings
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +14,11 @@ import torch
 from .._utils._forks import undisturbed_by_forks
 from .._utils._progress import progress_bar
 from .._utils._random import RandomStream
+from .._utils._settings import Settings
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import TrainingDivergedError
-from ._gradients import BatchGradients, draw_mixing
+from ._batch_loading import BatchLoader
+from ._gradients import BatchGradients
 from ._processes import Processes
 from ._schedules import learning_rate_factor
 from ._state import copy_state, load_state
@@ -27,15 +26,8 @@ from ._state import copy_state, load_state
 logger = logging.getLogger(__name__)
 
 
-# Devices without spare cores for a thread that prepares batches.
-_LOADING_IN_PLACE = ("cpu",)
-
-# How many batches this thread may prepare in advance.
-_BATCHES_AHEAD = 3
-
-
 @dataclass(frozen=True)
-class LoopSettings:
+class LoopSettings(Settings):
     """How a run of epochs goes.
 
     Attributes
@@ -57,7 +49,7 @@ class LoopSettings:
         Parameter of the Beta distribution that pairs of samples are mixed with (Zhang
         et al. 2018); 0 does not mix.
     activation_l1 : float
-        What the mean output of the ReLUs is multiplied by and added to the loss.
+        Weight of the mean output of the ReLUs in the loss.
     n_iter_no_change : int or None
         Epochs without a better validation score before the run ends; None: never.
     seed : int
@@ -90,7 +82,7 @@ def epochs_of_steps(n_steps, n_samples, batch_size, bounds):
 
 
 def seed_of(*numbers):
-    """Return a seed that belongs to these numbers alone."""
+    """Return a seed that differs for other numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -116,10 +108,11 @@ class TrainingRun:
         ``prepare(epoch)`` is called before each epoch. It freezes what is to be frozen,
         and puts modules into training mode.
     teacher : callable, default=None
-        ``teacher(inputs) -> Tensor of shape (n_samples, n_outputs)``, what a teacher
-        says of each batch. The data then have `TaughtTargets`.
+        ``teacher(inputs) -> Tensor of shape (n_samples, n_outputs)``, the soft targets
+        of a batch. The data then have `TaughtTargets`.
     taught_fraction : float, default=1.0
-        How much of the soft targets is what `teacher` says. The rest is in the data.
+        The fraction of the soft targets that comes from `teacher`. The rest is in the
+        data.
 
     Attributes
     ----------
@@ -163,6 +156,7 @@ class TrainingRun:
         self._gradients = BatchGradients(
             model, loss, settings, device, self.scaler, teacher, taught_fraction
         )
+        self._loader = BatchLoader(self.processes, device, settings.mixup)
         self._device = device
         self._stream = None
         # The weights before the last epoch. A step is needed to show that those after
@@ -236,7 +230,8 @@ class TrainingRun:
         losses = []
         self.prepare(0)
         self._begin_stream(0)
-        with self._loaded(data, self._endless(len(data))) as batches:
+        parts = self._endless(len(data))
+        with self._loader.batches(data, parts, self._stream) as batches:
             for rate, batch in zip(learning_rates, batches, strict=False):
                 self._set_rate(rate)
                 try:
@@ -280,7 +275,8 @@ class TrainingRun:
         total = 0.0
         self.prepare(self.epoch)
         self._begin_stream(self.epoch)
-        with self._loaded(data, ((rows, rng) for rows in parts)) as batches:
+        wanted = ((rows, rng) for rows in parts)
+        with self._loader.batches(data, wanted, self._stream) as batches:
             for step, batch in enumerate(batches):
                 rate = self._scheduled_rate(self.epoch * n_steps + step, n_steps)
                 self._set_rate(rate)
@@ -327,40 +323,6 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
 
-    # -- Batches
-
-    @contextlib.contextmanager
-    def _loaded(self, data, parts):
-        """Give an iterator over the batches of `parts`, an iterable of (rows, rng).
-
-        While an accelerator computes, a thread prepares the next batches.
-        """
-        is_here = self._device.type in _LOADING_IN_PLACE
-        if is_here or not getattr(data, "suits_threads", False):
-            yield (self._load(data, rows, rng) for rows, rng in parts)
-            return
-        # One thread, because the batches draw from `rng` one after the other.
-        with ThreadPoolExecutor(1, "skdeepfeat-batches") as pool:
-            load = functools.partial(self._load, data, in_thread=True)
-            batches = _mapped_ahead(pool, load, parts)
-            with contextlib.closing(batches):
-                yield batches
-
-    @undisturbed_by_forks()
-    def _load(self, data, rows, rng, in_thread=False):
-        """Return the arguments of `BatchGradients.compute` but the last."""
-        positions = np.arange(len(rows))[self.processes.part(len(rows))]
-        mine = rows[positions]
-        # Transforms draw from torch's generators. This is done without rows as well,
-        # because `rng` must draw the same numbers in all processes.
-        with contextlib.nullcontext() if in_thread else self._stream.drawing():
-            inputs = data.batch(mine, rng, positions, len(rows))
-        if in_thread and self._device.type == "cuda" and not inputs.is_cuda:
-            inputs = inputs.pin_memory()  # without it, the copy would block
-        targets, weights = data.targets[mine], data.weights[mine] / len(rows)
-        mixing = draw_mixing(self.settings.mixup, rng, positions, len(rows))
-        return inputs, targets, weights, mixing
-
     # -- One step
 
     @undisturbed_by_forks()
@@ -370,7 +332,7 @@ class TrainingRun:
         value = self.processes.sum(value)
         if not math.isfinite(value):
             self._diverged(number, value)
-        parameters = self._parameters()
+        parameters = self.learned_parameters()
         self.processes.add_gradients(parameters)
         if self.settings.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -381,7 +343,8 @@ class TrainingRun:
             self.average.update(self.model)
         return value
 
-    def _parameters(self):
+    def learned_parameters(self):
+        """Return what the optimizer changes, in its order."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _diverged(self, step, value):
@@ -403,7 +366,7 @@ class TrainingRun:
         ]
         return all(
             bool(torch.isfinite(tensor).all())
-            for tensor in [*self._parameters(), *statistics]
+            for tensor in [*self.learned_parameters(), *statistics]
         )
 
     def _average_buffers(self):
@@ -492,19 +455,3 @@ def _in_words(record):
     if not math.isnan(record["validation_score"]):
         words += f", validation score {record['validation_score']:.4f}"
     return words
-
-
-def _mapped_ahead(pool, function, items):
-    """Yield ``function(*item)`` in order, with the next ones being computed."""
-    pending = deque()
-    items = iter(items)
-    try:
-        while True:
-            for item in itertools.islice(items, _BATCHES_AHEAD - len(pending)):
-                pending.append(pool.submit(function, *item))
-            if not pending:
-                return
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()

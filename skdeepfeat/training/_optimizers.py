@@ -28,7 +28,7 @@ def make_optimizer(
     name, groups, *, learning_rate, layer_decay=1.0, weight_decay=0.0, params=None,
     undecayed=(),
 ):  # fmt: skip
-    """Return an optimizer whose parameter groups know their part of the rate.
+    """Return an optimizer whose parameter groups have their own learning rates.
 
     Parameters
     ----------

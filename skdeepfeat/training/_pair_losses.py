@@ -106,7 +106,7 @@ PAIR_LOSSES = {
 
 
 class LossOfPairs:
-    """The loss of a batch, once for each of its samples, as the loop wants it.
+    """The loss of a batch, repeated for each sample, as `TrainingRun` expects.
 
     Parameters
     ----------

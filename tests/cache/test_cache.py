@@ -209,23 +209,6 @@ def test_files_with_odd_names_and_large_numbers(cache):
     assert lookup(cache, stats) == digests
 
 
-@pytest.mark.parametrize(
-    "mtime_ns, expected",
-    [
-        (1_000_000_000_999_999_999, False),  # changed a moment ago: may change again
-        (1_000_000_000_900_000_001, True),
-        (999_999_999_000_000_000, False),  # whole seconds: a coarse clock
-        (999_999_997_000_000_000, True),
-        (1_000_000_005_000_000_000, False),  # in the future
-    ],
-)
-def test_files_that_may_still_change_unseen(cache, monkeypatch, mtime_ns, expected):
-    monkeypatch.setattr(FeatureCache, "_clock", lambda self=None: 1_000_000_001.0)
-    stat = FileStat("/x", 1, mtime_ns, 3)
-    remember(cache, [stat], [key_of(0)])
-    assert lookup(cache, [stat]) == [key_of(0) if expected else None]
-
-
 # -- Few steps for many rows
 
 

@@ -395,6 +395,7 @@ FULL_DISK = """
 """
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(directory):
     def limit():
         limit_files(20_000_000)

@@ -315,6 +315,7 @@ def test_the_default_cache_is_the_users_own(default_place, umask):
     assert {m for name, m in modes.items() if name not in folders} == {"0o600"}
 
 
+@pytest.mark.slow
 @posix
 def test_a_default_cache_that_was_open_is_closed(default_place):
     modes_after_filling("022")

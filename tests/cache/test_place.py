@@ -157,6 +157,7 @@ def test_a_relative_folder_for_caches_is_not_used(homeless, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a directory in use stays elsewhere")
 def test_no_working_directory(tmp_path):
     script = """

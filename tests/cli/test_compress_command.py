@@ -1,6 +1,7 @@
 """`skdeepfeat compress`."""
 
 import json
+import os
 import warnings
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_what_a_warning_says_is_shown(run, folder, tmp_path):
     assert "Warning: The smallest network that 'low_rank' gives" in result.stderr
 
 
-def test_wrong_usage(run, folder, tmp_path):
+def test_wrong_usage(run, folder, tmp_path, monkeypatch):
     output = tmp_path / "small.safetensors"
     for options, words in [
         (["-o", tmp_path / "small.pth"], "must end in .safetensors or .onnx"),
@@ -125,6 +126,21 @@ def test_wrong_usage(run, folder, tmp_path):
     assert result.exit_code == 2
     assert "no folder that is named like a class" in result.stderr
     assert "dark, light" in result.stderr
+    (tmp_path / "folder.onnx").mkdir()
+    result = compress(run, folder, "-o", tmp_path / "folder.onnx", "--overwrite")
+    assert result.exit_code == 2 and "is a folder" in result.stderr
+    model = folder / "model.safetensors"
+    content = model.read_bytes()
+    result = compress(run, folder, "-o", model, "--overwrite")
+    assert result.exit_code == 2 and "is the model itself" in result.stderr
+    assert model.read_bytes() == content
+    result = compress(run, folder, "-o", output, images="photos/dark")
+    assert result.exit_code == 2
+    assert "class 'dark'" in result.stderr and "no images of light" in result.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+        result = compress(run, folder, "-o", output)
+    assert result.exit_code == 2 and "can be written" in result.stderr
     several = FineTuneClassifier.load(folder / "model.safetensors")
     several.set_params(test_time_augmentation="flip")
     several.save(folder / "several.safetensors")

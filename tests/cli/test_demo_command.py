@@ -21,6 +21,7 @@ def test_without_the_extra(run, tmp_path, monkeypatch, package):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_every_image_goes_through_the_network_once(tmp_path, monkeypatch, caplog):
     pytest.importorskip("skimage")
     pytest.importorskip("matplotlib")

@@ -96,7 +96,13 @@ def n_parameters(estimator):
 ALLOWED = {"svd": 1.0, "tucker": 1.0, "tensor_train": 1.0}
 
 
-@pytest.mark.parametrize("method", METHODS)
+def quick_if(is_quick, value):
+    return value if is_quick else pytest.param(value, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "method", [quick_if(one in ("low_rank", "prune"), one) for one in METHODS]
+)
 def test_every_method(method, fitted, images, tmp_path):
     X, y = images
     before = state_of(fitted)
@@ -164,6 +170,7 @@ def small(fitted, images):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_several_methods_follow_each_other(small, fitted):
     summary = small.compression_summary_
     assert summary["network"].tolist() == ["before", "after prune", "after low_rank"]
@@ -266,6 +273,7 @@ class Standardized(nn.Conv2d):
         return nn.functional.conv2d(x, weight, self.bias)
 
 
+@pytest.mark.slow
 def test_candidates_that_return_nan_do_not_end_the_search(images):
     X, y = images
     network = nn.Sequential(
@@ -280,6 +288,7 @@ def test_candidates_that_return_nan_do_not_end_the_search(images):
     assert np.isfinite(small.predict_proba(X[:4])).all()
 
 
+@pytest.mark.slow
 def test_candidates_whose_training_diverges_stay_untrained(fitted, images):
     estimator = copy.deepcopy(fitted).set_params(learning_rate=1e30)
     small = compress(
@@ -379,6 +388,7 @@ def test_a_later_method_that_finds_nothing(images):
     assert (report.loc["tensor_train", "kind"] == "unchanged").all()
 
 
+@pytest.mark.slow
 def test_a_regressor(images):
     X, y = images
     targets = np.stack([y.astype(float) * 100, -y], 1)

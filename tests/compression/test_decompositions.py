@@ -8,16 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tensorly.decomposition import partial_tucker, tensor_train
+from torch import nn
 
+from skdeepfeat.compression import _decompositions, _factorizations
 from skdeepfeat.compression._decompositions import (
+    TuckerDecomposition,
     matrix_factors,
     response_factors,
     separable_factors,
     split_size,
     tensor_train_cores,
-    tucker_factors,
-    tucker_ranks,
 )
+from skdeepfeat.compression._factorizations import FACTORIZATIONS
+from skdeepfeat.compression._layers import LayerUse
 
 
 def drawn(*shape, seed=0):
@@ -89,7 +92,8 @@ def test_a_separable_kernel(rank):
 @pytest.mark.parametrize("ranks", [(2, 3), (4, 2), (5, 6)])
 def test_tucker_agrees_with_tensorly(ranks):
     weight = drawn(6, 5, 3, 3)
-    first, core, last = tucker_factors(weight, *ranks)
+    decomposition = TuckerDecomposition(weight)
+    first, core, last = decomposition.factors(*ranks)
     kernel = torch.einsum("ri,srhw,os->oihw", first, core, last)
     (their_core, factors), _ = partial_tucker(
         weight.double().numpy(), rank=[ranks[1], ranks[0]], modes=[0, 1], n_iter_max=100
@@ -99,16 +103,64 @@ def test_tucker_agrees_with_tensorly(ranks):
     assert_allclose(error, lost(torch.from_numpy(theirs), weight), rtol=2e-2, atol=1e-9)
     total = float(weight.double().square().sum())
     assert_allclose(error, total - float(core.square().sum()), atol=1e-9)
+    assert error <= total * decomposition.lost_energy(*ranks) + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_sweeps_lose_hardly_more_than_many(seed, monkeypatch):
+    """Noise is the worst case: trained kernels have fewer important directions."""
+    decomposition = TuckerDecomposition(drawn(24, 16, 3, 3, seed=seed))
+    kept = float(decomposition.factors(6, 9)[1].square().sum())
+    monkeypatch.setattr(_decompositions, "_N_SWEEPS", 300)
+    monkeypatch.setattr(_decompositions, "_SMALLEST_GAIN", 0)
+    most = float(decomposition.factors(6, 9)[1].square().sum())
+    total = float(drawn(24, 16, 3, 3, seed=seed).double().square().sum())
+    assert total - kept <= 1.02 * (total - most)
+
+
+def test_a_kernel_is_decomposed_once_for_all_ranks(monkeypatch):
+    layer = nn.Conv2d(40, 48, 3)
+    use = LayerUse("layer", layer, n_inputs=100, n_outputs=100, n_columns=100)
+    found = counted(monkeypatch, _decompositions, "_principal")
+    options = list(FACTORIZATIONS["tucker"].options(use))
+    # Once for each axis, and half a sweep for each option.
+    assert len(options) > 1 and len(found) == 2 + len(options)
+    n_calls = len(found)
+    options[0].make()
+    assert len(found) > n_calls
+    n_calls = len(found)
+    options[0].make()  # for each candidate that has it
+    assert len(found) == n_calls
+    found = counted(monkeypatch, _factorizations, "matrix_factors")
+    options = list(FACTORIZATIONS["svd"].options(use))
+    for option in options:
+        option.make()
+    assert len(options) > 1 and len(found) == 1
+
+
+def counted(monkeypatch, module, name):
+    """Return a list that gets an entry for each call of a function."""
+    calls, function = [], getattr(module, name)
+
+    def call(*args):
+        calls.append(name)
+        return function(*args)
+
+    monkeypatch.setattr(module, name, call)
+    return calls
 
 
 @pytest.mark.parametrize("energy", [0.5, 0.9, 0.99, 1.0])
 def test_the_ranks_of_tucker_keep_the_energy(energy):
     weight = drawn(12, 10, 3, 3)
-    first, core, last = tucker_factors(weight, *tucker_ranks(weight, energy))
+    decomposition = TuckerDecomposition(weight)
+    ranks = decomposition.ranks(energy)
     total = float(weight.double().square().sum())
+    assert decomposition.lost_energy(*ranks) <= 1 - energy + 1e-9
+    core = decomposition.factors(*ranks)[1]
     assert float(core.square().sum()) >= energy * total - 1e-9
     if energy == 1.0:
-        assert tucker_ranks(weight, energy) == (10, 12)
+        assert ranks == (10, 12)
 
 
 @pytest.mark.parametrize("max_rank", [1, 4, 50])

@@ -51,6 +51,7 @@ def assert_report_of_float32(fitted, images, y, tmp_path, scoring=None):
     return report["score"].tolist()
 
 
+@pytest.mark.slow
 def test_a_classifier(images, tmp_path):
     y = np.array(["a", "b", "c"])[images.mean((1, 2)).argmax(1)]
     fitted = estimator().fit(images[:40], y[:40])
@@ -62,6 +63,7 @@ def test_a_classifier(images, tmp_path):
     np.testing.assert_allclose(scores, wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_files_of_both_runtimes(images, tmp_path):
     pytest.importorskip("openvino")
     y = images.mean((1, 2)).argmax(1)
@@ -125,6 +127,7 @@ def test_bad_input(images, tmp_path):
         export_report(fitted, tmp_path / "bad.onnx", images, y)
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read(images, tmp_path):
     y = np.arange(60) % 3
     fitted = estimator().fit(images, y)

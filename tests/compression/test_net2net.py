@@ -144,6 +144,7 @@ def test_duplicates_learn_different_things():
     assert len(kernels.unique(dim=0)) == 16
 
 
+@pytest.mark.slow
 def test_several_calls_in_a_row(tmp_path):
     fitted = fit(sequential())
     larger = widen(deepen(widen(deepen(fitted, 0), 1.5), 0), 1.3)

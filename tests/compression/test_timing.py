@@ -29,6 +29,7 @@ def plain():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_onnx_runtime():
     geometry = {"resize": 8, "crop": (8, 8)}
     necks = [

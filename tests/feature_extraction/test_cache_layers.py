@@ -42,9 +42,9 @@ def extractor(log, tmp_path):
 @pytest.mark.parametrize(
     ("n_jobs", "cache_layers", "n_passes"),
     [
-        (1, None, 4),
-        (1, LAYERS, 1),
-        (1, "stages", 1),
+        pytest.param(1, None, 4, marks=pytest.mark.slow),
+        pytest.param(1, LAYERS, 1, marks=pytest.mark.slow),
+        pytest.param(1, "stages", 1, marks=pytest.mark.slow),
         (1, LAYERS[2:], 2),
         pytest.param(2, None, 4, marks=pytest.mark.slow),
         pytest.param(2, LAYERS, 1, marks=pytest.mark.slow),

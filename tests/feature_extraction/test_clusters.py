@@ -58,7 +58,7 @@ def dask(module_patch):
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address="localhost:0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -133,9 +133,13 @@ def files(pixels, tmp_path, monkeypatch):
     return [f"{i}.png" for i in range(N)]
 
 
-def test_rows_are_those_of_one_process(cluster, files, expected, log, tmp_path):
+# Ray's rows are compared where a worker is killed: each of its workers imports torch.
+def test_rows_are_those_of_one_process(all_workers, files, expected, log, tmp_path):
     neck = extractor(CountingNet(log), on_error="nan", cache=tmp_path / "cache")
-    with pytest.warns(BadImageWarning) as caught:
+    with (
+        joblib.parallel_config(backend="dask", n_jobs=2),
+        pytest.warns(BadImageWarning) as caught,
+    ):
         rows = neck.transform(files)
     [failure] = caught[0].message.failures
     assert (failure.index, failure.origin) == (50, "50.png")
@@ -163,6 +167,7 @@ def test_a_worker_that_is_killed(cluster, pixels, expected, log, tmp_path, caplo
     ours = [one for one in caplog.records if one.name.startswith("skdeepfeat")]
     assert len(ours) == (0 if cluster == "dask" else 1)
     assert N < rows_counted(log) <= N + 4 * 8
+    assert os.getpid() not in processes_counted(log)
     assert FeatureCache(tmp_path / "cache").info().n_rows == N
 
 

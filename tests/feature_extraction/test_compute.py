@@ -210,6 +210,7 @@ class TestRuntime:
         monkeypatch.setattr(_neck, "compiled_network", never)
         assert self.extractor(cache=None).transform(images).shape == (37, 1280)
 
+    @pytest.mark.slow
     def test_many_images_do_not(self, images, monkeypatch):
         for name in ("_SECONDS", "_SECONDS_PER_MODULE", "_N_PASSES"):
             monkeypatch.setattr(_measured_network, name, 0)

@@ -53,6 +53,7 @@ def test_a_user_s_network_is_not_copied_for_good(images, tmp_path, no_collector)
     assert len(tensors() - before) == 0
 
 
+@pytest.mark.slow
 def test_a_tuned_classifier_holds_its_weights_and_no_gradients(
     images, tmp_path, no_collector
 ):

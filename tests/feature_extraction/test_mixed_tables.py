@@ -59,6 +59,7 @@ def labels():
     return np.arange(N) < N // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cells", "library"),
     [("path", pd), ("bytes", pl), ("base64", pl), ("data URI", pd)],

@@ -34,6 +34,7 @@ def labels(cache):
     return sorted(one.label for one in cache.info().namespaces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["auto", "torch"])
 def test_the_number_of_images_does_not_count(runtime, images, tmp_path):
     rows = {}

@@ -118,7 +118,14 @@ def assert_close(found, wanted, dtype):
     assert differences.max() < largest
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param("float32", marks=pytest.mark.slow),
+        "float16",
+        pytest.param("int8", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_200_images(kind, dtype, classifier, pixels, folder_of):
     if kind == "openvino":
@@ -159,6 +166,7 @@ def test_files_get_smaller(kind, pixels, labels, tmp_path):
     assert sizes[2] < 0.36 * sizes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_the_digits_of_targets_are_kept(kind, pixels, tmp_path):
     if kind == "openvino":
@@ -338,6 +346,7 @@ def test_bad_input(method, classifier, pixels, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_calibration_images_that_cannot_be_read(classifier, pixels, tmp_path):
     missing = str(tmp_path / "missing.jpg")
     images = [*pixels[:10], missing]

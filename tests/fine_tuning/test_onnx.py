@@ -107,7 +107,11 @@ TARGETS = {
 
 @pytest.mark.parametrize(
     ("kind", "unfreeze"),
-    [("binary", "all"), ("multi-class", None), ("multilabel", "all")],
+    [
+        pytest.param("binary", "all", marks=pytest.mark.slow),
+        ("multi-class", None),
+        pytest.param("multilabel", "all", marks=pytest.mark.slow),
+    ],
 )
 def test_a_classifier(kind, unfreeze, pixels, tmp_path):
     fitted = estimator(unfreeze=unfreeze).fit(pixels, TARGETS[kind])
@@ -189,6 +193,7 @@ def test_the_estimator_is_left_as_it_was(pixels, tmp_path):
     assert (torch.get_rng_state() == state).all()
 
 
+@pytest.mark.slow
 def test_what_a_graph_cannot_do_is_refused(pixels, tmp_path):
     fitted = estimator(model=ChoosingNet()).fit(pixels, TARGETS["binary"])
     with pytest.raises(ValueError, match="ChoosingNet cannot be exported to ONNX: "):

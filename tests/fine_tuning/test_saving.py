@@ -596,6 +596,7 @@ def test_a_network_of_the_hub_is_loaded_without_it(pixels, tmp_path, monkeypatch
     assert load_offline(tmp_path / "c.safetensors") == "hf-hub:mallory/net\n"
 
 
+@pytest.mark.slow
 def test_a_small_file_does_not_make_a_large_network(pixels, tmp_path, monkeypatch):
     fitted = embedded(model="squeezenet1_1", weights="random", unfreeze=1)
     fitted.fit(pixels, np.arange(N) % 2).save(tmp_path / "c")
@@ -765,7 +766,9 @@ def round_trips(estimator, tmp_path, with_skops):
         yield "skops", skops.io.loads(data, trusted=trusted)
 
 
-@pytest.mark.parametrize("unfreeze", [None, "all"])
+@pytest.mark.parametrize(
+    "unfreeze", [pytest.param(None, marks=pytest.mark.slow), "all"]
+)
 def test_round_trips_lose_nothing(unfreeze, pixels, tmp_path):
     names = np.array(["dark", "light"], object)
     fitted = embedded(unfreeze=unfreeze).fit(pixels, names[np.arange(N) % 2])

@@ -214,8 +214,8 @@ PLACES = [
     at_zip_in_memory,
     at_cache,
     at_web,
-    at_s3,
-    at_s3_by_protocol,
+    pytest.param(at_s3, marks=pytest.mark.slow),
+    pytest.param(at_s3_by_protocol, marks=pytest.mark.slow),
 ]
 
 
@@ -402,6 +402,7 @@ def test_another_version_is_read_again(addresses, counted, file_index, change):
         assert digests[5] == digest_bytes(b"changed")
 
 
+@pytest.mark.slow
 def test_new_credentials_lead_to_the_same_files(file_index, s3_options, contents):  # noqa: F811
     fs = fsspec.filesystem("s3", skip_instance_cache=True, **s3_options)
     fs.pipe({f"bucket/{name}": data for name, data in contents.items()})
@@ -683,6 +684,7 @@ def test_nobody_listens():
     assert cause.startswith("the connection failed")
 
 
+@pytest.mark.slow
 def test_no_permission_in_a_bucket(s3_options, monkeypatch):  # noqa: F811
     import s3fs
 

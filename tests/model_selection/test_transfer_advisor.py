@@ -35,7 +35,7 @@ from skdeepfeat import (
     PretrainedFeatureExtractor,
     TrainingDivergedError,
 )
-from skdeepfeat.feature_extraction import ImageSeconds
+from skdeepfeat.feature_extraction import ImageSeconds, _speed
 from skdeepfeat.model_selection import TransferAdvisor, _decision, _passes, _race
 from skdeepfeat.model_selection._scores import Scores
 
@@ -60,6 +60,13 @@ def make_advisor(models=None, **params):
         "random_state": 0,
     }
     return TransferAdvisor(**(defaults | params))
+
+
+@pytest.fixture(autouse=True)
+def short_timing(monkeypatch):
+    """Let images be timed briefly: how fast the machine is does not matter here."""
+    monkeypatch.setattr(_speed, "_SECONDS", 0.02)
+    monkeypatch.setattr(_speed, "_N_REPEATS", 2)
 
 
 @pytest.fixture
@@ -164,6 +171,7 @@ def test_a_random_network_loses(no_race):
     assert scores["efficientnet_lite0, random"] < scores["efficientnet_lite0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", [None, "f1_macro"])
 def test_labels_that_mean_nothing(scoring):
     X, y = digits(200)
@@ -237,6 +245,7 @@ def known_scores(monkeypatch):
     return fits, table
 
 
+@pytest.mark.slow
 def test_what_is_clearly_behind_drops_out_of_the_race(short_race, known_scores):
     fits, table = known_scores
     gains = {None: 0.4, 1: 0.7, "all": 0.7, (1,): 0.1, (0,): 0.1}
@@ -252,6 +261,7 @@ def test_what_is_clearly_behind_drops_out_of_the_race(short_race, known_scores):
     assert_allclose(gain, 0.3)
 
 
+@pytest.mark.slow
 def test_the_race_ends_if_no_tuned_network_keeps_up(short_race, known_scores):
     fits, table = known_scores
     table.update({("SmallNet", one): 0.3 for one in (None, 1, "all", (0,))})
@@ -261,6 +271,7 @@ def test_the_race_ends_if_no_tuned_network_keeps_up(short_race, known_scores):
     assert isinstance(advisor.recommended_estimator_, Pipeline)
 
 
+@pytest.mark.slow
 def test_a_race_without_time_for_a_fit(short_race, monkeypatch):
     monkeypatch.setattr(_race.Race, "_fit_seconds", lambda *args: np.inf)
     X, y = digits(200, classes=4)
@@ -365,6 +376,7 @@ def test_what_there_is_no_time_for_is_said(monkeypatch, no_race):
     assert "compared on 100 of 200 images" in advisor.recommendation_
 
 
+@pytest.mark.slow
 def test_time_that_is_not_enough_for_fine_tuning_is_used(monkeypatch):
     monkeypatch.setattr(_decision, "_UNTIL_NETWORKS", 0.0)
     monkeypatch.setattr(_decision, "_UNTIL_HEADS", 0.0)
@@ -396,6 +408,7 @@ def test_exceeding_the_budget_is_said(monkeypatch, no_race):
     assert "50% more than the budget" in advisor.recommendation_
 
 
+@pytest.mark.slow
 def test_the_same_seed_measures_the_same(no_race):
     X, y = digits(150)
     first, second = (make_advisor().fit(X, y).results_ for _ in range(2))
@@ -436,6 +449,7 @@ def test_folds_may_be_given(no_race):
     assert advisor.results_["score"].notna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc_ovr"])
 def test_a_head_without_probabilities_is_left_out(scoring, no_race):
     X, y = digits(150, classes=3)
@@ -696,6 +710,7 @@ def test_scorer_that_gives_nan():
         make_advisor(scoring=lambda estimator, X, y: np.nan).fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_images", [4, 12])
 @pytest.mark.parametrize("classifies", [True, False])
 def test_very_few_images(n_images, classifies, no_race):

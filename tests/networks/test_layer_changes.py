@@ -19,6 +19,7 @@ from skdeepfeat.networks import (
     copy_network,
     resolve_neck,
 )
+from skdeepfeat.networks.probing import _probe, _stages
 
 
 class KindsNet(nn.Module):
@@ -148,6 +149,10 @@ WRONG = {
     "no name": {"layer": 3, "kind": "low_rank", "rank": 2, "bias": True},
     "no rank": {"layer": "stem", "kind": "low_rank", "bias": True},
     "more": {"layer": "stem", "kind": "separable", "rank": 2, "code": "import os"},
+    "method": {"layer": "forward", "kind": "repeated"},
+    "class": {"layer": "__class__", "kind": "repeated"},
+    "weight": {"layer": "stem.weight", "kind": "repeated"},
+    "list": {"layer": ["stem"], "kind": "repeated"},
     "rank 0": {"layer": "stem", "kind": "separable", "rank": 0},
     "rank -1": {"layer": "stem", "kind": "low_rank", "rank": -1, "bias": True},
     "large": {"layer": "stem", "kind": "low_rank", "rank": 9, "bias": True},
@@ -201,6 +206,16 @@ def test_wrong_changes_are_refused(case):
     network(IMAGES)
 
 
+def test_the_name_of_a_layer_runs_no_code():
+    class Trap(nn.Sequential):
+        @property
+        def inner(self):
+            raise AssertionError("this runs")
+
+    with pytest.raises(ValueError, match="no such layer"):
+        change_layer(Trap(nn.Linear(1, 1)), {"layer": "inner", "kind": "repeated"})
+
+
 def test_changes_take_no_memory_before_they_are_filled():
     network = nn.Sequential(nn.Conv2d(1, 10**6, 1, device="meta"), nn.Linear(4, 4))
     sizes = {"kind": "tucker", "ranks": [1, 10**6]}
@@ -219,10 +234,14 @@ def test_a_file_cannot_double_a_network_again_and_again():
     with pytest.raises(ValueError, match="a sequence is not a block"):
         change_layer(network, change)
     inner = {"layer": "stem.0", "kind": "repeated"}
-    with pytest.raises(ValueError, match="more than 200 repeated"):
+    with pytest.raises(ValueError, match="more than 100 levels"):
         for _ in range(200):
             change_layer(network, inner)
             inner = {**inner, "layer": f"{inner['layer']}.0"}
+    network = nn.Sequential(*(nn.Linear(1, 1) for _ in range(201)))
+    with pytest.raises(ValueError, match="more than 200 repeated"):
+        for name, _ in [*network.named_children()]:
+            change_layer(network, {"layer": name, "kind": "repeated"})
 
 
 def test_a_file_cannot_nest_modules_without_end():
@@ -251,7 +270,7 @@ def test_a_file_cannot_ask_for_endless_changes(monkeypatch):
         apply_changes(KindsNet(), [change] * 6)
 
 
-def test_a_replaced_layer_is_the_stage_that_it_was():
+def test_a_replaced_layer_is_the_stage_that_it_was(monkeypatch):
     network = nn.Sequential(
         nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 8, 2, stride=2),
         nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
@@ -270,5 +289,18 @@ def test_a_replaced_layer_is_the_stage_that_it_was():
     )
     stages = neck.trainable().stage_layers
     assert len(stages) == 2
-    assert neck.with_network(changed).trainable().stage_layers == stages
     assert resolve_neck(changed, image_size=32).trainable().stage_layers == stages
+    # Each candidate of a search is such a network, and is not examined again.
+    monkeypatch.setattr(_stages, "probe_spec", None)
+    assert neck.with_network(changed).trainable().stage_layers == stages
+
+
+def test_a_tuned_network_is_not_examined_again(monkeypatch):
+    settings = {"weights": "random", "image_size": 64, "random_state": 0}
+    body = resolve_neck("timm/test_efficientnet", **settings).trainable()
+    neck = resolve_neck("timm/test_efficientnet", **settings)
+    monkeypatch.setattr(_probe, "_probe_or_explain", None)
+    tuned = neck.with_network(body.network)
+    assert tuned.trainable().stage_layers == body.stage_layers
+    assert tuned.last_map() is not None
+    tuned.at_layer(-1)

@@ -57,8 +57,8 @@ def test_recalled_neck_describes_itself_as_the_resolved_one(model, changes):
     assert found.outputs == neck.outputs
     assert found.preprocessing == neck.preprocessing
     assert found.feature_name_prefixes() == neck.feature_name_prefixes()
-    assert found.model_name == neck.model_name
-    assert found.resolved().outputs == neck.outputs
+    assert found.spec.model_name == neck.spec.model_name
+    assert found.resolved.outputs == neck.outputs
 
 
 def test_every_setting_and_every_version_is_in_the_key(monkeypatch, tmp_path):

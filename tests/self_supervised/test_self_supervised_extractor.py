@@ -88,6 +88,7 @@ def test_each_method_trains_the_body_and_not_the_users_module(method, network, X
     assert len(fitted.get_feature_names_out()) == 8
 
 
+@pytest.mark.slow
 def test_vicreg_brings_views_together_and_spreads_images(network, X):
     fitted = extractor(network, max_epochs=25).fit(X)
     first, last = fitted.history_.iloc[0], fitted.history_.iloc[-1]
@@ -333,6 +334,7 @@ def test_a_probe_that_cannot_be_read_any_more_is_refused(network, X):
         extractor(network).fit(X, X_probe=X_probe, y_probe=[0, 0, 1, 1])
 
 
+@pytest.mark.slow
 def test_the_probe_may_have_another_form_than_the_images(network, X, tmp_path):
     y = np.arange(24) % 2
     paths = []

@@ -96,6 +96,7 @@ def test_a_text_without_known_words_joins_no_neighbors():
 # -- What is learned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "params",
     [

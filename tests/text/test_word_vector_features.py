@@ -395,6 +395,7 @@ def test_a_tokenizer_may_be_a_generator():
     np.testing.assert_array_equal(features.fit_transform(["cat dog"]), expected)
 
 
+@pytest.mark.slow
 def test_glove_knows_analogies_and_few_labels_suffice_with_it():
     from skdeepfeat.text._word_vectors import load_word_vectors
 

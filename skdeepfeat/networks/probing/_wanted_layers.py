@@ -1,10 +1,9 @@
 """The parameters `layer` and `pooling`: from what a user writes to outputs."""
 
-import numbers
 from dataclasses import dataclass
 
 from ..._utils import _choices
-from ..._utils._parameter_errors import choice_error, look_up
+from ..._utils._parameter_errors import choice_error, is_int, look_up
 from ..running._layer import Layer
 from ..running._poolings import (
     can_pool,
@@ -107,7 +106,7 @@ def _find(wanted, probe, spec, parameter):
                 wanted,
                 ["neck", "output", *offered],
             )
-    elif isinstance(wanted, numbers.Integral) and not isinstance(wanted, bool):
+    elif is_int(wanted):
         names = stages_of(spec)
         if not -len(names) <= wanted < len(names):
             raise choice_error(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..._utils._hooks import forward_hooks
 from ._layer import Layer
 
 # Tolerance between a layer's output for one image alone and in a batch of two. Other
@@ -122,16 +123,14 @@ class FrozenPart:
         """Return the rows of a pass, what modules returned last, and their order."""
         results, ended = {}, []
 
-        def note(module, args, output):
+        def note(key, module, args, output):
             output = output if torch.is_tensor(output) else None
             if module is self._end and output is not None:
                 output = output.clone()  # the next layer may work in place
             results[module] = output
             ended.append(module)
 
-        with contextlib.ExitStack() as hooks:
-            for module in modules:
-                hooks.callback(module.register_forward_hook(note).remove)
+        with forward_hooks(note, enumerate(modules)):
             rows = run(images)
         return rows, results, ended
 

@@ -1,6 +1,5 @@
 """A neck with its own weights, through which gradients flow."""
 
-import contextlib
 import copy
 import fnmatch
 import itertools
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from ..._utils._forks import undisturbed_by_forks
+from ..._utils._hooks import forward_hooks
 from ..._utils._parameter_errors import choice_error
 from ..._utils._random import random_states_kept
 from .._modules import copy_network, floating_dtype
@@ -92,12 +92,16 @@ class TrainableNeck(nn.Module):
             if architecture:
                 _examined[key] = found
         reached, self._memory_format = found
+        self._train_only(reached)
+
+    def _train_only(self, reached):
+        """Give gradients to the parameters that the features depend on, by name."""
         self.stage_of_parameter = {
             name: self._stage_of(name)
-            for name, _ in network.named_parameters()
+            for name, _ in self.network.named_parameters()
             if name in reached
         }
-        for name, parameter in network.named_parameters():
+        for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in reached)
             parameter.grad = None  # from the user's own training
 
@@ -145,19 +149,14 @@ class TrainableNeck(nn.Module):
         """
         maps = {}
 
-        def keep(name):
-            def hook(module, args, output):
-                tensor = first_tensor(output)
-                maps[name] = tensor.detach().requires_grad_() if cut else tensor
-                # A copy, because the next layer may work in place, as ReLU often does.
-                return _with_first_tensor(output, maps[name].clone())
+        def keep(name, module, args, output):
+            tensor = first_tensor(output)
+            maps[name] = tensor.detach().requires_grad_() if cut else tensor
+            # A copy, because the next layer may work in place, as ReLU often does.
+            return _with_first_tensor(output, maps[name].clone())
 
-            return hook
-
-        with contextlib.ExitStack() as hooks:
-            for name in layers:
-                module = self.network.get_submodule(name)
-                hooks.callback(module.register_forward_hook(keep(name)).remove)
+        modules = [(name, self.network.get_submodule(name)) for name in layers]
+        with forward_hooks(keep, modules):
             return self(images), maps
 
     def _run(self, network, images):

@@ -5,7 +5,7 @@ import numbers
 
 import numpy as np
 
-from ..._utils._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error, is_int
 from ..._utils._preprocessing import INTERPOLATIONS, MAX_SIDE, Preprocessing
 
 _FIELDS = [field.name for field in dataclasses.fields(Preprocessing)]
@@ -34,7 +34,7 @@ def read_image_size(image_size):
         "number or (height, width); 'flat_image_shape' is the shape of flattened images"
     )
     for side in pair:
-        if not isinstance(side, numbers.Integral) or isinstance(side, bool):
+        if not is_int(side):
             raise choice_error("image_size", wanted, image_size, error=TypeError)
     if len(pair) != 2 or not all(1 <= side <= MAX_SIDE for side in pair):
         raise choice_error("image_size", wanted, image_size)

@@ -9,7 +9,6 @@ such as ``"IMAGENET1K_V1"``, are read by the sources of networks.
 
 import enum
 import importlib
-import numbers
 import os
 import sys
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import ClassVar
 import torch
 
 from ..._utils._installed import installed_version
-from ..._utils._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error, is_int
 from ..._utils._printable import redacted
 from ..._utils._random import seeded
 from ...exceptions import WeightsNotFoundError
@@ -42,9 +41,7 @@ class RandomWeights(Weights):
         """Return the weights for ``"random"``, or None."""
         if not isinstance(weights, str) or weights != "random":
             return None
-        if not isinstance(random_state, numbers.Integral) or isinstance(
-            random_state, bool
-        ):
+        if not is_int(random_state):
             raise choice_error(
                 "random_state",
                 "an int with weights='random', because every process and every call "

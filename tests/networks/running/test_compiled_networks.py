@@ -80,6 +80,7 @@ def test_what_is_kept_does_not_follow_a_network_that_is_trained_on(batch, preten
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_networks_are_kept_for_each_device(batch, pretend):
     compiler, pixels = pretend(), batch(2, 32)
     first, second, third = (

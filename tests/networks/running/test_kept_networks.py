@@ -84,6 +84,7 @@ def test_in_bfloat16_it_is_another_file(batch, files, calls):
     assert not np.array_equal(rough[0], exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0.0, 0.5])
 def test_a_damaged_file_is_never_loaded_but_replaced(batch, files, calls, place):
     neck, pixels = resolve_neck("test_vit", **SMALL), batch(2, 32)

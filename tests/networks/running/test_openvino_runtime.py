@@ -238,6 +238,7 @@ def test_weights_and_layers_are_told_apart(batch):
     assert len(_compiled_networks._compiled) == 2
 
 
+@pytest.mark.slow
 def test_it_uses_as_many_threads_as_torch(batch):
     neck = resolve_neck("resnet18", weights="random", image_size=32)
     before = torch.get_num_threads()

@@ -37,7 +37,7 @@ def pooled(maps, pooling):
         ("test_efficientnet", 64),
         ("test_resnet", 64),
         ("test_convnext", 64),
-        ("test_vit", 160),
+        pytest.param("test_vit", 160, marks=pytest.mark.slow),
         ("mobilenetv3_small_050", 64),
         ("efficientnet_lite0", 64),
         pytest.param("swin_s3_tiny_224", 224, marks=pytest.mark.slow),
@@ -73,7 +73,7 @@ def test_timms_networks_are_as_made_with_it(
         ("mobilenet_v2", "features", "max"),  # pools with a function
         ("alexnet", "features", "max"),  # has layers behind a map of fixed size
         ("convnext_tiny", "features", "max"),  # normalizes behind the pooling
-        ("swin_t", "permute", "gem"),
+        pytest.param("swin_t", "permute", "gem", marks=pytest.mark.slow),
     ],
 )
 def test_torchvisions_last_map(name, last, pooling, batch, assert_close):

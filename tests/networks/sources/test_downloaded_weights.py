@@ -240,7 +240,7 @@ def test_hub_file_that_is_here(hub_cache, batch, normalised, assert_close):
 def test_hub_name(hub_cache, batch, normalised, assert_close):
     network, _ = hub_cache
     neck = resolve_neck("hf-hub:timm/test_vit.r160_in1k", layer="output")
-    assert neck.model_name == "test_vit_r160_in1k"
+    assert neck.spec.model_name == "test_vit_r160_in1k"
     assert neck.preprocessing.resize == 168
     pixels = batch(2, 160)
     images = normalised(pixels, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -32,6 +32,7 @@ def test_the_embedded_networks_use_one_half():
         )
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_bring_theirs():
     one = resolve_neck("resnet50", weights="IMAGENET1K_V1").preprocessing
     two = resolve_neck("resnet50", weights="IMAGENET1K_V2").preprocessing

@@ -179,7 +179,7 @@ def test_tags_choose_weights_and_preprocessing():
         assert neck.n_features() == [config.num_classes]
         assert neck.preprocessing.mean == config.mean
         assert neck.spec.weights.repo == f"timm/{name}"
-        assert neck.model_name == name.partition(".")[0]
+        assert neck.spec.model_name == name.partition(".")[0]
     by_weights = resolve_neck("timm/resnet50", weights="tv_in1k")
     assert by_weights.spec.weights == resolve_neck("resnet50.tv_in1k").spec.weights
 

@@ -44,6 +44,7 @@ LONG = {
     "googlenet",
     "inception_v3",
     "maxvit_t",
+    "regnet_y_400mf",
     "swin_v2_t",
     "vgg11_bn",
     "vit_b_16",

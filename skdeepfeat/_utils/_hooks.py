@@ -1,0 +1,23 @@
+"""Hooks that PyTorch calls after modules have run."""
+
+import contextlib
+import functools
+
+
+@contextlib.contextmanager
+def forward_hooks(hook, modules):
+    """Let modules call a hook when they have run, within a ``with`` block.
+
+    Parameters
+    ----------
+    hook : callable
+        ``hook(key, module, args, output)``. What it returns replaces the output, unless
+        it is None.
+    modules : iterable of (object, Module)
+        Keys and modules.
+    """
+    with contextlib.ExitStack() as stack:
+        for key, module in modules:
+            handle = module.register_forward_hook(functools.partial(hook, key))
+            stack.callback(handle.remove)
+        yield

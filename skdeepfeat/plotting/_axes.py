@@ -1,0 +1,85 @@
+"""The axes of a display: those of the user, or those of a new figure."""
+
+import numpy as np
+
+from .._utils._optional import import_optional
+
+# Inches, of one picture with its title in a grid.
+_CELL = (2.2, 2.4)
+
+
+def import_pyplot(display):
+    """Return matplotlib.pyplot; if it is not installed, the error names the extra."""
+    return import_optional(
+        "matplotlib.pyplot", extra="plot", purpose=type(display).__name__
+    )
+
+
+def set_axes(display, ax, **options):
+    """Set `ax_` and `figure_` of a display, and return the Axes.
+
+    Parameters
+    ----------
+    display : object
+    ax : matplotlib Axes or None
+        None creates a new figure.
+    **options : dict
+        Passed to `subplots` for a new figure.
+    """
+    plt = import_pyplot(display)
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained", **options)
+    display.ax_, display.figure_ = ax, ax.figure
+    return ax
+
+
+def set_axes_grid(display, ax, n_rows, n_columns):
+    """Set `axes_` and `figure_` of a display, and return the axes.
+
+    Parameters
+    ----------
+    display : object
+    ax : matplotlib Axes, array-like of Axes or None
+        Where to plot. One Axes is divided; of several, there must be one for each cell.
+        None creates a new figure.
+    n_rows, n_columns : int
+
+    Returns
+    -------
+    ndarray of Axes, shape (n_rows, n_columns)
+
+    Raises
+    ------
+    ValueError
+        If `ax` holds another number of axes.
+    """
+    display.axes_ = _grid(import_pyplot(display), ax, n_rows, n_columns)
+    display.figure_ = display.axes_[0, 0].figure
+    return display.axes_
+
+
+def _grid(plt, ax, n_rows, n_columns):
+    if ax is None:
+        size = (_CELL[0] * n_columns, _CELL[1] * n_rows)
+        figure, axes = plt.subplots(
+            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
+        )
+        figure.get_layout_engine().set(h_pad=0.08)  # inches, above the titles
+        return axes
+    given = np.ravel(np.asarray(ax, dtype=object))
+    if len(given) == n_rows * n_columns:
+        return given.reshape(n_rows, n_columns)
+    if len(given) != 1:
+        raise ValueError(
+            f"The 'ax' parameter must be None, one Axes or {n_rows * n_columns} Axes. "
+            f"Got {len(given)} Axes instead."
+        )
+    [whole] = given
+    whole.set_axis_off()
+    width, height = 1 / n_columns, 1 / n_rows
+    cells = [
+        whole.inset_axes([j * width, 1 - (i + 1) * height, 0.94 * width, 0.88 * height])
+        for i in range(n_rows)
+        for j in range(n_columns)
+    ]
+    return np.array(cells, dtype=object).reshape(n_rows, n_columns)
