@@ -75,9 +75,8 @@ __all__ = [
 
 __version__ = "0.1.0.dev0"
 
-# Other names are imported when they are asked for first (PEP 562): torch takes seconds,
-# which neither `skdeepfeat --help` nor a worker that only looks into the cache has to
-# spend.
+# The other names are imported on first use (PEP 562). Importing torch takes seconds,
+# and neither `skdeepfeat --help` nor a worker that only reads the cache needs it.
 _HOMES = {
     "Autoencoder": "self_supervised",
     "ConvAutoencoder": "self_supervised",

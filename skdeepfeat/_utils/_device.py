@@ -116,7 +116,7 @@ def compute_context(device, precision):
 
 
 def autocast(device, precision):
-    """Return a context in which operations take 16-bit floats, if `precision` does."""
+    """Return torch's autocast context, which does nothing for float32 and TF32."""
     dtype = DTYPES[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 

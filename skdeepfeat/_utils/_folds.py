@@ -1,21 +1,22 @@
-"""The number of folds, and the error of their scores."""
+"""The number of folds, and the standard error of their scores."""
 
 import numpy as np
 
 
 def check_number_of_folds(caller, n_folds, y, classifies, groups=None):
-    """Raise ValueError if there are fewer images than folds, in words about both.
+    """Raise ValueError if there are too few images, or groups, for a number of folds.
 
     Parameters
     ----------
     caller : str
-        The function or class whose parameter 'cv' is the number.
+        The function or class whose 'cv' parameter is the number of folds.
     n_folds : int
     y : ndarray
     classifies : bool
-        Whether folds hold images of each class, as far as there are enough.
+        Whether the folds are stratified. Then the largest class needs at least
+        `n_folds` images.
     groups : ndarray or None, default=None
-        What folds do not split.
+        The group of each image. A group is never split between folds.
     """
     largest, what = len(y), "the number of images"
     if groups is not None:
@@ -31,7 +32,7 @@ def check_number_of_folds(caller, n_folds, y, classifies, groups=None):
 
 
 def standard_error(values):
-    """Return the standard error of the mean of values; NaN for one."""
+    """Return the standard error of the mean of values; NaN for a single value."""
     if len(values) < 2:
         return np.nan
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))

@@ -6,7 +6,7 @@ import functools
 
 @contextlib.contextmanager
 def forward_hooks(hook, modules):
-    """Let modules call a hook when they have run, within a ``with`` block.
+    """Call a hook after each run of the modules, in the body of a ``with``.
 
     Parameters
     ----------

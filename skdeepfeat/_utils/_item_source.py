@@ -90,8 +90,8 @@ class ItemSource(abc.ABC):
     def part(self, indices):
         """Return some of the items as a source that other processes can use.
 
-        It does not hold the other items, counts its items from 0, and reads the same
-        files whatever the working folder is.
+        It does not hold the other items, and counts its items from 0. It reads the same
+        files from any working directory.
 
         Parameters
         ----------

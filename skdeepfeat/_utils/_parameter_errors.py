@@ -1,4 +1,4 @@
-"""Checks of parameters, errors in one form, and the choices that they list."""
+"""Checks of parameters, and errors about them, all in the same form."""
 
 import numbers
 
@@ -40,12 +40,12 @@ def choice_error(parameter, wanted, got, candidates=(), error=ValueError):
 
 
 def is_int(value):
-    """Return whether a value is an integer of any type, and not a bool."""
+    """Return whether a value is an integer of any type, but not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def check_count(parameter, value, may_be_none=False):
-    """Raise ValueError unless a parameter is an int of at least 1, or perhaps None."""
+    """Raise ValueError unless a parameter is an int >= 1, or None where allowed."""
     if (value is None and may_be_none) or (is_int(value) and value >= 1):
         return
     wanted = "an int of at least 1"
@@ -76,7 +76,7 @@ def is_about(error, parameter):
 def first_line(error):
     """Return the first line of an error's text, at most about 200 characters.
 
-    TorchScript's errors have the message in the last line, after a traceback.
+    Errors of TorchScript begin with a traceback, so their last line is returned.
     """
     lines = (str(error).strip() or type(error).__name__).splitlines()
     first = printable(lines[-1 if "TorchScript interpreter" in lines[0] else 0])

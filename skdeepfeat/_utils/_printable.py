@@ -23,8 +23,8 @@ _USER_OF_HOST = (
     r"(?!\d*(?:[/?#\s'\"]|$)|\d\d?(?::\d\d)*(?:\.\d+)?@)"
     r"[^\s'\"/\\:][^\s'\"]{0,1999}(?=@)"
 )
-# Keys that begin with what they are: of Hugging Face, GitHub, GitLab, Slack and AWS,
-# and JSON web tokens. A token after "Bearer" has digits.
+# Keys with a known prefix: those of Hugging Face, GitHub, GitLab, Slack and AWS, and
+# JSON web tokens. A word after "Bearer" counts as a token if it contains a digit.
 _TOKEN = (
     r"(?<![a-z0-9])(?:hf_[a-z0-9]{20,99}|gh[opsur]_[a-z0-9]{20,255}|"
     r"github_pat_[a-z0-9_]{20,255}|glpat-[\w-]{20,99}|xox[a-z]-[\w-]{10,255}|"
@@ -86,7 +86,7 @@ def redacted(text, options=()) -> str:
 
 
 def _redacted_address(found):
-    """Return an encoded address as it is, or decoded if something has to be hidden."""
+    """Return an encoded address unchanged, or decoded if something must be hidden."""
     from urllib.parse import unquote
 
     plain = unquote(found[0])
@@ -95,7 +95,7 @@ def _redacted_address(found):
 
 
 def has_address(text: str) -> bool:
-    """Return whether text holds what may be an address, or a key."""
+    """Return whether text may contain an address or a key."""
     return _SIGN.search(text) is not None
 
 

@@ -8,14 +8,14 @@ class Settings:
 
     @classmethod
     def of(cls, source, **others):
-        """Return the settings of an estimator.
+        """Return settings with the values of an estimator or of other settings.
 
         Parameters
         ----------
         source : estimator or Settings
-            Fields that it has as attributes are read from it.
+            A field is read from its attribute of the same name, if there is one.
         **others
-            Fields that are not, or that it does not have.
+            Values of other fields. They override the attributes of `source`.
         """
         names = {one.name for one in fields(cls) if hasattr(source, one.name)}
         own = {name: getattr(source, name) for name in names - others.keys()}

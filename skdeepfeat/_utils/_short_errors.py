@@ -1,4 +1,4 @@
-"""scikit-learn's errors about parameters, without values of any length or passwords."""
+"""scikit-learn's errors about parameters, with values cut and passwords hidden."""
 
 import functools
 import inspect
@@ -10,7 +10,7 @@ from ._shown import shown
 
 
 class ShortErrorsMixin:
-    """Mixin class for estimators, whose parameters may be long or hold a password."""
+    """Mixin class for estimators whose parameters may be long or hold a password."""
 
     def _validate_params(self):
         """Check the parameters as scikit-learn does, but shorten the value."""
@@ -29,12 +29,12 @@ class ShortErrorsMixin:
         return shown(getattr(self, name))
 
     def _advice(self, name):
-        """Return a sentence, with a space before it, on what to pass instead."""
+        """Return a sentence about what to pass instead, after a space, or ""."""
         return ""
 
 
 def validate_params(constraints, *, prefer_skip_nested_validation):
-    """Return scikit-learn's decorator of that name, but shorten the value in errors.
+    """Return scikit-learn's `validate_params` decorator, but shorten values in errors.
 
     The parameters are those of `sklearn.utils._param_validation.validate_params`.
     """
@@ -52,8 +52,9 @@ def validate_params(constraints, *, prefer_skip_nested_validation):
             except InvalidParameterError as error:
                 name = _name_in(error)
                 values = signature.bind_partial(*args, **kwargs).arguments
-                # scikit-learn puts this function's name into errors of estimators
-                # within, which may have parameters of the same names.
+                # The error may come from an estimator that the function calls, with a
+                # parameter of the same name: scikit-learn replaces the name of the
+                # estimator in it with that of the function.
                 is_own = name in values and f" Got {values[name]!r} inst" in str(error)
                 if not is_own:
                     raise

@@ -1,8 +1,8 @@
 """Digests of files that have not changed since they were last read.
 
 As in git's index, a file with the same path, size, inode, mtime and ctime has the same
-content. Nothing else here is believed without looking at the image, so callers leave
-out files that are changed in the very moment they are read (`is_settled`).
+content. The cache trusts nothing else without reading the image. So callers do not
+store files that were changed just before they were read (`is_settled`).
 """
 
 import os

@@ -266,7 +266,8 @@ class Store(AbstractContextManager):
         Parameters
         ----------
         stats : list of FileStat
-            Taken before the files were read. A later change would change them.
+            Taken before the files were read, and only of files for which `is_settled`
+            holds: any later change of the file changes its times.
         digests : list of bytes
         """
 

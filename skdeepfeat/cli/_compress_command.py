@@ -114,8 +114,8 @@ def compress(
             raise click.UsageError(f"{output!r} exists: --overwrite replaces it.")
         if os.path.exists(output) and os.path.samefile(model, output):
             raise click.UsageError(
-                f"{output!r} is the model itself, which would be lost. Choose another "
-                "--output."
+                f"{output!r} is the model itself, which would be overwritten. Choose "
+                "another --output."
             )
     paths, n_skipped = collect_paths(images, None, None, None)
     classifier = _load(model)
@@ -196,15 +196,15 @@ def _labels_of(paths, classes):
 
 
 def _check_classes(labels, classes):
-    """Raise or warn if there are classes without images, which nothing protects."""
+    """Warn of classes without images; raise if all images are of one class."""
     lacking = [str(label) for label in classes.tolist() if label not in set(labels)]
     if not lacking:
         return
     names = f"{', '.join(lacking[:12])}{', ...' if len(lacking) > 12 else ''}"
     if len(lacking) == len(classes) - 1:
         raise click.UsageError(
-            f"All images are of the class {str(labels[0])!r}, and a score requires at "
-            f"least two. There are no images of {names}."
+            f"All images are of the class {str(labels[0])!r}, but a score requires at "
+            f"least two classes. There are no images of {names}."
         )
     say(
         f"Warning: there are no images of {names}. The small network may not recognize "

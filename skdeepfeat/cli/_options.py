@@ -86,7 +86,7 @@ def cache_size(value):
 
 
 def output_option(endings, help):
-    """Return the option --output, a file on a local disk with one of some endings."""
+    """Return the option --output, a local file with one of the given endings."""
 
     def check(ctx, param, value):
         # A Zarr array is a folder, so a slash may follow its name.
@@ -101,7 +101,7 @@ def output_option(endings, help):
         folder = os.path.dirname(os.path.abspath(value))
         if not os.path.isdir(folder):
             raise click.BadParameter(f"there is no folder {folder!r}.")
-        # Before the work, which may take hours.
+        # Checked before the work, which may take hours.
         if os.path.isdir(value) and not name.endswith(".zarr"):
             raise click.BadParameter(f"{value!r} is a folder.")
         if not os.access(folder, os.W_OK):

@@ -60,7 +60,7 @@ def format_table(table, left=()):
 
 
 def write_json(value):
-    """Write a value to stdout for another program to read, a DataFrame as records."""
+    """Write a value to stdout as JSON, with each DataFrame as a list of records."""
     # ASCII only, so that any stream can carry it, and names that are not UTF-8 survive.
     click.echo(json.dumps(value, indent=2, default=_records))
 

@@ -169,7 +169,7 @@ def compress(
             One row per method and layer: method, layer, kind, size (remaining ranks or
             channels), parameters_before, parameters, nonzero_parameters,
             multiply_adds_before, multiply_adds (for one image), relative_error (square
-            root of the lost energy of the responses or the weights, at most that for
+            root of the lost energy of the responses or the weights, an upper bound for
             Tucker factors; NaN for layers that are not factorized) and note (why a
             layer did not change).
         ``compression_summary_`` : DataFrame

@@ -8,8 +8,8 @@ import math
 
 import torch
 
-# Of HOOI, whose first sweeps gain most. It ends when the lost energy falls by a smaller
-# share.
+# Maximum number of sweeps of HOOI, the first of which gain most. HOOI ends early when a
+# sweep reduces the lost energy by a fraction below `_SMALLEST_GAIN`.
 _N_SWEEPS = 10
 _SMALLEST_GAIN = 1e-3
 
@@ -103,10 +103,10 @@ def separable_factors(weight, rank):
 
 
 class TuckerDecomposition:
-    """A kernel between fewer channels, for any ranks (Tucker-2, Kim et al. 2016 [1]_).
+    """The Tucker-2 decomposition of a kernel, for any ranks (Kim et al. 2016 [1]_).
 
-    The channels are rotated once to the directions with most energy (the higher-order
-    SVD). All ranks are parts of the rotated kernel.
+    The channels are rotated once, so that the first ones have the most energy (the
+    higher-order SVD). All ranks start from the first channels of the rotated kernel.
 
     Parameters
     ----------
@@ -151,18 +151,19 @@ class TuckerDecomposition:
         return tuple(ranks)
 
     def lost_energy(self, rank_in, rank_out):
-        """Return the share of the energy that `factors` lose at most.
+        """Return an upper bound on the fraction of the energy that `factors` loses.
 
-        It is that after one sweep, which is nearly that of all.
+        This is what is lost after one sweep. Further sweeps gain little.
         """
         kept = _energies(self._outer(self._rotated[:, :rank_in], rank_out)[1], 1)
         total = float(self._total)
         return max(0.0, 1 - float(kept[:rank_in].sum()) / total) if total else 0.0
 
     def factors(self, rank_in, rank_out):
-        """Return a kernel between fewer channels.
+        """Return a kernel between fewer channels, and the factors around it.
 
-        Each factor is computed anew from the other until the error hardly falls (HOOI).
+        The two factors are computed from each other in turn, until the error hardly
+        falls (HOOI).
 
         Parameters
         ----------

@@ -49,9 +49,9 @@ class Option:
     multiply_adds, n_parameters : int
         Of the new layers; multiply-adds for one image.
     error : float
-        Energy of the change of the responses, or of the weights where no images are
-        looked at, relative to that of the responses or weights. At most that of Tucker
-        factors, which are found only when they are made.
+        Energy of the change of the responses, relative to the energy of the responses.
+        If no images are used, the same for the weights. For Tucker factors it is an
+        upper bound, because these are computed only by `make`.
     make : callable
         Returns the tensors of the new layer.
     """
@@ -107,7 +107,7 @@ def _plain_options(use):
     """Truncate the singular values of the weights."""
     weight, bias = _detached(use.layer)
     largest = _largest_rank(use.layer)
-    # The singular values are in order, so a smaller rank is a part of the factors.
+    # The singular values are sorted, so a smaller rank is a part of the factors.
     first, second = matrix_factors(weight, largest)
     energies = second.square().sum(0).square()
     total = float(energies.sum())
@@ -149,7 +149,7 @@ def _separable_options(use):
     largest = min(n_in * height, n_out * width)
     columns, rows = separable_factors(weight, largest)
     for rank in _ranks(largest):
-        # The singular values are in order, so a smaller rank is a part of the factors.
+        # The singular values are sorted, so a smaller rank is a part of the factors.
         n_weights = rank * (n_in * height + n_out * width)
         multiply_adds = (
             use.n_columns * rank * n_in * height + use.n_outputs * rank * n_out * width
@@ -219,7 +219,8 @@ def _tucker_options(use):
             multiply_adds,
             n_weights + (0 if bias is None else n_out),
             decomposition.lost_energy(*ranks),
-            # It takes most of the time, and few options are made.
+            # Cached, because it takes most of the time, and several candidates may have
+            # this option. Few options are made, so this takes little memory.
             functools.cache(make),
         )
 

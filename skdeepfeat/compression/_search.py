@@ -271,7 +271,7 @@ def _walk_pruning(subject, model, n_steps, n_epochs, criterion):
 
 
 def _prunable_groups(subject, model):
-    """Return the groups without an obstacle, and all layers' obstacles by name."""
+    """Return the groups without an obstacle, and the obstacles by name of the layer."""
     images = next(batches_of(subject.pixels))[:2]
     groups = find_channel_groups(model.body, images)
     notes = {name: one.obstacle for one in groups for name in one.producers}

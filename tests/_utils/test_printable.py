@@ -142,7 +142,7 @@ SECRETS = [
     "user:HUSH@host/x.pth",
     "host/x.pth?sv=1&sig=HUSH",
 ]
-# They may be the names of files, too.
+# Secrets that are also valid file names.
 KEYS = [
     "https%3A%2F%2Fuser%3AHUSH%40host%2Fx.pth",
     "hf_HUSHabcdefghijklmnopqrstuvwxyz0123",

@@ -1,4 +1,4 @@
-"""Settings take the parameters of the same name, and what they are given."""
+"""Settings are read from parameters of the same name, unless values are given."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace

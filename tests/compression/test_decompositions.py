@@ -123,13 +123,13 @@ def test_a_kernel_is_decomposed_once_for_all_ranks(monkeypatch):
     use = LayerUse("layer", layer, n_inputs=100, n_outputs=100, n_columns=100)
     found = counted(monkeypatch, _decompositions, "_principal")
     options = list(FACTORIZATIONS["tucker"].options(use))
-    # Once for each axis, and half a sweep for each option.
+    # One call for each axis, and one call, half a sweep, for each option.
     assert len(options) > 1 and len(found) == 2 + len(options)
     n_calls = len(found)
     options[0].make()
     assert len(found) > n_calls
     n_calls = len(found)
-    options[0].make()  # for each candidate that has it
+    options[0].make()  # again, as for another candidate with this option
     assert len(found) == n_calls
     found = counted(monkeypatch, _factorizations, "matrix_factors")
     options = list(FACTORIZATIONS["svd"].options(use))
