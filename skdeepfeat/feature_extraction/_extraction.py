@@ -86,7 +86,7 @@ class Extraction:
     Attributes
     ----------
     devices : list of torch.device
-        Those that the network runs on; none if workers run it.
+        The devices that the network runs on. Empty if workers run it.
     source : ItemSource
     digests : list of bytes or None
         The digest of each image that was read; None where it could not be read.

@@ -79,15 +79,18 @@ class NetworkEstimatorMixin(ShortErrorsMixin, DocumentationLinkMixin):
         return _instead_of(self.model) if name == "model" else ""
 
 
-# Attributes and methods of other objects that are or return their network: pipelines,
-# trainers, exported programs.
+# Attributes that hold the network of an object, or methods that return it, in
+# pipelines, trainers and exported programs.
 _NETWORKS = ("model", "network", "net", "module")
 
 
 def _instead_of(model):
-    """Return a sentence about what to pass instead of a `model` that is no network."""
+    """Return a sentence about what to pass instead of a `model` that is not a network.
+
+    It begins with a space. If nothing is known, it is "".
+    """
     if isinstance(getattr(model, "__self__", None), nn.Module):
-        return " Pass the module that this is a method of."
+        return " Pass the module instead of its method."
     for name in _NETWORKS:
         value = attribute_of(model, name)
         if isinstance(value, nn.Module):
@@ -96,15 +99,15 @@ def _instead_of(model):
             return f" Pass its network, model.{name}()."
     if isinstance(model, (Mapping, os.PathLike)):
         return (
-            " A file of weights is given as 'weights', beside the network's name; a "
-            "state dict is loaded with network.load_state_dict."
+            " Pass a weights file as 'weights', and the network's name as 'model'. "
+            "Load a state dict with network.load_state_dict."
         )
     if isinstance(model, enum.Enum):
-        return " Weights are given as 'weights', beside the network's name."
+        return " Pass weights as 'weights', and the network's name as 'model'."
     if callable(model):
         return (
-            " A class or function that makes a network has to be called; one that is "
-            "applied to images belongs into the forward of a torch.nn.Module."
+            " If this creates a network, call it and pass the result. If it is a "
+            "function of images, call it in the forward method of a torch.nn.Module."
         )
     return ""
 
@@ -135,7 +138,7 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
     `flat_image_shape`.
     """
 
-    # Those that all estimators of images have.
+    # For the parameters that all estimators of images have.
     _parameter_constraints: dict = {
         "weights": [str, os.PathLike, enum.Enum, None],
         "preprocessing": [Preprocessing, dict, callable, None],
@@ -185,7 +188,7 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
         return super()._shown_parameter(name)
 
     def _neck_of_parameters(self, **others):
-        """Return the neck that the parameters describe, some of which may differ."""
+        """Return the neck that the parameters describe; `others` override them."""
         names = ("weights", "image_size", "preprocessing")
         own = {name: getattr(self, name) for name in names}
         return resolve_neck(self.model, **{**own, **others})

@@ -29,8 +29,8 @@ _MAX_BLOCK = 100
 # Maximum order of a tensor train.
 _MAX_CORES = 8
 
-# Maximum factor of one widening, size of an added kernel, depth of modules in a layer
-# that is deepened, and of the layer itself.
+# Maximum factor of one widening, size of an added kernel, levels of modules inside a
+# layer that is deepened, and levels of modules in the name of a changed layer.
 _MAX_GROWTH = 64
 _MAX_KERNEL = 15
 _MAX_DEPTH = 50
@@ -164,12 +164,12 @@ def _layer_of(network, change):
         if not name:
             raise _wrong(change, "it is the whole network")
         parts = name.split(".")
-        # Layers inside each other, without end, would take minutes.
+        # Deeply nested layers would take minutes.
         if len(parts) > _MAX_LEVELS:
             raise _wrong(change, f"more than {_MAX_LEVELS} levels of modules")
         layer = network
         for part in parts:
-            # Not by attribute, because reading a property runs code of the network.
+            # Not with getattr, because reading a property runs code of the network.
             layer = layer._modules[part]
         if layer is None:
             raise KeyError

@@ -156,7 +156,7 @@ def _find_culprit(error):
 
 def _copy_tensor(tensor, device, memory_format, owned):
     if nn.parameter.is_lazy(tensor):
-        # It gets its values in place, when it is run. deepcopy refuses lazy buffers.
+        # The first pass sets its values in place. deepcopy refuses lazy buffers.
         return type(tensor)(tensor.requires_grad, tensor.device, tensor.dtype)
     try:
         # `to` returns the tensor itself if there is nothing to do.

@@ -57,7 +57,7 @@ class Neck:
     fingerprint : Fingerprint or None
         What identifies a user's own network; see `identified`.
     examined : NetworkSpec or None
-        The network that `probe` and `stages` are about, if it is not that of `spec`.
+        The network that `probe` and `stages` describe; None if it is that of `spec`.
     """
 
     spec: NetworkSpec
@@ -484,14 +484,15 @@ class Neck:
         -------
         Neck
         """
-        # Replaced layers count as the original ones, so all of them have its stages.
+        # A network with replaced layers has the stages of the original network.
         spec = self.spec.with_module(network)
         return self._derived(spec=spec, examined=self._examined)
 
     def check_network(self, network):
-        """Raise if a network on the meta device does not compute this neck's features.
+        """Raise if a network does not return as many features as this neck has.
 
-        If the original network does not run there either, nothing is checked.
+        The network is on the meta device. If the original network does not run there,
+        nothing is checked.
 
         Parameters
         ----------
@@ -511,11 +512,13 @@ class Neck:
             except Exception:
                 return
             raise ValueError(
-                f"its changed {self.spec.name} does not run: {first_line(error)}"
+                f"its {self.spec.name} with changed layers does not run: "
+                f"{first_line(error)}"
             ) from error
         if found != wanted:
             raise ValueError(
-                f"its changed {self.spec.name} gives {found} features, not {wanted}."
+                f"its {self.spec.name} with changed layers returns {found} features "
+                f"instead of {wanted}."
             )
 
     def _count_on_meta(self, network):

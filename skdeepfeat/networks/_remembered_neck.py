@@ -59,7 +59,7 @@ class RememberedNeck(Neck):
 
     @functools.cached_property
     def resolved(self):
-        """The neck that computes; the libraries are imported for it."""
+        """The neck that computes features. Reading this imports the libraries."""
         return self.resolve()
 
     def _make_probe(self):

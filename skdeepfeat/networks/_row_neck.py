@@ -121,7 +121,7 @@ def _try_rows(network, n_columns):
         if name not in order:
             order.append(name)
         if isinstance(module, nn.Linear):
-            # Again at the end if it runs again.
+            # Moved to the end if it runs again.
             sizes.pop(name, None)
             sizes[name] = args[0].flatten(1).shape[1]
 

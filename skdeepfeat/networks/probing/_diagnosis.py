@@ -34,8 +34,7 @@ _HINTS = {
     "scalar type": _OF_ONE_TYPE,
     "should be the same": _OF_ONE_TYPE,
     "same type": _OF_ONE_TYPE,
-    "Guard failed": "It was exported for a batch of one size: export it with "
-    "dynamic_shapes",
+    "Guard failed": "It was exported for a fixed shape: export it with dynamic_shapes",
 }
 
 
@@ -59,7 +58,7 @@ def check_module(module, images="torch.zeros(2, 3, 224, 224)"):
         why = "Some of its weights are on the meta device, which has no values: build "
         why += "it on the CPU"
     elif any(p.is_floating_point() and p.itemsize == 1 for p in module.parameters()):
-        why = "Some are of a type of 8 bits, in which few layers compute: model.float()"
+        why = "Some weights have 8 bits, which few layers support: use model.float()"
     else:
         return
     wanted = f"a module with weights. {why}"
@@ -186,9 +185,9 @@ def _what_is_wrong(network, error):
         return f"{base}. This one takes token ids, so it is a network of text"
     if names and names == keywords:
         return (
-            f"{base} as its first argument. The forward of this one takes only "
-            f"keywords: pass a module whose forward(images) calls it with {names[0]}="
-            "images"
+            f"{base} as its first argument. The forward of this one takes only keyword "
+            "arguments: pass a module whose forward(images) calls it with "
+            f"{names[0]}=images"
         )
     if len(needed) > 1:
         arguments = shown(", ".join(needed))
@@ -210,7 +209,7 @@ def _what_is_wrong(network, error):
 
 
 def _arguments_of(network):
-    """Return the names of the required, all and the keyword arguments of `forward`."""
+    """Return the names of required, all and keyword-only arguments of `forward`."""
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):

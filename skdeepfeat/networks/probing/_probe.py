@@ -149,8 +149,8 @@ def make_probe(network, recorder, output, pre_logits=None):
     if output is None:
         raise TypeError(
             "The 'model' parameter must be a network that returns a tensor, or a "
-            f"tuple, list or dict with one. {type(network).__name__} returns an object "
-            f"of type {type(returned).__name__!r} without any."
+            f"tuple, list or dict with a tensor. {type(network).__name__} returns an "
+            f"object of type {type(returned).__name__!r} without a tensor."
         )
     total = recorder.flops.total // recorder.n_items
     whole = Layer(

@@ -94,14 +94,14 @@ def _refuse_larger(name, hub_config):
                 f"{str(error)[:200]})",
                 f"hf-hub:{name}",
             ) from error
-        # Tables of positions, which are buffers, can be larger than all weights.
+        # Position tables, which are buffers, can be larger than all weights.
         tensors = itertools.chain(network.parameters(), network.buffers())
         sizes.append(sum(tensor.numel() for tensor in tensors))
     if sizes[1] > _MAX_GROWTH * sizes[0]:
         raise choice_error(
             "model",
             f"a repository whose config.json makes {architecture!r} at most "
-            f"{_MAX_GROWTH} times as large as timm does (it makes {sizes[1]:,} "
-            f"numbers of {sizes[0]:,})",
+            f"{_MAX_GROWTH} times as large as timm does ({sizes[1]:,} numbers instead "
+            f"of {sizes[0]:,})",
             f"hf-hub:{name}",
         )

@@ -112,10 +112,10 @@ def read_hub_config(found, repository):
     if not isinstance(found, dict):
         raise _error(repository, "must be a JSON object")
     architecture = found.get("architecture")
-    # A tag of timm's own weights would not be that of the repository.
+    # A tag would name timm's own weights instead of those of the repository.
     is_plain = isinstance(architecture, str) and "." not in architecture
     if not is_plain or not timm.is_model(architecture):
-        refuse("architecture", architecture, "the name of a network of timm")
+        refuse("architecture", architecture, "the name of a timm network without a tag")
     # Old repositories have one dict of everything.
     described = found.get("pretrained_cfg", found)
     if not isinstance(described, dict):
@@ -144,7 +144,7 @@ def read_hub_config(found, repository):
     _apply_arguments(config, arguments)
     if not _is_input_size(config.get("input_size", (3, 1, 1))):
         refuse("model_args.img_size", arguments.get("img_size"), "a size in pixels")
-    # Networks of other numbers of channels are refused later, with a way out.
+    # Other numbers of channels are refused later, by an error that says what to do.
     for key in ("mean", "std"):
         values = config.get(key, (0, 0, 0))
         if len(values) != 3 == config.get("input_size", (3,))[0]:

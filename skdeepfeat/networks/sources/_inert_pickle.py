@@ -4,9 +4,9 @@ pickletools decodes the instructions. They are followed here on our own stack, w
 class or function is only its name, and an object is a name with its data. That is
 enough to find the tensors, even if the file has classes of other packages.
 
-References can make a value of any size from few bytes: a list of two references to a
-list of two references ... So nothing of a value is converted, hashed or copied before
-its type and its length are known.
+With references, few bytes can describe a value of any size: a list that refers twice to
+a list that refers twice to another list, and so on. So a value is not converted, hashed
+or copied before its type and its length are known.
 """
 
 import pickletools
@@ -22,7 +22,7 @@ from ...exceptions import BadFileError
 # instruction can take 1 byte, and an empty dict that it creates 64.
 _MAX_INSTRUCTIONS = 5_000_000
 
-# Different integers below it have different hashes, so none makes a dict slow.
+# Different integers below this have different hashes, so they do not make a dict slow.
 _LARGEST_INT = 2**60
 _MAX_AXES = 64  # as in torch and NumPy
 
@@ -106,7 +106,7 @@ class Object:
 
     @property
     def kind_name(self):
-        """The name of the class or function, if it is one."""
+        """The name of the class or function, or "" if the kind is something else."""
         return _full_name(self.kind)
 
 

@@ -111,7 +111,7 @@ def _count(tensors, own, body):
     found = Counter()
     longest = max(map(len, body), default=0)
     for name, record in tensors.items():
-        # A name in a hostile file may consist of dots.
+        # Only the end, because a name in a hostile file may consist of a million dots.
         first = max(0, len(name) - longest - 1)
         dots = re.compile(r"\.").finditer(name, first)
         for start in (0, *(dot.end() for dot in dots)):

@@ -126,7 +126,7 @@ def _find(model):
     wanted = f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' "
     wanted += "or a torch.nn.Module"
     if model.lower().endswith(_ENDINGS_OF_WEIGHTS):
-        wanted += ". A file of weights is given as 'weights', beside the network's name"
+        wanted += ". Pass a weights file as 'weights', and a network's name as 'model'"
     raise choice_error(
         "model",
         wanted,

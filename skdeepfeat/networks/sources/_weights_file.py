@@ -25,17 +25,17 @@ from ._inert_pickle import Name, Object, PickledDict, TensorRecord, read_pickle
 _MAX_PICKLE_BYTES = 256 * 2**20
 _MAX_HEADER_BYTES = 16 * 2**20  # of 100,000 tensors
 _MAX_DEPTH = 64  # of containers in containers; a module in a module adds two
-# Containers may share what is in them, so a small file can have any number of tensors
+# Containers may share their content, so a small file can have any number of tensors
 # with names of any length.
 _MAX_ITEMS = 5_000_000
-_MAX_NAME = 1000  # characters, with the names of the containers
+_MAX_NAME = 1000  # characters, including the names of the containers
 _MAX_BYTES_OF_NAMES = 2**27
 _BYTES_OF_EMPTY_NAME = 200  # in the dict of tensors
-_MAX_BUFFERS = 1000  # of a module that its state dict does not have
+_MAX_BUFFERS = 1000  # non-persistent ones of a module
 _CONTAINERS = (dict, list, tuple, Object)
 _OTHER_BYTE_ORDER = "was written on a machine with another byte order"
-# Wrappers of torch.compile, FSDP and checkpointed activations add them anywhere in the
-# names of a network, such as to each of its blocks.
+# The wrappers of torch.compile, FSDP and activation checkpointing add these anywhere in
+# a name. For example, each block may be wrapped.
 _WRAPPERS = re.compile(
     r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
@@ -73,8 +73,8 @@ class WeightsFile:
     path : str
     tensors : dict of str to TensorRecord
         A name is the path to the tensor: ``"state_dict.model.conv1.weight"`` for a
-        tensor ``"model.conv1.weight"`` under the key ``"state_dict"``. It is without
-        the names of torch's own wrappers.
+        tensor ``"model.conv1.weight"`` under the key ``"state_dict"``. The names of
+        torch's wrappers are left out.
     versions : dict of str to dict
         torch's versions of the modules' formats, by the path to the state dict.
     sizes : dict of str to int
@@ -356,7 +356,7 @@ def _flatten(content, file):
         items = _items_of(value)
         n_items += len(items)
         if n_items > _MAX_ITEMS or n_bytes > _MAX_BYTES_OF_NAMES:
-            raise ValueError("it has more names than any network")
+            raise ValueError("it has more names than any real network")
         for name, inner in items:
             if len(path) + len(name) > _MAX_NAME:
                 continue
@@ -376,7 +376,7 @@ def _flatten(content, file):
 def _kind_of_tensor(made):
     """Return the kind of a tensor that cannot be read, or "" for other objects."""
     if made.kind_name.endswith("multiarray._reconstruct"):
-        return "NumPy arrays (save torch.from_numpy of them)"
+        return "NumPy arrays (convert them with torch.from_numpy before saving)"
     function = made.kind_name.partition("_rebuild_")[2]
     kind = {"qtensor": "quantized"}.get(function, function.partition("_")[0][:80])
     return f"{kind} tensors" if kind else ""

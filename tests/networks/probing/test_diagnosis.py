@@ -121,7 +121,7 @@ class Keywords(nn.Module):
 
 
 class Returning(nn.Module):
-    """Returns something made of a map."""
+    """Returns what a function makes of features."""
 
     def __init__(self, make):
         super().__init__()
@@ -135,7 +135,7 @@ def traced(n_channels):
     images = torch.zeros(1, n_channels, 28, 28)
     network = nn.Sequential(nn.Flatten(), nn.Linear(n_channels * 784, 2))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and widely used
+        warnings.simplefilter("ignore")  # it is deprecated, but widely used
         return torch.jit.trace(network, images)
 
 
@@ -169,10 +169,10 @@ CASES = {
         "Lazy modules have none",
     ),
     "8 bits": (lambda: squeezenet().to(torch.float8_e4m3fn), r"8 bits.*model\.float"),
-    "keywords": (Keywords, "takes only keywords.*with pixel_values=images"),
+    "keywords": (Keywords, "only keyword arguments.*with pixel_values=images"),
     "exported": (exported, "Guard failed|dynamic_shapes"),
     "array": (lambda: Returning(lambda x: x.detach().numpy()), "of type 'ndarray'"),
-    "empty dict": (lambda: Returning(lambda x: {}), "of type 'dict' without any"),
+    "empty dict": (lambda: Returning(lambda x: {}), "type 'dict' without a tensor"),
     "sparse": (lambda: Returning(torch.Tensor.to_sparse), ONE_ROW),
     "no columns": (lambda: Returning(lambda x: x[:, :0]), ONE_ROW),
     "classes": (lambda: Returning(lambda x: x.argmax(1)), ONE_ROW),
@@ -240,7 +240,7 @@ def test_dicts_and_half_precision_are_fine():
 
 
 class Wrapper:
-    """As pipelines and trainers of other libraries."""
+    """Holds a network, like the pipelines and trainers of other libraries."""
 
     def __init__(self):
         self.model = squeezenet()
@@ -249,14 +249,14 @@ class Wrapper:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (torchvision.models.resnet18, "has to be called"),
-        (torchvision.models.ResNet, "has to be called"),
-        (lambda images: images, "forward of a torch.nn.Module"),
-        (squeezenet().forward, "Pass the module that this is a method of"),
+        (torchvision.models.resnet18, "call it and pass the result"),
+        (torchvision.models.ResNet, "call it and pass the result"),
+        (lambda images: images, "forward method of a torch.nn.Module"),
+        (squeezenet().forward, "Pass the module instead of its method"),
         (squeezenet().state_dict(), "load_state_dict"),
-        (pathlib.Path("a.pth"), "given as 'weights'"),
-        ("models/a.safetensors", "given as 'weights'"),
-        (torchvision.models.ResNet18_Weights.DEFAULT, "given as 'weights'"),
+        (pathlib.Path("a.pth"), "Pass a weights file as 'weights'"),
+        ("models/a.safetensors", "Pass a weights file as 'weights'"),
+        (torchvision.models.ResNet18_Weights.DEFAULT, "Pass weights as 'weights'"),
         (Wrapper(), "Pass its network, model.model."),
     ],
 )

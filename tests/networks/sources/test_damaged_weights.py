@@ -278,7 +278,7 @@ def tensor(shape=b"(J\1\0\0\0t"):
 
 
 def sharing(make, start=b")"):
-    """Return the steps to a value that refers twice to one that refers twice to ..."""
+    """Return opcodes of a value that refers twice to a value, and so on 60 times."""
     return start + b"q\0" + b"0" + (make + b"q\0" + b"0") * 60
 
 
@@ -293,7 +293,7 @@ STATE_OF_MODULE = (
 
 
 def same_hash(n):
-    """Return integers that dicts take for one another."""
+    """Return different integers with the same hash, which make a dict slow."""
     return [(2**61 - 1) * i for i in range(1, n)]
 
 

@@ -81,7 +81,7 @@ def prefixed(state, prefix):
 
 
 def within(state, wrapper):
-    """Return the names as if each layer was wrapped."""
+    """Return a state dict with names as if each layer were wrapped."""
     return {k.replace(".", f".{wrapper}.", 1): v for k, v in state.items()}
 
 
