@@ -329,7 +329,7 @@ class BaseFineTune(
         )
 
     def _extraction_settings(self):
-        # `batch_size` is that of the training.
+        # The parameter `batch_size` is the batch size of the training.
         return ExtractionSettings.of(self, batch_size="auto")
 
     def _fitted_neck(self):

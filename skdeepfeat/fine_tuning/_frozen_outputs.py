@@ -161,7 +161,7 @@ class KeptRows:
         if n_numbers * row_bytes > max_bytes_in_memory:
             try:
                 free = shutil.disk_usage(tempfile.gettempdir()).free // 2
-            except OSError:  # there is no temporary directory that can be written to
+            except OSError:  # no temporary directory is writable
                 free = 0
             max_bytes = min(max_bytes, max(free, max_bytes_in_memory))
         n_rows = min(n_numbers, max_bytes // row_bytes)

@@ -40,7 +40,7 @@ from ._saved_values import (
 
 _FORMAT = 2
 
-# What the networks of users are computed in.
+# Types between which a network may have been converted, with `half` for example.
 _FLOATS = {torch.bfloat16, torch.float16, torch.float32, torch.float64}
 
 # The tensor of `probe_predictions_`.
@@ -251,7 +251,7 @@ def _describe_head(head):
 def _restore_networks(estimator, header, tensors):
     """Set `head_` and `body_`."""
     if len(header["head"]) > _MAX_HEAD_LAYERS:
-        raise BadFileError(f"its head has {len(header['head'])} layers.")
+        raise BadFileError(f"its head has more than {_MAX_HEAD_LAYERS} layers.")
     head = nn.Sequential(*map(_head_layer, header["head"]))
     content = _with_prefix(tensors, "head")
     if any(tensor.dtype != torch.float32 for tensor in content.values()):
@@ -275,8 +275,8 @@ def _restore_networks(estimator, header, tensors):
                 neck.check_network(empty)
         if sum(neck.n_features()) != estimator._n_features_out:
             raise BadFileError(
-                f"its head takes {estimator._n_features_out} features, and its network "
-                f"gives {sum(neck.n_features())}."
+                f"its head takes {estimator._n_features_out} features, but its network "
+                f"returns {sum(neck.n_features())}."
             )
         with seeded(0):
             body = apply_changes(neck.spec.build(), changes)
@@ -306,13 +306,15 @@ def _changes_in(header, prefix):
 
 
 def _check_prefixes(header, tensors, has_model):
-    """Raise if there are tensors or changes of networks that are not in the file."""
+    """Raise if there are tensors or changes of a part that cannot have them."""
     present = {"head": True, "body": header["has_body"], "model": has_model}
     names = {name for name, is_there in present.items() if is_there}
     unknown = sorted({name.partition(".")[0] for name in tensors} - {*names, _PROBES})
     unknown += sorted(header.get("changes", {}).keys() - (names - {"head"}))
     if unknown:
-        raise BadFileError(f"it has tensors or changes of {shown(unknown[0])}.")
+        raise BadFileError(
+            f"it has unexpected tensors or changed layers of {shown(unknown[0])}."
+        )
 
 
 def _with_prefix(tensors, prefix):
@@ -365,7 +367,7 @@ def _check_tensors(network, tensors):
 
 
 def _may_stand_for(found, wanted):
-    """Return whether a network may have been converted from one type to another."""
+    """Return whether a network's tensor may have been converted to the found type."""
     return found == wanted or {found, wanted} <= _FLOATS
 
 

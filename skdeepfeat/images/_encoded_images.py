@@ -22,10 +22,12 @@ _SIGNATURE = re.compile(
     rb"|8BPS|DDS |qoif|icns|RIFF.{4}WEBP|.{4}ftyp",
     re.DOTALL,
 )
-_SHORTEST = 32  # characters of base64, found in the first of a text with whitespace
+# Characters of base64 that are decoded to recognize an image. If there is whitespace,
+# they must be among the first `_SEARCHED` characters.
+_SHORTEST = 32
 _SEARCHED = 256
 _END_OF_TYPE = re.compile(r";\s*base64\s*$", re.IGNORECASE)
-_PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")  # for the one that is safe in URLs
+_PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")  # from the URL-safe one
 
 _AS_TEXT = "the file is open as text: open it with mode 'rb'"
 
@@ -62,7 +64,7 @@ def unwrapped(element):
 
 
 def is_data_uri(text) -> bool:
-    """Return whether a text, or the bytes of one, is a ``data:`` URI."""
+    """Return whether text, as str or bytes, is a ``data:`` URI."""
     start = text[:_SEARCHED].lstrip() if text[:1].isspace() else text
     return start[:5].lower() in ("data:", b"data:")
 
@@ -94,7 +96,7 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
 
 
 def decode_base64(text, limit: int | None) -> bytes | None:
-    """Return the image that a text, or its bytes, holds in base64, None if none.
+    """Return the image that is encoded in base64 text (str or bytes), or None.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def _plain(text):
 
 
 def decode_text(data: bytes, limit: int | None) -> bytes:
-    """Return the image in bytes that are base64 or a ``data:`` URI, else the bytes.
+    """Decode bytes that are base64 or a ``data:`` URI; return other bytes unchanged.
 
     Raises
     ------
@@ -144,7 +146,7 @@ def is_open_file(element) -> bool:
 
 
 def has(element, name: str) -> bool:
-    """Return whether an object has an attribute, also if it raises any error."""
+    """Return whether an object has an attribute; False if reading it raises."""
     try:
         return hasattr(element, name)
     except Exception:  # a user's __getattr__ may raise anything

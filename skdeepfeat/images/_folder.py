@@ -332,10 +332,10 @@ def _files_below(folder, skipped):
 
 
 def _leads_to(test):
-    """Call a test of an entry; return False for a link that leads nowhere."""
+    """Return the result of an entry's test, or False for a broken link."""
     try:
         return test()
-    except OSError:  # it leads to itself, through a file, or where there is no access
+    except OSError:  # it leads to itself, through a file, or into a forbidden folder
         return False
 
 

@@ -226,10 +226,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_2000 = (b"\xff\x4f\xff\x51", b"\r\n\x87\n", b"\0\0\0\x0cjP  \r\n\x87\n")
 # A decoder keeps some kilobytes for each component of each tile.
 _MAX_TILES = 4096
-_MAX_COMPONENTS = 4  # as Pillow reads
-# It keeps hundreds of bytes for each code-block and each packet, of which a header of
-# 88 bytes can claim several per pixel. There are 4,096 pixels in most code-blocks, and
-# 16 in the smallest.
+_MAX_COMPONENTS = 4  # the most that Pillow reads
+# A decoder keeps hundreds of bytes for each code-block and each packet. A header of 88
+# bytes can claim several of these per pixel. Most code-blocks have 4,096 pixels, and
+# the smallest have 16.
 _MAX_BLOCKS = 2**16
 _VALUES_PER_BLOCK = 128
 
@@ -265,20 +265,20 @@ def _check_jpeg_2000(data, max_pixels):
             n_blocks = _count_blocks(*tile, n_layers, *style)
             if n_tiles * n_components * n_blocks > limit:
                 raise BadImageError(
-                    f"it claims more than {limit} code-blocks and packets, as in files "
-                    "that are made to decode slowly"
+                    f"it claims more than {limit} code-blocks and packets, which would "
+                    "take too much time and memory"
                 )
 
 
 def _coding_styles(data, start):
-    """Return how the image and its tiles are divided, from all headers of a JPEG 2000.
+    """Return how a JPEG 2000 and its tiles are divided, according to all its headers.
 
     Returns
     -------
     n_layers : int
         The largest number of layers.
     styles : set of tuple
-        The width and height of a code-block, as powers of 2, and a tuple of the same
+        The width and height of a code-block, as exponents of 2, and a tuple of the same
         for the precincts of each resolution, the lowest first.
     """
     n_layers, styles = 1, set()
@@ -296,7 +296,7 @@ def _coding_styles(data, start):
         elif not in_header:
             return n_layers, styles
         elif not _SIZES_OF_IMAGE - 1 <= marker <= 0xFF7F or length < 2:
-            # OpenJPEG may skip more or fewer bytes of it.
+            # OpenJPEG may skip a different number of bytes.
             raise BadImageError(f"it has an unknown marker, {marker:04x}")
         content = data[position + 4 : position + 2 + length]
         if marker == _CODING and len(content) >= 10:
@@ -317,13 +317,13 @@ def _coding_style(flags, values):
 
 
 def _count_blocks(width, height, n_layers, block, precincts):
-    """Return the number of the code-blocks and packets of a component of a tile."""
+    """Return the number of code-blocks and packets of one component of a tile."""
     n_blocks = 0
     for resolution, precinct in enumerate(precincts):
         shift = len(precincts) - 1 - resolution
         sides = -(-width >> shift), -(-height >> shift)
-        # Code-blocks do not cross precincts, which have half the size in the bands of
-        # all resolutions but the lowest.
+        # Code-blocks do not cross precincts. In the bands of all resolutions except the
+        # lowest, precincts have half the size.
         half = resolution > 0
         smaller = [
             min(b, max(p - half, 0)) for b, p in zip(block, precinct, strict=True)

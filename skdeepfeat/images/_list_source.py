@@ -355,7 +355,7 @@ class ListSource(ImageSource):
             raise
         except Exception as error:  # sparse tensors, or the user's class
             raise BadImageError(
-                "it cannot be made an array "
+                "it cannot be converted to an array "
                 f"({type(error).__name__}: {shown(str(error))})"
             ) from error
         if copy:
@@ -378,10 +378,10 @@ def _path_text(element):
 
 
 def _bytes_of(element):
-    """Return a copy of encoded bytes, which may be changed."""
+    """Return a copy of encoded bytes, because the user may change the original."""
     try:
         return bytes(element)
-    except (ValueError, BufferError) as error:  # a memoryview that was released
+    except (ValueError, BufferError) as error:  # a released memoryview
         raise BadImageError(f"its bytes cannot be read ({error})") from error
 
 

@@ -1,4 +1,4 @@
-"""Files whose checksum is right, but whose description of changed layers lies."""
+"""Files with a correct checksum and a false description of changed layers."""
 
 import copy
 import functools
@@ -67,11 +67,11 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Return the header and the tensors of a file that is sound."""
+    """Return the header and the tensors of a valid file."""
     fitted = FineTuneClassifier(
         Net(), image_size=16, max_epochs=1, cache=None, device="cpu", random_state=0
     ).fit(PIXELS, np.arange(8) % 2)
-    # Two blocks of the kind "repeated" have as many inputs as outputs.
+    # A repeated block needs as many inputs as outputs, so this one is not widened.
     changes = [one for one in CHANGES if one["layer"] != "block.0"]
     changes += [
         {"layer": "depthwise", "kind": "resized", "inputs": 12, "outputs": 12},
@@ -119,7 +119,7 @@ def any_of(rng, values):
 
 
 def lie_about_layers(rng, header, tensors):
-    """Change something at any depth of the description of the layers."""
+    """Change something, at any depth, in the description of the layers."""
     node = header["changes"]["body"]
     while True:
         keys = list(node) if isinstance(node, dict) else range(len(node))
@@ -195,13 +195,13 @@ def load_lie(rng, path, header, tensors):
         try:
             LIES[rng.integers(len(LIES))](rng, header, tensors)
         except (AttributeError, KeyError, TypeError):
-            break  # nothing is left there to lie about
+            break  # an earlier lie has removed what this one would change
     try:
         loaded = load(path, header, tensors)
     except BadFileError as error:
         assert "cannot be loaded: " in str(error) and len(str(error)) < 700
         return True
-    # What a fit could have given, such as other numbers or layers in another order.
+    # A fit could have saved this: other numbers, or layers in another order.
     assert np.isfinite(loaded.predict_proba(PIXELS[:2])).all()
     json.dumps(changes_of(loaded.body_))
     return False
@@ -221,7 +221,7 @@ def test_the_sound_file_is_loaded(saved, tmp_path):
 
 
 def test_layers_that_do_not_fit_each_other_are_refused(saved, tmp_path):
-    """Names, sizes and tensors agree, but the next layer takes other sizes."""
+    """Names, sizes and tensors agree, but the next layer takes a different size."""
     header, tensors = copy.deepcopy(saved)
     changes = header["changes"]["body"]
     changes.append({"layer": "third.1", "kind": "resized", "inputs": 2, "outputs": 3})

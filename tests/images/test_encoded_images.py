@@ -179,7 +179,7 @@ def test_what_is_wrong_with_a_wrapping(element, words):
 
 
 class Failing:
-    """An object of which nothing can be asked, such as that of a lost connection."""
+    """Raises an error for every attribute, like a proxy whose connection is lost."""
 
     def __getattr__(self, name):
         raise RuntimeError("a" * 10**6)
@@ -200,10 +200,10 @@ def released():
     ("make", "words"),
     [
         (Failing, "Got a Failing"),
-        (FailingArray, "it cannot be made an array (OSError: 'aaa"),
+        (FailingArray, "it cannot be converted to an array (OSError: 'aaa"),
         (released, "its bytes cannot be read"),
-        (lambda: torch.eye(3).to_sparse(), "it cannot be made an array"),
-        (lambda: torch.zeros(3, 3, device="meta"), "it cannot be made an array"),
+        (lambda: torch.eye(3).to_sparse(), "it cannot be converted to an array"),
+        (lambda: torch.zeros(3, 3, device="meta"), "cannot be converted to an array"),
         (lambda: np.zeros((2, 2), [(f"a{i}", "u1") for i in range(999)]), "dtype [("),
         (lambda: type("A" * 10**6, (), {})(), "Got an AAA"),
         (lambda: np.frombuffer(b"ab", np.uint8), "use image.tobytes()"),

@@ -216,7 +216,7 @@ def marked(marker, content):
 
 
 def jpeg_2000(side, coding, n_components=3, in_tile=b"", in_header=b""):
-    """Return a JPEG 2000 of headers alone."""
+    """Return a JPEG 2000 that has only headers."""
     size = struct.pack(">HLLLLLLLLH", 0, side, side, 0, 0, side, side, 0, 0, 0)
     size = size[:-2] + struct.pack(">H", n_components) + b"\7\1\1" * n_components
     n_bytes = 14 + len(in_tile)
@@ -257,7 +257,7 @@ def test_many_components_in_a_jpeg_2000():
 
 
 def test_an_unknown_marker_in_a_jpeg_2000():
-    """OpenJPEG looks for the next marker in it, where another size may be."""
+    """OpenJPEG searches its content for the next marker, which may be another size."""
     hidden = marked(0xFF30, marked(0xFF52, coding(b"\0")))
     assert "unknown marker, ff30" in refusal(jpeg_2000(64, coding(), in_header=hidden))
 
