@@ -18,7 +18,7 @@ settings.load_profile("tests")
 
 # Before torch or a hub client is imported: no test reaches for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# For the processes that tests start, as `one_thread` for the tests themselves.
+# For the processes that tests start. `one_thread` does the same for the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -104,8 +104,8 @@ class Decision(Findings):
     def _halve_networks(self):
         """Score networks on more and more images, and drop those that are worse.
 
-        A network is as good as its best layer, which is not the neck if the images are
-        unlike those that it was trained on.
+        A network is as good as its best layer. This may not be the neck if the images
+        are unlike those that the network was trained on.
         """
         alive = {network: None for network in self.networks}
         for n in self._sizes():
@@ -235,7 +235,7 @@ class Decision(Findings):
                 # Such as a score of probabilities, which an SVM does not have.
                 self._skip(str(candidate), f"because of the error: {error}")
                 continue
-            # Two errors, because some candidates need more images to become good.
+            # Two standard errors, because some heads need more images to become good.
             worse = linear.mean - scores.mean
             if first == self.n or worse > 2 * np.nan_to_num(linear.error):
                 continue
@@ -254,8 +254,8 @@ class Decision(Findings):
             (one for one in self.pool() if one.head == self._linear),
             key=lambda one: self.frozen[one, self.n].mean,
         )
-        # No candidate is dropped by the curve, so it may begin with fewer images. With
-        # very few in a fold, there may be no score.
+        # The curve drops no candidate, so it may begin with fewer images. With very few
+        # images in a fold, there may be no score.
         problem = self.problem
         fewest = max(problem.min_images // 4, 5 * len(problem.splits))
         for n in (self.n // 4, self.n // 2, self.n):
@@ -302,11 +302,11 @@ class Decision(Findings):
     def _networks_to_tune(self, base):
         """Return the fastest network whose neck is nearly the best, and two others.
 
-        These are the one with the best neck and that of `base`.
+        The others are the network with the best neck and the network of `base`.
 
-        Training starts from a linear head on the neck, and with few images it ends near
-        there. So necks are compared, and not the best layers. All necks have been
-        scored on the same first images.
+        Training starts from a linear head on the neck. With few images, it ends close
+        to this start. So necks are compared instead of the best layers. All necks have
+        been scored on the same first images.
         """
         n = self._sizes()[0]
         necks = {

@@ -1,4 +1,4 @@
-"""What a decision has found so far, and which candidate this recommends."""
+"""What a decision has found so far, and which candidate is recommended."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from ._passes import Passes
 GROWTH = {"RBF SVM": 2.0, "random forest": 1.3}
 GROWTH_LINEAR = 1.5
 # Labels can be learned if the best score is above chance by this many standard errors.
-# The number is large because the best of many scores is too high by chance.
+# The number is large, because the best of many scores is partly luck.
 _ABOVE_CHANCE = 3.0
-# Rates and times within this factor count as equal, because a busy machine changes
-# them by as much.
+# Rates and times within this factor count as equal, because they vary as much on a busy
+# machine.
 _SAME = 1.25
 _SAME_SECONDS = 1.0
 
@@ -65,8 +65,9 @@ class Findings:
         Returns
         -------
         dict of Candidate to Scores
-            Those of frozen networks are on `n` images. A fine-tuned candidate has the
-            score of the candidate that it raced against, plus its gain.
+            Candidates with a frozen network have their scores on `n` images. A
+            fine-tuned candidate has the score of the candidate that it raced against,
+            plus its gain.
         """
         found = {
             candidate: scores
@@ -80,9 +81,9 @@ class Findings:
     def recommended(self):
         """Return the cheapest candidate within one standard error of the best.
 
-        A candidate qualifies if no other one is better by more than the standard error
-        of that one. So a best score with a large error, as after a short race, does not
-        let in candidates that are clearly worse than a third one.
+        The limit is the maximum of (score - standard error) over all candidates. It may
+        not come from the best one: after a short race, the best score may have a large
+        error, and a slightly lower score with a small error sets the limit.
         """
         pool = self.pool()
         limit = max(
@@ -133,9 +134,9 @@ class Findings:
         -------
         layer : str
         depth : float
-            The share of the network's operations up to there.
+            The fraction of the network's operations up to this layer.
         is_similar : bool
-            Whether the neck is within one standard error of it.
+            Whether the score of the neck is within one standard error of the best.
         """
         layer = self.layer_of[network]
         best = self._linear_scores(network, layer)
@@ -169,7 +170,7 @@ class Findings:
         return self._features[candidate.network, candidate.layer].shape[1]
 
     def row(self, stage, candidate, scores, seconds=np.nan):
-        """Return a row of the results, of a `Candidate` or something else."""
+        """Return a row of the results, for a `Candidate` or ``"a guess"``."""
         is_one = isinstance(candidate, Candidate)
         rate = self.images_per_second(candidate) if is_one else np.nan
         return {

@@ -66,8 +66,8 @@ class Passes:
     def seconds_of_layer(self, network, layer):
         """Return the seconds for one image.
 
-        Only the first layer and the neck are measured, because a layer is compiled
-        before it is measured. Others are interpolated by the number of operations.
+        Only the first layer and the neck are measured, because the network is compiled
+        for each measured layer. Other layers are interpolated by their operations.
         """
         whole = self.speeds[network].alone
         if layer == "neck":

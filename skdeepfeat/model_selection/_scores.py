@@ -18,12 +18,12 @@ class Scores:
     parts : ndarray of float
         One for each fold, or part of a fold.
     n_images : int
-        Number of images that were used, to train on and to score; in the race, only
-        those that were trained on.
+        Number of images that were used to train and to score; in the race, only to
+        train.
     n_train : int
         Number of images that each fit was given.
     fit_seconds : float
-        Of one fit, on features that are known if the body is not trained.
+        Of one fit. If the body is not trained, without the computation of features.
     predict_seconds : float
         For one image, without the network.
     """

@@ -9,7 +9,7 @@ _CELL = (2.2, 2.4)
 
 
 def import_pyplot(display):
-    """Return matplotlib.pyplot; if it is not installed, the error names the extra."""
+    """Return matplotlib.pyplot, or raise an error that names the extra to install."""
     return import_optional(
         "matplotlib.pyplot", extra="plot", purpose=type(display).__name__
     )
@@ -40,8 +40,8 @@ def set_axes_grid(display, ax, n_rows, n_columns):
     ----------
     display : object
     ax : matplotlib Axes, array-like of Axes or None
-        Where to plot. One Axes is divided; of several, there must be one for each cell.
-        None creates a new figure.
+        Where to plot. A single Axes is divided into the cells. Otherwise, there must be
+        one Axes for each cell. None creates a new figure.
     n_rows, n_columns : int
 
     Returns
@@ -51,7 +51,7 @@ def set_axes_grid(display, ax, n_rows, n_columns):
     Raises
     ------
     ValueError
-        If `ax` holds another number of axes.
+        If `ax` has a different number of Axes.
     """
     display.axes_ = _grid(import_pyplot(display), ax, n_rows, n_columns)
     display.figure_ = display.axes_[0, 0].figure

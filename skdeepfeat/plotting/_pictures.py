@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# Characters above a picture of a grid, and inches of one character.
+# Characters in a line above a picture in a grid, and inches of one character.
 _LINE, _CHARACTER = 24, 0.085
 
 # Characters of the names in a row of a legend.

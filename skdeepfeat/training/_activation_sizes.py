@@ -7,7 +7,7 @@ from .._utils._activations import is_other_activation, limit_of_relu
 
 
 class ActivationSizes(TorchFunctionMode):
-    """Records the mean output of the ReLUs that run while it is entered.
+    """Records the mean outputs of the ReLUs that run while it is active.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Batches on their way to the model, prepared by a thread while a device computes."""
+"""Batches for the model. While an accelerator computes, a thread prepares the next."""
 
 import contextlib
 import functools
@@ -36,15 +36,17 @@ class BatchLoader:
 
     @contextlib.contextmanager
     def batches(self, data, parts, stream):
-        """Give an iterator over the arguments of `BatchGradients.compute` but the last.
+        """Provide an iterator over batches, in the body of a ``with``.
+
+        A batch is the arguments of `BatchGradients.compute` without the last.
 
         Parameters
         ----------
         data : FeatureData or PixelData
         parts : iterable of (ndarray of int, numpy.random.Generator)
-            The rows of each batch, and what it draws from.
+            The rows of each batch, and the generator that the batch draws from.
         stream : RandomStream
-            Where transforms of the user draw from.
+            The random numbers of the user's transforms.
         """
         load = functools.partial(self._load, data, stream)
         is_here = self._device.type in _LOADING_IN_PLACE
@@ -62,8 +64,8 @@ class BatchLoader:
     def _load(self, data, stream, rows, rng, in_thread=False):
         positions = np.arange(len(rows))[self._processes.part(len(rows))]
         mine = rows[positions]
-        # Transforms draw from torch's generators. This is done without rows as well,
-        # because `rng` must draw the same numbers in all processes.
+        # Transforms draw from torch's generators. A process without rows calls this as
+        # well, because `rng` must draw the same numbers in all processes.
         with contextlib.nullcontext() if in_thread else stream.drawing():
             inputs = data.batch(mine, rng, positions, len(rows))
         if in_thread and self._device.type == "cuda" and not inputs.is_cuda:
@@ -74,7 +76,7 @@ class BatchLoader:
 
 
 def _mapped_ahead(pool, function, items):
-    """Yield ``function(*item)`` in order, with the next ones being computed."""
+    """Yield ``function(*item)`` in order, and compute the next ones in advance."""
     pending = deque()
     items = iter(items)
     try:

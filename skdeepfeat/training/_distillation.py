@@ -39,7 +39,7 @@ class TaughtTargets:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def blended(self, soft, fraction):
-        """Return targets whose soft part is mixed with another one."""
+        """Return targets with a fraction of `soft` in their soft targets."""
         if self.soft is not None:
             soft = (1 - fraction) * self.soft + fraction * soft
         return replace(self, soft=soft)

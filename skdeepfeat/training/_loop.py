@@ -82,7 +82,7 @@ def epochs_of_steps(n_steps, n_samples, batch_size, bounds):
 
 
 def seed_of(*numbers):
-    """Return a seed that differs for other numbers."""
+    """Return a seed that depends on all of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -344,7 +344,7 @@ class TrainingRun:
         return value
 
     def learned_parameters(self):
-        """Return what the optimizer changes, in its order."""
+        """Return the parameters of the optimizer, in its order."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _diverged(self, step, value):

@@ -133,7 +133,8 @@ def files(pixels, tmp_path, monkeypatch):
     return [f"{i}.png" for i in range(N)]
 
 
-# Ray's rows are compared where a worker is killed: each of its workers imports torch.
+# Only on Dask, because each worker of Ray imports torch, which takes long. The rows of
+# Ray are compared in `test_a_worker_that_is_killed`.
 def test_rows_are_those_of_one_process(all_workers, files, expected, log, tmp_path):
     neck = extractor(CountingNet(log), on_error="nan", cache=tmp_path / "cache")
     with (

@@ -64,7 +64,7 @@ def make_advisor(models=None, **params):
 
 @pytest.fixture(autouse=True)
 def short_timing(monkeypatch):
-    """Let images be timed briefly: how fast the machine is does not matter here."""
+    """Shorten the timing, because the speed of the machine does not matter here."""
     monkeypatch.setattr(_speed, "_SECONDS", 0.02)
     monkeypatch.setattr(_speed, "_N_REPEATS", 2)
 
