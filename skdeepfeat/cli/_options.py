@@ -105,7 +105,7 @@ def output_option(endings, help):
         if os.path.isdir(value) and not name.endswith(".zarr"):
             raise click.BadParameter(f"{value!r} is a folder.")
         if not os.access(folder, os.W_OK):
-            raise click.BadParameter(f"no file can be written to {folder!r}.")
+            raise click.BadParameter(f"the folder {folder!r} is not writable.")
         return value
 
     return click.option(

@@ -140,7 +140,7 @@ def test_wrong_usage(run, folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
         result = compress(run, folder, "-o", output)
-    assert result.exit_code == 2 and "can be written" in result.stderr
+    assert result.exit_code == 2 and "is not writable" in result.stderr
     several = FineTuneClassifier.load(folder / "model.safetensors")
     several.set_params(test_time_augmentation="flip")
     several.save(folder / "several.safetensors")

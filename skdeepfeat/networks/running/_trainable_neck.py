@@ -95,7 +95,7 @@ class TrainableNeck(nn.Module):
         self._train_only(reached)
 
     def _train_only(self, reached):
-        """Give gradients to the parameters that the features depend on, by name."""
+        """Require gradients of the named parameters, and of no others."""
         self.stage_of_parameter = {
             name: self._stage_of(name)
             for name, _ in self.network.named_parameters()

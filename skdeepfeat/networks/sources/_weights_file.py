@@ -259,7 +259,7 @@ def _open_member(archive, name, n_bytes):
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
         raise BadFileError(
-            f"has a compressed member {shown(name)}; torch.save has none"
+            f"has a compressed member {shown(name)}; torch.save writes none"
         )
     if info.file_size > n_bytes:
         raise ValueError(f"{name!r} is larger than expected")
