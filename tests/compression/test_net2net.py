@@ -40,8 +40,9 @@ def sequential():
         nn.Linear(10, 4),
     )
     fix_weights(network, scale=1 / 3)
-    network[1].running_mean.uniform_(-1, 1)
-    network[1].running_var.uniform_(0.5, 2)
+    generator = torch.Generator().manual_seed(0)
+    network[1].running_mean.uniform_(-1, 1, generator=generator)
+    network[1].running_var.uniform_(0.5, 2, generator=generator)
     return network
 
 

@@ -20,7 +20,7 @@ def test_bare_names_mean_embedded_then_torchvision_then_timm():
         architecture = resolve_neck(name).spec.architecture
         assert architecture["timm"] == name.removeprefix("timm/")
     same = resolve_neck("torchvision/resnet50")
-    assert same.model_name == "resnet50"
+    assert same.spec.model_name == "resnet50"
     assert same.spec.architecture == {"torchvision": "resnet50"}
 
 
