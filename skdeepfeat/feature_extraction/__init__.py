@@ -9,6 +9,7 @@ from ._extraction import open_extraction
 from ._failures import list_failures, non_finite_error, warn_of
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
+from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
 from ._network_estimator import ImageEstimatorMixin
 from ._pixels import load_pixels
@@ -31,6 +32,7 @@ __all__ = [
     "errors_about",
     "errors_at",
     "extract_layers",
+    "inspected",
     "list_failures",
     "load_pixels",
     "neck_of",

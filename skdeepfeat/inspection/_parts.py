@@ -7,7 +7,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._shown import shown
-from ..feature_extraction import ExtractionSettings, ImageEstimatorMixin
+from ..feature_extraction import ExtractionSettings, ImageEstimatorMixin, inspected
 from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
 from ..networks import Neck
 from ._ends import NetworkEnd, StepsEnd
@@ -69,7 +69,7 @@ def take_apart(estimator, X):
         for step in steps[:at]:
             X = step.transform(X)
     holder, later = steps[at], steps[at + 1 :]
-    X, neck, settings = holder._inspected(X)
+    X, neck, settings = inspected(holder, X)
     end = None
     if later:
         end = StepsEnd(later)

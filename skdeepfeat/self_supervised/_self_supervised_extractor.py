@@ -37,6 +37,7 @@ from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
     PretrainedFeatureExtractor,
+    inspected,
     load_pixels,
     warn_of,
 )
@@ -442,7 +443,7 @@ class SelfSupervisedExtractor(
     def _inspected(self, X):
         """Return X as checked, the neck and the settings, to look into the network."""
         check_is_fitted(self)
-        return self._extractor(self.body_, self.preprocessing_)._inspected(X)
+        return inspected(self._extractor(self.body_, self.preprocessing_), X)
 
     def _training_in_words(self):
         return f"{self.method}, unfreeze={self.unfreeze!r}; epochs: {self.n_epochs_}"
