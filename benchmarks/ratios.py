@@ -3,12 +3,12 @@
     python benchmarks/ratios.py [--record] [--cases ...] [--checkout FOLDER] [--quick]
     python benchmarks/ratios.py --table
 
-What `make bench-quick` runs. Each case does the same in our way and
-in a plain one, in turns, with one thread; the median quotient of the processor times is
+What `make bench-quick` runs, and CI with it. Each case does the same in our way and in
+a plain one, in turns, with one thread; the median quotient of the processor times is
 compared with the newest stored one of the same kind of processor. A case that is more
 than 20 % above it is repeated, at most twice, and its best median counts: what else a
 machine does makes a ratio worse in one run, and a slow-down in all of them. If it stays
-above, the exit status is 1. `--record` adds the figures to `benchmarks/history.json`,
+above, the exit status is 1. A kind of processor without figures compares nothing. `--record` adds the figures to `benchmarks/history.json`,
 which has an entry for each commit; `--table` prints it. `--checkout` measures another
 version of the package. See `benchmarks/README.md` for how much figures vary.
 """
@@ -183,7 +183,8 @@ def main(argv=None):
         print(history_table(history))
         return
     machine = describe_machine()
-    processor = torch.backends.cpu.get_cpu_capability()
+    # The ratio of a network to the work around it differs between makes, too.
+    processor = f"{machine['cpu']}, {torch.backends.cpu.get_cpu_capability()}"
     stored, pairs = stored_ratios(history, processor), {}
     with watch_others(machine):
         for name in arguments.cases:
