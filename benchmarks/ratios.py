@@ -8,9 +8,11 @@ a plain one, in turns, with one thread; the median quotient of the processor tim
 compared with the newest stored one of the same kind of processor. A case that is more
 than 20 % above it is repeated, at most twice, and its best median counts: what else a
 machine does makes a ratio worse in one run, and a slow-down in all of them. If it stays
-above, the exit status is 1. A kind of processor without figures compares nothing. `--record` adds the figures to `benchmarks/history.json`,
-which has an entry for each commit; `--table` prints it. `--checkout` measures another
-version of the package. See `benchmarks/README.md` for how much figures vary.
+above, the exit status is 1. A kind of processor without figures compares nothing.
+
+`--record` adds the figures to `benchmarks/history.json`, which has an entry for each
+commit; `--table` prints it. `--checkout` measures another version of the package. See
+`benchmarks/README.md` for how much figures vary.
 """
 
 import argparse
