@@ -6,12 +6,14 @@ PyTorch's transfer-learning tutorial, and FineTuneClassifier with its default se
 Writes `fine_tuning.json`, `.md` and `.png` into the output folder.
 
 With `--rates`, only the images/s beside a plain torch loop with the same frozen layers,
-in turns; needs no data. Writes `tuning_rates.json` and `.md`. See
+in turns; needs no data. Writes `tuning_rates.json` and `.md`. With `--seeds`, the same
+contenders are scored on the data, each turn with another seed. See
 `benchmarks/README.md`.
 """
 
 import argparse
 import logging
+import math
 import pathlib
 import statistics
 
@@ -115,10 +117,11 @@ def parse_arguments(argv=None):
     add("--device", default="cpu", help="of skdeepfeat (cpu)")
     add("--rates", nargs="*", metavar="NETWORK SIZE", help="only images/s (see above)")
     add("--repeats", type=int, default=2, help="turns of the rates (2)")
+    add("--seeds", type=int, help="so many turns at 64 pixels, scored on the data")
     add("--quick", action="store_true", help="a smoke run; its times mean nothing")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)
-    if arguments.rates is not None:
+    if arguments.rates is not None and arguments.seeds is None:
         return arguments
     if not arguments.data.is_file():
         raise SystemExit(
@@ -131,7 +134,11 @@ def parse_arguments(argv=None):
 
 def run_rates(arguments):
     """Return for each network and what is trained the rates of all, in turns."""
-    sizes = RATES
+    n_turns, sizes, data = arguments.repeats, RATES, {}
+    if arguments.seeds is not None:
+        n_turns = arguments.seeds
+        sizes = {"efficientnet_lite0 64": (arguments.n_train, 32, 8)}
+        data = {"data": str(arguments.data)}
     if arguments.quick:
         sizes = {"efficientnet_lite0 32": (8, 4, 2)}
     wanted = arguments.rates or list(sizes)
@@ -143,10 +150,12 @@ def run_rates(arguments):
         n_images, batch_size, epochs = sizes[title]
         for unfreeze, more in RATED_PARTS.items():
             turns = results[f"{title}, unfreeze={unfreeze!r}"] = {}
-            for _ in range(arguments.repeats):
+            for turn in range(n_turns):
                 for name, job in {**RATED, **more}.items():
                     job = {
                         **job,
+                        **data,
+                        "seed": turn,
                         "network": network,
                         "image_size": int(size),
                         "n_images": n_images,
@@ -159,6 +168,7 @@ def run_rates(arguments):
                     turns.setdefault(name, []).append({**job, **result})
                     rate = result["images_per_s"]
                     logger.info("%s, %s: %.1f images/s", title, name, rate)
+                    logger.info("accuracy %s", result["accuracy"])
     return results
 
 
@@ -176,16 +186,30 @@ def report_rates(document):
                 )
                 for key in ("images_per_s", "images_per_cpu_s")
             }
-            rows.append(
-                [
-                    name,
-                    spread([one["images_per_s"] for one in results]),
-                    *(f"{ratio:.2f}" for ratio in ratios.values()),
-                    f"{max(one['peak_mb'] for one in results):.0f}",
-                ]
-            )
+            row = [
+                name,
+                spread([one["images_per_s"] for one in results]),
+                *(f"{ratio:.2f}" for ratio in ratios.values()),
+                f"{max(one['peak_mb'] for one in results):.0f}",
+            ]
+            if results[0]["accuracy"] is not None:
+                row += _accuracies(results, turns["skdeepfeat"])
+            rows.append(row)
+        if len(rows[0]) > len(header):
+            header += ["accuracy, %", "less skdeepfeat's"]
         tables.append(markdown_table([title, *header[1:]], rows))
     return "\n\n".join([*tables, machine_line(document["machine"])])
+
+
+def _accuracies(results, others):
+    """Return the mean accuracy, and the mean difference with its standard error."""
+    mine = [100 * one["accuracy"] for one in results]
+    less = [a - 100 * other["accuracy"] for a, other in zip(mine, others, strict=True)]
+    error = statistics.stdev(less) / len(less) ** 0.5 if len(less) > 1 else math.nan
+    return [
+        f"{statistics.mean(mine):.1f}",
+        f"{statistics.mean(less):+.1f} ± {error:.1f}",
+    ]
 
 
 def main_of_rates(arguments):
@@ -261,7 +285,7 @@ def main(argv=None):
     if arguments.quick:
         be_quick()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments.rates is not None:
+    if arguments.rates is not None or arguments.seeds is not None:
         main_of_rates(arguments)
         return
     document = {

@@ -23,8 +23,8 @@ def test_missing_data_is_said(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
-def test_small_run(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 10
     images = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -35,33 +35,40 @@ def test_small_run(tmp_path):
         X_test=images,
         y_test=labels,
     )
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_small_run(folder):
     names = ["plain recipe, 4 epochs", "skdeepfeat, statistics of batches"]
     done = run(
         *("--data", "data.npz", "--image-size", 32, "--n-train", 40, "--epochs", 1),
         *("--held-out", 10, "--quick"),
         *("--contenders", *names),
-        folder=tmp_path,
+        folder=folder,
     )
     assert done.returncode == 0, done.stderr
-    written = json.loads((tmp_path / "bench_output" / "fine_tuning.json").read_text())
+    written = json.loads((folder / "bench_output" / "fine_tuning.json").read_text())
     assert list(written["results"]) == names
     for result in written["results"].values():
         assert len(result["curve"]) == 2
         assert 0 < result["curve"][0][0] < result["curve"][1][0]
         assert all(0 <= accuracy <= 1 for _, accuracy in result["curve"])
     assert written["held_out"] == 10
-    assert (tmp_path / "bench_output" / "fine_tuning.png").stat().st_size > 10_000
+    assert (folder / "bench_output" / "fine_tuning.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
-def test_rates_of_all_contenders(tmp_path):
-    done = run("--rates", "--quick", "--repeats", 1, folder=tmp_path)
+def test_rates_and_accuracies_of_all_contenders(folder):
+    done = run("--seeds", 1, "--quick", "--data", "data.npz", folder=folder)
     assert done.returncode == 0, done.stderr
-    written = json.loads((tmp_path / "bench_output/tuning_rates.json").read_text())
+    written = json.loads((folder / "bench_output/tuning_rates.json").read_text())
     assert len(written["results"]) == 2
     for turns in written["results"].values():
         assert "plain loop" in turns and len(turns) >= 3
         for (result,) in turns.values():
             assert result["images_per_s"] > 0
             assert len(result["seconds"]) == 2
+            assert 0 <= result["accuracy"] <= 1
     assert "x the loop" in done.stdout
+    assert done.stdout.count("less skdeepfeat's") == 2
