@@ -1,12 +1,15 @@
-"""Opening files whose names others can predict: plain files only, never through links.
+"""Open plain files only, never through links; write files as a whole or not at all.
 
 Anyone who can write to a folder can put a link where a lock or a partial file will be.
 Following it would overwrite another file of the user. A named pipe would make `open`
 wait forever.
 """
 
+import contextlib
 import errno
 import os
+import pathlib
+import secrets
 import stat
 
 # On systems without these flags, other users cannot create such links.
@@ -90,3 +93,28 @@ def _refusal(path):
         "It is neither followed nor replaced: remove it",
         os.fspath(path),
     )
+
+
+def write_atomically(path, content):
+    """Write a file so that other readers, also after a crash, see all of it or nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        An existing file is replaced; missing folders are created.
+    content : bytes
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not `tempfile`, whose files only the owner may read.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

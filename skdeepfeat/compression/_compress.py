@@ -15,10 +15,10 @@ from .._utils._constraints import (
     POSITIVE_INT,
 )
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import did_you_mean
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
-from .._utils._suggestions import did_you_mean
 from ._criteria import CRITERIA
 from ._layers import batches_of
 from ._model import drop_unused_head

@@ -18,9 +18,8 @@ import numpy as np
 from blake3 import blake3
 from filelock import FileLock, Timeout
 
-from .._utils._atomic_file import write_atomically
 from .._utils._digests import digest_description
-from .._utils._plain_file import open_plain
+from .._utils._plain_file import open_plain, write_atomically
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import CacheWarning
 

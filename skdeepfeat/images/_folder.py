@@ -7,9 +7,9 @@ from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
 from skdeepfeat._utils._address import is_address
+from skdeepfeat._utils._parameter_errors import did_you_mean
 from skdeepfeat._utils._printable import redacted
 from skdeepfeat._utils._shown import shown
-from skdeepfeat._utils._suggestions import did_you_mean
 
 from ._decode import readable_formats
 from ._files import home_hint

@@ -13,8 +13,8 @@ from sklearn.utils._param_validation import StrOptions
 
 from .._utils._address import shown_addresses
 from .._utils._constraints import POSITIVE
-from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
+from .._utils._html import DocumentationLinkMixin
 from .._utils._progress import progress_bar
 from .._utils._short_errors import ShortErrorsMixin
 from .._utils._stacklevel import caller_stacklevel

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from .._utils._address import check_local
-from .._utils._atomic_file import write_atomically
-from .._utils._plain_file import read_file_of_user
+from .._utils._plain_file import read_file_of_user, write_atomically
 from .._utils._shown import shown
 from .._utils._stacklevel import caller_stacklevel
 from ..exceptions import BadFileError
