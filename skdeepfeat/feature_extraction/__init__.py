@@ -4,9 +4,14 @@ This package connects images, networks and the cache.
 """
 
 from ._description import DescribedMixin, ExtractorDescription
-from ._errors_about import errors_about, errors_at
 from ._extraction import open_extraction
-from ._failures import list_failures, non_finite_error, warn_of
+from ._failures import (
+    errors_about,
+    errors_at,
+    list_failures,
+    non_finite_error,
+    warn_of,
+)
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
 from ._inspected import inspected

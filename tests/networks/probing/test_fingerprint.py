@@ -17,8 +17,11 @@ from torch import nn
 
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.probing import _fingerprint
-from skdeepfeat.networks.probing._fingerprint import digest_tensors, is_below_float32
-from skdeepfeat.networks.probing._fingerprint_images import probe_images
+from skdeepfeat.networks.probing._fingerprint import (
+    digest_tensors,
+    is_below_float32,
+    probe_images,
+)
 
 CPU = torch.device("cpu")
 HELPERS = types.SimpleNamespace(scale=lambda x: x * 1.0)
