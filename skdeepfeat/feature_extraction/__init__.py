@@ -14,11 +14,10 @@ from ._failures import (
 )
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
-from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
+from ._network_access import decode_for, inspected, neck_of, with_network
 from ._network_estimator import ImageEstimatorMixin
 from ._pixels import load_pixels
-from ._replaced_network import decode_for, neck_of, with_network
 from ._settings import ExtractionSettings
 from ._speed import ImageSeconds, seconds_per_image
 from ._torch_feature_extractor import TorchFeatureExtractor
