@@ -7,6 +7,7 @@ batches, and stored batch by batch. docs/architecture.md draws the whole way.
 
 import contextlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..cache import (
 )
 from ..exceptions import NonFiniteOutputError
 from ..networks import RememberedNeck
-from ._compute import compute_features, run_in_thread
+from ._compute import compute_features
 from ._failures import (
     GIVE_UP_AFTER,
     first_failure,
@@ -445,14 +446,20 @@ class Extraction:
             raise first_failure(self._failures)
 
     def _run_in_thread(self, function):
-        """Return ``function(device)``, with a device that this machine has."""
+        """Return ``function(device)``, called in a new thread.
+
+        The device is one that this machine has. torch starts threads for each thread
+        that computes, and a process forked from that thread lacks them. Those of a
+        thread that has ended do no harm in a forked process.
+        """
         device = self.devices[0] if self.devices else torch.device("cpu")
 
         def call():
             with all_cores(device):
                 return function(device)
 
-        return run_in_thread(call)
+        with ThreadPoolExecutor(1, "skdeepfeat-compute") as pool:
+            return pool.submit(call).result()
 
     def _make_namespaces(self, neck):
         namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint
