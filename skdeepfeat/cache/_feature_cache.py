@@ -6,7 +6,6 @@ import time
 
 from .._utils._shown import shown
 from ._directory import check_path, find_directory
-from ._side_files import SideFiles
 from ._size import parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
@@ -14,9 +13,6 @@ from ._store import Store
 
 class RowCache:
     """What all caches can do. Subclasses have a method ``open``."""
-
-    def notes(self):
-        """Return the `SideFiles` that hold notes, or None if there are none."""
 
     def info(self):
         """Return what is in the cache.
@@ -183,16 +179,6 @@ class FeatureCache(RowCache):
             clock=self._clock,
             quiet=quiet,
         )
-
-    def notes(self):
-        """Return what holds notes about packages and files of this machine.
-
-        Returns
-        -------
-        notes : SideFiles or None
-            None if nothing is to be noted.
-        """
-        return SideFiles(find_directory(self.path))
 
     def _parameters(self):
         path = None if self.path is None else os.fspath(self.path)

@@ -88,16 +88,6 @@ class MappingCache(RowCache):
         entries = Entries(self.mapping, self.n_threads)
         return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))
 
-    def notes(self):
-        """Return what holds notes about packages and files of this machine.
-
-        Returns
-        -------
-        notes : SideFiles or None
-            None if nothing is to be noted.
-        """
-        return FeatureCache().notes()
-
     def __copy__(self):
         return MappingCache(self.mapping, self.n_threads)
 

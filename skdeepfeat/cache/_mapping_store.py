@@ -50,7 +50,7 @@ class MappingStore(Store):
         secrets = getattr(file_system, "storage_options", {})
         self.warnings = StoreWarnings(path, secrets=secrets)
         self._directory = local.directory
-        self.converted = local.converted
+        self.converted, self.notes = local.converted, local.notes
         self._forget_job()
 
     def close(self):

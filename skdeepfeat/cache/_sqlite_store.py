@@ -53,6 +53,7 @@ class SQLiteStore(Store):
     ):
         self.directory = directory
         self.converted = PrivateFiles(directory, max_bytes)
+        self.notes = SideFiles(directory)
         self.limits = Limits(max_bytes, reserved=self.converted.size())
         self.database = Database(directory, timeout, self.limits.wal_pages)
         self.path = self.database.path
@@ -265,7 +266,7 @@ class SQLiteStore(Store):
 
     def clear(self, pattern):
         if pattern is None:
-            SideFiles(self.directory).clear()
+            self.notes.clear()
             self.converted.clear()
         if not self.run(lambda connection: True, default=False):
             return 0  # there is no file, and none is created

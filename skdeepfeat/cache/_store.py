@@ -12,7 +12,7 @@ from ._errors import StoreWarnings
 from ._fetch import Job, OutputBuffer
 from ._namespace import Namespace
 from ._reports import CacheInfo, CheckReport
-from ._side_files import PrivateFiles
+from ._side_files import PrivateFiles, SideFiles
 from ._size import Limits
 
 # Rows that are in memory at once when their presence is checked.
@@ -35,12 +35,15 @@ class Store(AbstractContextManager):
         The name of the store in messages.
     converted : PrivateFiles or None
         Networks in the form of another runtime, on this machine; None if none are kept.
+    notes : SideFiles or None
+        Notes about packages and files of this machine; None if nothing is noted.
     """
 
     keeps_rows = False
     limits = Limits(None)
     path: str | None = None
     converted: PrivateFiles | None = None
+    notes: SideFiles | None = None
     warnings: StoreWarnings
 
     def __exit__(self, *error):

@@ -398,7 +398,7 @@ class PretrainedFeatureExtractor(
         return X, self._resolve_neck(), ExtractionSettings.of(self)
 
     def _described_neck(self):
-        notes, parameters = open_cache(self.cache).notes(), self._neck_parameters()
+        notes, parameters = open_cache(self.cache).open().notes, self._neck_parameters()
         return known_neck(notes, cache_layers=self.cache_layers, **parameters)
 
     def _resolve_neck(self):
