@@ -7,9 +7,8 @@ features. Features that are not finite are never stored or returned.
 import contextlib
 import logging
 import re
-import warnings
 
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import (
     BadImageError,
     BadImageWarning,
@@ -69,14 +68,13 @@ def warn_of(failures):
     are_images = isinstance(failures[0], BadImageError)
     kind = BadImageWarning if are_images else BadItemWarning
     word = "image" if are_images else "item"
-    warnings.warn(
+    warn(
         kind(
             f"{len(failures)} {word}(s) could not be read; their rows are NaN "
             "(the warning's `failures` attribute lists all):\n"
             f"{list_failures(failures)}",
             failures,
-        ),
-        stacklevel=caller_stacklevel() + 1,
+        )
     )
 
 

@@ -12,7 +12,6 @@ import re
 import shutil
 import stat
 import time
-import warnings
 
 import numpy as np
 from blake3 import blake3
@@ -20,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from .._utils._digests import digest_description
 from .._utils._plain_file import open_plain, write_atomically
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import CacheWarning
 
 logger = logging.getLogger(__name__)
@@ -254,13 +253,11 @@ class Partial:
                 )
         self._sums[~self.done] = 0
         if n_damaged := int((noted & ~self.done).sum()):
-            warnings.warn(
-                CacheWarning(
-                    f"{n_damaged} of the {int(noted.sum())} rows that an interrupted "
-                    f"call left in {os.fspath(self.folder)!r} are damaged (their "
-                    "checksums do not match). They are computed again."
-                ),
-                stacklevel=caller_stacklevel() + 1,
+            warn(
+                f"{n_damaged} of the {int(noted.sum())} rows that an interrupted "
+                f"call left in {os.fspath(self.folder)!r} are damaged (their "
+                "checksums do not match). They are computed again.",
+                CacheWarning,
             )
 
     def _sums_of(self, rows, values):
