@@ -303,8 +303,6 @@ def resolve_item_neck(model, collate, *, layer=None, pooling="auto", examples=()
         model_name=name.lower(),
         architecture={"module": name, "takes": "items"},
         build=functools.partial(copy_network, model),
-        install=None,
-        weights=None,
         preprocessing=Preprocessing(resize=1, crop=(1, 1)),
         native_size=(1, 1),
         module=model,

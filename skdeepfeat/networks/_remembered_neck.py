@@ -293,7 +293,6 @@ def _read_neck(note, model, parameters):
     spec = NetworkSpec(
         **values,
         build=_refuse_to_build,
-        install=None,
         weights=weights,
         preprocessing=preprocessing,
         native_size=_read(tuple[int, ...], note["native_size"]),
