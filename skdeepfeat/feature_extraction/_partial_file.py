@@ -15,10 +15,9 @@ import time
 
 import numpy as np
 from blake3 import blake3
-from filelock import FileLock, Timeout
 
 from .._utils._digests import digest_description
-from .._utils._plain_file import open_plain, write_atomically
+from .._utils._plain_file import lock_plain, open_plain, write_atomically
 from .._utils._warn import warn
 from ..exceptions import CacheWarning
 
@@ -27,7 +26,6 @@ logger = logging.getLogger(__name__)
 # Seconds of work that a power failure may cost. A killed process loses at most this
 # much, and the current batch.
 _COMMIT_INTERVAL = 1.0
-_POLL = 0.1  # seconds between two attempts to get a lock
 # The files that may be in the folder. Some names are temporary ones of
 # `write_atomically`, or of NFS for a file that is removed while it is open.
 _OWN_NAMES = re.compile(
@@ -58,6 +56,10 @@ def hold(folder):
         If the folder or the lock is a link, or belongs to another user.
     """
     path = folder / "lock"
+
+    def say_that_it_waits():
+        logger.warning("%s: another process is writing it; waiting", folder)
+
     while True:
         # A broken link also raises FileExistsError. `_refuse_foreign` reports it.
         with contextlib.suppress(FileExistsError):
@@ -67,7 +69,7 @@ def hold(folder):
                 _refuse_foreign(folder)
                 # Open while the lock is held, so that its inode is not reused.
                 seen = stack.enter_context(open_plain(path, "ab"))
-                stack.enter_context(_acquired(path, os.fstat(seen.fileno()).st_mode))
+                stack.enter_context(lock_plain(path, say_that_it_waits))
                 current = os.path.samestat(os.fstat(seen.fileno()), os.lstat(path))
             except FileNotFoundError:
                 continue  # the process that held it removed the folder
@@ -91,16 +93,6 @@ def _refuse_foreign(folder):
             "results. It is a link or belongs to another user, so it is not used: "
             "remove it, or choose another 'path'."
         )
-
-
-def _acquired(path, mode):
-    # With its current permissions, which some versions of filelock would change.
-    lock = FileLock(path, mode=stat.S_IMODE(mode) | 0o600)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("%s: another process is writing it; waiting", path.parent)
-        return lock.acquire(poll_interval=_POLL)
 
 
 @contextlib.contextmanager
