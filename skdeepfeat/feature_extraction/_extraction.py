@@ -21,6 +21,7 @@ from .._utils._threads import all_cores
 from ..cache import (
     Namespace,
     NoCache,
+    Store,
     open_cache,
     warn_of_unknown_items,
     warn_of_unstable,
@@ -51,7 +52,7 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     X : ItemSource, or images in any form that `images.make_image_source` takes
     neck : networks.Neck
         A snapshot, if it is an `ItemNeck`.
-    cache : value of an estimator's `cache` parameter
+    cache : value of an estimator's `cache` parameter, or an open Store
     settings : ExtractionSettings
     in_parts : bool, default=False
         Whether only `Extraction.features` is wanted. Then images are computed while
@@ -66,7 +67,8 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    with open_cache(cache).open() as store, contextlib.ExitStack() as stack:
+    store = cache if isinstance(cache, Store) else open_cache(cache).open()
+    with store, contextlib.ExitStack() as stack:
         settings = replace(settings, converted=store.converted)
         yield Extraction(X, neck, store, settings, stack if in_parts else None)
 
