@@ -145,10 +145,6 @@ class ItemNeck(Neck):
         """Return ``"torch"``, which alone runs any module."""
         return "torch"
 
-    def can_compile(self, runtime, device, precision, files=None):
-        """Return False."""
-        return False
-
     def suggested_batch_size(self, device, runtime="torch"):
         """Return how many items to run at once on a device."""
         is_cpu = torch.device(device).type == "cpu"
