@@ -47,15 +47,11 @@ class EncodedJpeg:
     orientation: int
     by_host: Callable[[], np.ndarray]
 
-    @property
-    def upright_shape(self):
-        """(height, width) after `orientation` is applied."""
-        is_transposed, _ = ORIENTATIONS[self.orientation]
-        return self.shape[::-1] if is_transposed else self.shape
-
     def suits(self, preprocessing):
         """Return whether a device can also resize it."""
-        return is_resized_by_torch(self.upright_shape, preprocessing)
+        is_transposed, _ = ORIENTATIONS[self.orientation]
+        upright = self.shape[::-1] if is_transposed else self.shape
+        return is_resized_by_torch(upright, preprocessing)
 
 
 def check_jpeg_decoder(decoder, device):
