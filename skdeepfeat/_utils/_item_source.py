@@ -62,13 +62,12 @@ class ItemSource(abc.ABC):
         yield self.digests(file_index, on_done, keeps=True)
 
     @abc.abstractmethod
-    def loader(self, neck, settings):
+    def loader(self, neck):
         """Return what reads one item, in the form that batches are made of.
 
         Parameters
         ----------
         neck : networks.Neck
-        settings : feature_extraction.ExtractionSettings
 
         Returns
         -------

@@ -111,13 +111,6 @@ def _check_cache(ctx, param, value):
     "torch.compile.",
 )
 @click.option(
-    "--jpeg-decoder",
-    type=click.Choice(_choices.JPEG_DECODERS),
-    default="pillow",
-    help="Decoder of JPEG images. device decodes on the CUDA device, for fast GPUs "
-    "with few CPU cores.",
-)
-@click.option(
     "--n-jobs",
     type=_options.n_jobs,
     metavar="N",

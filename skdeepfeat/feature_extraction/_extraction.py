@@ -476,9 +476,6 @@ class Extraction:
             runtime, device = settings.runtime, settings.device_type
             more["computed by"] = {"runtime": runtime, "device": device}
             in_words += f" by {runtime} on {device}"
-        if settings.jpeg_decoder != "pillow":
-            more["jpeg_decoder"] = settings.jpeg_decoder
-            in_words += ", JPEGs by the device"
         namespaces = []
         for found in neck.descriptions(settings.precision, self._digest_weights):
             parts = [

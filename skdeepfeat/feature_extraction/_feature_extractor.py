@@ -10,7 +10,6 @@ from torch.nn import Module
 
 from .._utils._choices import (
     DEFAULT_MAX_PIXELS,
-    JPEG_DECODERS,
     POOLINGS,
     PRECISIONS,
     RUNTIMES,
@@ -160,12 +159,6 @@ class PretrainedFeatureExtractor(
         In float32, the features of different runtimes agree to that 1e-4. In lower
         precisions they do not, and the cache stores them separately.
 
-    jpeg_decoder : {"pillow", "device"}, default="pillow"
-        The decoder of JPEG images. ``"device"`` decodes and resizes them on a CUDA
-        device with torchvision, for fast GPUs with few CPU cores. It produces slightly
-        different pixels, so its features are cached separately. Pillow decodes all
-        other formats and the JPEG images that the device cannot decode.
-
     n_jobs : int or None, default=None
         Number of joblib workers that compute the images not yet cached: local
         processes, or those that `joblib.parallel_config` selects (``backend="dask"``,
@@ -264,7 +257,6 @@ class PretrainedFeatureExtractor(
         "precision": [StrOptions(set(PRECISIONS))],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "runtime": [StrOptions(set(RUNTIMES))],
-        "jpeg_decoder": [StrOptions(set(JPEG_DECODERS))],
         "n_jobs": N_JOBS,
         "random_state": [COUNT],
     }
@@ -286,7 +278,6 @@ class PretrainedFeatureExtractor(
         flat_image_shape=None,
         preprocessing=None,
         runtime="auto",
-        jpeg_decoder="pillow",
         n_jobs=None,
         max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
@@ -307,7 +298,6 @@ class PretrainedFeatureExtractor(
         self.flat_image_shape = flat_image_shape
         self.preprocessing = preprocessing
         self.runtime = runtime
-        self.jpeg_decoder = jpeg_decoder
         self.n_jobs = n_jobs
         self.max_pixels = max_pixels
         self.storage_options = storage_options

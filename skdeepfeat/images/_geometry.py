@@ -101,18 +101,6 @@ def _resize(pixels, size, window, interpolation):
     return pixels[top : top + height, left : left + width]
 
 
-def is_resized_by_torch(shape, preprocessing: Preprocessing) -> bool:
-    """Return whether torch resizes an image of this (height, width)."""
-    size = resized_shape(shape, preprocessing)
-    if size == tuple(shape):
-        return True
-    return (
-        size[0] * size[1] <= _MAX_RESIZED
-        and preprocessing.interpolation in _RESIZED_BY_TORCH
-        and _is_one_way(shape, size)
-    )
-
-
 def _is_one_way(shape, size):
     """Return whether both sides are enlarged or both reduced.
 
