@@ -90,11 +90,7 @@ def test_a_changed_image_is_a_bad_image(kind, tmp_path, encode):
     change()
     part = source.part(np.array([1, 2]))
     part = pickle.loads(pickle.dumps(part))
-    for read in (
-        source.pixels,
-        lambda i: source.fitted(i, CROP),
-        lambda i: source.for_device(i, CROP),
-    ):
+    for read in (source.pixels, lambda i: source.fitted(i, CROP)):
         with pytest.raises(BadImageError, match="changed while it was") as caught:
             read(2)
         assert caught.value.index == 2

@@ -347,14 +347,6 @@ def test_markers_that_begin_no_scan(encode, rgb):
         np.testing.assert_array_equal(decode_bytes(data, MAX_PIXELS), decoded)
 
 
-def test_scans_are_counted_for_a_device_too():
-    source = make_image_source([with_scans(300)])
-    from skdeepfeat._utils._preprocessing import Preprocessing
-
-    with pytest.raises(BadImageError, match="more than 100 scans"):
-        source.for_device(0, Preprocessing(32, (32, 32)))
-
-
 # -- Bytes
 
 MEASURED = """
