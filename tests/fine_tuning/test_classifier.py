@@ -184,6 +184,8 @@ def test_several_labels_a_sample(pixels, loss):
         assert_allclose(probabilities, 1 / (1 + np.exp(-scores)))
         assert_allclose(classifier.predict_log_proba(pixels), np.log(probabilities))
     assert classifier.score(pixels, y) > 0.9
+    nullable = pd.DataFrame(y).astype("Int64")
+    assert classifier.score(pixels, nullable) == classifier.score(pixels, y)
     with pytest.raises(ValueError, match="indicator matrix of 3"):
         classifier.partial_fit(pixels, LABELS)
 

@@ -8,6 +8,7 @@ import pathlib
 import signal
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from networks import CountingNet, SmallNet, rows_counted
@@ -127,6 +128,11 @@ def test_broken_images_have_rows_of_nan(broken, paths, views):
     with pytest.warns(BadImageWarning):
         values = regressor.predict(broken)
     assert np.flatnonzero(np.isnan(values)).tolist() == [3, 7]
+    with (
+        pytest.warns(BadImageWarning),
+        pytest.raises(ValueError, match="2 image.* no prediction .* index 3"),
+    ):
+        regressor.score(broken, np.arange(N))
 
 
 def test_no_label_for_a_missing_image_and_nothing_computed_for_it(broken, tmp_path):
@@ -226,11 +232,31 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_weights(pixels, ema_decay
         (np.linspace(0, 1, N), "Unknown label type"),
         ([None, *LABELS[1:]], "y must not have missing"),
         (np.zeros((N, 2, 2)), "dim 3|3 dim"),
+        ([["a"], ["a", "b"]] * (N // 2), r"MultiLabelBinarizer.*Got \['a'\]"),
+        (pd.Series([["a"], ["b", "c"]] * (N // 2)), "MultiLabelBinarizer"),
+        ([{"a"}, {"b"}] * (N // 2), "MultiLabelBinarizer"),
+        # scikit-learn takes any two integers for an indicator matrix.
+        (np.tile([[1, -1], [-1, 1]], (N // 2, 1)), r"only 0 and 1 .* \[-1, 1\]"),
+        (np.tile([[1, 2], [2, 1]], (N // 2, 1)), r"only 0 and 1 .* \[1, 2\]"),
     ],
 )
 def test_wrong_labels(pixels, y, message):
     with pytest.raises(ValueError, match=message):
         small().fit(pixels, y)
+
+
+@pytest.mark.parametrize("kind", [FineTuneClassifier, FineTuneRegressor])
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (dict(enumerate(LABELS)), "mapping.* Got dict"),
+        (set(LABELS), "no order.* Got set"),
+        (iter(LABELS), "only once"),
+    ],
+)
+def test_labels_without_an_order(pixels, kind, y, message):
+    with pytest.raises(TypeError, match=f"y must be .*{message}"):
+        small(kind).fit(pixels, y)
 
 
 class Silent(nn.Linear):
