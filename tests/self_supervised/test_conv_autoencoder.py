@@ -99,9 +99,9 @@ def test_the_size_is_that_of_the_fit(fitted, X):
 def test_broken_images_are_left_out(fitted, X):
     images = [*X[:4], b"no image"]
     autoencoder = clone(fitted).set_params(on_error="nan", max_epochs=1)
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="they are left out"):
         autoencoder.fit(images)
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="rows are NaN"):
         codes = autoencoder.transform(images)
     assert np.isnan(codes[4]).all() and np.isfinite(codes[:4]).all()
     with pytest.warns(BadImageWarning):

@@ -229,9 +229,9 @@ def test_a_probe_says_whether_it_helped_and_the_better_one_is_kept(
 
 def test_broken_images_are_left_out(network, X):
     images = [*X, b"no image"]
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="they are left out"):
         fitted = extractor(network, on_error="nan").fit(images)
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="rows are NaN"):
         features = fitted.transform(images)
     assert np.isnan(features[-1]).all() and np.isfinite(features[:-1]).all()
 
