@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from sklearn.base import clone
 
-from skdeepfeat import BadImageWarning, ConvAutoencoder
+from skdeepfeat import Autoencoder, BadImageWarning, ConvAutoencoder
 from skdeepfeat.plotting import ReconstructionDisplay
 
 matplotlib.use("agg")
@@ -164,3 +164,5 @@ def test_the_display_shows_original_damaged_and_restored(fitted, X):
     plt.close(display.figure_)
     with pytest.raises(ValueError, match="as many images"):
         ReconstructionDisplay.from_estimator(fitted, X, corrupted=noisy[:2])
+    with pytest.raises(TypeError, match="must be a fitted ConvAuto.*Got Autoencoder"):
+        ReconstructionDisplay.from_estimator(Autoencoder(), X)
