@@ -1,6 +1,7 @@
 """Files that are written as a whole or not at all."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import secrets
@@ -16,6 +17,8 @@ def write_atomically(path, content):
     content : bytes
     """
     path = pathlib.Path(path)
+    if path.is_dir():  # `os.replace` would name the temporary file
+        raise IsADirectoryError(errno.EISDIR, "It is a folder", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`, whose files only the owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
