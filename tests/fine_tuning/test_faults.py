@@ -14,6 +14,7 @@ import torch
 from networks import CountingNet, SmallNet, rows_counted
 from numpy.testing import assert_array_equal
 from PIL import Image
+from sklearn.model_selection import cross_val_score
 from torch import nn
 
 from benchmarks._forks import run_python
@@ -541,6 +542,12 @@ def test_a_damaged_checkpoint(pixels, tmp_path, content):
     with pytest.raises(ValueError, match="'checkpoint' file.*damaged"):
         small(checkpoint=path).fit(pixels, LABELS)
     assert path.read_bytes() == content
+
+
+def test_a_checkpoint_in_a_cross_validation(pixels, tmp_path):
+    classifier = small(checkpoint=tmp_path / "run.safetensors", max_epochs=1)
+    with pytest.raises(ValueError, match="another fit.* In a cross-validation .*=None"):
+        cross_val_score(classifier, pixels, LABELS, cv=2, error_score="raise")
 
 
 def test_a_folder_as_checkpoint(pixels, tmp_path):
