@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -332,6 +333,15 @@ def test_a_probe_that_cannot_be_read_any_more_is_refused(network, X):
         extractor(network, on_error="nan").fit(X, X_probe=X_probe, y_probe=[0, 0, 1, 1])
     with pytest.raises(BadImageError, match="^X_probe, index 3, "):
         extractor(network).fit(X, X_probe=X_probe, y_probe=[0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_a_probe_if_scikit_learn_returns_frames(container, network, X):
+    probe = Probe(X, np.arange(24) % 2)
+    features = PretrainedFeatureExtractor(network, image_size=16, cache=None)
+    expected = probe.score(features)
+    with config_context(transform_output=container):
+        assert probe.score(features) == expected
 
 
 @pytest.mark.slow
