@@ -200,7 +200,12 @@ def test_a_class_of_one_image(extractor, images, log):
         ({"cv": 11}, ValueError, "'cv' parameter .* class, which is 10. Got 11"),
         ({"cv": 31, "y": np.linspace(0, 1, N)}, ValueError, "'cv' parameter .* is 30"),
         ({"cv": []}, ValueError, "'cv' parameter .* folds"),
-        ({"y": [None, "a"] * (N // 2)}, ValueError, "'y' .*Got NoneType, str"),
+        ({"y": [None, "a"] * (N // 2)}, ValueError, "missing .* index 0"),
+        (
+            {"y": np.array([1, "a"] * (N // 2), dtype=object)},
+            ValueError,
+            "'y' .*Got int, str",
+        ),
         ({"cv": "five"}, ValueError, "'cv' parameter"),
         ({"layers": "neck"}, ValueError, "'layers' parameter"),
         ({"layers": []}, ValueError, "'layers' parameter .* at least one layer"),
