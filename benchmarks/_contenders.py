@@ -128,7 +128,6 @@ def prepare_skdeepfeat(job):
             device=job["device"],
             runtime=job["runtime"],
             precision=job["precision"],
-            jpeg_decoder=job.get("jpeg_decoder", "pillow"),
         )
         return extractor.fit_transform(job["paths"])
 

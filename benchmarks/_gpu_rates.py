@@ -85,11 +85,6 @@ def _of_files(job, paths, arguments):
         return len(paths) / (time.perf_counter() - start)
 
     yield "files, bfloat16", lambda: rate(prepare_skdeepfeat, **BFLOAT16)
-    if arguments.device != "cpu":
-        yield (
-            "files, bfloat16, decoded by the device",
-            lambda: rate(prepare_skdeepfeat, **BFLOAT16, jpeg_decoder="device"),
-        )
     yield "files, bfloat16, decoded by threads", lambda: _in_threads(rate)
     yield "decoding alone, threads", lambda: _limits.decoding_alone(job)["images_per_s"]
     yield (

@@ -8,17 +8,16 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn import functional
 
 from skdeepfeat import (
-    BadImageError,
     FineTuneClassifier,
     PretrainedFeatureExtractor,
 )
-from skdeepfeat.images import _decoding_processes, _on_device
+from skdeepfeat.images import _decoding_processes
 from skdeepfeat.networks.running._runtimes import _WORTH_FOLDING
 from skdeepfeat.networks.running._torch_runtime import EagerNetwork
 
@@ -131,33 +130,6 @@ def test_a_compiled_network_gives_the_same_rows(many, precision, tolerance):
     assert relative_error(again, compiled) < tolerance
 
 
-def test_jpegs_decoded_by_the_gpu_give_nearly_the_same_rows(tmp_path, batches):
-    photo = load_sample_image("china.jpg")
-    paths = []
-    for i in range(40):
-        paths.append(str(tmp_path / f"{i:02d}.{'png' if i % 8 == 7 else 'jpg'}"))
-        part = Image.fromarray(photo[3 * i : 3 * i + 300, 2 * i : 2 * i + 400])
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = 1 + i % 8
-        part.save(paths[-1], exif=exif)
-    decoded = []
-    decode = _on_device._decode
-
-    def noted(files, device):
-        found = decode(files, device)
-        decoded.extend(found)
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_on_device, "_decode", noted)
-        rows = features(paths, device="cuda", jpeg_decoder="device", batch_size=16)
-    assert len(decoded) == 35 and all(one.is_cuda for one in decoded)
-    expected = features(paths, device="cuda")
-    distances = np.linalg.norm(rows - expected, axis=1)
-    # Less than after saving a photo once more (benchmarks/decoding.py).
-    assert (distances < 0.05 * np.linalg.norm(expected, axis=1)).all()
-
-
 def test_processes_decode_for_the_gpu(tmp_path, monkeypatch):
     photo = load_sample_image("china.jpg")
     paths = [str(tmp_path / f"{i:02d}.jpg") for i in range(40)]
@@ -189,20 +161,6 @@ def test_training_is_near_that_on_the_cpu(pixels, parameters):
         ).fit(pixels, labels)  # fmt: skip
         losses.append(classifier.history_.query("phase == 'body'")["train_loss"])
     np.testing.assert_allclose(losses[1], losses[0], atol=0.1)
-
-
-def test_what_the_gpu_cannot_decode_is_an_error_of_its_row(tmp_path):
-    paths = []
-    for i in range(6):
-        paths.append(str(tmp_path / f"{i}.jpg"))
-        Image.fromarray(np.full((60, 80, 3), 40 * i, np.uint8)).save(paths[-1])
-    data = (tmp_path / "2.jpg").read_bytes()
-    at = data.index(b"\xff\xda")
-    broken = data[:at] + b"\xff\xda\x00\x03\x09" + data[at + 5 :]
-    (tmp_path / "2.jpg").write_bytes(broken)
-    with pytest.raises(BadImageError) as caught:
-        features(paths, device="cuda", jpeg_decoder="device")
-    assert caught.value.index == 2
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -16,9 +16,6 @@ SOURCES = ("embedded", "torchvision", "timm")
 # _utils/_device.py, DTYPES
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
-# images/_on_device.py
-JPEG_DECODERS = ("pillow", "device")
-
 # feature_extraction/_file_formats.py
 FILE_FORMATS = (".parquet", ".npy", ".zarr")
 

@@ -62,13 +62,12 @@ class ItemSource(abc.ABC):
         yield self.digests(file_index, on_done, keeps=True)
 
     @abc.abstractmethod
-    def loader(self, neck, settings):
+    def loader(self, neck):
         """Return what reads one item, in the form that batches are made of.
 
         Parameters
         ----------
         neck : networks.Neck
-        settings : feature_extraction.ExtractionSettings
 
         Returns
         -------
@@ -81,10 +80,6 @@ class ItemSource(abc.ABC):
     @abc.abstractmethod
     def describe(self, i):
         """Return the path of an item, or what kind of object it is."""
-
-    @abc.abstractmethod
-    def path(self, i):
-        """Return the path of an item as it was given, None if it has none."""
 
     @abc.abstractmethod
     def part(self, indices):

@@ -8,7 +8,7 @@ import click
 
 from .._utils import _choices
 from .._utils._address import is_address, is_like_address
-from .._utils._atomic_file import write_atomically
+from .._utils._plain_file import write_atomically
 from .._utils._printable import printable
 from . import _options
 from ._inputs import collect_paths
@@ -109,13 +109,6 @@ def _check_cache(ctx, param, value):
     help="Library that runs the network. auto selects OpenVINO on a CPU if it is "
     "installed and there are enough images, and torch otherwise. compile uses "
     "torch.compile.",
-)
-@click.option(
-    "--jpeg-decoder",
-    type=click.Choice(_choices.JPEG_DECODERS),
-    default="pillow",
-    help="Decoder of JPEG images. device decodes on the CUDA device, for fast GPUs "
-    "with few CPU cores.",
 )
 @click.option(
     "--n-jobs",

@@ -11,7 +11,6 @@ import math
 import queue
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import joblib
@@ -23,11 +22,8 @@ from ..images import (
     N_AT_ONCE,
     ByteBudget,
     DecodingProcesses,
-    EncodedJpeg,
     ThreadPool,
     can_decode_in_processes,
-    check_jpeg_decoder,
-    fit_on_device,
 )
 from ._settings import check_device_type
 
@@ -71,8 +67,6 @@ def compute_features(source, indices, neck, devices, settings):
     if settings.n_images is None:
         settings = replace(settings, n_images=len(indices))
     check_device_type(devices, settings)
-    for device in devices:
-        check_jpeg_decoder(settings.jpeg_decoder, device)
     batch_size = settings.batch_size
     if batch_size == "auto":
         batch_size = min(
@@ -92,11 +86,12 @@ def compute_features(source, indices, neck, devices, settings):
         for device in devices
         for _ in range(_THREADS_PER_DEVICE.get(device.type, 1))
     ]
-    load = source.loader(neck, settings)
-    decodes = settings.jpeg_decoder == "pillow"
-    with _loading(
-        source, load, len(indices), neck.preprocessing, devices if decodes else ()
-    ) as (pool, load, n_per_task):
+    load = source.loader(neck)
+    with _loading(source, load, len(indices), neck.preprocessing, devices) as (
+        pool,
+        load,
+        n_per_task,
+    ):
         loaded = load_ahead(
             pool,
             load,
@@ -147,9 +142,7 @@ def _worker(source, neck, device, settings, found_bad):
         def compute(batch):
             indices, items, bad = batch
             failures = {}
-            if settings.jpeg_decoder == "device":
-                items, failures = fit_on_device(items, neck.preprocessing, device)
-            elif indices:
+            if indices:
                 items, failures = neck.batched(items)
             if failures:
                 for n, error in failures.items():
@@ -245,16 +238,6 @@ def compute_in_background(items, workers, on_stop=None):
         items.close()
 
 
-def run_in_thread(function):
-    """Return ``function()``, called in a new thread.
-
-    torch starts threads for each thread that computes, and a process forked from that
-    thread lacks them. Those of a thread that has ended do no harm in a forked process.
-    """
-    with ThreadPoolExecutor(1, "skdeepfeat-compute") as pool:
-        return pool.submit(function).result()
-
-
 def decode_ahead(source, preprocessing, batch_size, devices=()):
     """Yield (indices, images, failures) of each batch while decoding the next ones.
 
@@ -340,14 +323,9 @@ def load_ahead(
     n_ahead = min(n_ahead, budget.total // bytes_of_item + 1)
     remaining = iter(indices.tolist())
     pending, n_pending, loaded = deque(), 0, deque()
-    has_encoded = False
 
     def top_up():
         nonlocal n_pending
-        # The size of encoded images is not known before they are read. Asked only if
-        # there are any, because that takes long if many images wait.
-        if has_encoded and sum(map(_n_encoded_bytes, pending)) > budget.total:
-            return
         while n_pending < n_ahead:
             some = list(itertools.islice(remaining, n_per_task))
             if not some:
@@ -369,7 +347,6 @@ def load_ahead(
                 else:
                     items.append(item)
                     done.append(index)
-                    has_encoded = has_encoded or isinstance(item, EncodedJpeg)
                 n_pending -= 1
                 top_up()
             if bad and found_bad:
@@ -379,11 +356,3 @@ def load_ahead(
         budget.close()
         for _, future in pending:
             future.cancel()
-
-
-def _n_encoded_bytes(pending):
-    """Return the size of the JPEGs of a task that wait for the device."""
-    _, future = pending
-    if not future.done() or future.exception() is not None:
-        return 0
-    return sum(len(one.data) for one in future.result() if isinstance(one, EncodedJpeg))

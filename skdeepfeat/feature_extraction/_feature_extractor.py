@@ -1,5 +1,6 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
+import contextlib
 import numbers
 
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -9,7 +10,6 @@ from torch.nn import Module
 
 from .._utils._choices import (
     DEFAULT_MAX_PIXELS,
-    JPEG_DECODERS,
     POOLINGS,
     PRECISIONS,
     RUNTIMES,
@@ -159,12 +159,6 @@ class PretrainedFeatureExtractor(
         In float32, the features of different runtimes agree to that 1e-4. In lower
         precisions they do not, and the cache stores them separately.
 
-    jpeg_decoder : {"pillow", "device"}, default="pillow"
-        The decoder of JPEG images. ``"device"`` decodes and resizes them on a CUDA
-        device with torchvision, for fast GPUs with few CPU cores. It produces slightly
-        different pixels, so its features are cached separately. Pillow decodes all
-        other formats and the JPEG images that the device cannot decode.
-
     n_jobs : int or None, default=None
         Number of joblib workers that compute the images not yet cached: local
         processes, or those that `joblib.parallel_config` selects (``backend="dask"``,
@@ -263,7 +257,6 @@ class PretrainedFeatureExtractor(
         "precision": [StrOptions(set(PRECISIONS))],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "runtime": [StrOptions(set(RUNTIMES))],
-        "jpeg_decoder": [StrOptions(set(JPEG_DECODERS))],
         "n_jobs": N_JOBS,
         "random_state": [COUNT],
     }
@@ -285,7 +278,6 @@ class PretrainedFeatureExtractor(
         flat_image_shape=None,
         preprocessing=None,
         runtime="auto",
-        jpeg_decoder="pillow",
         n_jobs=None,
         max_pixels=DEFAULT_MAX_PIXELS,
         storage_options=None,
@@ -306,7 +298,6 @@ class PretrainedFeatureExtractor(
         self.flat_image_shape = flat_image_shape
         self.preprocessing = preprocessing
         self.runtime = runtime
-        self.jpeg_decoder = jpeg_decoder
         self.n_jobs = n_jobs
         self.max_pixels = max_pixels
         self.storage_options = storage_options
@@ -382,12 +373,7 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         X = self._check_images(X, reset=False)
-        with (
-            self._described_neck() as neck,
-            open_extraction(
-                X, neck, self.cache, ExtractionSettings.of(self), in_parts=True
-            ) as extraction,
-        ):
+        with self._extraction(X, in_parts=True) as extraction:
             return extraction.features()
 
     def _inspected(self, X):
@@ -397,8 +383,21 @@ class PretrainedFeatureExtractor(
             X = self._check_images(X, reset=False)
         return X, self._resolve_neck(), ExtractionSettings.of(self)
 
-    def _described_neck(self):
-        notes, parameters = open_cache(self.cache).notes(), self._neck_parameters()
+    @contextlib.contextmanager
+    def _extraction(self, X, in_parts=False):
+        """Lend the `Extraction` of X; see `open_extraction`."""
+        with (
+            open_cache(self.cache).open() as store,
+            self._described_neck(store) as neck,
+            open_extraction(
+                X, neck, store, ExtractionSettings.of(self), in_parts
+            ) as extraction,
+        ):
+            yield extraction
+
+    def _described_neck(self, store=None):
+        notes = (store or open_cache(self.cache).open()).notes
+        parameters = self._neck_parameters()
         return known_neck(notes, cache_layers=self.cache_layers, **parameters)
 
     def _resolve_neck(self):

@@ -82,7 +82,7 @@ class ListedItems(ItemSource):
                 f"key raised {type(error).__name__}: {first_line(error)}"
             ) from error
 
-    def loader(self, neck, settings):
+    def loader(self, neck):
         return lambda i, budget: self.item(i)
 
     def item(self, i):
@@ -111,9 +111,6 @@ class ListedItems(ItemSource):
         name = type(item).__name__
         shape = getattr(item, "shape", None)
         return name if shape is None else f"{name} of shape {tuple(shape)}"
-
-    def path(self, i):
-        return None
 
     def part(self, indices):
         part = copy.copy(self)

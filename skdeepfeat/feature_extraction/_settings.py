@@ -36,7 +36,6 @@ class ExtractionSettings(Settings):
     precision : {"float32", "tf32", "bfloat16", "float16"}
     batch_size : int or "auto"
     runtime : {"auto", "torch", "compile", "openvino"}
-    jpeg_decoder : {"pillow", "device"}
     on_error : {"raise", "nan"}
     cache_layers : "stages", list of str and int, or None
     n_jobs : int or None
@@ -57,7 +56,6 @@ class ExtractionSettings(Settings):
     precision: str = "float32"
     batch_size: int | str = "auto"
     runtime: str = "auto"
-    jpeg_decoder: str = "pillow"
     on_error: str = "raise"
     cache_layers: str | list | tuple | None = None
     n_jobs: int | None = 1

@@ -9,21 +9,17 @@ from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
 from ._image_source import FileIndex, ImageSource
 from ._make_source import make_image_source
-from ._on_device import EncodedJpeg, check_jpeg_decoder, fit_on_device
 from ._thread_pool import ByteBudget, ThreadPool
 
 __all__ = [
     "N_AT_ONCE",
     "ByteBudget",
     "DecodingProcesses",
-    "EncodedJpeg",
     "FileIndex",
     "ImageSource",
     "ThreadPool",
     "can_decode_in_processes",
-    "check_jpeg_decoder",
     "find_images",
-    "fit_on_device",
     "fit_to_network",
     "load_image_folder",
     "make_image_source",

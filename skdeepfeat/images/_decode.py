@@ -1,6 +1,6 @@
 """Encoded bytes to canonical pixels with Pillow, with errors that say what is wrong.
 
-Other decoders (OpenCV, nvJPEG, libjpeg-turbo with other settings) give other pixels
+Other decoders (OpenCV, libjpeg-turbo with other settings) give other pixels
 than those that the weights were trained and evaluated with.
 """
 
@@ -13,7 +13,6 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 
 from skdeepfeat.exceptions import BadImageError
 
@@ -63,7 +62,7 @@ _COEFFICIENTS = 6
 
 # EXIF's orientations: whether height and width are swapped, then which of them is
 # reversed, to see the image upright.
-ORIENTATIONS = {
+_ORIENTATIONS = {
     1: (False, ()),
     2: (False, (1,)),
     3: (False, (0, 1)),
@@ -112,32 +111,6 @@ def decode_bytes(data, max_pixels, share=_NO_LIMIT) -> np.ndarray:
     with _explained(max_pixels, data):
         check_length(len(data), max_bytes(max_pixels))
         return call_despite_warnings(_decode, bytes(data), max_pixels, share)
-
-
-def jpeg_for_device(data, max_pixels):
-    """Return the shape and the orientation of a JPEG that a GPU can decode, or None.
-
-    Parameters
-    ----------
-    data, max_pixels
-        As for `decode_bytes`.
-
-    Returns
-    -------
-    shape : tuple of (int, int)
-        (height, width) as it is stored.
-    orientation : int
-        EXIF's number, 1 to 8.
-
-    Notes
-    -----
-    None means another format, or a JPEG that is damaged or of another color space.
-    """
-    # nvJPEG does not report that the end of a file is missing.
-    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
-        return None
-    with _explained(max_pixels, data):
-        return call_despite_warnings(_describe_jpeg, data, max_pixels)
 
 
 # Formats that cannot be opened with the header alone, or that `check_header` checks.
@@ -205,17 +178,6 @@ def _n_bytes_to_decode(image):
     return n_bytes * image.width * image.height
 
 
-def _describe_jpeg(data, max_pixels):
-    with _opened(data, max_pixels) as image:
-        if not isinstance(image, JpegImageFile) or image.mode not in ("L", "RGB"):
-            return None
-        # Stored as red, green and blue, according to either of the two markers.
-        names = bytes(component[0] for component in image.layer)
-        if image.info.get("adobe_transform") == 0 or names == b"RGB":
-            return None
-        return image.size[::-1], _orientation(image)
-
-
 def _convert(image, max_pixels, share):
     check_size(image.size, max_pixels)
     share.take(2 * _n_bytes_to_decode(image))
@@ -259,7 +221,7 @@ def _orientation(image):
         exif = image.info.get("exif")
         if not exif or is_sane_exif(exif):
             number = image.getexif().get(ExifTags.Base.Orientation)
-            return number if number in ORIENTATIONS else 1
+            return number if number in _ORIENTATIONS else 1
     except Warning:
         raise
     except Exception:
@@ -285,7 +247,7 @@ def _canonical(image, orientation, black_and_white):
             pixels = np.empty((image.height, *values.shape[1:]), np.uint8)
         pixels[n_done : n_done + len(values)] = values
         n_done += len(values)
-    is_transposed, flipped = ORIENTATIONS[orientation]
+    is_transposed, flipped = _ORIENTATIONS[orientation]
     if is_transposed:
         pixels = pixels.swapaxes(0, 1)
     return np.ascontiguousarray(np.flip(pixels, flipped))

@@ -57,9 +57,12 @@ class ImageSource(ItemSource):
             If the image cannot be read, or has changed since its digest was taken.
         """
 
-    def loader(self, neck, settings):
-        load = self.for_device if settings.jpeg_decoder == "device" else self.fitted
-        return lambda i, budget: load(i, neck.preprocessing, budget)
+    def path(self, i: int) -> str | None:
+        """Return the path of an image as it was given, None if it has none."""
+        return None
+
+    def loader(self, neck):
+        return lambda i, budget: self.fitted(i, neck.preprocessing, budget)
 
     def fitted(
         self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
@@ -85,20 +88,6 @@ class ImageSource(ItemSource):
         """
         with Share(budget) as share:
             return fit_to_network(self._copied_pixels(i, share), preprocessing)
-
-    def for_device(
-        self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
-    ):
-        """Return one image in a form that a device can decode, where there is one.
-
-        Parameters and errors are those of `fitted`.
-
-        Returns
-        -------
-        EncodedJpeg or ndarray
-            What `fit_on_device` takes. Images that are not JPEGs come as from `fitted`.
-        """
-        return self.fitted(i, preprocessing, budget)
 
     def expect(self, digests: Sequence[bytes | None]) -> None:
         """Treat images whose content has another digest as images that cannot be read.

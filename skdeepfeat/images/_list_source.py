@@ -17,7 +17,7 @@ from skdeepfeat._utils._tensors import is_tensor
 from skdeepfeat.exceptions import BadImageError
 
 from ._canonical import CHANNELS, canonical_image, tensor_to_array
-from ._decode import check_large_file, decode_bytes, decode_pil, jpeg_for_device
+from ._decode import check_large_file, decode_bytes, decode_pil
 from ._decoder_messages import collect_messages
 from ._encoded_images import (
     decode_base64,
@@ -33,7 +33,6 @@ from ._encoded_images import (
 from ._files import KeptFiles, absolute_path, digest_files, read_file, refuse_address
 from ._image_limits import max_bytes
 from ._image_source import ImageSource
-from ._on_device import EncodedJpeg
 from ._remote import RemoteFiles, absolute_address
 from ._thread_pool import ByteBudget, Share, hash_in_threads
 
@@ -245,17 +244,6 @@ class ListSource(ImageSource):
             pixels = self._pixels_in_memory(i, share, copy=True)
             self._check_unchanged(i, digest_pixels, pixels)
             return pixels
-
-    def for_device(self, i, preprocessing, budget=None):
-        with self._naming(i), Share(budget) as share:
-            data = self._encoded(i, share)
-            found = None if data is None else jpeg_for_device(data, self._max_pixels)
-        if found is not None:
-            by_host = functools.partial(self.fitted, i, preprocessing)
-            jpeg = EncodedJpeg(data, *found, by_host)
-            if jpeg.suits(preprocessing):
-                return jpeg
-        return self.fitted(i, preprocessing, budget)
 
     @contextlib.contextmanager
     def _naming(self, i):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import validate_data
 
-from .._utils._estimator_html import DocumentationLinkMixin
+from .._utils._html import DocumentationLinkMixin
 from .._utils._short_errors import ShortErrorsMixin
 from .._utils._shown import shown
 

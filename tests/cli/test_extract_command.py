@@ -125,7 +125,7 @@ def test_choices_are_those_of_the_estimator():
             [known] = [each for each in constraints if isinstance(each, StrOptions)]
             assert set(option.type.choices) == known.options, option.name
             compared.append(option.name)
-    assert compared == ["pooling", "precision", "runtime", "jpeg_decoder", "on_error"]
+    assert compared == ["pooling", "precision", "runtime", "on_error"]
     assert FILE_FORMATS == tuple(FORMATS)
 
 

@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 import torch
 from networks import CountingNet, rows_counted
-from PIL import Image
 
 from skdeepfeat import (
     BadImageError,
-    BadImageWarning,
-    FeatureCache,
     PretrainedFeatureExtractor,
 )
 from skdeepfeat.feature_extraction import ExtractionSettings
 from skdeepfeat.feature_extraction._compute import compute_features
-from skdeepfeat.images import _on_device, make_image_source
+from skdeepfeat.images import make_image_source
 from skdeepfeat.networks import _neck, resolve_neck
 from skdeepfeat.networks.running import _compiled_networks, _measured_network
 
@@ -103,77 +100,6 @@ def test_what_was_on_its_way_behind_a_broken_image_is_kept(neck, images):
         neck, source, indices, [CPU], batch_size=4, on_error="nan"
     )
     assert len(rows) == 37 and set(bad) == {10}
-
-
-# What is recorded is raised again, torchvision's own word on its decoders as well.
-@pytest.mark.filterwarnings("ignore:The image decoding and encoding")
-class TestJPEGDecoder:
-    """JPEGs that a device decodes; here the CPU is allowed to, as if it were one."""
-
-    @pytest.fixture(autouse=True)
-    def allowed(self, monkeypatch):
-        monkeypatch.setattr(_on_device, "_DECODING_DEVICES", ("cpu",))
-
-    @pytest.fixture
-    def files(self, images, tmp_path):
-        paths = []
-        for i, pixels in enumerate(images):
-            paths.append(str(tmp_path / f"{i:02d}.{'png' if i % 5 == 4 else 'jpg'}"))
-            Image.fromarray(pixels).resize((40, 50)).save(paths[-1])
-        return paths
-
-    def extractor(self, **parameters):
-        return PretrainedFeatureExtractor(
-            image_size=32, device="cpu", batch_size=8, **parameters
-        )
-
-    def test_rows_are_those_of_pillow_s_pixels_and_kept_apart(
-        self, files, tmp_path, caplog
-    ):
-        cache = FeatureCache(tmp_path / "cache")
-        by_device = self.extractor(jpeg_decoder="device", cache=cache)
-        rows = by_device.transform(files)
-        assert cache.info().n_rows == len(files)
-        # On a CPU both decode with libjpeg.
-        by_host = self.extractor(cache=cache).transform(files)
-        np.testing.assert_array_equal(rows, by_host)
-        assert cache.info().n_rows == 2 * len(files)
-        with caplog.at_level("INFO", "skdeepfeat"):
-            np.testing.assert_array_equal(by_device.transform(files), rows)
-        assert "computing the features of" not in caplog.text
-
-    @pytest.fixture
-    def undecodable(self, files):
-        """Break a file so that only decoding it shows it."""
-        with open(files[10], "rb") as file:
-            data = file.read()
-        at = data.index(b"\xff\xda")
-        with open(files[10], "wb") as file:
-            file.write(data[:at] + b"\xff\xda\x00\x03\x09" + data[at + 5 :])
-        return files
-
-    def test_a_broken_image_is_named_and_the_rest_kept(self, undecodable, tmp_path):
-        cache = FeatureCache(tmp_path / "cache")
-        extractor = self.extractor(jpeg_decoder="device", cache=cache)
-        with pytest.raises(BadImageError) as caught:
-            extractor.transform(undecodable)
-        assert caught.value.index == 10 and caught.value.origin == undecodable[10]
-        # Not the whole: no batch is begun after it has been found.
-        assert 15 <= cache.info().n_rows <= 31
-        with pytest.warns(BadImageWarning, match="10"):
-            rows = extractor.set_params(on_error="nan").transform(undecodable)
-        assert np.flatnonzero(np.isnan(rows).any(axis=1)).tolist() == [10]
-        by_host = self.extractor(cache=None, on_error="nan")
-        with pytest.warns(BadImageWarning, match="10"):
-            np.testing.assert_array_equal(rows, by_host.transform(undecodable))
-
-    def test_a_device_that_cannot_is_said(self, files, monkeypatch):
-        monkeypatch.setattr(_on_device, "_DECODING_DEVICES", ("cuda",))
-        extractor = self.extractor(jpeg_decoder="device", cache=None)
-        with pytest.raises(ValueError, match="use jpeg_decoder='pillow'"):
-            extractor.transform(files)
-        with pytest.raises(ValueError, match="'jpeg_decoder' parameter"):
-            extractor.set_params(jpeg_decoder="turbo").fit(files)
 
 
 def test_tf32_is_float32_on_a_cpu(images):
