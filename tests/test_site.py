@@ -12,8 +12,12 @@ import skdeepfeat
 from skdeepfeat import compression, plotting, self_supervised, text
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
-# torch's own.
-FOREIGN_ERRORS = {"operator torchvision::nms does not exist"}
+# Those of torch and scikit-learn.
+FOREIGN_ERRORS = {
+    "operator torchvision::nms does not exist",
+    "Expected 2D array, got 1D array instead",
+    "could not convert string to float",
+}
 # Those of people who change the package.
 DEVELOPMENT = {"bench", "test", "docs", "lint"}
 

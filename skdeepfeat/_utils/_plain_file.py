@@ -146,6 +146,8 @@ def write_atomically(path, content):
     content : bytes
     """
     path = pathlib.Path(path)
+    if path.is_dir():  # `os.replace` would name the temporary file
+        raise IsADirectoryError(errno.EISDIR, "It is a folder", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`, whose files only the owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

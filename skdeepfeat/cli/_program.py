@@ -18,6 +18,9 @@ from ..exceptions import (
 from ._output import say, show_any_character, shown
 from ._signals import INTERRUPTED, end_workers, sigterm_raises
 
+# What click raises for a group without arguments, to show the help.
+_HELP_INSTEAD = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 # Number of broken images that a warning lists.
 _LISTED_FAILURES = 100
 
@@ -67,6 +70,8 @@ def _safe_messages():
     """Remove from click's errors what must not reach a terminal."""
     try:
         yield
+    except _HELP_INSTEAD:
+        raise  # its lines would be indented
     except click.ClickException as error:
         error.message = shown(error.message)
         for name in ("option_name", "ui_filename"):

@@ -200,8 +200,13 @@ class Extraction:
         missing = self._store.missing(self.namespaces, self.digests)
         return sum(digest in missing for digest in self.digests)
 
-    def features(self):
+    def features(self, *, in_training=False):
         """Return the features of all images, and warn of images that cannot be read.
+
+        Parameters
+        ----------
+        in_training : bool, default=False
+            For the warning: whether a fit leaves out these images.
 
         Returns
         -------
@@ -218,7 +223,7 @@ class Extraction:
         else:
             outputs = self._fetch_parts()
         if self._failures:
-            warn_of(self.failures())
+            warn_of(self.failures(), in_training=in_training)
         return side_by_side(outputs)
 
     def _fetch_parts(self):

@@ -63,14 +63,22 @@ def list_failures(failures, n=_NAMED_FAILURES):
     return f"{listed}\n  ... and {more:,} more" if more > 0 else listed
 
 
-def warn_of(failures):
-    """Give one warning that lists the items whose features are NaN."""
+def warn_of(failures, *, in_training=False):
+    """Give one warning that lists the items whose features are NaN.
+
+    Parameters
+    ----------
+    failures : list of BadItemError
+    in_training : bool, default=False
+        Whether a fit leaves them out.
+    """
     are_images = isinstance(failures[0], BadImageError)
     kind = BadImageWarning if are_images else BadItemWarning
     word = "image" if are_images else "item"
+    fate = "they are left out" if in_training else "their rows are NaN"
     warn(
         kind(
-            f"{len(failures)} {word}(s) could not be read; their rows are NaN "
+            f"{len(failures)} {word}(s) could not be read; {fate} "
             "(the warning's `failures` attribute lists all):\n"
             f"{list_failures(failures)}",
             failures,

@@ -211,7 +211,7 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
             As an array, if it holds flat rows.
         """
         is_collection = hasattr(X, "__len__") or hasattr(X, "__array__")
-        if isinstance(X, (str, bytes)) or not is_collection:
+        if isinstance(X, (str, bytes, Mapping)) or not is_collection:
             make_image_source(X)  # says what to give instead
         # A stateless estimator need not be fitted, and then there are no columns to
         # compare those of X with.

@@ -217,7 +217,7 @@ def load_images(fit, rows):
                 fit, fit.data.X_unlabeled, with_margin(preprocessing)
             )
         if failures and not fit.has_warned_of_unlabeled:
-            warn_of(failures)
+            warn_of(failures, in_training=True)
         bad = [failure.index for failure in failures]
         unlabeled_rows = np.delete(np.arange(len(more)), bad)
         stored = StackedPixels(pixels, more)

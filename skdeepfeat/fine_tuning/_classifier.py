@@ -326,6 +326,12 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             )
         if several:
             values = np.asarray(y.todense() if hasattr(y, "todense") else y)
+            found = np.unique(values).tolist()
+            if not {*found} <= {0, 1}:
+                raise ValueError(
+                    "y must hold only 0 and 1 if it is an indicator matrix of several "
+                    f"labels per image. Got {found}."
+                )
             return Targets(values.astype(np.float32), n_classes, "multilabel")
         y = column_or_1d(y, warn=True)
         unknown = np.setdiff1d(y, self.classes_)
@@ -468,7 +474,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             Between 0 and 1.
         """
         weights = without_tensors(sample_weight, "sample_weight")
-        return super().score(X, without_tensors(y, "y"), weights)
+        return super().score(X, checked_y(self, y, y), weights)
 
     def _export_result(self):
         notes = {"classes": self.classes_.tolist()}

@@ -229,7 +229,10 @@ class Fit:
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
         with errors_about(name):
-            return self._open(X, lambda opened: (opened.features(), opened.failed()))
+            return self._open(
+                X,
+                lambda opened: (opened.features(in_training=True), opened.failed()),
+            )
 
     def _open(self, X, function):
         """Return what a function makes of the extraction of X; note the digests."""

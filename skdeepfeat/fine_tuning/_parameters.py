@@ -200,7 +200,8 @@ class FineTuneParameters:
     checkpoint : path-like or None, default=None
         File that is written after each epoch of phase two. If it exists, the same call
         resumes from it and ends with the weights of an uninterrupted fit. The file
-        remains after the fit. Delete it to start over.
+        remains after the fit. Delete it to start over. It belongs to one fit, so it
+        must be None in a cross-validation or a search, whose fits have different data.
 
     preprocessing : Preprocessing, dict, transform or None, default=None
         For a network of your own and for weights from a file, as for

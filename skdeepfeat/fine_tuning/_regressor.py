@@ -14,7 +14,7 @@ from ._base import BaseFineTune
 from ._documentation import document
 from ._export import ScaleTargets
 from ._parameters import FineTuneParameters
-from ._targets import Targets
+from ._targets import Targets, checked_y
 
 
 @document(FineTuneParameters)
@@ -275,9 +275,23 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         -------
         score : float
             At most 1.
+
+        Raises
+        ------
+        ValueError
+            With ``on_error="nan"``, if images could not be read.
         """
         weights = without_tensors(sample_weight, "sample_weight")
-        return super().score(X, without_tensors(y, "y"), weights)
+        y = checked_y(self, y, y, dtype=self._y_dtype)
+        predicted = self.predict(X)
+        failed = np.isnan(predicted.reshape(len(predicted), -1)).any(axis=1)
+        if failed.any():
+            raise ValueError(
+                f"{failed.sum()} image(s) could not be read, so they have no "
+                f"prediction to score (the first has index {failed.argmax()}). Leave "
+                "them out of X and y."
+            )
+        return r2_score(y, predicted, sample_weight=weights)
 
     def _export_result(self):
         finish = ScaleTargets(self._y_mean, self._y_scale, self._y_ndim == 1)

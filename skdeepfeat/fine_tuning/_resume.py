@@ -99,7 +99,8 @@ def _refuse_other(path, found, header):
             f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
             "belongs to another fit, with "
             f"other values of {', '.join(differing)}. Delete it to start over, or "
-            "choose another path."
+            "choose another path. In a cross-validation or a search, every fit has "
+            "other data: use checkpoint=None."
         )
 
 

@@ -59,7 +59,7 @@ class RowFeatures:
         return [self.features()]
 
     @undisturbed_by_forks()
-    def features(self):
+    def features(self, *, in_training=False):
         """Return the features of all rows.
 
         Raises

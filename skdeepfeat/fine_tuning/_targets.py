@@ -1,6 +1,7 @@
 """y and sample weights, checked and as numbers."""
 
 import dataclasses
+from collections.abc import Iterator, Mapping, Set
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .._utils._columns import refuse_missing, refuse_mixed
+from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 
 
@@ -60,6 +62,8 @@ def checked_y(estimator, y, X, name="y", dtype=None):
             f"{name} is None."
         )
     y = without_tensors(y, name)
+    _refuse_unordered(y, name)
+    _refuse_lists_of_labels(y, name)
     refuse_missing(y, name)
     y = check_array(
         y, accept_sparse="csr", ensure_2d=False, dtype=dtype, input_name=name
@@ -68,6 +72,40 @@ def checked_y(estimator, y, X, name="y", dtype=None):
     if y.dtype == object:
         refuse_mixed(y, name)
     return y
+
+
+def _refuse_unordered(y, name):
+    """Raise TypeError, with what to write instead, if y has no order of rows."""
+    if isinstance(y, Mapping):
+        advice = "it is a mapping: use list(y.values())"
+    elif isinstance(y, Set):
+        advice = "it is a set, which has no order of rows"
+    elif isinstance(y, Iterator):
+        advice = "it can be iterated over only once: use list(y)"
+    else:
+        return
+    raise TypeError(
+        f"{name} must be a list, an array or a column with one entry per row of X; "
+        f"{advice}. Got {type(y).__name__} instead."
+    )
+
+
+def _refuse_lists_of_labels(y, name):
+    """Raise ValueError if y holds a list or a set of labels for each image."""
+    is_list = isinstance(y, (list, tuple))
+    if not is_list and not (getattr(y, "ndim", 0) == 1 and y.dtype == object):
+        return
+    lists = [one for one in y if isinstance(one, (list, tuple, Set))]
+    # A list of lists of equal lengths is an indicator matrix, or has several targets.
+    is_matrix = is_list and len({len(one) for one in lists}) == 1
+    if not lists or (is_matrix and not any(isinstance(one, Set) for one in lists)):
+        return
+    raise ValueError(
+        f"{name} must have one entry per image, or be a matrix with a column for each "
+        "label. For lists of labels, use "
+        "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y). Got "
+        f"{shown(lists[0])} instead."
+    )
 
 
 def is_given(X_val, y_val):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 import numpy as np
 import scipy.sparse
 from PIL import Image
+from sklearn.utils import Bunch
 
 from skdeepfeat._utils._choices import DEFAULT_MAX_PIXELS
 from skdeepfeat._utils._parameter_errors import check_count, choice_error
@@ -155,6 +156,8 @@ def _refuse_non_collections(X):
         advice = "X is sparse, which images are not: use X.toarray() or X.to_dense()"
     elif isinstance(X, np.ma.MaskedArray):
         advice = "X is masked: use X.filled(0), or the value that the gaps should have"
+    elif isinstance(X, Bunch):
+        advice = "X has labels and names as well: use X.data"
     elif isinstance(X, Mapping):
         advice = "X is a mapping: use list(X.values()), or [X] if it is one image"
     elif isinstance(X, Set):

@@ -2,7 +2,7 @@
 
 from sklearn.utils import check_array
 
-from .._utils._columns import refuse_mixed
+from .._utils._columns import refuse_missing, refuse_mixed
 from .._utils._tensors import without_tensors
 
 
@@ -21,6 +21,7 @@ def check_targets(y, name, function):
         If targets are missing, infinite, or cannot be compared with each other.
     """
     y = without_tensors(y, name)
+    refuse_missing(y, name)
     y = check_array(y, ensure_2d=False, dtype=None, input_name=name)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

@@ -274,7 +274,8 @@ def _angles(Z):
             raise ValueError(
                 "Z must hold different embeddings. All have the same direction."
             )
-        Z = PCA(2, svd_solver="covariance_eigh").fit_transform(unit)
+        # scikit-learn may be set to return frames.
+        Z = np.asarray(PCA(2, svd_solver="covariance_eigh").fit_transform(unit))
     return np.arctan2(Z[:, 1], Z[:, 0])
 
 

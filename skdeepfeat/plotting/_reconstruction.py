@@ -67,9 +67,18 @@ default=None
 
         Raises
         ------
+        TypeError
+            If `estimator` is not a ConvAutoencoder.
         ValueError
             If X and `corrupted` differ in length, or `k` is not positive.
         """
+        if not hasattr(estimator, "resized"):
+            raise TypeError(
+                "The 'estimator' parameter of ReconstructionDisplay must be a fitted "
+                f"ConvAutoencoder. Got {type(estimator).__name__} instead. For rows of "
+                "pixels, reshape them and the restored ones to images, and use "
+                "ReconstructionDisplay(images=..., restored=...).plot()."
+            )
         check_count("k", k)
         if corrupted is not None and len(corrupted) != len(X):
             raise ValueError(

@@ -22,7 +22,8 @@ def check_codes(estimator, X):
             f"X must hold codes of {n_units} features, as transform returns them. "
             f"Got {codes.shape[1]} features."
         )
-    return codes
+    # Those of frames may be read-only, of which torch warns.
+    return np.require(codes, requirements="W")
 
 
 def hold_out(estimator, rows, seed):

@@ -281,7 +281,7 @@ class ConvAutoencoder(
         X = self._check_images(X, reset=True)
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        pixels, readable = self._pixels(X, self._size())
+        pixels, readable = self._pixels(X, self._size(), in_training=True)
         rows = np.flatnonzero(readable)
         if len(rows) < 2:
             raise ValueError(
@@ -431,7 +431,7 @@ class ConvAutoencoder(
             raise choice_error("image_size", wanted, self.image_size)
         return int(size[0]), int(size[-1])
 
-    def _pixels(self, X, size):
+    def _pixels(self, X, size, *, in_training=False):
         """Return the resized images, and which of them could be read."""
         height, width = size
         settings = ExtractionSettings.of(self)
@@ -443,7 +443,7 @@ class ConvAutoencoder(
         readable = np.ones(len(pixels), bool)
         readable[[failure.index for failure in failures]] = False
         if failures:
-            warn_of(failures)
+            warn_of(failures, in_training=in_training)
         return pixels, readable
 
     def _body(self):

@@ -51,7 +51,8 @@ class Probe:
         if extractor.flat_image_shape is not None and not _is_table(self._X):
             extractor.set_params(flat_image_shape=None)
         with errors_about("X_probe"):
-            features = extractor.fit_transform(self._X)
+            # scikit-learn may be set to return frames.
+            features = np.asarray(extractor.fit_transform(self._X))
         readable = np.isfinite(features).all(axis=1)
         features, y = features[readable], self._y[readable]
         model = linear_model(not self._is_regression, features.shape[1])

@@ -389,7 +389,7 @@ class SelfSupervisedExtractor(
             MAX_BYTES_IN_MEMORY,
         )
         if failures:
-            warn_of(failures)
+            warn_of(failures, in_training=True)
         failed = [failure.index for failure in failures]
         rows = np.delete(np.arange(len(pixels)), failed)
         _check_variety(pixels, rows)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import validate_data
 
 from .._utils._html import DocumentationLinkMixin
@@ -67,9 +68,12 @@ def check_texts(X):
                 "X must have one column, that of the texts: choose it with a "
                 f"ColumnTransformer. Got {X.shape[1]} columns."
             )
-        X = X[X.columns[0]]
+        # Tables of pyarrow have arrays as `columns`.
+        X = X.column(0) if hasattr(X, "column") else X[X.columns[0]]
     if hasattr(X, "to_list"):
         X = X.to_list()
+    elif hasattr(X, "to_pylist"):
+        X = X.to_pylist()
     elif hasattr(X, "tolist"):
         X = X.tolist()
     elif not hasattr(X, "__len__"):
@@ -88,9 +92,11 @@ def check_texts(X):
         )
     for number, text in enumerate(texts):
         if not isinstance(text, str):
+            is_missing = np.ndim(text) == 0 and bool(pd.isna(text))
+            advice = " Missing texts can be replaced by ''." if is_missing else ""
             raise TypeError(
                 f"X must hold texts. Index {number} is {shown(text)}, of type "
-                f"{type(text).__name__}. Missing texts can be replaced by ''."
+                f"{type(text).__name__}.{advice}"
             )
     return texts
 

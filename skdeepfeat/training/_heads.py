@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
@@ -123,7 +123,9 @@ def fit_linear_head(head, features, targets, weights, *, task, seed):
         coef = np.concatenate([coef for coef, _ in pairs])
         intercept = np.concatenate([intercept for _, intercept in pairs])
     else:
-        ridge = RidgeCV(_RIDGE_ALPHAS).fit(features, targets, weights)
+        # RidgeCV leaves out one sample, and divides by 0 if there is no other.
+        ridge = RidgeCV(_RIDGE_ALPHAS) if len(features) > 1 else Ridge()
+        ridge.fit(features, targets, weights)
         coef, intercept = np.atleast_2d(ridge.coef_), np.ravel(ridge.intercept_)
     with torch.no_grad():
         head[-1].weight.copy_(torch.from_numpy(np.asarray(coef, np.float32)))

@@ -7,7 +7,7 @@ import pytest
 from networks import SmallNet
 
 from skdeepfeat import FineTuneClassifier
-from skdeepfeat._utils._plain_file import read_file_of_user
+from skdeepfeat._utils._plain_file import read_file_of_user, write_atomically
 from skdeepfeat.exceptions import BadFileError
 from skdeepfeat.text import WordVectorFeatures
 from skdeepfeat.training._checkpoint import read_checkpoint_header
@@ -52,3 +52,10 @@ def test_what_has_no_end_is_not_read(special):
         FineTuneClassifier.load(special)
     with pytest.raises(BadFileError, match="'checkpoint' .*a pipe or a device"):
         read_checkpoint_header(special)
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    with pytest.raises(IsADirectoryError, match="folder") as caught:
+        write_atomically(tmp_path, b"content")
+    assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.parent.glob(f".{tmp_path.name}*")) == []

@@ -16,6 +16,7 @@ from skdeepfeat import (
     OutOfMemoryError,
     WeightsNotFoundError,
 )
+from skdeepfeat.cli import main
 from skdeepfeat.cli._output import log_to_stderr, say, write_json
 from skdeepfeat.cli._program import (
     Program,
@@ -24,6 +25,12 @@ from skdeepfeat.cli._program import (
     show_all_warnings,
     usage_errors,
 )
+
+
+@pytest.mark.parametrize("group", [[], ["cache"]])
+def test_a_group_without_arguments_shows_its_help(group):
+    bare = CliRunner().invoke(main, group)
+    assert bare.output == CliRunner().invoke(main, [*group, "--help"]).output
 
 
 def outcome(action, *arguments, options=()):

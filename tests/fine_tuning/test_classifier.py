@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import AdaBoostClassifier, VotingClassifier
+from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
     get_scorer,
@@ -184,6 +184,8 @@ def test_several_labels_a_sample(pixels, loss):
         assert_allclose(probabilities, 1 / (1 + np.exp(-scores)))
         assert_allclose(classifier.predict_log_proba(pixels), np.log(probabilities))
     assert classifier.score(pixels, y) > 0.9
+    nullable = pd.DataFrame(y).astype("Int64")
+    assert classifier.score(pixels, nullable) == classifier.score(pixels, y)
     with pytest.raises(ValueError, match="indicator matrix of 3"):
         classifier.partial_fit(pixels, LABELS)
 
@@ -263,6 +265,13 @@ def test_inside_meta_estimators(pixels, wrap):
     wrapped = wrap(small(flat_image_shape=pixels.shape[1:], max_epochs=1))
     assert wrapped.fit(flat, LABELS).score(flat, LABELS) > 0.9
     assert_allclose(wrapped.predict_proba(flat).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("ensemble", [AdaBoostClassifier, BaggingClassifier])
+def test_a_column_of_paths_in_ensembles_that_check_it(paths, ensemble):
+    column = np.array(paths).reshape(-1, 1)
+    wrapped = ensemble(small(max_epochs=1), n_estimators=2, random_state=0)
+    assert wrapped.fit(column, LABELS).score(column, LABELS) > 0.9
 
 
 def test_top_k_accuracy_through_scikit_learn_s_scorer(fitted, pixels):

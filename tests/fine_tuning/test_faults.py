@@ -8,11 +8,13 @@ import pathlib
 import signal
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from networks import CountingNet, SmallNet, rows_counted
 from numpy.testing import assert_array_equal
 from PIL import Image
+from sklearn.model_selection import cross_val_score
 from torch import nn
 
 from benchmarks._forks import run_python
@@ -106,7 +108,7 @@ def test_broken_images_raise_by_default(broken, paths):
 
 
 def test_broken_images_are_left_out_of_the_fit(broken, paths):
-    with pytest.warns(BadImageWarning, match=r"2 image\(s\)") as caught:
+    with pytest.warns(BadImageWarning, match=r"2 image\(s\).* left out") as caught:
         classifier = small(on_error="nan").fit(broken, LABELS)
     assert len(caught) == 1
     good = [paths[i] for i in GOOD]
@@ -118,7 +120,7 @@ def test_broken_images_have_rows_of_nan(broken, paths, views):
     classifier = small(on_error="nan", test_time_augmentation=views)
     classifier.fit(paths, LABELS)
     expected = classifier.predict_proba(paths)
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="rows are NaN"):
         probabilities = classifier.predict_proba(broken)
     assert np.isnan(probabilities[[3, 7]]).all()
     np.testing.assert_allclose(probabilities[GOOD], expected[GOOD], rtol=1e-5)
@@ -127,6 +129,11 @@ def test_broken_images_have_rows_of_nan(broken, paths, views):
     with pytest.warns(BadImageWarning):
         values = regressor.predict(broken)
     assert np.flatnonzero(np.isnan(values)).tolist() == [3, 7]
+    with (
+        pytest.warns(BadImageWarning),
+        pytest.raises(ValueError, match="2 image.* no prediction .* index 3"),
+    ):
+        regressor.score(broken, np.arange(N))
 
 
 def test_no_label_for_a_missing_image_and_nothing_computed_for_it(broken, tmp_path):
@@ -226,11 +233,31 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_weights(pixels, ema_decay
         (np.linspace(0, 1, N), "Unknown label type"),
         ([None, *LABELS[1:]], "y must not have missing"),
         (np.zeros((N, 2, 2)), "dim 3|3 dim"),
+        ([["a"], ["a", "b"]] * (N // 2), r"MultiLabelBinarizer.*Got \['a'\]"),
+        (pd.Series([["a"], ["b", "c"]] * (N // 2)), "MultiLabelBinarizer"),
+        ([{"a"}, {"b"}] * (N // 2), "MultiLabelBinarizer"),
+        # scikit-learn takes any two integers for an indicator matrix.
+        (np.tile([[1, -1], [-1, 1]], (N // 2, 1)), r"only 0 and 1 .* \[-1, 1\]"),
+        (np.tile([[1, 2], [2, 1]], (N // 2, 1)), r"only 0 and 1 .* \[1, 2\]"),
     ],
 )
 def test_wrong_labels(pixels, y, message):
     with pytest.raises(ValueError, match=message):
         small().fit(pixels, y)
+
+
+@pytest.mark.parametrize("kind", [FineTuneClassifier, FineTuneRegressor])
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (dict(enumerate(LABELS)), "mapping.* Got dict"),
+        (set(LABELS), "no order.* Got set"),
+        (iter(LABELS), "only once"),
+    ],
+)
+def test_labels_without_an_order(pixels, kind, y, message):
+    with pytest.raises(TypeError, match=f"y must be .*{message}"):
+        small(kind).fit(pixels, y)
 
 
 class Silent(nn.Linear):
@@ -515,6 +542,12 @@ def test_a_damaged_checkpoint(pixels, tmp_path, content):
     with pytest.raises(ValueError, match="'checkpoint' file.*damaged"):
         small(checkpoint=path).fit(pixels, LABELS)
     assert path.read_bytes() == content
+
+
+def test_a_checkpoint_in_a_cross_validation(pixels, tmp_path):
+    classifier = small(checkpoint=tmp_path / "run.safetensors", max_epochs=1)
+    with pytest.raises(ValueError, match="another fit.* In a cross-validation .*=None"):
+        cross_val_score(classifier, pixels, LABELS, cv=2, error_score="raise")
 
 
 def test_a_folder_as_checkpoint(pixels, tmp_path):

@@ -92,6 +92,12 @@ def test_equal_targets_are_predicted(pixels, value):
     assert_allclose(predicted, value, rtol=1e-3, atol=0.1)
 
 
+def test_one_image(pixels):
+    assert_allclose(
+        small().fit(pixels[:1], [5.0]).predict(pixels[:1]), [5.0], rtol=1e-3
+    )
+
+
 def test_one_seed_gives_one_result(pixels, brightness):
     first, second = [small().fit(pixels, brightness) for _ in range(2)]
     assert equal_weights(first, second)

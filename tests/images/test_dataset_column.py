@@ -164,6 +164,9 @@ def test_whole_data_sets(data):
         make_image_source(photos)
     with pytest.raises(TypeError, match=r"X\['train'\]\['image'\]"):
         make_image_source(datasets.DatasetDict(train=data))
+    for estimator in (PretrainedFeatureExtractor(), FineTuneClassifier()):
+        with pytest.raises(TypeError, match=r"X\['train'\]\['image'\]"):
+            estimator.fit(datasets.DatasetDict(train=data), data["label"])
     with pytest.raises(TypeError, match="streamed"):
         make_image_source(data.to_iterable_dataset())
     with pytest.raises(TypeError, match="numbers"):

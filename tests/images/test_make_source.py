@@ -17,6 +17,7 @@ import pytest
 import scipy.sparse
 import torch
 from PIL import Image
+from sklearn.utils import Bunch
 
 from skdeepfeat._utils._digests import digest_bytes, digest_pixels
 from skdeepfeat.exceptions import BadImageError
@@ -363,6 +364,7 @@ TYPE_ERRORS = {
     "map": (lambda: map(str, [1]), r"use list\(X\)"),
     "zip": (lambda: zip([1], strict=True), r"use list\(X\)"),
     "dict": (lambda: {"a": "a.jpg"}, r"list\(X.values\(\)\)"),
+    "Bunch": (lambda: Bunch(data=["a.jpg"], target=[0]), r"use X\.data\."),
     "set": (lambda: {"a.jpg"}, r"sorted\(X\)"),
     "sparse matrix": (lambda: scipy.sparse.eye(3, format="csr"), r"X.toarray\(\)"),
     "sparse array": (lambda: scipy.sparse.csr_array(np.eye(3)), r"X.toarray\(\)"),

@@ -142,6 +142,7 @@ def test_predictions_in_their_most_graded_form(is_fitted):
             {"y_true": np.array([1, "a"] * (N // 2), dtype=object)},
             "'y_true' .* int, str",
         ),
+        ({"y_true": [np.nan, *["cat"] * (N - 1)]}, "y_true must not have missing"),
         ({"y_true": np.eye(3)[np.arange(N) % 3]}, "'y_true' .* one label"),
     ],
 )

@@ -680,7 +680,11 @@ def test_bad_parameters(params, message):
         (np.full(30, 1.5), "at least two values.*1.5"),
         (np.eye(30, dtype=int)[:, :2] + [[1, 0]], "multi"),
         (np.arange(29) % 2, "inconsistent"),
-        (np.r_[np.nan, np.ones(29)], "NaN"),
+        (np.r_[np.nan, np.ones(29)], "y must not have missing"),
+        # NumPy would make the text "nan" of it, which would be one more class.
+        ([np.nan, *["cat", "dog"] * 14, "cat"], "y must not have missing.*index 0"),
+        ([None, *["cat", "dog"] * 14, "cat"], "y must not have missing"),
+        (np.array(["cat", 1] * 15, object), "labels of one type. Got int, str"),
     ],
 )
 def test_bad_targets(y, message):

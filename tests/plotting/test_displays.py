@@ -9,6 +9,8 @@ import pytest
 from networks import SmallNet
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor
 from skdeepfeat.fine_tuning._range_test import (
@@ -178,6 +180,12 @@ def test_a_frozen_body(pixels):
     # The solution of phase one has no learning rate.
     assert labels_of(display) == ["Training loss"]
     assert display.plot(name="again") is display
+
+
+def test_a_pipeline_has_no_history(pixels):
+    pipe = make_pipeline(StandardScaler(), FineTuneClassifier())
+    with pytest.raises(TypeError, match="'estimator' .*Got Pipeline.* pass the step"):
+        FineTuneHistoryDisplay.from_estimator(pipe)
 
 
 def test_an_unfitted_estimator_has_no_history():

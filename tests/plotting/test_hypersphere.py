@@ -3,8 +3,9 @@
 import matplotlib
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import vonmises
+from sklearn import config_context
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -49,6 +50,14 @@ def test_uniform_angles_have_a_uniform_density():
     display = HypersphereDisplay.from_predictions(on_circle(angles).T)
     assert_allclose(display.density, 1 / (2 * np.pi), rtol=1e-6)
     assert len(display.lines_) == 1
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_more_dimensions_if_scikit_learn_returns_frames(container):
+    Z = np.random.default_rng(0).normal(size=(30, 6))
+    expected = HypersphereDisplay.from_predictions(Z).angles
+    with config_context(transform_output=container):
+        assert_array_equal(HypersphereDisplay.from_predictions(Z).angles, expected)
 
 
 def test_more_dimensions_are_projected_from_the_sphere():

@@ -3,7 +3,10 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from numpy.testing import assert_array_equal
 from scipy.linalg import subspace_angles
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_low_rank_matrix
@@ -240,6 +243,20 @@ def test_rows_beyond_the_training_range_have_codes(digits):
 def test_a_bad_parameter_is_named(parameters, match, digits):
     with pytest.raises(ValueError, match=match):
         Autoencoder(**parameters).fit(digits[0][:20])
+
+
+def test_codes_in_a_frame_are_restored_without_a_warning(digits):
+    # The values of a frame are read-only, of which torch warns once per process.
+    autoencoder = Autoencoder((4,), max_epochs=1).fit(digits[0][:50])
+    codes = autoencoder.transform(digits[0])
+    expected = autoencoder.inverse_transform(codes)
+    codes.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        restored = autoencoder.inverse_transform(pd.DataFrame(codes, copy=False))
+    finally:
+        torch.set_warn_always(False)
+    assert_array_equal(restored, expected)
 
 
 def test_bad_rows_are_refused(digits):

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from sklearn.base import clone
 
-from skdeepfeat import BadImageWarning, ConvAutoencoder
+from skdeepfeat import Autoencoder, BadImageWarning, ConvAutoencoder
 from skdeepfeat.plotting import ReconstructionDisplay
 
 matplotlib.use("agg")
@@ -99,9 +99,9 @@ def test_the_size_is_that_of_the_fit(fitted, X):
 def test_broken_images_are_left_out(fitted, X):
     images = [*X[:4], b"no image"]
     autoencoder = clone(fitted).set_params(on_error="nan", max_epochs=1)
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="they are left out"):
         autoencoder.fit(images)
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="rows are NaN"):
         codes = autoencoder.transform(images)
     assert np.isnan(codes[4]).all() and np.isfinite(codes[:4]).all()
     with pytest.warns(BadImageWarning):
@@ -164,3 +164,5 @@ def test_the_display_shows_original_damaged_and_restored(fitted, X):
     plt.close(display.figure_)
     with pytest.raises(ValueError, match="as many images"):
         ReconstructionDisplay.from_estimator(fitted, X, corrupted=noisy[:2])
+    with pytest.raises(TypeError, match="must be a fitted ConvAuto.*Got Autoencoder"):
+        ReconstructionDisplay.from_estimator(Autoencoder(), X)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -229,9 +230,9 @@ def test_a_probe_says_whether_it_helped_and_the_better_one_is_kept(
 
 def test_broken_images_are_left_out(network, X):
     images = [*X, b"no image"]
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="they are left out"):
         fitted = extractor(network, on_error="nan").fit(images)
-    with pytest.warns(BadImageWarning):
+    with pytest.warns(BadImageWarning, match="rows are NaN"):
         features = fitted.transform(images)
     assert np.isnan(features[-1]).all() and np.isfinite(features[:-1]).all()
 
@@ -332,6 +333,15 @@ def test_a_probe_that_cannot_be_read_any_more_is_refused(network, X):
         extractor(network, on_error="nan").fit(X, X_probe=X_probe, y_probe=[0, 0, 1, 1])
     with pytest.raises(BadImageError, match="^X_probe, index 3, "):
         extractor(network).fit(X, X_probe=X_probe, y_probe=[0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_a_probe_if_scikit_learn_returns_frames(container, network, X):
+    probe = Probe(X, np.arange(24) % 2)
+    features = PretrainedFeatureExtractor(network, image_size=16, cache=None)
+    expected = probe.score(features)
+    with config_context(transform_output=container):
+        assert probe.score(features) == expected
 
 
 @pytest.mark.slow

@@ -148,7 +148,11 @@ class HubWeights(Weights):
     def fetch(self):
         """Return the path of the file, which is downloaded if necessary."""
         import huggingface_hub
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+        )
 
         if path := self._local():
             return path
@@ -159,8 +163,11 @@ class HubWeights(Weights):
                 return huggingface_hub.hf_hub_download(
                     repo, name, revision=revision or None
                 )
+            except LocalEntryNotFoundError as error:
+                # There is no connection, and the client has tried for 20 seconds.
+                last_error = error
+                break
             except EntryNotFoundError as error:
-                # Also raised offline, if nothing is known about the repository.
                 last_error = error
             except (OSError, HfHubHTTPError, ValueError, RuntimeError) as error:
                 # A RuntimeError if the user has no home directory for the files.

@@ -174,6 +174,21 @@ def test_damaged_local_file(damage, content, hub_folder):
         load(neck_from(f"http://127.0.0.1:9/{name}"))
 
 
+def test_offline_the_hub_is_asked_for_one_file(tmp_path, monkeypatch):
+    # With a connection that is down, its client tries for 20 seconds for each file.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    download, asked = huggingface_hub.hf_hub_download, []
+
+    def noting(repo, name, **options):
+        asked.append(name)
+        return download(repo, name, **options)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", noting)
+    with pytest.raises(WeightsNotFoundError):
+        load(resolve_neck("test_vit"))
+    assert asked == ["model.safetensors"]
+
+
 def test_timm_offline(tmp_path, monkeypatch):
     cache = tmp_path / "hf"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
