@@ -20,6 +20,7 @@ from .._utils._address import check_local
 from .._utils._atomic_file import write_atomically
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._constraints import NOT_NEGATIVE, POSITIVE, POSITIVE_INT
+from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from ..training import LoopSettings, TrainingRun
 from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
@@ -169,6 +170,7 @@ class Word2Vec(
         self.random_state = random_state
         self.verbose = verbose
 
+    @survives_fork
     @with_callbacks
     def fit(self, X, y=None):
         """Learn word vectors from texts.
