@@ -7,6 +7,7 @@ import pytest
 from networks import SmallNet
 
 from skdeepfeat import FineTuneClassifier
+from skdeepfeat._utils._atomic_file import write_atomically
 from skdeepfeat._utils._plain_file import read_file_of_user
 from skdeepfeat.exceptions import BadFileError
 from skdeepfeat.text import WordVectorFeatures
@@ -34,6 +35,14 @@ def test_addresses_are_not_taken_for_folders(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="on a local disk") as caught:
             call()
         assert "hunter2" not in str(caught.value)
+    for call in (
+        lambda: fitted.save(""),
+        lambda: FineTuneClassifier.load(""),
+        lambda: read_checkpoint_header(""),
+        lambda: WordVectorFeatures("").fit(["a"]),
+    ):
+        with pytest.raises(ValueError, match="' parameter must be .*Got ''"):
+            call()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -52,3 +61,19 @@ def test_what_has_no_end_is_not_read(special):
         FineTuneClassifier.load(special)
     with pytest.raises(BadFileError, match="'checkpoint' .*a pipe or a device"):
         read_checkpoint_header(special)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_replaced(make, is_linked, tmp_path):
+    """Not with a real device: root would lose it if this failed."""
+    path = tmp_path / "special"
+    make(path)
+    if is_linked:
+        path = tmp_path / "link"
+        path.symlink_to("special")
+    before = sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir())
+    with pytest.raises(FileExistsError, match="not replaced.*(special|link)"):
+        write_atomically(path, b"content")
+    after = sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir())
+    assert after == before
