@@ -25,6 +25,8 @@ from skdeepfeat import (
     learning_rate_range_test,
 )
 from skdeepfeat.cache import FeatureCache
+from skdeepfeat.compression import compress
+from skdeepfeat.inspection import activation_maps, relative_gradient_norms
 
 N = 24
 SIZE = 16
@@ -269,6 +271,22 @@ def test_a_teacher_without_numbers(own, unfreeze, pixels):
         student.fit(images, LABELS)
     with pytest.raises(NonFiniteOutputError, match=r"of X_unlab.*\[3, 20\].*'teacher'"):
         student.fit(images[GOOD], LABELS[GOOD], X_unlabeled=images)
+
+
+def test_what_looks_into_an_estimator(pixels):
+    """Also where images are drawn or held out."""
+    classifier = fine_tune().fit(pixels[GOOD], LABELS[GOOD])
+    calls = [
+        lambda X: activation_maps(classifier, X, method="occlusion", grid=2),
+        lambda X: activation_maps(classifier, X),
+        lambda X: relative_gradient_norms(classifier, X, LABELS),
+        lambda X: compress(classifier, X, LABELS, validation_fraction=0.5,
+                           random_state=0, fine_tune_epochs=0),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(NonFiniteOutputError) as caught:
+            call(pixels)
+        assert set(caught.value.indices) <= set(ODD)
 
 
 def unchanged(images):
