@@ -65,7 +65,7 @@ def test_rates_and_accuracies_of_all_contenders(folder):
     written = json.loads((folder / "bench_output/tuning_rates.json").read_text())
     assert len(written["results"]) == 2
     for turns in written["results"].values():
-        assert "plain loop" in turns and len(turns) >= 3
+        assert "plain loop" in turns and len(turns) >= 2
         for (result,) in turns.values():
             assert result["images_per_s"] > 0
             assert len(result["seconds"]) == 2

@@ -9,7 +9,6 @@ import torch
 from networks import fix_weights
 from numpy.testing import assert_array_equal
 from PIL import Image
-from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
@@ -269,14 +268,6 @@ def test_refuses_bad_arguments(pixels):
 
 
 # Real images through the embedded network
-
-
-@pytest.mark.slow
-def test_the_embedded_network_learns_digits_by_heart():
-    digits = load_digits()
-    est = FineTuneRegressor(image_size=32, random_state=0)
-    check = check_can_learn(est, digits.images / 16, digits.target)
-    assert check.can_learn, check.message
 
 
 @pytest.mark.slow

@@ -164,7 +164,6 @@ def test_a_network_whose_output_is_the_neck(pixels, tmp_path):
     ("model", "weights", "unfreeze"),
     [
         ("efficientnet_lite0", "default", None),
-        ("resnet18", "random", "all"),
         ("timm/test_vit", "random", "all"),
     ],
 )
