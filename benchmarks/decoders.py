@@ -30,7 +30,7 @@ from decoding import read_as_reference
 from PIL import Image
 
 from skdeepfeat.images import fit_to_network, make_image_source
-from skdeepfeat.images._geometry import resized_shape, window_of
+from skdeepfeat.images._geometry import crop_window, resized_shape
 from skdeepfeat.networks import resolve_neck
 
 
@@ -70,9 +70,8 @@ def make_ways(preprocessing):
         import cv2
 
         cv2.setNumThreads(1)
-        rows, columns = resized_shape(NATURAL_SIZE[::-1], preprocessing)
-        top, height = window_of(rows, preprocessing.crop[0])
-        left, width = window_of(columns, preprocessing.crop[1])
+        rows, columns = size = resized_shape(NATURAL_SIZE[::-1], preprocessing)
+        top, left, height, width = crop_window(size, preprocessing.crop)
 
         def decode(data):
             return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -26,7 +26,7 @@ from _images import load_photographs
 from PIL import Image
 
 from skdeepfeat.images import fit_to_network, make_image_source
-from skdeepfeat.images._geometry import resized_shape, window_of
+from skdeepfeat.images._geometry import crop_window, resized_shape
 from skdeepfeat.networks import resolve_neck
 
 PHOTO_SIZE = (3872, 2403)
@@ -88,8 +88,7 @@ def read_as_reference(photo, preprocessing, scale=1):
     resample = Image.Resampling[preprocessing.interpolation.upper()]
     image = image.resize((width, height), resample)
     crop_height, crop_width = preprocessing.crop
-    top, _ = window_of(height, crop_height)
-    left, _ = window_of(width, crop_width)
+    top, left, _, _ = crop_window((height, width), preprocessing.crop)
     box = (left, top, left + crop_width, top + crop_height)
     return np.asarray(image.crop(box))
 

@@ -6,7 +6,7 @@ import pytest
 
 from skdeepfeat import BadImageError, BadImageWarning
 from skdeepfeat._utils._optional import import_optional
-from skdeepfeat._utils._suggestions import did_you_mean
+from skdeepfeat._utils._parameter_errors import did_you_mean
 
 
 @pytest.mark.parametrize(

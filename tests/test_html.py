@@ -20,7 +20,7 @@ from torch import nn
 
 import skdeepfeat
 from skdeepfeat import FeatureCache, FineTuneClassifier, PretrainedFeatureExtractor
-from skdeepfeat._utils._estimator_html import DOCUMENTATION
+from skdeepfeat._utils._html import DOCUMENTATION
 
 API = pathlib.Path(__file__).parents[1] / "docs" / "api.rst"
 

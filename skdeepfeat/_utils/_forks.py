@@ -158,7 +158,7 @@ def undisturbed_by_forks():
     """
     me = threading.get_ident()
     with _changed:
-        if me not in _depth_of:
+        if _n_waiting and me not in _depth_of:
             _changed.wait_for(lambda: not _n_waiting, timeout=_WORK_TIMEOUT)
         _depth_of[me] = _depth_of.get(me, 0) + 1
     try:

@@ -83,10 +83,6 @@ class ItemSource(abc.ABC):
         """Return the path of an item, or what kind of object it is."""
 
     @abc.abstractmethod
-    def path(self, i):
-        """Return the path of an item as it was given, None if it has none."""
-
-    @abc.abstractmethod
     def part(self, indices):
         """Return some of the items as a source that other processes can use.
 

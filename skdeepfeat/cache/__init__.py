@@ -4,11 +4,9 @@ The cache is given digests and a function that computes rows. It knows nothing o
 and networks.
 """
 
+from ._caches import CACHE_CONSTRAINT, FeatureCache, MappingCache, NoCache, open_cache
 from ._errors import warn_of_unknown_items, warn_of_unstable
-from ._feature_cache import FeatureCache, NoCache
-from ._mapping_cache import MappingCache
 from ._namespace import Namespace
-from ._open import CACHE_CONSTRAINT, open_cache
 from ._reports import CacheInfo, CheckReport, NamespaceInfo
 from ._store import Store
 

@@ -125,7 +125,7 @@ def connect(
         )
     bounds = Bounds(connection)
     # Labels of a damaged file need not be UTF-8.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    connection.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
     try:
         with bounds.hold():
             for pragma in (

@@ -3,11 +3,10 @@
 import contextlib
 import logging
 import sqlite3
-import warnings
 from collections.abc import Iterator, Mapping
 
 from .._utils._printable import printable, redacted
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import CacheWarning
 
 logger = logging.getLogger(__name__)
@@ -134,8 +133,7 @@ class StoreWarnings:
             logger.debug(message)
         elif kind not in self._said:
             self._said.add(kind)
-            warning = CacheWarning(message, cause)
-            warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
+            warn(CacheWarning(message, cause))
 
 
 def warn_of_unstable(name: str, kind: str = "image") -> None:
@@ -154,13 +152,13 @@ def warn_of_unstable(name: str, kind: str = "image") -> None:
             ", or with padding that the network and the pooling do not leave out "
             "(return an 'attention_mask' or 'lengths' from 'collate')"
         )
-    warning = CacheWarning(
+    warn(
         f"The features of {name!r} are not cached: two runs on the same {kind}s gave "
         "different output, as with dropout, random numbers or batch statistics in its "
         f"forward method{why}. Each call computes them again. Set cache=None to avoid "
-        "this warning."
+        "this warning.",
+        CacheWarning,
     )
-    warnings.warn(warning, stacklevel=caller_stacklevel() + 1)
 
 
 def warn_of_unknown_items(n_items: int, example: str) -> None:
@@ -173,10 +171,10 @@ def warn_of_unknown_items(n_items: int, example: str) -> None:
     example : str
         What is known of the first.
     """
-    warning = CacheWarning(
+    warn(
         f"The features are not cached, because the content of {n_items} item(s) of X "
         f"is not known ({example}). Items can be str, bytes, numbers, arrays, tensors, "
         "and lists, tuples and dicts of these. Pass key=FUNCTION, which returns such a "
-        "value for each item, or cache=None to avoid this warning."
+        "value for each item, or cache=None to avoid this warning.",
+        CacheWarning,
     )
-    warnings.warn(warning, stacklevel=caller_stacklevel() + 1)

@@ -5,22 +5,17 @@ import logging
 import multiprocessing
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
-from filelock import FileLock, Timeout
-
-from .._utils._plain_file import open_plain
+from .._utils._plain_file import lock_plain
 from .._utils._threads import others_wait
 from ._directory import CacheDirectory
 from ._errors import StoreUnavailable, translated
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two attempts to acquire a lock. Locked work takes longer, and twenty
-# attempts per second are a negligible load.
-_POLL = 0.05
+_WAITING = "Waiting for another thread or process: %s"
 
 # Number of different locks for pools of processes. Lock files are never removed, so
 # their number must be limited. Two pools that share a lock compute one after the other.
@@ -102,25 +97,15 @@ def hold(
         with translated():
             directory.make()
         for name in sorted(set(names)):
-            stack.enter_context(_acquired(directory, name, timeout, waiting_for))
-        yield
-
-
-def _acquired(
-    directory: CacheDirectory, name: str, timeout: float, waiting_for: str
-) -> AbstractContextManager:
-    path = os.path.join(directory.locks, f"{name}.lock")
-    try:
-        with translated():
-            # Created here, because older versions of filelock follow links and ignore
-            # the umask.
-            with open_plain(path, "ab", permissions=directory.permissions) as file:
-                permissions = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            lock = FileLock(path, mode=permissions | 0o600)
             try:
-                return lock.acquire(timeout=0)
-            except Timeout:
-                logger.info("Waiting for another thread or process: %s", waiting_for)
-                return lock.acquire(timeout=timeout, poll_interval=_POLL)
-    except NotImplementedError as error:
-        raise StoreUnavailable("its file system has no locks") from error
+                with translated():
+                    lock = lock_plain(
+                        os.path.join(directory.locks, f"{name}.lock"),
+                        lambda: logger.info(_WAITING, waiting_for),
+                        permissions=directory.permissions,
+                        timeout=timeout,
+                    )
+            except NotImplementedError as error:
+                raise StoreUnavailable("its file system has no locks") from error
+            stack.enter_context(lock)
+        yield

@@ -50,7 +50,7 @@ class MappingStore(Store):
         secrets = getattr(file_system, "storage_options", {})
         self.warnings = StoreWarnings(path, secrets=secrets)
         self._directory = local.directory
-        self.converted = local.converted
+        self.converted, self.notes = local.converted, local.notes
         self._forget_job()
 
     def close(self):
@@ -133,17 +133,20 @@ class MappingStore(Store):
         self.run(lambda: self.entries.set(values), writing=True)
         self._absent.difference_update(values)
 
-    def _variant(self, namespace, name, data, choose):
+    def known_variants(self, namespace):
+        entry = layout.variants_name(namespace.key)
+        value = dict(self._get([entry])).get(entry)
+        return layout.unpack_variants(namespace.key, value) or []
+
+    def add_variant(self, namespace, name, data, known):
         # If two machines store a new variant at the same moment, one of them is lost,
         # and its rows are computed again.
+        if self.known_variants(namespace) != known:
+            return False
         entry = layout.variants_name(namespace.key)
-        known = []
-        for _, value in self._get([entry]):
-            known = layout.unpack_variants(namespace.key, value) or []
-        if (found := choose(known)) is None:
-            packed = layout.pack_variants(namespace.key, [*known, (name, data)])
-            self.run(lambda: self.entries.set({entry: packed}), writing=True)
-        return found or name
+        packed = layout.pack_variants(namespace.key, [*known, (name, data)])
+        self.run(lambda: self.entries.set({entry: packed}), writing=True)
+        return True
 
     # -- The whole store
 

@@ -81,9 +81,8 @@ def find_ids(
     is_dense = True
     # In their order, so that each page of the index is read once.
     for chunk, marks in in_chunks(sorted(wanted)):
-        rows: list[tuple[bytes, int]] = []
         limit = _SCAN_FACTOR * len(chunk)
-        if is_dense and len(chunk) > 1:
+        if is_dense:
             # There is a limit, as the pages of a damaged file may form a cycle.
             rows = connection.execute(
                 f"{select} key BETWEEN ? AND ? AND length(key) = 32 LIMIT ?",
@@ -91,7 +90,7 @@ def find_ids(
             ).fetchall()
             # Digests are uniformly distributed, so a sample is representative.
             is_dense = len(rows) <= limit
-        if not is_dense or len(chunk) == 1:
+        if not is_dense:
             rows = connection.execute(
                 f"{select} key IN ({marks})", (namespace.key, *chunk)
             ).fetchall()

@@ -53,6 +53,7 @@ class SQLiteStore(Store):
     ):
         self.directory = directory
         self.converted = PrivateFiles(directory, max_bytes)
+        self.notes = SideFiles(directory)
         self.limits = Limits(max_bytes, reserved=self.converted.size())
         self.database = Database(directory, timeout, self.limits.wal_pages)
         self.path = self.database.path
@@ -203,21 +204,22 @@ class SQLiteStore(Store):
 
     # -- Variants and files
 
-    def _variant(self, namespace, name, data, choose):
-        def look(connection):
-            return choose(_variants.recall(connection, namespace))
+    def known_variants(self, namespace):
+        return self.run(lambda c: _variants.recall(c, namespace), default=[])
 
-        def look_and_add(connection):
+    def add_variant(self, namespace, name, data, known):
+        def add(connection):
             if not self._make_space(connection, _eviction.footprint(len(data))):
-                return name
+                return True
             with _rows.transaction(connection, "IMMEDIATE"):
                 # Of several processes that add one at the same time, the first wins.
-                if (found := look(connection)) is None:
-                    now = int(self._clock())
-                    _variants.remember(connection, namespace, name, data, now)
-            return found or name
+                if _variants.recall(connection, namespace) != known:
+                    return False
+                now = int(self._clock())
+                _variants.remember(connection, namespace, name, data, now)
+            return True
 
-        return self.run(look) or self.run(look_and_add, default=name, writing=True)
+        return self.run(add, default=True, writing=True)
 
     def lookup(self, stats):
         unknown = [None] * len(stats)
@@ -264,7 +266,7 @@ class SQLiteStore(Store):
 
     def clear(self, pattern):
         if pattern is None:
-            SideFiles(self.directory).clear()
+            self.notes.clear()
             self.converted.clear()
         if not self.run(lambda connection: True, default=False):
             return 0  # there is no file, and none is created

@@ -1,19 +1,18 @@
 """An open cache: the rules that all kinds of stores share."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
 
-from .._utils._digests import digest_arrays, digest_bytes
+from .._utils._digests import digest_arrays
 from .._utils._filestat import FileStat
 from ._errors import StoreWarnings
 from ._fetch import Job, OutputBuffer
 from ._namespace import Namespace
 from ._reports import CacheInfo, CheckReport
-from ._side_files import PrivateFiles
+from ._side_files import PrivateFiles, SideFiles
 from ._size import Limits
 
 # Rows that are in memory at once when their presence is checked.
@@ -36,12 +35,15 @@ class Store(AbstractContextManager):
         The name of the store in messages.
     converted : PrivateFiles or None
         Networks in the form of another runtime, on this machine; None if none are kept.
+    notes : SideFiles or None
+        Notes about packages and files of this machine; None if nothing is noted.
     """
 
     keeps_rows = False
     limits = Limits(None)
     path: str | None = None
     converted: PrivateFiles | None = None
+    notes: SideFiles | None = None
     warnings: StoreWarnings
 
     def __exit__(self, *error):
@@ -175,44 +177,14 @@ class Store(AbstractContextManager):
         found = []
         for namespace, rows in zip(namespaces, probe_rows, strict=True):
             rows = np.ascontiguousarray(rows, "<f4")
-            choose = functools.partial(_choose, rows, agree)
-            new = digest_arrays(rows)
-            name = self._variant(namespace, new, rows.tobytes(), choose)
-            found.append(namespace.variant(name))
+            new, data = digest_arrays(rows), rows.tobytes()
+            while True:
+                known = self.known_variants(namespace)
+                name = _choose(rows, agree, known)
+                if name or self.add_variant(namespace, new, data, known):
+                    break
+            found.append(namespace.variant(name or new))
         return found
-
-    def known_variants(self, namespace: Namespace) -> list[tuple[str, bytes]]:
-        """Return name and data of the variants of a namespace, oldest first."""
-        found: list[tuple[str, bytes]] = []
-
-        def note(known):
-            found[:] = known
-            return "noted"  # so that none is added
-
-        self._variant(namespace, "", b"", note)
-        return found
-
-    def add_variant(
-        self, namespace: Namespace, data: bytes, known: Sequence[tuple[str, bytes]]
-    ) -> str | None:
-        """Store a new variant of a namespace; return its name.
-
-        Parameters
-        ----------
-        namespace : Namespace
-        data : bytes
-            What recognizes it.
-        known : sequence of (str, bytes)
-            What `known_variants` returned. If there are others now, none is added, and
-            None is returned.
-        """
-        name = digest_bytes(data).hex()
-
-        def choose(found):
-            return None if list(found) == list(known) else "changed"
-
-        stored = self._variant(namespace, name, data, choose)
-        return None if stored == "changed" else stored
 
     # -- Implemented by each kind of store
 
@@ -286,14 +258,34 @@ class Store(AbstractContextManager):
     def close(self) -> None:
         """Close the store. It opens again if it is used again."""
 
-    def _variant(
-        self, namespace: Namespace, name: str, data: bytes, choose: Callable
-    ) -> str:
-        """Return the name of the variant that ``choose(known variants)`` returns.
+    def known_variants(self, namespace: Namespace) -> list[tuple[str, bytes]]:
+        """Return name and data of the variants of a namespace, oldest first."""
+        return []
 
-        If it returns None, the variant `name` with the probe rows `data` is stored.
+    def add_variant(
+        self,
+        namespace: Namespace,
+        name: str,
+        data: bytes,
+        known: list[tuple[str, bytes]],
+    ) -> bool:
+        """Store a new variant of a namespace unless there are others meanwhile.
+
+        Parameters
+        ----------
+        namespace : Namespace
+        name : str
+        data : bytes
+            What recognizes it.
+        known : list of (str, bytes)
+            What `known_variants` returned.
+
+        Returns
+        -------
+        bool
+            False if there are other variants now. True also if it cannot be stored.
         """
-        return name
+        return True
 
     # -- Errors
 

@@ -8,7 +8,7 @@ import click
 
 from .._utils import _choices
 from .._utils._address import is_address, is_like_address
-from .._utils._atomic_file import write_atomically
+from .._utils._plain_file import write_atomically
 from .._utils._printable import printable
 from . import _options
 from ._inputs import collect_paths

@@ -6,7 +6,7 @@ import sys
 import click
 
 from .._utils._address import is_address
-from .._utils._suggestions import did_you_mean
+from .._utils._parameter_errors import did_you_mean
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _LISTS = (*_TABLES, ".txt")

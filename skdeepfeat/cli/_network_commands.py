@@ -28,7 +28,7 @@ def models(pattern, source, tags, as_json):
     matter. If nothing matches, the exit status is 1.
     """
     from .. import list_models
-    from .._utils._suggestions import did_you_mean
+    from .._utils._parameter_errors import did_you_mean
 
     names = list_models(pattern, source=source, tags=tags)
     if not names:

@@ -1,7 +1,6 @@
 """`compress`: a smaller network with the same use."""
 
 import math
-import warnings
 
 import pandas as pd
 from sklearn.utils import check_random_state
@@ -15,10 +14,10 @@ from .._utils._constraints import (
     POSITIVE_INT,
 )
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import did_you_mean
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
-from .._utils._stacklevel import caller_stacklevel
-from .._utils._suggestions import did_you_mean
+from .._utils._warn import warn
 from ._criteria import CRITERIA
 from ._layers import batches_of
 from ._model import drop_unused_head
@@ -256,9 +255,7 @@ def compress(
             outcome = Outcome(model, scores[-1])
             outcome.interrupted = isinstance(error, KeyboardInterrupt)
             if not outcome.interrupted:
-                warnings.warn(
-                    str(error), RuntimeWarning, stacklevel=caller_stacklevel() + 1
-                )
+                warn(str(error), RuntimeWarning)
         if outcome.score is None:
             outcome.score = subject.score(outcome.model)
         rows += describe_layers(name, model, outcome, subject.pixels)
@@ -346,4 +343,4 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
             f"returned, as the best one that was found. {remedy}"
         )
     for message in messages:
-        warnings.warn(message, RuntimeWarning, stacklevel=caller_stacklevel() + 1)
+        warn(message, RuntimeWarning)

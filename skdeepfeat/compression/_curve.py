@@ -1,7 +1,5 @@
 """`compression_curve`: score against time and size."""
 
-import warnings
-
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
@@ -10,7 +8,7 @@ from .._utils._constraints import COUNT, INNER_FRACTION, POSITIVE_INT
 from .._utils._forks import survives_fork
 from .._utils._pareto import is_pareto
 from .._utils._short_errors import validate_params
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ._compress import checked_methods, model_and_score
 from ._criteria import CRITERIA
 from ._report import describe_networks
@@ -119,11 +117,7 @@ def compression_curve(
             # The networks found so far are not lost.
             interrupted = isinstance(error, KeyboardInterrupt)
             message = f"It was interrupted during {name!r}." if interrupted else error
-            warnings.warn(
-                f"Networks are missing from the curve. {message}",
-                RuntimeWarning,
-                stacklevel=caller_stacklevel() + 1,
-            )
+            warn(f"Networks are missing from the curve. {message}", RuntimeWarning)
             if interrupted:
                 break
     names = ["before", *(f"{k}: {label}" for k, label in enumerate(labels[1:], 1))]

@@ -4,16 +4,20 @@ This package connects images, networks and the cache.
 """
 
 from ._description import DescribedMixin, ExtractorDescription
-from ._errors_about import errors_about, errors_at
 from ._extraction import open_extraction
-from ._failures import list_failures, non_finite_error, warn_of
+from ._failures import (
+    errors_about,
+    errors_at,
+    list_failures,
+    non_finite_error,
+    warn_of,
+)
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
-from ._inspected import inspected
 from ._layer_features import LayerFeatures, extract_layers
+from ._network_access import decode_for, inspected, neck_of, with_network
 from ._network_estimator import ImageEstimatorMixin
 from ._pixels import load_pixels
-from ._replaced_network import decode_for, neck_of, with_network
 from ._settings import ExtractionSettings
 from ._speed import ImageSeconds, seconds_per_image
 from ._torch_feature_extractor import TorchFeatureExtractor

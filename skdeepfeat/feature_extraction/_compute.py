@@ -11,7 +11,6 @@ import math
 import queue
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import joblib
@@ -243,16 +242,6 @@ def compute_in_background(items, workers, on_stop=None):
             if thread.ident is not None:
                 thread.join()
         items.close()
-
-
-def run_in_thread(function):
-    """Return ``function()``, called in a new thread.
-
-    torch starts threads for each thread that computes, and a process forked from that
-    thread lacks them. Those of a thread that has ended do no harm in a forked process.
-    """
-    with ThreadPoolExecutor(1, "skdeepfeat-compute") as pool:
-        return pool.submit(function).result()
 
 
 def decode_ahead(source, preprocessing, batch_size, devices=()):

@@ -13,11 +13,10 @@ from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._printable import printable
 from ..exceptions import BadImageError
-from ._extraction import open_extraction, side_by_side
+from ._extraction import side_by_side
 from ._failures import warn_of
 from ._file_formats import FORMATS, indices_at_once
 from ._partial_file import Partial, explain_full_disk, hold, is_intact, with_checksum
-from ._settings import ExtractionSettings
 
 # Increased when an equal job would give a different file.
 _FORMAT = 2
@@ -91,13 +90,8 @@ class FileWriterMixin:
         self._validate_params()
         destination = _check_destination(path, overwrite)
         X = self._check_images(X, reset=False)
-        with (
-            self._described_neck() as neck,
-            open_extraction(
-                X, neck, self.cache, ExtractionSettings.of(self)
-            ) as extraction,
-        ):
-            names = feature_names(neck)
+        with self._extraction(X) as extraction:
+            names = feature_names(extraction.neck)
             return _write_features(extraction, names, destination, overwrite)
 
 

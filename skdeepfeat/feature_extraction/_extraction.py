@@ -7,6 +7,7 @@ batches, and stored batch by batch. docs/architecture.md draws the whole way.
 
 import contextlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -20,13 +21,14 @@ from .._utils._threads import all_cores
 from ..cache import (
     Namespace,
     NoCache,
+    Store,
     open_cache,
     warn_of_unknown_items,
     warn_of_unstable,
 )
 from ..exceptions import NonFiniteOutputError
 from ..networks import RememberedNeck
-from ._compute import compute_features, run_in_thread
+from ._compute import compute_features
 from ._failures import (
     GIVE_UP_AFTER,
     first_failure,
@@ -50,7 +52,7 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     X : ItemSource, or images in any form that `images.make_image_source` takes
     neck : networks.Neck
         A snapshot, if it is an `ItemNeck`.
-    cache : value of an estimator's `cache` parameter
+    cache : value of an estimator's `cache` parameter, or an open Store
     settings : ExtractionSettings
     in_parts : bool, default=False
         Whether only `Extraction.features` is wanted. Then images are computed while
@@ -65,7 +67,8 @@ def open_extraction(X, neck, cache, settings, in_parts=False):
     BadImageError
         With ``on_error="raise"``, if an image cannot be read at all.
     """
-    with open_cache(cache).open() as store, contextlib.ExitStack() as stack:
+    store = cache if isinstance(cache, Store) else open_cache(cache).open()
+    with store, contextlib.ExitStack() as stack:
         settings = replace(settings, converted=store.converted)
         yield Extraction(X, neck, store, settings, stack if in_parts else None)
 
@@ -445,14 +448,20 @@ class Extraction:
             raise first_failure(self._failures)
 
     def _run_in_thread(self, function):
-        """Return ``function(device)``, with a device that this machine has."""
+        """Return ``function(device)``, called in a new thread.
+
+        The device is one that this machine has. torch starts threads for each thread
+        that computes, and a process forked from that thread lacks them. Those of a
+        thread that has ended do no harm in a forked process.
+        """
         device = self.devices[0] if self.devices else torch.device("cpu")
 
         def call():
             with all_cores(device):
                 return function(device)
 
-        return run_in_thread(call)
+        with ThreadPoolExecutor(1, "skdeepfeat-compute") as pool:
+            return pool.submit(call).result()
 
     def _make_namespaces(self, neck):
         namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint

@@ -4,13 +4,15 @@ NaN does not mark an image that could not be read: failures are returned next to
 features. Features that are not finite are never stored or returned.
 """
 
+import contextlib
 import logging
-import warnings
+import re
 
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import (
     BadImageError,
     BadImageWarning,
+    BadItemError,
     BadItemWarning,
     NonFiniteOutputError,
 )
@@ -66,14 +68,13 @@ def warn_of(failures):
     are_images = isinstance(failures[0], BadImageError)
     kind = BadImageWarning if are_images else BadItemWarning
     word = "image" if are_images else "item"
-    warnings.warn(
+    warn(
         kind(
             f"{len(failures)} {word}(s) could not be read; their rows are NaN "
             "(the warning's `failures` attribute lists all):\n"
             f"{list_failures(failures)}",
             failures,
-        ),
-        stacklevel=caller_stacklevel() + 1,
+        )
     )
 
 
@@ -119,3 +120,62 @@ def _likely_cause(neck, precision):
         f"negative value. Leave these {neck.kind_of_item}s out, choose another 'layer' "
         "or 'model', or correct the network."
     )
+
+
+# -- Errors about a part of X, or about another parameter than X
+
+
+@contextlib.contextmanager
+def errors_about(name, instead_of="X"):
+    """Let errors about X name the parameter that was given.
+
+    What checks and reads images calls them X, as scikit-learn's own checks do.
+
+    Parameters
+    ----------
+    name : str
+        The parameter that was given, such as ``"X_val"``. ``"X"`` changes no text.
+    instead_of : str, default="X"
+        What errors call it.
+    """
+    try:
+        yield
+    except BadItemError as error:
+        raise error.at(error.index, error.origin, name) from error.__cause__
+    except NonFiniteOutputError as error:
+        raise error.at(error.indices, name) from error.__cause__
+    except (TypeError, ValueError) as error:
+        has_text = len(error.args) == 1 and isinstance(error.args[0], str)
+        if has_text and name != instead_of:
+            error.args = (_renamed(error.args[0], instead_of, name),)
+        raise
+
+
+@contextlib.contextmanager
+def errors_at(indices):
+    """Let errors about images of a part of X name their indices in X.
+
+    Parameters
+    ----------
+    indices : ndarray of int
+        Those of the part.
+    """
+    try:
+        yield
+    except BadItemError as error:
+        raise error.at(int(indices[error.index]), error.origin) from None
+    except NonFiniteOutputError as error:
+        raise error.at(sorted(indices[list(error.indices)].tolist())) from None
+
+
+def _renamed(text, old, name):
+    # The rest are values: the given one, or the names of columns.
+    told, got, value = re.match(r"(.*?)( Got|\n|$)(.*)", text, re.S).groups()
+    # As a word, but not in a text that shows a value of the user's.
+    word = rf"(?<![\w'\"/\\.-]){old}(?![\w'\"/\\-])"
+    told, n_renamed = re.subn(word, name, told)
+    # scikit-learn's errors do not always say what they are about. Those about a
+    # parameter of the estimator do.
+    is_named = re.search(rf"\b{re.escape(name)}\b", told)
+    says_what = n_renamed or is_named or told.startswith("The '")
+    return f"{'' if says_what else f'{name}: '}{told}{got}{value}"

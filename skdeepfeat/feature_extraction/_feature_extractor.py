@@ -1,5 +1,6 @@
 """PretrainedFeatureExtractor: a truncated network as a scikit-learn transformer."""
 
+import contextlib
 import numbers
 
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -382,12 +383,7 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         X = self._check_images(X, reset=False)
-        with (
-            self._described_neck() as neck,
-            open_extraction(
-                X, neck, self.cache, ExtractionSettings.of(self), in_parts=True
-            ) as extraction,
-        ):
+        with self._extraction(X, in_parts=True) as extraction:
             return extraction.features()
 
     def _inspected(self, X):
@@ -397,8 +393,21 @@ class PretrainedFeatureExtractor(
             X = self._check_images(X, reset=False)
         return X, self._resolve_neck(), ExtractionSettings.of(self)
 
-    def _described_neck(self):
-        notes, parameters = open_cache(self.cache).notes(), self._neck_parameters()
+    @contextlib.contextmanager
+    def _extraction(self, X, in_parts=False):
+        """Lend the `Extraction` of X; see `open_extraction`."""
+        with (
+            open_cache(self.cache).open() as store,
+            self._described_neck(store) as neck,
+            open_extraction(
+                X, neck, store, ExtractionSettings.of(self), in_parts
+            ) as extraction,
+        ):
+            yield extraction
+
+    def _described_neck(self, store=None):
+        notes = (store or open_cache(self.cache).open()).notes
+        parameters = self._neck_parameters()
         return known_neck(notes, cache_layers=self.cache_layers, **parameters)
 
     def _resolve_neck(self):

@@ -6,10 +6,9 @@ import shutil
 
 import numpy as np
 
-from .._utils._atomic_file import write_atomically
 from .._utils._filestat import stat_file
 from .._utils._optional import import_optional
-from .._utils._plain_file import open_plain
+from .._utils._plain_file import open_plain, write_atomically
 
 # Bytes of features that are in memory at a time: while they are computed; while the
 # file is assembled, when the writers hold copies (a row group of a Parquet file); and

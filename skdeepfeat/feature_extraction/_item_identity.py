@@ -84,11 +84,11 @@ def _recognize(probes, number, namespace, store):
             return None
         rows = probes.rows(digests, None)[number]
         data = _pack(digests, [probes.item(one) for one in digests], rows)
-        name = store.add_variant(namespace, data, variants)
-        if name is not None:
+        name = digest_bytes(data).hex()
+        if store.add_variant(namespace, name, data, variants):
             return name
     # It is not stored, so only a module with the same rows for the same items finds it.
-    return digest_bytes(data).hex()
+    return name
 
 
 class _Probes:

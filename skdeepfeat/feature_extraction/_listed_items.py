@@ -112,9 +112,6 @@ class ListedItems(ItemSource):
         shape = getattr(item, "shape", None)
         return name if shape is None else f"{name} of shape {tuple(shape)}"
 
-    def path(self, i):
-        return None
-
     def part(self, indices):
         part = copy.copy(self)
         part._items = [self._items[int(i)] for i in indices]

@@ -17,8 +17,8 @@ from torch import nn
 from .._utils._address import shown_addresses
 from .._utils._choices import ON_ERROR
 from .._utils._constraints import POSITIVE_INT
-from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
+from .._utils._html import DocumentationLinkMixin
 from .._utils._preprocessing import Preprocessing
 from .._utils._short_errors import ShortErrorsMixin
 from ..cache import MappingCache

@@ -7,8 +7,8 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from torch.nn import Module
 
 from .._utils._device import resolve_devices
-from .._utils._estimator_html import is_drawn_as_html
 from .._utils._forks import survives_fork
+from .._utils._html import is_drawn_as_html
 from ..networks import module_on_cpu
 from ._extract_to import feature_names
 from ._settings import count_workers

@@ -12,16 +12,13 @@ import re
 import shutil
 import stat
 import time
-import warnings
 
 import numpy as np
 from blake3 import blake3
-from filelock import FileLock, Timeout
 
-from .._utils._atomic_file import write_atomically
 from .._utils._digests import digest_description
-from .._utils._plain_file import open_plain
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._plain_file import lock_plain, open_plain, write_atomically
+from .._utils._warn import warn
 from ..exceptions import CacheWarning
 
 logger = logging.getLogger(__name__)
@@ -29,7 +26,6 @@ logger = logging.getLogger(__name__)
 # Seconds of work that a power failure may cost. A killed process loses at most this
 # much, and the current batch.
 _COMMIT_INTERVAL = 1.0
-_POLL = 0.1  # seconds between two attempts to get a lock
 # The files that may be in the folder. Some names are temporary ones of
 # `write_atomically`, or of NFS for a file that is removed while it is open.
 _OWN_NAMES = re.compile(
@@ -60,6 +56,10 @@ def hold(folder):
         If the folder or the lock is a link, or belongs to another user.
     """
     path = folder / "lock"
+
+    def say_that_it_waits():
+        logger.warning("%s: another process is writing it; waiting", folder)
+
     while True:
         # A broken link also raises FileExistsError. `_refuse_foreign` reports it.
         with contextlib.suppress(FileExistsError):
@@ -69,7 +69,7 @@ def hold(folder):
                 _refuse_foreign(folder)
                 # Open while the lock is held, so that its inode is not reused.
                 seen = stack.enter_context(open_plain(path, "ab"))
-                stack.enter_context(_acquired(path, os.fstat(seen.fileno()).st_mode))
+                stack.enter_context(lock_plain(path, say_that_it_waits))
                 current = os.path.samestat(os.fstat(seen.fileno()), os.lstat(path))
             except FileNotFoundError:
                 continue  # the process that held it removed the folder
@@ -93,16 +93,6 @@ def _refuse_foreign(folder):
             "results. It is a link or belongs to another user, so it is not used: "
             "remove it, or choose another 'path'."
         )
-
-
-def _acquired(path, mode):
-    # With its current permissions, which some versions of filelock would change.
-    lock = FileLock(path, mode=stat.S_IMODE(mode) | 0o600)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("%s: another process is writing it; waiting", path.parent)
-        return lock.acquire(poll_interval=_POLL)
 
 
 @contextlib.contextmanager
@@ -255,13 +245,11 @@ class Partial:
                 )
         self._sums[~self.done] = 0
         if n_damaged := int((noted & ~self.done).sum()):
-            warnings.warn(
-                CacheWarning(
-                    f"{n_damaged} of the {int(noted.sum())} rows that an interrupted "
-                    f"call left in {os.fspath(self.folder)!r} are damaged (their "
-                    "checksums do not match). They are computed again."
-                ),
-                stacklevel=caller_stacklevel() + 1,
+            warn(
+                f"{n_damaged} of the {int(noted.sum())} rows that an interrupted "
+                f"call left in {os.fspath(self.folder)!r} are damaged (their "
+                "checksums do not match). They are computed again.",
+                CacheWarning,
             )
 
     def _sums_of(self, rows, values):

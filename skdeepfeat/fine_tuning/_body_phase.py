@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import dataclasses
-import warnings
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import errors_about, load_pixels, warn_of
 from ..networks import is_below_float32
@@ -105,11 +104,10 @@ def tune_body(fit, rows, validation_rows):
         validate = _make_validate(fit, pixels, validation_rows)
         probe = None if fit.data.X_probe is None else Probe(fit)
     except KeyboardInterrupt:
-        warnings.warn(
+        warn(
             "The fit was interrupted while the images were decoded. The estimator is "
             "fitted, with a new head on the body as it was.",
             RuntimeWarning,
-            stacklevel=caller_stacklevel() + 1,
         )
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)

@@ -9,9 +9,9 @@ import warnings
 import numpy as np
 import torch
 
-from .._utils._atomic_file import write_atomically
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import first_line
+from .._utils._plain_file import write_atomically
 from ._export import check_fits_float16, fixed_number_error
 
 logger = logging.getLogger(__name__)

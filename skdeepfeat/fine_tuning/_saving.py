@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from .._utils._address import check_local
-from .._utils._atomic_file import write_atomically
-from .._utils._plain_file import read_file_of_user
+from .._utils._plain_file import read_file_of_user, write_atomically
 from .._utils._printable import printable
 from .._utils._random import seeded
 from .._utils._shown import shown

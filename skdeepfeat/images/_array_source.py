@@ -54,9 +54,6 @@ class ArraySource(ImageSource):
         kind = "tensor" if is_tensor(self._images) else "array"
         return f"{kind} of shape {tuple(self._images.shape[1:])}"
 
-    def path(self, i):
-        return None
-
     def part(self, indices):
         indices = np.asarray(indices, np.intp)
         part = copy.copy(self)

@@ -7,9 +7,9 @@ from PIL import Image
 from sklearn.utils import Bunch, check_random_state
 
 from skdeepfeat._utils._address import is_address
+from skdeepfeat._utils._parameter_errors import did_you_mean
 from skdeepfeat._utils._printable import redacted
 from skdeepfeat._utils._shown import shown
-from skdeepfeat._utils._suggestions import did_you_mean
 
 from ._decode import readable_formats
 from ._files import home_hint
@@ -158,16 +158,15 @@ def load_image_folder(
     )
 
 
-def find_images(folder, extensions=None, storage_options=None):
+def find_images(folder, storage_options=None):
     """Return the images in a folder and its subfolders.
 
-    As in `load_image_folder`, links are followed once, and no image is read.
+    As in `load_image_folder`, links are followed once, and no image is read. Images
+    are files with an extension of a format that Pillow can read here.
 
     Parameters
     ----------
     folder : str or os.PathLike
-    extensions : list of str, default=None
-        The file extensions of images; None: all that Pillow can read here.
     storage_options : mapping or None, default=None
         With these fsspec lists a folder at an address. An address that is not a folder
         is returned as one image.
@@ -184,7 +183,7 @@ def find_images(folder, extensions=None, storage_options=None):
     OSError
         If a folder cannot be read.
     """
-    folder, extensions = os.fsdecode(folder), _lower_case(extensions)
+    folder, extensions = os.fsdecode(folder), _lower_case(None)
     skipped = []
     if storage_options is None or not is_address(folder):
         files = _files_below(folder, skipped)

@@ -38,10 +38,9 @@ def fit_to_network(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     ndarray of uint8, shape (crop_height, crop_width, 3), in C order and writable
     """
     size = resized_shape(pixels.shape[:2], preprocessing)
-    top, height = window_of(size[0], preprocessing.crop[0])
-    left, width = window_of(size[1], preprocessing.crop[1])
-    window = (top, left, height, width)
+    window = crop_window(size, preprocessing.crop)
     kept = _resize(pixels, size, window, preprocessing.interpolation)
+    height, width = kept.shape[:2]
     if kept.ndim == 2:
         # After the resize, which is done for each channel.
         kept = np.repeat(kept[:, :, None], 3, axis=2)
@@ -73,11 +72,10 @@ def resized_shape(shape, preprocessing: Preprocessing) -> tuple[int, int]:
     return int(resize * height / width), resize
 
 
-def window_of(size, crop):
-    """Return where the crop begins in a side of some size, and its length there."""
-    if crop >= size:
-        return 0, size
-    return int(round((size - crop) / 2.0)), crop
+def crop_window(size, crop):
+    """Return (top, left, height, width) of a crop in an image of a (height, width)."""
+    height, width = min(size[0], crop[0]), min(size[1], crop[1])
+    return round((size[0] - height) / 2), round((size[1] - width) / 2), height, width
 
 
 def _resize(pixels, size, window, interpolation):

@@ -57,6 +57,10 @@ class ImageSource(ItemSource):
             If the image cannot be read, or has changed since its digest was taken.
         """
 
+    def path(self, i: int) -> str | None:
+        """Return the path of an image as it was given, None if it has none."""
+        return None
+
     def loader(self, neck, settings):
         load = self.for_device if settings.jpeg_decoder == "device" else self.fitted
         return lambda i, budget: load(i, neck.preprocessing, budget)

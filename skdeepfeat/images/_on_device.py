@@ -16,7 +16,7 @@ from skdeepfeat.exceptions import BadImageError
 
 from ._decode import ORIENTATIONS
 from ._decoder_messages import call_despite_warnings
-from ._geometry import is_resized_by_torch, resize_in_torch, resized_shape, window_of
+from ._geometry import crop_window, is_resized_by_torch, resize_in_torch, resized_shape
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +47,11 @@ class EncodedJpeg:
     orientation: int
     by_host: Callable[[], np.ndarray]
 
-    @property
-    def upright_shape(self):
-        """(height, width) after `orientation` is applied."""
-        is_transposed, _ = ORIENTATIONS[self.orientation]
-        return self.shape[::-1] if is_transposed else self.shape
-
     def suits(self, preprocessing):
         """Return whether a device can also resize it."""
-        return is_resized_by_torch(self.upright_shape, preprocessing)
+        is_transposed, _ = ORIENTATIONS[self.orientation]
+        upright = self.shape[::-1] if is_transposed else self.shape
+        return is_resized_by_torch(upright, preprocessing)
 
 
 def check_jpeg_decoder(decoder, device):
@@ -174,8 +170,7 @@ def _fit(pixels, preprocessing):
     size = resized_shape(tuple(pixels.shape[1:]), preprocessing)
     if size != tuple(pixels.shape[1:]):
         pixels = resize_in_torch(pixels[None], size, preprocessing.interpolation)[0]
-    top, height = window_of(size[0], preprocessing.crop[0])
-    left, width = window_of(size[1], preprocessing.crop[1])
+    top, left, height, width = crop_window(size, preprocessing.crop)
     kept = pixels[:, top : top + height, left : left + width].permute(1, 2, 0)
     crop_height, crop_width = preprocessing.crop
     if (height, width) == (crop_height, crop_width):

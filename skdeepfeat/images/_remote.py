@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat._utils._optional import import_optional
+from skdeepfeat._utils._parameter_errors import did_you_mean
 from skdeepfeat._utils._printable import redacted
 from skdeepfeat._utils._shown import shown_path
-from skdeepfeat._utils._suggestions import did_you_mean
 from skdeepfeat.exceptions import BadImageError
 
 from ._download_buffer import DownloadBuffer

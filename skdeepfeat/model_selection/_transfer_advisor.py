@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,11 +12,11 @@ from sklearn.utils._param_validation import StrOptions
 
 from .._utils._address import shown_addresses
 from .._utils._constraints import POSITIVE
-from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork
+from .._utils._html import DocumentationLinkMixin
 from .._utils._progress import progress_bar
 from .._utils._short_errors import ShortErrorsMixin
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import BadImageWarning
 from ..feature_extraction import (
     PretrainedFeatureExtractor,
@@ -371,22 +370,20 @@ class TransferAdvisor(
 
     def _warn(self, problem, interrupted):
         if failures := [error for _, error in sorted(problem.failures.items())]:
-            warnings.warn(
+            warn(
                 BadImageWarning(
                     f"{len(failures)} image(s) could not be read and were left out "
                     "(the warning's `failures` attribute lists all):\n"
                     f"{list_failures(failures)}",
                     failures,
-                ),
-                stacklevel=caller_stacklevel() + 1,
+                )
             )
         if interrupted:
-            warnings.warn(
+            warn(
                 "The decision was interrupted. recommendation_, results_ and "
                 "recommended_estimator_ hold what was decided until then. To predict, "
                 "fit recommended_estimator_.",
                 RuntimeWarning,
-                stacklevel=caller_stacklevel() + 1,
             )
 
     @contextlib.contextmanager

@@ -145,10 +145,6 @@ class ItemNeck(Neck):
         """Return ``"torch"``, which alone runs any module."""
         return "torch"
 
-    def can_compile(self, runtime, device, precision, files=None):
-        """Return False."""
-        return False
-
     def suggested_batch_size(self, device, runtime="torch"):
         """Return how many items to run at once on a device."""
         is_cpu = torch.device(device).type == "cpu"
@@ -305,8 +301,6 @@ def resolve_item_neck(model, collate, *, layer=None, pooling="auto", examples=()
         model_name=name.lower(),
         architecture={"module": name, "takes": "items"},
         build=functools.partial(copy_network, model),
-        install=None,
-        weights=None,
         preprocessing=Preprocessing(resize=1, crop=(1, 1)),
         native_size=(1, 1),
         module=model,

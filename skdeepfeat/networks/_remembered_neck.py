@@ -19,11 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._utils._digests import digest_description
-from .._utils._installed import is_as_imported
 from .._utils._parameter_errors import is_int
 from .._utils._preprocessing import Preprocessing
 from ..exceptions import WeightsNotFoundError
-from ._installed_code import LIBRARIES, installed_code, is_of_library
+from ._installed_code import (
+    LIBRARIES,
+    installed_code,
+    is_as_imported,
+    is_of_library,
+)
 from ._neck import Neck, resolve_neck
 from .probing._wanted_layers import Output
 from .running._layer import Layer
@@ -289,7 +293,6 @@ def _read_neck(note, model, parameters):
     spec = NetworkSpec(
         **values,
         build=_refuse_to_build,
-        install=None,
         weights=weights,
         preprocessing=preprocessing,
         native_size=_read(tuple[int, ...], note["native_size"]),

@@ -20,8 +20,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._constraints import INNER_FRACTION, NOT_NEGATIVE, POSITIVE, POSITIVE_INT
 from .._utils._device import compute_context, resolve_device
-from .._utils._estimator_html import DocumentationLinkMixin
 from .._utils._forks import survives_fork, undisturbed_by_forks
+from .._utils._html import DocumentationLinkMixin
 from .._utils._parameter_errors import choice_error
 from .._utils._short_errors import ShortErrorsMixin
 from ..training import (

@@ -2,7 +2,6 @@
 
 import numbers
 import os
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ from .._utils._constraints import (
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._shown import shown
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..cache import CACHE_CONSTRAINT
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
@@ -507,13 +506,12 @@ class SelfSupervisedExtractor(
     def _warn_of_collapse(self):
         if self.n_epochs_ and self.history_["spread"].iloc[-1] < _COLLAPSED:
             other = "" if self.method == "vicreg" else "method='vicreg', "
-            warnings.warn(
+            warn(
                 "The embeddings have begun to collapse: their spread is "
                 f"{self.history_['spread'].iloc[-1]:.2f}, where 1 is even. Choose "
                 f"{other}a smaller 'learning_rate', a larger 'batch_size' or stronger "
                 "views.",
                 RuntimeWarning,
-                stacklevel=caller_stacklevel() + 1,
             )
 
     def _refuse_worse(self, original):
@@ -523,12 +521,11 @@ class SelfSupervisedExtractor(
         if self.keep_best:
             self.body_, self.kept_original_ = original, True
             ending = "The original network is used."
-        warnings.warn(
+        warn(
             "The training made the features worse: the linear probe scores "
             f"{after:.3f} after it, and {before:.3f} before. {ending} Fewer epochs, "
             "a smaller 'learning_rate' or fewer stages for 'unfreeze' change less.",
             RuntimeWarning,
-            stacklevel=caller_stacklevel() + 1,
         )
 
 

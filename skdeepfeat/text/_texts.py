@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from .._utils._estimator_html import DocumentationLinkMixin
+from .._utils._html import DocumentationLinkMixin
 from .._utils._short_errors import ShortErrorsMixin
 from .._utils._shown import shown
 

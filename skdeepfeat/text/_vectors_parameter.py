@@ -1,6 +1,5 @@
 """What estimators over given word vectors share."""
 
-import warnings
 from collections import Counter
 
 import numpy as np
@@ -8,7 +7,7 @@ from sklearn.frozen import FrozenEstimator
 
 from .._utils._address import shown_addresses
 from .._utils._parameter_errors import choice_error
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ._word2vec import Word2Vec
 from ._word_vectors import load_word_vectors
 
@@ -56,12 +55,11 @@ class VectorsParameterMixin:
         n_words = sum(map(len, words))
         self.unknown_fraction_ = missing.total() / n_words if n_words else 0.0
         if self.unknown_fraction_ > _LARGE_FRACTION:
-            warnings.warn(
+            warn(
                 f"{self.unknown_fraction_:.0%} of the words of X have no vector, such "
                 f"as {', '.join(word for word, _ in missing.most_common(5))}. Check "
                 "'lowercase' and 'tokenizer', or choose other 'vectors'.",
                 UserWarning,
-                stacklevel=caller_stacklevel() + 1,
             )
 
     def _rows_of(self, known, n_features, compute):

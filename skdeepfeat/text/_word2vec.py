@@ -17,11 +17,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._address import check_local
-from .._utils._atomic_file import write_atomically
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._constraints import NOT_NEGATIVE, POSITIVE, POSITIVE_INT
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
+from .._utils._plain_file import write_atomically
 from ..training import LoopSettings, TrainingRun
 from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
 from ._texts import TextTransformerMixin

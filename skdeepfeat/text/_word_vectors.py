@@ -16,9 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._address import check_local
 from .._utils._optional import import_optional
-from .._utils._parameter_errors import check_count, choice_error, first_line
+from .._utils._parameter_errors import (
+    check_count,
+    choice_error,
+    did_you_mean,
+    first_line,
+)
 from .._utils._shown import shown, shown_path
-from .._utils._suggestions import did_you_mean
 from ..exceptions import BadFileError
 
 # By name: the package, its module, and the files in it.

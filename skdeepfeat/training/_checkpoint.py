@@ -3,16 +3,14 @@
 import json
 import os
 import re
-import warnings
 
 import numpy as np
 import torch
 
 from .._utils._address import check_local
-from .._utils._atomic_file import write_atomically
-from .._utils._plain_file import read_file_of_user
+from .._utils._plain_file import read_file_of_user, write_atomically
 from .._utils._shown import shown
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import BadFileError
 from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
@@ -47,13 +45,12 @@ def save_checkpoint(path, run, header):
         write_atomically(path, dump_tensors(tensors, text))
     except OSError as error:
         if run.checkpoint_error is None:
-            warnings.warn(
+            warn(
                 f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
                 "could not be written after "
                 f"epoch {run.epoch}: {error}. The training continues, and tries "
                 "again after each epoch.",
                 RuntimeWarning,
-                stacklevel=caller_stacklevel() + 1,
             )
         run.checkpoint_error = error
 

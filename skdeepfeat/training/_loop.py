@@ -5,7 +5,6 @@ import itertools
 import logging
 import math
 import time
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from .._utils._forks import undisturbed_by_forks
 from .._utils._progress import progress_bar
 from .._utils._random import RandomStream
 from .._utils._settings import Settings
-from .._utils._stacklevel import caller_stacklevel
+from .._utils._warn import warn
 from ..exceptions import TrainingDivergedError
 from ._batch_loading import BatchLoader
 from ._gradients import BatchGradients
@@ -432,12 +431,11 @@ class TrainingRun:
 
     def _warn_of_interruption(self):
         self.interrupted = True
-        warnings.warn(
+        warn(
             f"The training was interrupted after {self.epoch} of "
             f"{self.settings.n_epochs} epochs. The estimator is fitted, with the "
             "weights it had then.",
             RuntimeWarning,
-            stacklevel=caller_stacklevel() + 1,
         )
 
     def _bar(self):

@@ -7,8 +7,7 @@ import pytest
 from networks import SmallNet
 
 from skdeepfeat import FineTuneClassifier
-from skdeepfeat._utils._atomic_file import write_atomically
-from skdeepfeat._utils._plain_file import read_file_of_user
+from skdeepfeat._utils._plain_file import read_file_of_user, write_atomically
 from skdeepfeat.exceptions import BadFileError
 from skdeepfeat.text import WordVectorFeatures
 from skdeepfeat.training._checkpoint import read_checkpoint_header

@@ -99,16 +99,16 @@ def test_a_folder_that_cannot_be_made_costs_nothing(tmp_path):
 
 
 def test_clearing_a_cache_forgets_its_notes(directory, cache):
-    notes = cache.notes()
+    notes = cache.open().notes
     notes.write(KEY, b"content")
-    assert cache.notes().read(KEY) == b"content"
+    assert cache.open().notes.read(KEY) == b"content"
     cache.clear("other*")
     assert notes.read(KEY) == b"content"
     cache.clear()
     assert notes.read(KEY) is None
     assert FeatureCache(directory).check().ok
-    assert open_cache(None).notes() is None
-    assert open_cache({}).notes().folder == FeatureCache().notes().folder
+    assert open_cache(None).open().notes is None
+    assert open_cache({}).open().notes.folder == FeatureCache().open().notes.folder
 
 
 def test_other_files_in_the_folder_stay(directory, cache):

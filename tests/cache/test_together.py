@@ -11,8 +11,8 @@ import joblib
 import numpy as np
 import pytest
 
+from skdeepfeat._utils._plain_file import _POLL
 from skdeepfeat.cache import FeatureCache, Namespace
-from skdeepfeat.cache._file_lock import _POLL
 from tests.cache.pretend import Nets, fetch, finish, key_of, start
 
 

@@ -44,7 +44,7 @@ def write_note(cache, change=lambda neck: None, cache_layers=None, **parameters)
     neck = _remembered_neck.resolve_neck(NAME, **described)
     note = json.loads(_remembered_neck.note_of_neck(neck, key))
     change(note["neck"])
-    cache.notes().write(digest_description(key), json.dumps(note).encode())
+    cache.open().notes.write(digest_description(key), json.dumps(note).encode())
 
 
 def test_a_recalled_neck_computes_what_is_missing(tmp_path, images):
@@ -73,7 +73,7 @@ def test_a_wrong_note_is_noticed(size, tmp_path, images, caplog):
     np.testing.assert_array_equal(rows, expected)
     assert "was wrong" in caplog.text
     # They are stored as what they are.
-    cache.notes().clear()
+    cache.open().notes.clear()
     [namespace] = cache.info().namespaces
     assert namespace.n_rows == len(images)
     np.testing.assert_array_equal(make(cache, layer=layer).transform(images), expected)

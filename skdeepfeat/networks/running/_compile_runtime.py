@@ -74,11 +74,6 @@ class CompiledNetwork:
 
     def __call__(self, batch):
         """Return the rows of a batch; the parameters are those of `EagerNetwork`."""
-        with self._transfer.stream():
-            return [np.asarray(rows.cpu()) for rows in self.queue(batch)]
-
-    def queue(self, batch):
-        """Return the rows as tensors on the device, which may still compute them."""
         n_images = len(batch)
         if n_images < _MIN_BATCH_SIZE:
             padding = batch.new_zeros(_MIN_BATCH_SIZE - n_images, *batch.shape[1:])
@@ -86,4 +81,5 @@ class CompiledNetwork:
         with compute_context(self._device, self._precision), self._transfer.stream():
             batch = self._transfer.send(batch)
             torch._dynamo.mark_dynamic(batch, 0)
-            return [rows[:n_images].float() for rows in self._program(batch)]
+            rows = [rows[:n_images].float() for rows in self._program(batch)]
+            return [np.asarray(one.cpu()) for one in rows]

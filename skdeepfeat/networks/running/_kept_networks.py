@@ -8,12 +8,13 @@ What is kept is given as `files`: ``key in files``, ``files.read(key)`` and
 import functools
 import json
 import logging
+import platform
 
 import numpy as np
+import torch
 
 from ..._utils._digests import digest_description, digest_file
 from ..._utils._printable import printable
-from ..._utils._processor import describe_processor
 from .._installed_code import installed_code, is_of_library
 from ._row_difference import random_pixels
 from ._runtimes import load_runtime
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Increase this when the content of the files changes.
 _FORMAT = 1
+# What tells one kind of processor from another in /proc/cpuinfo.
+_PROCESSOR_FIELDS = ("model name", "flags", "features")
 
 
 def key_of_network(runtime, neck, precision, fingerprint):
@@ -57,7 +60,7 @@ def key_of_network(runtime, neck, precision, fingerprint):
             "format": _FORMAT,
             "runtime": [runtime, version],
             "code": code,
-            "processor": describe_processor(),
+            "processor": _describe_processor(),
             "architecture": spec.architecture,
             "hub": spec.hub_config,
             "weights": weights,
@@ -66,6 +69,30 @@ def key_of_network(runtime, neck, precision, fingerprint):
             "precision": precision,
         }
     )
+
+
+@functools.cache
+def _describe_processor():
+    """Return the name of the processor and what it can compute, in JSON types."""
+    # Not `platform.processor`, which starts a program on some systems.
+    found = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            # All cores are the same except for their clock rates. The description of
+            # the first one ends at an empty line.
+            for line in iter(file.readline, "\n"):
+                name, colon, value = line.partition(":")
+                if not colon:
+                    break
+                if name.strip().lower() in _PROCESSOR_FIELDS:
+                    found[name.strip().lower()] = value.strip()
+    except OSError:
+        pass  # there is no such file outside Linux
+    return found
 
 
 @functools.lru_cache(maxsize=16)

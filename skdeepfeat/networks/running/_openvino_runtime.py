@@ -12,8 +12,8 @@ import warnings
 import numpy as np
 import torch
 
-from ..._utils._installed import digest_code, installed_version
 from ..._utils._optional import import_optional, import_without_telemetry
+from .._installed_code import digest_code, installed_version
 
 TITLE = "OpenVINO"
 BATCH_PIXELS = 32 * 224 * 224  # more than torch's, as OpenVINO reuses its memory

@@ -20,44 +20,32 @@ from ._layer import Layer
 _MAPS = ("NCHW", "NHWC")
 
 
-def _generalized_mean(positions, axes, power=3.0, eps=1e-6):
+def _mean(positions, axes, mask):
+    if mask is None:
+        return positions.mean(axes)
+    return positions.where(mask, 0).sum(axes) / mask.sum(axes)
+
+
+def _max(positions, axes, mask):
+    return (positions if mask is None else positions.where(mask, -torch.inf)).amax(axes)
+
+
+def _generalized_mean(positions, axes, mask, power=3.0, eps=1e-6):
     """GeM with the parameters of Radenovic, Tolias and Chum.
 
     "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
     """
-    return positions.clamp(min=eps).pow(power).mean(axes).pow(1 / power)
+    return _mean(positions.clamp(min=eps).pow(power), axes, mask).pow(1 / power)
 
 
-# ``reduce(positions, axes)``: float32 values and the axes to reduce. A new pooling is
-# an entry here and in `_MASKED_REDUCTIONS`, and its name in _utils/_choices.py.
+# ``reduce(positions, axes, mask)``: float32 values, the axes to reduce, and which
+# positions count, for items that `collate` pads: shape (n_items, n_positions, 1), or
+# None for all. A new pooling is an entry here, and its name in _utils/_choices.py.
 _REDUCTIONS: dict[str | None, Callable] = {
-    "avg": torch.mean,
-    "mean": torch.mean,
-    "max": torch.amax,
+    "avg": _mean,
+    "mean": _mean,
+    "max": _max,
     "gem": _generalized_mean,
-}
-
-
-def _masked_mean(positions, mask):
-    return positions.where(mask, 0).sum(1) / mask.sum(1)
-
-
-def _masked_max(positions, mask):
-    return positions.where(mask, -torch.inf).amax(1)
-
-
-def _masked_generalized_mean(positions, mask, power=3.0, eps=1e-6):
-    return _masked_mean(positions.clamp(min=eps).pow(power), mask).pow(1 / power)
-
-
-# ``reduce(positions, mask)``: float32 values, shape (n_items, n_positions, n_features),
-# and which positions count, shape (n_items, n_positions, 1). For items that `collate`
-# pads.
-_MASKED_REDUCTIONS: dict[str | None, Callable] = {
-    "avg": _masked_mean,
-    "mean": _masked_mean,
-    "max": _masked_max,
-    "gem": _masked_generalized_mean,
 }
 
 
@@ -150,16 +138,16 @@ def pool(
         return tensor.reshape(tensor.shape[0], -1).to(torch.float32, copy=True)
     if pooling == "cls":
         return tensor[:, 0].to(torch.float32, copy=True)
+    fitted = None
     if layer.layout in ("NLC", "NCL"):
         if layer.layout == "NCL":
             tensor = tensor.transpose(1, 2)
         tensor, axes = tensor[:, layer.n_prefix_tokens :], [1]
         if mask is not None:
             fitted = _fit_mask(mask, tensor.shape[1])[:, :, None]
-            return _MASKED_REDUCTIONS[pooling](tensor.to(torch.float32), fitted)
     else:
         axes = [2, 3] if layer.layout == "NCHW" else [1, 2]
-    return _REDUCTIONS[pooling](tensor.to(torch.float32), axes)
+    return _REDUCTIONS[pooling](tensor.to(torch.float32), axes, fitted)
 
 
 def _fit_mask(mask, n_positions):

@@ -183,9 +183,20 @@ def hub_error(repo, file_name, error):
 
 
 def _not_found(message):
-    from ._offline import usable_offline  # which imports the sources of networks
+    """Return an error that says what works here without a connection."""
+    from . import _embedded, _torchvision  # which import this module
 
-    return WeightsNotFoundError(f"{message} {usable_offline()}")
+    try:
+        files = sorted(os.listdir(checkpoints_folder()))
+    except OSError:
+        files = []
+    local = _torchvision.names_of_files(files)
+    parts = [f"model={name!r}" for name in _embedded.list_names()]
+    parts += [f"model={name!r}, weights={weights!r}" for name, weights in local]
+    parts += ["weights=FILE (.safetensors, .pth)", "weights='random'"]
+    return WeightsNotFoundError(
+        f"{message} Usable here without a connection: {'; '.join(parts)}."
+    )
 
 
 def _reason(error):

@@ -16,7 +16,7 @@ from .._modules import copy_network
 from ._weights import Weights
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class NetworkSpec:
     """Architecture, weights and preprocessing of one network.
 
@@ -62,8 +62,8 @@ class NetworkSpec:
     model_name: str
     architecture: dict[str, Any]
     build: Callable[[], nn.Module]
-    install: Callable[[Any], tuple[nn.Module, tuple[str, ...]]] | None
-    weights: Weights | None
+    install: Callable[[Any], tuple[nn.Module, tuple[str, ...]]] | None = None
+    weights: Weights | None = None
     preprocessing: Preprocessing
     native_size: tuple[int, int]
     has_pre_logits: bool = False

@@ -39,8 +39,6 @@ def make_spec(module, weights, image_size, preprocessing):
         model_name=name.lower(),
         architecture={"module": name},
         build=functools.partial(copy_network, module),
-        install=None,
-        weights=None,
         preprocessing=own.with_crop(image_size) if image_size else own,
         native_size=own.crop,
         module=module,

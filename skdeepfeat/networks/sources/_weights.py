@@ -1,13 +1,13 @@
 """The record of a network's weights, which every source of weights subclasses."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..._utils._filestat import stat_file
 from ..._utils._random import seeded
-from ...exceptions import BadFileError, WeightsNotFoundError
-from ._weights_file import read_weights_file
+from ...exceptions import BadFileError
+from ._weights_file import read_weights_file, readable
 
 
 class Weights:
@@ -76,25 +76,14 @@ class Weights:
 
 def file_key(path: str) -> tuple:
     """Return a key that changes when the file changes, without reading it."""
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        raise WeightsNotFoundError(
-            f"The weights file {path} cannot be read: {error}"
-        ) from error
-    times = (stat.st_mtime_ns, stat.st_ctime_ns)
-    return ("file", os.path.abspath(path), stat.st_size, *times, stat.st_ino)
+    with readable(path):
+        return stat_file(path)
 
 
 def check_sha256(path: str, expected: str) -> None:
     """Raise unless the file's sha256 begins with `expected` (hexadecimal)."""
-    try:
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsNotFoundError(
-            f"The weights file {path} cannot be read: {error}"
-        ) from error
+    with readable(path), open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(expected):
         raise BadFileError(
             f"The weights file {path} is damaged or is not what its name says: its "

@@ -159,18 +159,25 @@ def _shown(content):
 
 
 @contextlib.contextmanager
+def readable(path):
+    """Turn any error of the system into WeightsNotFoundError."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsNotFoundError(
+            f"The weights file {path} cannot be read: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
 def _reading(path):
     """Turn any error of reading a file into BadFileError or WeightsNotFoundError."""
-    try:
+    with readable(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
             # Reading a pipe would wait, and a device may have no end.
             raise BadFileError(f"The weights file {path} is a folder, pipe or device.")
         with open(path, "rb"):
             pass
-    except OSError as error:
-        raise WeightsNotFoundError(
-            f"The weights file {path} cannot be read: {error}"
-        ) from error
     try:
         yield
     except BadFileError as error:

@@ -16,11 +16,11 @@ from typing import ClassVar
 
 import torch
 
-from ..._utils._installed import installed_version
 from ..._utils._parameter_errors import choice_error, is_int
 from ..._utils._printable import redacted
 from ..._utils._random import seeded
 from ...exceptions import WeightsNotFoundError
+from .._installed_code import installed_version
 from ._weights import Weights, file_key
 
 # Names without a folder that mean files, whether they exist or not.

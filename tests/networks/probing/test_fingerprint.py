@@ -17,8 +17,11 @@ from torch import nn
 
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.probing import _fingerprint
-from skdeepfeat.networks.probing._fingerprint import digest_tensors, is_below_float32
-from skdeepfeat.networks.probing._fingerprint_images import probe_images
+from skdeepfeat.networks.probing._fingerprint import (
+    digest_tensors,
+    is_below_float32,
+    probe_images,
+)
 
 CPU = torch.device("cpu")
 HELPERS = types.SimpleNamespace(scale=lambda x: x * 1.0)
@@ -404,7 +407,7 @@ def test_the_images_are_the_same_everywhere():
     # blake3 of the pixels, as they were when the version was set.
     images = probe_images((32, 48))
     assert images.shape == (8, 32, 48, 3)
-    assert _fingerprint.VERSION == 1
+    assert _fingerprint._IMAGES_VERSION == 1
     assert PROBE_DIGEST == blake3(images.tobytes()).hexdigest()[:16]
     for crop in [(1, 1), (2, 3), (7, 300)]:
         assert probe_images(crop).shape[1:3] == crop

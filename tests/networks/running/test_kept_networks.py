@@ -165,7 +165,7 @@ def test_everything_that_it_depends_on_belongs_to_the_key(monkeypatch):
     ]
     for name, other in [
         ("installed_code", {"torch": "another"}),
-        ("describe_processor", {"flags": "fpu"}),
+        ("_describe_processor", {"flags": "fpu"}),
     ]:
         with monkeypatch.context() as patched:
             patched.setattr(_kept_networks, name, lambda other=other: other)

@@ -1,12 +1,16 @@
-"""FeatureCache: what users name as a cache on disk."""
+"""Caches as users name them, and which one a `cache` parameter means."""
 
 import dataclasses
 import os
 import time
+from collections.abc import MutableMapping
 
+from .._utils._parameter_errors import is_int
+from .._utils._printable import redacted
 from .._utils._shown import shown
 from ._directory import check_path, find_directory
-from ._side_files import SideFiles
+from ._mapping_access import Entries
+from ._mapping_store import MappingStore
 from ._size import parse_size
 from ._sqlite_store import SQLiteStore
 from ._store import Store
@@ -14,9 +18,6 @@ from ._store import Store
 
 class RowCache:
     """What all caches can do. Subclasses have a method ``open``."""
-
-    def notes(self):
-        """Return the `SideFiles` that hold notes, or None if there are none."""
 
     def info(self):
         """Return what is in the cache.
@@ -184,16 +185,6 @@ class FeatureCache(RowCache):
             quiet=quiet,
         )
 
-    def notes(self):
-        """Return what holds notes about packages and files of this machine.
-
-        Returns
-        -------
-        notes : SideFiles or None
-            None if nothing is to be noted.
-        """
-        return SideFiles(find_directory(self.path))
-
     def _parameters(self):
         path = None if self.path is None else os.fspath(self.path)
         return path, parse_size(self.max_size)
@@ -211,3 +202,148 @@ class FeatureCache(RowCache):
         if self.max_size != "10 GB":
             shown.append(f"max_size={self.max_size!r}")
         return f"FeatureCache({', '.join(shown)})"
+
+
+class MappingCache(RowCache):
+    """A cache in a mapping of names to bytes, such as a bucket that a cluster shares.
+
+    If the parameter `cache` of an estimator is a mapping, such as
+    ``fsspec.get_mapper("s3://bucket/rows")``, a dict or a `shelve`, the estimator wraps
+    it in a `MappingCache`. Several machines can use the mapping at the same time. There
+    are no locks between them: if two machines lack the same row at the same time, both
+    compute it, with the same result. The workers of one search on one machine compute
+    one after the other.
+
+    Rows have checksums. A damaged row is computed again and never returned. If the
+    mapping raises (no connection, no permission, read-only), there is a `CacheWarning`
+    and features are computed instead. The result is the same.
+
+    Parameters
+    ----------
+    mapping : MutableMapping of str to bytes
+        Its other entries are left alone. Nothing is ever evicted.
+    n_threads : int, default=1
+        Number of threads that may use the mapping at once. Values above 1 are faster if
+        each access takes long. They are safe only if the mapping is thread-safe.
+        fsspec's mappings of remote places fetch many entries at once in any case.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is invalid.
+
+    See Also
+    --------
+    FeatureCache : A cache on a local disk, which is much faster.
+
+    Notes
+    -----
+    Copies and clones share the mapping. A pickle contains the pickle of the mapping.
+    A pickled fsspec mapping refers to the same place, and contains the options of the
+    file system, including passwords. A pickled dict is a copy, so rows that another
+    process adds to its copy are lost.
+
+    The digests of files, and locks, are in the default `FeatureCache` of each machine,
+    because paths and inodes belong to one machine.
+
+    Anyone who can write to the mapping can plant rows in it. Nothing in it is ever
+    executed or unpickled.
+
+    Examples
+    --------
+    >>> from skdeepfeat.cache import MappingCache
+    >>> MappingCache({})
+    MappingCache(<dict>)
+    """
+
+    def __init__(self, mapping, n_threads=1):
+        if not isinstance(mapping, MutableMapping):
+            raise TypeError(
+                "The 'mapping' parameter of MappingCache must be a MutableMapping of "
+                "str to bytes, such as fsspec.get_mapper('s3://bucket/rows') or a "
+                f"dict. Got an object of type {type(mapping).__name__} instead."
+            )
+        if not is_int(n_threads) or n_threads < 1:
+            raise ValueError(
+                "The 'n_threads' parameter of MappingCache must be an int of at least "
+                f"1. Got {shown(n_threads)} instead."
+            )
+        self.mapping = mapping
+        self.n_threads = n_threads
+
+    def open(self):
+        """Return a `Store` for the duration of one call, to be used in a ``with``.
+
+        Returns
+        -------
+        store : Store
+            An object that reads and writes rows.
+        """
+        entries = Entries(self.mapping, self.n_threads)
+        return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))
+
+    def __copy__(self):
+        return MappingCache(self.mapping, self.n_threads)
+
+    def __deepcopy__(self, memo):
+        # scikit-learn's clone makes deep copies of parameters. A clone with its own
+        # copy of the cache would compute all rows again.
+        return self.__copy__()
+
+    def __eq__(self, other):
+        if not isinstance(other, MappingCache):
+            return NotImplemented
+        # Comparing contents would read a whole bucket.
+        return self.mapping is other.mapping and self.n_threads == other.n_threads
+
+    def __hash__(self):
+        return hash((id(self.mapping), self.n_threads))
+
+    def __repr__(self):
+        root = getattr(self.mapping, "root", None)
+        place = f" at {redacted(root)!r}" if isinstance(root, str) else ""
+        threads = f", n_threads={self.n_threads}" if self.n_threads != 1 else ""
+        return f"MappingCache(<{type(self.mapping).__name__}{place}>{threads})"
+
+
+# What a `cache` parameter may be, for scikit-learn's validation.
+CACHE_CONSTRAINT = [str, os.PathLike, FeatureCache, MappingCache, MutableMapping, None]
+
+
+def open_cache(value):
+    """Return the cache of a `cache` parameter.
+
+    Parameters
+    ----------
+    value : None, "default", str, path-like, FeatureCache, MappingCache or mapping
+        None stores nothing, ``"default"`` is ``FeatureCache()``, a path is the
+        directory of a `FeatureCache`, and a mapping becomes a `MappingCache`. For a
+        directory named "default", write "./default".
+
+    Returns
+    -------
+    FeatureCache, MappingCache or NoCache
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If it is an empty path, or an address instead of a path.
+    """
+    if value is None:
+        return NoCache()
+    if isinstance(value, RowCache):
+        return value
+    if isinstance(value, str) and value == "default":
+        return FeatureCache()
+    if isinstance(value, (str, os.PathLike)):
+        check_path(value, "The 'cache' parameter")
+        return FeatureCache(value)
+    if isinstance(value, MutableMapping):
+        return MappingCache(value)
+    raise TypeError(
+        "The 'cache' parameter must be 'default', the path of a directory, a "
+        "FeatureCache, a mapping such as fsspec.get_mapper('s3://bucket/rows'), or "
+        f"None to work without a cache. Got {shown(value)} instead."
+    )

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from skdeepfeat._utils._installed import (
+from skdeepfeat.networks._installed_code import (
     digest_code,
     installed_version,
     is_as_imported,

@@ -1,7 +1,8 @@
-"""The stack level of warnings, so that they name a line of the user's code."""
+"""Warnings that name a line of the user's code."""
 
 import os
 import sys
+import warnings
 from types import FrameType
 
 
@@ -12,12 +13,17 @@ def _folder_of(file: str) -> str:
 _PACKAGE = os.path.dirname(_folder_of(__file__)[:-1]) + os.sep
 
 
-def caller_stacklevel() -> int:
-    """Return the stacklevel, relative to the caller, of the last frame of the package.
+def warn(message: str | Warning, category: type[Warning] | None = None) -> None:
+    """Give a warning that names the line that called the package.
 
-    It is not a fixed number, because public methods are wrapped, and some of them run
-    in threads. Frames of scikit-learn and joblib around it, which wrap methods and call
-    those of a pipeline, count as the package's.
+    The stack level is not a fixed number, because public methods are wrapped, and some
+    of them run in threads. Frames of scikit-learn and joblib around the package, which
+    wrap methods and call those of a pipeline, count as the package's.
+
+    Parameters
+    ----------
+    message, category
+        As for `warnings.warn`.
     """
     # Imported here, because the command line starts without them.
     import joblib
@@ -25,7 +31,7 @@ def caller_stacklevel() -> int:
 
     wrappers = _folder_of(sklearn.__file__), _folder_of(joblib.__file__)
     level = found = 1
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         file = frame.f_code.co_filename
         follows = found == level - 1 and file.startswith(wrappers)
@@ -33,4 +39,4 @@ def caller_stacklevel() -> int:
             found = level
         frame = frame.f_back
         level += 1
-    return found
+    warnings.warn(message, category, stacklevel=found + 1)

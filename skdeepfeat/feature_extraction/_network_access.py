@@ -1,4 +1,4 @@
-"""Extractors with another network of the same kind, for `compression`."""
+"""What other packages need of the network of an estimator."""
 
 import numpy as np
 
@@ -7,10 +7,29 @@ from ._pixels import load_pixels
 _MAX_BYTES = 4 * 2**30
 
 
+def inspected(estimator, X):
+    """Return what is needed to look into the network of an estimator.
+
+    Parameters
+    ----------
+    estimator : PretrainedFeatureExtractor, FineTuneClassifier or FineTuneRegressor
+        The last two fitted.
+    X : images in any form, or None
+        None if only the network matters.
+
+    Returns
+    -------
+    X
+        With its form checked.
+    neck : networks.Neck
+    settings : ExtractionSettings
+    """
+    return estimator._inspected(X)
+
+
 def neck_of(extractor):
     """Return the `Neck` of an extractor."""
-    _, neck, _ = extractor._inspected(None)
-    return neck
+    return inspected(extractor, None)[1]
 
 
 def decode_for(extractor, X):
@@ -21,7 +40,7 @@ def decode_for(extractor, X):
     ndarray of uint8, shape (n_images, height, width, 3)
         Without the images that cannot be read.
     """
-    X, neck, settings = extractor._inspected(X)
+    X, neck, settings = inspected(extractor, X)
     pixels, failures = load_pixels(X, neck.preprocessing, settings, _MAX_BYTES)
     if not failures:
         return pixels
