@@ -17,7 +17,7 @@ __all__ = [
 
 
 class BadFileError(ValueError):
-    """A weights file, checkpoint or saved estimator that cannot be used.
+    """A weights file, checkpoint, saved estimator or file of word vectors is unusable.
 
     It is damaged, truncated, malicious, or a file of another kind.
     """

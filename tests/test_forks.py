@@ -3,13 +3,17 @@
 The children belong to a process of its own: the test process is never forked.
 """
 
+import inspect
 import os
 import pathlib
 import textwrap
 
 import pytest
+from sklearn.base import BaseEstimator
 
+import skdeepfeat
 from benchmarks._forks import run_python
+from skdeepfeat import self_supervised, text
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="processes are forked on POSIX"
@@ -104,6 +108,59 @@ def use_everything():
 
 in_child(use_everything)
 in_child(lambda: in_child(use_everything))  # and in a child's child
+"""
+
+OTHERS = """
+import skdeepfeat.compression, skdeepfeat.inspection, skdeepfeat.plotting
+from skdeepfeat import (
+    Autoencoder, ConvAutoencoder, SelfSupervisedExtractor, TorchFeatureExtractor,
+)
+from skdeepfeat.inspection import activation_maps, alignment, embedding, uniformity
+from skdeepfeat.text import SentenceEncoder, Word2Vec
+
+import matplotlib
+matplotlib.use("Agg")
+rows = rng.normal(size=(3000, 200))
+pairs = np.arange(3000).reshape(-1, 2)
+words = [f"word{i}" for i in range(50)]
+texts = [" ".join(rng.choice(words, 40)) for _ in range(100)]
+vectors = dict(zip(words, rng.normal(size=(50, 20))))
+
+
+def stack(images):
+    return torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255
+
+
+one_epoch = {"max_epochs": 1, "random_state": 0}
+autoencoder = Autoencoder((300, 100), batch_size=1000, **one_epoch).fit(rows)
+images = ConvAutoencoder(image_size=16, **one_epoch).fit(X)
+word2vec = Word2Vec(min_count=1, vector_size=500, **one_epoch).fit(texts)
+encoder = SentenceEncoder(vectors=vectors, **one_epoch).fit(texts)
+pretrained = SelfSupervisedExtractor(**network, batch_size=8, **one_epoch).fit(X)
+items = TorchFeatureExtractor(WideNet(), stack, cache=folder + "/cache").fit(list(X))
+maps = skdeepfeat.plotting.ActivationMapDisplay(
+    maps=np.ones((1, 7, 7)), images=np.zeros((1, 500, 500, 3), np.uint8)
+)
+alignment(rows, pairs), uniformity(rows), maps.plot()
+embedding(rows[:200], random_state=0)  # scikit-learn's pool of OpenMP
+
+
+def use_everything():
+    clone(autoencoder).fit(rows).partial_fit(rows)
+    codes = autoencoder.transform(rows)
+    autoencoder.inverse_transform(codes), autoencoder.reconstruction_error(rows)
+    clone(images).fit(new()), images.reconstruction_error(new())
+    images.inverse_transform(images.transform(new())), images.resized(new())
+    clone(word2vec).fit(texts), word2vec.transform(texts)
+    clone(encoder).fit(texts), encoder.transform(texts)
+    clone(pretrained).fit(new()), pretrained.transform(new())
+    clone(items).fit_transform(list(new())), items.describe(list(new()))
+    alignment(rows, pairs), uniformity(rows), maps.plot()
+    embedding(rows[:200], random_state=0)
+    activation_maps(classifier, new()[:2], method="occlusion")
+    skdeepfeat.compression.widen(classifier, 1.5)
+
+in_child(use_everything)
 """
 
 POOLS = """
@@ -207,6 +264,7 @@ in_child(check)
     "script",
     [
         pytest.param(AFTER_USE, id="after-use"),
+        pytest.param(OTHERS, id="other-estimators"),
         pytest.param(POOLS, id="pools"),
         pytest.param(AT_WORK, id="threads-at-work"),
         pytest.param(SETTINGS, id="settings"),
@@ -220,3 +278,39 @@ def test_forked_children(script):
         timeout=400,
     )
     assert run.returncode == 0, run.stderr[-5000:]
+
+
+def public_estimators():
+    for package in (skdeepfeat, self_supervised, text):
+        for name in package.__all__:
+            one = getattr(package, name)
+            if inspect.isclass(one) and issubclass(one, BaseEstimator):
+                yield one
+
+
+# What computes, of which some methods only use numpy or call methods of others.
+COMPUTING = [
+    "fit", "partial_fit", "fit_transform", "transform", "inverse_transform", "predict",
+    "predict_proba", "predict_log_proba", "decision_function", "score", "describe",
+    "reconstruction_error", "resized", "extract_to", "save", "load", "to_onnx",
+    "to_openvino",
+]  # fmt: skip
+WITHOUT_TORCH = {
+    "Word2Vec": {"transform", "save"},
+    "WordVectorFeatures": {"fit", "fit_transform", "transform"},
+    "TransferAdvisor": set(COMPUTING) - {"fit"},
+}
+
+
+@pytest.mark.parametrize("kind", dict.fromkeys(public_estimators()))
+def test_every_method_that_computes_can_be_called_in_a_forked_child(kind):
+    for name in set(COMPUTING) - WITHOUT_TORCH.get(kind.__name__, set()):
+        method = inspect.getattr_static(kind, name, None)
+        function = getattr(method, "__func__", getattr(method, "fn", method))
+        if function is None or not function.__module__.startswith("skdeepfeat"):
+            continue
+        names = set()
+        while function is not None:
+            names.add(function.__code__.co_qualname)
+            function = getattr(function, "__wrapped__", None)
+        assert "survives_fork.<locals>.wrapper" in names, name

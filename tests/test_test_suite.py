@@ -17,7 +17,7 @@ REFUSED = {
     **dict.fromkeys(
         ["setitimer", "alarm"], "raise KeyboardInterrupt in a counted call"
     ),
-    **dict.fromkeys(["perf_counter", "process_time"], "count steps"),
+    **dict.fromkeys(["perf_counter", "process_time", "thread_time"], "count steps"),
 }
 
 

@@ -87,7 +87,8 @@ def is_like_address(path: str) -> bool:
 def check_local(path, name: str) -> None:
     """Raise ValueError if a file is to be written to or read from an address.
 
-    pathlib would take it for folders, and `save` make these.
+    pathlib would take it for folders, and `save` make these. An empty path would be the
+    working folder.
 
     Parameters
     ----------
@@ -95,6 +96,10 @@ def check_local(path, name: str) -> None:
     name : str
         That of the parameter.
     """
+    if not os.fsdecode(path):
+        raise ValueError(
+            f"The {name!r} parameter must be the path of a file. Got {path!r} instead."
+        )
     if is_like_address(os.fsdecode(path)):
         raise ValueError(
             f"The {name!r} parameter must be on a local disk: download or upload the "

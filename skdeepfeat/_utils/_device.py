@@ -122,20 +122,22 @@ def autocast(device, precision):
 
 
 def float32_arithmetic(device, precision):
-    """Return a context in which an NVIDIA GPU computes with float32 or with TF32.
+    """Return a context in which a device computes with float32 or with TF32.
 
-    By default, torch's convolutions round their inputs to TF32 there, which changes
-    features by 1e-3.
+    By default, torch's convolutions round their inputs to TF32 on an NVIDIA GPU, which
+    changes features by 1e-3. ``torch.set_float32_matmul_precision("medium")`` lets
+    processors that have fast instructions for it compute with bfloat16.
 
     Parameters
     ----------
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-        The last two have no effect here.
+        The last two have no effect here. A CPU has no TF32.
     """
-    if device.type != "cuda" or DTYPES[precision] != torch.float32:
+    if DTYPES[precision] != torch.float32 or device.type not in _ARITHMETIC:
         return contextlib.nullcontext()
-    return _tf32.set_to(precision == "tf32")
+    is_tf32 = precision == "tf32" and device.type == "cuda"
+    return _ARITHMETIC[device.type].set_to("tf32" if is_tf32 else "ieee")
 
 
 class SharedSetting:
@@ -179,25 +181,32 @@ class SharedSetting:
                     self._changed.notify_all()
 
 
-# torch's current interface. Once it has been used, reading the old one, allow_tf32,
-# is an error.
-_WITH_TF32 = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+def _arithmetic_of(*places):
+    """Return the `SharedSetting` of what float32 is computed with in several places."""
 
+    # torch's current interface. Once it has been used, reading the old one, allow_tf32,
+    # is an error.
+    def read():
+        return [place.fp32_precision for place in places]
 
-def _read_tf32():
-    return tuple(place.fp32_precision for place in _WITH_TF32)
+    def write(wanted):
+        wanted = [wanted] * len(places) if isinstance(wanted, str) else wanted
+        for place, value in zip(places, wanted, strict=True):
+            place.fp32_precision = value
 
-
-def _write_tf32(wanted):
-    if isinstance(wanted, bool):
-        wanted = ("tf32" if wanted else "ieee",) * len(_WITH_TF32)
-    for place, value in zip(_WITH_TF32, wanted, strict=True):
-        place.fp32_precision = value
+    return SharedSetting(read, write)
 
 
 # torch.backends.cudnn.flags is not safe with threads: the first of two to leave would
 # change the precision of the other.
-_tf32 = SharedSetting(_read_tf32, _write_tf32)
+_ARITHMETIC = {
+    "cpu": _arithmetic_of(
+        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.conv,
+        torch.backends.mkldnn.rnn,
+    ),
+    "cuda": _arithmetic_of(torch.backends.cuda.matmul, torch.backends.cudnn.conv),
+}
 
 
 def is_out_of_memory(error):

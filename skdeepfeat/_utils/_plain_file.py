@@ -144,10 +144,18 @@ def write_atomically(path, content):
     path : path-like
         An existing file is replaced; missing folders are created.
     content : bytes
+
+    Raises
+    ------
+    OSError
+        Also if there is a folder, a pipe or a device, or a link to one. It is not
+        replaced: root would replace /dev/null.
     """
     path = pathlib.Path(path)
-    if path.is_dir():  # `os.replace` would name the temporary file
-        raise IsADirectoryError(errno.EISDIR, "It is a folder", str(path))
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            text = "There is a folder, a pipe or a device, which is not replaced"
+            raise FileExistsError(errno.EEXIST, text, os.fspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`, whose files only the owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

@@ -14,6 +14,13 @@ from ._forks import released_after_fork, undisturbed_by_forks
 # at the same time would disturb each other.
 _LOCK = released_after_fork(threading.RLock())
 
+_GENERATORS = (
+    torch.Generator,
+    np.random.Generator,
+    np.random.RandomState,
+    random.Random,
+)
+
 
 class RandomStream:
     """Random numbers with a seed of their own, drawn in several steps.
@@ -105,6 +112,15 @@ def random_states(device: torch.device | None = None):
     """
     states = [one.numpy().tobytes() for one in RandomStream(0, device)._get_states()]
     return pickle.dumps((states, np.random.get_state(), random.getstate()))
+
+
+def has_generator(module: torch.nn.Module) -> bool:
+    """Return whether a module holds a generator of its own, as an attribute."""
+    return any(
+        isinstance(value, _GENERATORS)
+        for one in module.modules()
+        for value in vars(one).values()
+    )
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ _STATEMENTS = (
 ) WITHOUT ROWID""",
 )
 _OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name LIMIT ?"
+_ROOTS = "SELECT rootpage FROM sqlite_master LIMIT ?"
 _PRAGMAS = (
     ("application_id", APPLICATION_ID),
     ("user_version", FORMAT),
@@ -142,6 +143,8 @@ def connect(
             limit = len(expected) + 1
             if connection.execute(_OBJECTS, (limit,)).fetchall() != expected:
                 raise StoreDamaged("its tables are not those of a feature cache")
+            if len(set(connection.execute(_ROOTS, (limit,)))) < len(expected):
+                raise StoreDamaged("its tables share their pages")
     except BaseException:
         connection.close()
         raise

@@ -188,7 +188,7 @@ class MappingStore(Store):
             n_rows=len(rows),
             n_features=None if row is None else len(row) // 4,
             # All its rows have one length. Checking each would read them all.
-            bytes=len(rows) * len(value or b""),
+            bytes=len(rows) * (0 if row is None else len(value)),
             last_used=None,
         )
 

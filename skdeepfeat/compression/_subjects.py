@@ -17,6 +17,7 @@ from .._utils._shown import shown
 from ..feature_extraction import (
     PretrainedFeatureExtractor,
     decode_for,
+    errors_at,
     neck_of,
     non_finite_error,
     with_network,
@@ -63,7 +64,7 @@ class TunedSubject:
         # with few images.
         self._teacher = as_teacher(estimator)
         self._random_state = random_state
-        pixels, y = decode_images(estimator, X, y)
+        pixels, y, indices = decode_images(estimator, X, y)
         rows, kept_back = _split(
             len(y),
             validation_fraction,
@@ -72,6 +73,7 @@ class TunedSubject:
         )
         self._training = pixels[rows], y[rows]
         self._validation = pixels[kept_back], y[kept_back]
+        self._indices = indices[kept_back]
         self._score = check_scoring(estimator, scoring)
         if self._score is None:
             raise choice_error("scoring", "None, a str or a callable", scoring)
@@ -87,7 +89,9 @@ class TunedSubject:
 
     def score(self, model):
         """Return the score of the validation part."""
-        return as_score(self._score(on_pixels(self.result(model)), *self._validation))
+        with errors_at(self._indices):
+            score = self._score(on_pixels(self.result(model)), *self._validation)
+        return as_score(score)
 
     def n_epochs(self, wanted):
         """Return the number of epochs that a candidate is trained for."""

@@ -12,6 +12,7 @@ import numpy as np
 from .._utils._digests import digest_bytes
 from .._utils._item_encoding import decode_item, encode_item
 from .._utils._parameter_errors import first_line
+from .._utils._random import random_states_kept
 from ..exceptions import OutOfMemoryError
 from ..networks import N_PROBE_ITEMS
 
@@ -19,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 # Bytes. Larger items are not stored, so they must be in X again.
 _MAX_STORED = 2**24
-# How often all items run again if the module draws random numbers.
-_N_IF_RANDOM = 8
+# How often all items run again if the module may draw random numbers.
+_N_IF_RANDOM = 16
 # How often other processes may add a variant while this one is being recognized.
 _N_ATTEMPTS = 8
 
@@ -72,6 +73,10 @@ def _recognize(probes, number, namespace, store):
             # Other variants get the rows of the same items.
             digests = digests or some
             if probes.neck.agree(rows[number], wanted):
+                # One item does not show whether the module mixes those of a batch.
+                more = probes.first_of_source() if len(some) == 1 else ()
+                if len(more) > 1 and not probes.is_stable(more):
+                    return None
                 return name
         if digests is None:
             digests = probes.first_of_source()
@@ -177,17 +182,21 @@ class _Probes:
                 again[i] = one[0]
                 if not self.neck.agree(again, all_rows):
                     return False
+        return not self.neck.may_draw_numbers() or self._is_repeated(digests, rows)
+
+    def _is_repeated(self, digests, rows):
+        """Return whether the items have the same rows again and again."""
         # Dropout of a few values leaves most rows as they are.
-        for n_draws in range(2, _N_IF_RANDOM) if self.neck.draws_numbers else ():
-            items = [self._items[one] for one in digests]
-            again = self._run(
-                lambda device, items=items, n_draws=n_draws: self.neck.rows_of(
-                    items, device, n_draws=n_draws
-                )
-            )
-            if not all(map(self.neck.agree, again, rows)):
-                return False
-        return True
+        batch, _ = self.neck.batched([self._items[one] for one in digests])
+
+        def run_often(device):
+            # A generator of the module goes on only as long as this copy is used.
+            with random_states_kept(device), self.neck.loaded(device) as run:
+                return [run(batch) for _ in range(_N_IF_RANDOM)]
+
+        return all(
+            all(map(self.neck.agree, again, rows)) for again in self._run(run_often)
+        )
 
     def known(self):
         """Return the finite rows of items by digest."""

@@ -144,7 +144,8 @@ class TorchFeatureExtractor(
       features of these four items, such as a rule for other languages or a larger
       ``max_length``;
     * a change during a process inside an object of an installed package, such as a
-      tokenizer, or inside one of more than 100,000 entries, such as a vocabulary.
+      tokenizer, inside one of more than 100,000 entries, such as a vocabulary, or in a
+      file that the module reads each time.
 
     After such a change, use another cache, or `FeatureCache.clear`. Items without known
     content are not stored. With `key`, they are looked up in X, and if they are not in

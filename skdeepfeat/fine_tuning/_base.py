@@ -19,6 +19,7 @@ from torch import nn
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
@@ -225,6 +226,14 @@ class BaseFineTune(
     def _fit(self, data, settings=None, *, continues, callbacks=None):
         """Fit head and body to `FitData`."""
         settings = settings or self._fit_settings()
+        if continues and settings.unfreeze in (None, 0):
+            raise choice_error(
+                "unfreeze",
+                "neither None nor 0 if a fit is continued (partial_fit, warm_start), "
+                "because only the first one fits the head alone, and these images "
+                "would be ignored. Call fit, without warm_start, with all images",
+                settings.unfreeze,
+            )
         fit = self._begin_fit(data, settings, continues, callbacks)
         try:
             fit.run()

@@ -12,6 +12,7 @@ from .._utils._device import free_device_memory, is_out_of_memory
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
 from .._utils._warn import warn
+from ..exceptions import TrainingDivergedError
 from ..feature_extraction import errors_about, load_pixels, warn_of
 from ..networks import is_below_float32
 from ..training import (
@@ -143,6 +144,10 @@ def tune_body(fit, rows, validation_rows):
                 return epochs.end()
 
             run.fit(data, validate, after_epoch, probe, epochs.begin)
+    except TrainingDivergedError:
+        if not run.epoch:
+            fit.check_outputs()
+        raise
     finally:
         result.body = body.network
         result.history += run.history

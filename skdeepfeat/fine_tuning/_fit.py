@@ -218,6 +218,20 @@ class Fit:
         loss = self.loss(torch.from_numpy(outputs).float(), targets.tensor())
         return float(loss.mean()), float(self._score(outputs, targets))
 
+    def check_outputs(self):
+        """Raise if not the training is the cause of a loss that is NaN.
+
+        Raises
+        ------
+        NonFiniteOutputError
+            If the network returned NaN or infinite values for images of `X_unlabeled`
+            before the training, or that of a teacher does so.
+        """
+        if self.data.X_unlabeled is not None:
+            self._extract(self.data.X_unlabeled, "X_unlabeled")
+        if self.teachers is not None:
+            self.teachers.check_outputs()
+
     def predictions(self, outputs):
         """Return what is recorded of raw outputs for `X_probe`, as float32."""
         return self._predict(outputs).astype(np.float32)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from .._utils._device import resolve_device
+from .._utils._parameter_errors import look_up
 from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import (
     list_failures,
@@ -49,6 +50,7 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     views : str
         A key of `VIEWS`.
     """
+    places = look_up(VIEWS, views, "test_time_augmentation")
     size = neck.preprocessing.crop
     pixels, failures = load_pixels(
         X, with_margin(neck.preprocessing), settings, MAX_BYTES_IN_MEMORY
@@ -62,12 +64,12 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     with neck.loaded(device, settings.precision) as run:
         for start in range(0, len(pixels), n_at_once):
             rows = slice(start, start + n_at_once)
-            for place, mirrored in VIEWS[views]:
+            for place, mirrored in places:
                 view = cut_view(pixels[rows], size, place)
                 view = view[:, :, ::-1] if mirrored else view
                 [features] = run(np.ascontiguousarray(view))
                 refused[rows] |= ~np.isfinite(features).all(axis=1)
-                outputs[rows] += apply_head(head, features) / len(VIEWS[views])
+                outputs[rows] += apply_head(head, features) / len(places)
     # Images that could not be read have pixels of zero here.
     refused &= ~failed
     if refused.any():

@@ -85,6 +85,8 @@ def decode_images(estimator, X, y):
         X is to the estimator.
     y : ndarray
         Without the images that cannot be read.
+    indices : ndarray of int
+        Those of the images in X.
     """
     X = estimator._check_images(X, reset=False)
     y = checked_y(estimator, y, X, dtype=estimator._y_dtype)
@@ -94,7 +96,8 @@ def decode_images(estimator, X, y):
     )
     good = np.ones(len(pixels), bool)
     good[[failure.index for failure in failures]] = False
-    return (pixels, y) if good.all() else (pixels[good], y[good])
+    indices = np.flatnonzero(good)
+    return (pixels, y, indices) if good.all() else (pixels[good], y[good], indices)
 
 
 def loss_of(estimator, y):

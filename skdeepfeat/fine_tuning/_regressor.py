@@ -44,7 +44,8 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         regression on frozen features in a pipeline, or a larger FineTuneRegressor. The
         predictions of several teachers are averaged. A FineTuneRegressor predicts the
         views that this network sees in each step of phase two (Beyer et al. 2022 [8]_).
-        Other teachers predict each image of X once. `get_params` returns a teacher in a
+        Other teachers predict each image of X once. A later fit asks again about four
+        images, to notice a change of the teacher. `get_params` returns a teacher in a
         `sklearn.frozen.FrozenEstimator`, so that clones share it. It is not saved, and
         predictions do not need it.
 

@@ -4,10 +4,12 @@ import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from sklearn.utils import _safe_indexing
 
 from .._utils._forks import undisturbed_by_forks
-from ..feature_extraction import errors_at
+from ..exceptions import NonFiniteOutputError
+from ..feature_extraction import errors_at, non_finite_error
 from ._body_phase import load_images, make_training_run
 from ._fit_settings import FitData
 from ._trial import choose_rows, own_random_state, require_fine_tune
@@ -76,7 +78,8 @@ def stage_gradients(estimator, X, y, n_samples):
     body, run = make_training_run(fit, len(images))
     body.train_parts(range(body.n_stages), freeze_statistics=True)
     run.model.eval()
-    _add_gradients(fit, run.model, images)
+    with errors_at(indices):
+        _add_gradients(fit, run.model, images)
     groups = zip(
         [*body.stage_layers, "head"],
         [*body.parameter_groups(), list(fit.result.head.named_parameters())],
@@ -93,9 +96,20 @@ def _add_gradients(fit, model, images):
         part = np.arange(start, min(start + n_at_once, len(images)))
         inputs = images.batch(part, np.random.default_rng(0), part, len(images))
         outputs = model(inputs.to(fit.device))
+        refused = ~torch.isfinite(outputs).all(1).cpu().numpy()
+        if refused.any():
+            raise _non_finite_error(fit, images, part[refused])
         losses = fit.loss(outputs, images.targets[part].to(fit.device))
         weights = images.weights[part].to(fit.device) / len(images)
         (losses * weights).sum().backward()
+
+
+def _non_finite_error(fit, images, part):
+    if fit.neck.takes_rows:
+        cause = "Scale X, or check the weights of 'model'."
+        return NonFiniteOutputError(cause, part.tolist(), kind="row")
+    rows = images.rows[part].tolist()
+    return non_finite_error(fit.neck, fit.settings.precision, rows)
 
 
 def _norms(layer, parameters):

@@ -7,6 +7,7 @@ once about each image.
 
 import contextlib
 import copy
+import logging
 import threading
 from collections import OrderedDict
 
@@ -26,10 +27,17 @@ from .._utils._forks import released_after_fork
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
+from ..feature_extraction import errors_about, errors_at
 from ._parameters import FineTuneParameters
+
+logger = logging.getLogger(__name__)
 
 # Number of teachers whose predictions are stored for the next fit with that teacher.
 _N_REMEMBERED = 4
+# Number of images that a later fit asks about again, as a teacher's state does not show
+# a change of its code. In float32, predictions differ by up to 1e-5 of the largest.
+_N_ASKED_AGAIN = 4
+_TOLERANCE = 1e-4
 
 _answers_of: OrderedDict[str, dict] = OrderedDict()
 _lock = released_after_fork(threading.Lock())
@@ -86,6 +94,8 @@ class Teachers:
         self._own = [(t, c) for t, c in self._members if _is_own(t)]
         # The predictions of each other teacher. Without a digest, they are not stored.
         self._answers = [_recall(teacher) for teacher, _ in self._members]
+        # The images whose predictions are those of an earlier fit.
+        self._recalled = [set(answers) for answers in self._answers]
 
     @property
     def own_fraction(self):
@@ -128,28 +138,55 @@ class Teachers:
             None if no teacher was asked.
         """
         asked = [
-            (*member, answers)
-            for member, answers in zip(self._members, self._answers, strict=True)
-            if own or not _is_own(member[0])
+            number
+            for number, (teacher, _) in enumerate(self._members)
+            if own or not _is_own(teacher)
         ]
         if not asked:
             return None
         keys = _keys(images, rows, digests)
         total = 0.0
-        for teacher, columns, answers in asked:
+        for number in asked:
+            self._forget_if_changed(number, name, keys, rows)
+            teacher, columns = self._members[number]
+            answers = self._answers[number]
             missing = {
                 key: row
                 for key, row in zip(keys, rows.tolist(), strict=True)
                 if key not in answers
             }
             if missing:
-                some = self._ask(teacher, columns, name, list(missing.values()))
+                try:
+                    some = self._ask(teacher, columns, name, list(missing.values()))
+                except NonFiniteOutputError as error:
+                    bad = {key for key, row in missing.items() if row in error.indices}
+                    pairs = zip(keys, rows.tolist(), strict=True)
+                    raise error.at([row for key, row in pairs if key in bad]) from None
                 answers.update(zip(missing, some, strict=True))
                 # Predicting may have changed its state, such as a counter, but not its
                 # predictions.
                 _remember(teacher, answers)
             total = total + np.stack([answers[key] for key in keys])
         return self._in_units_of_student(total / len(asked)).astype(np.float32)
+
+    def check_outputs(self):
+        """Raise if the network of a teacher of this package returns no numbers.
+
+        Raises
+        ------
+        NonFiniteOutputError
+            If it returns NaN or infinite values for the images of a parameter.
+        """
+        for teacher, columns in self._own:
+            for name, images in self._images.items():
+                if images is None:
+                    continue
+                try:
+                    self._ask(teacher, columns, name, list(range(len(images))))
+                except NonFiniteOutputError:
+                    raise
+                except Exception:  # what else is wrong is not the question
+                    logger.debug("a teacher cannot be asked", exc_info=True)
 
     # -- Checks
 
@@ -222,6 +259,20 @@ class Teachers:
 
     # -- Predictions
 
+    def _forget_if_changed(self, number, name, keys, rows):
+        """Forget what a teacher said in earlier fits if it says something else now."""
+        answers, recalled = self._answers[number], self._recalled[number]
+        known = [i for i, key in enumerate(keys) if key in recalled][:_N_ASKED_AGAIN]
+        if not known:
+            return
+        recalled.clear()  # once in a fit is enough
+        teacher, columns = self._members[number]
+        found = self._ask(teacher, columns, name, rows[known].tolist())
+        wanted = np.stack([answers[keys[i]] for i in known])
+        if np.abs(found - wanted).max() > _TOLERANCE * np.abs(wanted).max():
+            answers = self._answers[number] = {}
+        _remember(teacher, answers)
+
     def _ask(self, teacher, columns, name, rows):
         """Return what a teacher says, float64 of shape (n_rows, n_outputs)."""
         images = self._images[name]
@@ -229,9 +280,15 @@ class Teachers:
             images = _safe_indexing(images, rows)
         answer = _targets if self._task == "regression" else _probabilities
         try:
-            found = answer(teacher, images)
-        except (BadImageError, NonFiniteOutputError):
+            with errors_about(name), errors_at(np.array(rows)):
+                found = answer(teacher, images)
+        except BadImageError:
             raise
+        except NonFiniteOutputError as error:
+            whose = f"It is that of the 'teacher', a {type(teacher).__name__}."
+            raise NonFiniteOutputError(
+                f"{whose} {error.cause}", error.indices, error.source, error.kind
+            ) from error
         except (ValueError, TypeError) as error:
             cause = first_line(error).rstrip(".")
             raise ValueError(

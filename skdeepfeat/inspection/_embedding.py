@@ -7,6 +7,7 @@ from sklearn.manifold import TSNE
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
+from .._utils._forks import survives_fork
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
@@ -17,6 +18,7 @@ _PERPLEXITY = 30
 _MIN_IMAGES = 3
 
 
+@survives_fork
 @validate_params(
     {
         "method": [StrOptions({"pca", "tsne"}), HasMethods(["fit_transform"])],

@@ -5,9 +5,11 @@ import torch
 from sklearn.utils import check_array
 
 from .. import training
+from .._utils._forks import survives_fork
 from .._utils._tensors import without_tensors
 
 
+@survives_fork
 def alignment(Z, pairs):
     """Return how far apart the embeddings of pairs are on the unit sphere.
 
@@ -55,6 +57,7 @@ def alignment(Z, pairs):
     return float(training.alignment(first, second))
 
 
+@survives_fork
 def uniformity(Z):
     """Return how evenly embeddings are spread over the unit sphere.
 

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._folds import check_number_of_folds, standard_error
+from .._utils._forks import survives_fork
 from .._utils._linear_model import linear_model
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
@@ -22,6 +23,7 @@ from ._extractor_parameter import split_extractor
 from ._labels import check_targets
 
 
+@survives_fork
 @validate_params(
     {
         "layers": [StrOptions({"stages"}), list, tuple],

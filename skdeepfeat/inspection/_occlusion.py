@@ -1,9 +1,12 @@
 """Occlusion: how much the result changes if a part of the image is covered."""
 
+import functools
+
 import numpy as np
 
 from .._utils._device import resolve_devices
 from .._utils._threads import all_cores
+from ..feature_extraction import non_finite_error
 
 
 def occlusion(parts, pixels, indices, targets, *, grid, **options):
@@ -16,11 +19,16 @@ def occlusion(parts, pixels, indices, targets, *, grid, **options):
     loaded = parts.neck.loaded(device, parts.settings.precision)
     with all_cores(device), loaded as run:
 
-        def results(images):
-            return parts.end.results(np.hstack(run(np.stack(images))))
+        def results(images, index):
+            rows = np.hstack(run(np.stack(images)))
+            if not np.isfinite(rows).all():
+                precision = parts.settings.precision
+                raise non_finite_error(parts.neck, precision, [index])
+            return parts.end.results(rows)
 
-        for i, index in enumerate(indices):
-            maps[i] = occlusion_map(pixels[index], results, targets, index, grid)
+        for i, index in enumerate(indices.tolist()):
+            of_image = functools.partial(results, index=index)
+            maps[i] = occlusion_map(pixels[index], of_image, targets, index, grid)
     return maps
 
 

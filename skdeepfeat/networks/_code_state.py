@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import sys
 import sysconfig
 import types
@@ -47,6 +48,8 @@ _PLAIN += _CONTAINERS
 
 # copyreg adds the last one to a class when an instance is copied.
 _NOT_CODE = ("__dict__", "__weakref__", "__doc__", "__slotnames__")
+
+_WORD = re.compile(r"[^\W\d]\w*")
 
 _TABLE_PACKAGES = ("pandas", "polars")
 _ENVIRONMENT = {"environ", "getenv"}
@@ -170,6 +173,8 @@ class _Walk:
                 self._wait([value])
 
     def _visit_class(self, cls):
+        if not _is_installed(type(cls).__module__):  # a metaclass
+            self._wait([type(cls)])
         for one in cls.__mro__:
             self.found.append(_Same(one))
             if not _is_installed(one.__module__):
@@ -302,8 +307,8 @@ def _names(code):
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)
-        elif isinstance(constant, str):  # globals()["scale"]
-            names.add(constant)
+        elif isinstance(constant, str):  # globals()["scale"], eval("scale(x)")
+            names.update(_WORD.findall(constant))
     return names
 
 

@@ -20,7 +20,7 @@ from .._utils._forks import released_after_fork, undisturbed_by_forks
 from .._utils._item_encoding import NotEncodableError, encode_item
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._preprocessing import Preprocessing
-from .._utils._random import random_states, random_states_kept
+from .._utils._random import has_generator, random_states, random_states_kept
 from ..exceptions import OutOfMemoryError
 from ._code_state import CONTENT, code_state
 from ._modules import copy_network, floating_dtype
@@ -70,7 +70,7 @@ class ItemNeck(Neck):
     state: Any = None
 
     # Whether a pass of the module drew random numbers.
-    draws_numbers = False
+    _draws_numbers = False
     kind_of_item = "item"
     bytes_of_item = 1
 
@@ -150,7 +150,7 @@ class ItemNeck(Neck):
         is_cpu = torch.device(device).type == "cpu"
         return _BATCH_SIZE if is_cpu else _BATCH_SIZE_ACCELERATOR
 
-    def rows_of(self, items, device, name=None, n_draws=1):
+    def rows_of(self, items, device, name=None):
         """Return the rows of some items, which this process computes once.
 
         Parameters
@@ -161,8 +161,6 @@ class ItemNeck(Neck):
         name : hashable or None, default=None
             Identifies the items. With it, and for a `snapshot`, the rows are
             remembered. Without it, random numbers in the module differ.
-        n_draws : int, default=1
-            Another number of draws before gives the module other random numbers.
 
         Returns
         -------
@@ -172,7 +170,7 @@ class ItemNeck(Neck):
         layer = tuple(self.layer) if isinstance(self.layer, list) else self.layer
         key = (self.state, layer, self.pooling, name)
         if name is None or self.state is None:
-            return self._examine(items, device, n_draws)[1]
+            return self._examine(items, device, draws=True)[1]
         rows = _remembered_rows.get(key)
         if rows is None:
             rows = self._examine(items, device)[1]
@@ -182,6 +180,10 @@ class ItemNeck(Neck):
     def agree(self, found, wanted):
         """Return whether two arrays of rows can be those of this module."""
         return rows_agree(found, wanted, self.spec.module)
+
+    def may_draw_numbers(self):
+        """Return whether a pass of the module drew random numbers, or may have."""
+        return self._draws_numbers or has_generator(self.spec.module)
 
     def _usable_examples(self):
         """Return the first examples that `collate` can take."""
@@ -198,13 +200,13 @@ class ItemNeck(Neck):
         return usable
 
     @undisturbed_by_forks()
-    def _examine(self, items, device=None, n_draws=0):
+    def _examine(self, items, device=None, draws=False):
         """Return the `Probe` and the rows of items, from one pass of the whole module.
 
         It is that of `loaded` and of a second pass that looks at the layers, in one.
         """
         try:
-            return self._examine_at_once(items, device, n_draws)
+            return self._examine_at_once(items, device, draws)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -217,11 +219,11 @@ class ItemNeck(Neck):
                 "Close other programs that use it, or choose shorter items, a smaller "
                 "'model' or device='cpu'."
             )
-        parts = [self._examine([item], device, n_draws) for item in items]
+        parts = [self._examine([item], device, draws) for item in items]
         rows = zip(*(rows for _, rows in parts), strict=True)
         return parts[0][0], [np.concatenate(one) for one in rows]
 
-    def _examine_at_once(self, items, device, n_draws):
+    def _examine_at_once(self, items, device, draws):
         if not items:
             raise RuntimeError("items are needed to find out what the layers return")
         device = torch.device("cpu") if device is None else device
@@ -234,7 +236,7 @@ class ItemNeck(Neck):
             borrowed(self.spec, device, lambda names: None) as network,
             compute_context(device, "float32"),
         ):
-            for _ in range(n_draws):
+            if draws:
                 _draw(device)
             dtype = floating_dtype(network)
             inputs = batch.for_network(network).on(device, dtype)
@@ -243,7 +245,7 @@ class ItemNeck(Neck):
             with recorder, recorder.flops, explained(inputs):
                 returned = inputs.run(network)
             if random_states(device) != before:
-                vars(self)["draws_numbers"] = True
+                vars(self)["_draws_numbers"] = True
             probe = _of_any_length(make_probe(network, recorder, returned))
             output = first_tensor(returned)
             if len(items) > 1 and self.state is not None:

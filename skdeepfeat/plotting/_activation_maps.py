@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_count, choice_error
 from ..inspection import explain
 from ._axes import set_axes_grid
@@ -187,6 +188,7 @@ def _gray(image):
     return 0.25 + 0.75 * values
 
 
+@survives_fork
 def _enlarged(values, shape):
     """Return a map at the size of an image, with bilinear interpolation."""
     tensor = torch.as_tensor(np.asarray(values, np.float32))[None, None]

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._constraints import INNER_FRACTION, NOT_NEGATIVE, POSITIVE, POSITIVE_INT
 from .._utils._device import compute_context, resolve_device
-from .._utils._forks import undisturbed_by_forks
+from .._utils._forks import survives_fork, undisturbed_by_forks
 from .._utils._html import DocumentationLinkMixin
 from .._utils._parameter_errors import choice_error
 from .._utils._short_errors import ShortErrorsMixin
@@ -254,6 +254,7 @@ default="squared_error"
         self.random_state = random_state
         self.verbose = verbose
 
+    @survives_fork
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -306,6 +307,7 @@ default="squared_error"
         callbacks.close()
         return self
 
+    @survives_fork
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Train for one epoch on rows, which may be a part of the data.
@@ -352,6 +354,7 @@ default="squared_error"
         self._optimizer_state = _on_cpu(optimizer.state_dict())
         return self
 
+    @survives_fork
     def transform(self, X):
         """Return the codes of rows.
 
@@ -369,6 +372,7 @@ default="squared_error"
         X = self._checked(X)
         return self._apply(self.network_.encode, self._normalized(X))
 
+    @survives_fork
     def inverse_transform(self, X):
         """Return the rows that codes decode to.
 
@@ -385,6 +389,7 @@ default="squared_error"
         check_is_fitted(self)
         return self._restored(check_codes(self, X)).astype(np.float32)
 
+    @survives_fork
     def reconstruction_error(self, X):
         """Return how far restored rows are from the rows themselves.
 

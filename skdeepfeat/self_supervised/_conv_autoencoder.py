@@ -363,6 +363,7 @@ class ConvAutoencoder(
         """
         return self._encode(X)[0]
 
+    @survives_fork
     def inverse_transform(self, X):
         """Return the images that codes decode to.
 
@@ -380,6 +381,7 @@ class ConvAutoencoder(
         codes = check_codes(self, X)
         return np.round(255 * self._decode(codes)).astype(np.uint8)
 
+    @survives_fork
     def resized(self, X):
         """Return images as the network sees them.
 

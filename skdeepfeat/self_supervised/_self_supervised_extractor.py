@@ -31,6 +31,7 @@ from .._utils._forks import survives_fork
 from .._utils._shown import shown
 from .._utils._warn import warn
 from ..cache import CACHE_CONSTRAINT
+from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     DescribedMixin,
     ExtractionSettings,
@@ -362,6 +363,8 @@ class SelfSupervisedExtractor(
         TrainingDivergedError
             If the loss is NaN or infinite. The estimator then has the weights of the
             last good epoch.
+        NonFiniteOutputError
+            If the network returns NaN or infinite values for images that can be read.
 
         Warns
         -----
@@ -409,6 +412,11 @@ class SelfSupervisedExtractor(
 
         try:
             training.run(pixels, rows, codes, callbacks, attributes)
+        except TrainingDivergedError:
+            if not training.history:
+                # If not the training is the cause, this raises.
+                self._extractor(original, neck.preprocessing).fit_transform(X)
+            raise
         finally:
             if training.body is not None:
                 vars(self).update(attributes(training.body, training.history))

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils._address import check_local
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from .._utils._constraints import NOT_NEGATIVE, POSITIVE, POSITIVE_INT
+from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._plain_file import write_atomically
 from ..training import LoopSettings, TrainingRun
@@ -169,6 +170,7 @@ class Word2Vec(
         self.random_state = random_state
         self.verbose = verbose
 
+    @survives_fork
     @with_callbacks
     def fit(self, X, y=None):
         """Learn word vectors from texts.

@@ -1,5 +1,6 @@
 """Word vectors from files, packages and mappings."""
 
+import contextlib
 import functools
 import importlib.util
 import mmap
@@ -15,8 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils._address import check_local
 from .._utils._optional import import_optional
-from .._utils._parameter_errors import check_count, choice_error, did_you_mean
+from .._utils._parameter_errors import (
+    check_count,
+    choice_error,
+    did_you_mean,
+    first_line,
+)
 from .._utils._shown import shown, shown_path
+from ..exceptions import BadFileError
 
 # By name: the package, its module, and the files in it.
 _PACKAGED = {
@@ -118,8 +125,10 @@ def load_word_vectors(vectors, other_names=()):
 
     Raises
     ------
-    ValueError
+    BadFileError
         If the file is damaged, or its vectors differ in length.
+    ValueError
+        If it is none of these, or a vector is not finite.
     ImportError
         If the vectors' package is not installed.
     """
@@ -211,27 +220,44 @@ def _load_packaged(name):
 
 def _read_matrix(path, index_path):
     """Return the vectors of a memory-mapped matrix, and of a file of words."""
-    try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(
-            f"{shown_path(path)} cannot be read as a .npy file ({error})."
-        ) from error
+    with _reading(path, ".npy"):
+        # Not np.load, which also opens archives of several arrays.
+        matrix = np.lib.format.open_memmap(path, mode="r")
     if matrix.ndim != 2 or matrix.dtype.kind != "f" or not matrix.size:
-        raise ValueError(
+        raise BadFileError(
             f"{shown_path(path)} must hold floats of shape (n_words, n_dimensions). "
             f"Got {matrix.dtype} of shape {matrix.shape}."
         )
-    words = _read_words(index_path)
+    with _reading(index_path, index_path.suffix):
+        words = _read_words(index_path)
     if len(words) != len(matrix):
-        raise ValueError(
+        raise BadFileError(
             f"{shown_path(path)} has {len(matrix)} vectors, and "
             f"{shown_path(index_path)} {len(words)} words."
         )
     index = {}
     for row, word in enumerate(words):
+        if not isinstance(word, str):
+            raise BadFileError(
+                f"{shown_path(index_path)} must hold words. Got {shown(word)} at index "
+                f"{row}."
+            )
         index.setdefault(word, row)
     return WordVectors(index, matrix)
+
+
+@contextlib.contextmanager
+def _reading(path, ending):
+    """Turn any error of reading a file into BadFileError."""
+    try:
+        yield
+    except ImportError:  # a missing package
+        raise
+    except Exception as error:  # of any bytes
+        raise BadFileError(
+            f"{shown_path(path)} is damaged or cannot be read as a {ending} file "
+            f"({first_line(error)})."
+        ) from error
 
 
 def _read_words(path):
@@ -277,7 +303,7 @@ def _read_text(path):
             _, space, end = parts[0].rpartition(" ")
             has_more = space and len(_row([end]))
             if len(row) != n_dimensions or n_dimensions < 1 or not parts[0] or has_more:
-                raise ValueError(
+                raise BadFileError(
                     f"{shown_path(path)}, line {number}: a word and {n_dimensions} "
                     f"numbers were expected. Got {shown(line)}."
                 )
@@ -285,12 +311,12 @@ def _read_text(path):
                 index[parts[0]] = len(rows)
                 rows.append(row)
     if n_words is not None and number - 1 < n_words:
-        raise ValueError(
+        raise BadFileError(
             f"{shown_path(path)} is cut off: its first line promises {n_words} words, "
             f"and there are {number - 1}."
         )
     if not rows:
-        raise ValueError(f"{shown_path(path)} holds no word vectors.")
+        raise BadFileError(f"{shown_path(path)} holds no word vectors.")
     return _checked(index, np.stack(rows), shown_path(path))
 
 
@@ -315,14 +341,14 @@ def _read_binary(path):
 def _parse_binary(path, data):
     header, newline, _ = data[:100].partition(b"\n")
     if not newline or not re.fullmatch(rb"\d+ \d+", header.strip()):
-        raise ValueError(
+        raise BadFileError(
             f"{shown_path(path)} is not a binary file of word2vec: its first line must "
             "be two numbers."
         )
     n_words, n_dimensions = map(int, header.split())
     place, n_bytes = len(header) + 1, 4 * n_dimensions
     if n_dimensions < 1 or n_words * (n_bytes + 2) > len(data):
-        raise ValueError(
+        raise BadFileError(
             f"{shown_path(path)} is damaged or cut off: its first line promises "
             f"{n_words} words of {n_dimensions} numbers, and the file has {len(data)} "
             "bytes."
@@ -332,7 +358,7 @@ def _parse_binary(path, data):
     for number in range(n_words):
         end = data.find(b" ", place, place + _MAX_WORD_BYTES)
         if end < 0 or end + 1 + n_bytes > len(data):
-            raise ValueError(
+            raise BadFileError(
                 f"{shown_path(path)} is damaged or cut off at word {number + 1} of "
                 f"{n_words}, byte {place}."
             )

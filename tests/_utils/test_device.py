@@ -59,8 +59,8 @@ def test_freeing_the_cpu_is_harmless():
     assert resolve_device("cpu").type == "cpu"
 
 
-class TestTF32:
-    """float32 is float32 on a GPU, by whichever interface of torch the user chose."""
+class TestArithmetic:
+    """float32 is float32, by whichever interface of torch the user chose another."""
 
     # torch allows only one of its two interfaces in a process: hence processes, which
     # are forked, as importing torch takes seconds.
@@ -69,15 +69,26 @@ import os, sys
 import torch
 from skdeepfeat._utils._device import compute_context
 
+of_cpu = torch.backends.mkldnn
+CASES = [
+    ("cuda", "tf32", (torch.backends.cuda.matmul, torch.backends.cudnn.conv)),
+    ("cpu", "ieee", (of_cpu.matmul, of_cpu.conv, of_cpu.rnn)),
+]
+matrix = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+product = matrix @ matrix
+
 def check(chosen):
     exec(chosen)
-    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before = [place.fp32_precision for place in places]
-    turns = [("float32", "ieee"), ("tf32", "tf32"), ("float32", "ieee")]
-    for precision, wanted in turns:
-        with compute_context(torch.device("cuda"), precision):
-            assert [place.fp32_precision for place in places] == [wanted, wanted]
-        assert [place.fp32_precision for place in places] == before
+    for device, with_tf32, places in CASES:
+        before = [place.fp32_precision for place in places]
+        turns = [("float32", "ieee"), ("tf32", with_tf32), ("float32", "ieee")]
+        for precision, wanted in turns:
+            with compute_context(torch.device(device), precision):
+                found = {place.fp32_precision for place in places}
+                assert found == {wanted}, found
+                if device == "cpu":  # some processors could use bfloat16
+                    assert torch.allclose(matrix @ matrix, product, atol=1e-4)
+            assert [place.fp32_precision for place in places] == before
     exec(chosen)
 
 for chosen in sys.argv[1:]:
@@ -98,6 +109,9 @@ for chosen in sys.argv[1:]:
             "torch.backends.cuda.matmul.allow_tf32 = True",
             "torch.backends.cudnn.allow_tf32 = False",
             "torch.set_float32_matmul_precision('high')",
+            "torch.set_float32_matmul_precision('medium')",
+            "torch.backends.fp32_precision = 'bf16'",
+            "torch.backends.mkldnn.conv.fp32_precision = 'bf16'",
         ]
         run = run_python(["-c", self.SCRIPT, *chosen])
         assert run.returncode == 0, run.stderr

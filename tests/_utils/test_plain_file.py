@@ -34,6 +34,14 @@ def test_addresses_are_not_taken_for_folders(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="on a local disk") as caught:
             call()
         assert "hunter2" not in str(caught.value)
+    for call in (
+        lambda: fitted.save(""),
+        lambda: FineTuneClassifier.load(""),
+        lambda: read_checkpoint_header(""),
+        lambda: WordVectorFeatures("").fit(["a"]),
+    ):
+        with pytest.raises(ValueError, match="' parameter must be .*Got ''"):
+            call()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,8 +62,17 @@ def test_what_has_no_end_is_not_read(special):
         read_checkpoint_header(special)
 
 
-def test_a_folder_is_not_replaced(tmp_path):
-    with pytest.raises(IsADirectoryError, match="folder") as caught:
-        write_atomically(tmp_path, b"content")
-    assert caught.value.filename == str(tmp_path)
-    assert list(tmp_path.parent.glob(f".{tmp_path.name}*")) == []
+@pytest.mark.parametrize("is_linked", [False, True])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_replaced(make, is_linked, tmp_path):
+    """Not with a real device: root would lose it if this failed."""
+    path = tmp_path / "special"
+    make(path)
+    if is_linked:
+        path = tmp_path / "link"
+        path.symlink_to("special")
+    before = sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir())
+    with pytest.raises(FileExistsError, match="not replaced.*(special|link)"):
+        write_atomically(path, b"content")
+    after = sorted((one.name, one.lstat().st_mode) for one in tmp_path.iterdir())
+    assert after == before

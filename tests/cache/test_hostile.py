@@ -75,6 +75,19 @@ def test_another_schema(cache, path, statements):
     assert is_set_aside(cache)
 
 
+@pytest.mark.parametrize("tables", [("namespaces", "rows"), ("used", "files")])
+def test_tables_that_share_their_pages(cache, path, tables):
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(
+        "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master "
+        "WHERE name = ?) WHERE name = ?",
+        tables[::-1],
+    )
+    connection.close()
+    assert is_set_aside(cache)
+
+
 def link_to_another(path):
     os.rename(path, path + "-other")
     os.symlink(path + "-other", path)

@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 
+from skdeepfeat._utils._plain_file import _POLL
 from skdeepfeat.cache import FeatureCache, Namespace
 from tests.cache.pretend import Nets, fetch, finish, key_of, start
 
@@ -294,27 +295,34 @@ def test_waiting_is_said_and_costs_no_time(cache, caplog):
             return super().batch(images, indices)
 
     first, second = Holder({"a": 3}, batch_size=10), Nets({"a": 3})
+    waiter = threading.Thread(target=second.check_fetch, args=(cache, range(10)))
     thread = threading.Thread(target=first.check_fetch, args=(cache, range(10)))
     thread.start()
     assert holding.wait(240)
-    used = []
 
-    def wait():
-        before = time.thread_time()
-        second.check_fetch(cache, range(10))
-        used.append(time.thread_time() - before)
+    def attempts():
+        return [
+            record.created
+            for record in caplog.get_records("call")
+            if record.name == "filelock"
+            and record.thread == waiter.ident
+            and "device" in (message := record.getMessage())
+            and message.startswith("Attempting")
+        ]
 
-    with caplog.at_level(logging.INFO, logger="skdeepfeat.cache"):
-        waiter = threading.Thread(target=wait)
-        waiter.start()
-        while "a, avg, float32" not in caplog.text:
-            time.sleep(0.01)
-        time.sleep(1.0)
-        go_on.set()
-        thread.join()
-        waiter.join()
+    caplog.set_level(logging.INFO, logger="skdeepfeat.cache")
+    caplog.set_level(logging.DEBUG, logger="filelock")
+    waiter.start()
+    while len(attempts()) < 6:
+        assert waiter.is_alive()
+        time.sleep(0.01)
+    assert "a, avg, float32" in caplog.text
+    pauses = np.diff(attempts()[1:])  # the first attempt does not wait
+    go_on.set()
+    thread.join()
+    waiter.join()
     assert second.computed == []
-    assert used[0] < 0.5
+    assert pauses.min() > 0.9 * _POLL
 
 
 def test_known_rows_are_read_while_others_are_computed(cache):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from networks import OddNet, SmallNet
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skdeepfeat import (
@@ -17,11 +19,14 @@ from skdeepfeat import (
     FineTuneRegressor,
     NonFiniteOutputError,
     PretrainedFeatureExtractor,
+    SelfSupervisedExtractor,
     TrainingDivergedError,
     check_can_learn,
     learning_rate_range_test,
 )
 from skdeepfeat.cache import FeatureCache
+from skdeepfeat.compression import compress
+from skdeepfeat.inspection import activation_maps, relative_gradient_norms
 
 N = 24
 SIZE = 16
@@ -243,6 +248,58 @@ def test_outputs_of_the_head(pixels, weight, cause):
     for method in ("predict", "predict_proba", "decision_function"):
         with pytest.raises(NonFiniteOutputError, match=f"24 image.*{cause}"):
             getattr(classifier, method)(pixels)
+
+
+def test_images_without_labels(pixels, on_error):
+    teacher = fine_tune(net=SmallNet()).fit(pixels, LABELS)
+    student = fine_tune(teacher=teacher, on_error=on_error)
+    with pytest.raises(NonFiniteOutputError, match=r"of X_unlabeled .*\[3, 20\]"):
+        student.fit(pixels[GOOD], LABELS[GOOD], X_unlabeled=pixels)
+    assert not hasattr(student, "head_")
+
+
+@pytest.mark.parametrize("unfreeze", ["all", None])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_teacher_without_numbers(own, unfreeze, pixels):
+    teacher = fine_tune() if own else make_pipeline(extractor(), LogisticRegression())
+    teacher.fit(pixels[GOOD], LABELS[GOOD])
+    student = fine_tune(net=SmallNet(), teacher=teacher, unfreeze=unfreeze)
+    # The same image twice, which is asked about once.
+    images = pixels.copy()
+    images[ODD[1]] = images[ODD[0]]
+    with pytest.raises(NonFiniteOutputError, match=r"of X .*\[3, 20\].*'teacher'"):
+        student.fit(images, LABELS)
+    with pytest.raises(NonFiniteOutputError, match=r"of X_unlab.*\[3, 20\].*'teacher'"):
+        student.fit(images[GOOD], LABELS[GOOD], X_unlabeled=images)
+
+
+def test_what_looks_into_an_estimator(pixels):
+    """Also where images are drawn or held out."""
+    classifier = fine_tune().fit(pixels[GOOD], LABELS[GOOD])
+    calls = [
+        lambda X: activation_maps(classifier, X, method="occlusion", grid=2),
+        lambda X: activation_maps(classifier, X),
+        lambda X: relative_gradient_norms(classifier, X, LABELS),
+        lambda X: compress(classifier, X, LABELS, validation_fraction=0.5,
+                           random_state=0, fine_tune_epochs=0),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(NonFiniteOutputError) as caught:
+            call(pixels)
+        assert set(caught.value.indices) <= set(ODD)
+
+
+def unchanged(images):
+    return images
+
+
+def test_pretraining(pixels, on_error):
+    pretrained = SelfSupervisedExtractor(
+        OddNet(), preprocessing=PREPROCESSING, max_epochs=1, batch_size=8, cache=None,
+        augment=unchanged, on_error=on_error, random_state=0,
+    )  # fmt: skip
+    with pytest.raises(NonFiniteOutputError, match=r"of X .*\[3, 20\]"):
+        pretrained.fit(pixels)
 
 
 class Exploding(SmallNet):

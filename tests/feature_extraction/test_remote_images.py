@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import time
 import warnings
 
 import fsspec
@@ -75,13 +74,15 @@ def test_addresses_and_local_copies_share_rows(images, log, tmp_path):
 
 
 def test_progress_while_they_are_read(images, log, monkeypatch, capsys):
-    original = MemoryFileSystem.cat_file
+    original, seconds = MemoryFileSystem.cat_file, [0.0]
 
     def cat_file(*args, **kwargs):
-        time.sleep(0.15)
+        seconds[0] += 0.15
         return original(*args, **kwargs)
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    # The clock of the bars, which come after a second.
+    monkeypatch.setattr("tqdm.std.time", lambda: seconds[0])
     monkeypatch.setattr("skdeepfeat.images._remote._AT_ONCE", 1)
     extractor(log, verbose=0).fit_transform(list(images))
     assert capsys.readouterr().err == ""

@@ -377,6 +377,39 @@ def test_modules_that_vary_are_not_cached(vary):
     assert FeatureCache().info().n_rows == 0
 
 
+def test_a_generator_of_the_module_is_noticed():
+    class Noisy(nn.Linear):
+        def forward(self, x):
+            rows = super().forward(x)
+            return rows if self.generator.random() < 0.9 else 2 * rows
+
+    model = Noisy(4, 2)
+    model.generator = np.random.default_rng(0)
+    rows = np.arange(20, dtype=np.float32).reshape(5, 4)
+    with pytest.warns(CacheWarning, match="are not cached"):
+        TorchFeatureExtractor(model, np.stack, layer="output").fit_transform(rows)
+
+
+def test_a_module_that_mixes_items_was_first_given_one(forget):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.RNN(4, 3)
+            fix_weights(self)
+
+        def forward(self, rows):
+            return self.layer(rows)[0]  # for which a batch is one sequence
+
+    rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    extractor = TorchFeatureExtractor(Recurrent(), np.stack, layer="output")
+    extractor.fit_transform(rows[:1])
+    for _ in range(2):
+        with pytest.warns(CacheWarning, match="are not cached"):
+            extractor.transform(rows)
+        assert FeatureCache().info().n_rows == 1
+        forget()
+
+
 def test_padding_that_nobody_leaves_out_is_not_cached():
     extractor = TorchFeatureExtractor(GatedNet(), ids_alone, layer="gru")
     with pytest.warns(CacheWarning, match="attention_mask"):

@@ -512,9 +512,9 @@ def test_the_best_epoch_is_counted_as_the_history_does(pixels):
     assert n_first < classifier.best_epoch_ <= classifier.n_epochs_
     assert best["validation_score"] == classifier.best_validation_score_
     kept = classifier.best_epoch_, classifier.best_validation_score_
-    classifier.set_params(unfreeze=None).fit(pixels, LABELS)
+    classifier.set_params(max_epochs=0).fit(pixels, LABELS)
     assert (classifier.best_epoch_, classifier.best_validation_score_) == kept
-    classifier.set_params(unfreeze="all", early_stopping=False).fit(pixels, LABELS)
+    classifier.set_params(max_epochs=3, early_stopping=False).fit(pixels, LABELS)
     assert classifier.best_epoch_ is classifier.best_validation_score_ is None
 
 
@@ -665,6 +665,18 @@ def test_partial_fit(pixels):
         classifier.partial_fit(pixels, np.full(N, "grey"))
     with pytest.raises(ValueError, match="'classes'.*first call"):
         classifier.partial_fit(pixels, LABELS, classes=["red", "blue"])
+
+
+@pytest.mark.parametrize("unfreeze", [None, 0])
+def test_a_head_that_is_fitted_once_is_not_continued(unfreeze, pixels):
+    """The images of the second call would be ignored."""
+    classifier = small(unfreeze=unfreeze, warm_start=True)
+    classifier.partial_fit(pixels, LABELS, classes=NAMES)
+    before = classifier.predict_proba(pixels)
+    for continue_fit in (classifier.partial_fit, classifier.fit):
+        with pytest.raises(ValueError, match="'unfreeze' parameter.*would be ignored"):
+            continue_fit(pixels, LABELS[::-1])
+    assert_array_equal(classifier.predict_proba(pixels), before)
 
 
 def test_partial_fit_begins_with_one_class(pixels):

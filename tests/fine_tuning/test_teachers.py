@@ -281,11 +281,43 @@ def test_another_estimator_is_asked_once_about_each_image(pixels):
     # Its probabilities are known from then on, in clones and in searches as well.
     clone(student).set_params(learning_rate=0.02).fit(pixels[:20], NAMES[:20])
     GridSearchCV(student, {"distill_weight": [0.5, 0.9]}, cv=2).fit(pixels, NAMES)
-    assert sum(teacher.asked_) == N
+    # Each of these six fits asks again about four images, to notice another teacher.
+    assert sum(teacher.asked_) == N + 6 * 4
     # A teacher that was fitted again says something else.
     teacher.fit(pixels, NAMES)
     student.fit(pixels, NAMES)
     assert teacher.asked_ == [N]
+
+
+WEIGHT_OF_FIRST = 0.9
+
+
+class Fixed(ClassifierMixin, BaseEstimator):
+    """Its predictions depend on a constant, as in a notebook."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def predict_proba(self, X):
+        return np.tile([WEIGHT_OF_FIRST, 1 - WEIGHT_OF_FIRST], (len(X), 1))
+
+
+@pytest.mark.parametrize("unfreeze", [None, "all"])
+def test_a_change_of_a_teachers_code_is_noticed(unfreeze, pixels, monkeypatch):
+    y = np.arange(N) % 2
+    teacher = Fixed().fit(pixels, y)
+    student = make(
+        teacher=teacher, distill_weight=1.0, distill_temperature=1.0, max_epochs=20,
+        learning_rate=0.1, unfreeze=unfreeze, head_init="random",
+    )  # fmt: skip
+    before = student.fit(pixels, y).predict_proba(pixels)[:, 0].mean()
+    monkeypatch.setitem(globals(), "WEIGHT_OF_FIRST", 0.1)
+    after = student.fit(pixels, y).predict_proba(pixels)[:, 0].mean()
+    assert after < before - 1e-3
 
 
 def test_a_teacher_of_this_package_is_asked_in_every_step(pixels, tmp_path):
@@ -394,8 +426,8 @@ def test_scikit_learn_slices_what_is_as_long_as_X(n_unlabeled, pixels):
     search = GridSearchCV(make(teacher=teacher), {"max_epochs": [1]}, cv=2, refit=False)
     search.fit(pixels, NAMES, X_unlabeled=others)
     # Two folds of half the images each.
-    wanted = [N // 2, N // 2, N // 2, N // 2] if n_unlabeled == N else [N // 2] * 3
-    assert teacher.asked_ == wanted
+    # Of what is not sliced, four are asked about again in the second fold.
+    assert teacher.asked_ == [N // 2] * 3 + [N // 2 if n_unlabeled == N else 4]
 
 
 def test_metadata_routing(pixels, forest):

@@ -46,6 +46,14 @@ def call_helper(x):
     return scale(x)
 
 
+class Meta(type):
+    factor = 2.0
+
+
+class WithMeta(metaclass=Meta):
+    pass
+
+
 class Slotted:
     __slots__ = ("linear",)
 
@@ -79,6 +87,8 @@ FORWARDS = {
     "slots": lambda module, x: SLOTTED.linear.bias[0] * module.linear(x),
     "attribute of a function": lambda module, x: activate(module.linear(x)),
     "name as text": lambda module, x: globals()["scale"](module.linear(x)),
+    "code as text": lambda module, x: eval("scale(1.0)") * module.linear(x),
+    "metaclass": lambda module, x: WithMeta.factor * module.linear(x),
     "environment": lambda module, x: float(os.environ["FACTOR"]) * module.linear(x),
     "installed": lambda module, x: torch.nn.functional.softsign(module.linear(x)),
     "imported": lambda module, x: torch.nn.functional.relu(2.0 * module.linear(x)),
@@ -105,6 +115,8 @@ CHANGES = {
     "slots": lambda patch: SLOTTED.linear.bias.data.fill_(6.0),
     "attribute of a function": lambda patch: patch.setattr(activate, "factor", 6.0),
     "name as text": set_global("scale", scale_more),
+    "code as text": set_global("scale", scale_more),
+    "metaclass": lambda patch: patch.setattr(Meta, "factor", 6.0),
     "environment": lambda patch: patch.setenv("FACTOR", "6"),
     "installed": lambda patch: patch.setattr(
         nn.functional, "softsign", lambda x: 3 * x / (1 + x.abs())

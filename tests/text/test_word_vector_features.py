@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skdeepfeat import BadFileError
 from skdeepfeat.text import Word2Vec, WordVectorFeatures
 
 VECTORS = {
@@ -325,6 +326,34 @@ def test_a_damaged_file_is_refused(name, content, match, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         WordVectorFeatures(tmp_path / name).fit(["cat"])
+
+
+@pytest.mark.parametrize("ending", [".txt", ".parquet"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04" + bytes(99), b"\xff\xfe" * 99, bytes(300)]
+)
+@pytest.mark.parametrize("of_words", [False, True])
+def test_a_damaged_matrix_or_its_words_are_one_error(
+    of_words, content, ending, tmp_path
+):
+    np.save(tmp_path / "v.npy", np.eye(2))
+    words = pd.DataFrame({"word": ["cat", "dog"]})
+    if ending == ".parquet":
+        words.to_parquet(tmp_path / "v.parquet")
+    else:
+        (tmp_path / "v.txt").write_text("cat\ndog")
+    name = f"v{ending}" if of_words else "v.npy"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadFileError, match=name):
+        WordVectorFeatures(tmp_path / "v.npy").fit(["cat"])
+
+
+@pytest.mark.parametrize("words", [[1, 2], ["cat", None]])
+def test_words_that_are_none_are_named(words, tmp_path):
+    np.save(tmp_path / "v.npy", np.eye(2))
+    pd.DataFrame({"word": words}).to_parquet(tmp_path / "v.parquet")
+    with pytest.raises(BadFileError, match="v.parquet must hold words. Got"):
+        WordVectorFeatures(tmp_path / "v.npy").fit(["cat"])
 
 
 def test_a_matrix_of_objects_is_not_unpickled(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from blake3 import blake3
 
-from ..._utils._random import random_states, random_states_kept
+from ..._utils._random import has_generator, random_states, random_states_kept
 
 # Relative to the largest value of a row. In float32, rows of one network differ by up
 # to 1e-5 between batch sizes, numbers of threads and processors.
@@ -32,11 +32,12 @@ _N_IN_SUMMARY = 2**14
 # The weights of the images in a summary. Any numbers that do not cancel out.
 _WEIGHTS = np.sqrt([2, 3, 5, 7, 11, 13, 17, 19]) / 4
 
-# Indices of the images that run twice: the texture and the noise.
-_REPEATED = slice(0, 2)
-# How often all images run again if the network draws random numbers. Some networks do
-# without using them.
-_N_IF_RANDOM = 8
+# Indices of the images that run twice: the noise and the texture. In another order,
+# because a recurrence along the batch leaves the first images as they are.
+_REPEATED = [1, 0]
+# How often these images run again if the network may draw random numbers. Some networks
+# do without using them. Others, with stochastic depth, draw one for each batch.
+_N_IF_RANDOM = 32
 
 # Increase this when the images change, because caches hold rows of the older images.
 _IMAGES_VERSION = 1
@@ -133,13 +134,13 @@ def fingerprint_of(neck, device):
     with random_states_kept(device), neck.loaded(device, n_images=0) as run:
         rows = tuple(run(images))
         before = random_states(device)
-        repeated = [(_REPEATED, run(images[_REPEATED]))]
-        if random_states(device) != before:
+        repeated = [run(images[_REPEATED])]
+        if random_states(device) != before or has_generator(neck.spec.module):
             # Dropout of a few values leaves most rows as they are.
-            repeated += [(slice(None), run(images)) for _ in range(_N_IF_RANDOM)]
+            repeated += [run(images[_REPEATED]) for _ in range(_N_IF_RANDOM)]
     is_stable = all(
-        _agree(two, one[which], _allowed(one, tolerance)[which])
-        for which, again in repeated
+        _agree(two, one[_REPEATED], _allowed(one, tolerance)[_REPEATED])
+        for again in repeated
         for one, two in zip(rows, again, strict=True)
     )
     return Fingerprint(tensors, rows, tolerance, is_stable)

@@ -111,7 +111,8 @@ def _probe_or_explain(spec, size, explains):
 
 def _probe(network, image, split, classifier):
     """Run a network once, with ``forward_head`` separately if `split`."""
-    network.eval()
+    if network.training:  # a user's network may refuse `eval`, and its copy is in it
+        network.eval()
     recorder = Recorder(network, tuple(image.shape), classifier)
     image = image.to(floating_dtype(network))
     pre_logits = None

@@ -212,6 +212,11 @@ class NoTensors(nn.Module):
         return x.mean((2, 3))
 
 
+class RefusesModes(Net):
+    def train(self, mode=True):
+        raise NotImplementedError("no modes")
+
+
 class NaNOnFlatImages(nn.Module):
     def forward(self, x):
         return (x / (x.std((2, 3), keepdim=True) > 0.1)).mean(
@@ -244,6 +249,7 @@ NETWORKS = {
     "with slots": WithSlots,
     "own attributes": OnlyOwnAttributes,
     "draws in vain": DrawsInVain,
+    "refuses modes": RefusesModes,
     "NaN": NaNOnFlatImages,
     "bfloat16": lambda: Tied().to(torch.bfloat16),
     "float64": lambda: Tied().double(),
@@ -283,8 +289,19 @@ def test_older_ways_to_make_modules(kind):
         lambda self, x: self.conv(x).mean((2, 3)) + float(np.random.rand()),
         lambda self, x: self.conv(x).mean((2, 3)) + random.random(),
         lambda self, x: self.conv(x - x.mean(0)).mean((2, 3)),
+        lambda self, x: self.conv(x).mean((2, 3)).cumsum(0),
+        lambda self, x: self.conv(x).mean((2, 3)).flip(0).cumsum(0).flip(0),
     ],
-    ids=["dropout", "little dropout", "torch", "numpy", "random", "batch statistics"],
+    ids=[
+        "dropout",
+        "little dropout",
+        "torch",
+        "numpy",
+        "random",
+        "batch statistics",
+        "recurrence along the batch",
+        "backward recurrence",
+    ],
 )
 def test_rows_that_are_never_the_same_are_noticed(forward, monkeypatch):
     monkeypatch.setattr(Net, "forward", forward)
@@ -294,6 +311,19 @@ def test_rows_that_are_never_the_same_are_noticed(forward, monkeypatch):
     assert torch.equal(states[0], torch.get_rng_state())
     np.testing.assert_equal(states[1], np.random.get_state())
     assert states[2] == random.getstate()
+
+
+def test_a_generator_of_the_module_is_noticed(monkeypatch):
+    """It draws one number for each batch, as stochastic depth does."""
+
+    def forward(self, x):
+        rows = self.conv(x).mean((2, 3))
+        return rows if self.generator.random() < 0.9 else 2 * rows
+
+    monkeypatch.setattr(Net, "forward", forward)
+    network = Net()
+    network.generator = np.random.default_rng(0)
+    assert not fingerprint(network).is_stable
 
 
 def test_only_the_wanted_layers_count():
