@@ -80,6 +80,11 @@ RATED_PARTS = {
             "precision": "float32",
             "n_views": 2,
         },
+        "skdeepfeat, n_views=4": {
+            "task": "ours",
+            "precision": "float32",
+            "n_views": 4,
+        },
         "skdeepfeat, n_views=2, bfloat16": {
             "task": "ours",
             "precision": "bfloat16",
@@ -118,6 +123,13 @@ def parse_arguments(argv=None):
     add("--rates", nargs="*", metavar="NETWORK SIZE", help="only images/s (see above)")
     add("--repeats", type=int, default=2, help="turns of the rates (2)")
     add("--seeds", type=int, help="so many turns at 64 pixels, scored on the data")
+    add(
+        "--trained",
+        nargs="+",
+        choices=[str(part) for part in RATED_PARTS],
+        default=[str(part) for part in RATED_PARTS],
+        help="which stages are trained for rates and seeds",
+    )
     add("--quick", action="store_true", help="a smoke run; its times mean nothing")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)
@@ -149,6 +161,8 @@ def run_rates(arguments):
         network, size = title.split()
         n_images, batch_size, epochs = sizes[title]
         for unfreeze, more in RATED_PARTS.items():
+            if str(unfreeze) not in arguments.trained:
+                continue
             turns = results[f"{title}, unfreeze={unfreeze!r}"] = {}
             for turn in range(n_turns):
                 for name, job in {**RATED, **more}.items():
