@@ -46,11 +46,11 @@ ALLOWED = 1.2
 N_TRIALS = 3
 
 CASES = {
-    "cold, files": {"task": "cold", "n_images": 64, "n": 5},
+    "cold, files": {"task": "cold", "n_images": 64, "n": 3},
     "cold, files, to the network alone": {
         "task": "beside_the_network",
         "n_images": 128,
-        "n": 5,
+        "n": 3,
     },
     "warm, files": {"task": "warm", "n_images": 2000, "n": 15},
     "first call": {"task": "first_call", "n_images": 200, "n": 3},
