@@ -8,9 +8,9 @@ MARKS ?= not slow and not gpu
 PYTEST_ARGS ?=
 # CI builds the site without running the short examples: -D plot_gallery=0
 DOCS_ARGS ?=
-# Tests wait for files, locks and processes about a third of the time, so there are two
-# workers more than cores, up to 4. WORKERS=0 runs the tests in pytest's own process.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 2)")
+# Tests wait for files, locks and processes some of the time, so there is one worker more
+# than cores, up to 4. WORKERS=0 runs the tests in pytest's own process.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 PYTEST = -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .PHONY: help install demo test coverage test-gpu test-lowest lint format docs bench bench-quick bench-tuning clean
