@@ -232,7 +232,7 @@ def test_look_at_features(tmp_path):
 
 @pytest.mark.slow
 def test_which_network(tmp_path):
-    out = run("which_network.py", tmp_path, "--n-train", "150")
+    out = run("which_network.py", tmp_path, "--n-train", "150", "--time-budget", "20")
     assert out.startswith("Recommended: efficientnet_lite0,")
     assert "The decision took" in out
     # The random networks are among the candidates, and lose.
