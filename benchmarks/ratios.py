@@ -6,7 +6,7 @@
 What `make bench-quick` runs, and CI with it. Each case does the same in our way and in
 a plain one, in turns, with one thread; the median quotient of the processor times is
 compared with the newest stored one of the same kind of processor. A case that is more
-than 20 % above it is repeated, at most twice, and its best median counts: what else a
+than 20 % above it is repeated, up to 3 times, and its best median counts: what else a
 machine does makes a ratio worse in one run, and a slow-down in all of them. If it stays
 above, the exit status is 1. A kind of processor without figures compares nothing.
 
@@ -43,7 +43,7 @@ HISTORY = HERE / "history.json"
 
 ALLOWED = 1.2
 # How often a case is measured at most before it counts as slower.
-N_TRIALS = 3
+N_TRIALS = 4
 
 CASES = {
     "cold, files": {"task": "cold", "n_images": 64, "n": 3},
@@ -91,7 +91,7 @@ def measure(name, arguments):
 
 
 def measure_again(pairs, before, trial):
-    """Return the pairs with the best median of up to three trials.
+    """Return the pairs with the best median of up to four trials.
 
     Parameters
     ----------

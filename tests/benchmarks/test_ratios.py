@@ -49,8 +49,8 @@ def test_only_what_seems_slower_is_measured_again(ratios):
     assert ratios.measure_again([9.0], None, never) == [9.0]
 
 
-def test_the_best_of_three_trials_counts(ratios):
-    trials = iter([[1.5, 1.4], [1.25, 1.3], [0.1]])
+def test_the_best_of_four_trials_counts(ratios):
+    trials = iter([[1.5, 1.4], [1.7], [1.25, 1.3], [0.1]])
     assert ratios.measure_again([1.6], 1.0, lambda: next(trials)) == [1.25, 1.3]
     assert next(trials) == [0.1]
     trials = iter([[1.0], [0.1]])
