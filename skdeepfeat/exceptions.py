@@ -17,7 +17,7 @@ __all__ = [
 
 
 class BadFileError(ValueError):
-    """A weights file, checkpoint, saved estimator or file of word vectors is unusable.
+    """A file of weights, a checkpoint, an estimator or word vectors cannot be used.
 
     It is damaged, truncated, malicious, or a file of another kind.
     """

@@ -219,7 +219,7 @@ class Fit:
         return float(loss.mean()), float(self._score(outputs, targets))
 
     def check_outputs(self):
-        """Raise if not the training is the cause of a loss that is NaN.
+        """Raise if a loss is NaN because of a network, and not because of the training.
 
         Raises
         ------

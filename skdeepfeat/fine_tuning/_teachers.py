@@ -185,7 +185,7 @@ class Teachers:
                     self._ask(teacher, columns, name, list(range(len(images))))
                 except NonFiniteOutputError:
                     raise
-                except Exception:  # what else is wrong is not the question
+                except Exception:  # other errors do not explain the NaN
                     logger.debug("a teacher cannot be asked", exc_info=True)
 
     # -- Checks
@@ -285,7 +285,7 @@ class Teachers:
         except BadImageError:
             raise
         except NonFiniteOutputError as error:
-            whose = f"It is that of the 'teacher', a {type(teacher).__name__}."
+            whose = f"This network is the 'teacher', a {type(teacher).__name__}."
             raise NonFiniteOutputError(
                 f"{whose} {error.cause}", error.indices, error.source, error.kind
             ) from error

@@ -414,7 +414,7 @@ class SelfSupervisedExtractor(
             training.run(pixels, rows, codes, callbacks, attributes)
         except TrainingDivergedError:
             if not training.history:
-                # If not the training is the cause, this raises.
+                # Raises if the network is the cause, and not the training.
                 self._extractor(original, neck.preprocessing).fit_transform(X)
             raise
         finally:
