@@ -33,16 +33,13 @@ _BYTES_OF_HEADER = 4096
 
 @survives_fork
 @validate_params(
-    {
-        "max_score_drop": [NOT_NEGATIVE],
-        "max_bytes": [POSITIVE_INT, None],
-        "max_relative_error": [POSITIVE],
-        "validation_fraction": [INNER_FRACTION],
-        "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
-        "criterion": [StrOptions(set(CRITERIA))],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    max_score_drop=[NOT_NEGATIVE],
+    max_bytes=[POSITIVE_INT, None],
+    max_relative_error=[POSITIVE],
+    validation_fraction=[INNER_FRACTION],
+    fine_tune_epochs=[StrOptions({"auto"}), COUNT],
+    criterion=[StrOptions(set(CRITERIA))],
+    random_state=["random_state"],
 )
 def compress(
     estimator,

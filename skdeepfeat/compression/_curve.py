@@ -19,14 +19,11 @@ from ._timing import checked_runtimes
 
 @survives_fork
 @validate_params(
-    {
-        "steps": [POSITIVE_INT],
-        "validation_fraction": [INNER_FRACTION],
-        "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
-        "criterion": [StrOptions(set(CRITERIA))],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    steps=[POSITIVE_INT],
+    validation_fraction=[INNER_FRACTION],
+    fine_tune_epochs=[StrOptions({"auto"}), COUNT],
+    criterion=[StrOptions(set(CRITERIA))],
+    random_state=["random_state"],
 )
 def compression_curve(
     estimator,

@@ -20,11 +20,8 @@ _MIN_IMAGES = 3
 
 @survives_fork
 @validate_params(
-    {
-        "method": [StrOptions({"pca", "tsne"}), HasMethods(["fit_transform"])],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    method=[StrOptions({"pca", "tsne"}), HasMethods(["fit_transform"])],
+    random_state=["random_state"],
 )
 def embedding(features, method="tsne", *, random_state=None):
     """Map features to the plane, so that similar images are near each other.

@@ -25,14 +25,11 @@ from ._labels import check_targets
 
 @survives_fork
 @validate_params(
-    {
-        "layers": [StrOptions({"stages"}), list, tuple],
-        "estimator": [HasMethods(["fit", "predict"]), None],
-        "cv": ["cv_object"],
-        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
-        "n_jobs": [numbers.Integral, None],
-    },
-    prefer_skip_nested_validation=True,
+    layers=[StrOptions({"stages"}), list, tuple],
+    estimator=[HasMethods(["fit", "predict"]), None],
+    cv=["cv_object"],
+    scoring=[StrOptions(set(get_scorer_names())), callable, None],
+    n_jobs=[numbers.Integral, None],
 )
 def linear_probe(
     extractor,
