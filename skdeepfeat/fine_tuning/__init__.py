@@ -27,14 +27,13 @@ from ._resume import draw_seed, resume
 from ._saving import at_rest
 from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
-from ._views import MAX_BYTES_IN_MEMORY, with_margin
+from ._views import with_margin
 
 __all__ = [
     "FineTuneClassifier",
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
-    "MAX_BYTES_IN_MEMORY",
     "PixelsToResult",
     "as_teacher",
     "at_rest",

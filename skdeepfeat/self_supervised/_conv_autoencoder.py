@@ -31,10 +31,8 @@ from .._utils._preprocessing import MAX_SIDE, Preprocessing
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
-    load_pixels,
-    warn_of,
+    load_readable,
 )
-from ..fine_tuning import MAX_BYTES_IN_MEMORY
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
 from ._checks import check_codes, hold_out, resolve_epochs
 from ._conv_network import ConvNetwork
@@ -281,8 +279,7 @@ class ConvAutoencoder(
         X = self._check_images(X, reset=True)
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        pixels, readable = self._pixels(X, self._size(), in_training=True)
-        rows = np.flatnonzero(readable)
+        pixels, rows = self._pixels(X, self._size(), in_training=True)
         if len(rows) < 2:
             raise ValueError(
                 f"X must have at least 2 images that can be read. Got {len(rows)}."
@@ -436,17 +433,14 @@ class ConvAutoencoder(
     def _pixels(self, X, size, *, in_training=False):
         """Return the resized images, and which of them could be read."""
         height, width = size
-        settings = ExtractionSettings.of(self)
         # A square is the center of the image.
         resize = height if height == width else (height, width)
-        pixels, failures = load_pixels(
-            X, Preprocessing(resize, (height, width)), settings, MAX_BYTES_IN_MEMORY
+        return load_readable(
+            X,
+            Preprocessing(resize, (height, width)),
+            ExtractionSettings.of(self),
+            in_training=in_training,
         )
-        readable = np.ones(len(pixels), bool)
-        readable[[failure.index for failure in failures]] = False
-        if failures:
-            warn_of(failures, in_training=in_training)
-        return pixels, readable
 
     def _body(self):
         """Return the encoder of `model`, and its parameters by stage."""
