@@ -9,7 +9,6 @@ from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._utils._parameter_errors import choice_error
@@ -52,14 +51,13 @@ class TunedSubject:
     score_name = "score"
 
     def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
-        check_is_fitted(estimator)
+        self.neck = fitted_neck(estimator, "compression")
         if y is None:
             raise ValueError(
                 f"The 'y' parameter must be given for a "
                 f"{type(estimator).__name__}, to measure its score. Got None."
             )
         self.estimator = estimator
-        self.neck = fitted_neck(estimator)
         # Its probabilities tell more about an image than the label, which helps most
         # with few images.
         self._teacher = as_teacher(estimator)

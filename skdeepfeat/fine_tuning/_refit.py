@@ -5,12 +5,14 @@
 
 from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from ..feature_extraction import load_readable
 from ..training import make_loss
 from ._rows import refuse_rows
 from ._saving import at_rest
 from ._targets import checked_y
+from ._trial import require_fine_tune
 from ._views import with_margin
 
 # Parameters about the user's X or machine. Images are passed as pixels instead.
@@ -25,9 +27,20 @@ _ON_PIXELS = {
 }
 
 
-def fitted_neck(estimator):
-    """Return the `Neck` of a fitted estimator."""
-    refuse_rows(estimator, "compression")
+def fitted_neck(estimator, caller):
+    """Return the `Neck` of a fitted estimator, or raise an error that names a function.
+
+    Raises
+    ------
+    TypeError
+        If it is not one of the fine-tuning estimators.
+    NotFittedError
+    ValueError
+        If it was fitted to rows of numbers.
+    """
+    require_fine_tune(estimator, caller)
+    check_is_fitted(estimator)
+    refuse_rows(estimator, caller)
     return estimator._fitted_neck()
 
 
