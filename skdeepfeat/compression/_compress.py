@@ -230,8 +230,9 @@ def compress(
         )
     runtimes = checked_runtimes(runtimes)
     random_state = check_random_state(random_state)
-    subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
-    n_epochs = subject.n_epochs(fine_tune_epochs)
+    subject = make_subject(
+        estimator, X, y, scoring, validation_fraction, random_state, fine_tune_epochs
+    )
     is_extractor = subject.task == "features"
     allowed = max_relative_error if is_extractor else max_score_drop
     model, score = model_and_score(subject, scoring)
@@ -244,7 +245,7 @@ def compress(
         limit = None if max_bytes is None or not is_last else max_bytes - reserved
         limits = Limits(scores[0] - allowed * number / len(methods), limit)
         try:
-            outcome = METHODS[name].search(subject, model, limits, n_epochs, criterion)
+            outcome = METHODS[name](subject, model, criterion).search(limits)
         except (KeyboardInterrupt, NothingToCompressError) as error:
             if number == 1:
                 raise

@@ -96,13 +96,14 @@ def compression_curve(
     methods = checked_methods(method, "compression_curve")
     runtimes = checked_runtimes(runtimes)
     random_state = check_random_state(random_state)
-    subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
-    n_epochs = subject.n_epochs(fine_tune_epochs)
+    subject = make_subject(
+        estimator, X, y, scoring, validation_fraction, random_state, fine_tune_epochs
+    )
     start, score = model_and_score(subject, scoring, "compression_curve")
     labels, models, scores = ["none"], [start], [score]
     for name in methods:
         try:
-            for found in METHODS[name].walk(subject, start, steps, n_epochs, criterion):
+            for found in METHODS[name](subject, start, criterion).walk(steps):
                 if not np.isfinite(found.score):
                     continue  # the network returns NaN
                 labels.append(name)
