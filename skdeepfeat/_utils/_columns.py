@@ -6,7 +6,7 @@ import pandas as pd
 from ._tensors import without_tensors
 
 
-def check_column(values, name):
+def check_column(values, name, n_rows=None, of="X"):
     """Return labels, groups or numbers as an array, shape (n_samples,).
 
     Parameters
@@ -14,11 +14,15 @@ def check_column(values, name):
     values : array-like, shape (n_samples,) or (n_samples, 1)
     name : str
         That of the parameter, for errors.
+    n_rows : int or None, default=None
+        The number of samples, if it is known.
+    of : str, default="X"
+        The parameter that has the samples, for errors.
 
     Raises
     ------
     ValueError
-        If they have another shape, or some are missing or infinite.
+        If they have another shape or number, or some are missing or infinite.
     """
     values = without_tensors(values, name)
     refuse_missing(values, name)
@@ -29,6 +33,11 @@ def check_column(values, name):
         raise ValueError(
             f"{name} must be one-dimensional, with one entry per row of X. Got shape "
             f"{array.shape}."
+        )
+    if n_rows not in (None, len(array)):
+        raise ValueError(
+            f"{name} must have one entry per row of {of}. {of} has {n_rows} rows, "
+            f"{name} {len(array)} entries."
         )
     if array.dtype.kind == "f":
         _raise_if_any(np.isinf(array), name)

@@ -6,16 +6,11 @@ import os
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS
 from .._utils._columns import check_column
 from .._utils._constraints import (
@@ -50,20 +45,19 @@ _MIN_IMAGES = 4
 # Below half the spread of even points, embeddings have begun to collapse.
 _COLLAPSED = 0.5
 
+# The parameters that the extraction of features shares.
+_OF_EXTRACTION = (
+    "device", "cache", "on_error", "precision", "flat_image_shape", "max_pixels",
+    "storage_options", "verbose",
+)  # fmt: skip
+
 _HISTORY = [
     "epoch", "train_loss", "alignment", "uniformity", "effective_rank", "spread",
     "learning_rate", "seconds",
 ]  # fmt: skip
 
 
-class SelfSupervisedExtractor(
-    DescribedMixin,
-    CallbackSupportMixin,
-    ImageEstimatorMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-):
+class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransformer):
     """A pretrained network that is trained further on images without labels.
 
     `fit` shows the network two random views of each image. It trains the network to
@@ -451,18 +445,8 @@ class SelfSupervisedExtractor(
         return f"{self.method}, unfreeze={self.unfreeze!r}; epochs: {self.n_epochs_}"
 
     def _extractor(self, body, preprocessing):
-        return PretrainedFeatureExtractor(
-            body,
-            preprocessing=preprocessing,
-            device=self.device,
-            cache=self.cache,
-            on_error=self.on_error,
-            precision=self.precision,
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            verbose=self.verbose,
-        )
+        own = {name: getattr(self, name) for name in _OF_EXTRACTION}
+        return PretrainedFeatureExtractor(body, preprocessing=preprocessing, **own)
 
     def _training_settings(self):
         projection = list(self.projection)
@@ -539,12 +523,7 @@ def _check_variety(pixels, rows):
 
 def _check_groups(groups, X):
     """Return the group of each image as an array."""
-    groups = check_column(groups, "groups")
-    if len(groups) != _num_samples(X):
-        raise ValueError(
-            f"groups must have one entry per image: X has {_num_samples(X)} images, "
-            f"groups {len(groups)} entries."
-        )
+    groups = check_column(groups, "groups", _num_samples(X))
     if pd.unique(groups).size == 1:
         raise ValueError(
             "groups must hold at least 2 groups, because images of different "
