@@ -1,7 +1,8 @@
-"""Labels, groups and targets: one entry per image or text."""
+"""Labels, groups, targets and features: one entry or row per image or text."""
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import check_array
 
 from ._tensors import without_tensors
 
@@ -42,6 +43,21 @@ def check_column(values, name, n_rows=None, of="X"):
     if array.dtype.kind == "f":
         _raise_if_any(np.isinf(array), name)
     return array
+
+
+def check_table(values, name, **options):
+    """Return a table of numbers or labels as an array.
+
+    Parameters
+    ----------
+    values : array-like
+        Tensors are taken as well.
+    name : str
+        That of the parameter, for errors.
+    **options : dict
+        Of `sklearn.utils.check_array`.
+    """
+    return check_array(without_tensors(values, name), input_name=name, **options)
 
 
 def refuse_missing(values, name):

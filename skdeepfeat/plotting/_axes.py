@@ -15,6 +15,13 @@ def import_pyplot(display):
     )
 
 
+def class_colors(display, n_classes, cmap=None):
+    """Return a color for each class, by default of tab10 or tab20."""
+    name = "tab10" if n_classes <= 10 else "tab20"
+    palette = import_pyplot(display).get_cmap(name if cmap is None else cmap)
+    return palette(np.arange(n_classes) % palette.N)
+
+
 def set_axes(display, ax, **options):
     """Set `ax_` and `figure_` of a display, and return the Axes.
 
