@@ -68,6 +68,27 @@ def look_up(choices, name, parameter):
     raise choice_error(parameter, wanted, name, filter(None, choices))
 
 
+def check_several(parameter, value, choices):
+    """Return a list of names from a parameter that takes one or several of them.
+
+    Parameters
+    ----------
+    parameter : str
+    value : str or list or tuple of str
+    choices : collection of str
+
+    Raises
+    ------
+    ValueError
+    """
+    names = list(value) if isinstance(value, (list, tuple)) and value else [value]
+    for name in names:
+        if not isinstance(name, str) or name not in choices:
+            wanted = f"one of {sorted(choices)}, or a list of several"
+            raise choice_error(parameter, wanted, name, choices)
+    return names
+
+
 def is_about(error, parameter):
     """Return whether an error already names a parameter that is wrong."""
     return str(error).startswith(f"The {parameter!r} parameter must ")

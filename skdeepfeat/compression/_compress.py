@@ -14,7 +14,7 @@ from .._utils._constraints import (
     POSITIVE_INT,
 )
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import did_you_mean
+from .._utils._parameter_errors import check_several
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._warn import warn
@@ -221,7 +221,7 @@ def compress(
     >>> small.transform(digits).shape
     (40, 1280)
     """
-    methods = checked_methods(method)
+    methods = check_several("method", method, METHODS)
     if max_bytes is not None and methods[-1] == "obd_weights":
         raise ValueError(
             "The 'max_bytes' parameter of compress must be None if the last method is "
@@ -272,7 +272,7 @@ def compress(
     return small
 
 
-def model_and_score(subject, scoring, caller="compress"):
+def model_and_score(subject, scoring):
     """Return the model of a subject without its old head, and its score.
 
     Raises
@@ -284,31 +284,11 @@ def model_and_score(subject, scoring, caller="compress"):
     score = subject.score(model)
     if not math.isfinite(score):
         raise ValueError(
-            f"The 'scoring' parameter of {caller} must give a finite score for the "
-            f"original estimator. Got {shown(scoring)} instead, which gives {score}."
+            "The 'scoring' parameter must give a finite score for the original "
+            f"estimator. Got {shown(scoring)} instead, which gives {score}."
         )
     drop_unused_head(model, next(batches_of(subject.pixels))[:2])
     return model, score
-
-
-def checked_methods(method, caller="compress"):
-    """Return the methods as a list.
-
-    Raises
-    ------
-    ValueError
-        If there is no such method.
-    """
-    methods = [method] if isinstance(method, str) else method
-    is_list = isinstance(methods, (list, tuple)) and len(methods) > 0
-    for one in methods if is_list else [method]:
-        if not isinstance(one, str) or one not in METHODS:
-            hint = did_you_mean(one, METHODS) if isinstance(one, str) else ""
-            raise ValueError(
-                f"The 'method' parameter of {caller} must be one of {sorted(METHODS)}, "
-                f"or a list of these. Got {shown(method)} instead.{hint}"
-            )
-    return list(methods)
 
 
 def _warn(name, outcome, score, allowed, limits, subject, max_bytes):

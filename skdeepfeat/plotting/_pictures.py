@@ -1,6 +1,7 @@
 """Pictures on axes, several pictures in one, and their titles and legends."""
 
 import numpy as np
+import pandas as pd
 
 # Characters in a line above a picture in a grid, and inches of one character.
 _LINE, _CHARACTER = 24, 0.085
@@ -103,6 +104,13 @@ def legend_beside(ax, handles, classes, **kwargs):
             ax, handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0),
             borderaxespad=0.0, frameon=False, **kwargs,
         )  # fmt: skip
+
+
+def draw_pareto(ax, x, y, is_best):
+    """Connect the points of a Pareto set, Series of numbers; return the Line2D."""
+    front = pd.DataFrame({"x": x, "y": y})[is_best].sort_values("x")
+    [line] = ax.plot(front["x"], front["y"], color="0.75", zorder=1, label="Pareto set")
+    return line
 
 
 def shortened(value, length):
