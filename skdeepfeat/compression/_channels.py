@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..networks import change_layer, copy_network, is_convolution, is_linear
 from ..training import named_tensors
+from ._layers import owners_of_parameters
 
 # By the name of the function, whatever its home: torch, torch.Tensor or
 # torch.nn.functional. Their output has the shape of the input.
@@ -217,14 +218,8 @@ class _Tracker(TorchFunctionMode):
 
     def __init__(self, network):
         super().__init__()
-        self._owners, shared = {}, set()
-        for name, module in network.named_modules():
-            for key, parameter in module.named_parameters(recurse=False):
-                if id(parameter) in self._owners:
-                    shared.add(id(parameter))
-                self._owners[id(parameter)] = name, module, key
-        for one in shared:
-            del self._owners[one]
+        owners = owners_of_parameters(network).items()
+        self._owners = {one: found[0] for one, found in owners if len(found) == 1}
         # The tensors are kept, so that no other gets their id.
         self._tags = {}
         self._kept = []

@@ -299,14 +299,12 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
             f"compress was interrupted during {name!r}. The last network that it had "
             "found is returned."
         )
-    if limits.max_bytes is not None:
-        n_bytes = outcome.model.n_bytes
-        if n_bytes > limits.max_bytes:
-            messages.append(
-                f"The smallest network that {name!r} gives has {n_bytes} bytes, and "
-                f"its file has a header: more than 'max_bytes' ({max_bytes}). It is "
-                "returned. Use another method, or several."
-            )
+    if not limits.fits(outcome.model):
+        messages.append(
+            f"The smallest network that {name!r} gives has {outcome.model.n_bytes} "
+            f"bytes, and its file has a header: more than 'max_bytes' ({max_bytes}). "
+            "It is returned. Use another method, or several."
+        )
     if outcome.score < limits.lowest_score:
         what, remedy = "max_relative_error", "Allow more, or try another method."
         if subject.score_name == "score":

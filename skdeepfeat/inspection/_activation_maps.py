@@ -207,11 +207,10 @@ def _explain_parts(parts, target, method, **options):
         )
     pixels, indices = load_readable(parts.X, parts.neck.preprocessing, parts.settings)
     targets = Targets(target, parts.end.classes, len(pixels))
-    if not len(indices):
-        maps = np.full((len(pixels), 1, 1), np.nan, np.float32)
-        return Explanation(maps, pixels, targets.labels())
+    found = np.empty((0, 1, 1))
     try:
-        found = METHODS[method](parts, pixels, indices, targets, **options)
+        if len(indices):
+            found = METHODS[method](parts, pixels, indices, targets, **options)
     except NotLinearError:
         raise ValueError(
             f"The 'estimator' parameter must end in a linear model for "
@@ -232,11 +231,10 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
     is_frame = isinstance(X, pd.DataFrame)
     as_given = np.asarray(X) if is_frame or isinstance(X, np.ndarray) else None
     is_array = as_given is not None and as_given.dtype.kind in "biuf"
+    images = seen = [source.pixels(i) for i in range(len(source))]
     if is_array:
         shape = as_given.shape[1:] if as_given.ndim > 2 else tuple(flat_image_shape)
         images = as_given.reshape(len(as_given), *shape)
-    else:
-        images = [source.pixels(i) for i in range(len(source))]
 
     def results(covered):
         if is_array:
@@ -252,5 +250,4 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
             for index, image in enumerate(images)
         ]
     )
-    seen = [source.pixels(i) for i in range(len(source))]
     return Explanation(maps.astype(np.float32), seen, targets.labels())

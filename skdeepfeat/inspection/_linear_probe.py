@@ -168,11 +168,9 @@ def linear_probe(
         found.names, found.depths, found.features, strict=True
     ):
         n_features = features.shape[1]
-        model = estimator
-        if model is None:
-            model = linear_model(classifies, n_features)
+        default = linear_model(classifies, n_features)
         folds = cross_validate(
-            clone(model),
+            default if estimator is None else clone(estimator),
             features,
             y,
             cv=splits,

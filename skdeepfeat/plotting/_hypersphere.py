@@ -1,7 +1,5 @@
 """HypersphereDisplay: where embeddings lie on the circle, in all and by class."""
 
-import numbers
-
 import numpy as np
 from scipy.stats import vonmises
 from sklearn.decomposition import PCA
@@ -9,6 +7,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._columns import check_table
+from .._utils._constraints import POSITIVE
 from .._utils._parameter_errors import choice_error
 from ..inspection import check_targets, refuse_zero_rows
 from ._axes import class_colors, import_pyplot, set_axes_grid
@@ -139,11 +138,7 @@ default=None
             If there are fewer than 2 embeddings or features, an embedding is zero, or
             `y` has no class labels.
         """
-        if (
-            not isinstance(bandwidth, numbers.Real)
-            or isinstance(bandwidth, bool)
-            or not 0 < bandwidth < np.inf
-        ):
+        if isinstance(bandwidth, bool) or not POSITIVE.is_satisfied_by(bandwidth):
             raise choice_error("bandwidth", "a positive number", bandwidth)
         Z = check_table(
             Z, "Z", dtype=np.float64, ensure_all_finite="allow-nan",

@@ -420,9 +420,7 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
             [word for word in words if word in vectors.index][: self.max_length]
             for words in self._words(X)
         ]
-        return self._rows_of(
-            known, self._n_features_out, lambda known: self._encode(known, vectors)
-        )
+        return self._rows_of(known, lambda known: self._encode(known, vectors))
 
     @undisturbed_by_forks()
     def _encode(self, known, vectors):

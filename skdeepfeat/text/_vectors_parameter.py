@@ -72,14 +72,13 @@ class VectorsParameterMixin(TextTransformerMixin):
                 UserWarning,
             )
 
-    def _rows_of(self, known, n_features, compute):
+    def _rows_of(self, known, compute):
         """Return features of texts, those without known words as `on_missing` says.
 
         Parameters
         ----------
         known : list of list
             The known words of each text.
-        n_features : int
         compute : callable
             ``compute(known) -> ndarray`` of texts that all have known words.
 
@@ -87,7 +86,7 @@ class VectorsParameterMixin(TextTransformerMixin):
         -------
         ndarray of float32, shape (n_texts, n_features)
         """
-        result = np.zeros((len(known), n_features), np.float32)
+        result = np.zeros((len(known), self._n_features_out), np.float32)
         is_missing = np.array([not words for words in known])
         if is_missing.any():
             if self.on_missing == "raise":

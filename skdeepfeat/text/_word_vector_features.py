@@ -261,7 +261,7 @@ class WordVectorFeatures(
                 features = features - np.outer(features @ component, component)
             return features
 
-        return self._rows_of(known, self._n_features_out, compute)
+        return self._rows_of(known, compute)
 
     def _pooled(self, vectors, known):
         """Return one row of float64 for each text, all of which have known words."""
