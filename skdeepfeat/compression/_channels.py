@@ -63,10 +63,6 @@ class ChannelGroup:
         """The layer that makes the channels."""
         return self.producers[0]
 
-    def copy(self):
-        """Return a group that can lose channels on its own."""
-        return replace(self)
-
 
 def find_channel_groups(body, images):
     """Return the groups of channels of a body.
@@ -113,7 +109,7 @@ def _try(body, groups, images):
         wanted = trial(images)
         for group in groups:
             kept = torch.arange(1, group.n_channels)
-            remove_channels(trial.network, group.copy(), kept)
+            remove_channels(trial.network, replace(group), kept)
         found = trial(images)
     except Exception as error:  # networks may raise anything
         return f"the network does not run without a channel ({str(error)[:80]})"

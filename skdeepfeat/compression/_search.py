@@ -4,7 +4,7 @@ import bisect
 import copy
 import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -307,7 +307,7 @@ class _Pruning(Method):
         model = copy.deepcopy(model)
         after = []
         for group, channels in zip(groups, chosen, strict=True):
-            group = group.copy()
+            group = replace(group)  # it loses channels on its own
             if len(channels) < group.n_channels:
                 remove_channels(model.network, group, channels)
             after.append(group)

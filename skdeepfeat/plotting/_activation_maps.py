@@ -6,7 +6,7 @@ import torch
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_count, check_several
 from ..inspection import explain
-from ._axes import set_axes_grid
+from ._axes import set_axes_cells
 from ._pictures import set_title, show_picture
 
 _KINDS = ("image", "map", "overlay")
@@ -135,20 +135,14 @@ class ActivationMapDisplay:
         """
         kinds = check_several("kind", kind, _KINDS)
         check_count("n_columns", n_columns, may_be_none=True)
-        n_images = len(self.images)
-        per_row = n_columns or max(1, 6 // len(kinds))
-        per_row = min(per_row, n_images)
-        n_rows = -(-n_images // per_row)
-        set_axes_grid(self, ax, n_rows, per_row * len(kinds))
+        n_columns = n_columns or max(1, 6 // len(kinds))
+        shape = (1, len(kinds))
+        cells = set_axes_cells(self, ax, len(self.images), n_columns, shape)
         self.images_ = []
-        cells = self.axes_.reshape(-1, len(kinds))
         for i, axes in enumerate(cells):
             for one, cell in zip(kinds, axes, strict=True):
-                if i < n_images:
-                    self._draw(cell, i, one, cmap, alpha)
-                else:
-                    cell.set_axis_off()
-            if i < n_images and self.titles is not None:
+                self._draw(cell, i, one, cmap, alpha)
+            if self.titles is not None:
                 set_title(axes[len(axes) // 2], self.titles[i], len(axes))
         return self
 

@@ -1,5 +1,7 @@
 """The axes of a display: those of the user, or those of a new figure."""
 
+import math
+
 import numpy as np
 
 from .._utils._optional import import_optional
@@ -63,6 +65,34 @@ def set_axes_grid(display, ax, n_rows, n_columns):
     display.axes_ = _grid(import_pyplot(display), ax, n_rows, n_columns)
     display.figure_ = display.axes_[0, 0].figure
     return display.axes_
+
+
+def set_axes_cells(display, ax, n_cells, n_columns, shape):
+    """Set `axes_` and `figure_` of a display, and return the axes of each cell.
+
+    Parameters
+    ----------
+    display : object
+    ax : matplotlib Axes, array-like of Axes or None
+    n_cells : int
+    n_columns : int
+        Number of cells in a row, at most.
+    shape : tuple of (int, int)
+        Number of rows and columns of axes in a cell.
+
+    Returns
+    -------
+    ndarray of matplotlib Axes, shape (n_cells, n_axes)
+    """
+    n_columns = min(n_columns, n_cells)
+    n_rows = math.ceil(n_cells / n_columns)
+    height, width = shape
+    axes = set_axes_grid(display, ax, n_rows * height, n_columns * width)
+    blocks = axes.reshape(n_rows, height, n_columns, width).swapaxes(1, 2)
+    cells = blocks.reshape(-1, height * width)
+    for unused in cells[n_cells:].flat:
+        unused.set_axis_off()
+    return cells[:n_cells]
 
 
 def _grid(plt, ax, n_rows, n_columns):

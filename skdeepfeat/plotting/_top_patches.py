@@ -6,7 +6,7 @@ import numpy as np
 
 from .._utils._parameter_errors import check_count, look_up
 from ..inspection import find_top_patches, project_patches
-from ._axes import set_axes_grid
+from ._axes import set_axes_cells
 from ._pictures import mosaic, pattern, show_picture
 
 # The values of `guided`.
@@ -122,17 +122,10 @@ class TopPatchesDisplay:
             If matplotlib is not installed (extra ``[plot]``).
         """
         check_count("n_columns", n_columns)
-        n_units, n_pictures = len(self.tops), 1 if self.signals is None else 2
-        n_columns = min(n_columns, n_units)
-        n_rows = -(-n_units // n_columns)
-        set_axes_grid(self, ax, n_rows, n_pictures * n_columns)
+        shape = (1, 1 if self.signals is None else 2)
+        units = set_axes_cells(self, ax, len(self.tops), n_columns, shape)
         self.images_ = []
-        for i, cells in enumerate(self.axes_.reshape(-1, n_pictures)):
-            if i >= n_units:
-                for cell in cells:
-                    cell.set_axis_off()
-                continue
-            top = self.tops[i]
+        for i, (top, cells) in enumerate(zip(self.tops, units, strict=True)):
             n_wide = math.ceil(math.sqrt(len(top.indices)))
             title = f"{top.layer}, feature {top.feature}"
             picture = mosaic(top.patches, n_wide)

@@ -265,25 +265,25 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
             raise ValueError(
                 f"X must have at least 2 images that can be read. Got {len(rows)}."
             )
-        body, groups = self._body()
+        body, pretrained = self._body()
         self.image_shape_ = (*self._size(), 3)
         self.network_ = ConvNetwork(self._size(), self.n_components, body, seed)
         rows, held_out = hold_out(self, rows, seed)
-        self._train(pixels, rows, held_out, groups, device, seed, callbacks)
+        self._train(pixels, rows, held_out, pretrained, device, seed, callbacks)
         callbacks.close()
         return self
 
-    def _train(self, pixels, rows, held_out, groups, device, seed, callbacks):
+    def _train(self, pixels, rows, held_out, pretrained, device, seed, callbacks):
         """Train the network on some of the images, and record its epochs."""
         # A low rate, to preserve the features of the pretrained network.
-        known = {id(one) for group in groups for _, one in group}
+        known = {id(one) for _, one in pretrained}
         new = [
             one for one in self.network_.named_parameters() if id(one[1]) not in known
         ]
         self.network_.to(device)
         optimizer = make_optimizer(
             "adamw",
-            [[one for group in groups for one in group], new],
+            [pretrained, new],
             learning_rate=self.learning_rate,
             layer_decay=0.1,
         )
@@ -412,12 +412,12 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         )
 
     def _body(self):
-        """Return the encoder of `model`, and its parameters by stage."""
+        """Return the encoder of `model`, and its parameters with their names."""
         if self.model is None:
             return None, []
         body = self._neck_of_parameters(image_size=self._size()).trainable()
         body.train_parts(range(body.n_stages), freeze_statistics=True)
-        return body, body.parameter_groups()
+        return body, [one for group in body.parameter_groups() for one in group]
 
     def _encode(self, X):
         """Return codes, the images, and which of them could be read."""
