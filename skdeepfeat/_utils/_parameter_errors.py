@@ -3,6 +3,8 @@
 import difflib
 import numbers
 
+import numpy as np
+
 from ._printable import printable
 from ._shown import shown
 
@@ -50,6 +52,27 @@ def check_count(parameter, value, may_be_none=False):
         return
     wanted = "an int of at least 1"
     raise choice_error(parameter, f"None or {wanted}" if may_be_none else wanted, value)
+
+
+def check_sizes(parameter, sizes, least=1):
+    """Return a parameter that is one int or several as a list of int.
+
+    Parameters
+    ----------
+    parameter : str
+    sizes : int or array-like
+    least : int, default=1
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is no int or too small.
+    """
+    found = np.ravel(sizes).tolist()
+    if not found or not all(is_int(size) and size >= least for size in found):
+        wanted = f"one int or several, all of them at least {least}"
+        raise choice_error(parameter, wanted, sizes)
+    return found
 
 
 def look_up(choices, name, parameter):

@@ -17,7 +17,7 @@ from .._utils._constraints import NOT_NEGATIVE, POSITIVE_INT
 from .._utils._device import resolve_device
 from .._utils._forks import survives_fork
 from .._utils._html import DocumentationLinkMixin
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_sizes, choice_error
 from .._utils._short_errors import ShortErrorsMixin
 from ..training import (
     REGRESSION_LOSSES,
@@ -416,12 +416,7 @@ default="squared_error"
 
     def _begin(self, X):
         """Set all that is learned to its state before the first epoch."""
-        sizes = np.ravel(self.hidden_layer_sizes).tolist()
-        if not sizes or any(type(size) is not int or size < 1 for size in sizes):
-            raise ValueError(
-                "The 'hidden_layer_sizes' parameter must hold at least one int, all of "
-                f"them at least 1. Got {self.hidden_layer_sizes!r:.80} instead."
-            )
+        sizes = check_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         resolve_device(self.device)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._optimizer_state = None

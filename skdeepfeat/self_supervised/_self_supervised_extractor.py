@@ -1,6 +1,5 @@
 """SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
 
-import numbers
 import os
 
 import numpy as np
@@ -23,6 +22,7 @@ from .._utils._constraints import (
 )
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import check_sizes
 from .._utils._shown import shown
 from .._utils._warn import warn
 from ..cache import CACHE_CONSTRAINT
@@ -449,14 +449,6 @@ class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransf
         return PretrainedFeatureExtractor(body, preprocessing=preprocessing, **own)
 
     def _training_settings(self):
-        projection = list(self.projection)
-        if not projection or any(
-            not isinstance(n, numbers.Integral) or n < 2 for n in projection
-        ):
-            raise ValueError(
-                "The 'projection' parameter must hold at least one int, all of them at "
-                f"least 2. Got {self.projection!r:.80} instead."
-            )
         is_random = self.weights == "random"
         unfreeze, freeze_batch_norm = self.unfreeze, self.freeze_batch_norm
         if isinstance(unfreeze, str) and unfreeze == "auto":
@@ -465,7 +457,7 @@ class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransf
             freeze_batch_norm = not is_random
         return PretrainingSettings.of(
             self,
-            projection=tuple(map(int, projection)),
+            projection=tuple(check_sizes("projection", self.projection, 2)),
             unfreeze=unfreeze,
             freeze_batch_norm=freeze_batch_norm,
         )
