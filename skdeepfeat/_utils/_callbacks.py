@@ -86,7 +86,7 @@ class FitCallbacks:
         yield EpochCallbacks(self._estimator, task, data, attributes)
         task.call_on_fit_task_end(estimator=self._estimator, **data)
 
-    def train(self, run, data, rows, attributes, validate=None):
+    def train(self, run, data, rows, attributes, finish, validate=None):
         """Run the epochs of a `TrainingRun`, as a phase.
 
         Parameters
@@ -94,12 +94,17 @@ class FitCallbacks:
         run : TrainingRun
         data : FeatureData, PixelData or what is like them
         rows, attributes : as for `phase`
+        finish : callable
+            ``finish()`` is called when the training ends, also by an error.
         validate : callable or None, default=None
             As for `TrainingRun.fit`.
         """
         settings = run.settings
         with self.phase(settings.phase, settings.n_epochs, rows, attributes) as epochs:
-            run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
+            try:
+                run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
+            finally:
+                finish()
 
     def _lazy_data(self, rows):
         """Return functions that select the training data, if a callback asks."""

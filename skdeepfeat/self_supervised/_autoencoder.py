@@ -510,11 +510,12 @@ default="squared_error"
         if held_out is not None:
             unseen = torch.from_numpy(held_out)
             validate = make_validate(loss, unseen, _N_ROWS_AT_ONCE, device)
-        try:
-            train(run, data, attributes=attributes, validate=validate)
-        finally:
+
+        def finish():
             self.history_ = history()
             model.cpu().eval()
+
+        train(run, data, attributes=attributes, finish=finish, validate=validate)
         return run
 
     def _apply(self, function, rows):

@@ -305,13 +305,14 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         if held_out is not None:
             unseen = _as_tensor(pixels[held_out])
             validate = make_validate(_squared_errors, unseen, _N_AT_ONCE, device)
-        try:
-            callbacks.train(run, data, rows, attributes, validate)
-        finally:
+
+        def finish():
             self.network_.cpu().eval()
             self.history_ = pd.DataFrame(run.history, columns=_HISTORY)
             self.best_epoch_ = run.best_epoch
             free_device_memory(device)
+
+        callbacks.train(run, data, rows, attributes, finish, validate)
 
     @survives_fork
     def transform(self, X):

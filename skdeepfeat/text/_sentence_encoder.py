@@ -385,11 +385,11 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
         def attributes():
             return self._learned(network) | {"history_": history()}
 
-        data = TextTuples(texts, members)
-        try:
-            callbacks.train(run, data, np.arange(len(texts)), attributes)
-        finally:
+        def finish():
             self.history_ = history()
+
+        data = TextTuples(texts, members)
+        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
 
     @survives_fork
     def transform(self, X):

@@ -243,10 +243,10 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
                 ),
             }
 
-        try:
-            callbacks.train(run, data, np.arange(len(texts)), attributes)
-        finally:
+        def finish():
             vars(self).update(attributes())
+
+        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
 
     def transform(self, X):
         """Return the mean of the vectors of each text's words.
