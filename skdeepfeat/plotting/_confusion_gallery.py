@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..inspection import confusion_examples, predict_graded
-from ._axes import set_axes
+from ._axes import TURNED, set_axes
 from ._pictures import shortened, show_in_cell
 from ._thumbnails import load_thumbnails
 
@@ -180,9 +180,7 @@ class ConfusionGalleryDisplay:
             xlabel="Predicted label",
             ylabel="True label",
         )
-        turned = {}
-        if longest > 8:
-            turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        turned = TURNED if longest > 8 else {}
         ax.set_xticks(range(n), texts, parse_math=False, **turned)
         ax.set_yticks(range(n), texts, parse_math=False)
         ax.tick_params(length=0)
