@@ -19,11 +19,7 @@ from .probing._probe import Probe, probe_spec
 from .probing._stages import last_map_of, stages_of
 from .probing._wanted_layers import Output, resolve_outputs
 from .running._batch_runner import Runner
-from .running._compiled_networks import (
-    CompilationError,
-    compiled_network,
-    is_in_memory,
-)
+from .running._compiled_networks import CompilationError, CompiledForm
 from .running._loaded_networks import borrowed
 from .running._measured_network import cheapest_network
 from .running._runtimes import (
@@ -227,7 +223,8 @@ class Neck:
             for layer, pooling in places
         ]
 
-    def _borrowed(self, device):
+    def borrowed(self, device):
+        """Return a context that lends the network in torch; see `running`."""
         return borrowed(self.spec, device, self._check_head)
 
     @contextlib.contextmanager
@@ -271,17 +268,14 @@ class Neck:
             )
 
             def in_torch(folds=folds):
-                network = stack.enter_context(self._borrowed(device))
+                network = stack.enter_context(self.borrowed(device))
                 return EagerNetwork(network, self, device, precision, folds)
 
-            compiled = functools.partial(
-                self._compiled, chosen, device, precision, chosen == runtime, files
-            )
+            form = self._form(chosen, device, precision, files)
+            compiled = functools.partial(self._compiled, form, chosen == runtime)
             compute = None
             if chosen not in ("torch", runtime) and precision == "float32" and n_images:
-                cheapest = cheapest_network(
-                    chosen, self, device, n_images, files, in_torch, compiled
-                )
+                cheapest = cheapest_network(form, n_images, in_torch, compiled)
                 compute = stack.enter_context(cheapest)
             elif chosen != "torch":
                 compute = compiled()
@@ -291,19 +285,19 @@ class Neck:
             stack.callback(run.close)
             yield run
 
-    def _compiled(self, runtime, device, precision, is_required, files=None):
+    def _form(self, runtime, device, precision, files=None):
+        device = torch.device(device)
+        return CompiledForm(runtime, self, device, precision, self.fingerprint, files)
+
+    def _compiled(self, form, is_required=False):
         """Return the network in a compiled form, or None if that is impossible."""
-        fingerprint = self.fingerprint
-        if self.is_own and fingerprint is None:
+        if self.is_own and form.fingerprint is None:
             # The module may have changed since it was compiled.
-            fingerprint = fingerprint_of(self, device)
-        borrow = functools.partial(self._borrowed, device)
+            form = replace(form, fingerprint=fingerprint_of(self, form.device))
         try:
-            return compiled_network(
-                runtime, self, device, precision, fingerprint, borrow, files
-            )
+            return form.load()
         except CompilationError as error:
-            title, name = load_runtime(runtime).TITLE, self.spec.name
+            title, name = load_runtime(form.runtime).TITLE, self.spec.name
             if is_required:
                 raise ValueError(
                     f"{title} cannot run {name!r}: {error}. Use runtime='torch', or "
@@ -326,16 +320,15 @@ class Neck:
         -------
         bool
         """
-        device = torch.device(device)
-        compiled = self._compiled(runtime, device, precision, False, files)
-        return compiled is not None
+        form = self._form(runtime, device, precision, files)
+        return self._compiled(form) is not None
 
     def is_compiled(self, runtime, device, precision):
         """Return whether this process has the network in a compiled form.
 
         The parameters are those of `can_compile`. The network is not the user's own.
         """
-        return is_in_memory(runtime, self, torch.device(device), precision, None)
+        return self._form(runtime, device, precision).is_in_memory()
 
     def chosen_runtime(self, device, precision, runtime, n_images):
         """Return what is to run the network; parameters and errors are `loaded`'s.
@@ -407,7 +400,7 @@ class Neck:
         WeightsNotFoundError, ValueError
             As `loaded` does.
         """
-        with self._borrowed(torch.device("cpu")) as network:
+        with self.borrowed(torch.device("cpu")) as network:
             return non_finite_tensors(network)
 
     def has_float16_weights(self):
@@ -430,7 +423,7 @@ class Neck:
         WeightsNotFoundError, ValueError
             As `loaded` does.
         """
-        with self._borrowed(torch.device("cpu")) as network:
+        with self.borrowed(torch.device("cpu")) as network:
             own = copy_network(network, owned=True)
         architecture = None
         if not self.is_own:  # a user can change a network

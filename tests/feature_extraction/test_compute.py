@@ -12,8 +12,9 @@ from skdeepfeat import (
 from skdeepfeat.feature_extraction import ExtractionSettings
 from skdeepfeat.feature_extraction._compute import compute_features
 from skdeepfeat.images import make_image_source
-from skdeepfeat.networks import _neck, resolve_neck
+from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.running import _compiled_networks, _measured_network
+from skdeepfeat.networks.running._compiled_networks import CompiledForm
 
 CPU = torch.device("cpu")
 
@@ -133,22 +134,20 @@ class TestRuntime:
             raise AssertionError("converted for a handful of images")
 
         _compiled_networks._compiled.clear()  # what is compiled already costs nothing
-        monkeypatch.setattr(_neck, "compiled_network", never)
+        monkeypatch.setattr(CompiledForm, "load", never)
         assert self.extractor(cache=None).transform(images).shape == (37, 1280)
 
     @pytest.mark.slow
     def test_many_images_do_not(self, images, monkeypatch):
         for name in ("_SECONDS", "_SECONDS_PER_MODULE", "_N_PASSES"):
             monkeypatch.setattr(_measured_network, name, 0)
-        converted = []
+        converted, load = [], CompiledForm.load
 
-        def compile_and_note(*args):
-            converted.append(args)
-            return compiled_network(*args)
+        def compile_and_note(form):
+            converted.append(form)
+            return load(form)
 
-        from skdeepfeat.networks.running._compiled_networks import compiled_network
-
-        monkeypatch.setattr(_neck, "compiled_network", compile_and_note)
+        monkeypatch.setattr(CompiledForm, "load", compile_and_note)
         # Of 112 x 112 pixels, 32 are tried in torch.
         extractor = self.extractor(cache=None).set_params(image_size=112)
         _compiled_networks._compiled.clear()

@@ -6,6 +6,8 @@ import json
 import logging
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,86 +44,148 @@ class CompilationError(Exception):
     """A network cannot be run in another form; the message says why."""
 
 
-def compiled_network(runtime, neck, device, precision, fingerprint, borrow, files=None):
-    """Return a compiled network. The two that were used last are kept in memory.
+@dataclass(frozen=True, eq=False)
+class CompiledForm:
+    """A network in the form that a library compiles for a device and a precision.
 
-    Parameters
+    Attributes
     ----------
     runtime : {"compile", "openvino"}
     neck : Neck
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-    fingerprint : Fingerprint or None
+    fingerprint : Fingerprint or None, default=None
         Of a user's own network, by which its compiled form is found again.
-    borrow : callable
-        Returns a context that lends the network in torch, on the device. It is called
-        only to compile the network.
     files : files as `_kept_networks` takes them, default=None
         Where compiled networks are kept for other processes.
-
-    Returns
-    -------
-    callable
-        As `Runner` wants it.
-
-    Raises
-    ------
-    CompilationError
-        If the runtime cannot convert the network, or does not run it correctly.
     """
-    if fingerprint is not None and not fingerprint.is_stable:
-        raise CompilationError("its rows differ from one pass to the next")
-    key = _key_of(runtime, neck, device, precision, fingerprint)
-    # One at a time: two threads would compile the same network twice.
-    with undisturbed_by_forks(), _lock:
+
+    runtime: str
+    neck: Any
+    device: torch.device
+    precision: str
+    fingerprint: Any = None
+    files: Any = None
+
+    def load(self):
+        """Return the compiled network. The two that were used last stay in memory.
+
+        Returns
+        -------
+        callable
+            As `Runner` wants it.
+
+        Raises
+        ------
+        CompilationError
+            If the runtime cannot convert the network, or does not run it correctly.
+        """
+        if self.fingerprint is not None and not self.fingerprint.is_stable:
+            raise CompilationError("its rows differ from one pass to the next")
+        key = self._key()
+        # One at a time: two threads would compile the same network twice.
+        with undisturbed_by_forks(), _lock:
+            compiled = self._in_memory(key)
+            if compiled is None:
+                try:
+                    compiled = self._recall_or_compile()
+                except CompilationError as error:
+                    if is_out_of_memory(error.__cause__):
+                        raise  # there may be more memory next time
+                    # Stored as well, because the next call would fail in the same way.
+                    # The new error has no traceback, which would keep the network
+                    # alive.
+                    compiled = CompilationError(str(error))
+                _compiled[key] = compiled, self.fingerprint
+            _compiled.move_to_end(key)
+            for old in [one for one in _compiled if self.device in one][:-_N_KEPT]:
+                del _compiled[old]
+        if isinstance(compiled, CompilationError):
+            raise CompilationError(str(compiled))
+        return compiled()
+
+    def is_in_memory(self):
+        """Return whether `load` need not compile, or has failed before."""
+        return self._in_memory(self._key()) is not None
+
+    def _in_memory(self, key):
         compiled, compiled_for = _compiled.get(key, (None, None))
-        if compiled_for is not None and not compiled_for.same_as(fingerprint):
-            compiled = None  # its code has changed
-        if compiled is None:
-            compiled_for = fingerprint
+        if compiled_for is not None and not compiled_for.same_as(self.fingerprint):
+            return None  # its code has changed
+        return compiled
+
+    def _key(self):
+        spec, fingerprint = self.neck.spec, self.fingerprint
+        return (
+            self.runtime,
+            json.dumps(spec.architecture, sort_keys=True),
+            spec.weights.store_key() if fingerprint is None else fingerprint.tensors,
+            spec.preprocessing,
+            tuple((one.layer, one.pooling) for one in self.neck.outputs),
+            self.device,
+            self.precision,
+            torch.get_num_threads(),
+        )
+
+    def _recall_or_compile(self):
+        key = None
+        if self.files is not None and self.device.type == "cpu":
+            key = key_of_network(self)
+        if key is not None and key in self.files:
+            compiled, found, wanted = recall_network(self, key)
+            if compiled is not None:
+                with contextlib.suppress(CompilationError):
+                    self._compare(found, wanted)
+                    name = self.neck.spec.name
+                    logger.info("using the stored compiled network of %s", name)
+                    return compiled
+        compiled, rows = self._compile()
+        # A weights file may have been replaced meanwhile.
+        if key is not None and key == key_of_network(self):
+            keep_network(self, key, compiled, rows)
+        return compiled
+
+    def _compile(self):
+        """Return a compiled network, and what torch computes for `random_pixels`."""
+        neck, device = self.neck, self.device
+        with neck.borrowed(device) as network:
+            if neck.is_own:
+                # The user may train it further, in place.
+                network = copy_network(network, owned=True)
+            module = PixelsToRows(network, neck).eval().to(device)
+            if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
+                raise CompilationError("its weights are not in float32")
+            pixels = random_pixels(_N_COMPARED + _N_TRACED, neck.preprocessing.crop)
+            # A copy, because torch.compile compiles views separately.
+            compared, example = pixels[:_N_COMPARED], pixels[_N_COMPARED:].clone()
+            example = example.to(device)
             try:
-                compiled = _recall_or_compile(
-                    runtime, neck, device, precision, fingerprint, borrow, files
+                compiled = load_runtime(self.runtime).compile_network(
+                    module, example, device, self.precision
                 )
-            except CompilationError as error:
-                if is_out_of_memory(error.__cause__):
-                    raise  # there may be more memory next time
-                # Stored as well, because the next call would fail in the same way. The
-                # new error has no traceback, which would keep the network alive.
-                compiled = CompilationError(str(error))
-        _compiled[key] = compiled, compiled_for
-        _compiled.move_to_end(key)
-        for old in [one for one in _compiled if device in one][:-_N_KEPT]:
-            del _compiled[old]
-    if isinstance(compiled, CompilationError):
-        raise CompilationError(str(compiled))
-    return compiled()
+                found = compiled()(compared)
+            except Exception as error:  # a user's network may raise anything
+                logger.debug("compiling failed", exc_info=True)
+                raise CompilationError(_in_words(error)) from error
+            with compute_context(device, "float32"):
+                rows = [one.cpu().numpy() for one in module(compared.to(device))]
+        self._compare(found, rows)
+        return compiled, rows
 
-
-def is_in_memory(runtime, neck, device, precision, fingerprint):
-    """Return whether `compiled_network` need not compile, or has failed before.
-
-    The parameters are those of `compiled_network`.
-    """
-    key = _key_of(runtime, neck, device, precision, fingerprint)
-    _, compiled_for = _compiled.get(key, (None, None))
-    return key in _compiled and (
-        compiled_for is None or compiled_for.same_as(fingerprint)
-    )
-
-
-def _key_of(runtime, neck, device, precision, fingerprint):
-    spec = neck.spec
-    return (
-        runtime,
-        json.dumps(spec.architecture, sort_keys=True),
-        spec.weights.store_key() if fingerprint is None else fingerprint.tensors,
-        spec.preprocessing,
-        tuple((one.layer, one.pooling) for one in neck.outputs),
-        device,
-        precision,
-        torch.get_num_threads(),
-    )
+    def _compare(self, found, wanted):
+        shapes = [rows.shape for rows in found]
+        if shapes != [rows.shape for rows in wanted]:
+            raise CompilationError(f"its rows have shapes {shapes}")
+        if not all(np.isfinite(rows).all() for rows in wanted):
+            raise CompilationError(
+                "torch's own rows of random pixels are NaN or infinite, so there is "
+                "nothing to compare with"
+            )
+        error = largest_difference(found, wanted)
+        if not error <= _TOLERANCES[self.precision]:
+            raise CompilationError(
+                f"its rows differ from torch's by {error:.1e} of the largest value"
+            )
 
 
 _compiled: OrderedDict[tuple, object] = OrderedDict()
@@ -166,54 +230,6 @@ class PixelsToRows(nn.Module):
         return tuple(rows)
 
 
-def _recall_or_compile(runtime, neck, device, precision, fingerprint, borrow, files):
-    key = None
-    if files is not None and device.type == "cpu":
-        key = key_of_network(runtime, neck, precision, fingerprint)
-    if key is not None and key in files:
-        crop = neck.preprocessing.crop
-        compiled, found, wanted = recall_network(
-            files, key, runtime, crop, precision, fingerprint
-        )
-        if compiled is not None:
-            with contextlib.suppress(CompilationError):
-                _compare(found, wanted, _TOLERANCES[precision])
-                logger.info("using the stored compiled network of %s", neck.spec.name)
-                return compiled
-    compiled, rows = _compile(runtime, neck, device, precision, borrow)
-    # A weights file may have been replaced meanwhile.
-    if key is not None and key == key_of_network(runtime, neck, precision, fingerprint):
-        keep_network(files, key, runtime, compiled, rows, fingerprint)
-    return compiled
-
-
-def _compile(runtime, neck, device, precision, borrow):
-    """Return a compiled network, and what torch computes for `random_pixels`."""
-    with borrow() as network:
-        if neck.is_own:
-            # The user may train it further, in place.
-            network = copy_network(network, owned=True)
-        module = PixelsToRows(network, neck).eval().to(device)
-        if next(network.parameters(), torch.empty(0)).dtype != torch.float32:
-            raise CompilationError("its weights are not in float32")
-        pixels = random_pixels(_N_COMPARED + _N_TRACED, neck.preprocessing.crop)
-        # A copy, because torch.compile compiles views separately.
-        compared, example = pixels[:_N_COMPARED], pixels[_N_COMPARED:].clone()
-        example = example.to(device)
-        try:
-            compiled = load_runtime(runtime).compile_network(
-                module, example, device, precision
-            )
-            found = compiled()(compared)
-        except Exception as error:  # a user's network may raise anything
-            logger.debug("compiling failed", exc_info=True)
-            raise CompilationError(_in_words(error)) from error
-        with compute_context(device, "float32"):
-            rows = [one.cpu().numpy() for one in module(compared.to(device))]
-    _compare(found, rows, _TOLERANCES[precision])
-    return compiled, rows
-
-
 def _in_words(error):
     """Return the line of an error that names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -222,19 +238,3 @@ def _in_words(error):
     # OpenVINO begins with the line of its own source, and ends with the cause.
     said = lines[-1] if lines[0].startswith(("Check ", "Exception from")) else lines[0]
     return said.removeprefix("-- ")[:200]
-
-
-def _compare(found, wanted, tolerance):
-    shapes = [rows.shape for rows in found]
-    if shapes != [rows.shape for rows in wanted]:
-        raise CompilationError(f"its rows have shapes {shapes}")
-    if not all(np.isfinite(rows).all() for rows in wanted):
-        raise CompilationError(
-            "torch's own rows of random pixels are NaN or infinite, so there is "
-            "nothing to compare with"
-        )
-    error = largest_difference(found, wanted)
-    if not error <= tolerance:
-        raise CompilationError(
-            f"its rows differ from torch's by {error:.1e} of the largest value"
-        )

@@ -27,16 +27,13 @@ _FORMAT = 1
 _PROCESSOR_FIELDS = ("model name", "flags", "features")
 
 
-def key_of_network(runtime, neck, precision, fingerprint):
+def key_of_network(form):
     """Return the hexadecimal digest of everything that a compiled network depends on.
 
     Parameters
     ----------
-    runtime : str
-    neck : Neck
-    precision : {"float32", "tf32", "bfloat16", "float16"}
-    fingerprint : Fingerprint or None
-        Of a user's own network. Its code is not known, so its rows have to be compared
+    form : CompiledForm
+        The code of a user's own network is not known, so its rows have to be compared
         as well.
 
     Returns
@@ -45,28 +42,28 @@ def key_of_network(runtime, neck, precision, fingerprint):
         None if it cannot be kept: the runtime has no form on disk, or what the network
         or the packages are cannot be told.
     """
-    library = load_runtime(runtime)
+    library = load_runtime(form.runtime)
     if not hasattr(library, "restore_network"):
         return None
-    spec, code, version = neck.spec, installed_code(), library.installed_code()
+    spec, code, version = form.neck.spec, installed_code(), library.installed_code()
     if code is None or version is None or not is_of_library(spec.architecture):
         return None
-    if fingerprint is None:
+    if form.fingerprint is None:
         weights = _identity_of(spec.weights, spec.weights.store_key())
     else:
-        weights = fingerprint.describe()
+        weights = form.fingerprint.describe()
     return digest_description(
         {
             "format": _FORMAT,
-            "runtime": [runtime, version],
+            "runtime": [form.runtime, version],
             "code": code,
             "processor": _describe_processor(),
             "architecture": spec.architecture,
             "hub": spec.hub_config,
             "weights": weights,
             "preprocessing": spec.preprocessing.describe(),
-            "outputs": [[one.layer, one.pooling] for one in neck.outputs],
-            "precision": precision,
+            "outputs": [[one.layer, one.pooling] for one in form.neck.outputs],
+            "precision": form.precision,
         }
     )
 
@@ -101,42 +98,44 @@ def _identity_of(weights, store_key):
     return weights.identity(digest_file)
 
 
-def keep_network(files, key, runtime, make, rows, fingerprint):
+def keep_network(form, key, make, rows):
     """Write a network that has just been compiled and compared.
 
     Parameters
     ----------
-    files, key
-    runtime : str
+    form : CompiledForm
+    key : str
+        From `key_of_network`.
     make : callable
         As the runtime's `compile_network` returns it.
     rows : list of ndarray of float32, shape (n_compared, n_features)
         What torch computes for `random_pixels`.
-    fingerprint : Fingerprint or None
     """
     head = {
-        "probe": fingerprint and fingerprint.summary(),
+        "probe": form.fingerprint and form.fingerprint.summary(),
         "n_features": [one.shape[1] for one in rows],
     }
     if installed_code.__wrapped__() != installed_code():
         return  # another version has been installed meanwhile
     try:
-        network = load_runtime(runtime).dump_network(make)
+        network = load_runtime(form.runtime).dump_network(make)
     except Exception:  # it may fail in untested cases
         logger.debug("the compiled network cannot be stored", exc_info=True)
         return
     head = json.dumps(head).encode()
+    size = len(head).to_bytes(8, "little")
     first = [np.ascontiguousarray(one[0], "<f4").tobytes() for one in rows]
-    files.write(key, b"".join([len(head).to_bytes(8, "little"), head, *first, network]))
+    form.files.write(key, b"".join([size, head, *first, network]))
 
 
-def recall_network(files, key, runtime, crop, precision, fingerprint):
+def recall_network(form, key):
     """Return a network that was kept, and what torch computed for one image.
 
     Parameters
     ----------
-    files, key, runtime, precision, fingerprint
-    crop : tuple of (int, int)
+    form : CompiledForm
+    key : str
+        From `key_of_network`.
 
     Returns
     -------
@@ -145,12 +144,13 @@ def recall_network(files, key, runtime, crop, precision, fingerprint):
     found, wanted : list of ndarray of float32, shape (1, n_features)
         What it computes for one image of `random_pixels`, and what torch computed.
     """
-    data = files.read(key)
+    data = form.files.read(key)
     if data is None:
         return None, [], []
     try:
         start = 8 + int.from_bytes(data[:8], "little")
         head = json.loads(data[8:start])
+        fingerprint = form.fingerprint
         if fingerprint and not fingerprint.agrees_with_summary(head["probe"]):
             return None, [], []  # its code differs
         wanted = []
@@ -158,8 +158,9 @@ def recall_network(files, key, runtime, crop, precision, fingerprint):
             wanted.append(np.frombuffer(data, "<f4", n_features, start)[np.newaxis])
             start += 4 * n_features
         network = memoryview(data)[start:]
-        make = load_runtime(runtime).restore_network(network, precision)
-        return make, make()(random_pixels(1, crop)), wanted
+        make = load_runtime(form.runtime).restore_network(network, form.precision)
+        found = make()(random_pixels(1, form.neck.preprocessing.crop))
+        return make, found, wanted
     except Exception as error:  # damage was detected before, but never fail here
         logger.info("the stored network cannot be used: %s", printable(error))
         return None, [], []

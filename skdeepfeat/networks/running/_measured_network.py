@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from ..._utils._digests import digest_description
-from ._compiled_networks import is_in_memory
 from ._kept_networks import key_of_network
 from ._loaded_networks import is_loaded
 from ._runtimes import batch_size_for
@@ -43,17 +42,14 @@ _N_IDENTIFYING = 10
 
 
 @contextlib.contextmanager
-def cheapest_network(runtime, neck, device, n_images, files, in_torch, compiled):
+def cheapest_network(form, n_images, in_torch, compiled):
     """Lend a network in float32, in the form that is expected to be done first.
 
     Parameters
     ----------
-    runtime : {"openvino"}
-        What compiles it.
-    neck : Neck
-    device : torch.device
+    form : CompiledForm
+        Of the neck, without a fingerprint if the network was not identified.
     n_images : int
-    files : files as `_kept_networks` takes them, or None
     in_torch : callable
         ``in_torch(folds=...)`` returns an `EagerNetwork`. `folds` is by default what
         the number of images suggests.
@@ -65,12 +61,12 @@ def cheapest_network(runtime, neck, device, n_images, files, in_torch, compiled)
     callable
         As `Runner` wants it.
     """
-    is_known = neck.fingerprint is not None or not neck.is_own
-    identity = neck, device, "float32", neck.fingerprint
-    is_ready = is_known and is_in_memory(runtime, *identity)
+    neck, files = form.neck, form.files
+    is_known = form.fingerprint is not None or not neck.is_own
+    is_ready = is_known and form.is_in_memory()
     key, costs, is_kept = None, Costs(), False
     if is_known and files is not None and not is_ready:
-        key = key_of_network(runtime, neck, "float32", neck.fingerprint)
+        key = key_of_network(form)
     if key is not None:
         is_kept = key in files
         key = key_of_costs(key)
@@ -90,7 +86,7 @@ def cheapest_network(runtime, neck, device, n_images, files, in_torch, compiled)
         network = in_torch(folds=False)
         if not was_loaded:
             costs.torch_start = time.perf_counter() - start
-        n_at_once = batch_size_for("torch", device, neck.preprocessing.crop)
+        n_at_once = batch_size_for("torch", form.device, neck.preprocessing.crop)
         n_extra = 0 if is_known else _N_IDENTIFYING
         network = MeasuredNetwork(
             network, n_images, n_at_once, costs, compiled, n_extra

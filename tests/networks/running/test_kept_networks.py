@@ -56,6 +56,11 @@ def rows_of(neck, pixels, files, precision="float32"):
         return run(pixels)
 
 
+def key_of(runtime, neck, precision="float32", fingerprint=None):
+    form = _compiled_networks.CompiledForm(runtime, neck, CPU, precision, fingerprint)
+    return _kept_networks.key_of_network(form)
+
+
 def paths_of(files):
     return list(pathlib.Path(files.folder).iterdir())
 
@@ -111,8 +116,7 @@ def test_a_foreign_file_is_never_loaded(batch, files, calls, tmp_path, monkeypat
 
 def test_a_file_that_computes_something_else_is_replaced(batch, files, calls):
     necks = [resolve_neck("test_vit", random_state=seed, **SMALL) for seed in (0, 1)]
-    keys = [_kept_networks.key_of_network("openvino", one, "float32", None)
-            for one in necks]  # fmt: skip
+    keys = [key_of("openvino", one) for one in necks]
     pixels = batch(2, 32)
     wanted, other = [rows_of(neck, pixels, files)[0] for neck in necks]
     data, others = files.read(keys[0]), files.read(keys[1])
@@ -151,7 +155,7 @@ def test_own_networks_are_told_apart_by_what_they_compute(batch, files, calls):
 def test_everything_that_it_depends_on_belongs_to_the_key(monkeypatch):
     def key(model="resnet18", precision="float32", **parameters):
         neck = resolve_neck(model, **{**SMALL, **parameters})
-        return _kept_networks.key_of_network("openvino", neck, precision, None)
+        return key_of("openvino", neck, precision)
 
     keys = [
         key(),
@@ -181,7 +185,7 @@ def test_everything_that_it_depends_on_belongs_to_the_key(monkeypatch):
     assert key() is None
     neck = resolve_neck(NormNet(), image_size=32)
     found = fingerprint_of(neck, CPU)
-    assert _kept_networks.key_of_network("compile", neck, "float32", found) is None
+    assert key_of("compile", neck, fingerprint=found) is None
 
 
 def test_where_nothing_can_be_kept_it_compiles(batch, files, calls):

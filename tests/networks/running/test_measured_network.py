@@ -11,6 +11,7 @@ from networks import NormNet
 from skdeepfeat.cache import FeatureCache
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.running import _compiled_networks, _measured_network
+from skdeepfeat.networks.running._compiled_networks import CompiledForm
 from skdeepfeat.networks.running._kept_networks import key_of_network
 from skdeepfeat.networks.running._measured_network import Costs, key_of_costs
 
@@ -115,7 +116,7 @@ def test_what_was_measured_decides_in_the_next_process(batch, files, caplog):
         return "using the stored compiled network" in caplog.text
 
     assert seen(2)  # nothing is known that speaks for torch
-    key = key_of_costs(key_of_network("openvino", neck, "float32", None))
+    key = key_of_costs(key_of_network(CompiledForm("openvino", neck, CPU, "float32")))
     costs = Costs.read(files.read(key))
     assert costs.compiled_start > 0 and costs.compiled_image > 0
     costs = Costs(0.1, 0.002, 1.0, 0.001)
