@@ -1,7 +1,6 @@
 """A neck of any module over any items: texts, recordings, rows of a table."""
 
 import contextlib
-import functools
 import random
 import threading
 import types
@@ -21,21 +20,20 @@ from .._utils._item_encoding import NotEncodableError, encode_item
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._preprocessing import Preprocessing
 from .._utils._random import has_generator, random_states, random_states_kept
-from ..exceptions import OutOfMemoryError
 from ._code_state import CONTENT, code_state
-from ._modules import copy_network, floating_dtype
+from ._modules import floating_dtype
 from ._neck import Neck
 from .probing._diagnosis import check_module
 from .probing._fingerprint import digest_tensors, rows_agree
 from .probing._layer_recorder import Recorder
 from .probing._probe import Probe, make_probe
-from .running._batch_runner import Runner
-from .running._items import EagerItems, collate_items, explained
+from .running._batch_runner import Runner, too_large
+from .running._items import collate_items, explained
 from .running._layer import first_tensor
 from .running._loaded_networks import borrowed
 from .running._poolings import pool
 from .running._truncated_pass import run_truncated
-from .sources._network_spec import NetworkSpec
+from .sources import _user_module
 
 # Number of items that identify a module.
 N_PROBE_ITEMS = 4
@@ -131,15 +129,17 @@ class ItemNeck(Neck):
         """Lend the module on a device; as `Neck.loaded`, for an `ItemBatch`."""
         outputs, probe = self.outputs, self.probe
         with borrowed(self.spec, device, lambda names: None) as network:
+            dtype = floating_dtype(network)
 
-            def run(module, inputs):
-                return run_truncated(module, inputs, outputs, probe)
+            def compute(batch):
+                with compute_context(device, "float32"):
+                    inputs = batch.for_network(network).on(device, dtype)
+                    with explained(inputs):
+                        rows = run_truncated(network, inputs, outputs, probe)
+                    return [one.cpu().numpy() for one in rows]
 
-            runner = Runner(EagerItems(network, run, device), outputs, device)
-            try:
+            with contextlib.closing(Runner(compute, outputs, device)) as runner:
                 yield runner
-            finally:
-                runner.close()
 
     def chosen_runtime(self, device, precision, runtime, n_images):
         """Return ``"torch"``, which alone runs any module."""
@@ -214,11 +214,7 @@ class ItemNeck(Neck):
         # After the except clause, which frees the traceback's tensors.
         free_device_memory(device or torch.device("cpu"))
         if len(items) == 1:
-            raise OutOfMemoryError(
-                f"Not even one item fits into the memory of {device} ({cause}). "
-                "Close other programs that use it, or choose shorter items, a smaller "
-                "'model' or device='cpu'."
-            )
+            raise too_large(device, cause)
         parts = [self._examine([item], device, draws) for item in items]
         rows = zip(*(rows for _, rows in parts), strict=True)
         return parts[0][0], [np.concatenate(one) for one in rows]
@@ -296,16 +292,9 @@ def resolve_item_neck(model, collate, *, layer=None, pooling="auto", examples=()
                 f"of {name!r}, or a list of these"
             )
             raise choice_error("layer", wanted, one, ["neck", "output", *names])
-    spec = NetworkSpec(
-        name=name,
-        model_name=name.lower(),
-        architecture={"module": name, "takes": "items"},
-        build=functools.partial(copy_network, model),
-        preprocessing=Preprocessing(resize=1, crop=(1, 1)),
-        native_size=(1, 1),
-        module=model,
-        takes_items=True,
-    )
+    spec = _user_module.make_spec(model, "default", None, Preprocessing(1, (1, 1)))
+    architecture = {**spec.architecture, "takes": "items"}
+    spec = replace(spec, architecture=architecture, takes_items=True)
     return ItemNeck(spec, layer, pooling, collate=collate, examples=tuple(examples))
 
 

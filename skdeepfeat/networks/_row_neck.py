@@ -75,37 +75,24 @@ class RowBody(TrainableNeck):
             stage += name in starts
             self.stage_of_module[name] = max(stage, 0)
         self.stage_layers = tuple(starts) or ("neck",)
-        self._train_only(self._reached(n_columns))
+        self._train_only(self._reached(torch.zeros(2, n_columns)))
 
     def forward(self, rows):
         """Return the features of rows, float32 of shape (n_rows, n_features)."""
-        if self._head is None:
-            return self.network(rows).flatten(1)
-        kept = []
-        head = self.network.get_submodule(self._head)
-        hook = head.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
-        try:
-            self.network(rows)
-        finally:
-            hook.remove()
-        return kept[-1].flatten(1)
+        return self._run(self.network, rows)
 
-    def _reached(self, n_columns):
-        """Return the names of the parameters that the features depend on."""
-        parameters = dict(self.network.named_parameters())
-        if not parameters:
-            return set()
-        self.network.eval().requires_grad_(True)
-        with torch.enable_grad():
-            features = self(torch.zeros(2, n_columns))
-        if not features.requires_grad:
-            return set()
-        found = torch.autograd.grad(
-            features.sum(), list(parameters.values()), allow_unused=True
-        )
-        return {
-            name for name, one in zip(parameters, found, strict=True) if one is not None
-        }
+    def _run(self, network, rows):
+        if self._head is None:
+            return network(rows).flatten(1)
+        inputs = []
+        head = [(inputs, network.get_submodule(self._head))]
+        with forward_hooks(_note_input, head):
+            network(rows)
+        return inputs[-1].flatten(1)
+
+
+def _note_input(inputs, module, args, output):
+    inputs.append(args[0])
 
 
 def _has_matrix(network, name):

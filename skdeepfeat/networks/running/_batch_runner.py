@@ -91,16 +91,12 @@ ItemBatch
     def _shrink(self, size, batch, cause):
         free_device_memory(self._device)
         if size == 1:
-            what, remedy = "item", "shorter items"
-            if isinstance(batch, torch.Tensor):
-                height, width = batch.shape[1:3]
-                what = f"image of {height} x {width} pixels"
-                remedy = "a smaller 'image_size', precision='bfloat16'"
-            raise OutOfMemoryError(
-                f"Not even one {what} fits into the memory of {self._device} ({cause})."
-                f" Close other programs that use it, or choose {remedy}, a smaller "
-                "'model' or device='cpu'."
-            )
+            if not isinstance(batch, torch.Tensor):
+                raise too_large(self._device, cause)
+            height, width = batch.shape[1:3]
+            what = f"image of {height} x {width} pixels"
+            remedy = "a smaller 'image_size', precision='bfloat16'"
+            raise too_large(self._device, cause, what, remedy)
         if self._largest_fit is None:
             logger.warning(
                 "a batch of %d does not fit into the memory of %s; "
@@ -109,6 +105,14 @@ ItemBatch
                 self._device,
             )
         self._largest_fit = size // 2
+
+
+def too_large(device, cause, what="item", remedy="shorter items"):
+    """Return the error for an item that does not fit into the memory of a device."""
+    return OutOfMemoryError(
+        f"Not even one {what} fits into the memory of {device} ({cause}). Close other "
+        f"programs that use it, or choose {remedy}, a smaller 'model' or device='cpu'."
+    )
 
 
 def _shape_error(output, shape, size):

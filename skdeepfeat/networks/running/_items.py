@@ -1,5 +1,6 @@
 """Batches of items, in the form that a user's `collate` makes of them."""
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..._utils._device import compute_context
 from ..._utils._parameter_errors import choice_error, first_line
 from ..._utils._shown import shown
 from ...exceptions import BadItemError
-from .._modules import floating_dtype
 
 # The entries of a dict that mark which positions are padding.
 _MASK, _LENGTHS = "attention_mask", "lengths"
@@ -74,33 +73,6 @@ class ItemBatch:
         if self._collated is None:
             self._collated = self._collate(self.items)
         return make_input(self._collated, len(self), network)
-
-
-class EagerItems:
-    """From a batch of items to rows, in torch.
-
-    Parameters
-    ----------
-    network : Module
-        On `device`, in evaluation mode, not shared with other threads.
-    run : callable
-        ``run(network, inputs) -> list of Tensor``.
-    device : torch.device
-    """
-
-    def __init__(self, network, run, device):
-        self._network = network
-        self._run = run
-        self._device = device
-        self._dtype = floating_dtype(network)
-
-    def __call__(self, batch):
-        """Return the rows of an `ItemBatch`, one array for each output."""
-        with compute_context(self._device, "float32"):
-            inputs = batch.for_network(self._network).on(self._device, self._dtype)
-            with explained(inputs):
-                rows = self._run(self._network, inputs)
-            return [one.cpu().numpy() for one in rows]
 
 
 def collate_items(items, collate):
@@ -255,20 +227,16 @@ def _moved(value, device, dtype):
     return value.to(device) if hasattr(value, "to") else value
 
 
-class explained:
-    """Adds to an error of the network what it was called with."""
-
-    def __init__(self, inputs):
-        self._inputs = inputs
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, Exception):
-            named = {**dict(enumerate(self._inputs.args)), **self._inputs.kwargs}
-            shapes = [f"{name}: {_shape_of(one)}" for name, one in named.items()]
-            error.add_note(f"The module's inputs from 'collate': {', '.join(shapes)}.")
+@contextlib.contextmanager
+def explained(inputs):
+    """Add to an error of the network what it was called with."""
+    try:
+        yield
+    except Exception as error:
+        named = {**dict(enumerate(inputs.args)), **inputs.kwargs}
+        shapes = [f"{name}: {_shape_of(one)}" for name, one in named.items()]
+        error.add_note(f"The module's inputs from 'collate': {', '.join(shapes)}.")
+        raise
 
 
 def _shape_of(value):

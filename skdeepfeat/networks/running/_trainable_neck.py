@@ -95,7 +95,7 @@ class TrainableNeck(nn.Module):
         found = _examined.get(key) if architecture else None
         if found is None:
             with random_states_kept():
-                found = self._try_out(self._size)
+                found = self._try_out()
             if architecture:
                 _examined[key] = found
         reached, self._memory_format = found
@@ -356,48 +356,49 @@ class TrainableNeck(nn.Module):
         # Parameters of the network itself, such as a class token, are used first.
         return self.stage_of_module.get(owner, 0)
 
-    def _try_out(self, size):
+    def _try_out(self):
         """Return the names of the parameters with a gradient, and a memory format.
 
         Channels last is faster, but the `view` of some networks fails with it.
         """
+        images = torch.zeros(2, 3, *self._size, dtype=floating_dtype(self.network))
         for memory_format in (torch.channels_last, torch.contiguous_format):
+            images = images.contiguous(memory_format=memory_format)
             try:
-                return self._reached(memory_format, size), memory_format
+                return self._reached(images), memory_format
             except Exception as error:  # a user's network may raise anything
                 logger.debug("gradients failed (%s): %s", memory_format, error)
                 last_error = error
         raise last_error
 
-    def _reached(self, memory_format, size):
+    def _reached(self, inputs):
         """Return the names of the parameters that a gradient of the features reaches.
 
         The graph of a forward pass tells that, unless a user's function is a part of
         it. Without a backward pass, none of the results in between are kept.
         """
         with saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing):
-            rows, network = self._run_copy(memory_format, size)
+            rows, network = self._run_copy(inputs)
         leaves = _leaves_of(rows)
         if leaves is None:
-            rows, network = self._run_copy(memory_format, size)
+            rows, network = self._run_copy(inputs)
             rows.sum().backward()
             leaves = [one for one in network.parameters() if one.grad is not None]
         found = {id(one) for one in leaves}
         return {name for name, one in network.named_parameters() if id(one) in found}
 
-    def _run_copy(self, memory_format, size):
-        """Return features of black images with their graph, and what computed them.
+    def _run_copy(self, inputs):
+        """Return features with their graph, and what computed them.
 
-        That is a copy, because a network may change its buffers while it runs.
+        That is a copy, because a network may change its buffers while it runs, and it
+        gets a copy of the inputs, because it may change these in place.
         """
         network = copy_network(self.network, owned=True)
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
             parameter.grad = None
-        images = torch.zeros(2, 3, *size, dtype=floating_dtype(network))
         with torch.enable_grad():
-            rows = self._run(network, images.contiguous(memory_format=memory_format))
-        return rows, network
+            return self._run(network, inputs.clone()), network
 
 
 def _leaves_of(tensor):

@@ -163,16 +163,13 @@ class HubWeights(Weights):
                 return huggingface_hub.hf_hub_download(
                     repo, name, revision=revision or None
                 )
-            except LocalEntryNotFoundError as error:
-                # There is no connection, and the client has tried for 20 seconds.
-                last_error = error
-                break
-            except EntryNotFoundError as error:
-                last_error = error
             except (OSError, HfHubHTTPError, ValueError, RuntimeError) as error:
                 # A RuntimeError if the user has no home directory for the files.
                 last_error = error
-                break
+                # Without a connection, the client has already tried for 20 seconds.
+                is_missing = isinstance(error, EntryNotFoundError)
+                if not is_missing or isinstance(error, LocalEntryNotFoundError):
+                    break
         raise hub_error(repo, self._candidates()[0], last_error) from last_error
 
 

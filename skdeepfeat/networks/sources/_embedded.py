@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ..._utils._parameter_errors import choice_error
 from ..._utils._preprocessing import Preprocessing
 from ..._utils._random import seeded
 from ._install_weights import install_state_dict, taken_for
 from ._network_spec import NetworkSpec
 from ._weights import Weights, check_sha256
-from ._weights_sources import other_weights
+from ._weights_sources import check_default
 
 # The packages, modules, files and timm's architectures are named after the networks.
 _SHA256 = {
@@ -123,9 +122,7 @@ def make_spec(name, weights, image_size, preprocessing):
     """
     architecture = f"tf_{name}"
     if not isinstance(weights, Weights):
-        if weights != "default":
-            wanted = f"'default' for {name!r}, {other_weights()}"
-            raise choice_error("weights", wanted, weights)
+        check_default(weights, name)
         weights = find_weights(name)
     own = preprocessing or _PREPROCESSING[name]
     return NetworkSpec(

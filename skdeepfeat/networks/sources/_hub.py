@@ -14,7 +14,7 @@ from . import _timm
 from ._downloaded_weights import HubWeights
 from ._hub_config import fetch_hub_config
 from ._weights import Weights
-from ._weights_sources import other_weights
+from ._weights_sources import check_default
 
 _MAX_GROWTH = 8
 # Anything else may be an address, and the part before an @ in it a password.
@@ -56,24 +56,21 @@ def make_spec(name, weights, image_size, preprocessing, hub_config=None):
         hub_config = _fetch_once(name)
     config, model_args = hub_config["pretrained_cfg"], hub_config["model_args"]
     if not isinstance(weights, Weights):
-        if weights != "default":
-            wanted = f"'default' for 'hf-hub:{name}', {other_weights()}"
-            raise choice_error("weights", wanted, weights)
+        check_default(weights, f"hf-hub:{name}")
         weights = HubWeights(name, config.get("hf_hub_filename"))
-    short = name.partition("@")[0].rpartition("/")[2]
+    architecture = hub_config["architecture"]
     spec = _timm.make_spec_from_config(
-        name=f"hf-hub:{name}",
-        model_name="".join(c if c.isalnum() else "_" for c in short),
-        architecture=hub_config["architecture"],
-        config=config,
-        model_args=model_args,
-        weights=weights,
-        image_size=image_size,
-        preprocessing=preprocessing,
+        architecture, config, model_args, weights, image_size, preprocessing
     )
     if model_args:
         _refuse_larger(name, json.dumps(hub_config, sort_keys=True))
-    return dataclasses.replace(spec, hub_config=hub_config)
+    short = name.partition("@")[0].rpartition("/")[2]
+    return dataclasses.replace(
+        spec,
+        name=f"hf-hub:{name}",
+        model_name="".join(c if c.isalnum() else "_" for c in short),
+        hub_config=hub_config,
+    )
 
 
 @functools.cache

@@ -71,16 +71,8 @@ def make_spec(name, weights, image_size, preprocessing):
     config = _find_config(architecture, tag, weights)
     if not isinstance(weights, Weights):
         weights = _weights_of(architecture, config)
-    tag = f".{config['tag']}" if config.get("tag") else ""
     return make_spec_from_config(
-        name=f"timm/{architecture}{tag}",
-        model_name=architecture,
-        architecture=architecture,
-        config=config,
-        model_args={},
-        weights=weights,
-        image_size=image_size,
-        preprocessing=preprocessing,
+        architecture, config, {}, weights, image_size, preprocessing
     )
 
 
@@ -116,28 +108,19 @@ def _weights_of(architecture, config):
 
 
 def make_spec_from_config(
-    *,
-    name,
-    model_name,
-    architecture,
-    config,
-    model_args,
-    weights,
-    image_size,
-    preprocessing,
+    architecture, config, model_args, weights, image_size, preprocessing
 ):
     """Return the `NetworkSpec` of one of timm's architectures with a configuration.
 
     Parameters
     ----------
-    name, model_name, weights
-        As in `NetworkSpec`.
     architecture : str
         timm's name.
     config : dict
         A ``pretrained_cfg``.
     model_args : dict
         Arguments of the architecture.
+    weights : Weights
     image_size, preprocessing
         As in `make_spec`.
     """
@@ -150,9 +133,10 @@ def make_spec_from_config(
     if config.get("fixed_input_size"):
         options["img_size"] = wanted.crop
     build = functools.partial(build_network, architecture, config, options)
+    tag = f".{config['tag']}" if config.get("tag") else ""
     return NetworkSpec(
-        name=name,
-        model_name=model_name,
+        name=f"timm/{architecture}{tag}",
+        model_name=architecture,
         architecture={
             "timm": architecture,
             **{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()},

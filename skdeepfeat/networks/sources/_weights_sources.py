@@ -148,6 +148,13 @@ def read_weights(weights, random_state, must_exist=True):
     raise choice_error("weights", wanted, weights, error=TypeError)
 
 
+def check_default(weights, network):
+    """Raise ValueError for the name of weights of a network that has one set only."""
+    if weights != "default":
+        wanted = f"'default' for {network!r}, {other_weights()}"
+        raise choice_error("weights", wanted, weights)
+
+
 def other_weights():
     """Return in words what `weights` can be for every network."""
     *others, last = [source.wanted for source in WEIGHTS_SOURCES]
