@@ -19,5 +19,5 @@ def forward_hooks(hook, modules):
     with contextlib.ExitStack() as stack:
         for key, module in modules:
             handle = module.register_forward_hook(functools.partial(hook, key))
-            stack.callback(handle.remove)
+            stack.enter_context(handle)
         yield

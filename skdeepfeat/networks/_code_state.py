@@ -4,7 +4,6 @@ In a notebook, functions and classes are defined again all the time.
 """
 
 import collections
-import copyreg
 import functools
 import itertools
 import logging
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from .._utils._item_encoding import NotEncodableError, digest_item, encode_item
+from ._modules import slots_of
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def code_state(module, collate):
                 # Tables of hooks are mostly empty.
                 if name not in CONTENT and (type(value) not in _TABLES or value)
             ]
-            + _slots(one),
+            + [*slots_of(one).values()],
             is_part=True,
         )
     return tuple(walk.found)
@@ -214,10 +214,14 @@ class _Walk:
     def _visit_instance(self, value, is_part):
         if isinstance(value, torch.Tensor):
             self._add_identity(value, is_part)
-            self.found.append(_version(value))
+            # The count of changes in place, which tensors of inference mode lack.
+            self.found.append(None if value.is_inference() else value._version)
             return
         self._visit_class(type(value))
-        attributes = [*getattr(value, "__dict__", {}).values(), *_slots(value)]
+        attributes = [
+            *getattr(value, "__dict__", {}).values(),
+            *slots_of(value).values(),
+        ]
         if not attributes and not hasattr(value, "__dict__"):
             self._add_identity(value, is_part)  # what it holds cannot be seen
         if type(value).__module__.partition(".")[0] in _TABLE_PACKAGES:
@@ -281,17 +285,6 @@ def _entries(value):
     return itertools.chain.from_iterable(pairs)
 
 
-def _slots(value):
-    """Return the values of the attributes in ``__slots__``."""
-    found = []
-    for name in copyreg._slotnames(type(value)):
-        try:
-            found.append(object.__getattribute__(value, name))
-        except AttributeError:  # it is empty
-            continue
-    return found
-
-
 def _length(value):
     if isinstance(value, np.ndarray):
         return value.size
@@ -310,11 +303,6 @@ def _names(code):
         elif isinstance(constant, str):  # globals()["scale"], eval("scale(x)")
             names.update(_WORD.findall(constant))
     return names
-
-
-def _version(tensor):
-    """Return the count of changes in place, which tensors of inference mode lack."""
-    return None if tensor.is_inference() else tensor._version
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Copies of torch modules, and the type and values of their weights."""
 
+import contextlib
 import copy
 import copyreg
 import itertools
@@ -134,13 +135,18 @@ def copy_module(network, memo=None):
 def _copy_slots(network, memo):
     """Copy what is in ``__slots__``, which `Module.__setstate__` forgets."""
     for module in network.modules():
-        for name in copyreg._slotnames(type(module)):
-            try:
-                value = object.__getattribute__(module, name)
-            except AttributeError:  # it is empty
-                continue
-            if (copied := memo.get(id(module))) is not None:
-                object.__setattr__(copied, name, copy.deepcopy(value, memo))
+        copied = memo.get(id(module))
+        for name, value in slots_of(module).items() if copied is not None else ():
+            object.__setattr__(copied, name, copy.deepcopy(value, memo))
+
+
+def slots_of(value):
+    """Return the attributes in ``__slots__`` of an object, by their names."""
+    found = {}
+    for name in copyreg._slotnames(type(value)):
+        with contextlib.suppress(AttributeError):  # it is empty
+            found[name] = object.__getattribute__(value, name)
+    return found
 
 
 def _find_culprit(error):

@@ -5,7 +5,6 @@ A convolution can do that with other weights, at no cost.
 """
 
 import collections
-import contextlib
 import logging
 import weakref
 
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..._utils._hooks import forward_hooks
 from .._modules import copy_network, zero_subnormal
 from ._row_difference import TOLERANCE, largest_difference
 
@@ -88,38 +88,38 @@ def _find_pairs(network, run, kept):
 
     The rows are those that `run` returned.
     """
-    names, n_calls, pairs = {}, collections.Counter(), {}
+    n_calls, pairs = collections.Counter(), {}
     made = {}  # weak references to the outputs of convolutions, by their id
 
-    def after_convolution(module, args, output):
-        n_calls[module] += 1
-        if isinstance(output, torch.Tensor):  # subclasses return anything
-            made[id(output)] = module, weakref.ref(output)
+    def note(name, module, args, output):
+        n_calls[name] += 1
+        if isinstance(module, nn.BatchNorm2d):
+            value = args[0] if args else None
+            convolution, reference = made.get(id(value), (None, None))
+            if reference is not None and reference() is value:
+                pairs.setdefault(convolution, []).append(name)
+        elif isinstance(output, torch.Tensor):  # subclasses return anything
+            made[id(output)] = name, weakref.ref(output)
 
-    def before_norm(module, args):
-        n_calls[module] += 1
-        value = args[0] if args else None
-        convolution, output = made.get(id(value), (None, None))
-        if output is not None and output() is value:
-            pairs.setdefault(convolution, []).append(module)
-
-    with contextlib.ExitStack() as hooks:
-        for name, module in network.named_modules():
-            names[module] = name
-            # Only modules that use their weights unchanged and have no hooks.
-            hooked = module._forward_hooks or module._forward_pre_hooks
-            if hooked or parametrize.is_parametrized(module):
-                continue
-            if isinstance(module, nn.Conv2d) and name not in kept:
-                handle = module.register_forward_hook(after_convolution)
-                hooks.callback(handle.remove)
-            elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-                handle = module.register_forward_pre_hook(before_norm)
-                hooks.callback(handle.remove)
+    modules = [
+        (name, module)
+        for name, module in network.named_modules()
+        if _may_be_folded(module) and name not in kept
+    ]
+    with forward_hooks(note, modules):
         rows = run(network)
     found = {
-        names[convolution]: names[norms[0]]
+        convolution: norms[0]
         for convolution, norms in pairs.items()
         if len(norms) == 1 and n_calls[convolution] == n_calls[norms[0]] == 1
     }
     return found, rows
+
+
+def _may_be_folded(module):
+    # Only modules that use their weights unchanged and have no hooks.
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    if hooked or parametrize.is_parametrized(module):
+        return False
+    is_norm = isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    return is_norm or isinstance(module, nn.Conv2d)

@@ -84,7 +84,7 @@ class FrozenPart:
             raise ValueError(f"{layer.name!r} depends on weights that are trained")
         with torch.no_grad():
             # This also replaces values that the network has stored in the first pass.
-            alone = self._maps_of(run, images[:1])
+            alone = self._passed(run, images[:1], [self._end])[1][self._end]
             if not (alone - maps[:1]).norm() <= _TOLERANCE * maps[:1].norm():
                 raise ValueError(f"{layer.name!r} depends on the other images")
             with self.left_out(maps, torch.nan):
@@ -92,10 +92,6 @@ class FrozenPart:
         # The same operations on the same numbers, so equal but for their order.
         if not torch.allclose(found, expected.detach(), rtol=1e-4, atol=1e-6):
             raise ValueError(f"what follows {layer.name!r} depends on more than it")
-
-    def _maps_of(self, run, images):
-        """Return what the layer returns in a pass."""
-        return self._passed(run, images, [self._end])[1][self._end]
 
     def _trace(self, network, run, images):
         """Note which modules end before the layer; return the rows and its output."""

@@ -70,9 +70,7 @@ def first_tensor(output):
         return output
     if isinstance(output, Mapping):
         output = list(output.values())
-    if isinstance(output, (list, tuple)):
-        for item in output:
-            tensor = first_tensor(item)
-            if tensor is not None:
-                return tensor
-    return None
+    if not isinstance(output, (list, tuple)):
+        return None
+    tensors = map(first_tensor, output)
+    return next((tensor for tensor in tensors if tensor is not None), None)

@@ -73,33 +73,32 @@ def borrowed(spec, device, check_head):
         references.append(weakref.ref(copy))
         return copy
 
-    if spec.module is not None:
-        try:
-            yield lent(copy_network(spec.module, device))
-        finally:
-            _free(device, references)
-        return
+    network = spec.module
+    if network is None:
+        network = _shared(spec, device, check_head)
+    try:
+        yield lent(copy_network(network, device))
+    finally:
+        del network
+        # Modules that should be gone may remain.
+        remain = any(one() is not None for one in references)
+        free_device_memory(device, collects=remain)
+
+
+def _shared(spec, device, check_head):
+    """Return the network that all borrowers on a device share."""
     entry = _entry_of(spec)
     with undisturbed_by_forks(), entry.lock:
         if entry.network is None:
             entry.network, entry.random_head = _load(spec)
         check_head(entry.random_head)
-        network = entry.network
-        if device.type != "cpu":
-            network = entry.on_device.get(device)
-            if network is None:
-                network = copy_network(entry.network, device)
-            entry.on_device[device] = network
-    try:
-        yield lent(copy_network(network))
-    finally:
-        del network
-        _free(device, references)
-
-
-def _free(device, references):
-    """Free the memory of a device, where modules that should be gone may remain."""
-    free_device_memory(device, collects=any(one() is not None for one in references))
+        if device.type == "cpu":
+            return entry.network
+        network = entry.on_device.get(device)
+        if network is None:
+            network = copy_network(entry.network, device)
+        entry.on_device[device] = network
+        return network
 
 
 def is_loaded(spec):

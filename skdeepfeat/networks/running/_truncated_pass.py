@@ -59,7 +59,7 @@ def run_truncated(network, images, outputs, probe):
             if handle is None:
                 ends[one.source.name] = one
             else:
-                hooks.callback(handle.remove)
+                hooks.enter_context(handle)
         neck, whole = ends.get("neck"), ends.get("output")
         if neck is not None and probe.has_pre_logits:
             features = network.forward_features(images)
