@@ -5,6 +5,7 @@ with the same bytes are the same: 1, 1.0, True and "1" differ, as do ["ab", "c"]
 ["a", "bc"], and arrays of another type or shape. Reading the bytes runs no code.
 """
 
+import itertools
 import struct
 
 import numpy as np
@@ -20,6 +21,33 @@ _LENGTH = struct.Struct("<cQ")
 _DTYPES = {
     str(value): value for value in vars(torch).values() if type(value) is torch.dtype
 }
+
+
+def _encoded_text(text):
+    return str(text).encode("utf-8", "surrogatepass")
+
+
+def _encoded_int(number):
+    return number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
+
+
+# By type: the tag, and the ways to bytes and back.
+_PLAIN = {
+    str: (b"s", _encoded_text, lambda data: str(data, "utf-8", "surrogatepass")),
+    bytes: (b"b", bytes, bytes),
+    type(None): (b"n", lambda nothing: b"", lambda data: None),
+    bool: (b"t", lambda flag: bytes([flag]), lambda data: bool(data[0])),
+    int: (b"i", _encoded_int, lambda d: int.from_bytes(d, "little", signed=True)),
+    float: (b"f", struct.Struct("<d").pack, lambda data: struct.unpack("<d", data)[0]),
+    complex: (
+        b"c",
+        lambda number: struct.pack("<dd", number.real, number.imag),
+        lambda data: complex(*struct.unpack("<dd", data)),
+    ),
+}
+_DECODERS = {tag: decode for tag, _, decode in _PLAIN.values()}
+_PLAIN |= {np.str_: _PLAIN[str], np.bytes_: _PLAIN[bytes]}
+_CONTAINERS = {list: b"l", tuple: b"u", dict: b"d"}
 
 
 class NotEncodableError(TypeError):
@@ -59,35 +87,22 @@ these
 
 def _encoded(item):
     kind = type(item)
-    if kind is str or kind is np.str_:
-        yield from _tagged(b"s", str(item).encode("utf-8", "surrogatepass"))
-    elif kind is bytes or kind is np.bytes_:
-        yield from _tagged(b"b", bytes(item))
-    elif item is None:
-        yield from _tagged(b"n", b"")
-    elif kind is bool:
-        yield from _tagged(b"t", bytes([item]))
-    elif kind is int:
-        n_bytes = item.bit_length() // 8 + 1
-        yield from _tagged(b"i", item.to_bytes(n_bytes, "little", signed=True))
-    elif kind is float:
-        yield from _tagged(b"f", struct.pack("<d", item))
-    elif kind is complex:
-        yield from _tagged(b"c", struct.pack("<dd", item.real, item.imag))
+    if kind in _PLAIN:
+        tag, encode, _ = _PLAIN[kind]
+        yield from _tagged(tag, encode(item))
     elif kind in (np.ndarray, np.memmap) or isinstance(item, np.generic):
         yield from _encoded_array(item)
     elif kind in (torch.Tensor, torch.nn.Parameter):
         yield from _encoded_tensor(item)
-    elif kind in (list, tuple):
-        parts = [part for one in item for part in _encoded(one)]
-        yield from _tagged(b"l" if kind is list else b"u", *parts)
-    elif kind is dict:
-        parts = [
-            part for pair in item.items() for one in pair for part in _encoded(one)
-        ]
-        yield from _tagged(b"d", *parts)
+    elif kind in _CONTAINERS:
+        values = itertools.chain.from_iterable(item.items()) if kind is dict else item
+        yield from _tagged(_CONTAINERS[kind], *_encoded_all(values))
     else:
         raise NotEncodableError(f"the content of a {kind.__name__} is not known")
+
+
+def _encoded_all(values):
+    return [part for one in values for part in _encoded(one)]
 
 
 def _tagged(tag, *parts):
@@ -99,10 +114,10 @@ def _encoded_array(item):
     array = np.asarray(item)
     # A scalar is told from an array without axes.
     tag = b"g" if isinstance(item, np.generic) else b"a"
-    shape = [part for one in array.shape for part in _encoded(int(one))]
+    shape = _encoded_all(map(int, array.shape))
     head = [*_tagged(b"s", array.dtype.str.encode()), *_tagged(b"u", *shape)]
     if array.dtype.kind == "O":
-        values = [part for one in array.reshape(-1) for part in _encoded(one)]
+        values = _encoded_all(array.reshape(-1))
         yield from _tagged(tag, *head, *_tagged(b"l", *values))
     elif array.dtype.kind in _ARRAY_KINDS:
         yield from _tagged(tag, *head, *_tagged(b"b", array.tobytes()))
@@ -114,7 +129,7 @@ def _encoded_tensor(item):
     if item.layout != torch.strided or item.is_quantized or item.is_meta:
         raise NotEncodableError("the content of such a tensor is not known")
     dense = item.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    shape = [part for one in dense.shape for part in _encoded(int(one))]
+    shape = _encoded_all(map(int, dense.shape))
     # As uint8, because numpy has no bfloat16.
     data = dense.reshape(-1).view(torch.uint8).numpy().tobytes()
     head = [*_tagged(b"s", str(dense.dtype).encode()), *_tagged(b"u", *shape)]
@@ -151,20 +166,8 @@ def _values(data):
 
 
 def _value(tag, data):
-    if tag == b"s":
-        return str(data, "utf-8", "surrogatepass")
-    if tag == b"b":
-        return bytes(data)
-    if tag == b"n":
-        return None
-    if tag == b"t":
-        return bool(data[0])
-    if tag == b"i":
-        return int.from_bytes(data, "little", signed=True)
-    if tag == b"f":
-        return struct.unpack("<d", data)[0]
-    if tag == b"c":
-        return complex(*struct.unpack("<dd", data))
+    if tag in _DECODERS:
+        return _DECODERS[tag](data)
     values = _values(data)
     if tag == b"l":
         return values

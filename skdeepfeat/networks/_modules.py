@@ -135,9 +135,9 @@ def copy_module(network, memo=None):
 def _copy_slots(network, memo):
     """Copy what is in ``__slots__``, which `Module.__setstate__` forgets."""
     for module in network.modules():
-        copied = memo.get(id(module))
-        for name, value in slots_of(module).items() if copied is not None else ():
-            object.__setattr__(copied, name, copy.deepcopy(value, memo))
+        if (copied := memo.get(id(module))) is not None:
+            for name, value in slots_of(module).items():
+                object.__setattr__(copied, name, copy.deepcopy(value, memo))
 
 
 def slots_of(value):

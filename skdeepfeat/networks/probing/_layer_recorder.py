@@ -5,20 +5,21 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torch.nn.modules import batchnorm, conv, pooling
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._modules import attribute_of
 from ..running._layer import Layer, first_tensor
 
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+# Of signals, images and volumes.
 _CHANNELS_FIRST = (
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.BatchNorm2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
+    conv._ConvNd,
+    batchnorm._BatchNorm,
+    pooling._MaxPoolNd,
+    pooling._AvgPoolNd,
+    pooling._AdaptiveMaxPoolNd,
+    pooling._AdaptiveAvgPoolNd,
 )
 
 
@@ -248,17 +249,6 @@ def _is_grid(grid, size):
     )
 
 
-_SEQUENCE_CHANNELS_FIRST = (
-    nn.Conv1d,
-    nn.ConvTranspose1d,
-    nn.BatchNorm1d,
-    nn.MaxPool1d,
-    nn.AvgPool1d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveMaxPool1d,
-)
-
-
 def layout_of_item(shape, module, last):
     """Return the layout of an output for items that are not images.
 
@@ -281,9 +271,7 @@ def layout_of_item(shape, module, last):
     if len(shape) > 3:
         return "other"
     is_linear = isinstance(module, (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase))
-    if not is_linear and not isinstance(
-        module, (*_SEQUENCE_CHANNELS_FIRST, *_CHANNELS_FIRST)
-    ):
+    if not is_linear and not isinstance(module, _CHANNELS_FIRST):
         if last is not None and last[0] == shape:
             return last[1]
         return "NLC" if len(shape) == 2 else "NCHW"

@@ -104,7 +104,7 @@ def _find_pairs(network, run, kept):
     modules = [
         (name, module)
         for name, module in network.named_modules()
-        if _may_be_folded(module) and name not in kept
+        if _may_be_folded(module, name in kept)
     ]
     with forward_hooks(note, modules):
         rows = run(network)
@@ -116,10 +116,10 @@ def _find_pairs(network, run, kept):
     return found, rows
 
 
-def _may_be_folded(module):
+def _may_be_folded(module, is_kept):
     # Only modules that use their weights unchanged and have no hooks.
     hooked = module._forward_hooks or module._forward_pre_hooks
     if hooked or parametrize.is_parametrized(module):
         return False
     is_norm = isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
-    return is_norm or isinstance(module, nn.Conv2d)
+    return is_norm or (isinstance(module, nn.Conv2d) and not is_kept)

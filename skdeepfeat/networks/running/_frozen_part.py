@@ -84,7 +84,8 @@ class FrozenPart:
             raise ValueError(f"{layer.name!r} depends on weights that are trained")
         with torch.no_grad():
             # This also replaces values that the network has stored in the first pass.
-            alone = self._passed(run, images[:1], [self._end])[1][self._end]
+            _, results, _ = self._passed(run, images[:1], [self._end])
+            alone = results[self._end]
             if not (alone - maps[:1]).norm() <= _TOLERANCE * maps[:1].norm():
                 raise ValueError(f"{layer.name!r} depends on the other images")
             with self.left_out(maps, torch.nan):
