@@ -45,6 +45,8 @@ _BATCH_SIZE_ACCELERATOR = 256
 _N_REMEMBERED = 256
 _OFTEN = 2**31
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, eq=False)
 class ItemNeck(Neck):
@@ -103,7 +105,6 @@ class ItemNeck(Neck):
         Parameters and result are those of `Neck.descriptions`. The rows of some items
         have to be compared as well.
         """
-        layers = self.layer if isinstance(self.layer, (list, tuple)) else [self.layer]
         return [
             {
                 "format": 1,
@@ -114,7 +115,7 @@ class ItemNeck(Neck):
                 "pooling": self.pooling,
                 "precision": precision,
             }
-            for layer in layers
+            for layer in _as_list(self.layer)
         ]
 
     def batched(self, items):
@@ -167,8 +168,7 @@ class ItemNeck(Neck):
         list of ndarray of float32, shape (len(items), n_features)
             One for each output.
         """
-        layer = tuple(self.layer) if isinstance(self.layer, list) else self.layer
-        key = (self.state, layer, self.pooling, name)
+        key = (self.state, tuple(_as_list(self.layer)), self.pooling, name)
         if name is None or self.state is None:
             return self._examine(items, device, draws=True)[1]
         rows = _remembered_rows.get(key)
@@ -200,7 +200,7 @@ class ItemNeck(Neck):
         return usable
 
     @undisturbed_by_forks()
-    def _examine(self, items, device=None, draws=False):
+    def _examine(self, items, device=_CPU, draws=False):
         """Return the `Probe` and the rows of items, from one pass of the whole module.
 
         It is that of `loaded` and of a second pass that looks at the layers, in one.
@@ -212,7 +212,7 @@ class ItemNeck(Neck):
                 raise
             cause = first_line(error)
         # After the except clause, which frees the traceback's tensors.
-        free_device_memory(device or torch.device("cpu"))
+        free_device_memory(device)
         if len(items) == 1:
             raise too_large(device, cause)
         parts = [self._examine([item], device, draws) for item in items]
@@ -222,11 +222,9 @@ class ItemNeck(Neck):
     def _examine_at_once(self, items, device, draws):
         if not items:
             raise RuntimeError("items are needed to find out what the layers return")
-        device = torch.device("cpu") if device is None else device
         batch, failures = self.batched(list(items))
         if failures:
             raise failures[min(failures)]
-        wanted = self.layer if isinstance(self.layer, (list, tuple)) else [self.layer]
         with (
             random_states_kept(device),
             borrowed(self.spec, device, lambda names: None) as network,
@@ -236,7 +234,7 @@ class ItemNeck(Neck):
                 _draw(device)
             dtype = floating_dtype(network)
             inputs = batch.for_network(network).on(device, dtype)
-            recorder = Recorder(network, (len(items),), None, wanted)
+            recorder = Recorder(network, (len(items),), None, _as_list(self.layer))
             before = random_states(device)
             with recorder, recorder.flops, explained(inputs):
                 returned = inputs.run(network)
@@ -280,9 +278,7 @@ def resolve_item_neck(model, collate, *, layer=None, pooling="auto", examples=()
     check_module(model, "collate(X[:2])")
     name = type(model).__name__
     names = [one for one, _ in model.named_modules() if one]
-    for one in layer if isinstance(layer, (list, tuple)) else [layer]:
-        if one is None and layer is None:
-            continue
+    for one in [] if layer is None else _as_list(layer):
         if not isinstance(one, str):
             wanted = "None, the name of a module, or a list of names"
             raise choice_error("layer", wanted, layer, error=TypeError)
@@ -298,19 +294,21 @@ def resolve_item_neck(model, collate, *, layer=None, pooling="auto", examples=()
     return ItemNeck(spec, layer, pooling, collate=collate, examples=tuple(examples))
 
 
+def _as_list(layer):
+    return layer if isinstance(layer, (list, tuple)) else [layer]
+
+
 def _of_any_length(probe):
     """Return a probe in which a module that ran several times may run more often.
 
     How often may depend on the length of an item, so the pass must not end early.
     """
-    layers = {
-        name: replace(one, n_calls=_OFTEN) if one.n_calls > 1 else one
-        for name, one in probe.layers.items()
-    }
-    neck = probe.neck
-    if neck.n_calls > 1:
-        neck = replace(neck, n_calls=_OFTEN)
-    return replace(probe, layers=layers, neck=neck)
+
+    def of_any_length(layer):
+        return replace(layer, n_calls=_OFTEN) if layer.n_calls > 1 else layer
+
+    layers = {name: of_any_length(one) for name, one in probe.layers.items()}
+    return replace(probe, layers=layers, neck=of_any_length(probe.neck))
 
 
 def _draw(device):

@@ -19,11 +19,9 @@ from ..._utils._parameter_errors import choice_error
 from . import _user_module
 from ._preprocessing_parameter import read_image_size, read_preprocessing
 from ._weights import Weights
-from ._weights_sources import read_weights
+from ._weights_sources import FILE_ENDINGS, read_weights
 
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
-
-_ENDINGS_OF_WEIGHTS = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors")
 
 
 def make_spec(
@@ -125,7 +123,7 @@ def _find(model):
     prefixed = " or ".join(f"'{key}/NAME'" for key in SOURCES)
     wanted = f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' "
     wanted += "or a torch.nn.Module"
-    if model.lower().endswith(_ENDINGS_OF_WEIGHTS):
+    if model.lower().endswith(FILE_ENDINGS):
         wanted += ". Pass a weights file as 'weights', and a network's name as 'model'"
     raise choice_error(
         "model",

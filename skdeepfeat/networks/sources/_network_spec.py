@@ -103,11 +103,8 @@ class NetworkSpec:
         """
         if self.module is not None:
             return copy_network(self.module, torch.device("meta"))
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(seeded(0))
-            stack.enter_context(torch.device("meta"))
-            if constants_on_cpu:
-                stack.enter_context(_ConstantsOnCpu())
+        constants = _ConstantsOnCpu() if constants_on_cpu else contextlib.nullcontext()
+        with seeded(0), torch.device("meta"), constants:
             return self.build().to("meta")
 
     def build_on_cpu(self):

@@ -24,7 +24,7 @@ from .._installed_code import installed_version
 from ._weights import Weights, file_key
 
 # Names without a folder that mean files, whether they exist or not.
-_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
+FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class FileWeights(Weights):
         is_path = (
             path is not weights
             or os.path.basename(path) != path
-            or path.lower().endswith(_FILE_ENDINGS)
+            or path.lower().endswith(FILE_ENDINGS)
             or os.path.isfile(path)
         )
         if is_path and must_exist and not os.path.isfile(path):
