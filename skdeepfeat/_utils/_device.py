@@ -7,7 +7,7 @@ import threading
 import torch
 
 from ._forks import released_after_fork
-from ._parameter_errors import choice_error
+from ._parameter_errors import choice_error, first_line
 
 DTYPES = {
     "float32": torch.float32,
@@ -217,6 +217,37 @@ def is_out_of_memory(error):
     text = str(error).lower()
     signs = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def try_on_device(device, call):
+    """Return what a call returns, and why the memory of a device was not enough.
+
+    Parameters
+    ----------
+    device : torch.device
+    call : callable
+
+    Returns
+    -------
+    result : object
+        None if the memory was not enough. Then it is freed.
+    cause : str or None
+        None if the memory was enough.
+
+    Raises
+    ------
+    Exception
+        What the call raises for another reason.
+    """
+    try:
+        return call(), None
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        cause = first_line(error)
+    # After the except clause, which frees the traceback's tensors.
+    free_device_memory(device)
+    return None, cause
 
 
 def free_device_memory(device, *, collects=True):

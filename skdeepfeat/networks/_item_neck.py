@@ -1,6 +1,7 @@
 """A neck of any module over any items: texts, recordings, rows of a table."""
 
 import contextlib
+import functools
 import random
 import threading
 import types
@@ -13,11 +14,11 @@ import cloudpickle
 import numpy as np
 import torch
 
-from .._utils._device import compute_context, free_device_memory, is_out_of_memory
+from .._utils._device import compute_context, try_on_device
 from .._utils._digests import digest_bytes, digest_strings
 from .._utils._forks import released_after_fork, undisturbed_by_forks
 from .._utils._item_encoding import NotEncodableError, encode_item
-from .._utils._parameter_errors import choice_error, first_line
+from .._utils._parameter_errors import choice_error
 from .._utils._preprocessing import Preprocessing
 from .._utils._random import has_generator, random_states, random_states_kept
 from ._code_state import CONTENT, code_state
@@ -205,14 +206,10 @@ class ItemNeck(Neck):
 
         It is that of `loaded` and of a second pass that looks at the layers, in one.
         """
-        try:
-            return self._examine_at_once(items, device, draws)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            cause = first_line(error)
-        # After the except clause, which frees the traceback's tensors.
-        free_device_memory(device)
+        call = functools.partial(self._examine_at_once, items, device, draws)
+        found, cause = try_on_device(device, call)
+        if cause is None:
+            return found
         if len(items) == 1:
             raise too_large(device, cause)
         parts = [self._examine([item], device, draws) for item in items]
@@ -236,7 +233,7 @@ class ItemNeck(Neck):
             inputs = batch.for_network(network).on(device, dtype)
             recorder = Recorder(network, (len(items),), None, _as_list(self.layer))
             before = random_states(device)
-            with recorder, recorder.flops, explained(inputs):
+            with recorder, explained(inputs):
                 returned = inputs.run(network)
             if random_states(device) != before:
                 vars(self)["_draws_numbers"] = True

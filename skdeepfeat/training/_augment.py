@@ -8,7 +8,7 @@ from joblib import cpu_count
 from PIL import Image
 from torch.nn import functional as F
 
-from .._utils._device import free_device_memory, is_out_of_memory
+from .._utils._device import try_on_device
 from .._utils._parameter_errors import look_up
 
 # By name: whether a random operation comes first, and whether a random part is taken
@@ -143,14 +143,15 @@ def random_parts(pixels, size, draws, area, device=None):
     boxes = _random_boxes(draws[:, :4], pixels.shape[1:3], size, area)
     flips = draws[:, 4] < 0.5
     if device is not None and device.type == "cuda" and len(pixels):
-        try:
+
+        def resize():
             images = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
             images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
             return resized_parts(images, boxes, flips, size)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        free_device_memory(device)  # after the except clause, which frees tensors
+
+        images, cause = try_on_device(device, resize)
+        if cause is None:
+            return images
     result = np.empty((len(pixels), *size, 3), np.uint8)
 
     def fill(i):

@@ -1,5 +1,6 @@
 """Recording every module of a network during one pass, and what its output is."""
 
+import contextlib
 import functools
 from dataclasses import dataclass, replace
 
@@ -63,7 +64,6 @@ class Recorder:
     ----------
     layers : dict of str to Layer
     flops : _FlopCounter
-        A context manager that has to be entered, too.
     linear : tuple of (str, Tensor, Tensor) or None
         Name, input and output of the linear layer (or `classifier`) that ran last.
     kept : dict of str to Tensor
@@ -88,21 +88,20 @@ class Recorder:
         self._last_sequence = None
 
     def __enter__(self):
-        self._handles = []
+        self._stop = contextlib.ExitStack()
         for name, module in self.network.named_modules():
             # Scripted modules have no hooks, so only their output is known.
             if name and not isinstance(module, torch.jit.ScriptModule):
                 before = functools.partial(self._before, name)
                 after = functools.partial(self._after, name)
-                self._handles += [
-                    module.register_forward_pre_hook(before),
-                    module.register_forward_hook(after, with_kwargs=True),
-                ]
+                self._stop.enter_context(module.register_forward_pre_hook(before))
+                after = module.register_forward_hook(after, with_kwargs=True)
+                self._stop.enter_context(after)
+        self._stop.enter_context(self.flops)
         return self
 
     def __exit__(self, *error):
-        for handle in self._handles:
-            handle.remove()
+        self._stop.close()
 
     def _before(self, name, module, args):
         self._stack.append((name, self.flops.total))

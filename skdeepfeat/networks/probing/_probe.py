@@ -117,7 +117,7 @@ def _probe(network, image, split, classifier):
     image = image.to(floating_dtype(network))
     pre_logits = None
     with torch.no_grad(), random_states_kept():
-        with recorder, recorder.flops:
+        with recorder:
             if split:
                 features = network.forward_features(image)
                 output = network.forward_head(features)

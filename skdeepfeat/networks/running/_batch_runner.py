@@ -1,14 +1,14 @@
 """Batches of any size through a network, in parts if the memory is too small."""
 
+import functools
 import logging
 import threading
 
 import numpy as np
 import torch
 
-from ..._utils._device import free_device_memory, is_out_of_memory
+from ..._utils._device import try_on_device
 from ..._utils._forks import undisturbed_by_forks
-from ..._utils._parameter_errors import first_line
 from ...exceptions import OutOfMemoryError
 
 logger = logging.getLogger(__name__)
@@ -66,15 +66,9 @@ ItemBatch
         with undisturbed_by_forks(), self._lock:
             while start < len(batch):
                 size = min(self._largest_fit or len(batch), len(batch) - start)
-                part = cause = None
-                try:
-                    part = self._network(batch[start : start + size])
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    cause = first_line(error)
-                if part is None:
-                    # After the except clause, which frees the traceback's tensors.
+                call = functools.partial(self._network, batch[start : start + size])
+                part, cause = try_on_device(self._device, call)
+                if cause is not None:
                     self._shrink(size, batch, cause)
                     continue
                 for whole, piece, one in zip(rows, part, self._outputs, strict=True):
@@ -89,7 +83,6 @@ ItemBatch
         self._network = None
 
     def _shrink(self, size, batch, cause):
-        free_device_memory(self._device)
         if size == 1:
             if not isinstance(batch, torch.Tensor):
                 raise too_large(self._device, cause)

@@ -472,7 +472,7 @@ def test_a_trial_leaves_no_trace():
 def test_a_named_network_is_tried_out_once(monkeypatch):
     trials = []
 
-    def try_out(self, size):
+    def try_out(self):
         trials.append(size)
         return found(self, size)
 
