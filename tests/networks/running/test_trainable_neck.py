@@ -473,8 +473,8 @@ def test_a_named_network_is_tried_out_once(monkeypatch):
     trials = []
 
     def try_out(self):
-        trials.append(size)
-        return found(self, size)
+        trials.append(self._size)
+        return found(self)
 
     found = TrainableNeck._try_out
     monkeypatch.setattr(TrainableNeck, "_try_out", try_out)
