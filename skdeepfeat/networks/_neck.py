@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import logging
 import math
 from dataclasses import dataclass, replace
@@ -425,12 +424,7 @@ class Neck:
         """
         with self.borrowed(torch.device("cpu")) as network:
             own = copy_network(network, owned=True)
-        architecture = None
-        if not self.is_own:  # a user can change a network
-            architecture = json.dumps(self.spec.architecture, sort_keys=True)
-        return TrainableNeck(
-            own, self.outputs, self.probe, self.preprocessing, self.stages, architecture
-        )
+        return TrainableNeck(own, self)
 
     def at_layer(self, layer, pooling="auto"):
         """Return a neck of the same network that ends at another layer.

@@ -2,6 +2,7 @@
 
 import copy
 import fnmatch
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -52,16 +53,9 @@ class TrainableNeck(nn.Module):
     ----------
     network : Module
         No other module may share its parameters.
-    outputs : sequence of Output
-        Where the features are taken. Those of several are concatenated.
-    probe : Probe
-    preprocessing : Preprocessing
-        Its mean and std are applied in `forward`.
-    stages : sequence of str
-        The layers that end the network's stages, first to last.
-    architecture : str, default=None
-        Identifies the architecture of a named network. Which parameters gradients reach
-        is remembered for it, because finding out takes as long as a training step.
+    neck : Neck
+        Of the same architecture. The features of several outputs are concatenated, and
+        mean and std of the preprocessing are applied in `forward`.
 
     Attributes
     ----------
@@ -73,30 +67,34 @@ class TrainableNeck(nn.Module):
         depend on, by their names in the network.
     """
 
-    def __init__(
-        self, network, outputs, probe, preprocessing, stages, architecture=None
-    ):
+    def __init__(self, network, neck):
         super().__init__()
         self.network = network
-        self.n_features = sum(one.n_features for one in outputs)
-        self._outputs = outputs
-        self._probe = probe
-        self._size = preprocessing.crop
+        self.n_features = sum(neck.n_features())
+        # Not the neck itself, which may hold the user's network.
+        self._outputs = neck.outputs
+        self._probe = neck.probe
+        self._size = neck.preprocessing.crop
         self._frozen_part = None
         shape = (1, 3, 1, 1)
         for name in ("mean", "std"):
-            value = torch.tensor(getattr(preprocessing, name)).reshape(shape)
+            value = torch.tensor(getattr(neck.preprocessing, name)).reshape(shape)
             self.register_buffer(f"_{name}", value, persistent=False)
-        self.stage_layers = tuple(stages) or ("neck",)
-        self.n_stages, self.stage_of_module = _stages_of_modules(probe, stages)
+        self.stage_layers = neck.stages or ("neck",)
+        self.n_stages, self.stage_of_module = _stages_of_modules(
+            neck.probe, neck.stages
+        )
         # Parameters after the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
-        key = architecture, outputs, self._size
-        found = _examined.get(key) if architecture else None
+        # For a named network this is remembered, because finding out takes as long as a
+        # training step. A user can change a network.
+        architecture = json.dumps(neck.spec.architecture, sort_keys=True)
+        key = architecture, self._outputs, self._size
+        found = None if neck.is_own else _examined.get(key)
         if found is None:
             with random_states_kept():
                 found = self._try_out()
-            if architecture:
+            if not neck.is_own:
                 _examined[key] = found
         reached, self._memory_format = found
         self._train_only(reached)
