@@ -40,12 +40,11 @@ def resolve_device(device):
     if device == "auto":
         return _with_index(torch.device(accelerators[0] if accelerators else "cpu"))
     usable = ["cpu", *accelerators]
+    usable_here = f"Usable here: {', '.join(usable)}"
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError):
-        wanted = "'auto' or the name of a torch device. Usable here: " + ", ".join(
-            usable
-        )
+        wanted = f"'auto' or the name of a torch device. {usable_here}"
         # torch's error repeats the value, with what may be a password.
         raise choice_error("device", wanted, device) from None
     is_beyond = (
@@ -55,8 +54,7 @@ def resolve_device(device):
     if resolved.type not in usable or is_beyond:
         raise ValueError(
             f"The 'device' parameter is {str(resolved)!r}, which torch does not find "
-            f"on this machine. Usable here: {', '.join(usable)}. "
-            "device='auto' selects the best of them."
+            f"on this machine. {usable_here}. device='auto' selects the best of them."
         )
     return _with_index(resolved)
 

@@ -87,9 +87,7 @@ def _find(wanted, probe, spec, parameter):
     """Return the layer that one value of the parameter means."""
     if wanted is None or (isinstance(wanted, str) and wanted in ("neck", "output")):
         found = probe.output if wanted == "output" else probe.neck
-        if found.is_offered:
-            return found
-        if found is probe.neck:
+        if found is probe.neck and not found.is_offered:
             wanted = (
                 "a network that returns one row of floating-point numbers for each "
                 f"{_kind_of_batch(spec)}, which this one does not; or choose a 'layer' "

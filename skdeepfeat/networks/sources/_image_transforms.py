@@ -76,15 +76,10 @@ def preprocessing_from_transform(transform):
         raise _refused(transform, "it does not give every image the same size")
     if steps.scale is None:
         raise _refused(transform, "it does not scale the pixels to numbers from 0 to 1")
-    return Preprocessing(
-        resize=steps.resize,
-        crop=steps.crop,
-        interpolation=steps.interpolation,
-        mean=tuple(value * steps.scale for value in steps.mean),
-        std=tuple(value * steps.scale for value in steps.std),
-        crop_mode=steps.crop_mode,
-        fill=steps.fill,
-    )
+    steps.mean = tuple(value * steps.scale for value in steps.mean)
+    steps.std = tuple(value * steps.scale for value in steps.std)
+    names = [field.name for field in dataclasses.fields(Preprocessing)]
+    return Preprocessing(**{name: getattr(steps, name) for name in names})
 
 
 def _refused(transform, why):
