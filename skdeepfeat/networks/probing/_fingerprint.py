@@ -181,8 +181,7 @@ def digest_tensors(module):
     """
     # With one thread, because the threads of a pool are missing after a fork.
     hasher = blake3()
-    tables = module.named_parameters(), module.named_buffers()
-    for name, tensor in (pair for table in tables for pair in table):
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         _update(hasher, name, tensor)
     return hasher.hexdigest()
 

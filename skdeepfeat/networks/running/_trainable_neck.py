@@ -81,9 +81,7 @@ class TrainableNeck(nn.Module):
             value = torch.tensor(getattr(neck.preprocessing, name)).reshape(shape)
             self.register_buffer(f"_{name}", value, persistent=False)
         self.stage_layers = neck.stages or ("neck",)
-        self.n_stages, self.stage_of_module = _stages_of_modules(
-            neck.probe, neck.stages
-        )
+        self.n_stages, self.stage_of_module = _stages_of_modules(neck)
         # Parameters after the neck get no gradient, so they must not be given to an
         # optimizer, or to processes that wait for each other's gradients.
         # For a named network this is remembered, because finding out takes as long as a
@@ -101,12 +99,10 @@ class TrainableNeck(nn.Module):
 
     def _train_only(self, reached):
         """Require gradients of the named parameters, and of no others."""
-        self.stage_of_parameter = {
-            name: self._stage_of(name)
-            for name, _ in self.network.named_parameters()
-            if name in reached
-        }
+        self.stage_of_parameter = {}
         for name, parameter in self.network.named_parameters():
+            if name in reached:
+                self.stage_of_parameter[name] = self._stage_of(name)
             parameter.requires_grad_(name in reached)
             parameter.grad = None  # from the user's own training
 
@@ -434,10 +430,10 @@ def _is_normalization(module):
     return any("Norm" in kind.__name__ for kind in type(module).__mro__)
 
 
-def _stages_of_modules(probe, stages):
+def _stages_of_modules(neck):
     """Return the number of stages, and the stage of each module that runs."""
-    layers = probe.layers
-    ends = [layers[name].order for name in stages]
+    layers = neck.probe.layers
+    ends = [layers[name].order for name in neck.stages]
     last = max(len(ends) - 1, 0)
     numbers = {}
     for name, layer in layers.items():
