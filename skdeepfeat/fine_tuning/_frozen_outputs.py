@@ -127,7 +127,7 @@ class FrozenOutputs:
         if numbers is not None:
             new = self._kept.completed(numbers, missing, new)
         shape = (len(rows), *self._layer.shape)
-        return LayerOutputs(self._layer.name, torch.from_numpy(new).reshape(shape))
+        return LayerOutputs(torch.from_numpy(new).reshape(shape))
 
     def _compute(self, images):
         pixels = images.permute(0, 2, 3, 1).contiguous()

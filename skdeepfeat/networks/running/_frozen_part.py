@@ -20,11 +20,9 @@ class LayerOutputs:
 
     Attributes
     ----------
-    layer : str
     tensor : Tensor, shape (n_images, ...)
     """
 
-    layer: str
     tensor: torch.Tensor
 
     # The operations of the training loop on a batch of images.

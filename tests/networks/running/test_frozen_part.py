@@ -31,7 +31,7 @@ def test_the_same_features_and_gradients(name):
     wanted = {n: p.grad for n, p in body.named_parameters() if p.grad is not None}
     body.zero_grad(set_to_none=True)
     body.begin_at(layer)
-    found = body(LayerOutputs(layer.name, maps[layer.name].detach()))
+    found = body(LayerOutputs(maps[layer.name].detach()))
     found.square().sum().backward()
     torch.testing.assert_close(found, whole)
     assert wanted
@@ -59,7 +59,7 @@ def test_frozen_modules_do_not_run():
 
         module.__class__ = type(type(module).__name__, (type(module),), {})
         type(module).forward = noted
-    body(LayerOutputs(layer.name, torch.rand(2, *layer.shape)))
+    body(LayerOutputs(torch.rand(2, *layer.shape)))
     assert calls == ["layer4"]
     assert not any("forward" in vars(module) for module in body.network.modules())
     assert [module.training for module in body.modules()] == modes
@@ -203,4 +203,4 @@ def test_work_in_place_changes_no_given_output():
     maps = body.network.second(body.network.first((images - body._mean) / body._std))
     maps = maps.detach().contiguous(memory_format=body._memory_format)
     for _ in range(2):
-        torch.testing.assert_close(body(LayerOutputs(layer.name, maps)), body(images))
+        torch.testing.assert_close(body(LayerOutputs(maps)), body(images))
