@@ -13,6 +13,7 @@ from skdeepfeat._utils._device import (
     is_out_of_memory,
     resolve_device,
     resolve_devices,
+    try_on_device,
 )
 
 
@@ -201,3 +202,15 @@ def test_several_devices():
     for wrong in ([], (), ["cpu", "cpu"]):
         with pytest.raises(ValueError, match="at least one. Got"):
             resolve_devices(wrong)
+
+
+def test_a_call_is_tried_on_a_device():
+    def call(error):
+        raise error
+
+    assert try_on_device(torch.device("cpu"), lambda: [1]) == ([1], None)
+    out_of_memory = torch.OutOfMemoryError("out of memory\nand more")
+    found, cause = try_on_device(torch.device("cpu"), lambda: call(out_of_memory))
+    assert (found, cause) == (None, "out of memory")
+    with pytest.raises(ValueError, match="another"):
+        try_on_device(torch.device("cpu"), lambda: call(ValueError("another")))
