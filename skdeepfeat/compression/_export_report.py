@@ -18,7 +18,7 @@ from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
     checked_targets,
-    decode_for_network,
+    decode_images,
     fitted_neck,
     pixels_to_result,
     with_results,
@@ -114,10 +114,10 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     network, output_name, _ = pixels_to_result(estimator, fitted_neck(estimator))
     runs = [_torch_run(network)] + [_run_of(path, output_name) for path in paths]
     y = checked_targets(estimator, X, y)
-    pixels, rows = decode_for_network(estimator, X)
-    if len(rows) == 0:
+    pixels, indices = decode_images(estimator, X)
+    if len(indices) == 0:
         raise ValueError("There is nothing to score: no image of X can be read.")
-    pixels, y = pixels[rows], y[rows]
+    y = y[indices]
     names = ["-", *map(str, paths)]
     results = [
         _results(run, pixels, name) for run, name in zip(runs, names, strict=True)

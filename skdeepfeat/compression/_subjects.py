@@ -26,6 +26,7 @@ from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
     as_teacher,
+    checked_targets,
     decode_images,
     fitted_neck,
     loss_of,
@@ -64,7 +65,9 @@ class TunedSubject:
         # with few images.
         self._teacher = as_teacher(estimator)
         self._random_state = random_state
-        pixels, y, indices = decode_images(estimator, X, y)
+        y = checked_targets(estimator, X, y)
+        pixels, indices = decode_images(estimator, X, margin=True)
+        y = y[indices]
         rows, kept_back = _split(
             len(y),
             validation_fraction,

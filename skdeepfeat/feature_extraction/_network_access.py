@@ -1,10 +1,6 @@
 """What other packages need of the network of an estimator."""
 
-import numpy as np
-
 from ._pixels import load_pixels
-
-_MAX_BYTES = 4 * 2**30
 
 
 def inspected(estimator, X):
@@ -41,10 +37,8 @@ def decode_for(extractor, X):
         Without the images that cannot be read.
     """
     X, neck, settings = inspected(extractor, X)
-    pixels, failures = load_pixels(X, neck.preprocessing, settings, _MAX_BYTES)
-    if not failures:
-        return pixels
-    return np.delete(pixels, [failure.index for failure in failures], axis=0)
+    pixels, _, failed = load_pixels(X, neck.preprocessing, settings)
+    return pixels[~failed] if failed.any() else pixels
 
 
 def with_network(extractor, network):

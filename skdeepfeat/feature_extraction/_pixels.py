@@ -9,11 +9,14 @@ from .._utils._large_arrays import allocate
 from ._compute import decode_ahead
 from ._failures import first_failure
 
+# Larger arrays of pixels are memory-mapped.
+_MAX_BYTES_IN_MEMORY = 4 * 2**30
+
 # Images that are decoded before they are copied into the array.
 _DECODED_AT_ONCE = 64
 
 
-def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
+def load_pixels(X, preprocessing, settings, digests=None):
     """Decode and resize every image of X once, for training.
 
     Parameters
@@ -22,9 +25,6 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     preprocessing : Preprocessing
         Its geometry is applied.
     settings : ExtractionSettings
-    max_bytes : int
-        Larger results are memory-mapped. Their temporary file is removed with the last
-        reference to the array.
     digests : list of bytes or None, default=None
         The earlier digests of the images. An image whose digest has changed counts as
         one that cannot be read.
@@ -32,9 +32,12 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     Returns
     -------
     pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        Memory-mapped if it is large. The temporary file is removed with the last
+        reference to the array. The pixels of images that cannot be read are zero.
     failures : list of BadImageError
-        With ``on_error="nan"``, one for each image that cannot be read; its pixels are
-        zero.
+        With ``on_error="nan"``, one for each image that cannot be read.
+    failed : ndarray of bool, shape (n_images,)
+        Which images these are.
 
     Raises
     ------
@@ -45,8 +48,8 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
-    pixels = allocate(shape, np.uint8, max_bytes)
-    failures = {}
+    pixels = allocate(shape, np.uint8, _MAX_BYTES_IN_MEMORY)
+    failures, failed = {}, np.zeros(len(source), bool)
     devices = resolve_devices(settings.device)
     with (
         settings.progress_bar(len(source), "decoding") as bar,
@@ -61,4 +64,5 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
             if good:
                 pixels[np.array(good)] = np.stack(images)
             bar.update(len(good) + len(bad))
-    return pixels, [failures[i] for i in sorted(failures)]
+    failed[list(failures)] = True
+    return pixels, [failures[i] for i in sorted(failures)], failed

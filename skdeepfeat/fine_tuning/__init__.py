@@ -5,7 +5,6 @@ from ._classifier import FineTuneClassifier
 from ._export import (
     PixelsToResult,
     checked_targets,
-    decode_for_network,
     example_pixels,
     pixels_to_result,
     with_results,
@@ -27,14 +26,13 @@ from ._resume import draw_seed, resume
 from ._saving import at_rest
 from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
-from ._views import MAX_BYTES_IN_MEMORY, with_margin
+from ._views import with_margin
 
 __all__ = [
     "FineTuneClassifier",
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
-    "MAX_BYTES_IN_MEMORY",
     "PixelsToResult",
     "as_teacher",
     "at_rest",
@@ -42,7 +40,6 @@ __all__ = [
     "check_can_learn",
     "checked_targets",
     "convert_to_onnx",
-    "decode_for_network",
     "decode_images",
     "draw_seed",
     "example_pixels",

@@ -31,7 +31,7 @@ from ..training import (
 )
 from ._frozen_outputs import FrozenOutputs
 from ._resume import resume
-from ._views import MAX_BYTES_IN_MEMORY, with_margin
+from ._views import with_margin
 
 # What "auto" means for `max_epochs`: enough steps for few images, and not too many for
 # thousands.
@@ -209,22 +209,19 @@ def load_images(fit, rows):
         data = FeatureData(np.concatenate([X[rows], more]), *taught)
         return X, data, np.zeros(len(X), bool)
     preprocessing = fit.neck.preprocessing
-    pixels, failures = _load(fit, fit.data.X, with_margin(preprocessing))
-    failed = np.zeros(len(pixels), bool)
-    failed[[failure.index for failure in failures]] = True
+    pixels, _, failed = _load(fit, fit.data.X, with_margin(preprocessing))
     rows = rows[~failed[rows]]
     if len(rows) == 0:
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
     stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
     if fit.data.X_unlabeled is not None:
         with errors_about("X_unlabeled"):
-            more, failures = _load(
+            more, failures, more_failed = _load(
                 fit, fit.data.X_unlabeled, with_margin(preprocessing)
             )
         if failures and not fit.has_warned_of_unlabeled:
             warn_of(failures, in_training=True)
-        bad = [failure.index for failure in failures]
-        unlabeled_rows = np.delete(np.arange(len(more)), bad)
+        unlabeled_rows = np.flatnonzero(~more_failed)
         stored = StackedPixels(pixels, more)
         trained = np.concatenate([rows, len(pixels) + unlabeled_rows])
     targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
@@ -242,17 +239,17 @@ def load_images(fit, rows):
 
 
 def _load_center(fit, name):
-    """Return images as the network sees them, or rows, and the failures."""
+    """Return images as the network sees them, or rows, and which cannot be read."""
     X = getattr(fit.data, name)
     if fit.neck.takes_rows:
-        return X, []
+        return X, np.zeros(len(X), bool)
     with errors_about(name):
-        return _load(fit, X, fit.neck.preprocessing)
+        images, _, failed = _load(fit, X, fit.neck.preprocessing)
+    return images, failed
 
 
 def _load(fit, X, preprocessing):
-    digests = fit.digests.get(id(X))
-    return load_pixels(X, preprocessing, fit.extraction, MAX_BYTES_IN_MEMORY, digests)
+    return load_pixels(X, preprocessing, fit.extraction, fit.digests.get(id(X)))
 
 
 def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
@@ -334,11 +331,8 @@ def auto_epochs(n_images, batch_size):
 def _make_validate(fit, pixels, validation_rows):
     """Return ``validate(model) -> (loss, score)``, or None without validation set."""
     if fit.data.X_val is not None:
-        images, failures = _load_center(fit, "X_val")
-        usable = np.delete(
-            np.arange(len(images)), [failure.index for failure in failures]
-        )
-        images, targets = images[usable], fit.data.targets_val.take(usable)
+        images, failed = _load_center(fit, "X_val")
+        images, targets = images[~failed], fit.data.targets_val.take(~failed)
     elif validation_rows is not None:
         images = pixels[validation_rows]
         targets = fit.data.targets.take(validation_rows)
@@ -365,8 +359,7 @@ class Probe:
     """
 
     def __init__(self, fit):
-        self.images, failures = _load_center(fit, "X_probe")
-        self._failed = [failure.index for failure in failures]
+        self.images, self._failed = _load_center(fit, "X_probe")
         self._outputs_of = _CenterOutputs(fit, self.images)
         self._fit = fit
 

@@ -12,11 +12,11 @@ from torch import nn
 from .._utils._address import check_local
 from .._utils._parameter_errors import choice_error, look_up
 from .._utils._shown import shown_path
-from ..feature_extraction import errors_about, errors_at, load_pixels
+from ..feature_extraction import errors_about, errors_at
+from ._refit import decode_images
 from ._rows import refuse_rows
 from ._scoring import with_outputs
 from ._targets import checked_y
-from ._views import MAX_BYTES_IN_MEMORY
 
 DTYPES = ("float32", "float16", "int8")
 
@@ -215,11 +215,11 @@ def calibration_pixels(method, estimator, X):
     if n_used < n_given:
         X = _safe_indexing(X, used)
     with errors_about("X_calibration"), errors_at(used):
-        pixels, rows = decode_for_network(estimator, X)
+        pixels, rows = decode_images(estimator, X)
     if len(rows) < _LEAST_CALIBRATION:
         read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
         raise _too_few_images(method, f"{n_given}{read}")
-    return pixels[rows]
+    return pixels
 
 
 def _too_few_images(method, found):
@@ -227,32 +227,6 @@ def _too_few_images(method, found):
         f"The 'X_calibration' parameter of {method} must have at least "
         f"{_LEAST_CALIBRATION} images. Got {found}."
     )
-
-
-def decode_for_network(estimator, X):
-    """Decode, resize and crop images.
-
-    Parameters
-    ----------
-    estimator : BaseFineTune
-        Fitted.
-    X : array-like of images
-
-    Returns
-    -------
-    pixels : ndarray of uint8, shape (n_images, height, width, 3)
-    rows : ndarray of int
-        Which of them could be read.
-    """
-    X = estimator._check_images(X, reset=False)
-    pixels, failures = load_pixels(
-        X,
-        estimator._fitted_neck().preprocessing,
-        estimator._extraction_settings(),
-        MAX_BYTES_IN_MEMORY,
-    )
-    failed = [failure.index for failure in failures]
-    return pixels, np.setdiff1d(np.arange(len(pixels)), failed)
 
 
 def check_finite(network):
@@ -300,6 +274,7 @@ def pixels_to_result(estimator, neck):
 
 def checked_targets(estimator, X, y):
     """Return y as `fit` would check it."""
+    X = estimator._check_images(X, reset=False)
     return checked_y(estimator, y, X, dtype=estimator._y_dtype)
 
 

@@ -252,15 +252,10 @@ def _in_words(score, losses, n_samples, task):
 def _contradiction(trial, X, targets, rows):
     """Return a message if identical images have different targets, else None."""
     preprocessing = trial._resolve_neck().preprocessing
-    pixels, failures = load_pixels(
-        X, preprocessing, trial._extraction_settings(), math.inf
-    )
-    bad = {failure.index for failure in failures}
+    pixels, _, failed = load_pixels(X, preprocessing, trial._extraction_settings())
     first_with = {}
-    for place, image in enumerate(pixels):
-        if place in bad:
-            continue
-        other = first_with.setdefault(image.tobytes(), place)
+    for place in np.flatnonzero(~failed):
+        other = first_with.setdefault(pixels[place].tobytes(), place)
         if np.any(targets.values[other] != targets.values[place]):
             return (
                 "Labels contradict each other: the images of rows "

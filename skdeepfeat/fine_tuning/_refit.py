@@ -11,8 +11,7 @@ from ..feature_extraction import load_pixels
 from ..training import make_loss
 from ._rows import refuse_rows
 from ._saving import at_rest
-from ._targets import checked_y
-from ._views import MAX_BYTES_IN_MEMORY, with_margin
+from ._views import with_margin
 
 # Parameters about the user's X or machine. Images are passed as pixels instead.
 _ON_PIXELS = {
@@ -69,35 +68,31 @@ def as_teacher(estimator):
     return on_pixels(estimator) if is_taught else None
 
 
-def decode_images(estimator, X, y):
+def decode_images(estimator, X, *, margin=False):
     """Decode images once, so that what follows does not need the files.
 
     Parameters
     ----------
     estimator : BaseFineTune
         Fitted.
-    X, y : as for its `fit`
+    X : array-like of images
+    margin : bool, default=False
+        Whether to keep the margin for random crops. To the estimator of `on_pixels`,
+        such images are what X is to the estimator.
 
     Returns
     -------
     pixels : ndarray of uint8, shape (n_images, height, width, 3)
-        With the margin for random crops. To the estimator of `on_pixels` they are what
-        X is to the estimator.
-    y : ndarray
         Without the images that cannot be read.
     indices : ndarray of int
         Those of the images in X.
     """
     X = estimator._check_images(X, reset=False)
-    y = checked_y(estimator, y, X, dtype=estimator._y_dtype)
-    preprocessing = with_margin(estimator._fitted_neck().preprocessing)
-    pixels, failures = load_pixels(
-        X, preprocessing, estimator._extraction_settings(), MAX_BYTES_IN_MEMORY
-    )
-    good = np.ones(len(pixels), bool)
-    good[[failure.index for failure in failures]] = False
-    indices = np.flatnonzero(good)
-    return (pixels, y, indices) if good.all() else (pixels[good], y[good], indices)
+    preprocessing = estimator._fitted_neck().preprocessing
+    if margin:
+        preprocessing = with_margin(preprocessing)
+    pixels, _, failed = load_pixels(X, preprocessing, estimator._extraction_settings())
+    return pixels[~failed] if failed.any() else pixels, np.flatnonzero(~failed)
 
 
 def loss_of(estimator, y):

@@ -16,7 +16,7 @@ from ._cam import cam
 from ._ends import NotLinearError, results_of
 from ._grad_cam import grad_cam
 from ._occlusion import occlusion, occlusion_map
-from ._parts import MAX_BYTES, take_apart
+from ._parts import take_apart
 from ._targets import Targets
 
 # ``method(parts, pixels, indices, targets, *, layer, grid) -> maps``. A new method is
@@ -205,12 +205,11 @@ def _explain_parts(parts, target, method, **options):
             "as make_pipeline(extractor, LogisticRegression()). Got an extractor alone "
             "instead."
         )
-    pixels, failures = load_pixels(
-        parts.X, parts.neck.preprocessing, parts.settings, MAX_BYTES
+    pixels, failures, failed = load_pixels(
+        parts.X, parts.neck.preprocessing, parts.settings
     )
     targets = Targets(target, parts.end.classes, len(pixels))
-    failed = [failure.index for failure in failures]
-    indices = np.setdiff1d(np.arange(len(pixels)), failed)
+    indices = np.flatnonzero(~failed)
     if failures:
         warn_of(failures)
     if not len(indices):

@@ -4,7 +4,7 @@ import numpy as np
 
 from .._utils._forks import survives_fork
 from ..feature_extraction import load_pixels, warn_of
-from ._parts import MAX_BYTES, network_parts
+from ._parts import network_parts
 from ._units import Unit, project
 
 
@@ -95,11 +95,10 @@ def project_images(estimator, X, layer, feature, *, guided=False):
     """
     parts = network_parts(estimator, X)
     unit = Unit(parts.neck, layer, feature)
-    pixels, failures = load_pixels(
-        parts.X, parts.neck.preprocessing, parts.settings, MAX_BYTES
+    pixels, failures, failed = load_pixels(
+        parts.X, parts.neck.preprocessing, parts.settings
     )
-    failed = [failure.index for failure in failures]
-    indices = np.setdiff1d(np.arange(len(pixels)), failed)
+    indices = np.flatnonzero(~failed)
     signals = np.full(pixels.shape, np.nan, np.float32)
     for part, found in project(unit, parts.settings, pixels, indices, guided):
         signals[part] = found

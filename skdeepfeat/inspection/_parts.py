@@ -13,7 +13,6 @@ from ..networks import Neck
 from ._ends import NetworkEnd, StepsEnd
 
 # Decoded images beyond this many bytes are memory-mapped.
-MAX_BYTES = 4 * 2**30
 
 
 @dataclass

@@ -34,7 +34,6 @@ from ..feature_extraction import (
     load_pixels,
     warn_of,
 )
-from ..fine_tuning import MAX_BYTES_IN_MEMORY
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
 from ._checks import check_codes, hold_out, resolve_epochs
 from ._conv_network import ConvNetwork
@@ -439,14 +438,12 @@ class ConvAutoencoder(
         settings = ExtractionSettings.of(self)
         # A square is the center of the image.
         resize = height if height == width else (height, width)
-        pixels, failures = load_pixels(
-            X, Preprocessing(resize, (height, width)), settings, MAX_BYTES_IN_MEMORY
+        pixels, failures, failed = load_pixels(
+            X, Preprocessing(resize, (height, width)), settings
         )
-        readable = np.ones(len(pixels), bool)
-        readable[[failure.index for failure in failures]] = False
         if failures:
             warn_of(failures, in_training=in_training)
-        return pixels, readable
+        return pixels, ~failed
 
     def _body(self):
         """Return the encoder of `model`, and its parameters by stage."""

@@ -41,7 +41,7 @@ from ..feature_extraction import (
     load_pixels,
     warn_of,
 )
-from ..fine_tuning import MAX_BYTES_IN_MEMORY, at_rest, with_margin
+from ..fine_tuning import at_rest, with_margin
 from ..training import PAIR_LOSSES, unfrozen_parts
 from ._pretraining import Pretraining, PretrainingSettings
 from ._probe import Probe
@@ -385,16 +385,14 @@ class SelfSupervisedExtractor(
         groups = None if groups is None else _check_groups(groups, X)
         original = at_rest(neck.trainable().network)
         before = self._probe_score(probe, original, neck.preprocessing)
-        pixels, failures = load_pixels(
+        pixels, failures, failed = load_pixels(
             X,
             with_margin(neck.preprocessing),
             ExtractionSettings.of(self, device=training.device),
-            MAX_BYTES_IN_MEMORY,
         )
         if failures:
             warn_of(failures, in_training=True)
-        failed = [failure.index for failure in failures]
-        rows = np.delete(np.arange(len(pixels)), failed)
+        rows = np.flatnonzero(~failed)
         _check_variety(pixels, rows)
         codes = None if groups is None else _group_codes(groups, rows)
 
