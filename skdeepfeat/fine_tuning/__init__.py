@@ -22,7 +22,6 @@ from ._refit import (
     with_networks,
 )
 from ._regressor import FineTuneRegressor
-from ._resume import draw_seed, resume
 from ._saving import at_rest
 from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
@@ -41,7 +40,6 @@ __all__ = [
     "checked_targets",
     "convert_to_onnx",
     "decode_images",
-    "draw_seed",
     "example_pixels",
     "fitted_neck",
     "learning_rate_range_test",
@@ -49,7 +47,6 @@ __all__ = [
     "make_training_run",
     "on_pixels",
     "pixels_to_result",
-    "resume",
     "score_modules",
     "stage_gradients",
     "train_further",

@@ -30,7 +30,6 @@ from ..training import (
     unfrozen_parts,
 )
 from ._frozen_outputs import FrozenOutputs
-from ._resume import resume
 from ._views import with_margin
 
 # What "auto" means for `max_epochs`: enough steps for few images, and not too many for
@@ -111,7 +110,7 @@ def tune_body(fit, rows, validation_rows):
         )
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)
-    save = resume(fit, run, data, probe)
+    save = fit.resume(run, data, None if probe is None else probe.images)
     result = fit.result
 
     def attributes():
@@ -139,8 +138,7 @@ def tune_body(fit, rows, validation_rows):
         ):
 
             def after_epoch(run):
-                if save is not None:
-                    save(run)
+                save(run)
                 return epochs.end()
 
             run.fit(data, validate, after_epoch, probe, epochs.begin)

@@ -16,20 +16,18 @@ from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import errors_about
 from ..training import (
-    Processes,
+    ResumableFit,
     TaughtTargets,
     make_distillation_loss,
     make_loss,
-    read_checkpoint_header,
 )
 from ._body_phase import check_body, tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
-from ._resume import draw_seed
 from ._rows import open_features
 
 
-class Fit:
+class Fit(ResumableFit):
     """The state of a fit while it runs, and its result.
 
     Parameters
@@ -56,8 +54,7 @@ class Fit:
     ----------
     result : FitResult
     n_earlier_epochs : int
-        Number of epochs of phase two of the fits that this one continues.
-    interrupted : bool
+        Number of epochs of phase two.
     loss, training_loss : callable
         Of outputs and targets. With a teacher, that of the training has the teacher's.
     teachers : Teachers or None
@@ -67,19 +64,11 @@ class Fit:
         self, settings, data, neck, *, extraction, cache, random_state, score,
         predict, attributes, earlier=None, callbacks=None,
     ):  # fmt: skip
-        self.settings = settings
+        super().__init__(settings, extraction.device, random_state)
         self.data = data
         self.neck = neck
-        self.device = Processes.own_device(extraction.device)
-        self.processes = Processes(self.device)
         self.extraction = dataclasses.replace(extraction, device=self.device)
         self.cache = cache
-        self.checkpoint_header = (
-            read_checkpoint_header(settings.checkpoint) if settings.checkpoint else None
-        )
-        self.seed = self.processes.same_for_all(
-            draw_seed(random_state, self.checkpoint_header)
-        )
         self.loss = make_loss(
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
@@ -97,7 +86,6 @@ class Fit:
         self.digests = {}
         # Whether the images of X_unlabeled that cannot be read were warned of.
         self.has_warned_of_unlabeled = False
-        self.interrupted = False
         self.result = earlier or FitResult()
         if earlier is not None:
             self.result.head = copy.deepcopy(earlier.head).requires_grad_(True)

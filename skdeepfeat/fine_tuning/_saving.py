@@ -378,7 +378,7 @@ def _dump(header, networks, probes=None):
     networks = {prefix: one for prefix, one in networks.items() if one is not None}
     changes = {prefix: changes_of(network) for prefix, network in networks.items()}
     tensors = {
-        f"{prefix}.{name}": tensor.detach().cpu()
+        f"{prefix}.{name}": tensor
         for prefix, network in networks.items()
         for name, tensor in named_tensors(network, with_duplicates=True).items()
     }
@@ -386,11 +386,6 @@ def _dump(header, networks, probes=None):
         tensors[_PROBES] = torch.from_numpy(probes)
     # The memory format of weights decides how fast convolutions are.
     channels_last = [k for k, v in tensors.items() if _is_channels_last(v)]
-    # Copies, because safetensors refuses tensors that share memory.
-    tensors = {
-        name: tensor.contiguous().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
     text = json.dumps(
         {
             "format": _FORMAT,

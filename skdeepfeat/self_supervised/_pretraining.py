@@ -11,15 +11,14 @@ import torch
 from .._utils._device import compute_context
 from .._utils._random import RandomStream
 from .._utils._settings import Settings
-from ..fine_tuning import draw_seed, make_training_run, resume
+from ..fine_tuning import make_training_run
 from ..training import (
     PAIR_LOSSES,
     LossOfPairs,
     PairData,
     PairViews,
-    Processes,
+    ResumableFit,
     alignment,
-    read_checkpoint_header,
     uniformity,
 )
 from ._pair_network import PairNetwork, make_head
@@ -64,7 +63,7 @@ class _Result:
     head: torch.nn.Module
 
 
-class Pretraining:
+class Pretraining(ResumableFit):
     """The state of a fit while it runs, and its result.
 
     Parameters
@@ -80,22 +79,11 @@ class Pretraining:
     body : Module
         The result.
     history : list of dict
-    interrupted : bool
     """
 
-    n_earlier_epochs = 0
-
     def __init__(self, settings, neck, device, random_state):
-        self.settings = settings
+        super().__init__(settings, device, random_state)
         self.neck = neck
-        self.device = Processes.own_device(device)
-        self.processes = Processes(self.device)
-        self.checkpoint_header = (
-            read_checkpoint_header(settings.checkpoint) if settings.checkpoint else None
-        )
-        self.seed = self.processes.same_for_all(
-            draw_seed(random_state, self.checkpoint_header)
-        )
         method = PAIR_LOSSES[settings.method]
         self.training_loss, self.teachers = LossOfPairs(method), None
         head = make_head(
@@ -104,7 +92,6 @@ class Pretraining:
         self.result = _Result(head)
         self.body = None
         self.history = []
-        self.interrupted = False
 
     def run(self, pixels, rows, groups, callbacks, attributes):
         """Train on stored images.
@@ -125,7 +112,7 @@ class Pretraining:
         )
         data = PairData(pixels, views, rows, groups)
         body, run = make_training_run(self, len(data), network=PairNetwork)
-        save = resume(self, run, data)
+        save = self.resume(run, data)
 
         def snapshot():
             with run.averaged_model():
@@ -136,8 +123,7 @@ class Pretraining:
 
             def after_epoch(run):
                 run.history[-1] |= self._measure(run, data)
-                if save is not None:
-                    save(run)
+                save(run)
                 return epochs.end()
 
             try:
