@@ -31,7 +31,7 @@ from ..feature_extraction import (
 from ..networks import RowNeck
 from ._export import check_export, make_export
 from ._fit import Fit
-from ._fit_settings import FitData, FitResult, FitSettings
+from ._fit_settings import FitData, FitSettings
 from ._onnx import check_onnx_installed, write_onnx
 from ._openvino import check_openvino_installed, write_openvino
 from ._outputs import compute_outputs, compute_outputs_of_views
@@ -44,7 +44,6 @@ from ._saving import (
     save_estimator,
     unpack_fitted,
 )
-from ._scoring import make_score
 from ._targets import checked_weights, checked_y, is_given
 from ._teachers import Teachers, frozen
 
@@ -234,7 +233,7 @@ class BaseFineTune(
                 "would be ignored. Call fit, without warm_start, with all images",
                 settings.unfreeze,
             )
-        fit = self._begin_fit(data, settings, continues, callbacks)
+        fit = Fit(self, data, settings, continues=continues, callbacks=callbacks)
         try:
             fit.run()
         except TrainingDivergedError:
@@ -244,38 +243,12 @@ class BaseFineTune(
         self._keep(fit)
         return self
 
-    def _begin_fit(self, data, settings, continues, callbacks=None):
-        earlier = None
-        if continues:
-            earlier = FitResult(
-                self.head_,
-                self.body_,
-                self.history_.to_dict("records"),
-                self.n_epochs_,
-                self.best_epoch_,
-                self.best_validation_score_,
-                [] if self.probe_predictions_ is None else [*self.probe_predictions_],
-            )
-        return Fit(
-            settings,
-            data,
-            self._fitted_neck() if continues else self._resolve_neck(),
-            extraction=self._extraction_settings(),
-            cache=self.cache,
-            random_state=self.random_state,
-            score=make_score(self, settings.scoring),
-            predict=self._predictions,
-            attributes=self._fitted_attributes,
-            earlier=earlier,
-            callbacks=callbacks,
-        )
-
     def _continues(self):
         """Whether `fit` continues an earlier one."""
         return self.warm_start and hasattr(self, "head_")
 
     def _fit_settings(self):
-        return FitSettings.from_params(self.get_params(deep=False))
+        return FitSettings.of(self)
 
     def _settings_of_part(self):
         """Return the settings of `partial_fit`."""

@@ -25,6 +25,7 @@ from ._body_phase import check_body, tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
 from ._rows import open_features
+from ._scoring import make_score
 
 
 class Fit(ResumableFit):
@@ -32,26 +33,18 @@ class Fit(ResumableFit):
 
     Parameters
     ----------
-    settings : FitSettings
+    estimator : BaseFineTune
+        It has learned what it learns of y, and is not changed.
     data : FitData
-    neck : Neck
-        Of the network that the fit begins with.
-    extraction : ExtractionSettings
-    cache : as the parameter of the estimators
-    random_state : int, RandomState instance or None
-    score : callable
-        ``score(outputs, targets)`` of raw outputs of the head, more is better.
-    predict : callable
-        ``predict(outputs) -> ndarray`` of raw outputs of the head, which is recorded
-        for `X_probe`.
-    earlier : FitResult or None, default=None
-        The result of the fit to continue. Its modules are not changed.
-    attributes : callable
-        ``attributes(fit, result)`` returns the fitted attributes of a `FitResult`.
+    settings : FitSettings
+    continues : bool
+        Whether the fit begins with the networks of the estimator.
     callbacks : FitCallbacks or None, default=None
 
     Attributes
     ----------
+    neck : Neck
+        Of the network that the fit begins with.
     result : FitResult
     n_earlier_epochs : int
         Number of epochs of phase two.
@@ -60,19 +53,17 @@ class Fit(ResumableFit):
     teachers : Teachers or None
     """
 
-    def __init__(
-        self, settings, data, neck, *, extraction, cache, random_state, score,
-        predict, attributes, earlier=None, callbacks=None,
-    ):  # fmt: skip
-        super().__init__(settings, extraction.device, random_state)
+    def __init__(self, estimator, data, settings, *, continues, callbacks=None):
+        extraction = estimator._extraction_settings()
+        super().__init__(settings, extraction.device, estimator.random_state)
         self.data = data
-        self.neck = neck
+        self.neck = estimator._fitted_neck() if continues else estimator._resolve_neck()
         self.extraction = dataclasses.replace(extraction, device=self.device)
-        self.cache = cache
         self.loss = make_loss(
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
-        self._score, self._predict, self._attributes = score, predict, attributes
+        self._estimator = estimator
+        self._score = make_score(estimator, settings.scoring)
         self.callbacks = callbacks or FitCallbacks()
         self.training_loss, self.teachers = self.loss, data.teachers
         if self.teachers is not None:
@@ -86,9 +77,18 @@ class Fit(ResumableFit):
         self.digests = {}
         # Whether the images of X_unlabeled that cannot be read were warned of.
         self.has_warned_of_unlabeled = False
-        self.result = earlier or FitResult()
-        if earlier is not None:
-            self.result.head = copy.deepcopy(earlier.head).requires_grad_(True)
+        self.result = FitResult()
+        if continues:
+            probes = estimator.probe_predictions_
+            self.result = FitResult(
+                copy.deepcopy(estimator.head_).requires_grad_(True),
+                estimator.body_,
+                estimator.history_.to_dict("records"),
+                estimator.n_epochs_,
+                estimator.best_epoch_,
+                estimator.best_validation_score_,
+                [] if probes is None else [*probes],
+            )
         self.n_earlier_epochs = self.result.n_epochs
 
     def run(self):
@@ -222,11 +222,11 @@ class Fit(ResumableFit):
 
     def predictions(self, outputs):
         """Return what is recorded of raw outputs for `X_probe`, as float32."""
-        return self._predict(outputs).astype(np.float32)
+        return self._estimator._predictions(outputs).astype(np.float32)
 
     def attributes_of(self, result):
         """Return the fitted attributes as if the fit had this `FitResult`."""
-        return self._attributes(self, result)
+        return self._estimator._fitted_attributes(self, result)
 
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
@@ -238,7 +238,8 @@ class Fit(ResumableFit):
 
     def _open(self, X, function):
         """Return what a function makes of the extraction of X; note the digests."""
-        with open_features(X, self.neck, self.cache, self.extraction) as opened:
+        cache = self._estimator.cache
+        with open_features(X, self.neck, cache, self.extraction) as opened:
             self.digests[id(X)] = opened.digests
             return function(opened)
 

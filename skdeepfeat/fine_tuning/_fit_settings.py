@@ -1,17 +1,18 @@
 """What a fit is given: how to train, on what, and from where."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
 
+from .._utils._settings import Settings
 from ._targets import Targets
 from ._teachers import Teachers
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class FitSettings(Settings):
     """How to train: the parameters of an estimator that its fit reads.
 
     Their meaning is documented with the estimators.
@@ -49,12 +50,6 @@ class FitSettings:
     label_smoothing: float = 0.0
     distill_weight: float = 0.0
     distill_temperature: float = 1.0
-
-    @classmethod
-    def from_params(cls, params):
-        """Choose the settings from the parameters of an estimator."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: params[name] for name in names & params.keys()})
 
     @property
     def trains_body(self):

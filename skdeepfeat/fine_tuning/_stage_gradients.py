@@ -11,6 +11,7 @@ from .._utils._forks import undisturbed_by_forks
 from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import errors_at, non_finite_error
 from ._body_phase import load_images, make_training_run
+from ._fit import Fit
 from ._fit_settings import FitData
 from ._trial import choose_rows, own_random_state, require_fine_tune
 
@@ -69,7 +70,7 @@ def stage_gradients(estimator, X, y, n_samples):
         early_stopping=False,
         ema_decay=0.0,
     )
-    fit = trial._begin_fit(data, settings, is_fitted)
+    fit = Fit(trial, data, settings, continues=is_fitted)
     if not is_fitted:
         fit.prepare_head()
     fit.data = few
