@@ -1,7 +1,7 @@
 """The gradient of the loss with respect to each stage of a network."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,25 +14,6 @@ from ._body_phase import load_images, make_training_run
 from ._fit import Fit
 from ._fit_settings import FitData
 from ._trial import choose_rows, own_random_state, require_fine_tune
-
-
-@dataclass(frozen=True)
-class StageGradient:
-    """Norms of one stage of a network.
-
-    Attributes
-    ----------
-    layer : str
-        The layer that ends the stage; "head" for the head.
-    n_parameters : int
-    weight_norm, gradient_norm : float
-        Euclidean norms of all weights and of their gradient.
-    """
-
-    layer: str
-    n_parameters: int
-    weight_norm: float
-    gradient_norm: float
 
 
 def stage_gradients(estimator, X, y, n_samples):
@@ -49,7 +30,9 @@ def stage_gradients(estimator, X, y, n_samples):
 
     Returns
     -------
-    list of StageGradient
+    list of dict
+        ``layer``, which ends the stage, or "head"; ``n_parameters``; ``weight_norm``
+        and ``gradient_norm``, the Euclidean norms of all weights and their gradient.
     """
     require_fine_tune(estimator, "relative_gradient_norms")
     trial = copy.copy(estimator)
@@ -115,12 +98,12 @@ def _non_finite_error(fit, images, part):
 
 def _norms(layer, parameters):
     gradients = [one.grad for one in parameters if one.grad is not None]
-    return StageGradient(
-        layer,
-        sum(one.numel() for one in parameters),
-        _norm(parameters),
-        _norm(gradients),
-    )
+    return {
+        "layer": layer,
+        "n_parameters": sum(one.numel() for one in parameters),
+        "weight_norm": _norm(parameters),
+        "gradient_norm": _norm(gradients),
+    }
 
 
 def _norm(tensors):
