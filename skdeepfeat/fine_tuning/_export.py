@@ -1,5 +1,7 @@
 """What files of a tuned network have in common, whatever runtime reads them."""
 
+import contextlib
+import logging
 import pathlib
 from dataclasses import dataclass
 
@@ -10,13 +12,15 @@ from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from .._utils._address import check_local
-from .._utils._parameter_errors import choice_error, look_up
+from .._utils._parameter_errors import choice_error, first_line, look_up
 from .._utils._shown import shown_path
 from ..feature_extraction import errors_about, errors_at
 from ._refit import decode_images
 from ._rows import refuse_rows
 from ._scoring import with_outputs
 from ._targets import checked_y
+
+logger = logging.getLogger(__name__)
 
 DTYPES = ("float32", "float16", "int8")
 
@@ -240,12 +244,36 @@ def check_finite(network):
             )
 
 
-def fixed_number_error(name, target):
+@contextlib.contextmanager
+def explained(network, done):
+    """Turn an error of a converter, which may raise any, into one about the network.
+
+    Parameters
+    ----------
+    network : PixelsToResult
+    done : str
+        What it cannot be, such as "exported to ONNX".
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.debug("the network cannot be %s", done, exc_info=True)
+        raise _refusal(network, done, first_line(error.__cause__ or error)) from error
+
+
+def fixed_number_error(network, done):
     """Return the error about a network that is converted for one number of images."""
-    return ValueError(
-        f"The network {name} cannot be exported to {target}: its forward makes the "
-        "number of images an int, as len(x) does. Use x.shape[0], or -1 in its place."
+    return _refusal(
+        network,
+        done,
+        "its forward makes the number of images an int, as len(x) does. Use "
+        "x.shape[0], or -1 in its place.",
     )
+
+
+def _refusal(network, done, cause):
+    name = type(network.neck.network).__name__
+    return ValueError(f"The network {name} cannot be {done}: {cause}")
 
 
 def check_fits_float16(tensors):
