@@ -15,11 +15,10 @@ from sklearn.model_selection import (
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._columns import refuse_missing, refuse_mixed
 from .._utils._folds import check_number_of_folds
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
-from ..inspection import score_name
+from ..inspection import check_targets, score_name
 
 _ADVISOR = "TransferAdvisor"
 
@@ -134,12 +133,7 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
         raise ValueError(
             f"{_ADVISOR} requires y to be passed, but the target y is None."
         )
-    y, groups = without_tensors(y, "y"), without_tensors(groups, "groups")
-    refuse_missing(y, "y")
-    y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-    refuse_mixed(y, "y", f" of {_ADVISOR}")
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y.ravel()
+    y, groups = check_targets(y, "y", _ADVISOR), without_tensors(groups, "groups")
     check_consistent_length(X, y, groups)
     classifies = _classifies(y, task)
     if not classifies:

@@ -425,11 +425,10 @@ class TransferAdvisor(
 
 
 def _make_estimator(decision, candidate):
-    problem = decision.problem
     if candidate.is_tuned:
-        return make_tuned(candidate, problem.classifies, problem.seed)
+        return make_tuned(candidate, decision.problem)
     n_features = decision.n_features(candidate)
-    return make_pipeline_of(candidate, problem.classifies, n_features, problem.seed)
+    return make_pipeline_of(candidate, decision.problem, n_features)
 
 
 def _own_cache(candidate):
