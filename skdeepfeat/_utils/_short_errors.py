@@ -33,15 +33,15 @@ class ShortErrorsMixin:
         return ""
 
 
-def validate_params(constraints, *, prefer_skip_nested_validation):
+def validate_params(constraints):
     """Return scikit-learn's `validate_params` decorator, but shorten values in errors.
 
-    The parameters are those of `sklearn.utils._param_validation.validate_params`.
+    Functions and estimators of scikit-learn that the function calls check nothing again.
     """
 
     def decorator(function):
         checked = sklearn_validation.validate_params(
-            constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
+            constraints, prefer_skip_nested_validation=True
         )(function)
         signature = inspect.signature(function)
 

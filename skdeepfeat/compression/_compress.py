@@ -41,8 +41,7 @@ _BYTES_OF_HEADER = 4096
         "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
         "criterion": [StrOptions(set(CRITERIA))],
         "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def compress(
     estimator,

@@ -25,8 +25,7 @@ from ._timing import checked_runtimes
         "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
         "criterion": [StrOptions(set(CRITERIA))],
         "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def compression_curve(
     estimator,

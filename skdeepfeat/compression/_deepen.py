@@ -19,10 +19,7 @@ _WEIGHTED = (nn.Conv2d, nn.Linear, _BATCH_NORM)
 
 
 @survives_fork
-@validate_params(
-    {"stage": [Interval(numbers.Integral, None, None, closed="neither")]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params({"stage": [Interval(numbers.Integral, None, None, closed="neither")]})
 def deepen(estimator, stage):
     """Return a fitted estimator with a deeper network that computes the same.
 

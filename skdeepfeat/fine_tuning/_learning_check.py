@@ -80,8 +80,7 @@ class LearningCheck:
     {
         "n_samples": [AT_LEAST_2],
         "max_epochs": [AT_LEAST_2],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     """Check that a network can memorize a few images, as a sanity check.

@@ -57,8 +57,7 @@ class LearningRateRangeTest:
         "min_learning_rate": [POSITIVE],
         "max_learning_rate": [POSITIVE],
         "n_steps": [Interval(numbers.Integral, 10, None, closed="left")],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def learning_rate_range_test(
     estimator,

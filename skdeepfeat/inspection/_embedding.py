@@ -23,8 +23,7 @@ _MIN_IMAGES = 3
     {
         "method": [StrOptions({"pca", "tsne"}), HasMethods(["fit_transform"])],
         "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def embedding(features, method="tsne", *, random_state=None):
     """Map features to the plane, so that similar images are near each other.

@@ -31,8 +31,7 @@ from ._labels import check_targets
         "cv": ["cv_object"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "n_jobs": [numbers.Integral, None],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def linear_probe(
     extractor,

@@ -75,10 +75,7 @@ def cka(A, B):
     return _cka(A, B, _hsic(A, A), _hsic(B, B))
 
 
-@validate_params(
-    {"layers": [StrOptions({"stages"}), list, tuple, None]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params({"layers": [StrOptions({"stages"}), list, tuple, None]})
 def similarity(extractors, X, layers=None):
     """Compare layers or networks: the CKA of their features for the same images.
 
