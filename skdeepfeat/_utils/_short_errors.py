@@ -36,7 +36,7 @@ class ShortErrorsMixin:
 def validate_params(constraints):
     """Return scikit-learn's `validate_params` decorator, but shorten values in errors.
 
-    Functions and estimators of scikit-learn that the function calls check nothing again.
+    Those of scikit-learn that the function calls do not check their parameters again.
     """
 
     def decorator(function):

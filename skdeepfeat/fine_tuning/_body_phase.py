@@ -113,10 +113,8 @@ def tune_body(fit, rows, validation_rows):
     save = fit.resume(run, data, None if probe is None else probe.images)
     result = fit.result
 
-    def attributes():
-        with run.averaged_model():
-            head, network = copy.deepcopy([fit.result.head, body.network])
-        so_far = dataclasses.replace(
+    def with_networks(head, network):
+        return dataclasses.replace(
             result,
             head=head,
             body=network,
@@ -124,7 +122,11 @@ def tune_body(fit, rows, validation_rows):
             probes=result.probes + run.probes,
             n_epochs=fit.n_earlier_epochs + run.epoch,
         )
-        return fit.attributes_of(so_far)
+
+    def attributes():
+        with run.averaged_model():
+            networks = copy.deepcopy([result.head, body.network])
+        return fit.attributes_of(with_networks(*networks))
 
     try:
         with (
@@ -147,16 +149,13 @@ def tune_body(fit, rows, validation_rows):
             fit.check_outputs()
         raise
     finally:
-        result.body = body.network
-        result.history += run.history
-        result.probes += run.probes
-        result.n_epochs = fit.n_earlier_epochs + run.epoch
+        fit.result = with_networks(result.head, body.network)
         if run.epoch:
             # Without early stopping, the result has the weights of the last epoch.
             is_best = run.best_epoch is not None and fit.settings.early_stopping
             best = fit.n_earlier_epochs + (run.best_epoch or 0)
-            result.best_epoch = best if is_best else None
-            result.best_score = run.best_score if is_best else None
+            fit.result.best_epoch = best if is_best else None
+            fit.result.best_score = run.best_score if is_best else None
 
 
 @contextlib.contextmanager
@@ -401,8 +400,7 @@ def _center_outputs(model, images, size, n_at_once, device):
     model.eval()
     outputs = []
     with torch.inference_mode():
-        for start in range(0, len(images), n_at_once):
-            part = torch.from_numpy(images[start : start + n_at_once])
+        for part in torch.from_numpy(images).split(n_at_once):
             if size is not None:
                 part = crop_center(part.permute(0, 3, 1, 2), size)
             outputs.append(model(part.to(device)).float().cpu())
