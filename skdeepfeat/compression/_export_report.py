@@ -17,11 +17,7 @@ from .._utils._shown import shown_path
 from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
-    checked_targets,
-    decode_images,
-    fitted_neck,
-    pixels_to_result,
-    with_results,
+    FittedEstimator,
 )
 from ..networks import import_openvino
 from ._subjects import as_score
@@ -111,10 +107,11 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         raise choice_error(
             "paths", "a path or a list of paths", paths, error=TypeError
         ) from None
-    network, output_name, _ = pixels_to_result(estimator, fitted_neck(estimator))
+    fitted = FittedEstimator(estimator)
+    network, output_name, _ = fitted.pixels_to_result()
     runs = [_torch_run(network)] + [_run_of(path, output_name) for path in paths]
-    y = checked_targets(estimator, X, y)
-    pixels, indices = decode_images(estimator, X)
+    y = fitted.checked_targets(X, y)
+    pixels, indices = fitted.decode(X)
     if len(indices) == 0:
         raise ValueError("There is nothing to score: no image of X can be read.")
     y = y[indices]
@@ -130,7 +127,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
                 f"{results[0].shape}."
             )
     scorer = check_scoring(estimator, scoring)
-    known = [with_results(estimator, one) for one in results]
+    known = [fitted.with_results(one) for one in results]
     positions = np.arange(len(y))
     report = pd.DataFrame(
         {

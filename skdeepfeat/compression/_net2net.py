@@ -8,8 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
-    fitted_neck,
-    with_networks,
+    FittedEstimator,
 )
 from ._model import Model
 
@@ -36,7 +35,7 @@ def model_of(estimator, caller):
             f"Got {type(estimator).__name__} instead."
         )
     check_is_fitted(estimator)
-    neck = fitted_neck(estimator)
+    neck = FittedEstimator(estimator).neck
     return neck, Model(neck.trainable(), copy.deepcopy(estimator.head_))
 
 
@@ -71,7 +70,7 @@ def check_same(model, images, wanted, caller):
 
 def larger_estimator(estimator, model):
     """Return a fitted estimator like another one, with a larger network."""
-    new = with_networks(estimator, model.network, model.head)
+    new = FittedEstimator(estimator).with_networks(model.network, model.head)
     # They describe another network.
     for name in ("compression_report_", "compression_summary_"):
         vars(new).pop(name, None)

@@ -25,14 +25,8 @@ from ..feature_extraction import (
 from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
-    as_teacher,
-    checked_targets,
-    decode_images,
-    fitted_neck,
-    loss_of,
+    FittedEstimator,
     on_pixels,
-    train_further,
-    with_networks,
 )
 from ..training import crop_center
 from ._layers import batches_of
@@ -60,13 +54,14 @@ class TunedSubject:
                 f"{type(estimator).__name__}, to measure its score. Got None."
             )
         self.estimator = estimator
-        self.neck = fitted_neck(estimator)
+        self._fitted = FittedEstimator(estimator)
+        self.neck = self._fitted.neck
         # Its probabilities tell more about an image than the label, which helps most
         # with few images.
-        self._teacher = as_teacher(estimator)
+        self._teacher = self._fitted.as_teacher()
         self._random_state = random_state
-        y = checked_targets(estimator, X, y)
-        pixels, indices = decode_images(estimator, X, margin=True)
+        y = self._fitted.checked_targets(X, y)
+        pixels, indices = self._fitted.decode(X, margin=True)
         y = y[indices]
         rows, kept_back = _split(
             len(y),
@@ -82,9 +77,8 @@ class TunedSubject:
             raise choice_error("scoring", "None, a str or a callable", scoring)
         drawn = _draw(len(rows), random_state)
         self.pixels = _center(self._training[0][drawn], self.neck.preprocessing.crop)
-        self.task, self.loss, self.targets = loss_of(
-            estimator, self._training[1][drawn]
-        )
+        y = self._training[1][drawn]
+        self.task, self.loss, self.targets = self._fitted.loss_of(y)
 
     def model(self):
         """Return the networks of the estimator."""
@@ -110,8 +104,8 @@ class TunedSubject:
         ------
         KeyboardInterrupt
         """
-        tuned, interrupted = train_further(
-            on_pixels(self.result(model)),
+        fitted = FittedEstimator(on_pixels(self.result(model)))
+        tuned, interrupted = fitted.train_further(
             *self._training,
             n_epochs,
             self._random_state,
@@ -128,7 +122,7 @@ class TunedSubject:
     def result(self, model):
         """Return the fitted estimator with the networks of a model."""
         network, head = copy.deepcopy((model.network, model.head))
-        new = with_networks(self.estimator, network, head)
+        new = self._fitted.with_networks(network, head)
         vars(new).update(copy.deepcopy(model.training_record))
         return new
 

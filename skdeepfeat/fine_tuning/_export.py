@@ -15,10 +15,8 @@ from .._utils._address import check_local
 from .._utils._parameter_errors import choice_error, first_line, look_up
 from .._utils._shown import shown_path
 from ..feature_extraction import errors_about, errors_at
-from ._refit import decode_images
+from ._fitted_estimator import FittedEstimator
 from ._rows import refuse_rows
-from ._scoring import with_outputs
-from ._targets import checked_y
 
 logger = logging.getLogger(__name__)
 
@@ -33,32 +31,6 @@ _LEAST_CALIBRATION = 10
 _MOST_CALIBRATION = 300
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
-
-
-class PixelsToResult(nn.Module):
-    """From decoded pixels to the results of the estimator.
-
-    The modules are put into evaluation mode and frozen.
-
-    Parameters
-    ----------
-    neck : TrainableNeck
-    head : Module, default=None
-        None returns the features.
-    finish : Module, default=None
-        From the outputs of the head to the result, such as a softmax.
-    """
-
-    def __init__(self, neck, head=None, finish=None):
-        super().__init__()
-        self.neck = neck
-        self.head = nn.Identity() if head is None else head
-        self.finish = nn.Identity() if finish is None else finish
-        self.eval().requires_grad_(False)
-
-    def forward(self, images):
-        """Return the results of uint8 images, shape (n_images, height, width, 3)."""
-        return self.finish(self.head(self.neck(images.permute(0, 3, 1, 2))))
 
 
 class ScaleTargets(nn.Module):
@@ -165,17 +137,21 @@ def make_export(method, estimator, dtype, X_calibration):
             f"Got {estimator.test_time_augmentation!r} instead. Call "
             "set_params(test_time_augmentation=None) first."
         )
-    neck = estimator._fitted_neck()
-    network, output_name, notes = pixels_to_result(estimator, neck)
+    fitted = FittedEstimator(estimator)
+    network, output_name, notes = fitted.pixels_to_result()
     check_finite(network)
     images = None
     if dtype == "int8":
-        images = calibration_pixels(method, estimator, X_calibration)
+        images = calibration_pixels(method, fitted, X_calibration)
     return Export(
         network,
-        example_pixels(neck.preprocessing.crop),
+        example_pixels(fitted.neck.preprocessing.crop),
         output_name,
-        {"preprocessing": neck.preprocessing.describe(), "dtype": dtype, **notes},
+        {
+            "preprocessing": fitted.neck.preprocessing.describe(),
+            "dtype": dtype,
+            **notes,
+        },
         dtype,
         images,
     )
@@ -186,15 +162,15 @@ def example_pixels(size):
     return torch.zeros((_N_EXAMPLES, *size, 3), dtype=torch.uint8)
 
 
-def calibration_pixels(method, estimator, X):
+def calibration_pixels(method, fitted, X):
     """Return images as the network sees them, at most 300 from all over X.
 
     Parameters
     ----------
     method : str
         For the errors.
-    estimator : BaseFineTune
-        Fitted. Its `on_error` decides about images that cannot be read.
+    fitted : FittedEstimator
+        Its `on_error` decides about images that cannot be read.
     X : array-like of images
 
     Returns
@@ -219,7 +195,7 @@ def calibration_pixels(method, estimator, X):
     if n_used < n_given:
         X = _safe_indexing(X, used)
     with errors_about("X_calibration"), errors_at(used):
-        pixels, rows = decode_images(estimator, X)
+        pixels, rows = fitted.decode(X)
     if len(rows) < _LEAST_CALIBRATION:
         read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
         raise _too_few_images(method, f"{n_given}{read}")
@@ -292,28 +268,3 @@ def check_fits_float16(tensors):
                 f"{name!r} has a value of size {largest:.3g}, and float16 ends at "
                 f"{_LARGEST_FLOAT16:g}. Got 'float16' instead."
             )
-
-
-def pixels_to_result(estimator, neck):
-    """Return what an export computes, as a module, its result's name, and metadata."""
-    finish, name, notes = estimator._export_result()
-    return PixelsToResult(neck.trainable(), estimator.head_, finish), name, notes
-
-
-def checked_targets(estimator, X, y):
-    """Return y as `fit` would check it."""
-    X = estimator._check_images(X, reset=False)
-    return checked_y(estimator, y, X, dtype=estimator._y_dtype)
-
-
-def with_results(estimator, results):
-    """Return a fitted estimator whose X is positions of known results.
-
-    Parameters
-    ----------
-    estimator : BaseFineTune
-        Fitted. It is not changed.
-    results : ndarray
-        What an exported file returns.
-    """
-    return with_outputs(estimator, estimator._outputs_of_results(results))
