@@ -93,12 +93,10 @@ class Problem:
                 part[part >= 0] for part in (position[train], position[test])
             )
             y_train = self.y[self.order[train]]
-            if len(test) and len(train) > 1 and not self._has_one_class(y_train):
+            has_one_class = self.classifies and len(np.unique(y_train)) < 2
+            if len(test) and len(train) > 1 and not has_one_class:
                 folds.append((train, test))
         return folds
-
-    def _has_one_class(self, y):
-        return self.classifies and len(np.unique(y)) < 2
 
     def scorer(self, estimator):
         """Return the scorer of an estimator."""
