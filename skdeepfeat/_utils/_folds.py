@@ -1,6 +1,7 @@
-"""The number of folds, and the standard error of their scores."""
+"""Folds, their scores, and validation sets."""
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 
 def check_number_of_folds(caller, n_folds, y, classifies, groups=None):
@@ -29,6 +30,37 @@ def check_number_of_folds(caller, n_folds, y, classifies, groups=None):
             f"The 'cv' parameter of {caller} must be at most {what}, which is "
             f"{largest}. Got {n_folds} instead. Use fewer folds or more images."
         )
+
+
+def split_rows(rows, fraction, random_state, advice, stratify=None):
+    """Return the rows to train on, and those of the validation set, both sorted.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+    fraction : float
+        The parameter `validation_fraction`.
+    random_state : int or RandomState
+    advice : str
+        What to do, for the error.
+    stratify : ndarray or None, default=None
+        The class of each row.
+
+    Raises
+    ------
+    ValueError
+        If a part would be empty, or have fewer rows than there are classes.
+    """
+    try:
+        training, validation = train_test_split(
+            rows, test_size=fraction, random_state=random_state, stratify=stratify
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"The 'validation_fraction' parameter, {fraction}, does not split "
+            f"{len(rows)} images into training and validation set ({error}). {advice}"
+        ) from error
+    return np.sort(training), np.sort(validation)
 
 
 def standard_error(values):

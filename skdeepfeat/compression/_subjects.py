@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .._utils._folds import split_rows
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..feature_extraction import (
@@ -229,20 +229,8 @@ def _can_stratify(y):
 
 def _split(n, fraction, random_state, stratify=None):
     """Return rows to calibrate and train with, and those to score with."""
-    try:
-        rows, kept_back = train_test_split(
-            np.arange(n),
-            test_size=fraction,
-            random_state=random_state,
-            stratify=stratify,
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"The 'validation_fraction' parameter, {fraction}, does not "
-            f"split {n} images into two parts ({error}). Pass more images or another "
-            "fraction."
-        ) from error
-    return np.sort(rows), np.sort(kept_back)
+    advice = "Pass more images or another fraction."
+    return split_rows(np.arange(n), fraction, random_state, advice, stratify)
 
 
 def _draw(n, random_state):

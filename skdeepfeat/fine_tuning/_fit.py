@@ -4,14 +4,15 @@ docs/architecture.md draws both phases. `_head_phase.py` and `_body_phase.py` ha
 details.
 """
 
+import contextlib
 import copy
 import dataclasses
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
 from .._utils._callbacks import FitCallbacks
+from .._utils._folds import split_rows
 from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import errors_about
@@ -116,8 +117,8 @@ class Fit(ResumableFit):
         usable = np.flatnonzero(~failed & (self.data.weights > 0))
         rows, validation_rows = self._split(usable)
         if self.data.X_unlabeled is not None:
-            with errors_about("X_unlabeled"):
-                self._open(self.data.X_unlabeled, lambda extraction: None)
+            with self._opened(self.data.X_unlabeled, "X_unlabeled"):
+                pass  # its images are identified, and errors come before the training
         if self.result.head is None:
             validation = self._validation_features(features, validation_rows)
             probe = None
@@ -230,18 +231,17 @@ class Fit(ResumableFit):
 
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
-        with errors_about(name):
-            return self._open(
-                X,
-                lambda opened: (opened.features(in_training=True), opened.failed()),
-            )
+        with self._opened(X, name) as opened:
+            return opened.features(in_training=True), opened.failed()
 
-    def _open(self, X, function):
-        """Return what a function makes of the extraction of X; note the digests."""
+    @contextlib.contextmanager
+    def _opened(self, X, name):
+        """Lend the extraction of X, and note the digests."""
         cache = self._estimator.cache
-        with open_features(X, self.neck, cache, self.extraction) as opened:
+        opening = open_features(X, self.neck, cache, self.extraction)
+        with errors_about(name), opening as opened:
             self.digests[id(X)] = opened.digests
-            return function(opened)
+            yield opened
 
     def _split(self, rows):
         """Return the rows to train on, and those of the validation set or None."""
@@ -254,22 +254,14 @@ class Fit(ResumableFit):
             return rows, None
         targets = self.data.targets
         _refuse_lone_images(targets.take(rows))
-        fraction = self.settings.validation_fraction
-        try:
-            training, validation = train_test_split(
-                rows,
-                test_size=fraction,
-                random_state=self.seed,
-                stratify=targets.values[rows] if targets.task == "single" else None,
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"The 'validation_fraction' parameter, {fraction}, does not split "
-                f"{len(rows)} images into training and validation set ({error}). "
-                "Choose another fraction, pass X_val and y_val, or train without "
-                "early_stopping."
-            ) from error
-        return np.sort(training), np.sort(validation)
+        return split_rows(
+            rows,
+            self.settings.validation_fraction,
+            self.seed,
+            "Choose another fraction, pass X_val and y_val, or train without "
+            "early_stopping.",
+            targets.values[rows] if targets.task == "single" else None,
+        )
 
     def _validation_features(self, features, validation_rows):
         """Return (features, targets) of the validation set, or None."""

@@ -12,8 +12,6 @@ from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
 from ..networks import Neck
 from ._ends import NetworkEnd, StepsEnd
 
-# Decoded images beyond this many bytes are memory-mapped.
-
 
 @dataclass
 class Parts:
