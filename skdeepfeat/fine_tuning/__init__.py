@@ -3,6 +3,7 @@
 from ._body_phase import auto_epochs, make_training_run
 from ._classifier import FineTuneClassifier
 from ._export import example_pixels
+from ._fit_settings import BodySettings
 from ._fitted_estimator import FittedEstimator, PixelsToResult, on_pixels
 from ._learning_check import LearningCheck, check_can_learn
 from ._onnx import convert_to_onnx
@@ -14,6 +15,7 @@ from ._stage_gradients import stage_gradients
 from ._views import with_margin
 
 __all__ = [
+    "BodySettings",
     "FineTuneClassifier",
     "FineTuneRegressor",
     "FittedEstimator",

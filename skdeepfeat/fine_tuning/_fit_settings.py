@@ -11,42 +11,54 @@ from ._targets import Targets
 from ._teachers import Teachers
 
 
-@dataclass(frozen=True)
-class FitSettings(Settings):
-    """How to train: the parameters of an estimator that its fit reads.
+@dataclass(frozen=True, kw_only=True)
+class BodySettings(Settings):
+    """How to train a body: parameters of an estimator.
 
-    Their meaning is documented with the estimators.
+    Their meaning is documented with the estimators. Those with a default are not
+    parameters of all of them.
     """
+
+    unfreeze: str | int | tuple | None
+    freeze_batch_norm: bool
+    max_epochs: int | str
+    batch_size: int
+    learning_rate: float
+    layer_decay: float
+    weight_decay: float
+    ema_decay: float
+    augment: str | Callable | None
+    precision: str
+    checkpoint: object
+    verbose: int
+    optimizer: str = "adamw"
+    optimizer_params: dict | None = None
+    schedule: str = "one_cycle"
+    warmup: float = 0.0
+    max_grad_norm: float | None = 1.0
+    mixup: float = 0.0
+    activation_l1: float = 0.0
+
+    @property
+    def patience(self):
+        """Epochs without a better score before training stops, or None: never."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings(BodySettings):
+    """How to train head and body: the parameters of an estimator that its fit reads."""
 
     hidden_layer_sizes: tuple
     dropout: float
     head_init: str
     head_epochs: int
-    unfreeze: str | int | tuple | None
-    freeze_batch_norm: bool
-    max_epochs: int | str
-    batch_size: int
-    optimizer: str
-    optimizer_params: dict | None
-    learning_rate: float
-    layer_decay: float
-    weight_decay: float
-    schedule: str
-    warmup: float
-    max_grad_norm: float | None
-    ema_decay: float
     loss: str
-    augment: str | Callable | None
     n_views: int | None
-    mixup: float
-    activation_l1: float
     early_stopping: bool
     scoring: str | Callable | None
     validation_fraction: float
     n_iter_no_change: int
-    precision: str
-    checkpoint: object
-    verbose: int
     label_smoothing: float = 0.0
     distill_weight: float = 0.0
     distill_temperature: float = 1.0
@@ -66,7 +78,7 @@ class FitSettings(Settings):
 
     @property
     def patience(self):
-        """Epochs without a better score before training stops, or None: never."""
+        """Only with early stopping."""
         return self.n_iter_no_change if self.early_stopping else None
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,7 @@ import torch
 
 from .._utils._device import compute_context
 from .._utils._random import RandomStream
-from .._utils._settings import Settings
-from ..fine_tuning import make_training_run
+from ..fine_tuning import BodySettings, make_training_run
 from ..training import (
     PAIR_LOSSES,
     LossOfPairs,
@@ -27,35 +25,12 @@ from ._pair_network import PairNetwork, make_head
 _N_MEASURED = 256
 
 
-@dataclass(frozen=True)
-class PretrainingSettings(Settings):
-    """How to train: parameters of the estimator, and what the training loop needs.
-
-    The names are those of the fine-tuning estimators.
-    """
+@dataclass(frozen=True, kw_only=True)
+class PretrainingSettings(BodySettings):
+    """How to train: parameters of the estimator."""
 
     method: str
     projection: tuple
-    unfreeze: str | int | tuple
-    freeze_batch_norm: bool
-    max_epochs: int
-    batch_size: int
-    learning_rate: float
-    layer_decay: float
-    weight_decay: float
-    ema_decay: float
-    augment: str | Callable
-    precision: str
-    checkpoint: object
-    verbose: int
-    optimizer: str = "adamw"
-    optimizer_params: dict | None = None
-    schedule: str = "one_cycle"
-    warmup: float = 0.0
-    max_grad_norm: float | None = 1.0
-    mixup: float = 0.0
-    activation_l1: float = 0.0
-    patience: int | None = None
 
 
 @dataclass
