@@ -169,9 +169,10 @@ class BaseFineTune(
             X, y, sample_weight, X_val, y_val, X_probe, X_unlabeled,
             reset=not continues,
         )  # fmt: skip
-        n_phases = int(not continues) + self._fit_settings().trains_body
+        settings = self._fit_settings()
+        n_phases = int(not continues) + settings.trains_body
         callbacks = FitCallbacks(self, n_phases, X, y, sample_weight)
-        self._fit(data, continues=continues, callbacks=callbacks)
+        self._fit(data, settings, continues=continues, callbacks=callbacks)
         callbacks.close()
         return self
 
@@ -198,33 +199,26 @@ class BaseFineTune(
             with errors_about("X_probe"):
                 X_probe = self._check_images(X_probe, reset=False)
         if X_unlabeled is not None:
-            if hasattr(X_unlabeled, "__len__") and len(X_unlabeled) == 0:
-                raise ValueError(
-                    "X_unlabeled must have at least one image, or be None. Got an "
-                    f"empty {type(X_unlabeled).__name__} instead."
-                )
             with errors_about("X_unlabeled"):
                 X_unlabeled = self._check_images(X_unlabeled, reset=False)
         targets, teachers = self._encode(y), None
         if self.teacher is not None:
             teachers = Teachers(self, targets, originals)
-        data = FitData(
-            X, targets, self._weigh(y, weight), X_probe=X_probe,
-            X_unlabeled=X_unlabeled, teachers=teachers,
-        )  # fmt: skip
-        if not is_given(X_val, y_val):
-            return data
-        with errors_about("X_val"):
-            X_val = self._check_images(X_val, reset=False)
-        with errors_about("X_val and y_val"):
-            check_consistent_length(X_val, y_val)
-        y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
-        with errors_about("y_val", instead_of="y"):
-            return replace(data, X_val=X_val, targets_val=self._encode(y_val))
+        weights, targets_val = self._weigh(y, weight), None
+        if is_given(X_val, y_val):
+            with errors_about("X_val"):
+                X_val = self._check_images(X_val, reset=False)
+            with errors_about("X_val and y_val"):
+                check_consistent_length(X_val, y_val)
+            y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
+            with errors_about("y_val", instead_of="y"):
+                targets_val = self._encode(y_val)
+        return FitData(
+            X, targets, weights, X_val, targets_val, X_probe, X_unlabeled, teachers
+        )
 
-    def _fit(self, data, settings=None, *, continues, callbacks=None):
+    def _fit(self, data, settings, *, continues, callbacks=None):
         """Fit head and body to `FitData`."""
-        settings = settings or self._fit_settings()
         if continues and settings.unfreeze in (None, 0):
             raise choice_error(
                 "unfreeze",

@@ -266,7 +266,6 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self : FineTuneClassifier
             The fitted estimator.
         """
-        self._validate_params()
         first = not hasattr(self, "head_")
         y = checked_y(self, y, X)
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
