@@ -1,7 +1,9 @@
 """Folds, their scores, and validation sets."""
 
 import numpy as np
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import check_cv, train_test_split
+
+from ._shown import shown
 
 
 def check_number_of_folds(caller, n_folds, y, classifies, groups=None):
@@ -30,6 +32,55 @@ def check_number_of_folds(caller, n_folds, y, classifies, groups=None):
             f"The 'cv' parameter of {caller} must be at most {what}, which is "
             f"{largest}. Got {n_folds} instead. Use fewer folds or more images."
         )
+
+
+def split_into_folds(caller, cv, y, groups, classifies):
+    """Return the folds of a parameter `cv`, as pairs of indices.
+
+    Parameters
+    ----------
+    caller : str
+        The function or class that has the parameter.
+    cv : int, cross-validation generator or iterable
+    y, groups : ndarray, ndarray or None
+    classifies : bool
+
+    Returns
+    -------
+    list of (ndarray of int, ndarray of int)
+        At least one. None of them is empty.
+
+    Raises
+    ------
+    ValueError
+    """
+    splitter = check_cv(cv, y, classifier=classifies)
+    splits = [
+        (_as_indices(train, len(y), caller), _as_indices(test, len(y), caller))
+        for train, test in splitter.split(np.zeros((len(y), 1)), y, groups)
+    ]
+    if not splits or not all(len(part) for split in splits for part in split):
+        raise ValueError(
+            f"The 'cv' parameter of {caller} must give folds with images to train and "
+            f"to test on. Got {shown(cv)} instead."
+        )
+    return splits
+
+
+def _as_indices(part, n, caller):
+    part = np.asarray(part)
+    if len(part) and part.dtype.kind not in "biu":
+        raise ValueError(
+            f"The 'cv' parameter of {caller} must give integers or masks. Got an array "
+            f"of {part.dtype} instead."
+        )
+    part = np.flatnonzero(part) if part.dtype == bool else part
+    if len(part) and part.max() >= n:
+        raise ValueError(
+            f"The 'cv' parameter of {caller} must give indices of the {n} images. Got "
+            f"the index {part.max()} instead."
+        )
+    return part
 
 
 def split_rows(rows, fraction, random_state, advice, stratify=None):

@@ -10,12 +10,11 @@ from sklearn.model_selection import (
     KFold,
     StratifiedGroupKFold,
     StratifiedKFold,
-    check_cv,
 )
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._folds import check_number_of_folds
+from .._utils._folds import check_number_of_folds, split_into_folds
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..inspection import check_targets, score_name
@@ -200,24 +199,7 @@ def _make_splits(cv, y, groups, classifies, seed):
         else:
             kind = StratifiedKFold if classifies else KFold
             cv = kind(cv, shuffle=True, random_state=seed)
-    cv = check_cv(cv, y, classifier=classifies)
-    X = np.zeros((len(y), 1))
-    splits = [
-        (_as_indices(train), _as_indices(test))
-        for train, test in cv.split(X, y, groups)
-    ]
-    if not splits or not all(len(part) for split in splits for part in split):
-        raise ValueError(
-            f"The 'cv' parameter of {_ADVISOR} must give folds with images to train "
-            f"and to test on. Got {shown(cv)} instead."
-        )
-    largest = max(part.max() for split in splits for part in split)
-    if largest >= len(y):
-        raise ValueError(
-            f"The 'cv' parameter of {_ADVISOR} must give indices of the {len(y)} "
-            f"images. Got the index {largest} instead."
-        )
-    return splits
+    return split_into_folds(_ADVISOR, cv, y, groups, classifies)
 
 
 def _check_sizes_for_r2(cv, splits):
@@ -227,16 +209,6 @@ def _check_sizes_for_r2(cv, splits):
             "on in each fold, or there is no R². Use fewer folds, more images or "
             f"scoring='neg_mean_absolute_error'. Got {shown(cv)} instead."
         )
-
-
-def _as_indices(part):
-    part = np.asarray(part)
-    if len(part) and part.dtype.kind not in "biu":
-        raise ValueError(
-            f"The 'cv' parameter of {_ADVISOR} must give integers or masks. Got an "
-            f"array of {part.dtype} instead."
-        )
-    return np.flatnonzero(part) if part.dtype == bool else part
 
 
 def _fair_order(y, splits, classifies, seed):
