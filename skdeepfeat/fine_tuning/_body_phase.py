@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import dataclasses
 
 import numpy as np
 import torch
@@ -114,13 +113,9 @@ def tune_body(fit, rows, validation_rows):
     result = fit.result
 
     def with_networks(head, network):
-        return dataclasses.replace(
-            result,
-            head=head,
-            body=network,
-            history=result.history + run.history,
-            probes=result.probes + run.probes,
-            n_epochs=fit.n_earlier_epochs + run.epoch,
+        n_epochs = fit.n_earlier_epochs + run.epoch
+        return result.after(
+            run.history, run.probes, head=head, body=network, n_epochs=n_epochs
         )
 
     def attributes():

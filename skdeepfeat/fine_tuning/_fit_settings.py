@@ -1,7 +1,7 @@
 """What a fit is given: how to train, on what, and from where."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
@@ -128,3 +128,12 @@ class FitResult:
     best_epoch: int | None = None
     best_score: float | None = None
     probes: list = field(default_factory=list)
+
+    def after(self, history, probes, **changes):
+        """Return the result after more epochs, with other values that have changed."""
+        return replace(
+            self,
+            history=[*self.history, *history],
+            probes=[*self.probes, *probes],
+            **changes,
+        )
