@@ -8,17 +8,12 @@ import pandas as pd
 import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.utils.validation import check_is_fitted
 
 from .._utils._forks import survives_fork
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown_path
-from ..fine_tuning import (
-    FineTuneClassifier,
-    FineTuneRegressor,
-    FittedEstimator,
-)
+from ..fine_tuning import FittedEstimator
 from ..networks import import_openvino
 from ._subjects import as_score
 from ._timing import BATCH_SIZES, best_times
@@ -92,13 +87,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     >>> export_report(clf, "digits.onnx", X[40:], y[40:])["file"].tolist()
     ['-', 'digits.onnx']
     """
-    if not isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
-        raise TypeError(
-            "The 'estimator' parameter of export_report must be a fitted "
-            "FineTuneClassifier or FineTuneRegressor. "
-            f"Got {type(estimator).__name__} instead."
-        )
-    check_is_fitted(estimator)
+    fitted = FittedEstimator(estimator, "export_report")
     if isinstance(paths, str) or hasattr(paths, "__fspath__"):
         paths = [paths]
     try:
@@ -107,7 +96,6 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         raise choice_error(
             "paths", "a path or a list of paths", paths, error=TypeError
         ) from None
-    fitted = FittedEstimator(estimator)
     network, output_name, _ = fitted.pixels_to_result()
     runs = [_torch_run(network)] + [_run_of(path, output_name) for path in paths]
     y = fitted.checked_targets(X, y)

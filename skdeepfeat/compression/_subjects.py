@@ -8,7 +8,6 @@ import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._utils._folds import split_rows
@@ -47,14 +46,13 @@ class TunedSubject:
     score_name = "score"
 
     def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
-        check_is_fitted(estimator)
+        self._fitted = FittedEstimator(estimator)
         if y is None:
             raise ValueError(
                 f"The 'y' parameter must be given for a "
                 f"{type(estimator).__name__}, to measure its score. Got None."
             )
         self.estimator = estimator
-        self._fitted = FittedEstimator(estimator)
         self.neck = self._fitted.neck
         # Its probabilities tell more about an image than the label, which helps most
         # with few images.

@@ -16,7 +16,6 @@ from .._utils._parameter_errors import choice_error, first_line, look_up
 from .._utils._shown import shown_path
 from ..feature_extraction import errors_about, errors_at
 from ._fitted_estimator import FittedEstimator
-from ._rows import refuse_rows
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ def make_export(method, estimator, dtype, X_calibration):
     ValueError
         If the estimator cannot be exported, or X_calibration has too few images.
     """
-    refuse_rows(estimator, method)
+    fitted = FittedEstimator(estimator, method)
     if estimator.test_time_augmentation is not None:
         raise ValueError(
             "The 'test_time_augmentation' parameter must be None for "
@@ -137,7 +136,6 @@ def make_export(method, estimator, dtype, X_calibration):
             f"Got {estimator.test_time_augmentation!r} instead. Call "
             "set_params(test_time_augmentation=None) first."
         )
-    fitted = FittedEstimator(estimator)
     network, output_name, notes = fitted.pixels_to_result()
     check_finite(network)
     images = None

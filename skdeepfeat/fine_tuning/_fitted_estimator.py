@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..feature_extraction import load_pixels
@@ -11,6 +12,7 @@ from ._rows import refuse_rows
 from ._saving import at_rest
 from ._scoring import with_outputs
 from ._targets import checked_y
+from ._trial import require_fine_tune
 from ._views import with_margin
 
 # Parameters about the user's X or machine. Images are passed as pixels instead.
@@ -58,8 +60,10 @@ class FittedEstimator:
 
     Parameters
     ----------
-    estimator : BaseFineTune
+    estimator : FineTuneClassifier or FineTuneRegressor
         It is not changed.
+    caller : str
+        The function that has the parameter `estimator`, for errors.
 
     Attributes
     ----------
@@ -68,12 +72,17 @@ class FittedEstimator:
 
     Raises
     ------
+    TypeError
+        If it is another estimator.
+    NotFittedError
     ValueError
         If it was fitted to rows of numbers.
     """
 
-    def __init__(self, estimator):
-        refuse_rows(estimator, "compression")
+    def __init__(self, estimator, caller="compression"):
+        require_fine_tune(estimator, caller)
+        check_is_fitted(estimator)
+        refuse_rows(estimator, caller)
         self.estimator = estimator
         self.neck = estimator._fitted_neck()
 
