@@ -496,7 +496,6 @@ class BaseFineTune(
         the file have ``preprocessing`` (how to resize images, as JSON), ``dtype``, and
         the ``classes`` of a classifier.
         """
-        check_is_fitted(self)
         check_export("to_onnx", ".onnx", path, dtype, X_calibration)
         check_onnx_installed(dtype)
         write_onnx(path, make_export("to_onnx", self, dtype, X_calibration))
@@ -534,7 +533,6 @@ class BaseFineTune(
         on processors that can, unless its property ``INFERENCE_PRECISION_HINT`` is
         ``"f32"``. No usage statistics are sent.
         """
-        check_is_fitted(self)
         check_export("to_openvino", ".xml", path, dtype, X_calibration)
         check_openvino_installed(dtype)
         write_openvino(path, make_export("to_openvino", self, dtype, X_calibration))

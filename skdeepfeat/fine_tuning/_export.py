@@ -38,21 +38,22 @@ class ScaleTargets(nn.Module):
     Parameters
     ----------
     mean, scale : ndarray of float, shape (n_targets,)
-    is_vector : bool
+    is_vector : bool, default=False
         Whether there is one target per sample, without an axis.
+    dtype : torch.dtype, default=torch.float64
+        By default as in the estimator: targets such as years need more digits than
+        float32 has.
     """
 
-    def __init__(self, mean, scale, is_vector):
+    def __init__(self, mean, scale, is_vector=False, dtype=torch.float64):
         super().__init__()
-        # In float64, as in the estimator: targets such as years need more digits than
-        # float32 has.
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=dtype))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=dtype))
         self.is_vector = is_vector
 
     def forward(self, outputs):
         """Return the targets."""
-        values = outputs.to(torch.float64) * self.scale + self.mean
+        values = outputs.to(self.scale.dtype) * self.scale + self.mean
         return values[:, 0] if self.is_vector else values
 
 

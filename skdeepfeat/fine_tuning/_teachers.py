@@ -29,6 +29,7 @@ from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
 from ..feature_extraction import errors_about, errors_at
+from ._export import ScaleTargets
 from ._parameters import FineTuneParameters
 
 logger = logging.getLogger(__name__)
@@ -326,9 +327,9 @@ class Teachers:
         if self._task == "single":
             return nn.Softmax(dim=1)
         student = self._student
-        factor = teacher._y_scale / student._y_scale
-        shift = (teacher._y_mean - student._y_mean) / student._y_scale
-        return _Rescaled(factor, shift)
+        scale = teacher._y_scale / student._y_scale
+        mean = (teacher._y_mean - student._y_mean) / student._y_scale
+        return ScaleTargets(mean, scale, dtype=torch.float32)
 
 
 _WANTED = {
@@ -453,16 +454,3 @@ class _MeanOf(nn.Module):
 
     def forward(self, images):
         return torch.stack([member(images) for member in self.members]).mean(0)
-
-
-class _Rescaled(nn.Module):
-    """From targets in units of the teacher to those of the student."""
-
-    def __init__(self, factor, shift):
-        super().__init__()
-        for name, value in [("factor", factor), ("shift", shift)]:
-            tensor = torch.from_numpy(np.asarray(value, np.float32))
-            self.register_buffer(name, tensor)
-
-    def forward(self, values):
-        return values * self.factor + self.shift

@@ -23,7 +23,7 @@ from ._optimizers import OPTIMIZERS, make_optimizer
 from ._pair_losses import PAIR_LOSSES, LossOfPairs, alignment, uniformity
 from ._pair_views import PairViews
 from ._resume import ResumableFit
-from ._schedules import SCHEDULES, learning_rate_factor
+from ._schedules import SCHEDULES
 from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
 
@@ -55,7 +55,6 @@ __all__ = [
     "fold_standardization",
     "has_probabilities",
     "is_history",
-    "learning_rate_factor",
     "make_distillation_loss",
     "make_head",
     "make_loss",
