@@ -199,6 +199,11 @@ class BaseFineTune(
             with errors_about("X_probe"):
                 X_probe = self._check_images(X_probe, reset=False)
         if X_unlabeled is not None:
+            if hasattr(X_unlabeled, "__len__") and len(X_unlabeled) == 0:
+                raise ValueError(
+                    "X_unlabeled must have at least one image, or be None. Got an "
+                    f"empty {type(X_unlabeled).__name__} instead."
+                )
             with errors_about("X_unlabeled"):
                 X_unlabeled = self._check_images(X_unlabeled, reset=False)
         targets, teachers = self._encode(y), None
