@@ -376,27 +376,20 @@ class _CenterOutputs:
         """Return outputs of float64, shape (n_images, n_outputs)."""
         while True:
             try:
-                return _center_outputs(
-                    model, self._images, self._size, self._n_at_once, self._device
-                )
+                return self._compute(model)
             except Exception as error:
                 if self._n_at_once == 1 or not is_out_of_memory(error):
                     raise
             self._n_at_once //= 2
             free_device_memory(self._device)
 
-
-@undisturbed_by_forks()
-def _center_outputs(model, images, size, n_at_once, device):
-    """Return raw outputs for the centers of stored images as float64.
-
-    `size` is None for rows of numbers, which have no center.
-    """
-    model.eval()
-    outputs = []
-    with torch.inference_mode():
-        for part in torch.from_numpy(images).split(n_at_once):
-            if size is not None:
-                part = crop_center(part.permute(0, 3, 1, 2), size)
-            outputs.append(model(part.to(device)).float().cpu())
-    return torch.cat(outputs).double().numpy()
+    @undisturbed_by_forks()
+    def _compute(self, model):
+        model.eval()
+        outputs = []
+        with torch.inference_mode():
+            for part in torch.from_numpy(self._images).split(self._n_at_once):
+                if self._size is not None:  # rows of numbers have no center
+                    part = crop_center(part.permute(0, 3, 1, 2), self._size)
+                outputs.append(model(part.to(self._device)).float().cpu())
+        return torch.cat(outputs).double().numpy()
