@@ -7,6 +7,7 @@ from ._fit_settings import BodySettings
 from ._fitted_estimator import FittedEstimator, PixelsToResult, on_pixels
 from ._learning_check import LearningCheck, check_can_learn
 from ._onnx import convert_to_onnx
+from ._parameters import BODY_CONSTRAINTS
 from ._range_test import LearningRateRangeTest, learning_rate_range_test
 from ._regressor import FineTuneRegressor
 from ._saving import at_rest
@@ -15,6 +16,7 @@ from ._stage_gradients import stage_gradients
 from ._views import with_margin
 
 __all__ = [
+    "BODY_CONSTRAINTS",
     "BodySettings",
     "FineTuneClassifier",
     "FineTuneRegressor",
