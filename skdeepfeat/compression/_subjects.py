@@ -27,7 +27,7 @@ from ..fine_tuning import (
     FittedEstimator,
     on_pixels,
 )
-from ..training import crop_center
+from ..training import crop_center, epochs_of_steps
 from ._layers import batches_of
 from ._model import Model
 
@@ -92,8 +92,8 @@ class TunedSubject:
         """Return the number of epochs that a candidate is trained for."""
         if wanted != "auto":
             return wanted
-        n_steps = max(1, len(self._training[1]) // self.estimator.batch_size)
-        return int(np.clip(_AUTO_STEPS // n_steps, *_AUTO_EPOCHS))
+        n_images, batch_size = len(self._training[1]), self.estimator.batch_size
+        return epochs_of_steps(_AUTO_STEPS, n_images, batch_size, _AUTO_EPOCHS)
 
     def train(self, model, n_epochs):
         """Return a model that was trained further.
