@@ -97,7 +97,12 @@ def export_report(estimator, paths, X, y, *, scoring=None):
             "paths", "a path or a list of paths", paths, error=TypeError
         ) from None
     network, output_name, _ = fitted.pixels_to_result()
-    runs = [_torch_run(network)] + [_run_of(path, output_name) for path in paths]
+
+    @torch.inference_mode()
+    def in_torch(pixels):
+        return network(torch.from_numpy(pixels)).numpy()
+
+    runs = [in_torch, *(_run_of(path, output_name) for path in paths)]
     y = fitted.checked_targets(X, y)
     pixels, indices = fitted.decode(X)
     if len(indices) == 0:
@@ -120,7 +125,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     report = pd.DataFrame(
         {
             "file": names,
-            "runtime": ["torch", *map(_runtime_of, paths)],
+            "runtime": ["torch", *(_RUNTIMES[path.suffix][0] for path in paths)],
             "score": [as_score(scorer(one, positions, y)) for one in known],
         }
     )
@@ -149,14 +154,6 @@ def _results(run, pixels, name):
             "The 'paths' parameter of export_report must name files of this estimator. "
             f"{name} cannot be run on its images: {first_line(error)}"
         ) from error
-
-
-def _torch_run(network):
-    def run(pixels):
-        with torch.inference_mode():
-            return network(torch.from_numpy(pixels)).numpy()
-
-    return run
 
 
 def _run_of(path, output_name):
@@ -201,10 +198,6 @@ _RUNTIMES = {
     ".onnx": ("onnxruntime", _onnx_run),
     ".xml": ("openvino", _openvino_run),
 }
-
-
-def _runtime_of(path):
-    return _RUNTIMES[path.suffix][0]
 
 
 def _bytes_of(path):

@@ -45,15 +45,17 @@ class TunedSubject:
 
     score_name = "score"
 
-    def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
-        self._fitted = FittedEstimator(estimator)
+    def __init__(
+        self, estimator, X, y, scoring, validation_fraction, random_state, n_epochs
+    ):
+        self._fitted = FittedEstimator(estimator, "compression")
+        self.neck = self._fitted.neck
         if y is None:
             raise ValueError(
                 f"The 'y' parameter must be given for a "
                 f"{type(estimator).__name__}, to measure its score. Got None."
             )
         self.estimator = estimator
-        self.neck = self._fitted.neck
         # Its probabilities tell more about an image than the label, which helps most
         # with few images.
         self._teacher = self._fitted.as_teacher()
@@ -70,6 +72,11 @@ class TunedSubject:
         self._training = pixels[rows], y[rows]
         self._validation = pixels[kept_back], y[kept_back]
         self._indices = indices[kept_back]
+        if n_epochs == "auto":
+            n_epochs = epochs_of_steps(
+                _AUTO_STEPS, len(rows), estimator.batch_size, _AUTO_EPOCHS
+            )
+        self.n_epochs = n_epochs
         self._score = check_scoring(estimator, scoring)
         if self._score is None:
             raise choice_error("scoring", "None, a str or a callable", scoring)
@@ -88,15 +95,8 @@ class TunedSubject:
             score = self._score(on_pixels(self.result(model)), *self._validation)
         return as_score(score)
 
-    def n_epochs(self, wanted):
-        """Return the number of epochs that a candidate is trained for."""
-        if wanted != "auto":
-            return wanted
-        n_images, batch_size = len(self._training[1]), self.estimator.batch_size
-        return epochs_of_steps(_AUTO_STEPS, n_images, batch_size, _AUTO_EPOCHS)
-
-    def train(self, model, n_epochs):
-        """Return a model that was trained further.
+    def train(self, model):
+        """Return a model that was trained for `n_epochs` more epochs.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class TunedSubject:
         fitted = FittedEstimator(on_pixels(self.result(model)))
         tuned, interrupted = fitted.train_further(
             *self._training,
-            n_epochs,
+            self.n_epochs,
             self._random_state,
             self._teacher,
         )
@@ -130,8 +130,11 @@ class ExtractorSubject:
 
     score_name = "relative_error"
     task, loss, targets = "features", None, None
+    n_epochs = 0
 
-    def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
+    def __init__(
+        self, estimator, X, y, scoring, validation_fraction, random_state, n_epochs
+    ):
         if scoring is not None:
             raise ValueError(
                 "The 'scoring' parameter must be None for an extractor, "
@@ -141,6 +144,11 @@ class ExtractorSubject:
             raise ValueError(
                 "The 'layer' parameter of the estimator must be one layer."
                 f" Got {shown(estimator.layer)} instead."
+            )
+        if n_epochs not in ("auto", 0):
+            raise ValueError(
+                "The 'fine_tune_epochs' parameter must be 'auto' or 0 for "
+                f"an extractor, which has no labels. Got {shown(n_epochs)} instead."
             )
         self.estimator = estimator
         self.neck = neck_of(estimator)
@@ -165,15 +173,6 @@ class ExtractorSubject:
         errors = np.linalg.norm(found - wanted, axis=1)
         return -float((errors / np.maximum(norms, np.finfo(np.float32).tiny)).mean())
 
-    def n_epochs(self, wanted):
-        """Return 0: an extractor has no labels to train with."""
-        if wanted not in ("auto", 0):
-            raise ValueError(
-                "The 'fine_tune_epochs' parameter must be 'auto' or 0 for "
-                f"an extractor, which has no labels. Got {shown(wanted)} instead."
-            )
-        return 0
-
     def result(self, model):
         """Return the extractor with the network of a model."""
         return with_network(self.estimator, copy.deepcopy(model.network))
@@ -184,8 +183,10 @@ class ExtractorSubject:
         return np.concatenate(parts).astype(np.float64)
 
 
-def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
+def make_subject(estimator, X, y, scoring, validation_fraction, random_state, n_epochs):
     """Return the subject of an estimator; the parameters are those of `compress`.
+
+    `n_epochs` is its `fine_tune_epochs`.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
             f"Got {type(estimator).__name__} instead. If it is a pipeline or a search, "
             "pass the step or the estimator in it."
         )
-    return kind(estimator, X, y, scoring, validation_fraction, random_state)
+    return kind(estimator, X, y, scoring, validation_fraction, random_state, n_epochs)
 
 
 def as_score(value):

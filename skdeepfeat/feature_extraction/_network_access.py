@@ -1,6 +1,6 @@
 """What other packages need of the network of an estimator."""
 
-from ._pixels import load_pixels
+from ._pixels import load_readable
 
 
 def inspected(estimator, X):
@@ -37,8 +37,8 @@ def decode_for(extractor, X):
         Without the images that cannot be read.
     """
     X, neck, settings = inspected(extractor, X)
-    pixels, _, failed = load_pixels(X, neck.preprocessing, settings)
-    return pixels[~failed] if failed.any() else pixels
+    pixels, indices = load_readable(X, neck.preprocessing, settings, warns=False)
+    return pixels if len(indices) == len(pixels) else pixels[indices]
 
 
 def with_network(extractor, network):

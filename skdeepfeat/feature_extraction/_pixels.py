@@ -7,10 +7,11 @@ import numpy as np
 from .._utils._device import resolve_devices
 from .._utils._large_arrays import allocate
 from ._compute import decode_ahead
-from ._failures import first_failure
+from ._failures import first_failure, warn_of
 
-# Larger arrays of pixels are memory-mapped.
-_MAX_BYTES_IN_MEMORY = 4 * 2**30
+# Decoded images beyond this many bytes are memory-mapped. The temporary file is removed
+# with the last reference to the array.
+_MAX_BYTES = 4 * 2**30
 
 # Images that are decoded before they are copied into the array.
 _DECODED_AT_ONCE = 64
@@ -32,10 +33,9 @@ def load_pixels(X, preprocessing, settings, digests=None):
     Returns
     -------
     pixels : ndarray of uint8, shape (n_images, height, width, 3)
-        Memory-mapped if it is large. The temporary file is removed with the last
-        reference to the array. The pixels of images that cannot be read are zero.
     failures : list of BadImageError
-        With ``on_error="nan"``, one for each image that cannot be read.
+        With ``on_error="nan"``, one for each image that cannot be read; its pixels are
+        zero.
     failed : ndarray of bool, shape (n_images,)
         Which images these are.
 
@@ -48,7 +48,7 @@ def load_pixels(X, preprocessing, settings, digests=None):
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
-    pixels = allocate(shape, np.uint8, _MAX_BYTES_IN_MEMORY)
+    pixels = allocate(shape, np.uint8, _MAX_BYTES)
     failures, failed = {}, np.zeros(len(source), bool)
     devices = resolve_devices(settings.device)
     with (
@@ -66,3 +66,27 @@ def load_pixels(X, preprocessing, settings, digests=None):
             bar.update(len(good) + len(bad))
     failed[list(failures)] = True
     return pixels, [failures[i] for i in sorted(failures)], failed
+
+
+def load_readable(X, preprocessing, settings, *, warns=True, in_training=False):
+    """Decode and resize images, and say which of them could be read.
+
+    Parameters
+    ----------
+    X, preprocessing, settings : as for `load_pixels`
+    warns : bool, default=True
+        Whether to give one warning that lists the others.
+    in_training : bool, default=False
+        See `warn_of`.
+
+    Returns
+    -------
+    pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        Zero for images that could not be read.
+    indices : ndarray of int
+        The images that could be read.
+    """
+    pixels, failures, failed = load_pixels(X, preprocessing, settings)
+    if failures and warns:
+        warn_of(failures, in_training=in_training)
+    return pixels, np.flatnonzero(~failed)

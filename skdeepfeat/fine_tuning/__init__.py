@@ -13,6 +13,7 @@ from ._regressor import FineTuneRegressor
 from ._saving import at_rest
 from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
+from ._trial import require_fine_tune
 from ._views import with_margin
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "learning_rate_range_test",
     "make_training_run",
     "on_pixels",
+    "require_fine_tune",
     "score_modules",
     "stage_gradients",
     "with_margin",

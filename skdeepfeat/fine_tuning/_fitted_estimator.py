@@ -1,12 +1,11 @@
 """What other packages do with a fitted estimator: new networks, training, results."""
 
-import numpy as np
 from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ..feature_extraction import load_pixels
+from ..feature_extraction import load_readable
 from ..training import make_loss
 from ._rows import refuse_rows
 from ._saving import at_rest
@@ -136,8 +135,8 @@ class FittedEstimator:
         if margin:
             preprocessing = with_margin(preprocessing)
         settings = self.estimator._extraction_settings()
-        pixels, _, failed = load_pixels(X, preprocessing, settings)
-        return pixels[~failed] if failed.any() else pixels, np.flatnonzero(~failed)
+        pixels, indices = load_readable(X, preprocessing, settings, warns=False)
+        return pixels if len(indices) == len(pixels) else pixels[indices], indices
 
     def checked_targets(self, X, y):
         """Return y as `fit` would check it."""

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_count, look_up
-from ..feature_extraction import load_pixels, warn_of
+from ..feature_extraction import load_readable
 from ..images import make_image_source
 from ._cam import cam
 from ._ends import NotLinearError, results_of
@@ -205,18 +205,12 @@ def _explain_parts(parts, target, method, **options):
             "as make_pipeline(extractor, LogisticRegression()). Got an extractor alone "
             "instead."
         )
-    pixels, failures, failed = load_pixels(
-        parts.X, parts.neck.preprocessing, parts.settings
-    )
+    pixels, indices = load_readable(parts.X, parts.neck.preprocessing, parts.settings)
     targets = Targets(target, parts.end.classes, len(pixels))
-    indices = np.flatnonzero(~failed)
-    if failures:
-        warn_of(failures)
-    if not len(indices):
-        maps = np.full((len(pixels), 1, 1), np.nan, np.float32)
-        return Explanation(maps, pixels, targets.labels())
+    found = np.empty((0, 1, 1))
     try:
-        found = METHODS[method](parts, pixels, indices, targets, **options)
+        if len(indices):
+            found = METHODS[method](parts, pixels, indices, targets, **options)
     except NotLinearError:
         raise ValueError(
             f"The 'estimator' parameter must end in a linear model for "
@@ -237,11 +231,10 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
     is_frame = isinstance(X, pd.DataFrame)
     as_given = np.asarray(X) if is_frame or isinstance(X, np.ndarray) else None
     is_array = as_given is not None and as_given.dtype.kind in "biuf"
+    images = seen = [source.pixels(i) for i in range(len(source))]
     if is_array:
         shape = as_given.shape[1:] if as_given.ndim > 2 else tuple(flat_image_shape)
         images = as_given.reshape(len(as_given), *shape)
-    else:
-        images = [source.pixels(i) for i in range(len(source))]
 
     def results(covered):
         if is_array:
@@ -257,5 +250,4 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
             for index, image in enumerate(images)
         ]
     )
-    seen = [source.pixels(i) for i in range(len(source))]
     return Explanation(maps.astype(np.float32), seen, targets.labels())

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -33,11 +34,6 @@ class PretrainingSettings(BodySettings):
     projection: tuple
 
 
-@dataclass
-class _Result:
-    head: torch.nn.Module
-
-
 class Pretraining(ResumableFit):
     """The state of a fit while it runs, and its result.
 
@@ -64,7 +60,7 @@ class Pretraining(ResumableFit):
         head = make_head(
             neck.n_features()[0], settings.projection, method.has_target, self.seed
         )
-        self.result = _Result(head)
+        self.result = SimpleNamespace(head=head)
         self.body = None
         self.history = []
 
