@@ -64,12 +64,18 @@ def max_jpeg_scans():
 
 
 def check_size(size, max_pixels, what="it claims"):
-    """Raise BadImageError if an image may not have this (width, height)."""
+    """Return the pixels of (width, height), or raise if an image may not have them.
+
+    Raises
+    ------
+    BadImageError
+    """
     width, height = size
-    if width <= 0 or height <= 0:
+    if not (width >= 1 and height >= 1):  # Pillow reads NaN in one format
         raise BadImageError("it has no pixels")
     if max_pixels is not None and width * height > max_pixels:
         raise BadImageError(too_large(f"{width} x {height} pixels", max_pixels, what))
+    return width * height
 
 
 def too_large(claim, max_pixels, what="it claims"):
