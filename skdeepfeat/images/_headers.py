@@ -54,8 +54,8 @@ def check_header(data, max_pixels):
 # In the data of a scan, 0xFF is followed by 0x00, or by the number of a restart.
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-# Pillow skips no segment after these, so neither may this module. libjpeg stops at those
-# that are not standard.
+# Pillow skips no segment after these, so neither may this module. libjpeg stops at
+# those that are not standard.
 _WITHOUT_LENGTH = {0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 _CHUNK = 2**20  # bytes that are searched at a time
 
