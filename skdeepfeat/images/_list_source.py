@@ -272,7 +272,7 @@ class ListSource(ImageSource):
             _refuse_path(data)
             data = decode_text(data, self._max_bytes)
         elif is_open_file(element):
-            data = read_open_file(element, self._max_bytes)
+            data = read_open_file(element, self._max_bytes, share)
         elif (text := _path_text(element)) is not None:
             data = self._read_text(text, share)
         else:
@@ -283,6 +283,7 @@ class ListSource(ImageSource):
 
     def _read_text(self, text, share):
         if is_data_uri(text):
+            share.take(len(text))
             return decode_data_uri(text, self._max_bytes)
         folder = "" if os.path.isabs(text) else self._base_folder()
         is_remote, place = self._locate(text, folder)

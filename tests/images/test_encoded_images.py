@@ -6,6 +6,7 @@ import pickle
 import tempfile
 import textwrap
 import threading
+import tracemalloc
 import urllib.parse
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,10 @@ import torch
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat.exceptions import BadImageError
-from skdeepfeat.images import make_image_source
+from skdeepfeat.images import _encoded_images, make_image_source
+from skdeepfeat.images._encoded_images import decode_data_uri
+from skdeepfeat.images._image_limits import max_bytes
+from skdeepfeat.images._thread_pool import Share
 
 
 @pytest.fixture
@@ -306,3 +310,56 @@ def test_the_extractor_takes_them_all(data, path):
     assert rows.shape[0] == len(X)
     assert (rows == rows[0]).all()
     assert threading.active_count() < 100
+
+
+class Sparse(io.RawIOBase):
+    """An open file of zeros."""
+
+    def __init__(self, n_bytes):
+        self._n_bytes, self._position = n_bytes, 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self._position
+
+    def seek(self, position, whence=0):
+        assert whence == 0
+        self._position = position
+        return position
+
+    def read(self, n_bytes=-1):
+        n_bytes = min(n_bytes, self._n_bytes - self._position)
+        self._position += n_bytes
+        return bytes(n_bytes)
+
+
+def test_large_open_files_share_the_memory(monkeypatch):
+    taken = []
+    monkeypatch.setattr(Share, "take", lambda share, n: taken.append(n))
+    monkeypatch.setattr(_encoded_images, "_LARGE", 2**20)
+    limit = max_bytes(10)
+    source = make_image_source([Sparse(2**20), Sparse(2**21)], max_pixels=10)
+    digests, _ = source.digests()
+    assert digests == [digest_bytes(bytes(n)) for n in (2**20, 2**21)]
+    assert taken == [limit]
+    _, failures = make_image_source([Sparse(limit + 1)], max_pixels=10).digests()
+    assert f"more than {limit} bytes" in failures[0].cause
+
+
+def test_a_data_uri_of_percent_signs_takes_little_memory():
+    text = "data:," + "%41" * 2**20
+    tracemalloc.start()
+    try:
+        data = decode_data_uri(text, None)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert data == b"A" * 2**20
+    assert most < 3 * len(text)
+    odd = "%4" * 3 + "%" + "%zz%41%e2%82%ac" * 30_000 + "a" * 70_000 + "é%"
+    assert decode_data_uri(f"data:,{odd}", None) == urllib.parse.unquote_to_bytes(odd)
