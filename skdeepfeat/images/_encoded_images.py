@@ -1,12 +1,14 @@
 """Encoded images in base64, in dicts of Hugging Face datasets and in open files."""
 
 import base64
+import contextlib
 import io
 import os
 import re
 import urllib.parse
 from collections.abc import Mapping
 
+from skdeepfeat._utils._optional import loaded_class
 from skdeepfeat._utils._shown import shown, shown_path
 from skdeepfeat.exceptions import BadImageError
 
@@ -146,8 +148,28 @@ def decode_text(data: bytes, limit: int | None) -> bytes:
 
 
 def is_open_file(element) -> bool:
-    """Return whether an object is an open file, or like one: `io.BytesIO`."""
-    return has(element, "read") and not isinstance(element, (os.PathLike, type))
+    """Return whether an object is an open file, like one, or opens one."""
+    is_like_one = has(element, "read") and not isinstance(element, (os.PathLike, type))
+    return is_like_one or isinstance(element, tuple(_openers()))
+
+
+def _openers():
+    """Return the classes of objects that open a file, and how."""
+    found = {
+        loaded_class("fsspec.core", "OpenFile"): lambda one: one.open(),
+        loaded_class("zipfile", "Path"): lambda one: one.open("rb"),
+    }
+    return {kind: open_file for kind, open_file in found.items() if kind}
+
+
+@contextlib.contextmanager
+def _opened(file):
+    for kind, open_file in _openers().items():
+        if isinstance(file, kind):
+            with open_file(file) as opened:
+                yield opened
+            return
+    yield file
 
 
 def has(element, name: str) -> bool:
@@ -185,8 +207,10 @@ def read_open_file(file, limit: int | None, share: Share | None = None) -> bytes
 
 
 def _read_whole(file, limit, may_have_more=False):
-    with lock_of(file):  # reading moves its position
+    # Reading moves its position.
+    with lock_of(file), contextlib.ExitStack() as stack:
         try:
+            file = stack.enter_context(_opened(file))
             if getattr(file, "closed", False):
                 raise BadImageError("the file is closed")
             if isinstance(file, io.TextIOBase):
@@ -264,7 +288,8 @@ def read_until(
 
 def describe_file(file) -> str:
     """Return the name of an open file, or its type."""
-    name = file.name if has(file, "name") else None
+    names = [getattr(file, key) for key in ("name", "path") if has(file, key)]
+    name = names[0] if names else None
     if isinstance(name, str) and name:
         return f"open file {shown_path(name)}"
     return f"open file ({type(file).__name__})"

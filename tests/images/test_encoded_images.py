@@ -8,9 +8,11 @@ import textwrap
 import threading
 import tracemalloc
 import urllib.parse
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -194,6 +196,12 @@ class FailingArray:
         raise OSError("a" * 10**6)
 
 
+def nested():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls it a prototype
+        return torch.nested.nested_tensor([torch.zeros(3, 4)])
+
+
 def released():
     view = memoryview(bytearray(b"ab"))
     view.release()
@@ -212,6 +220,7 @@ def released():
         (lambda: type("A" * 10**6, (), {})(), "Got an AAA"),
         (lambda: np.frombuffer(b"ab", np.uint8), "use image.tobytes()"),
         (lambda: np.array("a.jpg"), "use image.item()"),
+        (nested, "cannot be converted to an array"),
     ],
 )
 def test_any_object_is_a_failure_of_its_own_row(make, words):
@@ -274,6 +283,22 @@ def test_a_file_in_an_archive(tmp_path, data):
 class Stream(io.RawIOBase):
     def readable(self):
         return True
+
+
+def test_objects_that_open_a_file(tmp_path, data):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("a.jpg", data)
+    inside = f"zip://a.jpg::{tmp_path / 'all.zip'}"
+    for element in (fsspec.open(inside), zipfile.Path(tmp_path / "all.zip", "a.jpg")):
+        source, digest, _ = one(element)
+        assert digest == digest_bytes(data)
+        assert source.pixels(1).shape == (13, 17, 3)
+        assert "a.jpg" in source.describe(1)
+        part = pickle.loads(pickle.dumps(source.part([1])))
+        assert part.pixels(0).shape == (13, 17, 3)
+    missing = one(fsspec.open(tmp_path / "no.jpg"))[2]
+    assert "cannot be read (FileNotFoundError" in missing.cause
+    assert "mode 'rb'" in one(fsspec.open(inside, "r"))[2].cause
 
 
 def test_files_that_cannot_be_read(path):
