@@ -14,6 +14,7 @@ from PIL import BmpImagePlugin, IcnsImagePlugin, IcoImagePlugin, PngImagePlugin
 
 from skdeepfeat.exceptions import BadImageError
 
+from ._av1_sizes import av1_sizes
 from ._image_limits import CountedBytes, check_size, max_jpeg_scans
 
 
@@ -395,17 +396,29 @@ def _check_plain_netpbm(data, max_pixels):
 
 # Of EXIF blocks, of which an AVIF has one. Pillow reads its tags as it opens the file.
 _MAX_BLOCKS_OF_EXIF = 16
+_AVIF_BRAND = re.compile(rb"avi[fs]")
+_MAX_BYTES_OF_BRANDS = 2**16
 _START_OF_EXIF = re.compile(rb"II(?:\*\0|\0\*)|MM(?:\*\0|\0\*)")
 
 
 def _check_avif(data, max_pixels):
     if data[4:8] != b"ftyp":
-        return
+        return 0
     # Wherever it lies. By chance, such bytes and an offset within the file are rare.
     for n_blocks, found in enumerate(_START_OF_EXIF.finditer(data)):
         if n_blocks == _MAX_BLOCKS_OF_EXIF:
             raise BadImageError(f"it has more than {n_blocks} EXIF blocks")
         _check_exif(data[found.start() :])
+    if not _AVIF_BRAND.search(data, 8, _MAX_BYTES_OF_BRANDS):
+        return 0
+    try:
+        sizes = list(av1_sizes(data))
+    except Exception:
+        # It is refused, because the decoder may see more in it.
+        sizes = []
+    if not sizes:
+        raise BadImageError("it is damaged: its AV1 data was not found")
+    return max(check_size(one, max_pixels, "an image in it claims") for one in sizes)
 
 
 def _check_webp(data, max_pixels):

@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
+from skdeepfeat.images._av1_sizes import av1_sizes
 from skdeepfeat.images._decode import (
     READ_FORMATS,
     REFUSED_FORMATS,
@@ -511,6 +512,29 @@ def test_exif_of_an_avif_that_claims_much(encode, rgb):
     exif[274] = 6
     turned = decode_bytes(encode(rgb, "AVIF", exif=exif), MAX_PIXELS)
     assert turned.shape == (rgb.shape[1], rgb.shape[0], 3)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_an_avif_of_other_sizes_than_it_claims(several, mode):
+    buffer = io.BytesIO()
+    image = Image.new(mode, (1000, 600))
+    options = {"save_all": True, "append_images": [image]} if several else {}
+    image.save(buffer, "AVIF", **options)
+    data = buffer.getvalue()
+    assert set(map(tuple, av1_sizes(data))) == {(1000, 600)}
+    assert decode_bytes(data, 600_000).shape == (600, 1000, 3)
+    small = data.replace(struct.pack(">LL", 1000, 600), struct.pack(">LL", 16, 16))
+    claim = struct.pack(">LL", 1000 << 16, 600 << 16)
+    small = small.replace(claim, struct.pack(">LL", 16 << 16, 16 << 16))
+    assert small != data
+    assert "claims 1000 x 600 pixels" in refusal(small)
+    taken = []
+    decode_bytes(small, 600_000, types.SimpleNamespace(take=taken.append))
+    assert min(taken) >= 16 * 600_000
+    for damage in (data[:40] + bytes(len(data) - 40), data.replace(b"iloc", b"abcd")):
+        assert "damaged" in refusal(damage)
 
 
 @pytest.mark.parametrize("key", ["Raw profile type exif", "exif", "transparency"])
