@@ -177,9 +177,9 @@ def run_seeds(name, arguments, run_seed, report):
 
 
 def be_quick():
-    """Let `run_worker` fork this process: for quick forms, whose times mean nothing.
+    """Let `run_worker` fork this process, so that imports happen once.
 
-    What takes long to import is imported once, here.
+    For quick forms, and for pairs within one process; not where starting is timed.
     """
     global _quick
     import timm  # noqa: F401

@@ -114,7 +114,7 @@ def measure(arguments):
     ).fit(X, y)
     geometry = fitted_neck(clf).preprocessing
     before = time.process_time()
-    pixels, _ = load_pixels(X_test, geometry, ExtractionSettings(), 2**32)
+    pixels, _ = load_pixels(X_test, geometry, ExtractionSettings())
     decoding = 1000 * (time.process_time() - before) / len(pixels)
     with tempfile.TemporaryDirectory() as folder:
         calibration = X[: arguments.n_calibration]

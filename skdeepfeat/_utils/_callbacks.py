@@ -5,6 +5,11 @@ The tasks of a fit are its phases, and the tasks of a phase are its epochs.
 
 import contextlib
 
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.utils import _safe_indexing
 
 try:
@@ -17,6 +22,15 @@ except ImportError:  # scikit-learn 1.8 and older have no callbacks
     def with_callbacks(method):
         """Return the method as it is."""
         return method
+
+
+class LearnedTransformer(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """Base class of transformers that train a network."""
 
 
 class FitCallbacks:
@@ -71,6 +85,26 @@ class FitCallbacks:
         task.call_on_fit_task_begin(estimator=self._estimator, **data)
         yield EpochCallbacks(self._estimator, task, data, attributes)
         task.call_on_fit_task_end(estimator=self._estimator, **data)
+
+    def train(self, run, data, rows, attributes, finish, validate=None):
+        """Run the epochs of a `TrainingRun`, as a phase.
+
+        Parameters
+        ----------
+        run : TrainingRun
+        data : FeatureData, PixelData or what is like them
+        rows, attributes : as for `phase`
+        finish : callable
+            ``finish()`` is called when the training ends, also by an error.
+        validate : callable or None, default=None
+            As for `TrainingRun.fit`.
+        """
+        settings = run.settings
+        with self.phase(settings.phase, settings.n_epochs, rows, attributes) as epochs:
+            try:
+                run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
+            finally:
+                finish()
 
     def _lazy_data(self, rows):
         """Return functions that select the training data, if a callback asks."""

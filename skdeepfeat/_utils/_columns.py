@@ -1,12 +1,13 @@
-"""Labels, groups and targets: one entry per image or text."""
+"""Labels, groups, targets and features: one entry or row per image or text."""
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import check_array
 
 from ._tensors import without_tensors
 
 
-def check_column(values, name):
+def check_column(values, name, n_rows=None, of="X"):
     """Return labels, groups or numbers as an array, shape (n_samples,).
 
     Parameters
@@ -14,11 +15,15 @@ def check_column(values, name):
     values : array-like, shape (n_samples,) or (n_samples, 1)
     name : str
         That of the parameter, for errors.
+    n_rows : int or None, default=None
+        The number of samples, if it is known.
+    of : str, default="X"
+        The parameter that has the samples, for errors.
 
     Raises
     ------
     ValueError
-        If they have another shape, or some are missing or infinite.
+        If they have another shape or number, or some are missing or infinite.
     """
     values = without_tensors(values, name)
     refuse_missing(values, name)
@@ -30,9 +35,29 @@ def check_column(values, name):
             f"{name} must be one-dimensional, with one entry per row of X. Got shape "
             f"{array.shape}."
         )
+    if n_rows not in (None, len(array)):
+        raise ValueError(
+            f"{name} must have one entry per row of {of}. {of} has {n_rows} rows, "
+            f"{name} {len(array)} entries."
+        )
     if array.dtype.kind == "f":
         _raise_if_any(np.isinf(array), name)
     return array
+
+
+def check_table(values, name, **options):
+    """Return a table of numbers or labels as an array.
+
+    Parameters
+    ----------
+    values : array-like
+        Tensors are taken as well.
+    name : str
+        That of the parameter, for errors.
+    **options : dict
+        Of `sklearn.utils.check_array`.
+    """
+    return check_array(without_tensors(values, name), input_name=name, **options)
 
 
 def refuse_missing(values, name):

@@ -3,6 +3,8 @@
 import difflib
 import numbers
 
+import numpy as np
+
 from ._printable import printable
 from ._shown import shown
 
@@ -52,6 +54,27 @@ def check_count(parameter, value, may_be_none=False):
     raise choice_error(parameter, f"None or {wanted}" if may_be_none else wanted, value)
 
 
+def check_sizes(parameter, sizes, least=1):
+    """Return a parameter that is one int or several as a list of int.
+
+    Parameters
+    ----------
+    parameter : str
+    sizes : int or array-like
+    least : int, default=1
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is no int or too small.
+    """
+    found = np.ravel(sizes).tolist()
+    if not found or not all(is_int(size) and size >= least for size in found):
+        wanted = f"one int or several, all of them at least {least}"
+        raise choice_error(parameter, wanted, sizes)
+    return found
+
+
 def look_up(choices, name, parameter):
     """Return the entry of a registry, or raise ValueError if there is no such choice.
 
@@ -66,6 +89,27 @@ def look_up(choices, name, parameter):
         return choices[name]
     wanted = f"one of {sorted(choices, key=str)}"
     raise choice_error(parameter, wanted, name, filter(None, choices))
+
+
+def check_several(parameter, value, choices):
+    """Return a list of names from a parameter that takes one or several of them.
+
+    Parameters
+    ----------
+    parameter : str
+    value : str or list or tuple of str
+    choices : collection of str
+
+    Raises
+    ------
+    ValueError
+    """
+    names = list(value) if isinstance(value, (list, tuple)) and value else [value]
+    for name in names:
+        if not isinstance(name, str) or name not in choices:
+            wanted = f"one of {sorted(choices)}, or a list of several"
+            raise choice_error(parameter, wanted, name, choices)
+    return names
 
 
 def is_about(error, parameter):

@@ -33,16 +33,20 @@ class ShortErrorsMixin:
         return ""
 
 
-def validate_params(constraints, *, prefer_skip_nested_validation):
+def validate_params(**constraints):
     """Return scikit-learn's `validate_params` decorator, but shorten values in errors.
 
-    The parameters are those of `sklearn.utils._param_validation.validate_params`.
+    Parameters
+    ----------
+    **constraints : list
+        Of each parameter, as in `sklearn.utils._param_validation.validate_params`.
     """
+    check = sklearn_validation.validate_params(
+        constraints, prefer_skip_nested_validation=True
+    )
 
     def decorator(function):
-        checked = sklearn_validation.validate_params(
-            constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
-        )(function)
+        checked = check(function)
         signature = inspect.signature(function)
 
         @functools.wraps(checked)

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..networks import change_layer, copy_network, is_convolution, is_linear
 from ..training import named_tensors
+from ._layers import owners_of_parameters
 
 # By the name of the function, whatever its home: torch, torch.Tensor or
 # torch.nn.functional. Their output has the shape of the input.
@@ -62,10 +63,6 @@ class ChannelGroup:
         """The layer that makes the channels."""
         return self.producers[0]
 
-    def copy(self):
-        """Return a group that can lose channels on its own."""
-        return replace(self)
-
 
 def find_channel_groups(body, images):
     """Return the groups of channels of a body.
@@ -112,7 +109,7 @@ def _try(body, groups, images):
         wanted = trial(images)
         for group in groups:
             kept = torch.arange(1, group.n_channels)
-            remove_channels(trial.network, group.copy(), kept)
+            remove_channels(trial.network, replace(group), kept)
         found = trial(images)
     except Exception as error:  # networks may raise anything
         return f"the network does not run without a channel ({str(error)[:80]})"
@@ -217,14 +214,8 @@ class _Tracker(TorchFunctionMode):
 
     def __init__(self, network):
         super().__init__()
-        self._owners, shared = {}, set()
-        for name, module in network.named_modules():
-            for key, parameter in module.named_parameters(recurse=False):
-                if id(parameter) in self._owners:
-                    shared.add(id(parameter))
-                self._owners[id(parameter)] = name, module, key
-        for one in shared:
-            del self._owners[one]
+        owners = owners_of_parameters(network).items()
+        self._owners = {one: found[0] for one, found in owners if len(found) == 1}
         # The tensors are kept, so that no other gets their id.
         self._tags = {}
         self._kept = []

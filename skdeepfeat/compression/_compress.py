@@ -14,7 +14,7 @@ from .._utils._constraints import (
     POSITIVE_INT,
 )
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import did_you_mean
+from .._utils._parameter_errors import check_several
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._warn import warn
@@ -33,16 +33,13 @@ _BYTES_OF_HEADER = 4096
 
 @survives_fork
 @validate_params(
-    {
-        "max_score_drop": [NOT_NEGATIVE],
-        "max_bytes": [POSITIVE_INT, None],
-        "max_relative_error": [POSITIVE],
-        "validation_fraction": [INNER_FRACTION],
-        "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
-        "criterion": [StrOptions(set(CRITERIA))],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    max_score_drop=[NOT_NEGATIVE],
+    max_bytes=[POSITIVE_INT, None],
+    max_relative_error=[POSITIVE],
+    validation_fraction=[INNER_FRACTION],
+    fine_tune_epochs=[StrOptions({"auto"}), COUNT],
+    criterion=[StrOptions(set(CRITERIA))],
+    random_state=["random_state"],
 )
 def compress(
     estimator,
@@ -224,7 +221,7 @@ def compress(
     >>> small.transform(digits).shape
     (40, 1280)
     """
-    methods = checked_methods(method)
+    methods = check_several("method", method, METHODS)
     if max_bytes is not None and methods[-1] == "obd_weights":
         raise ValueError(
             "The 'max_bytes' parameter of compress must be None if the last method is "
@@ -233,8 +230,9 @@ def compress(
         )
     runtimes = checked_runtimes(runtimes)
     random_state = check_random_state(random_state)
-    subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
-    n_epochs = subject.n_epochs(fine_tune_epochs)
+    subject = make_subject(
+        estimator, X, y, scoring, validation_fraction, random_state, fine_tune_epochs
+    )
     is_extractor = subject.task == "features"
     allowed = max_relative_error if is_extractor else max_score_drop
     model, score = model_and_score(subject, scoring)
@@ -247,7 +245,7 @@ def compress(
         limit = None if max_bytes is None or not is_last else max_bytes - reserved
         limits = Limits(scores[0] - allowed * number / len(methods), limit)
         try:
-            outcome = METHODS[name].search(subject, model, limits, n_epochs, criterion)
+            outcome = METHODS[name](subject, model, criterion).search(limits)
         except (KeyboardInterrupt, NothingToCompressError) as error:
             if number == 1:
                 raise
@@ -274,7 +272,7 @@ def compress(
     return small
 
 
-def model_and_score(subject, scoring, caller="compress"):
+def model_and_score(subject, scoring):
     """Return the model of a subject without its old head, and its score.
 
     Raises
@@ -286,31 +284,11 @@ def model_and_score(subject, scoring, caller="compress"):
     score = subject.score(model)
     if not math.isfinite(score):
         raise ValueError(
-            f"The 'scoring' parameter of {caller} must give a finite score for the "
-            f"original estimator. Got {shown(scoring)} instead, which gives {score}."
+            "The 'scoring' parameter must give a finite score for the original "
+            f"estimator. Got {shown(scoring)} instead, which gives {score}."
         )
     drop_unused_head(model, next(batches_of(subject.pixels))[:2])
     return model, score
-
-
-def checked_methods(method, caller="compress"):
-    """Return the methods as a list.
-
-    Raises
-    ------
-    ValueError
-        If there is no such method.
-    """
-    methods = [method] if isinstance(method, str) else method
-    is_list = isinstance(methods, (list, tuple)) and len(methods) > 0
-    for one in methods if is_list else [method]:
-        if not isinstance(one, str) or one not in METHODS:
-            hint = did_you_mean(one, METHODS) if isinstance(one, str) else ""
-            raise ValueError(
-                f"The 'method' parameter of {caller} must be one of {sorted(METHODS)}, "
-                f"or a list of these. Got {shown(method)} instead.{hint}"
-            )
-    return list(methods)
 
 
 def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
@@ -321,14 +299,12 @@ def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
             f"compress was interrupted during {name!r}. The last network that it had "
             "found is returned."
         )
-    if limits.max_bytes is not None:
-        n_bytes = outcome.model.n_bytes
-        if n_bytes > limits.max_bytes:
-            messages.append(
-                f"The smallest network that {name!r} gives has {n_bytes} bytes, and "
-                f"its file has a header: more than 'max_bytes' ({max_bytes}). It is "
-                "returned. Use another method, or several."
-            )
+    if not limits.fits(outcome.model):
+        messages.append(
+            f"The smallest network that {name!r} gives has {outcome.model.n_bytes} "
+            f"bytes, and its file has a header: more than 'max_bytes' ({max_bytes}). "
+            "It is returned. Use another method, or several."
+        )
     if outcome.score < limits.lowest_score:
         what, remedy = "max_relative_error", "Allow more, or try another method."
         if subject.score_name == "score":

@@ -7,6 +7,7 @@ take the channels, and pretend that a channel is zero there.
 import numpy as np
 import torch
 
+from .._utils._hooks import forward_hooks
 from ..networks import is_convolution
 from ._layers import batches_of
 
@@ -99,81 +100,65 @@ def channel_importances(model, groups, pixels, targets, loss, task, criterion, s
         for images in batches_of(pixels):
             part = slice(start, start + len(images))
             start = part.stop
-            with _InputsOf(network, groups) as inputs, torch.enable_grad():
+            inputs = _Inputs(network, groups)
+            with inputs.observed(), torch.enable_grad():
                 # The gradient flows from the images, because no weight requires one.
                 outputs = model((images.float() / 255).requires_grad_())
                 wanted = None if targets is None else targets[part]
                 sums = measure(inputs, outputs, wanted, loss, task, rng)
             for total, values in zip(found, sums, strict=True):
                 total += values.detach().double()
-    return [one / (one.norm() or 1) for one in map(_finite, found)]
+    found = [one.double().nan_to_num(0.0, posinf=0.0) for one in found]
+    return [one / (one.norm() or 1) for one in found]
 
 
-def _finite(values):
-    return values.double().nan_to_num(0.0, posinf=0.0)
-
-
-class _InputsOf:
-    """Keeps what the consumers of groups read, for the body of a ``with``."""
+class _Inputs:
+    """What the consumers of groups have read in the last pass."""
 
     def __init__(self, network, groups):
         self.groups = groups
-        self.seen = {}
-        self._network = network
+        self.read = {}
+        self._consumers = {
+            name: network.get_submodule(name)
+            for group in groups
+            for name, _ in group.consumers
+        }
 
-    def __enter__(self):
-        self._handles = [
-            self._network.get_submodule(name).register_forward_pre_hook(
-                self._hook(name)
-            )
-            for name in {name for group in self.groups for name, _ in group.consumers}
-        ]
-        return self
+    def observed(self):
+        """Keep what is read in the body of a ``with``."""
+        return forward_hooks(self._keep, self._consumers.items())
 
-    def __exit__(self, *error):
-        for handle in self._handles:
-            handle.remove()
+    def _keep(self, name, module, args, outputs):
+        self.read[name] = args[0]
 
-    def _hook(self, name):
-        def keep(module, args):
-            self.seen[name] = args[0], is_convolution(module)
-
-        return keep
-
-    def per_channel(self, values_of):
+    def per_channel(self, values):
         """Return for each group the sum over its consumers, (n_images, n_channels).
 
         Parameters
         ----------
-        values_of : callable
-            ``values_of(name, read)`` returns a tensor of the shape of what was read.
+        values : dict of str to Tensor
+            For each consumer, of the shape of what it has read.
         """
         found = []
         for group in self.groups:
             total = 0
             for name, n_each in group.consumers:
-                read, is_map = self.seen[name]
-                values = values_of(name, read)
-                values = values.movedim(1, -1) if is_map else values
-                values = values.reshape(len(values), -1, group.n_channels, n_each)
-                total = total + values.sum((1, 3))
+                part = values[name]
+                if is_convolution(self._consumers[name]):
+                    part = part.movedim(1, -1)
+                part = part.reshape(len(part), -1, group.n_channels, n_each)
+                total = total + part.sum((1, 3))
             found.append(total)
         return found
 
     def gradients_times_values(self, values):
         """Return for each group how much `values` change without a channel."""
-        names = list(self.seen)
-        reads = [self.seen[name][0] for name in names]
         gradients = torch.autograd.grad(
-            values.sum(), reads, retain_graph=True, allow_unused=True
-        )
-        by_name = dict(zip(names, gradients, strict=True))
-
-        def product(name, read):
-            gradient = by_name[name]
-            return read * (0 if gradient is None else gradient)
-
-        return self.per_channel(product)
+            values.sum(), list(self.read.values()), retain_graph=True,
+            allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+        pairs = zip(self.read.items(), gradients, strict=True)
+        return self.per_channel({name: read * slope for (name, read), slope in pairs})
 
 
 def _taylor(inputs, outputs, targets, loss, task, rng):
@@ -195,9 +180,10 @@ def _obd(inputs, outputs, targets, loss, task, rng):
 
 def _apoz(inputs, outputs, targets, loss, task, rng):
     """Share of positions that are not zero (Hu et al. 2016), or the mean size."""
-    active = inputs.per_channel(lambda name, read: (read != 0).float())
-    sizes = inputs.per_channel(lambda name, read: read.detach().abs())
-    n_zeros = inputs.per_channel(lambda name, read: (read == 0).float())
+    read = inputs.read
+    active = inputs.per_channel({name: (x != 0).float() for name, x in read.items()})
+    sizes = inputs.per_channel({name: x.detach().abs() for name, x in read.items()})
+    n_zeros = inputs.per_channel({name: (x == 0).float() for name, x in read.items()})
     return [
         (share if bool(zeros.any()) else size).sum(0)
         for share, size, zeros in zip(active, sizes, n_zeros, strict=True)
@@ -232,6 +218,7 @@ def weight_curvatures(model, parameters, pixels, task, seed=0):
     model : Module
         From images to outputs, in evaluation mode.
     parameters : list of Parameter
+        None of them requires a gradient.
     pixels : ndarray of uint8, shape (n_images, height, width, 3)
     task : str
         See `likelihood_terms`. The matrix is that of the cross-entropy, of binary ones,
@@ -245,7 +232,6 @@ def weight_curvatures(model, parameters, pixels, task, seed=0):
     """
     rng = np.random.default_rng(seed)
     found = [torch.zeros_like(one, requires_grad=False) for one in parameters]
-    needed = [one.requires_grad for one in parameters]
     try:
         for one in parameters:
             one.requires_grad_(True)
@@ -256,12 +242,12 @@ def weight_curvatures(model, parameters, pixels, task, seed=0):
                 outputs = model(images)
                 for weights, values in likelihood_terms(outputs, task, rng):
                     gradients = torch.autograd.grad(
-                        values.sum(), parameters, retain_graph=True, allow_unused=True
-                    )
+                        values.sum(), parameters, retain_graph=True,
+                        allow_unused=True, materialize_grads=True,
+                    )  # fmt: skip
                     for total, gradient in zip(found, gradients, strict=True):
-                        if gradient is not None:
-                            total += float(weights[0]) * gradient.square()
+                        total += float(weights[0]) * gradient.square()
     finally:
-        for one, before in zip(parameters, needed, strict=True):
-            one.requires_grad_(before)
+        for one in parameters:
+            one.requires_grad_(False)
     return [one / len(pixels) for one in found]

@@ -6,10 +6,11 @@ from sklearn.utils._param_validation import StrOptions
 
 from .._utils._constraints import COUNT, INNER_FRACTION, POSITIVE_INT
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import check_several
 from .._utils._pareto import is_pareto
 from .._utils._short_errors import validate_params
 from .._utils._warn import warn
-from ._compress import checked_methods, model_and_score
+from ._compress import model_and_score
 from ._criteria import CRITERIA
 from ._report import describe_networks
 from ._search import METHODS, NothingToCompressError
@@ -19,14 +20,11 @@ from ._timing import checked_runtimes
 
 @survives_fork
 @validate_params(
-    {
-        "steps": [POSITIVE_INT],
-        "validation_fraction": [INNER_FRACTION],
-        "fine_tune_epochs": [StrOptions({"auto"}), COUNT],
-        "criterion": [StrOptions(set(CRITERIA))],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    steps=[POSITIVE_INT],
+    validation_fraction=[INNER_FRACTION],
+    fine_tune_epochs=[StrOptions({"auto"}), COUNT],
+    criterion=[StrOptions(set(CRITERIA))],
+    random_state=["random_state"],
 )
 def compression_curve(
     estimator,
@@ -96,16 +94,17 @@ def compression_curve(
     >>> curve["method"].tolist()
     ['none', 'low_rank', 'low_rank']
     """
-    methods = checked_methods(method, "compression_curve")
+    methods = check_several("method", method, METHODS)
     runtimes = checked_runtimes(runtimes)
     random_state = check_random_state(random_state)
-    subject = make_subject(estimator, X, y, scoring, validation_fraction, random_state)
-    n_epochs = subject.n_epochs(fine_tune_epochs)
-    start, score = model_and_score(subject, scoring, "compression_curve")
+    subject = make_subject(
+        estimator, X, y, scoring, validation_fraction, random_state, fine_tune_epochs
+    )
+    start, score = model_and_score(subject, scoring)
     labels, models, scores = ["none"], [start], [score]
     for name in methods:
         try:
-            for found in METHODS[name].walk(subject, start, steps, n_epochs, criterion):
+            for found in METHODS[name](subject, start, criterion).walk(steps):
                 if not np.isfinite(found.score):
                     continue  # the network returns NaN
                 labels.append(name)

@@ -2,6 +2,7 @@
 
 import copy
 import numbers
+from dataclasses import dataclass
 
 import torch
 from sklearn.utils._param_validation import Interval
@@ -19,10 +20,7 @@ _WEIGHTED = (nn.Conv2d, nn.Linear, _BATCH_NORM)
 
 
 @survives_fork
-@validate_params(
-    {"stage": [Interval(numbers.Integral, None, None, closed="neither")]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params(stage=[Interval(numbers.Integral, None, None, closed="neither")])
 def deepen(estimator, stage):
     """Return a fitted estimator with a deeper network that computes the same.
 
@@ -105,6 +103,7 @@ def deepen(estimator, stage):
     return larger_estimator(estimator, model)
 
 
+@dataclass(frozen=True, eq=False)
 class _Use:
     """A module of a stage that ran once.
 
@@ -117,17 +116,11 @@ class _Use:
         Layers with weights inside that ran, by their names in the module.
     """
 
-    def __init__(self, name, module, given, output):
-        self.name = name
-        self.module = module
-        self.input = given
-        self.output = output
-        self.weighted = []
-
-    @property
-    def keeps_shape(self):
-        """Whether the output has the shape of the input."""
-        return self.input.shape == self.output.shape
+    name: str
+    module: nn.Module
+    input: torch.Tensor
+    output: torch.Tensor
+    weighted: list
 
 
 def _uses_of(body, stage, images):
@@ -139,23 +132,22 @@ def _uses_of(body, stage, images):
         is_plain = len(args) == 1 and isinstance(output, torch.Tensor)
         if is_plain and isinstance(args[0], torch.Tensor):
             # Copies, because the next layer may work in place.
-            found[name] = _Use(name, module, args[0].clone(), output.clone())
+            found[name] = args[0].clone(), output.clone()
 
     modules = dict(body.network.named_modules())
     with torch.no_grad(), forward_hooks(note, modules.items()):
         body(images)
-    uses = [
-        found[name]
-        for name in dict.fromkeys(order)
-        if name and name in found and order.count(name) == 1
-    ]
-    for use in uses:
-        use.weighted = [
-            name.removeprefix(f"{use.name}.")
-            for name in order
-            if name.startswith(f"{use.name}.") and isinstance(modules[name], _WEIGHTED)
-        ]
-    return [use for use in uses if _stage_of(body, use.name) == stage]
+    weighted = [name for name in order if isinstance(modules[name], _WEIGHTED)]
+    uses = []
+    for name, tensors in found.items():
+        if name and order.count(name) == 1 and _stage_of(body, name) == stage:
+            inside = [
+                one.removeprefix(f"{name}.")
+                for one in weighted
+                if one.startswith(f"{name}.")
+            ]
+            uses.append(_Use(name, modules[name], *tensors, inside))
+    return uses
 
 
 def _stage_of(body, name):
@@ -171,7 +163,7 @@ def _repeat_a_block(model, uses):
     for use in sorted(reversed(uses), key=lambda use: use.name.count(".")):
         if type(use.module) is nn.Sequential or len(use.weighted) < 2:
             continue
-        if not use.keeps_shape:
+        if use.input.shape != use.output.shape:
             continue
         added = copy_network(use.module, owned=True)
         end = added.get_submodule(use.weighted[-1])
@@ -227,8 +219,7 @@ def _identity_behind(use):
     }
     weight = torch.eye(channels)
     if is_map:
-        weight = torch.zeros(channels, channels, 3, 3)
-        weight[range(channels), range(channels), 1, 1] = 1
+        weight = nn.init.dirac_(torch.empty(channels, channels, 3, 3))
     position = 2 if before else 1
     tensors = {
         f"0.{name}": value.detach() for name, value in named_tensors(use.module).items()

@@ -8,15 +8,12 @@ import pandas as pd
 import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.utils.validation import check_is_fitted
 
 from .._utils._forks import survives_fork
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown_path
 from ..fine_tuning import (
-    FineTuneClassifier,
-    FineTuneRegressor,
     checked_targets,
     decode_for_network,
     fitted_neck,
@@ -96,13 +93,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     >>> export_report(clf, "digits.onnx", X[40:], y[40:])["file"].tolist()
     ['-', 'digits.onnx']
     """
-    if not isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
-        raise TypeError(
-            "The 'estimator' parameter of export_report must be a fitted "
-            "FineTuneClassifier or FineTuneRegressor. "
-            f"Got {type(estimator).__name__} instead."
-        )
-    check_is_fitted(estimator)
+    neck = fitted_neck(estimator, "export_report")
     if isinstance(paths, str) or hasattr(paths, "__fspath__"):
         paths = [paths]
     try:
@@ -111,8 +102,13 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         raise choice_error(
             "paths", "a path or a list of paths", paths, error=TypeError
         ) from None
-    network, output_name, _ = pixels_to_result(estimator, fitted_neck(estimator))
-    runs = [_torch_run(network)] + [_run_of(path, output_name) for path in paths]
+    network, output_name, _ = pixels_to_result(estimator, neck)
+
+    @torch.inference_mode()
+    def in_torch(pixels):
+        return network(torch.from_numpy(pixels)).numpy()
+
+    runs = [in_torch, *(_run_of(path, output_name) for path in paths)]
     y = checked_targets(estimator, X, y)
     pixels, rows = decode_for_network(estimator, X)
     if len(rows) == 0:
@@ -135,7 +131,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     report = pd.DataFrame(
         {
             "file": names,
-            "runtime": ["torch", *map(_runtime_of, paths)],
+            "runtime": ["torch", *(_RUNTIMES[path.suffix][0] for path in paths)],
             "score": [as_score(scorer(one, positions, y)) for one in known],
         }
     )
@@ -164,14 +160,6 @@ def _results(run, pixels, name):
             "The 'paths' parameter of export_report must name files of this estimator. "
             f"{name} cannot be run on its images: {first_line(error)}"
         ) from error
-
-
-def _torch_run(network):
-    def run(pixels):
-        with torch.inference_mode():
-            return network(torch.from_numpy(pixels)).numpy()
-
-    return run
 
 
 def _run_of(path, output_name):
@@ -216,10 +204,6 @@ _RUNTIMES = {
     ".onnx": ("onnxruntime", _onnx_run),
     ".xml": ("openvino", _openvino_run),
 }
-
-
-def _runtime_of(path):
-    return _RUNTIMES[path.suffix][0]
 
 
 def _bytes_of(path):

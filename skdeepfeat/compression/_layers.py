@@ -1,6 +1,7 @@
 """The layers of a network that can be replaced, and how they are used."""
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import torch
@@ -114,6 +115,38 @@ def batches_of(pixels):
         yield part.permute(0, 3, 1, 2)
 
 
+def owners_of_parameters(network, remove_duplicate=True):
+    """Return which modules have each parameter.
+
+    Parameters
+    ----------
+    network : Module
+    remove_duplicate : bool, default=True
+        Whether a module with several names counts once.
+
+    Returns
+    -------
+    dict of int to list of (str, Module, str)
+        By the `id` of the parameter: the name of the module, the module, and the name
+        that the parameter has in it.
+    """
+    owners = defaultdict(list)
+    for name, module in network.named_modules(remove_duplicate=remove_duplicate):
+        for key, parameter in module.named_parameters(recurse=False):
+            owners[id(parameter)].append((name, module, key))
+    return owners
+
+
+@torch.inference_mode()
+def runs(network, images):
+    """Return whether a network takes images. It may raise anything."""
+    try:
+        network(images)
+        return True
+    except Exception:
+        return False
+
+
 def replaceable_layers(body, images):
     """Return the layers that can be replaced by others with the same outputs.
 
@@ -132,10 +165,7 @@ def replaceable_layers(body, images):
         In order of execution.
     """
     network = body.network
-    owners = {}
-    for name, module in network.named_modules(remove_duplicate=False):
-        for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(name)
+    owners = owners_of_parameters(network, remove_duplicate=False)
     uses = [
         LayerUse(name, module)
         for name, module in network.named_modules()
@@ -180,11 +210,7 @@ def _without_readers(body, uses, images):
         for use in wrapped:
             body.network.set_submodule(use.name, nn.Sequential(use.layer))
         try:
-            with torch.inference_mode():
-                body(images)
-            return True
-        except Exception:  # networks may raise anything
-            return False
+            return runs(body, images)
         finally:
             for use in wrapped:
                 body.network.set_submodule(use.name, use.layer)

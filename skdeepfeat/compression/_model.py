@@ -1,10 +1,9 @@
 """A network with its head, while it is made smaller."""
 
-import torch
 from torch import nn
 
 from ..networks import change_layer, copy_network, floating_dtype, is_linear
-from ._layers import LayerUse, observe_layers
+from ._layers import LayerUse, observe_layers, owners_of_parameters, runs
 
 
 class Model(nn.Module):
@@ -61,31 +60,15 @@ def drop_unused_head(model, images):
         if is_linear(module) and module.out_features > 1
     ]
     used = observe_layers(model.body, linear, [images], lambda *call: None)
-    shared = _shared_parameters(network)
+    owners = owners_of_parameters(network)
+    pixels = (images.float() / 255).to(floating_dtype(network))
     for use in linear:
-        if use in used or id(use.layer.weight) in shared:
+        if use in used or len(owners[id(use.layer.weight)]) > 1:
             continue
         n_in = use.layer.in_features
         change = {"layer": use.name, "kind": "resized", "inputs": n_in, "outputs": 1}
         tensors = {name: value[:1] for name, value in use.layer.named_parameters()}
         trial = copy_network(network)
         change_layer(trial, change, tensors)
-        if _runs(trial, images):
+        if runs(trial, pixels):
             change_layer(network, change, tensors)
-
-
-def _runs(network, images):
-    try:
-        with torch.inference_mode():
-            network((images.float() / 255).to(floating_dtype(network)))
-        return True
-    except Exception:  # networks may raise anything
-        return False
-
-
-def _shared_parameters(network):
-    seen, shared = set(), set()
-    for module in network.modules():
-        for parameter in module.parameters(recurse=False):
-            (shared if id(parameter) in seen else seen).add(id(parameter))
-    return shared

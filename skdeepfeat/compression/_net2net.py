@@ -3,14 +3,8 @@
 import copy
 
 import torch
-from sklearn.utils.validation import check_is_fitted
 
-from ..fine_tuning import (
-    FineTuneClassifier,
-    FineTuneRegressor,
-    fitted_neck,
-    with_networks,
-)
+from ..fine_tuning import fitted_neck, with_networks
 from ._model import Model
 
 # Relative to the largest output. Rounding errors add up over many layers, but stay far
@@ -29,14 +23,7 @@ def model_of(estimator, caller):
         If it is a different type of estimator.
     NotFittedError
     """
-    if not isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
-        raise TypeError(
-            f"The 'estimator' parameter of {caller} must be a fitted "
-            "FineTuneClassifier or FineTuneRegressor, which can be trained further. "
-            f"Got {type(estimator).__name__} instead."
-        )
-    check_is_fitted(estimator)
-    neck = fitted_neck(estimator)
+    neck = fitted_neck(estimator, caller)
     return neck, Model(neck.trainable(), copy.deepcopy(estimator.head_))
 
 

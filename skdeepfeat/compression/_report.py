@@ -24,12 +24,9 @@ def describe_layers(method, before, outcome, pixels):
     """
     images = next(batches_of(pixels))[:2]
     old, new = layer_costs(before, images), layer_costs(outcome.model, images)
-    changes = {
-        change["layer"]: change
-        for change in changes_of(outcome.model.network)[
-            len(changes_of(before.network)) :
-        ]
-    }
+    n_earlier = len(changes_of(before.network))
+    new_changes = changes_of(outcome.model.network)[n_earlier:]
+    changes = {change["layer"]: change for change in new_changes}
     rows = []
     for name, cost in old.items():
         parts = [
@@ -84,7 +81,7 @@ def describe_networks(subject, names, models, scores, runtimes):
         {
             "network": names,
             subject.score_name: [-score if is_error else score for score in scores],
-            "parameters": [_n_parameters(model) for model in models],
+            "parameters": [sum(x.numel() for x in one.parameters()) for one in models],
             "bytes": [model.n_bytes for model in models],
             "sparse_bytes": [_sparse_bytes(model) for model in models],
             "multiply_adds": [
@@ -104,29 +101,16 @@ def _in_words(layer, change):
         return "unchanged", ""
     kind = change["kind"]
     if kind == "resized":
-        n_outputs, n_inputs = _sizes(layer)
-        parts = [
-            f"{change[key]} of {n} {word}"
-            for key, n, word in [
-                ("outputs", n_outputs, "channels"),
-                ("inputs", n_inputs, "inputs"),
-            ]
-            if change[key] < n
-        ]
+        is_depthwise = getattr(layer, "groups", 1) > 1  # its channels count once
+        n_outputs, n_inputs = layer.weight.shape[:2]
+        parts = []
+        if change["outputs"] < n_outputs:
+            parts.append(f"{change['outputs']} of {n_outputs} channels")
+        if change["inputs"] < n_inputs and not is_depthwise:
+            parts.append(f"{change['inputs']} of {n_inputs} inputs")
         return "pruned", ", ".join(parts)
     ranks = change.get("ranks", [change.get("rank")])
     return kind, ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
-
-
-def _sizes(layer):
-    """Return the numbers of outputs and inputs; depthwise channels count once."""
-    n_outputs = len(layer.weight)
-    is_depthwise = getattr(layer, "groups", 1) > 1
-    return n_outputs, 0 if is_depthwise else layer.weight.shape[1]
-
-
-def _n_parameters(model):
-    return sum(one.numel() for one in model.parameters())
 
 
 def _sparse_bytes(model):

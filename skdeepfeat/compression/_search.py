@@ -1,9 +1,10 @@
 """How far a network is made smaller: until the score has dropped as far as it may."""
 
+import bisect
 import copy
+import functools
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,26 +58,12 @@ class Limits:
     lowest_score: float
     max_bytes: int | None = None
 
+    def fits(self, model):
+        """Return whether a model has few enough bytes."""
+        return self.max_bytes is None or model.n_bytes <= self.max_bytes
+
 
 _NO_LIMITS = Limits(-np.inf)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to make networks smaller.
-
-    Attributes
-    ----------
-    search : callable
-        ``search(subject, model, limits, n_epochs, criterion)`` returns the `Outcome`
-        that goes as far as the limits allow.
-    walk : callable
-        ``walk(subject, model, n_steps, n_epochs, criterion)`` yields outcomes, each
-        smaller than the one before, at most `n_steps`.
-    """
-
-    search: Callable
-    walk: Callable
 
 
 @dataclass(eq=False)
@@ -104,31 +91,82 @@ class Outcome:
     errors: dict | None = None
     notes: dict | None = None
 
-
-# -- Factorizations
-
-
-def _factorization(method):
-    """Return the `Method` of a factorization."""
-
-    def search(subject, model, limits, n_epochs, criterion):
-        path = _Path(subject, model, method)
-        if limits.max_bytes is None:
-            return path.smallest_kept(limits, n_epochs)
-        return path.largest_that_fits(limits, n_epochs)
-
-    def walk(subject, model, n_steps, n_epochs, criterion):
-        return _Path(subject, model, method).walk(n_steps, n_epochs)
-
-    return Method(search, walk)
+    def is_better_than(self, other):
+        """Return whether the score is above that of another outcome, if it has one."""
+        return self.score > (-np.inf if other.score is None else other.score)
 
 
-class _Path:
-    """The levels of a factorization."""
+class Method:
+    """A way to make a network smaller.
 
-    def __init__(self, subject, model, method):
-        self._subject, self._model, self._method = subject, model, method
-        factorization = FACTORIZATIONS[method]
+    * ``search(limits)`` returns the `Outcome` that goes as far as the limits allow;
+    * ``walk(n_steps)`` yields outcomes, each smaller than the one before, at most
+      `n_steps`.
+
+    Parameters
+    ----------
+    subject : TunedSubject or ExtractorSubject
+    model : Model
+        It is not changed.
+    criterion : str
+        A key of `CRITERIA`.
+
+    Raises
+    ------
+    NothingToCompressError
+    """
+
+    _trains = True
+
+    def __init__(self, subject, model, criterion):
+        self._subject = subject
+        self._model = model
+        self._criterion = criterion
+
+    def _scored(self, model, limits):
+        """Score a candidate, and train it if that helps.
+
+        The score that decides is the one that is reported, which makes it a little too
+        good. `compress` says so. Images of their own for this choice would leave fewer
+        for the training and for the score.
+        """
+        zero_subnormal(model.network)
+        score = self._score_or_worst(model)
+        if self._trains and self._subject.n_epochs:
+            trained, trained_score = self._trained(model)
+            # Training on few images, or at a high rate, may do harm.
+            if not score > trained_score:
+                model, score = trained, trained_score
+        is_kept = limits.fits(model) and score >= limits.lowest_score
+        return Outcome(model, score, is_kept)
+
+    def _trained(self, model):
+        """Return a model that was trained, and its score."""
+        try:
+            trained = self._subject.train(model)
+        except TrainingDivergedError as error:
+            logger.info("training a candidate failed: %s", error)
+            return model, -np.inf
+        zero_subnormal(trained.network)
+        return trained, self._score_or_worst(trained)
+
+    def _score_or_worst(self, model):
+        """Return the score of a model. One that returns NaN has the worst."""
+        try:
+            score = self._subject.score(model)
+        except NonFiniteOutputError as error:
+            logger.info("a candidate has no score: %s", error)
+            return -np.inf
+        return score if np.isfinite(score) else -np.inf
+
+
+class _Factorization(Method):
+    """Replace layers by smaller ones, in levels."""
+
+    def __init__(self, subject, model, criterion, *, name):
+        super().__init__(subject, model, criterion)
+        self._name = name
+        factorization = FACTORIZATIONS[name]
         images = next(batches_of(subject.pixels))[:2]
         uses = replaceable_layers(model.body, images)
         if factorization.sees_images:
@@ -141,26 +179,36 @@ class _Path:
             for use, choices in zip(uses, options, strict=True)
         }
         if not self._steps:
-            raise _nothing_to_compress(method, model)
+            raise _nothing_to_compress(name, model)
         saved = np.cumsum([step.saved for step in self._steps])
         wanted = np.linspace(0, saved[-1], _N_LEVELS + 1)[1:]
         ends = np.searchsorted(saved, wanted * (1 - 1e-12)) + 1
         # Level 0 is the network as it is.
         self._ends = [0, *sorted(set(ends.tolist()))]
+        self._last = len(self._ends) - 1
 
-    def smallest_kept(self, limits, n_epochs):
+    def search(self, limits):
+        if limits.max_bytes is None:
+            return self._smallest_kept(limits)
+        # The first level whose file is small enough.
+        level = bisect.bisect_left(
+            range(self._last), True, key=lambda one: limits.fits(self._build(one))
+        )
+        return self._candidate(level, limits)
+
+    def _smallest_kept(self, limits):
         """Return the last level whose score is high enough, by bisection."""
-        low, high = 0, len(self._ends)
+        low, high = 0, self._last + 1
         best = Outcome(self._model)
         try:
             while high - low > 1:
                 level = (low + high) // 2
-                found = self._candidate(level, limits, n_epochs)
+                found = self._candidate(level, limits)
                 if found.is_kept:
                     low, best = level, found
                 else:
                     high = level
-                    if not best.is_kept and _is_better(found, best):
+                    if not best.is_kept and found.is_better_than(best):
                         best = found
         except KeyboardInterrupt:
             if not best.is_kept:
@@ -168,23 +216,11 @@ class _Path:
             best.interrupted = True
         return best
 
-    def largest_that_fits(self, limits, n_epochs):
-        """Return the first level whose file is small enough."""
-        low, high = -1, len(self._ends) - 1
-        while high - low > 1:
-            level = (low + high) // 2
-            if self._build(level).n_bytes <= limits.max_bytes:
-                high = level
-            else:
-                low = level
-        return self._candidate(high, limits, n_epochs)
-
-    def walk(self, n_steps, n_epochs):
-        """Yield the outcomes of some levels, from the largest to the smallest."""
-        last = len(self._ends) - 1
-        levels = np.linspace(last / n_steps, last, n_steps).round().astype(int)
+    def walk(self, n_steps):
+        first = self._last / n_steps
+        levels = np.linspace(first, self._last, n_steps).round().astype(int)
         for level in sorted(set(levels.tolist()) - {0}):
-            yield self._candidate(level, _NO_LIMITS, n_epochs)
+            yield self._candidate(level, _NO_LIMITS)
 
     def _build(self, level):
         model = copy.deepcopy(self._model)
@@ -192,160 +228,129 @@ class _Path:
             apply_option(model.network, name, option)
         return model
 
-    def _candidate(self, level, limits, n_epochs):
+    def _candidate(self, level, limits):
         options = options_after(self._steps, self._ends[level])
-        errors = {name: option.error**0.5 for name, option in options.items()}
-        found = _scored(self._subject, self._build(level), limits, n_epochs)
-        found.errors, found.notes = errors, self._notes
-        logger.info(
-            "%s, level %d of %d: score %.4f",
-            self._method,
-            level,
-            len(self._ends) - 1,
-            found.score,
-        )
+        found = self._scored(self._build(level), limits)
+        found.errors = {name: option.error**0.5 for name, option in options.items()}
+        found.notes = self._notes
+        place = f"level {level} of {self._last}"
+        logger.info("%s, %s: score %.4f", self._name, place, found.score)
         return found
 
 
-# -- Pruning
-
-
-def _prune(subject, model, limits, n_epochs, criterion):
+class _Pruning(Method):
     """Remove channels in rounds, and train after each."""
-    groups, notes = _prunable_groups(subject, model)
-    smallest = [one.n_channels for one in groups]
-    first = len(changes_of(model.network))
-    kept = Outcome(copy.deepcopy(model), notes=notes, is_kept=True)
-    shares = iter(_ROUND_SHARES)
-    share, last = next(shares), Outcome(model)
-    try:
-        for number in range(_MAX_ROUNDS):
-            fits = limits.max_bytes is None or (kept.model.n_bytes <= limits.max_bytes)
-            if limits.max_bytes is not None and fits:
-                break
-            found, after = _pruned(
-                subject,
-                kept.model,
-                groups,
-                smallest,
-                share,
-                n_epochs,
-                criterion,
-                limits,
-            )
+
+    def __init__(self, subject, model, criterion):
+        super().__init__(subject, model, criterion)
+        images = next(batches_of(subject.pixels))[:2]
+        groups = find_channel_groups(model.body, images)
+        self._notes = {name: one.obstacle for one in groups for name in one.producers}
+        self._groups = [one for one in groups if not one.obstacle]
+        if not self._groups:
+            raise _nothing_to_compress("prune", model, self._notes.values())
+        self._sizes = [one.n_channels for one in self._groups]
+
+    def search(self, limits):
+        groups = self._groups
+        first = len(changes_of(self._model.network))
+        kept = Outcome(copy.deepcopy(self._model), is_kept=True)
+        shares = iter(_ROUND_SHARES)
+        share, last = next(shares), Outcome(self._model)
+        try:
+            for number in range(_MAX_ROUNDS):
+                if limits.max_bytes is not None and limits.fits(kept.model):
+                    break
+                found, after = self._round(kept.model, groups, share, limits)
+                if found is None:
+                    break
+                logger.info("prune, round %d: score %.4f", number + 1, found.score)
+                if found.is_kept or limits.max_bytes is not None:
+                    kept, groups = found, after
+                    continue
+                if kept.score is None and found.is_better_than(last):
+                    last = found
+                if (share := next(shares, None)) is None:
+                    break
+        except KeyboardInterrupt:
+            if kept.score is None or not kept.is_kept:
+                raise
+            kept.interrupted = True
+        if kept.score is None and limits.max_bytes is None:
+            kept = last  # not even the first round kept the score
+        merge_resizings(kept.model.network, first)
+        kept.notes = self._notes
+        return kept
+
+    def walk(self, n_steps):
+        model, groups = self._model, self._groups
+        share = 1 - (1 - _WALKED_SHARE) ** (1 / n_steps)
+        for _ in range(n_steps):
+            found, groups = self._round(model, groups, share, _NO_LIMITS)
             if found is None:
-                break
-            logger.info("prune, round %d: score %.4f", number + 1, found.score)
-            if found.is_kept or limits.max_bytes is not None:
-                kept, groups = found, after
-                continue
-            if kept.score is None and _is_better(found, last):
-                last = found
-            if (share := next(shares, None)) is None:
-                break
-    except KeyboardInterrupt:
-        if kept.score is None or not kept.is_kept:
-            raise
-        kept.interrupted = True
-    if kept.score is None and limits.max_bytes is None:
-        kept = last  # not even the first round kept the score
-    if kept.score is None:
-        kept.score = subject.score(kept.model)
-    merge_resizings(kept.model.network, first)
-    kept.notes = notes
-    return kept
+                return
+            yield found
+            model = found.model
 
-
-def _walk_pruning(subject, model, n_steps, n_epochs, criterion):
-    groups, _ = _prunable_groups(subject, model)
-    smallest = [one.n_channels for one in groups]
-    share = 1 - (1 - _WALKED_SHARE) ** (1 / n_steps)
-    for _ in range(n_steps):
-        found, groups = _pruned(
-            subject, model, groups, smallest, share, n_epochs, criterion, _NO_LIMITS
+    def _round(self, model, groups, share, limits):
+        """Return the outcome of a round and the groups after it, or None at the end."""
+        subject = self._subject
+        importances = channel_importances(
+            model, groups, subject.pixels, subject.targets, subject.loss, subject.task,
+            self._criterion,
+        )  # fmt: skip
+        chosen = choose_channels(
+            model, groups, importances, self._sizes, share, subject.pixels
         )
-        if found is None:
-            return
-        yield found
-        model = found.model
+        if chosen is None:
+            return None, groups
+        model = copy.deepcopy(model)
+        after = []
+        for group, channels in zip(groups, chosen, strict=True):
+            group = replace(group)  # it loses channels on its own
+            if len(channels) < group.n_channels:
+                remove_channels(model.network, group, channels)
+            after.append(group)
+        return self._scored(model, limits), after
 
 
-def _prunable_groups(subject, model):
-    """Return the groups without an obstacle, and the obstacles by name of the layer."""
-    images = next(batches_of(subject.pixels))[:2]
-    groups = find_channel_groups(model.body, images)
-    notes = {name: one.obstacle for one in groups for name in one.producers}
-    groups = [one for one in groups if not one.obstacle]
-    if not groups:
-        raise _nothing_to_compress("prune", model, notes.values())
-    return groups, notes
-
-
-def _pruned(subject, model, groups, smallest, share, n_epochs, criterion, limits):
-    """Return the outcome of a round and the groups after it, or None at the end."""
-    importances = channel_importances(
-        model,
-        groups,
-        subject.pixels,
-        subject.targets,
-        subject.loss,
-        subject.task,
-        criterion,
-    )
-    chosen = choose_channels(
-        model, groups, importances, smallest, share, subject.pixels
-    )
-    if chosen is None:
-        return None, groups
-    model = copy.deepcopy(model)
-    after = []
-    for group, channels in zip(groups, chosen, strict=True):
-        group = group.copy()
-        if len(channels) < group.n_channels:
-            remove_channels(model.network, group, channels)
-        after.append(group)
-    return _scored(subject, model, limits, n_epochs), after
-
-
-# -- Single weights
-
-
-def _zero_weights(subject, model, limits, n_epochs, criterion):
+class _ZeroWeights(Method):
     """Set single weights to zero in rounds, without training."""
-    best = Outcome(model)
-    try:
-        for found in _zeroed(subject, model, _ZERO_SHARES, limits):
-            if not found.is_kept:
-                if best.score is None and _is_better(found, best):
-                    best = found
-                break
-            best = found
-    except KeyboardInterrupt:
-        if not best.is_kept:
-            raise
-        best.interrupted = True
-    return best
 
+    _trains = False
 
-def _walk_zeros(subject, model, n_steps, n_epochs, criterion):
-    shares = np.linspace(_ZERO_SHARES[0], _ZERO_SHARES[-1], n_steps)
-    return _zeroed(subject, model, shares, _NO_LIMITS)
+    def search(self, limits):
+        best = Outcome(self._model)
+        try:
+            for found in self._rounds(_ZERO_SHARES, limits):
+                if not found.is_kept:
+                    if best.score is None and found.is_better_than(best):
+                        best = found
+                    break
+                best = found
+        except KeyboardInterrupt:
+            if not best.is_kept:
+                raise
+            best.interrupted = True
+        return best
 
+    def walk(self, n_steps):
+        shares = np.linspace(_ZERO_SHARES[0], _ZERO_SHARES[-1], n_steps)
+        return self._rounds(shares, _NO_LIMITS)
 
-def _zeroed(subject, model, shares, limits):
-    """Yield outcomes of Optimal Brain Damage, with growing shares of zeros."""
-    names = [name for name, one in model.network.named_parameters() if one.ndim > 1]
-    model = copy.deepcopy(model)
-    pixels = subject.pixels[:_MAX_CURVATURE_IMAGES]
-    for share in shares:
-        weights = [model.network.get_parameter(name) for name in names]
-        curvatures = weight_curvatures(model, weights, pixels, subject.task)
-        saliencies = [
-            (curvature + _DAMPING * curvature.mean()) * weight.square() / 2
-            for curvature, weight in zip(curvatures, weights, strict=True)
-        ]
-        _zero_smallest(weights, saliencies, share)
-        yield _scored(subject, copy.deepcopy(model), limits, 0)
+    def _rounds(self, shares, limits):
+        """Yield outcomes of Optimal Brain Damage, with growing shares of zeros."""
+        model, task = copy.deepcopy(self._model), self._subject.task
+        weights = [one for one in model.network.parameters() if one.ndim > 1]
+        pixels = self._subject.pixels[:_MAX_CURVATURE_IMAGES]
+        for share in shares:
+            curvatures = weight_curvatures(model, weights, pixels, task)
+            saliencies = [
+                (curvature + _DAMPING * curvature.mean()) * weight.square() / 2
+                for curvature, weight in zip(curvatures, weights, strict=True)
+            ]
+            _zero_smallest(weights, saliencies, share)
+            yield self._scored(copy.deepcopy(model), limits)
 
 
 @torch.no_grad()
@@ -361,55 +366,12 @@ def _zero_smallest(weights, saliencies, share):
         weight.masked_fill_(part.reshape(weight.shape), 0)
 
 
-# A new method is an entry here.
+# A new method is an entry here, called as ``method(subject, model, criterion)``.
 METHODS = {
-    **{name: _factorization(name) for name in FACTORIZATIONS},
-    "prune": Method(_prune, _walk_pruning),
-    "obd_weights": Method(_zero_weights, _walk_zeros),
+    **{name: functools.partial(_Factorization, name=name) for name in FACTORIZATIONS},
+    "prune": _Pruning,
+    "obd_weights": _ZeroWeights,
 }
-
-
-def _scored(subject, model, limits, n_epochs):
-    """Score a candidate, and train it if that helps.
-
-    The score that decides is the one that is reported, which makes it a little too
-    good. `compress` says so. Images of their own for this choice would leave fewer for
-    the training and for the score.
-    """
-    zero_subnormal(model.network)
-    score = _score_or_worst(subject, model)
-    if n_epochs:
-        trained, trained_score = _trained(subject, model, n_epochs)
-        # Training on few images, or at a high rate, may do harm.
-        if not score > trained_score:
-            model, score = trained, trained_score
-    fits = limits.max_bytes is None or model.n_bytes <= limits.max_bytes
-    return Outcome(model, score, fits and score >= limits.lowest_score)
-
-
-def _trained(subject, model, n_epochs):
-    """Return a model that was trained, and its score."""
-    try:
-        trained = subject.train(model, n_epochs)
-    except TrainingDivergedError as error:
-        logger.info("training a candidate failed: %s", error)
-        return model, -np.inf
-    zero_subnormal(trained.network)
-    return trained, _score_or_worst(subject, trained)
-
-
-def _score_or_worst(subject, model):
-    """Return the score of a model. One that returns NaN has the worst."""
-    try:
-        score = subject.score(model)
-    except NonFiniteOutputError as error:
-        logger.info("a candidate has no score: %s", error)
-        return -np.inf
-    return score if np.isfinite(score) else -np.inf
-
-
-def _is_better(found, best):
-    return found.score > (-np.inf if best.score is None else best.score)
 
 
 def _nothing_to_compress(method, model, reasons=()):

@@ -9,7 +9,6 @@ from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._utils._parameter_errors import choice_error
@@ -33,7 +32,7 @@ from ..fine_tuning import (
     train_further,
     with_networks,
 )
-from ..training import crop_center
+from ..training import crop_center, epochs_of_steps
 from ._layers import batches_of
 from ._model import Model
 
@@ -51,15 +50,16 @@ class TunedSubject:
 
     score_name = "score"
 
-    def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
-        check_is_fitted(estimator)
+    def __init__(
+        self, estimator, X, y, scoring, validation_fraction, random_state, n_epochs
+    ):
+        self.neck = fitted_neck(estimator, "compression")
         if y is None:
             raise ValueError(
                 f"The 'y' parameter must be given for a "
                 f"{type(estimator).__name__}, to measure its score. Got None."
             )
         self.estimator = estimator
-        self.neck = fitted_neck(estimator)
         # Its probabilities tell more about an image than the label, which helps most
         # with few images.
         self._teacher = as_teacher(estimator)
@@ -74,6 +74,11 @@ class TunedSubject:
         self._training = pixels[rows], y[rows]
         self._validation = pixels[kept_back], y[kept_back]
         self._indices = indices[kept_back]
+        if n_epochs == "auto":
+            n_epochs = epochs_of_steps(
+                _AUTO_STEPS, len(rows), estimator.batch_size, _AUTO_EPOCHS
+            )
+        self.n_epochs = n_epochs
         self._score = check_scoring(estimator, scoring)
         if self._score is None:
             raise choice_error("scoring", "None, a str or a callable", scoring)
@@ -93,15 +98,8 @@ class TunedSubject:
             score = self._score(on_pixels(self.result(model)), *self._validation)
         return as_score(score)
 
-    def n_epochs(self, wanted):
-        """Return the number of epochs that a candidate is trained for."""
-        if wanted != "auto":
-            return wanted
-        n_steps = max(1, len(self._training[1]) // self.estimator.batch_size)
-        return int(np.clip(_AUTO_STEPS // n_steps, *_AUTO_EPOCHS))
-
-    def train(self, model, n_epochs):
-        """Return a model that was trained further.
+    def train(self, model):
+        """Return a model that was trained for `n_epochs` more epochs.
 
         Raises
         ------
@@ -110,7 +108,7 @@ class TunedSubject:
         tuned, interrupted = train_further(
             on_pixels(self.result(model)),
             *self._training,
-            n_epochs,
+            self.n_epochs,
             self._random_state,
             self._teacher,
         )
@@ -135,8 +133,11 @@ class ExtractorSubject:
 
     score_name = "relative_error"
     task, loss, targets = "features", None, None
+    n_epochs = 0
 
-    def __init__(self, estimator, X, y, scoring, validation_fraction, random_state):
+    def __init__(
+        self, estimator, X, y, scoring, validation_fraction, random_state, n_epochs
+    ):
         if scoring is not None:
             raise ValueError(
                 "The 'scoring' parameter must be None for an extractor, "
@@ -146,6 +147,11 @@ class ExtractorSubject:
             raise ValueError(
                 "The 'layer' parameter of the estimator must be one layer."
                 f" Got {shown(estimator.layer)} instead."
+            )
+        if n_epochs not in ("auto", 0):
+            raise ValueError(
+                "The 'fine_tune_epochs' parameter must be 'auto' or 0 for "
+                f"an extractor, which has no labels. Got {shown(n_epochs)} instead."
             )
         self.estimator = estimator
         self.neck = neck_of(estimator)
@@ -170,15 +176,6 @@ class ExtractorSubject:
         errors = np.linalg.norm(found - wanted, axis=1)
         return -float((errors / np.maximum(norms, np.finfo(np.float32).tiny)).mean())
 
-    def n_epochs(self, wanted):
-        """Return 0: an extractor has no labels to train with."""
-        if wanted not in ("auto", 0):
-            raise ValueError(
-                "The 'fine_tune_epochs' parameter must be 'auto' or 0 for "
-                f"an extractor, which has no labels. Got {shown(wanted)} instead."
-            )
-        return 0
-
     def result(self, model):
         """Return the extractor with the network of a model."""
         return with_network(self.estimator, copy.deepcopy(model.network))
@@ -189,8 +186,10 @@ class ExtractorSubject:
         return np.concatenate(parts).astype(np.float64)
 
 
-def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
+def make_subject(estimator, X, y, scoring, validation_fraction, random_state, n_epochs):
     """Return the subject of an estimator; the parameters are those of `compress`.
+
+    `n_epochs` is its `fine_tune_epochs`.
 
     Raises
     ------
@@ -207,7 +206,7 @@ def make_subject(estimator, X, y, scoring, validation_fraction, random_state):
             f"Got {type(estimator).__name__} instead. If it is a pipeline or a search, "
             "pass the step or the estimator in it."
         )
-    return kind(estimator, X, y, scoring, validation_fraction, random_state)
+    return kind(estimator, X, y, scoring, validation_fraction, random_state, n_epochs)
 
 
 def as_score(value):

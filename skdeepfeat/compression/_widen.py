@@ -16,11 +16,8 @@ from ._net2net import check_same, larger_estimator, model_of, noise_for
 
 @survives_fork
 @validate_params(
-    {
-        "factor": [Interval(numbers.Real, 1, 64, closed="neither")],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    factor=[Interval(numbers.Real, 1, 64, closed="neither")],
+    random_state=["random_state"],
 )
 def widen(estimator, factor, *, random_state=None):
     """Return a fitted estimator with a wider network that computes the same.

@@ -17,7 +17,7 @@ from ._feature_mapper import FeatureMapper
 from ._layer_features import LayerFeatures, extract_layers
 from ._network_access import decode_for, inspected, neck_of, with_network
 from ._network_estimator import ImageEstimatorMixin
-from ._pixels import load_pixels
+from ._pixels import load_pixels, load_readable
 from ._settings import ExtractionSettings
 from ._speed import ImageSeconds, seconds_per_image
 from ._torch_feature_extractor import TorchFeatureExtractor
@@ -39,6 +39,7 @@ __all__ = [
     "inspected",
     "list_failures",
     "load_pixels",
+    "load_readable",
     "neck_of",
     "non_finite_error",
     "open_extraction",

@@ -1,10 +1,6 @@
 """What other packages need of the network of an estimator."""
 
-import numpy as np
-
-from ._pixels import load_pixels
-
-_MAX_BYTES = 4 * 2**30
+from ._pixels import load_readable
 
 
 def inspected(estimator, X):
@@ -41,10 +37,8 @@ def decode_for(extractor, X):
         Without the images that cannot be read.
     """
     X, neck, settings = inspected(extractor, X)
-    pixels, failures = load_pixels(X, neck.preprocessing, settings, _MAX_BYTES)
-    if not failures:
-        return pixels
-    return np.delete(pixels, [failure.index for failure in failures], axis=0)
+    pixels, indices = load_readable(X, neck.preprocessing, settings, warns=False)
+    return pixels if len(indices) == len(pixels) else pixels[indices]
 
 
 def with_network(extractor, network):

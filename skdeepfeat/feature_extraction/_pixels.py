@@ -7,13 +7,17 @@ import numpy as np
 from .._utils._device import resolve_devices
 from .._utils._large_arrays import allocate
 from ._compute import decode_ahead
-from ._failures import first_failure
+from ._failures import first_failure, warn_of
+
+# Decoded images beyond this many bytes are memory-mapped. The temporary file is removed
+# with the last reference to the array.
+_MAX_BYTES = 4 * 2**30
 
 # Images that are decoded before they are copied into the array.
 _DECODED_AT_ONCE = 64
 
 
-def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
+def load_pixels(X, preprocessing, settings, digests=None):
     """Decode and resize every image of X once, for training.
 
     Parameters
@@ -22,9 +26,6 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     preprocessing : Preprocessing
         Its geometry is applied.
     settings : ExtractionSettings
-    max_bytes : int
-        Larger results are memory-mapped. Their temporary file is removed with the last
-        reference to the array.
     digests : list of bytes or None, default=None
         The earlier digests of the images. An image whose digest has changed counts as
         one that cannot be read.
@@ -45,7 +46,7 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
     if digests is not None:
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
-    pixels = allocate(shape, np.uint8, max_bytes)
+    pixels = allocate(shape, np.uint8, _MAX_BYTES)
     failures = {}
     devices = resolve_devices(settings.device)
     with (
@@ -62,3 +63,28 @@ def load_pixels(X, preprocessing, settings, max_bytes, digests=None):
                 pixels[np.array(good)] = np.stack(images)
             bar.update(len(good) + len(bad))
     return pixels, [failures[i] for i in sorted(failures)]
+
+
+def load_readable(X, preprocessing, settings, *, warns=True, in_training=False):
+    """Decode and resize images, and say which of them could be read.
+
+    Parameters
+    ----------
+    X, preprocessing, settings : as for `load_pixels`
+    warns : bool, default=True
+        Whether to give one warning that lists the others.
+    in_training : bool, default=False
+        See `warn_of`.
+
+    Returns
+    -------
+    pixels : ndarray of uint8, shape (n_images, height, width, 3)
+        Zero for images that could not be read.
+    indices : ndarray of int
+        The images that could be read.
+    """
+    pixels, failures = load_pixels(X, preprocessing, settings)
+    if failures and warns:
+        warn_of(failures, in_training=in_training)
+    failed = [failure.index for failure in failures]
+    return pixels, np.setdiff1d(np.arange(len(pixels)), failed)

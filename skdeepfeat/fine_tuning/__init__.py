@@ -27,14 +27,14 @@ from ._resume import draw_seed, resume
 from ._saving import at_rest
 from ._score_modules import score_modules
 from ._stage_gradients import stage_gradients
-from ._views import MAX_BYTES_IN_MEMORY, with_margin
+from ._trial import require_fine_tune
+from ._views import with_margin
 
 __all__ = [
     "FineTuneClassifier",
     "FineTuneRegressor",
     "LearningCheck",
     "LearningRateRangeTest",
-    "MAX_BYTES_IN_MEMORY",
     "PixelsToResult",
     "as_teacher",
     "at_rest",
@@ -52,6 +52,7 @@ __all__ = [
     "make_training_run",
     "on_pixels",
     "pixels_to_result",
+    "require_fine_tune",
     "resume",
     "score_modules",
     "stage_gradients",

@@ -31,7 +31,7 @@ from ..training import (
 )
 from ._frozen_outputs import FrozenOutputs
 from ._resume import resume
-from ._views import MAX_BYTES_IN_MEMORY, with_margin
+from ._views import with_margin
 
 # What "auto" means for `max_epochs`: enough steps for few images, and not too many for
 # thousands.
@@ -252,7 +252,7 @@ def _load_center(fit, name):
 
 def _load(fit, X, preprocessing):
     digests = fit.digests.get(id(X))
-    return load_pixels(X, preprocessing, fit.extraction, MAX_BYTES_IN_MEMORY, digests)
+    return load_pixels(X, preprocessing, fit.extraction, digests)
 
 
 def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):

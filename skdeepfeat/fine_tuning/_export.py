@@ -12,11 +12,10 @@ from torch import nn
 from .._utils._address import check_local
 from .._utils._parameter_errors import choice_error, look_up
 from .._utils._shown import shown_path
-from ..feature_extraction import errors_about, errors_at, load_pixels
+from ..feature_extraction import errors_about, errors_at, load_readable
 from ._rows import refuse_rows
 from ._scoring import with_outputs
 from ._targets import checked_y
-from ._views import MAX_BYTES_IN_MEMORY
 
 DTYPES = ("float32", "float16", "int8")
 
@@ -245,14 +244,9 @@ def decode_for_network(estimator, X):
         Which of them could be read.
     """
     X = estimator._check_images(X, reset=False)
-    pixels, failures = load_pixels(
-        X,
-        estimator._fitted_neck().preprocessing,
-        estimator._extraction_settings(),
-        MAX_BYTES_IN_MEMORY,
-    )
-    failed = [failure.index for failure in failures]
-    return pixels, np.setdiff1d(np.arange(len(pixels)), failed)
+    preprocessing = estimator._fitted_neck().preprocessing
+    settings = estimator._extraction_settings()
+    return load_readable(X, preprocessing, settings, warns=False)
 
 
 def check_finite(network):

@@ -13,7 +13,7 @@ from .._utils._forks import survives_fork
 from .._utils._short_errors import validate_params
 from .._utils._tensors import without_tensors
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
-from ..feature_extraction import errors_at, load_pixels
+from ..feature_extraction import errors_at, load_readable
 from ._body_phase import load_images, make_training_run
 from ._trial import choose_rows, own_random_state, require_fine_tune
 
@@ -76,11 +76,8 @@ class LearningCheck:
 
 @survives_fork
 @validate_params(
-    {
-        "n_samples": [AT_LEAST_2],
-        "max_epochs": [AT_LEAST_2],
-    },
-    prefer_skip_nested_validation=True,
+    n_samples=[AT_LEAST_2],
+    max_epochs=[AT_LEAST_2],
 )
 def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     """Check that a network can memorize a few images, as a sanity check.
@@ -252,15 +249,12 @@ def _in_words(score, losses, n_samples, task):
 def _contradiction(trial, X, targets, rows):
     """Return a message if identical images have different targets, else None."""
     preprocessing = trial._resolve_neck().preprocessing
-    pixels, failures = load_pixels(
-        X, preprocessing, trial._extraction_settings(), math.inf
+    pixels, readable = load_readable(
+        X, preprocessing, trial._extraction_settings(), warns=False
     )
-    bad = {failure.index for failure in failures}
     first_with = {}
-    for place, image in enumerate(pixels):
-        if place in bad:
-            continue
-        other = first_with.setdefault(image.tobytes(), place)
+    for place in readable.tolist():
+        other = first_with.setdefault(pixels[place].tobytes(), place)
         if np.any(targets.values[other] != targets.values[place]):
             return (
                 "Labels contradict each other: the images of rows "

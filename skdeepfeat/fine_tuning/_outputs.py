@@ -14,7 +14,7 @@ from ..feature_extraction import (
 )
 from ._head_phase import apply_head
 from ._rows import open_features
-from ._views import MAX_BYTES_IN_MEMORY, VIEWS, cut_view, with_margin
+from ._views import VIEWS, cut_view, with_margin
 
 
 def compute_outputs(X, neck, head, settings, cache, *, refuse_failures):
@@ -52,9 +52,7 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     """
     places = look_up(VIEWS, views, "test_time_augmentation")
     size = neck.preprocessing.crop
-    pixels, failures = load_pixels(
-        X, with_margin(neck.preprocessing), settings, MAX_BYTES_IN_MEMORY
-    )
+    pixels, failures = load_pixels(X, with_margin(neck.preprocessing), settings)
     _report(failures, refuse_failures)
     device = resolve_device(settings.device)
     outputs = np.zeros((len(pixels), head[-1].out_features))

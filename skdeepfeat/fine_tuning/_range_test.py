@@ -52,12 +52,9 @@ class LearningRateRangeTest:
 
 @survives_fork
 @validate_params(
-    {
-        "min_learning_rate": [POSITIVE],
-        "max_learning_rate": [POSITIVE],
-        "n_steps": [Interval(numbers.Integral, 10, None, closed="left")],
-    },
-    prefer_skip_nested_validation=True,
+    min_learning_rate=[POSITIVE],
+    max_learning_rate=[POSITIVE],
+    n_steps=[Interval(numbers.Integral, 10, None, closed="left")],
 )
 def learning_rate_range_test(
     estimator,

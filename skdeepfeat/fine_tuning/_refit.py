@@ -3,16 +3,17 @@
 `compression` works with these functions instead of the estimators' private members.
 """
 
-import numpy as np
 from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from ..feature_extraction import load_pixels
+from ..feature_extraction import load_readable
 from ..training import make_loss
 from ._rows import refuse_rows
 from ._saving import at_rest
 from ._targets import checked_y
-from ._views import MAX_BYTES_IN_MEMORY, with_margin
+from ._trial import require_fine_tune
+from ._views import with_margin
 
 # Parameters about the user's X or machine. Images are passed as pixels instead.
 _ON_PIXELS = {
@@ -26,9 +27,20 @@ _ON_PIXELS = {
 }
 
 
-def fitted_neck(estimator):
-    """Return the `Neck` of a fitted estimator."""
-    refuse_rows(estimator, "compression")
+def fitted_neck(estimator, caller):
+    """Return the `Neck` of a fitted estimator, or raise an error that names a function.
+
+    Raises
+    ------
+    TypeError
+        If it is not one of the fine-tuning estimators.
+    NotFittedError
+    ValueError
+        If it was fitted to rows of numbers.
+    """
+    require_fine_tune(estimator, caller)
+    check_is_fitted(estimator)
+    refuse_rows(estimator, caller)
     return estimator._fitted_neck()
 
 
@@ -91,13 +103,12 @@ def decode_images(estimator, X, y):
     X = estimator._check_images(X, reset=False)
     y = checked_y(estimator, y, X, dtype=estimator._y_dtype)
     preprocessing = with_margin(estimator._fitted_neck().preprocessing)
-    pixels, failures = load_pixels(
-        X, preprocessing, estimator._extraction_settings(), MAX_BYTES_IN_MEMORY
+    pixels, indices = load_readable(
+        X, preprocessing, estimator._extraction_settings(), warns=False
     )
-    good = np.ones(len(pixels), bool)
-    good[[failure.index for failure in failures]] = False
-    indices = np.flatnonzero(good)
-    return (pixels, y, indices) if good.all() else (pixels[good], y[good], indices)
+    if len(indices) < len(pixels):
+        pixels, y = pixels[indices], y[indices]
+    return pixels, y, indices
 
 
 def loss_of(estimator, y):

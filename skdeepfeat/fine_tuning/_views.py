@@ -2,9 +2,6 @@
 
 import dataclasses
 
-# Decoded images beyond this many bytes are memory-mapped.
-MAX_BYTES_IN_MEMORY = 4 * 2**30
-
 
 def with_margin(preprocessing):
     """Return preprocessing that does not crop, so that crops can be random."""

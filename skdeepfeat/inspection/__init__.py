@@ -10,7 +10,7 @@ from ._deconvnet import deconvnet, project_images
 from ._embedding import embedding
 from ._first_filters import first_filters
 from ._gradient_norms import relative_gradient_norms
-from ._hypersphere import alignment, uniformity
+from ._hypersphere import alignment, refuse_zero_rows, uniformity
 from ._labels import check_targets
 from ._linear_probe import linear_probe, score_name
 from ._predictions import predict_graded
@@ -51,5 +51,6 @@ __all__ = [
     "predict_graded",
     "project_images",
     "project_patches",
+    "refuse_zero_rows",
     "score_name",
 ]

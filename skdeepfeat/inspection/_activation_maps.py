@@ -10,13 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_count, look_up
-from ..feature_extraction import load_pixels, warn_of
+from ..feature_extraction import load_readable
 from ..images import make_image_source
 from ._cam import cam
 from ._ends import NotLinearError, results_of
 from ._grad_cam import grad_cam
 from ._occlusion import occlusion, occlusion_map
-from ._parts import MAX_BYTES, take_apart
+from ._parts import take_apart
 from ._targets import Targets
 
 # ``method(parts, pixels, indices, targets, *, layer, grid) -> maps``. A new method is
@@ -205,19 +205,12 @@ def _explain_parts(parts, target, method, **options):
             "as make_pipeline(extractor, LogisticRegression()). Got an extractor alone "
             "instead."
         )
-    pixels, failures = load_pixels(
-        parts.X, parts.neck.preprocessing, parts.settings, MAX_BYTES
-    )
+    pixels, indices = load_readable(parts.X, parts.neck.preprocessing, parts.settings)
     targets = Targets(target, parts.end.classes, len(pixels))
-    failed = [failure.index for failure in failures]
-    indices = np.setdiff1d(np.arange(len(pixels)), failed)
-    if failures:
-        warn_of(failures)
-    if not len(indices):
-        maps = np.full((len(pixels), 1, 1), np.nan, np.float32)
-        return Explanation(maps, pixels, targets.labels())
+    found = np.empty((0, 1, 1))
     try:
-        found = METHODS[method](parts, pixels, indices, targets, **options)
+        if len(indices):
+            found = METHODS[method](parts, pixels, indices, targets, **options)
     except NotLinearError:
         raise ValueError(
             f"The 'estimator' parameter must end in a linear model for "
@@ -238,11 +231,10 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
     is_frame = isinstance(X, pd.DataFrame)
     as_given = np.asarray(X) if is_frame or isinstance(X, np.ndarray) else None
     is_array = as_given is not None and as_given.dtype.kind in "biuf"
+    images = seen = [source.pixels(i) for i in range(len(source))]
     if is_array:
         shape = as_given.shape[1:] if as_given.ndim > 2 else tuple(flat_image_shape)
         images = as_given.reshape(len(as_given), *shape)
-    else:
-        images = [source.pixels(i) for i in range(len(source))]
 
     def results(covered):
         if is_array:
@@ -258,5 +250,4 @@ def _occlude_any(estimator, X, target, grid, flat_image_shape):
             for index, image in enumerate(images)
         ]
     )
-    seen = [source.pixels(i) for i in range(len(source))]
     return Explanation(maps.astype(np.float32), seen, targets.labels())

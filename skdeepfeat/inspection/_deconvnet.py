@@ -3,8 +3,8 @@
 import numpy as np
 
 from .._utils._forks import survives_fork
-from ..feature_extraction import load_pixels, warn_of
-from ._parts import MAX_BYTES, network_parts
+from ..feature_extraction import load_readable
+from ._parts import network_parts
 from ._units import Unit, project
 
 
@@ -95,14 +95,8 @@ def project_images(estimator, X, layer, feature, *, guided=False):
     """
     parts = network_parts(estimator, X)
     unit = Unit(parts.neck, layer, feature)
-    pixels, failures = load_pixels(
-        parts.X, parts.neck.preprocessing, parts.settings, MAX_BYTES
-    )
-    failed = [failure.index for failure in failures]
-    indices = np.setdiff1d(np.arange(len(pixels)), failed)
+    pixels, indices = load_readable(parts.X, parts.neck.preprocessing, parts.settings)
     signals = np.full(pixels.shape, np.nan, np.float32)
     for part, found in project(unit, parts.settings, pixels, indices, guided):
         signals[part] = found
-    if failures:
-        warn_of(failures)
     return pixels, signals

@@ -4,13 +4,12 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
+from .._utils._columns import check_table
 from .._utils._forks import survives_fork
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
-from .._utils._tensors import without_tensors
 
 # t-SNE of these components is that of the features with less noise, and faster.
 _N_COMPONENTS = 50
@@ -20,11 +19,8 @@ _MIN_IMAGES = 3
 
 @survives_fork
 @validate_params(
-    {
-        "method": [StrOptions({"pca", "tsne"}), HasMethods(["fit_transform"])],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    method=[StrOptions({"pca", "tsne"}), HasMethods(["fit_transform"])],
+    random_state=["random_state"],
 )
 def embedding(features, method="tsne", *, random_state=None):
     """Map features to the plane, so that similar images are near each other.
@@ -65,11 +61,7 @@ def embedding(features, method="tsne", *, random_state=None):
     >>> embedding(X, "pca", random_state=0).shape
     (1797, 2)
     """
-    features = check_array(
-        without_tensors(features, "features"),
-        ensure_min_samples=_MIN_IMAGES,
-        input_name="features",
-    )
+    features = check_table(features, "features", ensure_min_samples=_MIN_IMAGES)
     n_samples, n_features = features.shape
     if (features == features[0]).all():
         raise ValueError(

@@ -9,10 +9,7 @@ from ..fine_tuning import stage_gradients
 
 
 @survives_fork
-@validate_params(
-    {"n_samples": [POSITIVE_INT]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params(n_samples=[POSITIVE_INT])
 def relative_gradient_norms(estimator, X, y, *, n_samples=128):
     """Return how large the gradient of each stage is, relative to its weights.
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
 
 from .. import training
+from .._utils._columns import check_table
 from .._utils._forks import survives_fork
-from .._utils._tensors import without_tensors
 
 
 @survives_fork
@@ -42,7 +41,7 @@ def alignment(Z, pairs):
     1.0
     """
     Z = _checked(Z)
-    pairs = check_array(without_tensors(pairs, "pairs"), dtype=None, input_name="pairs")
+    pairs = check_table(pairs, "pairs", dtype=None)
     if pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
         raise ValueError(
             "pairs must be an array of int of shape (n_pairs, 2), indices of Z. Got "
@@ -91,15 +90,18 @@ def uniformity(Z):
     return float(training.uniformity(torch.from_numpy(_checked(Z))))
 
 
-def _checked(Z):
-    Z = check_array(
-        without_tensors(Z, "Z"), dtype=np.float64, ensure_min_samples=2, input_name="Z"
-    )
-    empty = np.flatnonzero(~Z.any(axis=1))
-    if len(empty):
+def refuse_zero_rows(Z):
+    """Raise ValueError if a row has no direction."""
+    is_zero = ~Z.any(axis=1)
+    if is_zero.any():
         raise ValueError(
             "Z must not hold zero embeddings, which have no direction. Row "
-            f"{empty[0]} is zero."
+            f"{is_zero.argmax()} of Z is zero."
         )
+
+
+def _checked(Z):
+    Z = check_table(Z, "Z", dtype=np.float64, ensure_min_samples=2)
+    refuse_zero_rows(Z)
     # The norms of huge or tiny numbers would be infinite or zero.
     return Z / np.abs(Z).max(axis=1, keepdims=True)

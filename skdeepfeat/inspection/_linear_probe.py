@@ -25,14 +25,11 @@ from ._labels import check_targets
 
 @survives_fork
 @validate_params(
-    {
-        "layers": [StrOptions({"stages"}), list, tuple],
-        "estimator": [HasMethods(["fit", "predict"]), None],
-        "cv": ["cv_object"],
-        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
-        "n_jobs": [numbers.Integral, None],
-    },
-    prefer_skip_nested_validation=True,
+    layers=[StrOptions({"stages"}), list, tuple],
+    estimator=[HasMethods(["fit", "predict"]), None],
+    cv=["cv_object"],
+    scoring=[StrOptions(set(get_scorer_names())), callable, None],
+    n_jobs=[numbers.Integral, None],
 )
 def linear_probe(
     extractor,
@@ -171,11 +168,9 @@ def linear_probe(
         found.names, found.depths, found.features, strict=True
     ):
         n_features = features.shape[1]
-        model = estimator
-        if model is None:
-            model = linear_model(classifies, n_features)
+        default = linear_model(classifies, n_features)
         folds = cross_validate(
-            clone(model),
+            default if estimator is None else clone(estimator),
             features,
             y,
             cv=splits,

@@ -12,9 +12,6 @@ from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
 from ..networks import Neck
 from ._ends import NetworkEnd, StepsEnd
 
-# Decoded images beyond this many bytes are memory-mapped.
-MAX_BYTES = 4 * 2**30
-
 
 @dataclass
 class Parts:

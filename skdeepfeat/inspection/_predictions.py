@@ -7,11 +7,11 @@ import pandas as pd
 from scipy.special import expit, softmax
 from sklearn.base import is_classifier
 from sklearn.model_selection import cross_val_predict
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
+from .._utils._columns import check_table
 from .._utils._shown import shown
-from .._utils._tensors import without_tensors
 from ._labels import check_targets
 
 
@@ -106,12 +106,8 @@ def compare_predictions(y_true, y_pred, classes, function):
             f"The 'y_true' parameter of {function} must have one label or number for "
             f"each image. Got shape {true.shape}."
         )
-    y_pred = check_array(
-        without_tensors(y_pred, "y_pred"),
-        dtype=None,
-        ensure_2d=False,
-        ensure_all_finite="allow-nan",
-        input_name="y_pred",
+    y_pred = check_table(
+        y_pred, "y_pred", dtype=None, ensure_2d=False, ensure_all_finite="allow-nan"
     )
     check_consistent_length(true, y_pred)
     kind = type_of_target(true, input_name="y_true")

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import StrOptions
 
+from .._utils._columns import check_table
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
-from .._utils._tensors import without_tensors
 from ..feature_extraction import extract_layers
 from ._extractor_parameter import split_extractor
 
@@ -61,12 +61,8 @@ def cka(A, B):
     True
     """
     A, B = (
-        check_array(
-            without_tensors(one, name),
-            dtype=np.float64,
-            ensure_min_samples=_MIN_IMAGES,
-            input_name=name,
-            estimator="cka",
+        check_table(
+            one, name, dtype=np.float64, ensure_min_samples=_MIN_IMAGES, estimator="cka"
         )
         for one, name in [(A, "A"), (B, "B")]
     )
@@ -75,10 +71,7 @@ def cka(A, B):
     return _cka(A, B, _hsic(A, A), _hsic(B, B))
 
 
-@validate_params(
-    {"layers": [StrOptions({"stages"}), list, tuple, None]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params(layers=[StrOptions({"stages"}), list, tuple, None])
 def similarity(extractors, X, layers=None):
     """Compare layers or networks: the CKA of their features for the same images.
 

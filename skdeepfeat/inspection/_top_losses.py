@@ -11,10 +11,7 @@ from ._predictions import compare_predictions
 _SMALLEST = np.finfo(np.float64).tiny
 
 
-@validate_params(
-    {"k": [POSITIVE_INT, None]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params(k=[POSITIVE_INT, None])
 def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):
     """Return the images with the worst predictions, the worst first.
 

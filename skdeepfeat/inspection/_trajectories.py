@@ -46,12 +46,9 @@ class Trajectories:
 
 @survives_fork
 @validate_params(
-    {
-        "fits": [HasMethods("items")],
-        "method": [StrOptions({"tsne", "isomap", "pca"}), HasMethods("fit_transform")],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    fits=[HasMethods("items")],
+    method=[StrOptions({"tsne", "isomap", "pca"}), HasMethods("fit_transform")],
+    random_state=["random_state"],
 )
 def trajectories(fits, *, method="tsne", random_state=None):
     """Map the functions that networks compute after each epoch of their training.

@@ -3,10 +3,10 @@
 import numpy as np
 import scipy.linalg
 from sklearn.covariance import ledoit_wolf
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._tensors import without_tensors
+from .._utils._columns import check_table
 from ._labels import check_targets
 
 # The shape and rate of both Gamma priors, as in BayesianRidge.
@@ -81,9 +81,7 @@ def transfer_scores(F, y, P_source=None):
     >>> round(scores["logme"], 2), round(scores["h_score"], 2)
     (0.27, 5.85)
     """
-    F = check_array(
-        without_tensors(F, "F"), dtype=np.float64, ensure_min_samples=2, input_name="F"
-    )
+    F = check_table(F, "F", dtype=np.float64, ensure_min_samples=2)
     y = check_targets(y, "y", "transfer_scores")
     check_consistent_length(F, y)
     kind = type_of_target(y, input_name="y")
@@ -186,9 +184,7 @@ def _leep(P_source, indicators):
 
 
 def _check_probabilities(P_source, n_samples):
-    P = check_array(
-        without_tensors(P_source, "P_source"), dtype=np.float64, input_name="P_source"
-    )
+    P = check_table(P_source, "P_source", dtype=np.float64)
     if len(P) != n_samples:
         raise ValueError(
             "The 'P_source' parameter of transfer_scores must have a row for each of "

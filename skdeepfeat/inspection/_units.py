@@ -1,11 +1,10 @@
 """Units: one channel of a layer, where it is strongest, and what it depends on."""
 
 import math
-import numbers
 
 import torch
 
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, is_int
 from ._function_modes import Connections, RectifiedSignals
 from ._network_pass import batches, check_finite, opened_network
 from ._positions import to_maps
@@ -35,10 +34,7 @@ class Unit:
     """
 
     def __init__(self, neck, layer, feature):
-        if layer is None:
-            wanted = "the name of a layer or a stage's number"
-            raise choice_error("layer", wanted, layer, error=TypeError)
-        if isinstance(layer, (list, tuple)):
+        if layer is None or isinstance(layer, (list, tuple)):
             wanted = "one layer, by its name or a stage's number"
             raise choice_error("layer", wanted, layer, error=TypeError)
         self.neck = neck.at_layer(layer)
@@ -49,10 +45,9 @@ class Unit:
             n = self.layer.shape[-1]
         elif self.layer.layout == "NCHW":
             n = self.layer.shape[0]
-        is_number = isinstance(feature, numbers.Integral)
-        if not is_number or isinstance(feature, bool) or not 0 <= feature < n:
+        if not is_int(feature) or not 0 <= feature < n:
             wanted = f"an int from 0 to {n - 1} for layer {self.layer.name!r}"
-            error = ValueError if is_number else TypeError
+            error = ValueError if is_int(feature) else TypeError
             raise choice_error("feature", wanted, feature, error=error)
 
     @property

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import check_count, choice_error
+from .._utils._parameter_errors import check_count, check_several
 from ..inspection import explain
-from ._axes import set_axes_grid
+from ._axes import set_axes_cells
 from ._pictures import set_title, show_picture
 
 _KINDS = ("image", "map", "overlay")
@@ -94,7 +94,7 @@ class ActivationMapDisplay:
         -------
         display : ActivationMapDisplay
         """
-        _kinds_of(kind)
+        check_several("kind", kind, _KINDS)
         check_count("n_columns", n_columns, may_be_none=True)
         found = explain(
             estimator, X, target, method, layer, relu, grid, flat_image_shape
@@ -133,22 +133,16 @@ class ActivationMapDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        kinds = _kinds_of(kind)
+        kinds = check_several("kind", kind, _KINDS)
         check_count("n_columns", n_columns, may_be_none=True)
-        n_images = len(self.images)
-        per_row = n_columns or max(1, 6 // len(kinds))
-        per_row = min(per_row, n_images)
-        n_rows = -(-n_images // per_row)
-        set_axes_grid(self, ax, n_rows, per_row * len(kinds))
+        n_columns = n_columns or max(1, 6 // len(kinds))
+        shape = (1, len(kinds))
+        cells = set_axes_cells(self, ax, len(self.images), n_columns, shape)
         self.images_ = []
-        cells = self.axes_.reshape(-1, len(kinds))
         for i, axes in enumerate(cells):
             for one, cell in zip(kinds, axes, strict=True):
-                if i < n_images:
-                    self._draw(cell, i, one, cmap, alpha)
-                else:
-                    cell.set_axis_off()
-            if i < n_images and self.titles is not None:
+                self._draw(cell, i, one, cmap, alpha)
+            if self.titles is not None:
                 set_title(axes[len(axes) // 2], self.titles[i], len(axes))
         return self
 
@@ -169,15 +163,6 @@ class ActivationMapDisplay:
         if kind == "overlay":
             opacity = alpha * np.abs(values) / (size or 1)
         self.images_.append(show_picture(ax, values, alpha=opacity, **limits))
-
-
-def _kinds_of(kind):
-    """Return a parameter `kind` as a list, or raise ValueError."""
-    kinds = list(kind) if isinstance(kind, (list, tuple)) else [kind]
-    if not kinds or not all(one in _KINDS for one in kinds):
-        wanted = f"one of {', '.join(map(repr, _KINDS))}, or several of them"
-        raise choice_error("kind", wanted, kind, _KINDS)
-    return kinds
 
 
 def _gray(image):

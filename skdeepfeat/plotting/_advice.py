@@ -6,7 +6,7 @@ from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
 from ..model_selection import TransferAdvisor
 from ._axes import set_axes
-from ._pictures import legend_below, shortened
+from ._pictures import draw_pareto, legend_below, shortened
 
 _TUNED = "fine-tuned"
 
@@ -85,9 +85,8 @@ class AdviceDisplay:
         display : AdviceDisplay
         """
         if not isinstance(estimator, TransferAdvisor):
-            raise choice_error(
-                "estimator", "a TransferAdvisor", estimator, error=TypeError
-            )
+            wanted = "a TransferAdvisor"
+            raise choice_error("estimator", wanted, estimator, error=TypeError)
         check_is_fitted(estimator, "results_")
         results = estimator.results_
         return cls(
@@ -130,15 +129,8 @@ class AdviceDisplay:
             label="highest (score - standard error)",
         )
         rates = candidates["images_per_second"]
-        front = candidates[is_pareto(candidates["score"], -rates)]
-        front = front.sort_values("images_per_second")
-        (self.pareto_,) = ax.plot(
-            front["images_per_second"],
-            front["score"],
-            color="0.75",
-            zorder=1,
-            label="Pareto set",
-        )
+        scores = candidates["score"]
+        self.pareto_ = draw_pareto(ax, rates, scores, is_pareto(scores, -rates))
         self.points_ = _draw_points(ax, candidates, kwargs)
         chosen = candidates[candidates["recommended"]]
         (mark,) = ax.plot(

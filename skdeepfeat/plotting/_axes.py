@@ -1,5 +1,7 @@
 """The axes of a display: those of the user, or those of a new figure."""
 
+import math
+
 import numpy as np
 
 from .._utils._optional import import_optional
@@ -7,12 +9,22 @@ from .._utils._optional import import_optional
 # Inches, of one picture with its title in a grid.
 _CELL = (2.2, 2.4)
 
+# Long labels below the axes.
+TURNED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+
 
 def import_pyplot(display):
     """Return matplotlib.pyplot, or raise an error that names the extra to install."""
     return import_optional(
         "matplotlib.pyplot", extra="plot", purpose=type(display).__name__
     )
+
+
+def class_colors(display, n_classes, cmap=None):
+    """Return a color for each class, by default of tab10 or tab20."""
+    name = "tab10" if n_classes <= 10 else "tab20"
+    palette = import_pyplot(display).get_cmap(name if cmap is None else cmap)
+    return palette(np.arange(n_classes) % palette.N)
 
 
 def set_axes(display, ax, **options):
@@ -56,6 +68,34 @@ def set_axes_grid(display, ax, n_rows, n_columns):
     display.axes_ = _grid(import_pyplot(display), ax, n_rows, n_columns)
     display.figure_ = display.axes_[0, 0].figure
     return display.axes_
+
+
+def set_axes_cells(display, ax, n_cells, n_columns, shape):
+    """Set `axes_` and `figure_` of a display, and return the axes of each cell.
+
+    Parameters
+    ----------
+    display : object
+    ax : matplotlib Axes, array-like of Axes or None
+    n_cells : int
+    n_columns : int
+        Number of cells in a row, at most.
+    shape : tuple of (int, int)
+        Number of rows and columns of axes in a cell.
+
+    Returns
+    -------
+    ndarray of matplotlib Axes, shape (n_cells, n_axes)
+    """
+    n_columns = min(n_columns, n_cells)
+    n_rows = math.ceil(n_cells / n_columns)
+    height, width = shape
+    axes = set_axes_grid(display, ax, n_rows * height, n_columns * width)
+    blocks = axes.reshape(n_rows, height, n_columns, width).swapaxes(1, 2)
+    cells = blocks.reshape(-1, height * width)
+    for unused in cells[n_cells:].flat:
+        unused.set_axis_off()
+    return cells[:n_cells]
 
 
 def _grid(plt, ax, n_rows, n_columns):

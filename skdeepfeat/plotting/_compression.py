@@ -1,12 +1,13 @@
 """CompressionDisplay: score against time or size of smaller networks."""
 
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, look_up
 from .._utils._pareto import is_pareto
 from ..compression import compression_curve
 from ._axes import set_axes
-from ._pictures import legend_below
+from ._pictures import draw_pareto, legend_below
 
-_COSTS = ("time", "bytes")
+# What the costs are divided by.
+_COSTS = {"time": 1, "bytes": 1e6}
 
 
 class CompressionDisplay:
@@ -64,7 +65,7 @@ class CompressionDisplay:
         -------
         display : CompressionDisplay
         """
-        _check_cost(against)
+        look_up(_COSTS, against, "against")
         curve = compression_curve(estimator, X, y, **parameters)
         return cls(curve=curve).plot(ax=ax, against=against)
 
@@ -95,18 +96,16 @@ class CompressionDisplay:
         ValueError
             If `against` or `column` is unknown.
         """
+        unit = look_up(_COSTS, against, "against")
         column = self._column(against, column)
         # Several curves may have been joined.
         curve = self.curve.reset_index(drop=True)
         is_error = "relative_error" in curve
         score = curve["relative_error" if is_error else "score"]
-        cost = curve[column] / (1e6 if against == "bytes" else 1)
+        cost = curve[column] / unit
         ax = set_axes(self, ax, figsize=(7, 5))
         best = is_pareto(-score if is_error else score, cost)
-        order = cost[best].sort_values().index
-        (self.pareto_,) = ax.plot(
-            cost[order], score[order], color="0.75", zorder=1, label="Pareto set"
-        )
+        self.pareto_ = draw_pareto(ax, cost, score, best)
         self.points_ = []
         names = [name for name in curve["method"].unique() if name != "none"]
         for method, rows in curve.groupby("method", sort=False):
@@ -119,9 +118,8 @@ class CompressionDisplay:
             }
             at = rows.index
             self.points_ += ax.plot(cost[at], score[at], **(style | kwargs))
-        unit = "Megabytes" if against == "bytes" else _in_words(column)
         ax.set(
-            xlabel=unit,
+            xlabel="Megabytes" if against == "bytes" else _in_words(column),
             ylabel="Relative error of the features" if is_error else "Score",
         )
         ax.set_xlim(left=0)
@@ -129,7 +127,6 @@ class CompressionDisplay:
         return self
 
     def _column(self, against, column):
-        _check_cost(against)
         times = [name for name in self.curve if name.startswith("ms_per_image")]
         if against == "time" and not times:
             raise choice_error("against", "'bytes' for a curve without times", against)
@@ -139,12 +136,6 @@ class CompressionDisplay:
             wanted = f"None or, with against='time', one of {times}"
             raise choice_error("column", wanted, column, times)
         return column
-
-
-def _check_cost(against):
-    if against not in _COSTS:
-        wanted = f"one of {', '.join(map(repr, _COSTS))}"
-        raise choice_error("against", wanted, against, _COSTS)
 
 
 def _in_words(column):

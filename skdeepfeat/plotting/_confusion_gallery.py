@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..inspection import confusion_examples, predict_graded
-from ._axes import set_axes
-from ._pictures import shortened
+from ._axes import TURNED, set_axes
+from ._pictures import shortened, show_in_cell
 from ._thumbnails import load_thumbnails
 
 _THUMBNAIL = 128  # pixels
@@ -96,12 +96,7 @@ class ConfusionGalleryDisplay:
         """
         y_pred, classes = predict_graded(estimator, X, y, cv, groups)
         images = X if images is None else images
-        examples = confusion_examples(y, y_pred, classes=classes)
-        pictures, _ = load_thumbnails(
-            images, len(y_pred), examples["index"], _THUMBNAIL, estimator
-        )
-        display = cls(examples=examples, pictures=pictures, display_labels=classes)
-        return display.plot(ax=ax)
+        return cls._of(y, y_pred, images, classes, estimator).plot(ax=ax)
 
     @classmethod
     def from_predictions(cls, y_true, y_pred, images, *, classes=None, ax=None):
@@ -120,12 +115,14 @@ class ConfusionGalleryDisplay:
         -------
         display : ConfusionGalleryDisplay
         """
+        return cls._of(y_true, y_pred, images, classes).plot(ax=ax)
+
+    @classmethod
+    def _of(cls, y_true, y_pred, images, classes, estimator=None):
         examples = confusion_examples(y_true, y_pred, classes=classes)
-        pictures, _ = load_thumbnails(
-            images, len(y_pred), examples["index"], _THUMBNAIL
-        )
-        display = cls(examples=examples, pictures=pictures, display_labels=classes)
-        return display.plot(ax=ax)
+        index = examples["index"]
+        pictures, _ = load_thumbnails(images, len(y_pred), index, _THUMBNAIL, estimator)
+        return cls(examples=examples, pictures=pictures, display_labels=classes)
 
     def plot(self, ax=None):
         """Draw the matrix: an example in each cell, with the number of such images.
@@ -164,7 +161,9 @@ class ConfusionGalleryDisplay:
             i, j = place[row["true"]], place[row["predicted"]]
             self.matrix_[i, j] = row["count"]
             if picture is not None:
-                self.images_[i, j] = _draw_in_cell(ax, picture, i, j)
+                self.images_[i, j] = show_in_cell(
+                    ax, picture, j, i, 0.92, y_points_down=True
+                )
             self.counts_[i, j] = ax.text(
                 j + 0.44,
                 i + 0.44,
@@ -181,9 +180,7 @@ class ConfusionGalleryDisplay:
             xlabel="Predicted label",
             ylabel="True label",
         )
-        turned = {}
-        if longest > 8:
-            turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        turned = TURNED if longest > 8 else {}
         ax.set_xticks(range(n), texts, parse_math=False, **turned)
         ax.set_yticks(range(n), texts, parse_math=False)
         ax.tick_params(length=0)
@@ -196,12 +193,3 @@ class ConfusionGalleryDisplay:
             frame = {"fill": False, "edgecolor": "tab:green", "linewidth": 2}
             ax.add_patch(Rectangle((i - 0.48, i - 0.48), 0.96, 0.96, **frame))
         return self
-
-
-def _draw_in_cell(ax, picture, i, j):
-    height, width = picture.shape[:2]
-    longer = max(height, width) / 0.92
-    x, y = width / longer / 2, height / longer / 2
-    # The y-axis points down.
-    extent = (j - x, j + x, i + y, i - y)
-    return ax.imshow(picture, extent=extent, interpolation="nearest")

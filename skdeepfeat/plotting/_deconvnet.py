@@ -2,7 +2,7 @@
 
 from .._utils._parameter_errors import check_count
 from ..inspection import project_images
-from ._axes import set_axes_grid
+from ._axes import set_axes_cells
 from ._pictures import pattern, show_picture
 
 
@@ -102,18 +102,11 @@ class DeconvnetDisplay:
             If matplotlib is not installed (extra ``[plot]``).
         """
         check_count("n_columns", n_columns)
-        n_images = len(self.images)
-        n_columns = min(n_columns, n_images)
-        n_rows = -(-n_images // n_columns)
-        set_axes_grid(self, ax, 2 * n_rows, n_columns)
+        cells = set_axes_cells(self, ax, len(self.images), n_columns, (2, 1))
         self.images_ = []
-        for i in range(n_rows * n_columns):
-            above, below = self.axes_[2 * (i // n_columns) :][:2, i % n_columns]
-            if i >= n_images:
-                above.set_axis_off(), below.set_axis_off()
-                continue
-            self.images_.append(show_picture(above, self.images[i]))
-            self.images_.append(show_picture(below, pattern(self.signals[i])))
+        for cell, image, signal in zip(cells, self.images, self.signals, strict=True):
+            self.images_.append(show_picture(cell[0], image))
+            self.images_.append(show_picture(cell[1], pattern(signal)))
         if self.name is not None and ax is None:
             self.figure_.suptitle(self.name)
         elif self.name is not None:

@@ -3,23 +3,21 @@
 import numpy as np
 from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 
+from .._utils._columns import check_table
 from .._utils._parameter_errors import choice_error, look_up
 from .._utils._shown import shown
-from .._utils._tensors import without_tensors
 from ..inspection import check_targets, embedding
-from ._axes import import_pyplot, set_axes
-from ._pictures import plain_legend, shortened
+from ._axes import class_colors, import_pyplot, set_axes
+from ._pictures import legend_beside
 from ._thumbnails import load_thumbnails
 
 _THUMBNAIL = 64  # pixels
 # The least distance of two thumbnails, of the side of the axes. Others are dots.
 _DISTANCE = 0.07
 _LONG, _FRAME = 26, 5  # points: of a thumbnail, and of its frame
-_MOST_CLASSES = 20  # up to which there is a legend
-_LABEL = 30  # characters in the legend
-_CORRECT = ("wrong", "correct")
+_COLORS = {"correct": "tab:blue", "wrong": "tab:red"}  # of predictions
 _COLORS_BY = dict.fromkeys(("class", "error"))
 
 
@@ -123,18 +121,13 @@ class EmbeddingDisplay:
         features = _features_of(estimator, X)
         y_pred = estimator.predict(X) if color_by == "error" else None
         images = X if images is None else images
-        return cls._from_arrays(
-            features,
-            images if show_images else None,
-            y,
-            y_pred,
-            is_regressor(estimator),
-            color_by,
-            method,
-            random_state,
-            ax,
-            estimator,
+        is_regression = is_regressor(estimator)
+        values, name = _values_of(features, y, y_pred, color_by, is_regression)
+        images = images if show_images else None
+        display = cls._mapped(
+            features, values, name, images, method, random_state, estimator
         )
+        return display.plot(ax=ax)
 
     @classmethod
     def from_features(
@@ -173,53 +166,15 @@ class EmbeddingDisplay:
             color_by, y is not None and y_pred is not None, "without 'y' and 'y_pred'"
         )
         is_regression = y is not None and _are_numbers(y)
-        return cls._from_arrays(
-            features,
-            images,
-            y,
-            y_pred,
-            is_regression,
-            color_by,
-            method,
-            random_state,
-            ax,
-            None,
-        )
+        values, name = _values_of(features, y, y_pred, color_by, is_regression)
+        display = cls._mapped(features, values, name, images, method, random_state)
+        return display.plot(ax=ax)
 
     @classmethod
-    def _from_arrays(
-        cls,
-        features,
-        images,
-        y,
-        y_pred,
-        is_regression,
-        color_by,
-        method,
-        random_state,
-        ax,
-        estimator,
+    def _mapped(
+        cls, features, values, name, images, method, random_state, estimator=None
     ):
-        if y is not None:
-            check_consistent_length(features, y, y_pred)
-        features = check_array(
-            without_tensors(features, "features"),
-            ensure_all_finite="allow-nan",
-            input_name="features",
-        )
-        values = None if y is None else check_targets(y, "y", "EmbeddingDisplay")
-        if values is not None and values.ndim > 1:
-            raise ValueError(
-                "The 'y' parameter of EmbeddingDisplay must have one column. Got "
-                f"shape {values.shape}."
-            )
-        name = None
-        if color_by == "error":
-            name = "absolute error" if is_regression else "prediction"
-            if is_regression:
-                values = np.abs(values - np.asarray(y_pred))
-            else:
-                values = np.where(values == np.asarray(y_pred), *_CORRECT[::-1])
+        features = check_table(features, "features", ensure_all_finite="allow-nan")
         # An image that cannot be read may have a row of NaN.
         known = np.flatnonzero(~np.isnan(features).any(axis=1))
         points = embedding(features[known], method, random_state=random_state)
@@ -232,10 +187,9 @@ class EmbeddingDisplay:
                 images, len(features), known[chosen], _THUMBNAIL, estimator
             )
             thumbnails = dict(zip(chosen, pictures, strict=True))
-        display = cls(
+        return cls(
             points=points, values=values, values_name=name, thumbnails=thumbnails
         )
-        return display.plot(ax=ax)
 
     def plot(self, ax=None, *, cmap=None, **kwargs):
         """Plot the points.
@@ -288,32 +242,17 @@ class EmbeddingDisplay:
     def _draw_labels(self, ax, points, cmap, style):
         """Draw a set of dots for each label; return the color of each point."""
         labels, numbers = np.unique(self.values, return_inverse=True)
-        if cmap is None:
-            cmap = "tab10" if len(labels) <= 10 else "tab20"
-        plt = import_pyplot(self)
-        palette = plt.get_cmap(cmap)
-        if set(labels.tolist()) <= set(_CORRECT):
-            palette = plt.matplotlib.colors.ListedColormap(
-                ["tab:blue" if one == "correct" else "tab:red" for one in labels]
-            )
-        of_label = palette(np.arange(len(labels)) % palette.N)
+        of_label = class_colors(self, len(labels), cmap)
+        if set(labels.tolist()) <= _COLORS.keys():
+            colors = import_pyplot(self).matplotlib.colors
+            of_label = colors.to_rgba_array([_COLORS[one] for one in labels])
         for i, label in enumerate(labels):
             mine = points[numbers == i]
             drawn = ax.scatter(*mine.T, color=of_label[i], label=str(label), **style)
             self.scatter_.append(drawn)
-        if len(labels) <= _MOST_CLASSES:
-            # Beside the axes: the points leave no space inside.
-            plain_legend(
-                ax,
-                self.scatter_,
-                [shortened(label, _LABEL) for label in labels],
-                loc="upper left",
-                bbox_to_anchor=(1.01, 1.0),
-                borderaxespad=0.0,
-                title=self.values_name,
-                markerscale=2,
-                frameon=False,
-            )
+        # The points leave no space inside.
+        title = self.values_name
+        legend_beside(ax, self.scatter_, labels, title=title, markerscale=2)
         return of_label[numbers]
 
     def _draw_thumbnails(self, ax, points, colors):
@@ -341,6 +280,24 @@ def _check_color_by(color_by, has_predictions, without):
     look_up(_COLORS_BY, color_by, "color_by")
     if color_by == "error" and not has_predictions:
         raise choice_error("color_by", f"'class' {without}", color_by)
+
+
+def _values_of(features, y, y_pred, color_by, is_regression):
+    """Return what the colors show, and its name."""
+    if y is None:
+        return None, None
+    check_consistent_length(features, y, y_pred)
+    values = check_targets(y, "y", "EmbeddingDisplay")
+    if values.ndim > 1:
+        raise ValueError(
+            "The 'y' parameter of EmbeddingDisplay must have one column. Got "
+            f"shape {values.shape}."
+        )
+    if color_by == "class":
+        return values, None
+    if is_regression:
+        return np.abs(values - np.asarray(y_pred)), "absolute error"
+    return np.where(values == np.asarray(y_pred), "correct", "wrong"), "prediction"
 
 
 def _features_of(estimator, X):

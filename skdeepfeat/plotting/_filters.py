@@ -4,12 +4,10 @@ import math
 
 import numpy as np
 
-from .._utils._parameter_errors import check_count, choice_error
+from .._utils._parameter_errors import check_count, look_up
 from ..inspection import first_filters
 from ._axes import set_axes
 from ._pictures import mosaic, show_picture
-
-_SCALES = ("each", "all")
 
 
 class FilterDisplay:
@@ -88,22 +86,25 @@ class FilterDisplay:
         ImportError
             If matplotlib is not installed (extra ``[plot]``).
         """
-        if scale not in _SCALES:
-            wanted = f"one of {', '.join(map(repr, _SCALES))}"
-            raise choice_error("scale", wanted, scale, _SCALES)
+        as_colors = look_up(_SCALES, scale, "scale")
         check_count("n_columns", n_columns, may_be_none=True)
         ax = set_axes(self, ax)
         n_columns = n_columns or math.ceil(math.sqrt(len(self.filters)))
-        picture = mosaic(_as_colors(self.filters, scale), n_columns)
+        picture = mosaic(as_colors(self.filters), n_columns)
         self.image_ = show_picture(ax, picture, self.name, interpolation="nearest")
         ax.set_axis_off()
         return self
 
 
-def _as_colors(filters, scale):
-    """Return filters as floats in [0, 1]."""
-    if scale == "all":
-        return 0.5 + filters / (2 * (np.abs(filters).max() or 1))
+def _scale_all(filters):
+    return 0.5 + filters / (2 * (np.abs(filters).max() or 1))
+
+
+def _scale_each(filters):
     low = filters.min(axis=(1, 2, 3), keepdims=True)
     spread = filters.max(axis=(1, 2, 3), keepdims=True) - low
     return (filters - low) / np.where(spread == 0, 1, spread)
+
+
+# Functions that return filters as floats in [0, 1].
+_SCALES = {"each": _scale_each, "all": _scale_all}

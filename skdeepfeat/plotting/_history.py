@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..fine_tuning import FineTuneClassifier, FineTuneRegressor
+from ..fine_tuning import require_fine_tune
 from ._axes import set_axes
 from ._pictures import legend_below, shortened
 
@@ -87,14 +87,8 @@ class FineTuneHistoryDisplay:
         TypeError
             If `estimator` has no history, such as a pipeline.
         """
-        is_tuned = isinstance(estimator, (FineTuneClassifier, FineTuneRegressor))
-        if not is_tuned and not hasattr(estimator, "history_"):
-            raise TypeError(
-                "The 'estimator' parameter of FineTuneHistoryDisplay must be a fitted "
-                "FineTuneClassifier or FineTuneRegressor. Got "
-                f"{type(estimator).__name__} instead. If it is a pipeline or a search, "
-                "pass the step or the estimator in it."
-            )
+        if not hasattr(estimator, "history_"):
+            require_fine_tune(estimator, "FineTuneHistoryDisplay")
         check_is_fitted(estimator, "history_")
         display = cls(
             history=estimator.history_,

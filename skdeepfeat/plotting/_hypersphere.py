@@ -1,18 +1,17 @@
 """HypersphereDisplay: where embeddings lie on the circle, in all and by class."""
 
-import numbers
-
 import numpy as np
 from scipy.stats import vonmises
 from sklearn.decomposition import PCA
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
+from .._utils._columns import check_table
+from .._utils._constraints import POSITIVE
 from .._utils._parameter_errors import choice_error
-from .._utils._tensors import without_tensors
-from ..inspection import check_targets
-from ._axes import import_pyplot, set_axes_grid
-from ._pictures import plain_legend, shortened
+from ..inspection import check_targets, refuse_zero_rows
+from ._axes import class_colors, import_pyplot, set_axes_grid
+from ._pictures import legend_beside
 
 # Of the densities: one degree apart, the ends are the same angle.
 _N_ANGLES = 361
@@ -21,8 +20,6 @@ _N_ANGLES = 361
 _RADII = np.linspace(0.7, 1.3, 25)
 _THICKNESS = 0.1
 
-_MOST_CLASSES = 20  # up to which there is a legend
-_LABEL = 30  # characters in the legend
 
 # Unit vectors that differ less are the same, up to rounding.
 _SAME = 1e-12
@@ -141,16 +138,11 @@ default=None
             If there are fewer than 2 embeddings or features, an embedding is zero, or
             `y` has no class labels.
         """
-        if (
-            not isinstance(bandwidth, numbers.Real)
-            or isinstance(bandwidth, bool)
-            or not 0 < bandwidth < np.inf
-        ):
+        if isinstance(bandwidth, bool) or not POSITIVE.is_satisfied_by(bandwidth):
             raise choice_error("bandwidth", "a positive number", bandwidth)
-        Z = check_array(
-            without_tensors(Z, "Z"), dtype=np.float64,
-            ensure_all_finite="allow-nan", ensure_min_features=2,
-            input_name="Z",
+        Z = check_table(
+            Z, "Z", dtype=np.float64, ensure_all_finite="allow-nan",
+            ensure_min_features=2,
         )  # fmt: skip
         if y is not None:
             check_consistent_length(Z, y)
@@ -166,12 +158,7 @@ default=None
                 "Z must have at least 2 rows without NaN. "
                 f"Got {known.sum()} of {len(Z)} rows."
             )
-        lengths = np.linalg.norm(Z, axis=1)
-        if not lengths.all():
-            raise ValueError(
-                "Z must not hold zero embeddings, which have no direction. Row "
-                f"{int((lengths == 0).argmax())} of Z is zero."
-            )
+        refuse_zero_rows(Z)
         angles = _angles(Z[known])
         grid = np.linspace(-np.pi, np.pi, _N_ANGLES)
         classes = class_densities = None
@@ -240,21 +227,11 @@ default=None
         if self.classes is None:
             self.lines_ += ax.plot(self.grid, self.density, **kwargs)
         else:
-            name = "tab10" if len(self.classes) <= 10 else "tab20"
-            palette = import_pyplot(self).get_cmap(name)
-            for i, density in enumerate(self.class_densities):
-                style = {"color": palette(i % palette.N)} | kwargs
+            colors = class_colors(self, len(self.classes))
+            for color, density in zip(colors, self.class_densities, strict=True):
+                style = {"color": color} | kwargs
                 self.lines_ += ax.plot(self.grid, density, **style)
-            if len(self.classes) <= _MOST_CLASSES:
-                plain_legend(
-                    ax,
-                    self.lines_,
-                    [shortened(one, _LABEL) for one in self.classes],
-                    loc="upper left",
-                    bbox_to_anchor=(1.01, 1.0),
-                    borderaxespad=0.0,
-                    frameon=False,
-                )
+            legend_beside(ax, self.lines_, self.classes)
         ax.axhline(1 / (2 * np.pi), color="gray", linestyle=":", linewidth=1)
         ticks = np.linspace(-np.pi, np.pi, 5)
         ax.set(

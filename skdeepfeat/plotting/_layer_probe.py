@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..inspection import linear_probe
-from ._axes import set_axes
+from ._axes import TURNED, set_axes
 from ._pictures import plain_legend
 
 # Names of layers with more characters than this in total are turned.
@@ -165,7 +165,7 @@ class LayerProbeDisplay:
         ]
         turned = {}
         if sum(map(len, probe["layer"])) > _LINE_LENGTH:
-            turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+            turned = TURNED
             labels = [label.replace("\n", ", ") for label in labels]
         ax.set_xticks(positions, labels, **turned)
         score = self.probe.attrs.get("scoring", "score")

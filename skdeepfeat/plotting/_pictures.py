@@ -1,12 +1,16 @@
 """Pictures on axes, several pictures in one, and their titles and legends."""
 
 import numpy as np
+import pandas as pd
 
 # Characters in a line above a picture in a grid, and inches of one character.
 _LINE, _CHARACTER = 24, 0.085
 
 # Characters of the names in a row of a legend.
 _NAMES = 80
+
+# In a legend beside the axes: classes, and characters of their names.
+_MOST_CLASSES, _LABEL = 20, 30
 
 # Pixels, of the longer side of a picture in a mosaic.
 _SMALLEST = 24
@@ -92,10 +96,53 @@ def legend_below(ax, handles, n_columns):
     return legend
 
 
+def legend_beside(ax, handles, classes, **kwargs):
+    """Draw a legend of classes to the right of the axes, unless they are too many."""
+    if len(classes) <= _MOST_CLASSES:
+        labels = [shortened(one, _LABEL) for one in classes]
+        plain_legend(
+            ax, handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0),
+            borderaxespad=0.0, frameon=False, **kwargs,
+        )  # fmt: skip
+
+
+def draw_pareto(ax, x, y, is_best):
+    """Connect the points of a Pareto set, Series of numbers; return the Line2D."""
+    front = pd.DataFrame({"x": x, "y": y})[is_best].sort_values("x")
+    [line] = ax.plot(front["x"], front["y"], color="0.75", zorder=1, label="Pareto set")
+    return line
+
+
 def shortened(value, length):
     """Return a value as text with a limited number of characters."""
     text = str(value)
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def show_in_cell(ax, picture, x, y, share, *, y_points_down=False):
+    """Show a picture around a point, within a part of a square of side 1.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        With an equal aspect.
+    picture : ndarray, shape (height, width, ...)
+    x, y : float
+        The center.
+    share : float
+        Of the side of the square, for the longer side of the picture.
+    y_points_down : bool, default=False
+
+    Returns
+    -------
+    matplotlib AxesImage
+    """
+    height, width = picture.shape[:2]
+    longer = max(height, width) / share
+    right, up = width / longer / 2, height / longer / 2
+    up = -up if y_points_down else up
+    extent = (x - right, x + right, y - up, y + up)
+    return ax.imshow(picture, extent=extent, interpolation="nearest")
 
 
 def pattern(signal):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..inspection import similarity
-from ._axes import set_axes
+from ._axes import TURNED, set_axes
 
 _MOST_VALUES = 14  # layers up to which the values are written into the cells
 
@@ -110,15 +110,9 @@ class SimilarityDisplay:
         self.colorbar_ = self.figure_.colorbar(
             self.image_, ax=ax, label="CKA", shrink=0.8
         )
-        ax.set_xticks(
-            range(n_columns),
-            self.similarity.columns,
-            rotation=45,
-            ha="right",
-            rotation_mode="anchor",
-            parse_math=False,
-        )
-        ax.set_yticks(range(n_rows), self.similarity.index, parse_math=False)
+        names = self.similarity
+        ax.set_xticks(range(n_columns), names.columns, parse_math=False, **TURNED)
+        ax.set_yticks(range(n_rows), names.index, parse_math=False)
         self.texts_ = None
         if max(n_rows, n_columns) <= _MOST_VALUES:
             self.texts_ = np.empty(values.shape, dtype=object)

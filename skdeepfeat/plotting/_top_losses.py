@@ -6,7 +6,7 @@ import pathlib
 from .._utils._parameter_errors import check_count
 from ..inspection import predict_graded, top_losses
 from ._axes import set_axes
-from ._pictures import shortened
+from ._pictures import shortened, show_in_cell
 from ._thumbnails import load_thumbnails
 
 _THUMBNAIL = 160  # pixels
@@ -105,11 +105,8 @@ class TopLossesDisplay:
         check_count("n_columns", n_columns, may_be_none=True)
         y_pred, classes = predict_graded(estimator, X, y, cv, groups)
         images = X if images is None else images
-        losses = top_losses(y, y_pred, classes=classes, k=k)
-        pictures, losses["path"] = load_thumbnails(
-            images, len(y_pred), losses["index"], _THUMBNAIL, estimator
-        )
-        return cls(losses=losses, pictures=pictures).plot(ax=ax, n_columns=n_columns)
+        display = cls._of(y, y_pred, images, classes, k, estimator)
+        return display.plot(ax=ax, n_columns=n_columns)
 
     @classmethod
     def from_predictions(
@@ -136,11 +133,16 @@ class TopLossesDisplay:
         -------
         display : TopLossesDisplay
         """
+        display = cls._of(y_true, y_pred, images, classes, k)
+        return display.plot(ax=ax, n_columns=n_columns)
+
+    @classmethod
+    def _of(cls, y_true, y_pred, images, classes, k, estimator=None):
         losses = top_losses(y_true, y_pred, classes=classes, k=k)
         pictures, losses["path"] = load_thumbnails(
-            images, len(y_pred), losses["index"], _THUMBNAIL
+            images, len(y_pred), losses["index"], _THUMBNAIL, estimator
         )
-        return cls(losses=losses, pictures=pictures).plot(ax=ax, n_columns=n_columns)
+        return cls(losses=losses, pictures=pictures)
 
     def plot(self, ax=None, *, n_columns=None):
         """Show the images with their true and predicted labels, the worst first.
@@ -183,7 +185,13 @@ class TopLossesDisplay:
             zip(self.pictures, self.losses.iterrows(), strict=True)
         ):
             left, top = i % n_columns, -height * (i // n_columns)
-            self.images_.append(_draw(ax, picture, left, top))
+            if picture is None:
+                place = {"ha": "center", "va": "center"}
+                ax.text(left + 0.5, top - 0.5, "cannot be read", **place)
+                self.images_.append(None)
+            else:  # a margin between pictures
+                drawn = show_in_cell(ax, picture, left + 0.5, top - 0.5, 0.94)
+                self.images_.append(drawn)
             self.captions_.append(
                 ax.text(
                     left + 0.5,
@@ -197,18 +205,6 @@ class TopLossesDisplay:
                 )
             )
         return self
-
-
-def _draw(ax, picture, left, top):
-    """Draw a picture into a unit square; return its AxesImage, or None without one."""
-    if picture is None:
-        ax.text(left + 0.5, top - 0.5, "cannot be read", ha="center", va="center")
-        return None
-    height, width = picture.shape[0], picture.shape[1]
-    longer = max(height, width) / 0.94  # a margin between pictures
-    x, y = width / longer / 2, height / longer / 2
-    extent = (left + 0.5 - x, left + 0.5 + x, top - 0.5 - y, top - 0.5 + y)
-    return ax.imshow(picture, extent=extent, interpolation="nearest")
 
 
 def _caption(row):

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 
-from .._utils._parameter_errors import check_count, choice_error
+from .._utils._parameter_errors import check_count, look_up
 from ..inspection import find_top_patches, project_patches
-from ._axes import set_axes_grid
+from ._axes import set_axes_cells
 from ._pictures import mosaic, pattern, show_picture
 
-_PROJECTIONS = ("deconvnet", "guided", None)
+# The values of `guided`.
+_PROJECTIONS = {"deconvnet": False, "guided": True, None: None}
 
 
 class TopPatchesDisplay:
@@ -89,15 +90,12 @@ class TopPatchesDisplay:
         -------
         display : TopPatchesDisplay
         """
-        if projection not in _PROJECTIONS:
-            wanted = "'deconvnet', 'guided' or None"
-            raise choice_error("projection", wanted, projection, _PROJECTIONS[:2])
+        guided = look_up(_PROJECTIONS, projection, "projection")
         check_count("n_columns", n_columns)
         features = np.atleast_1d(features).tolist()
         tops = find_top_patches(extractor, X, layer, features, k)
         signals = None
-        if projection is not None:
-            guided = projection == "guided"
+        if guided is not None:
             signals = [project_patches(extractor, top, guided) for top in tops]
         display = cls(tops=tops, signals=signals)
         return display.plot(ax=ax, n_columns=n_columns)
@@ -124,17 +122,10 @@ class TopPatchesDisplay:
             If matplotlib is not installed (extra ``[plot]``).
         """
         check_count("n_columns", n_columns)
-        n_units, n_pictures = len(self.tops), 1 if self.signals is None else 2
-        n_columns = min(n_columns, n_units)
-        n_rows = -(-n_units // n_columns)
-        set_axes_grid(self, ax, n_rows, n_pictures * n_columns)
+        shape = (1, 1 if self.signals is None else 2)
+        units = set_axes_cells(self, ax, len(self.tops), n_columns, shape)
         self.images_ = []
-        for i, cells in enumerate(self.axes_.reshape(-1, n_pictures)):
-            if i >= n_units:
-                for cell in cells:
-                    cell.set_axis_off()
-                continue
-            top = self.tops[i]
+        for i, (top, cells) in enumerate(zip(self.tops, units, strict=True)):
             n_wide = math.ceil(math.sqrt(len(top.indices)))
             title = f"{top.layer}, feature {top.feature}"
             picture = mosaic(top.patches, n_wide)

@@ -140,20 +140,19 @@ class TrajectoryDisplay:
         epochs = self.points["epoch"]
         style = {"vmin": epochs.min(), "vmax": epochs.max(), "s": 36, **kwargs}
         groups = self.points.groupby("group", sort=False)
+        marked = list(zip(groups, itertools.cycle(_MARKERS), strict=False))
         self.scatters_ = [
             ax.scatter(
                 one["x"], one["y"], **{"c": one["epoch"], "marker": marker, **style}
             )
-            for (_, one), marker in zip(groups, itertools.cycle(_MARKERS), strict=False)
+            for (_, one), marker in marked
         ]
         self.colorbar_ = self.figure_.colorbar(self.scatters_[0], ax=ax, label="Epoch")
         self.colorbar_.ax.yaxis.get_major_locator().set_params(integer=True)
         # Entries without the color of an epoch.
         handles = [
             ax.scatter([], [], marker=marker, color="0.3", label=shortened(name, _NAME))
-            for (name, _), marker in zip(
-                groups, itertools.cycle(_MARKERS), strict=False
-            )
+            for (name, _), marker in marked
         ]
         longest = max(len(handle.get_label()) for handle in handles)
         # Above the axes, because points may be anywhere inside.

@@ -7,22 +7,17 @@ import math
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
-from .._utils._constraints import INNER_FRACTION, NOT_NEGATIVE, POSITIVE, POSITIVE_INT
-from .._utils._device import compute_context, resolve_device
-from .._utils._forks import survives_fork, undisturbed_by_forks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
+from .._utils._constraints import NOT_NEGATIVE, POSITIVE_INT
+from .._utils._device import resolve_device
+from .._utils._forks import survives_fork
 from .._utils._html import DocumentationLinkMixin
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_sizes, choice_error
 from .._utils._short_errors import ShortErrorsMixin
 from ..training import (
     REGRESSION_LOSSES,
@@ -32,9 +27,15 @@ from ..training import (
     make_loss,
     make_optimizer,
 )
-from ._checks import check_codes, hold_out, resolve_epochs
 from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
 from ._mirrored_network import ACTIVATIONS, MirroredNetwork, SingleLayer
+from ._restoring import (
+    CONSTRAINTS,
+    check_codes,
+    compute_in_parts,
+    hold_out,
+    make_validate,
+)
 
 # max_epochs="auto": enough steps for a few hundred rows, few epochs for a million.
 _N_STEPS = 10_000
@@ -44,14 +45,7 @@ _AUTO_EPOCHS = (5, 500)
 _N_ROWS_AT_ONCE = 4096
 
 
-class Autoencoder(
-    ShortErrorsMixin,
-    DocumentationLinkMixin,
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-):
+class Autoencoder(ShortErrorsMixin, DocumentationLinkMixin, LearnedTransformer):
     """A network that squeezes rows into a code and restores them from it.
 
     X is any numeric data: pixels of small images, one row per image, or the features of
@@ -193,23 +187,16 @@ default="squared_error"
     """
 
     _parameter_constraints = {
+        **CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", POSITIVE_INT],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "code_activation": [StrOptions(set(ACTIVATIONS))],
         "tied_weights": ["boolean"],
-        "corruption": [StrOptions(set(CORRUPTIONS)), None],
-        "corruption_level": [NOT_NEGATIVE],
         "layerwise": ["boolean"],
         "loss": [StrOptions({*REGRESSION_LOSSES, "cross_entropy"})],
-        "max_epochs": [StrOptions({"auto"}), POSITIVE_INT],
         "batch_size": [POSITIVE_INT],
-        "learning_rate": [POSITIVE],
         "weight_decay": [NOT_NEGATIVE],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [INNER_FRACTION],
-        "n_iter_no_change": [POSITIVE_INT],
         "device": "no_validation",  # resolve_device does
-        "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
@@ -289,21 +276,18 @@ default="squared_error"
         given = X
         X = self._checked_for_training(X, reset=True)
         self._begin(X)
-        rows, held_out = self._normalized(X), None
-        indices = np.arange(len(X))
-        if self.early_stopping:
-            indices, others = hold_out(self, indices, self._seed)
-            rows, held_out = rows[indices], rows[others]
+        rows = self._normalized(X)
+        indices, others = hold_out(self, np.arange(len(X)), self._seed)
+        rows, held_out = rows[indices], None if others is None else rows[others]
         n_layers = len(self.network_.encoder) if self.layerwise else 0
         callbacks = FitCallbacks(self, n_layers + 1, given, y)
-        tell = functools.partial(callbacks.phase, rows=indices)
+        train = functools.partial(callbacks.train, rows=indices)
         interrupted = any(
-            self._train_layer(k, rows, held_out, tell) for k in range(n_layers)
+            self._fit_layer(k, rows, held_out, train) for k in range(n_layers)
         )
         if not interrupted:
-            self._train(
-                self.network_, "network", self.loss, rows, held_out, self._ranges, tell
-            )
+            data = self._data(rows, self._ranges)
+            self._fit(self.network_, "network", self.loss, data, held_out, train)
         callbacks.close()
         return self
 
@@ -342,16 +326,10 @@ default="squared_error"
             seed=self._seed,
             first_epoch=len(self.history_),
         )
-        rows = self._normalized(X)
-        optimizer = self._make_optimizer(self.network_)
-        if self._optimizer_state is not None:
-            optimizer.load_state_dict(self._optimizer_state)
-        tell = functools.partial(FitCallbacks().phase, rows=None)
-        self._run(
-            self.network_, optimizer, settings, self.loss, rows, None, self._ranges,
-            tell,
-        )  # fmt: skip
-        self._optimizer_state = _on_cpu(optimizer.state_dict())
+        data = self._data(self._normalized(X), self._ranges)
+        train = functools.partial(FitCallbacks().train, rows=None)
+        run = self._run(self.network_, settings, self.loss, data, None, train)
+        self._optimizer_state = _on_cpu(run.optimizer.state_dict())
         return self
 
     @survives_fork
@@ -438,12 +416,7 @@ default="squared_error"
 
     def _begin(self, X):
         """Set all that is learned to its state before the first epoch."""
-        sizes = np.ravel(self.hidden_layer_sizes).tolist()
-        if not sizes or any(type(size) is not int or size < 1 for size in sizes):
-            raise ValueError(
-                "The 'hidden_layer_sizes' parameter must hold at least one int, all of "
-                f"them at least 1. Got {self.hidden_layer_sizes!r:.80} instead."
-            )
+        sizes = check_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         resolve_device(self.device)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._optimizer_state = None
@@ -477,7 +450,10 @@ default="squared_error"
             return 1 / (1 + np.exp(-rows.astype(np.float64)))
         return rows * np.float64(self.scale_) + self.mean_
 
-    def _train_layer(self, k, rows, held_out, tell):
+    def _data(self, rows, ranges):
+        return _CorruptedData(rows, self.corruption, self.corruption_level, ranges)
+
+    def _fit_layer(self, k, rows, held_out, train):
         """Train one layer to restore what it is given; return whether interrupted."""
         network = self.network_
 
@@ -487,48 +463,37 @@ default="squared_error"
         inputs = encode(rows)
         unseen = None if held_out is None else encode(held_out)
         zero = self._ranges.zero if k == 0 else np.zeros(inputs.shape[1], np.float32)
+        data = self._data(inputs, FeatureRanges.of(inputs, zero))
         loss = self.loss if k == 0 else "squared_error"
         layer = SingleLayer(network, k)
-        ranges = FeatureRanges.of(inputs, zero)
-        return self._train(layer, f"layer {k + 1}", loss, inputs, unseen, ranges, tell)
+        return self._fit(layer, f"layer {k + 1}", loss, data, unseen, train)
 
-    def _train(self, model, phase, loss, rows, held_out, ranges, tell):
+    def _fit(self, model, phase, loss, data, held_out, train):
         """Train a model for all epochs; return whether it was interrupted."""
-        settings = LoopSettings.of(
-            self,
-            phase=phase,
-            n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
-            schedule="one_cycle",
-            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
-            seed=self._seed,
-            first_epoch=len(self.history_),
-        )
-        optimizer = self._make_optimizer(model)
-        run = self._run(model, optimizer, settings, loss, rows, held_out, ranges, tell)
+        settings = LoopSettings.one_cycle(
+            self, len(data), _N_STEPS, _AUTO_EPOCHS,
+            phase=phase, seed=self._seed, first_epoch=len(self.history_),
+        )  # fmt: skip
+        run = self._run(model, settings, loss, data, held_out, train)
         self.best_epoch_ = run.best_epoch
         return run.interrupted
 
-    def _make_optimizer(self, model):
+    def _run(self, model, settings, loss, data, held_out, train):
+        """Train a model by the loop, record its epochs, and tell callbacks of them."""
+        device = resolve_device(self.device)
         # The state of the optimizer is loaded to where the weights are.
-        model.to(resolve_device(self.device))
-        return make_optimizer(
+        optimizer = make_optimizer(
             "adamw",
-            [list(model.named_parameters())],
+            [list(model.to(device).named_parameters())],
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
         )
-
-    def _run(self, model, optimizer, settings, loss, rows, held_out, ranges, tell):
-        """Train a model by the loop, record its epochs, and tell callbacks of them."""
-        device = resolve_device(self.device)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
         # The binary cross-entropy of each value.
         task = "multilabel" if loss == "cross_entropy" else "regression"
         loss = make_loss(loss, task)
         run = TrainingRun(model, optimizer, loss, settings, device)
-
-        def validate(model):
-            value = _loss_of(model, loss, held_out, device)
-            return value, -value
 
         def history():
             records = self.history_.to_dict("records") + run.history
@@ -541,23 +506,22 @@ default="squared_error"
                 "best_epoch_": run.best_epoch,
             }
 
-        data = _CorruptedData(rows, self.corruption, self.corruption_level, ranges)
-        validate = None if held_out is None else validate
-        n_epochs = settings.n_epochs
-        with tell(settings.phase, n_epochs, attributes=attributes) as epochs:
-            try:
-                run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
-            finally:
-                self.history_ = history()
-                model.cpu().eval()
+        validate = None
+        if held_out is not None:
+            unseen = torch.from_numpy(held_out)
+            validate = make_validate(loss, unseen, _N_ROWS_AT_ONCE, device)
+
+        def finish():
+            self.history_ = history()
+            model.cpu().eval()
+
+        train(run, data, attributes=attributes, finish=finish, validate=validate)
         return run
 
-    @undisturbed_by_forks()
     def _apply(self, function, rows):
-        """Return a function of rows as an array, computed on the CPU."""
-        with compute_context(torch.device("cpu"), "float32"):
-            parts = torch.from_numpy(np.ascontiguousarray(rows)).split(_N_ROWS_AT_ONCE)
-            return torch.cat([function(part) for part in parts]).numpy()
+        """Return a function of rows as an array."""
+        rows = torch.from_numpy(np.ascontiguousarray(rows))
+        return compute_in_parts(function, rows, _N_ROWS_AT_ONCE).numpy()
 
 
 class _CorruptedData(FeatureData):
@@ -585,12 +549,3 @@ def _on_cpu(state):
         for index, one in state["state"].items()
     }
     return {**state, "state": moments}
-
-
-def _loss_of(model, loss, rows, device):
-    """Return the mean loss of clean rows."""
-    model.eval()
-    with compute_context(device, "float32"):
-        parts = torch.from_numpy(rows).split(_N_ROWS_AT_ONCE)
-        losses = [loss(model(part.to(device)), part.to(device)) for part in parts]
-    return float(torch.cat(losses).mean())

@@ -5,57 +5,43 @@ import copy
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS
-from .._utils._constraints import (
-    AT_LEAST_2,
-    INNER_FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE,
-    POSITIVE_INT,
-)
-from .._utils._device import compute_context, free_device_memory, resolve_device
-from .._utils._forks import survives_fork, undisturbed_by_forks
+from .._utils._constraints import AT_LEAST_2, POSITIVE_INT
+from .._utils._device import free_device_memory, resolve_device
+from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._preprocessing import MAX_SIDE, Preprocessing
 from ..feature_extraction import (
     ExtractionSettings,
     ImageEstimatorMixin,
-    load_pixels,
-    warn_of,
+    load_readable,
 )
-from ..fine_tuning import MAX_BYTES_IN_MEMORY
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
-from ._checks import check_codes, hold_out, resolve_epochs
 from ._conv_network import ConvNetwork
 from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
+from ._restoring import (
+    CONSTRAINTS,
+    check_codes,
+    compute_in_parts,
+    hold_out,
+    make_validate,
+)
 
 # max_epochs="auto": enough steps for hundreds of images, few epochs for thousands.
 _N_STEPS = 3000
 _AUTO_EPOCHS = (5, 200)
 
-_N_IMAGES_AT_ONCE = 256
+_N_AT_ONCE = 256
 
 _HISTORY = ["epoch", "train_loss", "validation_loss", "learning_rate", "seconds"]
 
 
-class ConvAutoencoder(
-    CallbackSupportMixin,
-    ImageEstimatorMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-):
+class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
     """A convolutional network that squeezes images into codes and restores them.
 
     `transform` returns the code, which has `n_components` numbers. An image of 32 x 32
@@ -180,19 +166,12 @@ class ConvAutoencoder(
 
     _parameter_constraints: dict = {
         **ImageEstimatorMixin._parameter_constraints,
+        **CONSTRAINTS,
         "n_components": [POSITIVE_INT],
         "image_size": [POSITIVE_INT, "array-like"],
         "model": [str, nn.Module, None],
-        "corruption": [StrOptions(set(CORRUPTIONS)), None],
-        "corruption_level": [NOT_NEGATIVE],
-        "max_epochs": [StrOptions({"auto"}), POSITIVE_INT],
         "batch_size": [AT_LEAST_2],
-        "learning_rate": [POSITIVE],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [INNER_FRACTION],
-        "n_iter_no_change": [POSITIVE_INT],
         "device": [str, torch.device],
-        "random_state": ["random_state"],
     }
 
     # ImageEstimatorMixin asks for it; codes are not cached, as they take milliseconds.
@@ -281,53 +260,39 @@ class ConvAutoencoder(
         X = self._check_images(X, reset=True)
         device = resolve_device(self.device)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        pixels, readable = self._pixels(X, self._size(), in_training=True)
-        rows = np.flatnonzero(readable)
+        pixels, rows = self._pixels(X, self._size(), in_training=True)
         if len(rows) < 2:
             raise ValueError(
                 f"X must have at least 2 images that can be read. Got {len(rows)}."
             )
-        body, groups = self._body()
+        body, pretrained = self._body()
         self.image_shape_ = (*self._size(), 3)
         self.network_ = ConvNetwork(self._size(), self.n_components, body, seed)
-        held_out = None
-        if self.early_stopping:
-            rows, held_out = hold_out(self, rows, seed)
-        self._train(pixels, rows, held_out, groups, device, seed, callbacks)
+        rows, held_out = hold_out(self, rows, seed)
+        self._train(pixels, rows, held_out, pretrained, device, seed, callbacks)
         callbacks.close()
         return self
 
-    def _train(self, pixels, rows, held_out, groups, device, seed, callbacks):
+    def _train(self, pixels, rows, held_out, pretrained, device, seed, callbacks):
         """Train the network on some of the images, and record its epochs."""
         # A low rate, to preserve the features of the pretrained network.
-        known = {id(one) for group in groups for _, one in group}
+        known = {id(one) for _, one in pretrained}
         new = [
             one for one in self.network_.named_parameters() if id(one[1]) not in known
         ]
         self.network_.to(device)
         optimizer = make_optimizer(
             "adamw",
-            [[one for group in groups for one in group], new],
+            [pretrained, new],
             learning_rate=self.learning_rate,
             layer_decay=0.1,
         )
-        settings = LoopSettings.of(
-            self,
-            phase="network",
-            n_epochs=resolve_epochs(self, len(rows), _N_STEPS, _AUTO_EPOCHS),
-            schedule="one_cycle",
-            max_grad_norm=1.0,
-            n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
-            seed=seed,
-        )
+        settings = LoopSettings.one_cycle(
+            self, len(rows), _N_STEPS, _AUTO_EPOCHS,
+            phase="network", max_grad_norm=1.0, seed=seed,
+        )  # fmt: skip
         run = TrainingRun(self.network_, optimizer, _squared_errors, settings, device)
         data = _RestoredImages(pixels, rows, self.corruption, self.corruption_level)
-
-        def validate(model):
-            images = pixels[held_out]
-            errors = _restore(model, images, device) - images / 255.0
-            loss = float((errors**2).mean())
-            return loss, -loss
 
         def attributes():
             return {
@@ -336,16 +301,18 @@ class ConvAutoencoder(
                 "best_epoch_": run.best_epoch,
             }
 
-        validate = None if held_out is None else validate
-        n_epochs = settings.n_epochs
-        with callbacks.phase("network", n_epochs, rows, attributes) as epochs:
-            try:
-                run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
-            finally:
-                self.network_.cpu().eval()
-                self.history_ = pd.DataFrame(run.history, columns=_HISTORY)
-                self.best_epoch_ = run.best_epoch
-                free_device_memory(device)
+        validate = None
+        if held_out is not None:
+            unseen = _as_tensor(pixels[held_out])
+            validate = make_validate(_squared_errors, unseen, _N_AT_ONCE, device)
+
+        def finish():
+            self.network_.cpu().eval()
+            self.history_ = pd.DataFrame(run.history, columns=_HISTORY)
+            self.best_epoch_ = run.best_epoch
+            free_device_memory(device)
+
+        callbacks.train(run, data, rows, attributes, finish, validate)
 
     @survives_fork
     def transform(self, X):
@@ -436,25 +403,22 @@ class ConvAutoencoder(
     def _pixels(self, X, size, *, in_training=False):
         """Return the resized images, and which of them could be read."""
         height, width = size
-        settings = ExtractionSettings.of(self)
         # A square is the center of the image.
         resize = height if height == width else (height, width)
-        pixels, failures = load_pixels(
-            X, Preprocessing(resize, (height, width)), settings, MAX_BYTES_IN_MEMORY
+        return load_readable(
+            X,
+            Preprocessing(resize, (height, width)),
+            ExtractionSettings.of(self),
+            in_training=in_training,
         )
-        readable = np.ones(len(pixels), bool)
-        readable[[failure.index for failure in failures]] = False
-        if failures:
-            warn_of(failures, in_training=in_training)
-        return pixels, readable
 
     def _body(self):
-        """Return the encoder of `model`, and its parameters by stage."""
+        """Return the encoder of `model`, and its parameters with their names."""
         if self.model is None:
             return None, []
         body = self._neck_of_parameters(image_size=self._size()).trainable()
         body.train_parts(range(body.n_stages), freeze_statistics=True)
-        return body, body.parameter_groups()
+        return body, [one for group in body.parameter_groups() for one in group]
 
     def _encode(self, X):
         """Return codes, the images, and which of them could be read."""
@@ -462,11 +426,10 @@ class ConvAutoencoder(
         X = self._check_images(X, reset=False)
         pixels, readable = self._pixels(X, self.image_shape_[:2])
         codes = np.full((len(pixels), self._n_features_out), np.nan, np.float32)
-        images = torch.from_numpy(np.ascontiguousarray(pixels[readable]))
-        if len(images):
-            codes[readable] = _apply(
-                self.network_.encode, images.permute(0, 3, 1, 2)
-            ).numpy()
+        if len(readable):
+            images = _as_tensor(pixels[readable])
+            found = compute_in_parts(self.network_.encode, images, _N_AT_ONCE)
+            codes[readable] = found.numpy()
         return codes, pixels, readable
 
     def _decode(self, codes):
@@ -474,7 +437,8 @@ class ConvAutoencoder(
         if not len(codes):
             return np.empty((0, *self.image_shape_))
         # A copy, because a frame's values are read-only.
-        logits = _apply(self.network_.decode, torch.tensor(codes)).double()
+        codes = torch.tensor(codes)
+        logits = compute_in_parts(self.network_.decode, codes, _N_AT_ONCE).double()
         return logits.sigmoid().permute(0, 2, 3, 1).numpy()
 
 
@@ -500,7 +464,7 @@ class _RestoredImages(PixelData):
             clean = images.astype(np.float32) / 255
             images = self._corrupt(clean, self._level, rng, self._ranges).clip(0, 1)
             images = images.astype(np.float32)
-        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        return _as_tensor(images)
 
 
 class _Targets:
@@ -511,26 +475,13 @@ class _Targets:
         self._rows = rows
 
     def __getitem__(self, rows):
-        images = torch.from_numpy(self._pixels[self._rows[rows]])
-        return images.permute(0, 3, 1, 2)
+        return _as_tensor(self._pixels[self._rows[rows]])
 
 
 def _squared_errors(outputs, targets):
     return (outputs.sigmoid() - targets.float() / 255).pow(2).mean(dim=(1, 2, 3))
 
 
-@undisturbed_by_forks()
-def _apply(function, inputs):
-    """Return a function of many inputs, computed on the CPU in parts."""
-    with compute_context(torch.device("cpu"), "float32"):
-        parts = inputs.split(_N_IMAGES_AT_ONCE)
-        return torch.cat([function(part) for part in parts])
-
-
-def _restore(model, pixels, device):
-    """Return restored images as floats in [0, 1], shape (n, H, W, 3)."""
-    model.eval()
-    with compute_context(device, "float32"):
-        parts = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(_N_IMAGES_AT_ONCE)
-        restored = [model(part.to(device)).sigmoid().cpu() for part in parts]
-    return torch.cat(restored).permute(0, 2, 3, 1).numpy()
+def _as_tensor(pixels):
+    """Return images as a tensor of shape (n_images, 3, height, width)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -59,11 +60,6 @@ class PretrainingSettings(Settings):
     patience: int | None = None
 
 
-@dataclass
-class _Result:
-    head: torch.nn.Module
-
-
 class Pretraining:
     """The state of a fit while it runs, and its result.
 
@@ -101,7 +97,7 @@ class Pretraining:
         head = make_head(
             neck.n_features()[0], settings.projection, method.has_target, self.seed
         )
-        self.result = _Result(head)
+        self.result = SimpleNamespace(head=head)
         self.body = None
         self.history = []
         self.interrupted = False

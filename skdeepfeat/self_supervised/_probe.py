@@ -31,13 +31,7 @@ class Probe:
 
     def __init__(self, X, y):
         self._X = X
-        self._y = check_column(y, "y_probe")
-        n_images = _num_samples(X)
-        if n_images != len(self._y):
-            raise ValueError(
-                f"y_probe must have one entry per image of X_probe: there are "
-                f"{n_images} images and {len(self._y)} entries."
-            )
+        self._y = check_column(y, "y_probe", _num_samples(X), "X_probe")
         self._is_regression = type_of_target(self._y) == "continuous"
         self._n_folds(self._y)
 

@@ -1,21 +1,15 @@
 """SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
 
-import numbers
 import os
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS
 from .._utils._columns import check_column
 from .._utils._constraints import (
@@ -28,6 +22,7 @@ from .._utils._constraints import (
 )
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import check_sizes
 from .._utils._shown import shown
 from .._utils._warn import warn
 from ..cache import CACHE_CONSTRAINT
@@ -38,10 +33,9 @@ from ..feature_extraction import (
     ImageEstimatorMixin,
     PretrainedFeatureExtractor,
     inspected,
-    load_pixels,
-    warn_of,
+    load_readable,
 )
-from ..fine_tuning import MAX_BYTES_IN_MEMORY, at_rest, with_margin
+from ..fine_tuning import at_rest, with_margin
 from ..training import PAIR_LOSSES, unfrozen_parts
 from ._pretraining import Pretraining, PretrainingSettings
 from ._probe import Probe
@@ -51,20 +45,19 @@ _MIN_IMAGES = 4
 # Below half the spread of even points, embeddings have begun to collapse.
 _COLLAPSED = 0.5
 
+# The parameters that the extraction of features shares.
+_OF_EXTRACTION = (
+    "device", "cache", "on_error", "precision", "flat_image_shape", "max_pixels",
+    "storage_options", "verbose",
+)  # fmt: skip
+
 _HISTORY = [
     "epoch", "train_loss", "alignment", "uniformity", "effective_rank", "spread",
     "learning_rate", "seconds",
 ]  # fmt: skip
 
 
-class SelfSupervisedExtractor(
-    DescribedMixin,
-    CallbackSupportMixin,
-    ImageEstimatorMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-):
+class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransformer):
     """A pretrained network that is trained further on images without labels.
 
     `fit` shows the network two random views of each image. It trains the network to
@@ -385,16 +378,12 @@ class SelfSupervisedExtractor(
         groups = None if groups is None else _check_groups(groups, X)
         original = at_rest(neck.trainable().network)
         before = self._probe_score(probe, original, neck.preprocessing)
-        pixels, failures = load_pixels(
+        pixels, rows = load_readable(
             X,
             with_margin(neck.preprocessing),
             ExtractionSettings.of(self, device=training.device),
-            MAX_BYTES_IN_MEMORY,
+            in_training=True,
         )
-        if failures:
-            warn_of(failures, in_training=True)
-        failed = [failure.index for failure in failures]
-        rows = np.delete(np.arange(len(pixels)), failed)
         _check_variety(pixels, rows)
         codes = None if groups is None else _group_codes(groups, rows)
 
@@ -456,28 +445,10 @@ class SelfSupervisedExtractor(
         return f"{self.method}, unfreeze={self.unfreeze!r}; epochs: {self.n_epochs_}"
 
     def _extractor(self, body, preprocessing):
-        return PretrainedFeatureExtractor(
-            body,
-            preprocessing=preprocessing,
-            device=self.device,
-            cache=self.cache,
-            on_error=self.on_error,
-            precision=self.precision,
-            flat_image_shape=self.flat_image_shape,
-            max_pixels=self.max_pixels,
-            storage_options=self.storage_options,
-            verbose=self.verbose,
-        )
+        own = {name: getattr(self, name) for name in _OF_EXTRACTION}
+        return PretrainedFeatureExtractor(body, preprocessing=preprocessing, **own)
 
     def _training_settings(self):
-        projection = list(self.projection)
-        if not projection or any(
-            not isinstance(n, numbers.Integral) or n < 2 for n in projection
-        ):
-            raise ValueError(
-                "The 'projection' parameter must hold at least one int, all of them at "
-                f"least 2. Got {self.projection!r:.80} instead."
-            )
         is_random = self.weights == "random"
         unfreeze, freeze_batch_norm = self.unfreeze, self.freeze_batch_norm
         if isinstance(unfreeze, str) and unfreeze == "auto":
@@ -486,7 +457,7 @@ class SelfSupervisedExtractor(
             freeze_batch_norm = not is_random
         return PretrainingSettings.of(
             self,
-            projection=tuple(map(int, projection)),
+            projection=tuple(check_sizes("projection", self.projection, 2)),
             unfreeze=unfreeze,
             freeze_batch_norm=freeze_batch_norm,
         )
@@ -544,12 +515,7 @@ def _check_variety(pixels, rows):
 
 def _check_groups(groups, X):
     """Return the group of each image as an array."""
-    groups = check_column(groups, "groups")
-    if len(groups) != _num_samples(X):
-        raise ValueError(
-            f"groups must have one entry per image: X has {_num_samples(X)} images, "
-            f"groups {len(groups)} entries."
-        )
+    groups = check_column(groups, "groups", _num_samples(X))
     if pd.unique(groups).size == 1:
         raise ValueError(
             "groups must hold at least 2 groups, because images of different "

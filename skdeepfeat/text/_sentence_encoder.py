@@ -1,25 +1,16 @@
 """SentenceEncoder: rows of texts that know which texts follow each other."""
 
 import copy
-import os
-from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._constraints import AT_LEAST_2, POSITIVE, POSITIVE_INT
 from .._utils._device import compute_context, free_device_memory, resolve_device
 from .._utils._forks import survives_fork, undisturbed_by_forks
@@ -29,7 +20,6 @@ from ..training import (
     LoopSettings,
     LossOfPairs,
     TrainingRun,
-    epochs_of_steps,
     make_optimizer,
 )
 from ._sentence_networks import (
@@ -39,9 +29,8 @@ from ._sentence_networks import (
     SentencePairNetwork,
 )
 from ._sentence_pairs import TextTuples, document_codes, followers, pad
-from ._texts import TextTransformerMixin
+from ._texts import as_codes, count_words
 from ._vectors_parameter import VectorsParameterMixin
-from ._word2vec import Word2Vec
 from ._word_vectors import WordVectors, load_word_vectors
 
 # The word vectors that are learned along with the network.
@@ -62,14 +51,7 @@ _N_PREDICTED = 20_000
 _N_AT_ONCE = 256
 
 
-class SentenceEncoder(
-    VectorsParameterMixin,
-    TextTransformerMixin,
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-):
+class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
     """Features of texts, learned from which sentences follow each other.
 
     Sentences that follow each other are about the same things. `fit` trains a small
@@ -200,7 +182,7 @@ class SentenceEncoder(
     """
 
     _parameter_constraints: dict = {
-        "vectors": [str, os.PathLike, Mapping, Word2Vec, FrozenEstimator],
+        **VectorsParameterMixin._parameter_constraints,
         "encoder": [StrOptions(set(ENCODERS))],
         "n_components": [POSITIVE_INT],
         "method": [StrOptions(_METHODS)],
@@ -211,9 +193,6 @@ class SentenceEncoder(
         "max_epochs": [StrOptions({"auto"}), POSITIVE_INT],
         "batch_size": [AT_LEAST_2],
         "learning_rate": [POSITIVE],
-        "lowercase": ["boolean"],
-        "tokenizer": [callable, None],
-        "on_missing": [StrOptions({"zero", "nan", "raise"})],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -302,15 +281,15 @@ class SentenceEncoder(
         words = self._words(X, reset=True)
         documents = document_codes(groups, len(words))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        is_learned = self._learns_vectors()
+        is_learned = isinstance(self.vectors, str) and self.vectors == _LEARNED
         given = None if is_learned else load_word_vectors(self.vectors, [_LEARNED])
-        vocabulary = self._choose_vocabulary(words, given)
+
+        def is_kept(word, n):
+            return n >= self.min_count if given is None else word in given.index
+
+        vocabulary = [word for word, _ in count_words(words, is_kept)]
         codes = {word: code for code, word in enumerate(vocabulary, 1)}
-        texts = [
-            np.array([codes[word] for word in text if word in codes], int)
-            for text in words
-        ]
-        texts = [text[: self.max_length] for text in texts]
+        texts = [text[: self.max_length] for text in as_codes(words, codes)]
         following = followers(texts, documents)
         self._check_pairs(following, texts, documents)
         self._count_unknown(words, codes)
@@ -335,23 +314,6 @@ class SentenceEncoder(
         if self.vocabulary_ is not None:
             learned["vectors_"] = network.words.weight.detach().cpu().numpy()[1:].copy()
         return learned
-
-    def _learns_vectors(self):
-        return isinstance(self.vectors, str) and self.vectors == _LEARNED
-
-    def _choose_vocabulary(self, words, given):
-        """Return the words that are trained on, the most frequent first.
-
-        `given` are `WordVectors`, or None if they are learned.
-        """
-        counts = Counter(word for text in words for word in text)
-        kept = [
-            word
-            for word, n in counts.items()
-            if (n >= self.min_count if given is None else word in given.index)
-        ]
-        # Alphabetically where counts are equal, so that the order of X has no effect.
-        return sorted(kept, key=lambda word: (-counts[word], word))
 
     def _check_pairs(self, following, texts, documents):
         self.n_pairs_ = int((following >= 0).sum())
@@ -400,11 +362,6 @@ class SentenceEncoder(
             loss = _own_loss
         else:
             members, loss = pairs, LossOfPairs(PAIR_LOSSES[self.method])
-        n_epochs = self.max_epochs
-        if n_epochs == "auto":
-            n_epochs = epochs_of_steps(
-                _N_STEPS, len(members), self.batch_size, _AUTO_EPOCHS
-            )
         network.to(device)
         trained = [
             (name, one) for name, one in network.named_parameters() if one.requires_grad
@@ -413,36 +370,26 @@ class SentenceEncoder(
             network,
             make_optimizer("adamw", [trained], learning_rate=self.learning_rate),
             loss,
-            LoopSettings.of(
-                self,
-                phase="sentences",
-                n_epochs=n_epochs,
-                schedule="one_cycle",
-                max_grad_norm=1.0,
-                seed=seed,
+            LoopSettings.one_cycle(
+                self, len(members), _N_STEPS, _AUTO_EPOCHS,
+                phase="sentences", max_grad_norm=1.0, seed=seed,
             ),
             device,
-        )
+        )  # fmt: skip
 
         def history():
             return pd.DataFrame(
                 run.history, columns=["epoch", "train_loss", "learning_rate", "seconds"]
             )
 
-        with callbacks.phase(
-            run.settings.phase,
-            n_epochs,
-            np.arange(len(texts)),
-            lambda: self._learned(network) | {"history_": history()},
-        ) as epochs:
-            try:
-                run.fit(
-                    TextTuples(texts, members),
-                    after_epoch=epochs.end,
-                    before_epoch=epochs.begin,
-                )
-            finally:
-                self.history_ = history()
+        def attributes():
+            return self._learned(network) | {"history_": history()}
+
+        def finish():
+            self.history_ = history()
+
+        data = TextTuples(texts, members)
+        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
 
     @survives_fork
     def transform(self, X):
@@ -473,19 +420,15 @@ class SentenceEncoder(
             [word for word in words if word in vectors.index][: self.max_length]
             for words in self._words(X)
         ]
-        return self._rows_of(
-            known, self._n_features_out, lambda known: self._encode(known, vectors)
-        )
+        return self._rows_of(known, lambda known: self._encode(known, vectors))
 
     @undisturbed_by_forks()
     def _encode(self, known, vectors):
         """Return the rows of texts, all of which have known words."""
-        used = sorted({vectors.index[word] for text in known for word in text})
-        # Read from a memory-mapped file in one go, and each word once.
-        matrix = vectors.rows(used) * self.scale_
-        matrix = np.vstack([np.zeros_like(matrix[:1]), matrix]).astype(np.float32)
-        codes = {row: code for code, row in enumerate(used, 1)}
-        texts = [[codes[vectors.index[word]] for word in text] for text in known]
+        matrix, places = vectors.look_up(known)
+        matrix = np.vstack([np.zeros_like(matrix[:1]), matrix * self.scale_])
+        matrix = matrix.astype(np.float32)
+        texts = [[1 + place for place in text] for text in places]
         rows = np.empty((len(texts), self._n_features_out), np.float32)
         # Texts of similar length together have little padding.
         order = np.argsort([len(text) for text in texts], kind="stable")

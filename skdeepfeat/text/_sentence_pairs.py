@@ -28,14 +28,7 @@ def document_codes(groups, n_texts):
     """
     if groups is None:
         return np.zeros(n_texts, int)
-    groups = check_column(groups, "groups")
-    if len(groups) != n_texts:
-        raise ValueError(
-            f"groups must have one entry per text: X has {n_texts} texts, groups "
-            f"{len(groups)} entries."
-        )
-    codes, _ = pd.factorize(groups)
-    return codes
+    return pd.factorize(check_column(groups, "groups", n_texts))[0]
 
 
 def followers(texts, documents):

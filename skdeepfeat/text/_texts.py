@@ -1,6 +1,7 @@
 """X of the text transformers: one text per row."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
@@ -19,6 +20,11 @@ class TextTransformerMixin(ShortErrorsMixin, DocumentationLinkMixin):
 
     Subclasses have the parameters `tokenizer` and `lowercase`.
     """
+
+    _parameter_constraints: dict = {
+        "lowercase": ["boolean"],
+        "tokenizer": [callable, None],
+    }
 
     # skrub applies it to each of several columns.
     __single_column_transformer__ = True
@@ -99,6 +105,26 @@ def check_texts(X):
                 f"{type(text).__name__}.{advice}"
             )
     return texts
+
+
+def count_words(texts, is_kept):
+    """Return (word, number of occurrences) for some words, the most frequent first.
+
+    Parameters
+    ----------
+    texts : list of (list of str)
+    is_kept : callable
+        ``is_kept(word, n_occurrences) -> bool``
+    """
+    counts = Counter(word for text in texts for word in text)
+    kept = [(word, n) for word, n in counts.items() if is_kept(word, n)]
+    # Alphabetically where counts are equal, so that the order of X has no effect.
+    return sorted(kept, key=lambda item: (-item[1], item[0]))
+
+
+def as_codes(texts, codes):
+    """Return the numbers of the known words of each text."""
+    return [np.array([codes[w] for w in text if w in codes], int) for text in texts]
 
 
 def tokenize(texts, tokenizer, lowercase):

@@ -1,13 +1,17 @@
 """What estimators over given word vectors share."""
 
+import os
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import StrOptions
 
 from .._utils._address import shown_addresses
 from .._utils._parameter_errors import choice_error
 from .._utils._warn import warn
+from ._texts import TextTransformerMixin
 from ._word2vec import Word2Vec
 from ._word_vectors import load_word_vectors
 
@@ -15,8 +19,14 @@ from ._word_vectors import load_word_vectors
 _LARGE_FRACTION = 0.5
 
 
-class VectorsParameterMixin:
+class VectorsParameterMixin(TextTransformerMixin):
     """Mixin class for estimators with the parameters `vectors` and `on_missing`."""
+
+    _parameter_constraints: dict = {
+        **TextTransformerMixin._parameter_constraints,
+        "vectors": [str, os.PathLike, Mapping, Word2Vec, FrozenEstimator],
+        "on_missing": [StrOptions({"zero", "nan", "raise"})],
+    }
 
     def get_params(self, deep=True):
         """Return the parameters of this estimator.
@@ -62,14 +72,13 @@ class VectorsParameterMixin:
                 UserWarning,
             )
 
-    def _rows_of(self, known, n_features, compute):
+    def _rows_of(self, known, compute):
         """Return features of texts, those without known words as `on_missing` says.
 
         Parameters
         ----------
         known : list of list
             The known words of each text.
-        n_features : int
         compute : callable
             ``compute(known) -> ndarray`` of texts that all have known words.
 
@@ -77,7 +86,7 @@ class VectorsParameterMixin:
         -------
         ndarray of float32, shape (n_texts, n_features)
         """
-        result = np.zeros((len(known), n_features), np.float32)
+        result = np.zeros((len(known), self._n_features_out), np.float32)
         is_missing = np.array([not words for words in known])
         if is_missing.any():
             if self.on_missing == "raise":

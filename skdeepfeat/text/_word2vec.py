@@ -3,38 +3,26 @@
 import os
 import pathlib
 import re
-from collections import Counter
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._address import check_local
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._constraints import NOT_NEGATIVE, POSITIVE, POSITIVE_INT
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._plain_file import write_atomically
 from ..training import LoopSettings, TrainingRun
 from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
-from ._texts import TextTransformerMixin
+from ._texts import TextTransformerMixin, as_codes, count_words
 from ._word_vectors import WordVectors
 
 
-class Word2Vec(
-    TextTransformerMixin,
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-):
+class Word2Vec(TextTransformerMixin, LearnedTransformer):
     """Word vectors that are learned from texts, by skip-gram with negative sampling.
 
     Words that occur among the same words get similar vectors (Mikolov et al. 2013
@@ -124,6 +112,7 @@ class Word2Vec(
     """
 
     _parameter_constraints: dict = {
+        **TextTransformerMixin._parameter_constraints,
         "vector_size": [POSITIVE_INT],
         "window": [POSITIVE_INT],
         "negative": [POSITIVE_INT],
@@ -133,8 +122,6 @@ class Word2Vec(
         "max_epochs": [POSITIVE_INT],
         "batch_size": [POSITIVE_INT],
         "learning_rate": [POSITIVE],
-        "lowercase": ["boolean"],
-        "tokenizer": [callable, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -210,15 +197,9 @@ class Word2Vec(
 
     def _count(self, words):
         """Choose the vocabulary; return the known words of each text by number."""
-        counts = Counter(word for text in words for word in text)
-        # Alphabetically where counts are equal, so that the order of X has no effect.
-        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        kept = [(word, n) for word, n in ordered if n >= self.min_count]
+        kept = count_words(words, lambda word, n: n >= self.min_count)
         vocabulary = {word: number for number, (word, _) in enumerate(kept)}
-        texts = [
-            np.array([vocabulary[word] for word in text if word in vocabulary], int)
-            for text in words
-        ]
+        texts = as_codes(words, vocabulary)
         if len(vocabulary) < 2 or max(map(len, texts)) < 2:
             raise ValueError(
                 "X must have at least 2 different words that occur at least "
@@ -262,13 +243,10 @@ class Word2Vec(
                 ),
             }
 
-        with callbacks.phase(
-            settings.phase, settings.n_epochs, np.arange(len(texts)), attributes
-        ) as epochs:
-            try:
-                run.fit(data, after_epoch=epochs.end, before_epoch=epochs.begin)
-            finally:
-                vars(self).update(attributes())
+        def finish():
+            vars(self).update(attributes())
+
+        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
 
     def transform(self, X):
         """Return the mean of the vectors of each text's words.
@@ -331,9 +309,15 @@ class Word2Vec(
         if path.suffix not in (".txt", ".vec", ".bin"):
             wanted = "a file with the ending .txt, .vec or .bin"
             raise choice_error("path", wanted, os.fspath(path))
-        lines = self._binary_lines if path.suffix == ".bin" else self._text_lines
-        header = f"{len(self.vectors_)} {self.vectors_.shape[1]}\n".encode()
-        write_atomically(path, header + b"".join(lines()))
+        lines = [f"{len(self.vectors_)} {self.vectors_.shape[1]}".encode()]
+        for word, vector in zip(self.vocabulary_, self.vectors_, strict=True):
+            # White space would end the word.
+            word = re.sub(r"\s", "_", word) or "_"
+            numbers = " ".join(map(str, vector)).encode()
+            if path.suffix == ".bin":
+                numbers = vector.astype("<f4").tobytes()
+            lines.append(word.encode(errors="replace") + b" " + numbers)
+        write_atomically(path, b"\n".join([*lines, b""]))
 
     @property
     def word_vectors_(self):
@@ -349,16 +333,3 @@ class Word2Vec(
             return np.ones(len(self.counts_))
         ratio = self.subsample * self.counts_.sum() / self.counts_
         return np.minimum(1.0, np.sqrt(ratio) + ratio)
-
-    def _text_lines(self):
-        for word, vector in zip(self.vocabulary_, self.vectors_, strict=True):
-            yield _in_file(word) + f" {' '.join(map(str, vector))}\n".encode()
-
-    def _binary_lines(self):
-        for word, vector in zip(self.vocabulary_, self.vectors_, strict=True):
-            yield _in_file(word) + b" " + vector.astype("<f4").tobytes() + b"\n"
-
-
-def _in_file(word):
-    """Return a word as a file has it, where white space ends it."""
-    return (re.sub(r"\s", "_", word) or "_").encode(errors="replace")

@@ -1,9 +1,7 @@
 """WordVectorFeatures: texts as averages of word vectors."""
 
 import itertools
-import os
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 from sklearn.base import (
@@ -11,13 +9,10 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._texts import TextTransformerMixin
 from ._vectors_parameter import VectorsParameterMixin
-from ._word2vec import Word2Vec
 from ._word_vectors import load_word_vectors
 
 # Arora et al. 2017 found 1e-3 to 1e-4 to be good, and used 1e-3.
@@ -48,7 +43,6 @@ _LEARNED = {
 
 class WordVectorFeatures(
     VectorsParameterMixin,
-    TextTransformerMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -134,11 +128,8 @@ class WordVectorFeatures(
     """
 
     _parameter_constraints: dict = {
-        "vectors": [str, os.PathLike, Mapping, Word2Vec, FrozenEstimator],
+        **VectorsParameterMixin._parameter_constraints,
         "pooling": [StrOptions(set(_POOLINGS))],
-        "lowercase": ["boolean"],
-        "tokenizer": [callable, None],
-        "on_missing": [StrOptions({"zero", "nan", "raise"})],
     }
 
     def __init__(
@@ -270,20 +261,16 @@ class WordVectorFeatures(
                 features = features - np.outer(features @ component, component)
             return features
 
-        return self._rows_of(known, self._n_features_out, compute)
+        return self._rows_of(known, compute)
 
     def _pooled(self, vectors, known):
         """Return one row of float64 for each text, all of which have known words."""
         pool = _POOLINGS[self.pooling]
-        rows = [[vectors.index[word] for word in words] for words in known]
+        matrix, places = vectors.look_up(known)
         weights = [np.array([self._weight(word) for word in words]) for words in known]
-        # Read from a memory-mapped file in one go, and each word once.
-        used = sorted({row for one in rows for row in one})
-        matrix = vectors.rows(used)
-        places = {row: place for place, row in enumerate(used)}
         pooled = [
-            pool(matrix, [places[row] for row in one], weight)
-            for one, weight in zip(rows, weights, strict=True)
+            pool(matrix, rows, weight)
+            for rows, weight in zip(places, weights, strict=True)
         ]
         return np.array(pooled).reshape(len(known), matrix.shape[1])
 

@@ -82,6 +82,21 @@ class WordVectors:
             raise _not_finite(self.words[places[int(bad.argmax())]])
         return rows
 
+    def look_up(self, texts):
+        """Return the vectors of the words of some texts, all of which are known.
+
+        Returns
+        -------
+        matrix : ndarray of float64, shape (n_different_words, n_dimensions)
+        places : list of (list of int)
+            For each text, the rows of its words in `matrix`.
+        """
+        rows = [[self.index[word] for word in words] for words in texts]
+        # Read from a memory-mapped file in one go, and each word once.
+        used = sorted({row for one in rows for row in one})
+        place_of = {row: place for place, row in enumerate(used)}
+        return self.rows(used), [[place_of[row] for row in one] for one in rows]
+
     def most_similar(self, positive, negative=(), n=10):
         """Return the nearest words; see `Word2Vec.most_similar`."""
         check_count("n", n)

@@ -73,6 +73,33 @@ class LoopSettings(Settings):
     first_epoch: int = 0
     verbose: int = 0
 
+    @classmethod
+    def one_cycle(cls, estimator, n_samples, auto_steps, auto_epochs, **others):
+        """Return the settings of an estimator that trains by a one-cycle schedule.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Its `early_stopping` counts if it has one.
+        n_samples : int
+        auto_steps : int
+        auto_epochs : tuple of (int, int)
+            What ``max_epochs="auto"`` means: about this many steps, but epochs within
+            these bounds.
+        **others : settings
+        """
+        n_epochs, size = estimator.max_epochs, estimator.batch_size
+        if n_epochs == "auto":
+            n_epochs = epochs_of_steps(auto_steps, n_samples, size, auto_epochs)
+        stops_early = getattr(estimator, "early_stopping", False)
+        return cls.of(
+            estimator,
+            n_epochs=n_epochs,
+            schedule="one_cycle",
+            n_iter_no_change=estimator.n_iter_no_change if stops_early else None,
+            **others,
+        )
+
 
 def epochs_of_steps(n_steps, n_samples, batch_size, bounds):
     """Return the number of epochs for about this many steps, within bounds."""

@@ -304,8 +304,8 @@ def test_candidates_learn_what_the_original_says(weight, fitted, images):
     X, y = images
     estimator = copy.deepcopy(fitted).set_params(distill_weight=weight)
     random_state = np.random.RandomState(0)
-    subject = make_subject(estimator, X, (y + 1) % 4, None, 0.25, random_state)
-    trained = subject.result(subject.train(subject.model(), 12))
+    subject = make_subject(estimator, X, (y + 1) % 4, None, 0.25, random_state, 12)
+    trained = subject.result(subject.train(subject.model()))
     agreement = (trained.predict(X) == fitted.predict(X)).mean()
     assert agreement > 0.9 if weight else agreement < 0.5
     assert trained.get_params()["teacher"] is None

@@ -44,7 +44,7 @@ X = X * 20
 EXTRACT = "PretrainedFeatureExtractor(image_size=32, cache=None).fit_transform(X)"
 LOAD = """from skdeepfeat.feature_extraction import ExtractionSettings, load_pixels
     from skdeepfeat import Preprocessing
-    load_pixels(X, Preprocessing(32, (32, 32)), ExtractionSettings(), 2**30)"""
+    load_pixels(X, Preprocessing(32, (32, 32)), ExtractionSettings())"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX systems")

@@ -317,7 +317,8 @@ class OnePixelNorm(SmallNet):
         self.norm = nn.BatchNorm2d(8)
 
     def forward(self, x):
-        if len(x) > self.limit and x.device.type != "meta":
+        # What is tried out before, on two black images, is not on the device.
+        if len(x) > self.limit and self.norm.training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
         maps = self.norm(self.last(self.stem(x).relu()))
         return self.head(maps.relu().mean((2, 3)))

@@ -31,7 +31,7 @@ def test_equal_embeddings_are_aligned_and_not_uniform():
 @pytest.mark.parametrize(
     ("Z", "pairs", "match"),
     [
-        ([[1.0, 0.0], [0.0, 0.0]], [[0, 1]], "Row 1 is zero"),
+        ([[1.0, 0.0], [0.0, 0.0]], [[0, 1]], "Row 1 of Z is zero"),
         ([[1.0, 0.0], [0.0, np.nan]], [[0, 1]], "NaN"),
         ([[1.0, 0.0], [0.0, 1.0]], [[0, 2]], "from 0 to 1"),
         ([[1.0, 0.0], [0.0, 1.0]], [[0, -1]], "from 0 to 1"),

@@ -310,7 +310,7 @@ def test_data_that_cannot_be_learned_from_are_refused(network, X):
         (True, None, "X_probe and y_probe"),
         (True, np.zeros(24), "y_probe .* 2 classes"),
         (True, np.arange(24) % 23, "2 images each"),
-        (True, np.zeros(3), "y_probe .* 24 images and 3 entries"),
+        (True, np.zeros(3), "y_probe .* 24 rows, y_probe 3 entries"),
         (True, [None, 1] * 12, "y_probe .* missing values. Got one at index 0"),
         (True, ["a", np.nan] * 12, "y_probe .* missing values. Got one at index 1"),
         (True, np.full(24, np.nan), "y_probe .* missing"),

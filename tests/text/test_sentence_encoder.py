@@ -289,7 +289,7 @@ def test_an_interrupted_fit_has_the_weights_so_far(monkeypatch):
         (["ship", "wave"], None, "2 pairs.*1 pair"),
         (["ship"], None, "2 pairs"),
         (["qqq", "", "zzz"], None, "3 of them without a known word"),
-        (["ship", "wave", "sail"], [0, 0], "groups.*3 texts.*2 entries"),
+        (["ship", "wave", "sail"], [0, 0], "groups.*3 rows.*2 entries"),
         (["ship", "wave", "sail"], [0, None, 0], "groups.*index 1"),
         (["ship", "wave", "sail"], ["a", "a", np.nan], "groups.*index 2"),
         (["ship", 3, "sail"], None, "Index 1"),

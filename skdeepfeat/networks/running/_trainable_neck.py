@@ -2,12 +2,13 @@
 
 import copy
 import fnmatch
-import itertools
 import logging
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from ..._utils._forks import undisturbed_by_forks
 from ..._utils._hooks import forward_hooks
@@ -34,6 +35,12 @@ _UNDECAYED = (
     "relative_position_bias_table",
 )  # fmt: skip
 
+# torch's own nodes of a graph. Others, such as that of a user's function, may have no
+# gradient for what they depend on.
+_KNOWN_NODE = re.compile(
+    r"\w+Backward\d+|(torch::autograd::)?(AccumulateGrad|CopySlices|CopyBackwards)"
+)
+
 # By architecture, outputs and size. Two threads may compute the same result.
 _examined: dict[tuple, tuple] = {}
 
@@ -53,8 +60,8 @@ class TrainableNeck(nn.Module):
     stages : sequence of str
         The layers that end the network's stages, first to last.
     architecture : str, default=None
-        Identifies the architecture of a named network. The result of the trial backward
-        pass is remembered for it, because the trial takes longer than a training step.
+        Identifies the architecture of a named network. Which parameters gradients reach
+        is remembered for it, because finding out takes as long as a training step.
 
     Attributes
     ----------
@@ -88,7 +95,7 @@ class TrainableNeck(nn.Module):
         found = _examined.get(key) if architecture else None
         if found is None:
             with random_states_kept():
-                found = self._try_backward(self._size)
+                found = self._try_out(self._size)
             if architecture:
                 _examined[key] = found
         reached, self._memory_format = found
@@ -349,51 +356,64 @@ class TrainableNeck(nn.Module):
         # Parameters of the network itself, such as a class token, are used first.
         return self.stage_of_module.get(owner, 0)
 
-    def _try_backward(self, size):
+    def _try_out(self, size):
         """Return the names of the parameters with a gradient, and a memory format.
 
-        Channels last is faster, but the `view` of some networks fails with it. A
-        network may change its buffers while it runs, so that copies of them are run.
+        Channels last is faster, but the `view` of some networks fails with it.
         """
-        trials = itertools.product(
-            (torch.device("meta"), torch.device("cpu")),
-            (torch.channels_last, torch.contiguous_format),
-        )
-        for device, memory_format in trials:
+        for memory_format in (torch.channels_last, torch.contiguous_format):
             try:
-                reached = self._backward(device, memory_format, size)
-                if device.type == "meta" and memory_format is torch.channels_last:
-                    self._check_layout(memory_format, size)
-                return reached, memory_format
+                return self._reached(memory_format, size), memory_format
             except Exception as error:  # a user's network may raise anything
-                logger.debug(
-                    "gradients failed (%s, %s): %s", device, memory_format, error
-                )
+                logger.debug("gradients failed (%s): %s", memory_format, error)
                 last_error = error
         raise last_error
 
-    def _check_layout(self, memory_format, size):
-        """Run on the CPU: poolings on the meta device do not keep the channels last."""
-        network = copy_network(self.network, owned=True)
-        with torch.inference_mode():
-            self._run(network, _black_images(network, memory_format, size))
+    def _reached(self, memory_format, size):
+        """Return the names of the parameters that a gradient of the features reaches.
 
-    def _backward(self, device, memory_format, size):
-        network = copy_network(self.network, device, owned=True)
+        The graph of a forward pass tells that, unless a user's function is a part of
+        it. Without a backward pass, none of the results in between are kept.
+        """
+        with saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing):
+            rows, network = self._run_copy(memory_format, size)
+        leaves = _leaves_of(rows)
+        if leaves is None:
+            rows, network = self._run_copy(memory_format, size)
+            rows.sum().backward()
+            leaves = [one for one in network.parameters() if one.grad is not None]
+        found = {id(one) for one in leaves}
+        return {name for name, one in network.named_parameters() if id(one) in found}
+
+    def _run_copy(self, memory_format, size):
+        """Return features of black images with their graph, and what computed them.
+
+        That is a copy, because a network may change its buffers while it runs.
+        """
+        network = copy_network(self.network, owned=True)
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
             parameter.grad = None
-        images = _black_images(network, memory_format, size).to(device)
+        images = torch.zeros(2, 3, *size, dtype=floating_dtype(network))
         with torch.enable_grad():
-            rows = self._run(network, images)
-            if rows.requires_grad:
-                rows.sum().backward()
-        return {n for n, p in network.named_parameters() if p.grad is not None}
+            rows = self._run(network, images.contiguous(memory_format=memory_format))
+        return rows, network
 
 
-def _black_images(network, memory_format, size):
-    images = torch.zeros(2, 3, *size, dtype=floating_dtype(network))
-    return images.contiguous(memory_format=memory_format)
+def _leaves_of(tensor):
+    """Return the leaves that gradients of a tensor reach; None if that is not known."""
+    leaves, seen, left = [], {None}, [tensor.grad_fn]
+    while left:
+        node = left.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if not _KNOWN_NODE.fullmatch(node.name()):
+            return None
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        left += [following for following, _ in node.next_functions]
+    return leaves
 
 
 def _with_first_tensor(output, tensor):
