@@ -114,7 +114,8 @@ def decode_bytes(data, max_pixels, share=_NO_LIMIT) -> np.ndarray:
 
 
 # Formats that cannot be opened with the header alone, or that `check_header` checks.
-_READ_WHOLE = ("JPEG", "TIFF", "WEBP", "AVIF", "ICO", "ICNS", "CUR")
+# Pillow's plugin for FTEX closes the file.
+_READ_WHOLE = ("JPEG", "TIFF", "WEBP", "AVIF", "ICO", "ICNS", "CUR", "FTEX")
 
 
 def check_large_file(file, max_pixels):

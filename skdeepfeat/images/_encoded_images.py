@@ -279,7 +279,7 @@ def read_until(
             raise BadImageError(_AS_TEXT)
         parts.append(data)
         n_bytes += len(data)
-        if may_have_more and n_bytes > limit:
+        if may_have_more and limit is not None and n_bytes > limit:
             return None
         check_length(n_bytes, limit)
         n_wanted = _CHUNK
