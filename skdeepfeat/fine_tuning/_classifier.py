@@ -4,7 +4,6 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -267,7 +266,6 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self : FineTuneClassifier
             The fitted estimator.
         """
-        self._validate_params()
         first = not hasattr(self, "head_")
         y = checked_y(self, y, X)
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
@@ -348,9 +346,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             raise ValueError(
                 f"y has labels that are not among the classes: {unknown[:5].tolist()}."
             )
-        encoder = LabelEncoder()
-        encoder.classes_ = self.classes_
-        return Targets(encoder.transform(y), n_classes, "single", self.classes_)
+        numbers = np.searchsorted(self.classes_, y)
+        return Targets(numbers, n_classes, "single", self.classes_)
 
     def _decode(self, targets):
         if targets.task == "single":

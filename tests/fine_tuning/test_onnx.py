@@ -174,7 +174,7 @@ def test_published_networks(model, weights, unfreeze, pixels, tmp_path):
     )
     # What the network sees of them: the file begins behind resizing and cropping.
     geometry = fitted._fitted_neck().preprocessing
-    seen, _ = load_pixels(pixels, geometry, ExtractionSettings())
+    seen, _, _ = load_pixels(pixels, geometry, ExtractionSettings())
     assert_same_elsewhere(
         fitted, fitted.predict_proba, seen, tmp_path / "c.onnx", pixels
     )
