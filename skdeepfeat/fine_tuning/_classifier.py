@@ -14,7 +14,8 @@ from torch import nn
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._constraints import FRACTION, POSITIVE
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, first_line
+from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
@@ -289,12 +290,19 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     def _weigh(self, y, weight):
         if self.class_weight is None:
             return weight
-        of_classes = compute_sample_weight(self.class_weight, y)
+        try:
+            of_classes = compute_sample_weight(self.class_weight, y)
+        except Exception as error:  # scikit-learn checks only some of it
+            raise ValueError(
+                f"The 'class_weight' parameter of {type(self).__name__} must hold a "
+                "weight for each class; with several labels per image, it is a list of "
+                f"dicts ({first_line(error)}). Got {shown(self.class_weight)} instead."
+            ) from error
         if not (np.isfinite(of_classes).all() and (of_classes >= 0).all()):
             raise ValueError(
                 f"The 'class_weight' parameter of {type(self).__name__} must hold "
                 "finite weights that are not negative. Got "
-                f"{str(self.class_weight)[:80]} instead."
+                f"{shown(self.class_weight)} instead."
             )
         return weight * of_classes
 

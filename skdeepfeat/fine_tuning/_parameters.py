@@ -3,6 +3,7 @@
 import numbers
 import os
 
+import numpy as np
 import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -346,7 +347,11 @@ class FineTuneParameters:
     def _validate_params(self):
         super()._validate_params()
         sizes = self.hidden_layer_sizes
-        if not all(isinstance(n, numbers.Integral) and n >= 1 for n in sizes):
+        # An array without axes is a number.
+        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
+        if isinstance(sizes, numbers.Number) or not all(
+            isinstance(n, numbers.Integral) and n >= 1 for n in sizes
+        ):
             raise ValueError(
                 f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must "
                 "hold integers of at least 1, one for each hidden layer. Got "
