@@ -14,7 +14,7 @@ from .._utils._choices import (
     PRECISIONS,
     RUNTIMES,
 )
-from .._utils._constraints import COUNT, N_JOBS, POSITIVE_INT
+from .._utils._constraints import N_JOBS, POSITIVE_INT, SEED
 from .._utils._forks import survives_fork
 from ..cache import CACHE_CONSTRAINT, open_cache
 from ..networks import RememberedNeck, known_neck, resolve_neck
@@ -258,7 +258,7 @@ class PretrainedFeatureExtractor(
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "runtime": [StrOptions(set(RUNTIMES))],
         "n_jobs": N_JOBS,
-        "random_state": [COUNT],
+        "random_state": [SEED],
     }
 
     def __init__(
