@@ -62,12 +62,13 @@ class ItemSource(abc.ABC):
         yield self.digests(file_index, on_done, keeps=True)
 
     @abc.abstractmethod
-    def loader(self, neck):
+    def loader(self, preprocessing):
         """Return what reads one item, in the form that batches are made of.
 
         Parameters
         ----------
-        neck : networks.Neck
+        preprocessing : Preprocessing
+            Of the network, for images.
 
         Returns
         -------

@@ -82,7 +82,7 @@ class ListedItems(ItemSource):
                 f"key raised {type(error).__name__}: {first_line(error)}"
             ) from error
 
-    def loader(self, neck):
+    def loader(self, preprocessing):
         return lambda i, budget: self.item(i)
 
     def item(self, i):
