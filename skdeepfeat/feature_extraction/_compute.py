@@ -11,7 +11,6 @@ import math
 import queue
 import threading
 from collections import deque
-from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -64,8 +63,6 @@ def compute_features(source, indices, neck, devices, settings):
         The items among `indices` found meanwhile that cannot be read. With
         ``on_error="raise"``, no batch is started after the first.
     """
-    if settings.n_images is None:
-        settings = replace(settings, n_images=len(indices))
     check_device_type(devices, settings)
     batch_size = settings.batch_size
     if batch_size == "auto":

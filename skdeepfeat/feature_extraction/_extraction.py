@@ -29,13 +29,7 @@ from ..cache import (
 from ..exceptions import NonFiniteOutputError
 from ..networks import RememberedNeck
 from ._compute import compute_features
-from ._failures import (
-    GIVE_UP_AFTER,
-    first_failure,
-    non_finite_error,
-    warn_of,
-    with_duplicates,
-)
+from ._failures import GIVE_UP_AFTER, first_failure, non_finite_error, warn_of
 from ._item_identity import identify_by_items
 from ._settings import count_workers, settle_arithmetic
 from ._workers import compute_in_shards
@@ -282,7 +276,12 @@ class Extraction:
 
     def failures(self):
         """Return a `BadImageError` for each image found so far that cannot be read."""
-        return with_duplicates(self._failures, self.digests, self.source)
+        of = {self.digests[i]: error for i, error in self._failures.items()}
+        return [
+            self._failures.get(i)
+            or of[self.digests[i]].at(i, self.source.describe(i))
+            for i in self._with_copies(self._failures)
+        ]
 
     def failed(self, indices=None):
         """Return which images, fetched before, could not be read.
@@ -330,8 +329,7 @@ class Extraction:
         joins = self.settings.cache_layers is not None and self._store.keeps_rows
 
         def compute(positions):
-            self._resolve_neck()
-            neck = self._joined() if joins else self.neck
+            neck = self._joined() if joins else self._resolved()
             return self._compute(neck, indices, positions, on_computed)
 
         try:
@@ -343,34 +341,27 @@ class Extraction:
                 also=self._joined_namespaces if joins else None,
                 place=",".join(map(str, self.devices)),
             )
-        except _OpenVINOCannotRun:
-            # Nothing has been computed yet. torch computes other features, which the
-            # cache stores separately.
-            self.settings = replace(self.settings, runtime="torch")
-            self.namespaces = self._make_namespaces(self.neck)
-            return self.fetch(indices, on_computed)
-        except _NeckDiffers:
-            logger.warning(
-                "the cached note about %s was wrong",
-                printable(self.neck.spec.model_name),
-            )
+        except _OtherFeatures:
+            # Nothing has been computed yet. The cache stores these features separately.
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
 
-    def _resolve_neck(self):
-        """Replace a remembered neck, which names rows, by the one that computes."""
+    def _resolved(self):
+        """Return the neck that computes instead of a remembered one, which names rows."""
         if isinstance(self.neck, RememberedNeck):
             self.neck = self.neck.resolved
             if self._make_namespaces(self.neck) != self.namespaces:
-                raise _NeckDiffers
+                name = printable(self.neck.spec.model_name)
+                logger.warning("the cached note about %s was wrong", name)
+                raise _OtherFeatures
+        return self.neck
 
     def _joined(self):
         """Return the neck with the layers that are computed for the cache only."""
-        self._resolve_neck()
+        neck, layers = self._resolved(), self.settings.cache_layers
         if self._joined_neck is None:
-            layers = self.settings.cache_layers
             self._joined_neck = self._run_in_thread(
-                lambda device: self.neck.joined(layers, device)
+                lambda device: neck.joined(layers, device)
             )
         return self._joined_neck
 
@@ -386,17 +377,20 @@ class Extraction:
                     "openvino", device, settings.precision, settings.converted
                 )
             ):
-                raise _OpenVINOCannotRun
+                self.settings = replace(self.settings, runtime="torch")
+                raise _OtherFeatures
         logger.info(
             "computing the features of %d of %d %ss",
             len(positions),
             len(self.source),
             self.source.kind,
         )
+        n_images, verbose = len(positions), settings.verbose
         if on_computed is not None:  # a part of a job that shows its own progress
             # The choice of the runtime must not depend on how much of X is left.
-            n_images = settings.n_images or len(self.source)
-            settings = replace(settings, n_images=n_images, verbose=0)
+            n_images, verbose = len(self.source), 0
+        n_images = settings.n_images or n_images
+        settings = replace(settings, n_images=n_images, verbose=verbose)
         batches = self._batches(neck, indices[positions], settings)
         not_finite, n_finite = [], 0
         bar = settings.progress_bar(
@@ -460,13 +454,8 @@ class Extraction:
         thread that has ended do no harm in a forked process.
         """
         device = self.devices[0] if self.devices else torch.device("cpu")
-
-        def call():
-            with all_cores(device):
-                return function(device)
-
         with ThreadPoolExecutor(1, "skdeepfeat-compute") as pool:
-            return pool.submit(call).result()
+            return pool.submit(all_cores(device)(function), device).result()
 
     def _make_namespaces(self, neck):
         namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint
@@ -513,9 +502,5 @@ def side_by_side(outputs):
     return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
 
 
-class _NeckDiffers(Exception):
-    """A neck differs from its note in the cache, so the namespaces differ."""
-
-
-class _OpenVINOCannotRun(Exception):
-    """OpenVINO was chosen by default and cannot run the network."""
+class _OtherFeatures(Exception):
+    """What will be computed is not what `namespaces` say, so these are made again."""

@@ -74,8 +74,6 @@ def compute_in_shards(source, indices, neck, settings):
         If the workers never returned anything.
     """
     payload = _Payload(neck, remembered=True)
-    if settings.n_images is None:
-        settings = replace(settings, n_images=len(indices))
     missing, done, stopped = indices, set(), False
     for _ in range(2):
         try:
