@@ -278,8 +278,7 @@ class Extraction:
         """Return a `BadImageError` for each image found so far that cannot be read."""
         of = {self.digests[i]: error for i, error in self._failures.items()}
         return [
-            self._failures.get(i)
-            or of[self.digests[i]].at(i, self.source.describe(i))
+            self._failures.get(i) or of[self.digests[i]].at(i, self.source.describe(i))
             for i in self._with_copies(self._failures)
         ]
 

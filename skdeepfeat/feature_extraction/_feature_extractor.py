@@ -5,18 +5,12 @@ import numbers
 
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
-from torch import device as torch_device
 from torch.nn import Module
 
-from .._utils._choices import (
-    DEFAULT_MAX_PIXELS,
-    POOLINGS,
-    PRECISIONS,
-    RUNTIMES,
-)
-from .._utils._constraints import COUNT, N_JOBS, POSITIVE_INT
+from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS, RUNTIMES
+from .._utils._constraints import COUNT, POSITIVE_INT
 from .._utils._forks import survives_fork
-from ..cache import CACHE_CONSTRAINT, open_cache
+from ..cache import open_cache
 from ..networks import RememberedNeck, known_neck, resolve_neck
 from ._description import DescribedMixin
 from ._extract_to import FileWriterMixin
@@ -247,17 +241,13 @@ class PretrainedFeatureExtractor(
 
     _parameter_constraints: dict = {
         **ImageEstimatorMixin._parameter_constraints,
+        **NetworkTransformerMixin._parameter_constraints,
         "model": [str, Module],
         "layer": [str, numbers.Integral, list, tuple, None],
-        "pooling": [StrOptions(set(POOLINGS))],
         "image_size": [POSITIVE_INT, "array-like", None],
-        "device": [str, torch_device, list, tuple],
-        "cache": CACHE_CONSTRAINT,
-        "batch_size": [POSITIVE_INT, StrOptions({"auto"})],
         "precision": [StrOptions(set(PRECISIONS))],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "runtime": [StrOptions(set(RUNTIMES))],
-        "n_jobs": N_JOBS,
         "random_state": [COUNT],
     }
 

@@ -17,6 +17,7 @@ from torch import nn
 from .._utils._address import shown_addresses
 from .._utils._choices import ON_ERROR
 from .._utils._constraints import POSITIVE_INT
+from .._utils._fitted_columns import note_columns
 from .._utils._forks import survives_fork
 from .._utils._html import DocumentationLinkMixin
 from .._utils._preprocessing import Preprocessing
@@ -213,19 +214,14 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
         is_collection = hasattr(X, "__len__") or hasattr(X, "__array__")
         if isinstance(X, (str, bytes, Mapping)) or not is_collection:
             make_image_source(X)  # says what to give instead
-        # A stateless estimator need not be fitted, and then there are no columns to
-        # compare those of X with.
-        compares = reset or hasattr(self, "n_features_in_")
         if self.flat_image_shape is not None:
             dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
-            if not compares:
+            # A stateless estimator need not be fitted, and then there are no columns
+            # to compare those of X with.
+            if not (reset or hasattr(self, "n_features_in_")):
                 return check_array(X, dtype=dtype, estimator=self, input_name="X")
             return validate_data(self, X, reset=reset, dtype=dtype)
-        if hasattr(X, "columns") and compares:
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        elif reset:
-            self.n_features_in_ = 1
-            vars(self).pop("feature_names_in_", None)
+        note_columns(self, X, reset=reset)
         if hasattr(X, "__len__") and _num_samples(X) == 0:
             raise ValueError(
                 "Found array with 0 sample(s) while a minimum of 1 is required by "
