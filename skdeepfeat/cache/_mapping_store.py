@@ -116,7 +116,8 @@ class MappingStore(Store):
         permissions = self._directory.permissions
         try:
             with open_plain(path, "wb", permissions=permissions) as file:
-                file.write(os.urandom(16))
+                self._seen_writer = os.urandom(16)
+                file.write(self._seen_writer)
         except OSError as error:
             logger.debug("Other processes may compute the same rows: %s", error)
 
