@@ -272,7 +272,7 @@ def import_fsspec():
     return import_optional("fsspec", extra="remote", purpose="Reading addresses")
 
 
-def opened(address: str, options: Mapping):
+def opened(address: str, options: Mapping) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it."""
     from fsspec.core import url_to_fs
 
@@ -284,7 +284,7 @@ def open_place(address: str, options: Mapping) -> RemotePlace:
     from fsspec.implementations.local import LocalFileSystem
     from fsspec.implementations.memory import MemoryFileSystem
 
-    fs, _ = opened(address, fresh_options(address, options))
+    fs, _ = opened_anew(address, options)
     # fsspec gives each thread an instance of its own of all other file systems. For an
     # archive, each of them would read the list of files.
     is_shareable = fs.async_impl or isinstance(fs, (LocalFileSystem, MemoryFileSystem))
@@ -293,17 +293,17 @@ def open_place(address: str, options: Mapping) -> RemotePlace:
     )
 
 
-def fresh_options(address: str, options: Mapping) -> dict:
-    """Return keyword arguments with which fsspec makes a new file system.
+def opened_anew(address: str, options: Mapping) -> tuple[Any, str]:
+    """Return the same with a new file system.
 
-    Those that it keeps remember listings, in which a replaced file is the old one.
+    Those that fsspec keeps remember listings, in which a replaced file is the old one.
     """
-    fresh = dict(_copied(options))
+    fresh = _copied(options)
     for protocol in _protocols(address):
         inner = fresh.get(protocol, {})
         if isinstance(inner, dict):
             fresh[protocol] = {**inner, "skip_instance_cache": True}
-    return fresh
+    return opened(address, fresh)
 
 
 def _copied(options):
@@ -361,12 +361,10 @@ def _read(fs, path, limit, on_large):
     # In a stream, because servers and archives may claim a wrong length, and compressed
     # files may become any size.
     is_opened = type(fs).cat_file is AbstractFileSystem.cat_file and not fs.async_impl
-    if is_opened or _is_archive(fs):
-        with fs.open(path, "rb") as file:
-            return _read_in_parts(file, limit, on_large)
-    if "http" in fs.protocol:
-        # With `size` given, it does not ask for the size first.
-        with fs.open(path, "rb", block_size=0, size=1) as file:
+    # With `size` given, HTTP does not ask for the size first.
+    http = {"block_size": 0, "size": 1} if "http" in fs.protocol else {}
+    if is_opened or _is_archive(fs) or http:
+        with fs.open(path, "rb", **http) as file:
             return _read_in_parts(file, limit, on_large)
     data = _read_range(fs, path, limit)
     check_length(len(data), limit)
