@@ -193,7 +193,14 @@ class Store(AbstractContextManager):
             new, data = digest_arrays(rows), rows.tobytes()
             while True:
                 known = self.known_variants(namespace)
-                name = _choose(rows, agree, known)
+                # The oldest comes first, so all who ask get the same answer.
+                fitting = (
+                    name
+                    for name, stored in known
+                    if len(stored) == len(data)
+                    and agree(rows, np.frombuffer(stored, "<f4").reshape(rows.shape))
+                )
+                name = next(fitting, None)
                 if name or self.add_variant(namespace, new, data, known):
                     break
             found.append(namespace.variant(name or new))
@@ -311,18 +318,3 @@ class Store(AbstractContextManager):
     def _forget_job(self) -> None:
         """Start afresh after a fetch: what went wrong is tried again in the next."""
         self._unreadable = self._unwritable = False
-
-
-def _choose(
-    rows: np.ndarray, agree: Callable, known: Iterable[tuple[str, bytes]]
-) -> str | None:
-    """Return the name of the first known variant that fits, or None.
-
-    The oldest comes first, so all who ask get the same answer.
-    """
-    for name, data in known:
-        if len(data) == rows.nbytes and agree(
-            rows, np.frombuffer(data, "<f4").reshape(rows.shape)
-        ):
-            return name
-    return None
