@@ -220,7 +220,7 @@ class RemoteFiles:
             def wait_for_turn():
                 stack.enter_context(self._large)
 
-            try:
+            with self._explained(address, explain):
                 place = self._place(address)
                 with place.lock:
                     if _is_wrapped(address):
@@ -231,14 +231,6 @@ class RemoteFiles:
                         if _is_archive(fs) and fs.isdir(path):
                             raise IsADirectoryError(path)
                     data = bytes(_read(fs, path, self._limit, wait_for_turn))
-            except BadImageError:
-                raise
-            except Exception as error:
-                # Each file system raises the errors of its own library (botocore,
-                # aiohttp, zipfile ...): there is no common base.
-                text = redacted(explain(error, address), self._options)
-                cause = without_secrets(error, self._options)
-                raise BadImageError(text) from cause
             if not data:
                 raise BadImageError("it is empty (0 bytes)")
             yield data
@@ -248,23 +240,29 @@ class RemoteFiles:
         fsspec = import_fsspec()
         head, _, tail = address.partition("::")
         protocol = head.partition("://")[0]
-        with self._lock:
-            try:
-                kind = fsspec.get_filesystem_class(protocol)
-                if _is_wrapped(address):
-                    return self._place(tail)
-                # Some addresses name the host, the user or the repository.
-                options = sorted(kind._get_kwargs_from_urls(head).items())
-                key = protocol, tail, repr(options)
-                if key not in self._places:
-                    self._places[key] = open_place(address, self._options)
-                return self._places[key]
-            except BadImageError:
-                raise
-            except Exception as error:
-                text = _explain_unusable(fsspec, error, address)
-                cause = without_secrets(error, self._options)
-                raise BadImageError(redacted(text, self._options)) from cause
+        with self._lock, self._explained(address, _explain_unusable):
+            kind = fsspec.get_filesystem_class(protocol)
+            if _is_wrapped(address):
+                return self._place(tail)
+            # Some addresses name the host, the user or the repository.
+            options = sorted(kind._get_kwargs_from_urls(head).items())
+            key = protocol, tail, repr(options)
+            if key not in self._places:
+                self._places[key] = open_place(address, self._options)
+            return self._places[key]
+
+    @contextlib.contextmanager
+    def _explained(self, address, explain):
+        """Turn what fsspec raises into a BadImageError that says what is wrong."""
+        try:
+            yield
+        except BadImageError:
+            raise
+        except Exception as error:
+            # Each file system raises the errors of its own library (botocore, aiohttp,
+            # zipfile ...): there is no common base.
+            text = redacted(explain(error, address), self._options)
+            raise BadImageError(text) from without_secrets(error, self._options)
 
 
 def import_fsspec():
@@ -407,7 +405,7 @@ def without_secrets(error: Exception, options: Mapping) -> Exception | None:
     return error if redacted(text, options) == text else None
 
 
-def _explain_unusable(fsspec, error, address):
+def _explain_unusable(error, address):
     protocol = _innermost_protocol(address)
     text = _text(error)
     if isinstance(error, ImportError):
@@ -417,7 +415,7 @@ def _explain_unusable(fsspec, error, address):
             f"the protocol {protocol!r} needs a package that is not installed: {text}"
         )
     if isinstance(error, ValueError) and "not known" in text:
-        known = fsspec.available_protocols()
+        known = import_fsspec().available_protocols()
         return (
             f"fsspec knows no protocol {protocol!r}.{did_you_mean(protocol, known)} "
             "fsspec.available_protocols() lists those it knows"
