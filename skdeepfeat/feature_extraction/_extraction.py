@@ -20,7 +20,6 @@ from .._utils._printable import printable
 from .._utils._threads import all_cores
 from ..cache import (
     Namespace,
-    NoCache,
     Store,
     open_cache,
     warn_of_unknown_items,
@@ -144,7 +143,7 @@ class Extraction:
         self.neck = self._run_in_thread(self.neck.identified)
         if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
             warn_of_unstable(self.neck.spec.name)
-            self._store = NoCache().open()
+            self._store = Store()
         self.namespaces = self._make_namespaces(self.neck)
 
     def _identify_by_items(self):
@@ -156,7 +155,7 @@ class Extraction:
             if found is None:
                 warn_of_unstable(self.neck.spec.name, "item")
         if found is None:
-            self._store, found = NoCache().open(), (plain, {})
+            self._store, found = Store(), (plain, {})
         self.namespaces, self._known = found
 
     def describe_network(self):

@@ -394,15 +394,9 @@ class PretrainedFeatureExtractor(
         return resolve_neck(**self._neck_parameters())
 
     def _neck_parameters(self):
-        return {
-            "model": self.model,
-            "weights": self.weights,
-            "layer": self.layer,
-            "pooling": self.pooling,
-            "image_size": self.image_size,
-            "preprocessing": self.preprocessing,
-            "random_state": self.random_state,
-            # The default neck always exists, and known features need no network. Any
-            # other layer or pooling is checked before a long run.
-            "examine": self.layer is not None or self.pooling != "auto",
-        }
+        names = "model weights layer pooling image_size preprocessing random_state"
+        parameters = {name: getattr(self, name) for name in names.split()}
+        # The default neck always exists, and known features need no network. Any other
+        # layer or pooling is checked before a long run.
+        examine = self.layer is not None or self.pooling != "auto"
+        return {**parameters, "examine": examine}

@@ -148,10 +148,8 @@ def list_items(X):
 
 def _items_of(X):
     if hasattr(X, "columns") and hasattr(X, "to_numpy"):
-        if X.shape[1] == 1:
-            column = X[X.columns[0]]
-            values = column.to_list()
-            return values if _are_objects(values) else X.to_numpy()
+        if X.shape[1] == 1 and _are_objects(values := X[X.columns[0]].to_list()):
+            return values
         return X.to_numpy()
     if isinstance(X, torch.Tensor):
         return X
