@@ -80,12 +80,12 @@ class Store(AbstractContextManager):
             For each row the digest of its image, 32 bytes, or None for an image that
             is known to be bad. Rows with the same digest are computed once.
         compute : callable
-            ``compute(indices)`` is given an int array of positions in `keys`. It
+            ``compute(indices)`` is given an int array of indices of rows. It
             returns an iterator of ``(indices, blocks)``: some of these positions and,
             for each of `namespaces` and then of ``also()``, an array of shape
             (len(indices), n_features) of finite values. Positions that it leaves out
-            have failed. It is called once, only if something is missing, and is always
-            closed.
+            have failed. It is called only if something is missing, once for each part
+            of the keys, and is always closed.
         n_features : callable
             Returns the lengths of the namespaces' rows. Called only if neither stored
             nor computed rows tell.
