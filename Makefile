@@ -35,12 +35,12 @@ $(VENV)/.stamp-%: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	touch $@
 
-# What lint, docs, demo and test need, by one run of pip: for CI. Most of the files are
-# never imported, so they are not compiled.
+# What lint, docs, demo and test need, in one run: for CI. Most of the files are never
+# imported, so they are not compiled.
+INSTALLER ?= pip install --disable-pip-version-check --no-compile
 install:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-		-e '.[lint,docs,demo,test]'
+	$(BIN)/python -m $(INSTALLER) --quiet -e '.[lint,docs,demo,test]'
 	touch $(addprefix $(VENV)/.stamp-,lint docs demo test)
 
 demo: $(VENV)/.stamp-demo
