@@ -131,7 +131,7 @@ class MappingStore(Store):
             for key, row in zip(keys, rows, strict=True):
                 name = layout.row_name(namespace.key, key)
                 values[name] = layout.pack_row(namespace.key, key, row)
-        self.run(lambda: self.entries.set(values), writing=True)
+        self.run(self.entries.set, values, writing=True)
         self._absent.difference_update(values)
 
     def known_variants(self, namespace):
@@ -146,7 +146,7 @@ class MappingStore(Store):
             return False
         entry = layout.variants_name(namespace.key)
         packed = layout.pack_variants(namespace.key, [*known, (name, data)])
-        self.run(lambda: self.entries.set({entry: packed}), writing=True)
+        self.run(self.entries.set, {entry: packed}, writing=True)
         return True
 
     # -- The whole store
@@ -199,7 +199,7 @@ class MappingStore(Store):
         return layout.read_description(dict(self.entries.get([name])).get(name))
 
     def clear(self, pattern):
-        return self.run(lambda: self._clear(pattern), default=0, writing=True)
+        return self.run(self._clear, pattern, default=0, writing=True)
 
     def _clear(self, pattern):
         removed = {}
@@ -242,12 +242,14 @@ class MappingStore(Store):
 
     # -- Errors
 
-    def run(self, operation: Callable, default: Any = None, *, writing=False) -> Any:
-        """Return ``operation()``, or `default` if the mapping cannot be used."""
+    def run(
+        self, operation: Callable, *arguments: Any, default: Any = None, writing=False
+    ) -> Any:
+        """Return ``operation(*arguments)``; `default` if the mapping cannot be used."""
         if self._unreadable or (writing and self._unwritable):
             return default
         try:
-            return operation()
+            return operation(*arguments)
         except Exception as error:
             # The mapping may be of any class, so its errors have no common base class.
             self._give_up(_in_words(error), writing)

@@ -6,7 +6,6 @@ stores the features of a batch while the network computes the next one.
 
 import contextlib
 import functools
-import itertools
 import math
 import queue
 import threading
@@ -288,8 +287,8 @@ def load_ahead(
         n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size
         n_ahead += n_per_task * joblib.cpu_count()
         n_ahead = min(n_ahead, budget.total // bytes_of_item + 1)
-        remaining = iter(indices.tolist())
-        tasks = iter(lambda: list(itertools.islice(remaining, n_per_task)), [])
+        starts = range(0, len(indices), n_per_task)
+        tasks = (indices[start : start + n_per_task].tolist() for start in starts)
         loading = ((some, pool.submit(load, some, budget)) for some in tasks)
         batches = _batches(loading, n_ahead, batch_size, found_bad)
         stack.callback(budget.close)

@@ -308,7 +308,8 @@ class Extraction:
             # Nothing has been computed yet. The cache stores these features separately.
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
-        self._raise_not_finite()
+        if self._not_finite:
+            raise self._not_finite_error()
         return outputs
 
     def _resolved(self):
@@ -384,13 +385,12 @@ class Extraction:
                     break
         # Not immediately: features computed after a broken image are worth storing.
         self._raise_failure()
-        if not self._has_finite:
-            self._raise_not_finite()
+        if self._not_finite and not self._has_finite:
+            raise self._not_finite_error()
 
-    def _raise_not_finite(self):
-        if self._not_finite:
-            indices = self._with_copies(self._not_finite)
-            raise non_finite_error(self.neck, self.settings.precision, indices)
+    def _not_finite_error(self):
+        indices = self._with_copies(self._not_finite)
+        return non_finite_error(self.neck, self.settings.precision, indices)
 
     def _batches(self, neck, indices, settings):
         """Yield features as `compute_features` does, first those that are known."""

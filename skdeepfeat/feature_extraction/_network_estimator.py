@@ -17,7 +17,6 @@ from torch import nn
 from .._utils._address import shown_addresses
 from .._utils._choices import ON_ERROR
 from .._utils._constraints import POSITIVE_INT
-from .._utils._fitted_columns import note_columns
 from .._utils._forks import survives_fork
 from .._utils._html import DocumentationLinkMixin
 from .._utils._preprocessing import Preprocessing
@@ -75,6 +74,18 @@ class NetworkEstimatorMixin(ShortErrorsMixin, DocumentationLinkMixin):
                 f"the same 'model' again. Got {type(self.model).__name__} instead."
             )
         super()._validate_params()
+
+    def _note_columns(self, X, is_table, *, reset):
+        """Set or check the names and number of the columns of X; 1 if it is no table.
+
+        A stateless estimator need not be fitted, and then there are no columns to
+        compare those of X with.
+        """
+        if is_table and (reset or hasattr(self, "n_features_in_")):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
 
     def _advice(self, name):
         return _instead_of(self.model) if name == "model" else ""
@@ -216,12 +227,10 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
             make_image_source(X)  # says what to give instead
         if self.flat_image_shape is not None:
             dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
-            # A stateless estimator need not be fitted, and then there are no columns
-            # to compare those of X with.
             if not (reset or hasattr(self, "n_features_in_")):
                 return check_array(X, dtype=dtype, estimator=self, input_name="X")
             return validate_data(self, X, reset=reset, dtype=dtype)
-        note_columns(self, X, reset=reset)
+        self._note_columns(X, hasattr(X, "columns"), reset=reset)
         if hasattr(X, "__len__") and _num_samples(X) == 0:
             raise ValueError(
                 "Found array with 0 sample(s) while a minimum of 1 is required by "

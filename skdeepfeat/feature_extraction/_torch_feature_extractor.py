@@ -6,7 +6,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn import Module
 
 from .._utils._choices import ON_ERROR
-from .._utils._fitted_columns import note_columns
 from .._utils._forks import survives_fork
 from ..networks import N_PROBE_ITEMS, resolve_item_neck
 from ._description import DescribedMixin
@@ -279,7 +278,7 @@ class TorchFeatureExtractor(
         """Return the items of X; set or check the names and number of its columns."""
         items, is_frame = list_items(X), hasattr(X, "columns")
         is_table = is_frame or getattr(items, "ndim", 1) == 2
-        note_columns(self, X if is_frame else items, reset=reset, is_table=is_table)
+        self._note_columns(X if is_frame else items, is_table, reset=reset)
         return items
 
     def _resolve_neck(self, examples=None):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import validate_data
 
-from .._utils._fitted_columns import note_columns
 from .._utils._html import DocumentationLinkMixin
 from .._utils._short_errors import ShortErrorsMixin
 from .._utils._shown import shown
@@ -39,7 +39,11 @@ class TextTransformerMixin(ShortErrorsMixin, DocumentationLinkMixin):
 
     def _words(self, X, reset=False):
         """Check X, and return a list of words for each text."""
-        note_columns(self, X, reset=reset)
+        if hasattr(X, "columns"):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
         return tokenize(check_texts(X), self.tokenizer, self.lowercase)
 
 
