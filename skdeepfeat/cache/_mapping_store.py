@@ -9,8 +9,7 @@ import contextlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from .._utils._plain_file import open_plain
 from . import _mapping_layout as layout
@@ -242,9 +241,7 @@ class MappingStore(Store):
 
     # -- Errors
 
-    def run(
-        self, operation: Callable, *arguments: Any, default: Any = None, writing=False
-    ) -> Any:
+    def run(self, operation, *arguments, default=None, writing=False):
         """Return ``operation(*arguments)``; `default` if the mapping cannot be used."""
         if self._unreadable or (writing and self._unwritable):
             return default

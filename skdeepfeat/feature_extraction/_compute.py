@@ -272,9 +272,18 @@ def load_ahead(
     stop : callable
         After it was called, the next batch raises a CancelledError.
     """
+
+    def load(indices, budget):
+        results = []
+        for i in indices:
+            try:
+                results.append(source.fitted(i, preprocessing, budget))
+            except BadItemError as error:
+                results.append(error)
+        return results
+
+    n_per_task, kinds = source.n_per_task, {device.type for device in devices}
     with contextlib.ExitStack() as stack:
-        load, n_per_task = _one_by_one(source.loader(preprocessing)), source.n_per_task
-        kinds = {device.type for device in devices}
         if can_decode_in_processes(source, kinds, len(indices)):
             processes = DecodingProcesses(source, preprocessing)
             load = stack.enter_context(processes).load
@@ -293,21 +302,6 @@ def load_ahead(
         batches = _batches(loading, n_ahead, batch_size, found_bad)
         stack.callback(budget.close)
         yield stack.enter_context(contextlib.closing(batches)), pool.abandon
-
-
-def _one_by_one(load):
-    """Return a function of several indices for one that loads a single item."""
-
-    def load_some(indices, budget):
-        results = []
-        for i in indices:
-            try:
-                results.append(load(i, budget))
-            except BadItemError as error:
-                results.append(error)
-        return results
-
-    return load_some
 
 
 def _batches(loading, n_ahead, batch_size, found_bad):

@@ -82,8 +82,8 @@ class ListedItems(ItemSource):
                 f"key raised {type(error).__name__}: {first_line(error)}"
             ) from error
 
-    def loader(self, preprocessing):
-        return lambda i, budget: self.item(i)
+    def fitted(self, i, preprocessing, budget=None):
+        return self.item(i)
 
     def item(self, i):
         """Return one item.
