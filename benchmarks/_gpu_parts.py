@@ -106,8 +106,10 @@ def _last_line(log):
     return lines[-1].replace("|", "/")[:80] if lines else ""
 
 
-def describe_gpu():
-    """Return the name of the GPU, or None."""
+def describe_gpu(device):
+    """Return the name of the GPU, or None without one."""
+    if device == "cpu":
+        return None  # importing torch takes as long as a part of the quick form
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -115,7 +117,11 @@ def describe_gpu():
 
 def main(argv=None):
     arguments = parse_arguments(argv)
-    document = {"machine": describe_machine(), "gpu": describe_gpu(), "parts": {}}
+    document = {
+        "machine": describe_machine(),
+        "gpu": describe_gpu(arguments.device),
+        "parts": {},
+    }
     commands = commands_of(arguments)
     with watch_others(document["machine"]):
         for name in arguments.parts:

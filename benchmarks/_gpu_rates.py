@@ -35,6 +35,10 @@ def parse_arguments(argv=None):
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
     arguments = parser.parse_args(argv)
     arguments.network = "efficientnet_lite0" if arguments.quick else "resnet50"
+    # A network with few layers, for three ways to train it.
+    arguments.trained_network = (
+        "timm/test_efficientnet" if arguments.quick else "resnet50"
+    )
     # Two are enough to see that they run.
     arguments.n_forms = 2 if arguments.quick else len(FORMS)
     arguments.n_files = 8 if arguments.quick else 8192
@@ -108,9 +112,10 @@ def _of_fine_tuning(arguments):
     import _tuning_rates
 
     size = 32 if arguments.quick else 224
-    job = {"network": arguments.network, "image_size": size}
+    job = {"network": arguments.trained_network, "image_size": size}
     job |= {"n_images": arguments.n_trained, "batch_size": 4 if arguments.quick else 64}
-    job |= {"epochs": 3, "device": arguments.device, "precision": "bfloat16"}
+    job |= {"device": arguments.device, "precision": "bfloat16"}
+    job["epochs"] = 1 if arguments.quick else 3
     contenders = {
         "plain loop": (_tuning_rates.plain_loop, {}),
         "skdeepfeat": (_tuning_rates.ours, {}),

@@ -35,7 +35,7 @@ def search(job):
         cache=folder / "cache" if kind == "skdeepfeat" else None,
         device=job["device"],
     )
-    forest = RandomForestClassifier(n_estimators=10, random_state=0)
+    forest = RandomForestClassifier(2 if job["quick"] else 10, random_state=0)
     pipe = Pipeline(
         [("feat", extractor), ("rf", forest)],
         memory=str(folder / "memory") if kind == "pipeline" else None,

@@ -10,6 +10,7 @@ def sweep(job):
     from skdeepfeat import PretrainedFeatureExtractor
 
     extractor = PretrainedFeatureExtractor(
+        **job["network"],
         image_size=job["image_size"],
         batch_size=job["batch_size"],
         runtime=job["runtime"],

@@ -115,7 +115,7 @@ def parse_arguments(argv=None):
     add("--tuned-epochs", type=int, default=3)
     add("--n-images", type=int, default=5000, help="to train with and to compress")
     add("--n-test", type=int, default=2000, help="test images (2,000)")
-    add("--refine-epochs", type=int, default=2, help="of the tuned network (2)")
+    add("--refine-epochs", type=int, help="default: 2 of the tuned network")
     add("--runtimes", nargs="+", default="installed", help="that are timed")
     add("--device", default="cpu")
     add("--output", type=pathlib.Path, default=pathlib.Path("bench_output"))
@@ -192,10 +192,10 @@ def run_table(name, data, arguments):
             *tests, test_size=0.5, random_state=0, stratify=tests[1]
         )
         (images, labels), tests = parts[::2], parts[1::2]
-    settings = {
-        "fine_tune_epochs": arguments.refine_epochs if name == "tuned" else "auto",
-        "runtimes": arguments.runtimes,
-    }
+    n_epochs = arguments.refine_epochs
+    if n_epochs is None:
+        n_epochs = 2 if name == "tuned" else "auto"
+    settings = {"fine_tune_epochs": n_epochs, "runtimes": arguments.runtimes}
     yield {"part": name, "method": "as it is", "test": clf.score(*tests)}
     for drop in arguments.drops:
         for method in arguments.methods:

@@ -33,7 +33,7 @@ from sklearn.model_selection import train_test_split
 
 from skdeepfeat import FineTuneClassifier, load_image_folder
 from skdeepfeat.feature_extraction import ExtractionSettings, load_pixels
-from skdeepfeat.fine_tuning import fitted_neck
+from skdeepfeat.fine_tuning import FittedEstimator
 from skdeepfeat.networks import import_openvino
 
 BATCH = 32
@@ -112,9 +112,9 @@ def measure(arguments):
         device="cpu",
         random_state=0,
     ).fit(X, y)
-    geometry = fitted_neck(clf).preprocessing
+    geometry = FittedEstimator(clf).neck.preprocessing
     before = time.process_time()
-    pixels, _ = load_pixels(X_test, geometry, ExtractionSettings())
+    pixels, _, _ = load_pixels(X_test, geometry, ExtractionSettings())
     decoding = 1000 * (time.process_time() - before) / len(pixels)
     with tempfile.TemporaryDirectory() as folder:
         calibration = X[: arguments.n_calibration]

@@ -6,7 +6,7 @@ neither their size nor the speed of the network matters here; the rows are the e
 network's own 1,280 floats. `transform`, which returns all of them, is measured too.
 
     python benchmarks/larger_than_memory.py [--n-images 2000 20000] [--formats ...]
-        [--runtime torch]
+        [--runtime torch] [--quick]
 """
 
 import argparse
@@ -16,6 +16,7 @@ import tempfile
 import time
 
 from _common import (
+    be_quick,
     describe_machine,
     machine_line,
     markdown_table,
@@ -39,6 +40,9 @@ def parse_arguments(argv=None):
     # hundred MB of its own, for many.
     parser.add_argument(
         "--runtime", choices=("torch", "openvino", "auto"), default="torch"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run; its figures mean nothing"
     )
     parser.add_argument("--output", type=pathlib.Path, default="bench_output")
     return parser.parse_args(argv)
@@ -134,6 +138,8 @@ def report(results):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.quick:
+        be_quick()
     machine = describe_machine()
     with watch_others(machine):
         results = measure(arguments)

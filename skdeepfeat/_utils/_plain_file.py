@@ -142,7 +142,8 @@ def write_atomically(path, content):
     Parameters
     ----------
     path : path-like
-        An existing file is replaced; missing folders are created.
+        An existing file is replaced, and its permissions stay; missing folders are
+        created.
     content : bytes
 
     Raises
@@ -151,9 +152,11 @@ def write_atomically(path, content):
         Also if there is a folder, a pipe or a device, or a link to one. It is not
         replaced: root would replace /dev/null.
     """
-    path = pathlib.Path(path)
+    path, permissions = pathlib.Path(path), None
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        mode = os.stat(path).st_mode
+        permissions = stat.S_IMODE(mode)
+        if not stat.S_ISREG(mode):
             text = "There is a folder, a pipe or a device, which is not replaced"
             raise FileExistsError(errno.EEXIST, text, os.fspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,6 +164,10 @@ def write_atomically(path, content):
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
+            if permissions is not None:
+                # A file that others must not read stays so, whatever is in the new one.
+                with contextlib.suppress(OSError):
+                    os.chmod(temporary, permissions)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -55,6 +55,8 @@ _USER = re.compile(
 )
 _SIGNATURE = re.compile(r"[?&](?:sig|[\w-]*signature)=", re.IGNORECASE)
 _QUERY = re.compile(r"([?&;][^=&;#\s'\"]+=)[^&;#\s'\"]+")
+# A query that consists of a key alone.
+_BARE_QUERY = re.compile(r"(?<=[\w./-]\?)[\w.~%+/-]{8,}(?=[&;#\s'\")\]>]|$)")
 _NAMED = re.compile(
     r"((?:secret|token|passw(?:or)?d|pwd|api_?key|access_?key|account_?key|credential|"
     r"signature|authorization|(?<=[?&])sig(?==))[\w-]*['\"]?\s*[=:]\s*"
@@ -81,7 +83,7 @@ def redacted(text, options=()) -> str:
     if has_address(text):
         text = _QUOTED.sub(_redacted_address, text)
         text = _QUERY.sub(rf"\1{_HIDDEN}", _USER.sub(_HIDDEN, text))
-        text = _TOKENS.sub(_HIDDEN, text)
+        text = _TOKENS.sub(_HIDDEN, _BARE_QUERY.sub(_HIDDEN, text))
     return _NAMED.sub(rf"\1{_HIDDEN}", text)
 
 

@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from .._utils._digests import digest_bytes
 from .._utils._plain_file import open_plain
+from .._utils._printable import printable
 from ._directory import CacheDirectory
 from ._errors import StoreUnavailable
 
@@ -113,7 +114,7 @@ class SideFiles:
             os.replace(temporary, self._path(key))
             self._remove_oldest()
         except (OSError, StoreUnavailable) as error:
-            logger.debug("%s cannot be written: %s", temporary, error)
+            logger.debug("%s: %s", printable(temporary), printable(error))
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
 

@@ -7,7 +7,7 @@ import warnings
 import click
 
 from ._options import json_option
-from ._output import echo, say, shown, write_json
+from ._output import echo, say, shown, write_result
 
 _directory = click.option(
     "--cache",
@@ -33,15 +33,8 @@ def cache():
 @json_option
 def info(directory, namespace, as_json):
     """Show the location and size of the cache, and its rows by network."""
-    store = _open(directory)
-    with _usable(store):
-        found = store.info()
-    if namespace is not None:
-        found = dataclasses.replace(found, namespaces=_matching(found, namespace))
-    if as_json:
-        write_json(_as_json(found))
-    else:
-        echo(found)
+    found = _info(_open(directory), namespace)
+    write_result(as_json, _as_json(found), [found])
 
 
 @cache.command
@@ -74,12 +67,10 @@ def clear(directory, namespace, yes):
     Without --namespace, this also removes networks converted for another runtime.
     """
     store = _open(directory)
-    with _usable(store):
-        found = store.info()
-    wanted = found.namespaces if namespace is None else _matching(found, namespace)
-    n_rows = sum(each.n_rows for each in wanted)
+    found = _info(store, namespace)
+    n_rows = sum(each.n_rows for each in found.namespaces)
     if not yes and n_rows:
-        for each in wanted:
+        for each in found.namespaces:
             say(f"  {each}")
         click.confirm(
             shown(f"Remove {n_rows:,} rows from {found.path}?"), abort=True, err=True
@@ -101,32 +92,29 @@ def _usable(store):
 
     An estimator gives correct results without a cache. These commands need it.
     """
-    causes, show = [], warnings.showwarning
-
-    def keep_or_show(message, *args, **kwargs):
-        cause = getattr(message, "cause", None)
-        if cause is None:
-            show(message, *args, **kwargs)
-        else:
-            causes.append(cause)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = keep_or_show
+    with warnings.catch_warnings(record=True) as given:
         yield
-    if causes:
-        raise click.ClickException(
-            f"The cache in {store.directory} cannot be used: {causes[0]}."
-        )
+    for one in given:
+        if (cause := getattr(one.message, "cause", None)) is not None:
+            raise click.ClickException(
+                f"The cache in {store.directory} cannot be used: {cause}."
+            )
+        warnings.showwarning(one.message, one.category, one.filename, one.lineno)
 
 
-def _matching(found, pattern):
+def _info(store, pattern):
+    """Return the `CacheInfo` of a cache, with the networks that match a pattern."""
+    with _usable(store):
+        found = store.info()
+    if pattern is None:
+        return found
     matching = tuple(each for each in found.namespaces if each.matches(pattern))
     if not matching:
         raise click.ClickException(
             f"Nothing in {found.path} matches {pattern!r}. `skdeepfeat cache info` "
             "lists what it contains."
         )
-    return matching
+    return dataclasses.replace(found, namespaces=matching)
 
 
 def _as_json(found):

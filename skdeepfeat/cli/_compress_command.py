@@ -12,7 +12,7 @@ from .._utils import _choices
 from .._utils._printable import printable
 from . import _options
 from ._inputs import collect_paths
-from ._output import echo, format_table, log_to_stderr, say, shown, write_json
+from ._output import format_table, log_to_stderr, say, shown, write_result
 from ._program import usage_errors
 
 
@@ -117,14 +117,12 @@ def compress(
                 f"{output!r} is the model itself, which would be overwritten. Choose "
                 "another --output."
             )
-    paths, n_skipped = collect_paths(images, None, None, None)
+    paths = collect_paths(images, quiet=quiet)
     classifier = _load(model)
     labels = _labels_of(paths, classifier.classes_)
     _check_classes(labels, classifier.classes_)
     if output.endswith(".onnx"):
         _check_export(classifier)
-    if n_skipped and not quiet:
-        say(f"{n_skipped:,} other file(s) in the folders were skipped.")
     if verbose:
         log_to_stderr(ctx)
     elif not quiet and sys.stderr.isatty():
@@ -147,11 +145,8 @@ def compress(
     write = small.to_onnx if output.endswith(".onnx") else small.save
     write(output)
     report, summary = small.compression_report_, small.compression_summary_
-    if as_json:
-        write_json({"layers": report, "networks": summary})
-    else:
-        for line in [*_layer_lines(report), "", *_network_lines(summary)]:
-            echo(line)
+    lines = [*_layer_lines(report), "", *_network_lines(summary)]
+    write_result(as_json, {"layers": report, "networks": summary}, lines)
     if not quiet:
         n_bytes = os.path.getsize(output)
         say(f"{printable(output)}: {n_bytes / 1e6:.2f} MB, {len(paths):,} images.")

@@ -180,13 +180,11 @@ def extract(
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose cannot be combined.")
     storage_options = dict(storage_options) if remote or storage_options else None
-    paths, n_skipped = collect_paths(images, from_file, column, root, storage_options)
+    paths = collect_paths(images, from_file, column, root, storage_options, quiet=quiet)
     _refuse_addresses(paths, storage_options is not None)
     if verbose:
         log_to_stderr(ctx)
         show_all_warnings()
-    if n_skipped and not quiet:
-        say(f"{n_skipped:,} other file(s) in the folders were skipped.")
     shows_progress = verbose or (not quiet and sys.stderr.isatty())
     extractor = _make_extractor(
         verbose=int(shows_progress), storage_options=storage_options, **options

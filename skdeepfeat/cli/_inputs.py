@@ -7,32 +7,35 @@ import click
 
 from .._utils._address import is_address
 from .._utils._parameter_errors import did_you_mean
+from ._output import say
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _LISTS = (*_TABLES, ".txt")
 
 
-def collect_paths(inputs, from_file, column, root, storage_options=None):
+def collect_paths(
+    inputs, from_file=None, column=None, root=None, storage_options=None, *, quiet
+):
     """Return the paths of the images, in the order in which they were given.
 
     Parameters
     ----------
     inputs : sequence of str
         Files, folders, addresses.
-    from_file : str or None
+    from_file : str or None, default=None
         A file that lists paths; "-" is the standard input.
-    column : str or None
+    column : str or None, default=None
         The column of a table that holds the paths.
-    root : str or None
+    root : str or None, default=None
         The folder of relative paths in `from_file`. None is the working folder.
     storage_options : dict or None, default=None
         If given, addresses of folders are searched as well.
+    quiet : bool
+        Whether not to say how many files in the folders are not images.
 
     Returns
     -------
-    paths : list of str
-    n_skipped : int
-        Number of files in the folders that are not images.
+    list of str
 
     Raises
     ------
@@ -53,7 +56,9 @@ def collect_paths(inputs, from_file, column, root, storage_options=None):
         if not listed:
             raise click.UsageError(f"There is no path in {from_file!r}.")
         paths += [_below(root, path) for path in listed]
-    return paths, n_skipped
+    if n_skipped and not quiet:
+        say(f"{n_skipped:,} other file(s) in the folders were skipped.")
+    return paths
 
 
 def _images_of(name, storage_options):

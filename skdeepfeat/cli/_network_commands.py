@@ -4,7 +4,7 @@ import click
 
 from .._utils._choices import SOURCES
 from ._options import image_size_option, json_option, weights_option
-from ._output import echo, format_table, write_json
+from ._output import format_table, write_result
 from ._program import usage_errors
 
 
@@ -34,11 +34,7 @@ def models(pattern, source, tags, as_json):
     if not names:
         hint = did_you_mean(pattern or "", list_models(source=source))
         raise click.ClickException(f"No network matches {pattern!r}.{hint}")
-    if as_json:
-        write_json(names)
-    else:
-        for name in names:
-            echo(name)
+    write_result(as_json, names, names)
 
 
 @click.command
@@ -64,11 +60,7 @@ def layers(model, weights, image_size, stages, as_json):
     if stages:
         ends = frame["name"].isin(["neck", "output"])
         frame = frame[frame["stage"].notna() | ends]
-    if as_json:
-        write_json(frame)
-    else:
-        for line in _as_table(frame):
-            echo(line)
+    write_result(as_json, frame, _as_table(frame))
 
 
 def _as_table(frame):

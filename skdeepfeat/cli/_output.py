@@ -59,10 +59,25 @@ def format_table(table, left=()):
     return lines
 
 
-def write_json(value):
-    """Write a value to stdout as JSON, with each DataFrame as a list of records."""
-    # ASCII only, so that any stream can carry it, and names that are not UTF-8 survive.
-    click.echo(json.dumps(value, indent=2, default=_records))
+def write_result(as_json, value, lines):
+    """Write a result to stdout.
+
+    Parameters
+    ----------
+    as_json : bool
+        Whether it is for scripts.
+    value : object
+        As JSON can hold it; each DataFrame in it becomes a list of records.
+    lines : iterable of object
+        For people.
+    """
+    if as_json:
+        # ASCII only, so that any stream can carry it, and names that are not UTF-8
+        # survive.
+        click.echo(json.dumps(value, indent=2, default=_records))
+        return
+    for line in lines:
+        echo(line)
 
 
 def _records(table):

@@ -13,13 +13,7 @@ from .._utils._forks import survives_fork
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown_path
-from ..fine_tuning import (
-    checked_targets,
-    decode_for_network,
-    fitted_neck,
-    pixels_to_result,
-    with_results,
-)
+from ..fine_tuning import FittedEstimator
 from ..networks import import_openvino
 from ._subjects import as_score
 from ._timing import BATCH_SIZES, best_times
@@ -93,7 +87,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
     >>> export_report(clf, "digits.onnx", X[40:], y[40:])["file"].tolist()
     ['-', 'digits.onnx']
     """
-    neck = fitted_neck(estimator, "export_report")
+    fitted = FittedEstimator(estimator, "export_report")
     if isinstance(paths, str) or hasattr(paths, "__fspath__"):
         paths = [paths]
     try:
@@ -102,18 +96,18 @@ def export_report(estimator, paths, X, y, *, scoring=None):
         raise choice_error(
             "paths", "a path or a list of paths", paths, error=TypeError
         ) from None
-    network, output_name, _ = pixels_to_result(estimator, neck)
+    network, output_name, _ = fitted.pixels_to_result()
 
     @torch.inference_mode()
     def in_torch(pixels):
         return network(torch.from_numpy(pixels)).numpy()
 
     runs = [in_torch, *(_run_of(path, output_name) for path in paths)]
-    y = checked_targets(estimator, X, y)
-    pixels, rows = decode_for_network(estimator, X)
-    if len(rows) == 0:
+    y = fitted.checked_targets(X, y)
+    pixels, indices = fitted.decode(X)
+    if len(indices) == 0:
         raise ValueError("There is nothing to score: no image of X can be read.")
-    pixels, y = pixels[rows], y[rows]
+    y = y[indices]
     names = ["-", *map(str, paths)]
     results = [
         _results(run, pixels, name) for run, name in zip(runs, names, strict=True)
@@ -126,7 +120,7 @@ def export_report(estimator, paths, X, y, *, scoring=None):
                 f"{results[0].shape}."
             )
     scorer = check_scoring(estimator, scoring)
-    known = [with_results(estimator, one) for one in results]
+    known = [fitted.with_results(one) for one in results]
     positions = np.arange(len(y))
     report = pd.DataFrame(
         {

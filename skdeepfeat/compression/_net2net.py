@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from ..fine_tuning import fitted_neck, with_networks
+from ..fine_tuning import FittedEstimator
 from ._model import Model
 
 # Relative to the largest output. Rounding errors add up over many layers, but stay far
@@ -23,7 +23,7 @@ def model_of(estimator, caller):
         If it is a different type of estimator.
     NotFittedError
     """
-    neck = fitted_neck(estimator, caller)
+    neck = FittedEstimator(estimator, caller).neck
     return neck, Model(neck.trainable(), copy.deepcopy(estimator.head_))
 
 
@@ -58,7 +58,7 @@ def check_same(model, images, wanted, caller):
 
 def larger_estimator(estimator, model):
     """Return a fitted estimator like another one, with a larger network."""
-    new = with_networks(estimator, model.network, model.head)
+    new = FittedEstimator(estimator).with_networks(model.network, model.head)
     # They describe another network.
     for name in ("compression_report_", "compression_summary_"):
         vars(new).pop(name, None)

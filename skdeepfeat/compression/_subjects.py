@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
+from .._utils._folds import split_rows
 from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..feature_extraction import (
@@ -24,13 +24,8 @@ from ..feature_extraction import (
 from ..fine_tuning import (
     FineTuneClassifier,
     FineTuneRegressor,
-    as_teacher,
-    decode_images,
-    fitted_neck,
-    loss_of,
+    FittedEstimator,
     on_pixels,
-    train_further,
-    with_networks,
 )
 from ..training import crop_center, epochs_of_steps
 from ._layers import batches_of
@@ -53,7 +48,8 @@ class TunedSubject:
     def __init__(
         self, estimator, X, y, scoring, validation_fraction, random_state, n_epochs
     ):
-        self.neck = fitted_neck(estimator, "compression")
+        self._fitted = FittedEstimator(estimator, "compression")
+        self.neck = self._fitted.neck
         if y is None:
             raise ValueError(
                 f"The 'y' parameter must be given for a "
@@ -62,9 +58,11 @@ class TunedSubject:
         self.estimator = estimator
         # Its probabilities tell more about an image than the label, which helps most
         # with few images.
-        self._teacher = as_teacher(estimator)
+        self._teacher = self._fitted.as_teacher()
         self._random_state = random_state
-        pixels, y, indices = decode_images(estimator, X, y)
+        y = self._fitted.checked_targets(X, y)
+        pixels, indices = self._fitted.decode(X, margin=True)
+        y = y[indices]
         rows, kept_back = _split(
             len(y),
             validation_fraction,
@@ -84,9 +82,8 @@ class TunedSubject:
             raise choice_error("scoring", "None, a str or a callable", scoring)
         drawn = _draw(len(rows), random_state)
         self.pixels = _center(self._training[0][drawn], self.neck.preprocessing.crop)
-        self.task, self.loss, self.targets = loss_of(
-            estimator, self._training[1][drawn]
-        )
+        y = self._training[1][drawn]
+        self.task, self.loss, self.targets = self._fitted.loss_of(y)
 
     def model(self):
         """Return the networks of the estimator."""
@@ -105,8 +102,8 @@ class TunedSubject:
         ------
         KeyboardInterrupt
         """
-        tuned, interrupted = train_further(
-            on_pixels(self.result(model)),
+        fitted = FittedEstimator(on_pixels(self.result(model)))
+        tuned, interrupted = fitted.train_further(
             *self._training,
             self.n_epochs,
             self._random_state,
@@ -123,7 +120,7 @@ class TunedSubject:
     def result(self, model):
         """Return the fitted estimator with the networks of a model."""
         network, head = copy.deepcopy((model.network, model.head))
-        new = with_networks(self.estimator, network, head)
+        new = self._fitted.with_networks(network, head)
         vars(new).update(copy.deepcopy(model.training_record))
         return new
 
@@ -231,20 +228,8 @@ def _can_stratify(y):
 
 def _split(n, fraction, random_state, stratify=None):
     """Return rows to calibrate and train with, and those to score with."""
-    try:
-        rows, kept_back = train_test_split(
-            np.arange(n),
-            test_size=fraction,
-            random_state=random_state,
-            stratify=stratify,
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"The 'validation_fraction' parameter, {fraction}, does not "
-            f"split {n} images into two parts ({error}). Pass more images or another "
-            "fraction."
-        ) from error
-    return np.sort(rows), np.sort(kept_back)
+    advice = "Pass more images or another fraction."
+    return split_rows(np.arange(n), fraction, random_state, advice, stratify)
 
 
 def _draw(n, random_state):

@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 from torch.nn import Module
 
 from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS, RUNTIMES
-from .._utils._constraints import COUNT, POSITIVE_INT
+from .._utils._constraints import POSITIVE_INT, SEED
 from .._utils._forks import survives_fork
 from ..cache import open_cache
 from ..networks import RememberedNeck, known_neck, resolve_neck
@@ -248,7 +248,7 @@ class PretrainedFeatureExtractor(
         "precision": [StrOptions(set(PRECISIONS))],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "runtime": [StrOptions(set(RUNTIMES))],
-        "random_state": [COUNT],
+        "random_state": [SEED],
     }
 
     def __init__(

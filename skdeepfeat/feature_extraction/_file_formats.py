@@ -1,5 +1,6 @@
 """The files that features are written to: Parquet, .npy and Zarr."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -47,6 +48,8 @@ class _FileFormat:
 
     def install(self, assembled, names, record):
         """Move the assembled file to its path, replacing an older one."""
+        with contextlib.suppress(OSError):  # mostly there is none
+            shutil.copymode(self.path, assembled)
         os.replace(assembled, self.path)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, MutableMapping
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 from torch import nn
 
@@ -153,7 +153,7 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
     # For the parameters that all estimators of images have.
     _parameter_constraints: dict = {
         "weights": [str, os.PathLike, enum.Enum, None],
-        "preprocessing": [Preprocessing, dict, callable, None],
+        "preprocessing": [Preprocessing, dict, HasMethods("to_dict"), callable, None],
         "flat_image_shape": [tuple, list, None],
         "max_pixels": [POSITIVE_INT, None],
         "storage_options": [dict, None],

@@ -36,6 +36,8 @@ def load_pixels(X, preprocessing, settings, digests=None):
     failures : list of BadImageError
         With ``on_error="nan"``, one for each image that cannot be read; its pixels are
         zero.
+    failed : ndarray of bool, shape (n_images,)
+        Which images these are.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def load_pixels(X, preprocessing, settings, digests=None):
         source.expect(digests)
     shape = (len(source), *preprocessing.crop, 3)
     pixels = allocate(shape, np.uint8, _MAX_BYTES)
-    failures = {}
+    failures, failed = {}, np.zeros(len(source), bool)
     devices = resolve_devices(settings.device)
     with (
         settings.progress_bar(len(source), "decoding") as bar,
@@ -62,7 +64,8 @@ def load_pixels(X, preprocessing, settings, digests=None):
             if good:
                 pixels[np.array(good)] = np.stack(images)
             bar.update(len(good) + len(bad))
-    return pixels, [failures[i] for i in sorted(failures)]
+    failed[list(failures)] = True
+    return pixels, [failures[i] for i in sorted(failures)], failed
 
 
 def load_readable(X, preprocessing, settings, *, warns=True, in_training=False):
@@ -83,8 +86,7 @@ def load_readable(X, preprocessing, settings, *, warns=True, in_training=False):
     indices : ndarray of int
         The images that could be read.
     """
-    pixels, failures = load_pixels(X, preprocessing, settings)
+    pixels, failures, failed = load_pixels(X, preprocessing, settings)
     if failures and warns:
         warn_of(failures, in_training=in_training)
-    failed = [failure.index for failure in failures]
-    return pixels, np.setdiff1d(np.arange(len(pixels)), failed)
+    return pixels, np.flatnonzero(~failed)

@@ -31,7 +31,7 @@ from ..feature_extraction import (
 from ..networks import RowNeck
 from ._export import check_export, make_export
 from ._fit import Fit
-from ._fit_settings import FitData, FitResult, FitSettings
+from ._fit_settings import FitData, FitSettings
 from ._onnx import check_onnx_installed, write_onnx
 from ._openvino import check_openvino_installed, write_openvino
 from ._outputs import compute_outputs, compute_outputs_of_views
@@ -44,7 +44,6 @@ from ._saving import (
     save_estimator,
     unpack_fitted,
 )
-from ._scoring import make_score
 from ._targets import checked_weights, checked_y, is_given
 from ._teachers import Teachers, frozen
 
@@ -170,9 +169,10 @@ class BaseFineTune(
             X, y, sample_weight, X_val, y_val, X_probe, X_unlabeled,
             reset=not continues,
         )  # fmt: skip
-        n_phases = int(not continues) + self._fit_settings().trains_body
+        settings = self._fit_settings()
+        n_phases = int(not continues) + settings.trains_body
         callbacks = FitCallbacks(self, n_phases, X, y, sample_weight)
-        self._fit(data, continues=continues, callbacks=callbacks)
+        self._fit(data, settings, continues=continues, callbacks=callbacks)
         callbacks.close()
         return self
 
@@ -209,23 +209,21 @@ class BaseFineTune(
         targets, teachers = self._encode(y), None
         if self.teacher is not None:
             teachers = Teachers(self, targets, originals)
-        data = FitData(
-            X, targets, self._weigh(y, weight), X_probe=X_probe,
-            X_unlabeled=X_unlabeled, teachers=teachers,
-        )  # fmt: skip
-        if not is_given(X_val, y_val):
-            return data
-        with errors_about("X_val"):
-            X_val = self._check_images(X_val, reset=False)
-        with errors_about("X_val and y_val"):
-            check_consistent_length(X_val, y_val)
-        y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
-        with errors_about("y_val", instead_of="y"):
-            return replace(data, X_val=X_val, targets_val=self._encode(y_val))
+        weights, targets_val = self._weigh(y, weight), None
+        if is_given(X_val, y_val):
+            with errors_about("X_val"):
+                X_val = self._check_images(X_val, reset=False)
+            with errors_about("X_val and y_val"):
+                check_consistent_length(X_val, y_val)
+            y_val = checked_y(self, y_val, X_val, "y_val", dtype=self._y_dtype)
+            with errors_about("y_val", instead_of="y"):
+                targets_val = self._encode(y_val)
+        return FitData(
+            X, targets, weights, X_val, targets_val, X_probe, X_unlabeled, teachers
+        )
 
-    def _fit(self, data, settings=None, *, continues, callbacks=None):
+    def _fit(self, data, settings, *, continues, callbacks=None):
         """Fit head and body to `FitData`."""
-        settings = settings or self._fit_settings()
         if continues and settings.unfreeze in (None, 0):
             raise choice_error(
                 "unfreeze",
@@ -234,7 +232,7 @@ class BaseFineTune(
                 "would be ignored. Call fit, without warm_start, with all images",
                 settings.unfreeze,
             )
-        fit = self._begin_fit(data, settings, continues, callbacks)
+        fit = Fit(self, data, settings, continues=continues, callbacks=callbacks)
         try:
             fit.run()
         except TrainingDivergedError:
@@ -244,38 +242,12 @@ class BaseFineTune(
         self._keep(fit)
         return self
 
-    def _begin_fit(self, data, settings, continues, callbacks=None):
-        earlier = None
-        if continues:
-            earlier = FitResult(
-                self.head_,
-                self.body_,
-                self.history_.to_dict("records"),
-                self.n_epochs_,
-                self.best_epoch_,
-                self.best_validation_score_,
-                [] if self.probe_predictions_ is None else [*self.probe_predictions_],
-            )
-        return Fit(
-            settings,
-            data,
-            self._fitted_neck() if continues else self._resolve_neck(),
-            extraction=self._extraction_settings(),
-            cache=self.cache,
-            random_state=self.random_state,
-            score=make_score(self, settings.scoring),
-            predict=self._predictions,
-            attributes=self._fitted_attributes,
-            earlier=earlier,
-            callbacks=callbacks,
-        )
-
     def _continues(self):
         """Whether `fit` continues an earlier one."""
         return self.warm_start and hasattr(self, "head_")
 
     def _fit_settings(self):
-        return FitSettings.from_params(self.get_params(deep=False))
+        return FitSettings.of(self)
 
     def _settings_of_part(self):
         """Return the settings of `partial_fit`."""
@@ -529,7 +501,6 @@ class BaseFineTune(
         the file have ``preprocessing`` (how to resize images, as JSON), ``dtype``, and
         the ``classes`` of a classifier.
         """
-        check_is_fitted(self)
         check_export("to_onnx", ".onnx", path, dtype, X_calibration)
         check_onnx_installed(dtype)
         write_onnx(path, make_export("to_onnx", self, dtype, X_calibration))
@@ -567,7 +538,6 @@ class BaseFineTune(
         on processors that can, unless its property ``INFERENCE_PRECISION_HINT`` is
         ``"f32"``. No usage statistics are sent.
         """
-        check_is_fitted(self)
         check_export("to_openvino", ".xml", path, dtype, X_calibration)
         check_openvino_installed(dtype)
         write_openvino(path, make_export("to_openvino", self, dtype, X_calibration))

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import dataclasses
 
 import numpy as np
 import torch
@@ -30,7 +29,6 @@ from ..training import (
     unfrozen_parts,
 )
 from ._frozen_outputs import FrozenOutputs
-from ._resume import resume
 from ._views import with_margin
 
 # What "auto" means for `max_epochs`: enough steps for few images, and not too many for
@@ -111,21 +109,19 @@ def tune_body(fit, rows, validation_rows):
         )
         return
     body, run = make_training_run(fit, len(data), validated=validate is not None)
-    save = resume(fit, run, data, probe)
+    save = fit.resume(run, data, None if probe is None else probe.images)
     result = fit.result
+
+    def with_networks(head, network):
+        n_epochs = fit.n_earlier_epochs + run.epoch
+        return result.after(
+            run.history, run.probes, head=head, body=network, n_epochs=n_epochs
+        )
 
     def attributes():
         with run.averaged_model():
-            head, network = copy.deepcopy([fit.result.head, body.network])
-        so_far = dataclasses.replace(
-            result,
-            head=head,
-            body=network,
-            history=result.history + run.history,
-            probes=result.probes + run.probes,
-            n_epochs=fit.n_earlier_epochs + run.epoch,
-        )
-        return fit.attributes_of(so_far)
+            networks = copy.deepcopy([result.head, body.network])
+        return fit.attributes_of(with_networks(*networks))
 
     try:
         with (
@@ -139,8 +135,7 @@ def tune_body(fit, rows, validation_rows):
         ):
 
             def after_epoch(run):
-                if save is not None:
-                    save(run)
+                save(run)
                 return epochs.end()
 
             run.fit(data, validate, after_epoch, probe, epochs.begin)
@@ -149,16 +144,13 @@ def tune_body(fit, rows, validation_rows):
             fit.check_outputs()
         raise
     finally:
-        result.body = body.network
-        result.history += run.history
-        result.probes += run.probes
-        result.n_epochs = fit.n_earlier_epochs + run.epoch
+        fit.result = with_networks(result.head, body.network)
         if run.epoch:
             # Without early stopping, the result has the weights of the last epoch.
             is_best = run.best_epoch is not None and fit.settings.early_stopping
             best = fit.n_earlier_epochs + (run.best_epoch or 0)
-            result.best_epoch = best if is_best else None
-            result.best_score = run.best_score if is_best else None
+            fit.result.best_epoch = best if is_best else None
+            fit.result.best_score = run.best_score if is_best else None
 
 
 @contextlib.contextmanager
@@ -209,22 +201,19 @@ def load_images(fit, rows):
         data = FeatureData(np.concatenate([X[rows], more]), *taught)
         return X, data, np.zeros(len(X), bool)
     preprocessing = fit.neck.preprocessing
-    pixels, failures = _load(fit, fit.data.X, with_margin(preprocessing))
-    failed = np.zeros(len(pixels), bool)
-    failed[[failure.index for failure in failures]] = True
+    pixels, _, failed = _load(fit, fit.data.X, with_margin(preprocessing))
     rows = rows[~failed[rows]]
     if len(rows) == 0:
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
     stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
     if fit.data.X_unlabeled is not None:
         with errors_about("X_unlabeled"):
-            more, failures = _load(
+            more, failures, more_failed = _load(
                 fit, fit.data.X_unlabeled, with_margin(preprocessing)
             )
         if failures and not fit.has_warned_of_unlabeled:
             warn_of(failures, in_training=True)
-        bad = [failure.index for failure in failures]
-        unlabeled_rows = np.delete(np.arange(len(more)), bad)
+        unlabeled_rows = np.flatnonzero(~more_failed)
         stored = StackedPixels(pixels, more)
         trained = np.concatenate([rows, len(pixels) + unlabeled_rows])
     targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
@@ -242,17 +231,17 @@ def load_images(fit, rows):
 
 
 def _load_center(fit, name):
-    """Return images as the network sees them, or rows, and the failures."""
+    """Return images as the network sees them, or rows, and which cannot be read."""
     X = getattr(fit.data, name)
     if fit.neck.takes_rows:
-        return X, []
+        return X, np.zeros(len(X), bool)
     with errors_about(name):
-        return _load(fit, X, fit.neck.preprocessing)
+        images, _, failed = _load(fit, X, fit.neck.preprocessing)
+    return images, failed
 
 
 def _load(fit, X, preprocessing):
-    digests = fit.digests.get(id(X))
-    return load_pixels(X, preprocessing, fit.extraction, digests)
+    return load_pixels(X, preprocessing, fit.extraction, fit.digests.get(id(X)))
 
 
 def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
@@ -334,11 +323,8 @@ def auto_epochs(n_images, batch_size):
 def _make_validate(fit, pixels, validation_rows):
     """Return ``validate(model) -> (loss, score)``, or None without validation set."""
     if fit.data.X_val is not None:
-        images, failures = _load_center(fit, "X_val")
-        usable = np.delete(
-            np.arange(len(images)), [failure.index for failure in failures]
-        )
-        images, targets = images[usable], fit.data.targets_val.take(usable)
+        images, failed = _load_center(fit, "X_val")
+        images, targets = images[~failed], fit.data.targets_val.take(~failed)
     elif validation_rows is not None:
         images = pixels[validation_rows]
         targets = fit.data.targets.take(validation_rows)
@@ -365,8 +351,7 @@ class Probe:
     """
 
     def __init__(self, fit):
-        self.images, failures = _load_center(fit, "X_probe")
-        self._failed = [failure.index for failure in failures]
+        self.images, self._failed = _load_center(fit, "X_probe")
         self._outputs_of = _CenterOutputs(fit, self.images)
         self._fit = fit
 
@@ -391,28 +376,20 @@ class _CenterOutputs:
         """Return outputs of float64, shape (n_images, n_outputs)."""
         while True:
             try:
-                return _center_outputs(
-                    model, self._images, self._size, self._n_at_once, self._device
-                )
+                return self._compute(model)
             except Exception as error:
                 if self._n_at_once == 1 or not is_out_of_memory(error):
                     raise
             self._n_at_once //= 2
             free_device_memory(self._device)
 
-
-@undisturbed_by_forks()
-def _center_outputs(model, images, size, n_at_once, device):
-    """Return raw outputs for the centers of stored images as float64.
-
-    `size` is None for rows of numbers, which have no center.
-    """
-    model.eval()
-    outputs = []
-    with torch.inference_mode():
-        for start in range(0, len(images), n_at_once):
-            part = torch.from_numpy(images[start : start + n_at_once])
-            if size is not None:
-                part = crop_center(part.permute(0, 3, 1, 2), size)
-            outputs.append(model(part.to(device)).float().cpu())
-    return torch.cat(outputs).double().numpy()
+    @undisturbed_by_forks()
+    def _compute(self, model):
+        model.eval()
+        outputs = []
+        with torch.inference_mode():
+            for part in torch.from_numpy(self._images).split(self._n_at_once):
+                if self._size is not None:  # rows of numbers have no center
+                    part = crop_center(part.permute(0, 3, 1, 2), self._size)
+                outputs.append(model(part.to(self._device)).float().cpu())
+        return torch.cat(outputs).double().numpy()

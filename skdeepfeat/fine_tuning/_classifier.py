@@ -4,7 +4,6 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -15,7 +14,8 @@ from torch import nn
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._constraints import FRACTION, POSITIVE
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import choice_error, first_line
+from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
 from ._base import BaseFineTune
@@ -266,7 +266,6 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         self : FineTuneClassifier
             The fitted estimator.
         """
-        self._validate_params()
         first = not hasattr(self, "head_")
         y = checked_y(self, y, X)
         several = type_of_target(y, input_name="y") == "multilabel-indicator"
@@ -291,12 +290,19 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
     def _weigh(self, y, weight):
         if self.class_weight is None:
             return weight
-        of_classes = compute_sample_weight(self.class_weight, y)
+        try:
+            of_classes = compute_sample_weight(self.class_weight, y)
+        except Exception as error:  # scikit-learn checks only some of it
+            raise ValueError(
+                f"The 'class_weight' parameter of {type(self).__name__} must hold a "
+                "weight for each class; with several labels per image, it is a list of "
+                f"dicts ({first_line(error)}). Got {shown(self.class_weight)} instead."
+            ) from error
         if not (np.isfinite(of_classes).all() and (of_classes >= 0).all()):
             raise ValueError(
                 f"The 'class_weight' parameter of {type(self).__name__} must hold "
                 "finite weights that are not negative. Got "
-                f"{str(self.class_weight)[:80]} instead."
+                f"{shown(self.class_weight)} instead."
             )
         return weight * of_classes
 
@@ -340,9 +346,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             raise ValueError(
                 f"y has labels that are not among the classes: {unknown[:5].tolist()}."
             )
-        encoder = LabelEncoder()
-        encoder.classes_ = self.classes_
-        return Targets(encoder.transform(y), n_classes, "single", self.classes_)
+        numbers = np.searchsorted(self.classes_, y)
+        return Targets(numbers, n_classes, "single", self.classes_)
 
     def _decode(self, targets):
         if targets.task == "single":

@@ -1,5 +1,7 @@
 """What files of a tuned network have in common, whatever runtime reads them."""
 
+import contextlib
+import logging
 import pathlib
 from dataclasses import dataclass
 
@@ -10,12 +12,12 @@ from sklearn.utils.validation import _num_samples
 from torch import nn
 
 from .._utils._address import check_local
-from .._utils._parameter_errors import choice_error, look_up
+from .._utils._parameter_errors import choice_error, first_line, look_up
 from .._utils._shown import shown_path
-from ..feature_extraction import errors_about, errors_at, load_readable
-from ._rows import refuse_rows
-from ._scoring import with_outputs
-from ._targets import checked_y
+from ..feature_extraction import errors_about, errors_at
+from ._fitted_estimator import FittedEstimator
+
+logger = logging.getLogger(__name__)
 
 DTYPES = ("float32", "float16", "int8")
 
@@ -30,53 +32,28 @@ _MOST_CALIBRATION = 300
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
-class PixelsToResult(nn.Module):
-    """From decoded pixels to the results of the estimator.
-
-    The modules are put into evaluation mode and frozen.
-
-    Parameters
-    ----------
-    neck : TrainableNeck
-    head : Module, default=None
-        None returns the features.
-    finish : Module, default=None
-        From the outputs of the head to the result, such as a softmax.
-    """
-
-    def __init__(self, neck, head=None, finish=None):
-        super().__init__()
-        self.neck = neck
-        self.head = nn.Identity() if head is None else head
-        self.finish = nn.Identity() if finish is None else finish
-        self.eval().requires_grad_(False)
-
-    def forward(self, images):
-        """Return the results of uint8 images, shape (n_images, height, width, 3)."""
-        return self.finish(self.head(self.neck(images.permute(0, 3, 1, 2))))
-
-
 class ScaleTargets(nn.Module):
     """Scale the outputs of a regressor to its targets.
 
     Parameters
     ----------
     mean, scale : ndarray of float, shape (n_targets,)
-    is_vector : bool
+    is_vector : bool, default=False
         Whether there is one target per sample, without an axis.
+    dtype : torch.dtype, default=torch.float64
+        By default as in the estimator: targets such as years need more digits than
+        float32 has.
     """
 
-    def __init__(self, mean, scale, is_vector):
+    def __init__(self, mean, scale, is_vector=False, dtype=torch.float64):
         super().__init__()
-        # In float64, as in the estimator: targets such as years need more digits than
-        # float32 has.
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=dtype))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=dtype))
         self.is_vector = is_vector
 
     def forward(self, outputs):
         """Return the targets."""
-        values = outputs.to(torch.float64) * self.scale + self.mean
+        values = outputs.to(self.scale.dtype) * self.scale + self.mean
         return values[:, 0] if self.is_vector else values
 
 
@@ -152,7 +129,7 @@ def make_export(method, estimator, dtype, X_calibration):
     ValueError
         If the estimator cannot be exported, or X_calibration has too few images.
     """
-    refuse_rows(estimator, method)
+    fitted = FittedEstimator(estimator, method)
     if estimator.test_time_augmentation is not None:
         raise ValueError(
             "The 'test_time_augmentation' parameter must be None for "
@@ -160,17 +137,20 @@ def make_export(method, estimator, dtype, X_calibration):
             f"Got {estimator.test_time_augmentation!r} instead. Call "
             "set_params(test_time_augmentation=None) first."
         )
-    neck = estimator._fitted_neck()
-    network, output_name, notes = pixels_to_result(estimator, neck)
+    network, output_name, notes = fitted.pixels_to_result()
     check_finite(network)
     images = None
     if dtype == "int8":
-        images = calibration_pixels(method, estimator, X_calibration)
+        images = calibration_pixels(method, fitted, X_calibration)
     return Export(
         network,
-        example_pixels(neck.preprocessing.crop),
+        example_pixels(fitted.neck.preprocessing.crop),
         output_name,
-        {"preprocessing": neck.preprocessing.describe(), "dtype": dtype, **notes},
+        {
+            "preprocessing": fitted.neck.preprocessing.describe(),
+            "dtype": dtype,
+            **notes,
+        },
         dtype,
         images,
     )
@@ -181,15 +161,15 @@ def example_pixels(size):
     return torch.zeros((_N_EXAMPLES, *size, 3), dtype=torch.uint8)
 
 
-def calibration_pixels(method, estimator, X):
+def calibration_pixels(method, fitted, X):
     """Return images as the network sees them, at most 300 from all over X.
 
     Parameters
     ----------
     method : str
         For the errors.
-    estimator : BaseFineTune
-        Fitted. Its `on_error` decides about images that cannot be read.
+    fitted : FittedEstimator
+        Its `on_error` decides about images that cannot be read.
     X : array-like of images
 
     Returns
@@ -214,11 +194,11 @@ def calibration_pixels(method, estimator, X):
     if n_used < n_given:
         X = _safe_indexing(X, used)
     with errors_about("X_calibration"), errors_at(used):
-        pixels, rows = decode_for_network(estimator, X)
+        pixels, rows = fitted.decode(X)
     if len(rows) < _LEAST_CALIBRATION:
         read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
         raise _too_few_images(method, f"{n_given}{read}")
-    return pixels[rows]
+    return pixels
 
 
 def _too_few_images(method, found):
@@ -226,27 +206,6 @@ def _too_few_images(method, found):
         f"The 'X_calibration' parameter of {method} must have at least "
         f"{_LEAST_CALIBRATION} images. Got {found}."
     )
-
-
-def decode_for_network(estimator, X):
-    """Decode, resize and crop images.
-
-    Parameters
-    ----------
-    estimator : BaseFineTune
-        Fitted.
-    X : array-like of images
-
-    Returns
-    -------
-    pixels : ndarray of uint8, shape (n_images, height, width, 3)
-    rows : ndarray of int
-        Which of them could be read.
-    """
-    X = estimator._check_images(X, reset=False)
-    preprocessing = estimator._fitted_neck().preprocessing
-    settings = estimator._extraction_settings()
-    return load_readable(X, preprocessing, settings, warns=False)
 
 
 def check_finite(network):
@@ -260,12 +219,36 @@ def check_finite(network):
             )
 
 
-def fixed_number_error(name, target):
+@contextlib.contextmanager
+def explained(network, done):
+    """Turn an error of a converter, which may raise any, into one about the network.
+
+    Parameters
+    ----------
+    network : PixelsToResult
+    done : str
+        What it cannot be, such as "exported to ONNX".
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.debug("the network cannot be %s", done, exc_info=True)
+        raise _refusal(network, done, first_line(error.__cause__ or error)) from error
+
+
+def fixed_number_error(network, done):
     """Return the error about a network that is converted for one number of images."""
-    return ValueError(
-        f"The network {name} cannot be exported to {target}: its forward makes the "
-        "number of images an int, as len(x) does. Use x.shape[0], or -1 in its place."
+    return _refusal(
+        network,
+        done,
+        "its forward makes the number of images an int, as len(x) does. Use "
+        "x.shape[0], or -1 in its place.",
     )
+
+
+def _refusal(network, done, cause):
+    name = type(network.neck.network).__name__
+    return ValueError(f"The network {name} cannot be {done}: {cause}")
 
 
 def check_fits_float16(tensors):
@@ -284,27 +267,3 @@ def check_fits_float16(tensors):
                 f"{name!r} has a value of size {largest:.3g}, and float16 ends at "
                 f"{_LARGEST_FLOAT16:g}. Got 'float16' instead."
             )
-
-
-def pixels_to_result(estimator, neck):
-    """Return what an export computes, as a module, its result's name, and metadata."""
-    finish, name, notes = estimator._export_result()
-    return PixelsToResult(neck.trainable(), estimator.head_, finish), name, notes
-
-
-def checked_targets(estimator, X, y):
-    """Return y as `fit` would check it."""
-    return checked_y(estimator, y, X, dtype=estimator._y_dtype)
-
-
-def with_results(estimator, results):
-    """Return a fitted estimator whose X is positions of known results.
-
-    Parameters
-    ----------
-    estimator : BaseFineTune
-        Fitted. It is not changed.
-    results : ndarray
-        What an exported file returns.
-    """
-    return with_outputs(estimator, estimator._outputs_of_results(results))

@@ -4,86 +4,67 @@ docs/architecture.md draws both phases. `_head_phase.py` and `_body_phase.py` ha
 details.
 """
 
+import contextlib
 import copy
 import dataclasses
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
 from .._utils._callbacks import FitCallbacks
+from .._utils._folds import split_rows
 from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import errors_about
 from ..training import (
-    Processes,
+    ResumableFit,
     TaughtTargets,
     make_distillation_loss,
     make_loss,
-    read_checkpoint_header,
 )
 from ._body_phase import check_body, tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head
-from ._resume import draw_seed
 from ._rows import open_features
+from ._scoring import make_score
 
 
-class Fit:
+class Fit(ResumableFit):
     """The state of a fit while it runs, and its result.
 
     Parameters
     ----------
-    settings : FitSettings
+    estimator : BaseFineTune
+        It has learned what it learns of y, and is not changed.
     data : FitData
-    neck : Neck
-        Of the network that the fit begins with.
-    extraction : ExtractionSettings
-    cache : as the parameter of the estimators
-    random_state : int, RandomState instance or None
-    score : callable
-        ``score(outputs, targets)`` of raw outputs of the head, more is better.
-    predict : callable
-        ``predict(outputs) -> ndarray`` of raw outputs of the head, which is recorded
-        for `X_probe`.
-    earlier : FitResult or None, default=None
-        The result of the fit to continue. Its modules are not changed.
-    attributes : callable
-        ``attributes(fit, result)`` returns the fitted attributes of a `FitResult`.
+    settings : FitSettings
+    continues : bool
+        Whether the fit begins with the networks of the estimator.
     callbacks : FitCallbacks or None, default=None
 
     Attributes
     ----------
+    neck : Neck
+        Of the network that the fit begins with.
     result : FitResult
     n_earlier_epochs : int
-        Number of epochs of phase two of the fits that this one continues.
-    interrupted : bool
+        Number of epochs of phase two.
     loss, training_loss : callable
         Of outputs and targets. With a teacher, that of the training has the teacher's.
     teachers : Teachers or None
     """
 
-    def __init__(
-        self, settings, data, neck, *, extraction, cache, random_state, score,
-        predict, attributes, earlier=None, callbacks=None,
-    ):  # fmt: skip
-        self.settings = settings
+    def __init__(self, estimator, data, settings, *, continues, callbacks=None):
+        extraction = estimator._extraction_settings()
+        super().__init__(settings, extraction.device, estimator.random_state)
         self.data = data
-        self.neck = neck
-        self.device = Processes.own_device(extraction.device)
-        self.processes = Processes(self.device)
+        self.neck = estimator._fitted_neck() if continues else estimator._resolve_neck()
         self.extraction = dataclasses.replace(extraction, device=self.device)
-        self.cache = cache
-        self.checkpoint_header = (
-            read_checkpoint_header(settings.checkpoint) if settings.checkpoint else None
-        )
-        self.seed = self.processes.same_for_all(
-            draw_seed(random_state, self.checkpoint_header)
-        )
         self.loss = make_loss(
             settings.loss, data.targets.task, label_smoothing=settings.label_smoothing
         )
-        self._score, self._predict, self._attributes = score, predict, attributes
+        self._estimator = estimator
+        self._score = make_score(estimator, settings.scoring)
         self.callbacks = callbacks or FitCallbacks()
         self.training_loss, self.teachers = self.loss, data.teachers
         if self.teachers is not None:
@@ -97,10 +78,18 @@ class Fit:
         self.digests = {}
         # Whether the images of X_unlabeled that cannot be read were warned of.
         self.has_warned_of_unlabeled = False
-        self.interrupted = False
-        self.result = earlier or FitResult()
-        if earlier is not None:
-            self.result.head = copy.deepcopy(earlier.head).requires_grad_(True)
+        self.result = FitResult()
+        if continues:
+            probes = estimator.probe_predictions_
+            self.result = FitResult(
+                copy.deepcopy(estimator.head_).requires_grad_(True),
+                estimator.body_,
+                estimator.history_.to_dict("records"),
+                estimator.n_epochs_,
+                estimator.best_epoch_,
+                estimator.best_validation_score_,
+                [] if probes is None else [*probes],
+            )
         self.n_earlier_epochs = self.result.n_epochs
 
     def run(self):
@@ -128,8 +117,8 @@ class Fit:
         usable = np.flatnonzero(~failed & (self.data.weights > 0))
         rows, validation_rows = self._split(usable)
         if self.data.X_unlabeled is not None:
-            with errors_about("X_unlabeled"):
-                self._open(self.data.X_unlabeled, lambda extraction: None)
+            with self._opened(self.data.X_unlabeled, "X_unlabeled"):
+                pass  # its images are identified, and errors come before the training
         if self.result.head is None:
             validation = self._validation_features(features, validation_rows)
             probe = None
@@ -234,25 +223,25 @@ class Fit:
 
     def predictions(self, outputs):
         """Return what is recorded of raw outputs for `X_probe`, as float32."""
-        return self._predict(outputs).astype(np.float32)
+        return self._estimator._predictions(outputs).astype(np.float32)
 
     def attributes_of(self, result):
         """Return the fitted attributes as if the fit had this `FitResult`."""
-        return self._attributes(self, result)
+        return self._estimator._fitted_attributes(self, result)
 
     def _extract(self, X, name="X"):
         """Return features, and which of the images could not be read."""
-        with errors_about(name):
-            return self._open(
-                X,
-                lambda opened: (opened.features(in_training=True), opened.failed()),
-            )
+        with self._opened(X, name) as opened:
+            return opened.features(in_training=True), opened.failed()
 
-    def _open(self, X, function):
-        """Return what a function makes of the extraction of X; note the digests."""
-        with open_features(X, self.neck, self.cache, self.extraction) as opened:
+    @contextlib.contextmanager
+    def _opened(self, X, name):
+        """Lend the extraction of X, and note the digests."""
+        cache = self._estimator.cache
+        opening = open_features(X, self.neck, cache, self.extraction)
+        with errors_about(name), opening as opened:
             self.digests[id(X)] = opened.digests
-            return function(opened)
+            yield opened
 
     def _split(self, rows):
         """Return the rows to train on, and those of the validation set or None."""
@@ -265,22 +254,14 @@ class Fit:
             return rows, None
         targets = self.data.targets
         _refuse_lone_images(targets.take(rows))
-        fraction = self.settings.validation_fraction
-        try:
-            training, validation = train_test_split(
-                rows,
-                test_size=fraction,
-                random_state=self.seed,
-                stratify=targets.values[rows] if targets.task == "single" else None,
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"The 'validation_fraction' parameter, {fraction}, does not split "
-                f"{len(rows)} images into training and validation set ({error}). "
-                "Choose another fraction, pass X_val and y_val, or train without "
-                "early_stopping."
-            ) from error
-        return np.sort(training), np.sort(validation)
+        return split_rows(
+            rows,
+            self.settings.validation_fraction,
+            self.seed,
+            "Choose another fraction, pass X_val and y_val, or train without "
+            "early_stopping.",
+            targets.values[rows] if targets.task == "single" else None,
+        )
 
     def _validation_features(self, features, validation_rows):
         """Return (features, targets) of the validation set, or None."""

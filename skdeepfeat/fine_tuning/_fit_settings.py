@@ -1,60 +1,67 @@
 """What a fit is given: how to train, on what, and from where."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
 
+from .._utils._settings import Settings
 from ._targets import Targets
 from ._teachers import Teachers
 
 
-@dataclass(frozen=True)
-class FitSettings:
-    """How to train: the parameters of an estimator that its fit reads.
+@dataclass(frozen=True, kw_only=True)
+class BodySettings(Settings):
+    """How to train a body: parameters of an estimator.
 
-    Their meaning is documented with the estimators.
+    Their meaning is documented with the estimators. Those with a default are not
+    parameters of all of them.
     """
+
+    unfreeze: str | int | tuple | None
+    freeze_batch_norm: bool
+    max_epochs: int | str
+    batch_size: int
+    learning_rate: float
+    layer_decay: float
+    weight_decay: float
+    ema_decay: float
+    augment: str | Callable | None
+    precision: str
+    checkpoint: object
+    verbose: int
+    optimizer: str = "adamw"
+    optimizer_params: dict | None = None
+    schedule: str = "one_cycle"
+    warmup: float = 0.0
+    max_grad_norm: float | None = 1.0
+    mixup: float = 0.0
+    activation_l1: float = 0.0
+
+    @property
+    def patience(self):
+        """Epochs without a better score before training stops, or None: never."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings(BodySettings):
+    """How to train head and body: the parameters of an estimator that its fit reads."""
 
     hidden_layer_sizes: tuple
     dropout: float
     head_init: str
     head_epochs: int
-    unfreeze: str | int | tuple | None
-    freeze_batch_norm: bool
-    max_epochs: int | str
-    batch_size: int
-    optimizer: str
-    optimizer_params: dict | None
-    learning_rate: float
-    layer_decay: float
-    weight_decay: float
-    schedule: str
-    warmup: float
-    max_grad_norm: float | None
-    ema_decay: float
     loss: str
-    augment: str | Callable | None
     n_views: int | None
-    mixup: float
-    activation_l1: float
     early_stopping: bool
     scoring: str | Callable | None
     validation_fraction: float
     n_iter_no_change: int
-    precision: str
-    checkpoint: object
-    verbose: int
     label_smoothing: float = 0.0
     distill_weight: float = 0.0
     distill_temperature: float = 1.0
-
-    @classmethod
-    def from_params(cls, params):
-        """Choose the settings from the parameters of an estimator."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: params[name] for name in names & params.keys()})
 
     @property
     def trains_body(self):
@@ -71,7 +78,7 @@ class FitSettings:
 
     @property
     def patience(self):
-        """Epochs without a better score before training stops, or None: never."""
+        """Only with early stopping."""
         return self.n_iter_no_change if self.early_stopping else None
 
 
@@ -121,3 +128,12 @@ class FitResult:
     best_epoch: int | None = None
     best_score: float | None = None
     probes: list = field(default_factory=list)
+
+    def after(self, history, probes, **changes):
+        """Return the result after more epochs, with other values that have changed."""
+        return replace(
+            self,
+            history=[*self.history, *history],
+            probes=[*self.probes, *probes],
+            **changes,
+        )

@@ -69,10 +69,6 @@ class FrozenOutputs:
     def __len__(self):
         return len(self._images)
 
-    def arrays(self):
-        """Return the arrays that make up the data, for a digest."""
-        return self._images.arrays()
-
     def begin(self, epoch):
         """Begin an epoch, counted from 0. Its trained stages have been chosen."""
         self._images.begin(epoch)

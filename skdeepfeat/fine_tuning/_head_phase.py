@@ -1,7 +1,6 @@
 """Phase one: a new head on the features of the body as it is."""
 
 import copy
-import dataclasses
 import time
 
 import numpy as np
@@ -80,13 +79,7 @@ def fit_head(fit, features, rows, validation, probe=None):
     def attributes(history=(), probes=()):
         trained = copy.deepcopy(head).cpu()
         fold_standardization(trained, mean, scale)
-        result = dataclasses.replace(
-            fit.result,
-            head=trained,
-            history=[*fit.result.history, *history],
-            probes=[*fit.result.probes, *probes],
-        )
-        return fit.attributes_of(result)
+        return fit.attributes_of(fit.result.after(history, probes, head=trained))
 
     try:
         if fit.trains_head:
@@ -179,7 +172,6 @@ def _train(fit, head, data, validation, probe, rows, attributes):
                 after_epoch=epochs.end,
             )
     finally:
-        fit.result.history += run.history
-        fit.result.probes += run.probes
+        fit.result = fit.result.after(run.history, run.probes)
         fit.interrupted = run.interrupted
         head.cpu().eval()

@@ -15,6 +15,7 @@ from .._utils._tensors import without_tensors
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import errors_at, load_readable
 from ._body_phase import load_images, make_training_run
+from ._fit import Fit
 from ._trial import choose_rows, own_random_state, require_fine_tune
 
 # Scores from which on the images count as memorized.
@@ -194,7 +195,7 @@ def _train(trial, data, max_epochs):
         # A head that memorizes the images alone would not test the body.
         head_epochs=max_epochs if settings.unfreeze in (None, 0) else 0,
     )
-    fit = trial._begin_fit(data, settings, continues=False)
+    fit = Fit(trial, data, settings, continues=False)
     rows, _ = fit.prepare_head()
     records, diverged = fit.result.history, False
     if settings.trains_body:

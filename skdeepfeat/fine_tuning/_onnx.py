@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from .._utils._optional import import_optional
-from .._utils._parameter_errors import first_line
 from .._utils._plain_file import write_atomically
-from ._export import check_fits_float16, fixed_number_error
+from ._export import check_fits_float16, explained, fixed_number_error
 
-logger = logging.getLogger(__name__)
+_EXPORTED = "exported to ONNX"
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Outputs of these stay in int8 between layers, which avoids conversions.
@@ -79,29 +78,21 @@ def convert_to_onnx(network, example, output_name):
         If the network does something that ONNX cannot express, or only for as many
         images as in the example.
     """
-    name = type(network.neck.network).__name__
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            # The exporter warns about its own parts.
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                network,
-                (example,),
-                input_names=["images"],
-                output_names=[output_name],
-                dynamic_shapes={"images": {0: torch.export.Dim("n")}},
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:  # networks may run any code
-        logger.debug("the exporter failed", exc_info=True)
-        raise ValueError(
-            f"The network {name} cannot be exported to ONNX: "
-            f"{first_line(error.__cause__ or error)}"
-        ) from error
+    with explained(network, _EXPORTED), warnings.catch_warnings(), torch.no_grad():
+        # The exporter warns about its own parts.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=["images"],
+            output_names=[output_name],
+            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+            dynamo=True,
+            verbose=False,
+        )
     proto = program.model_proto
     if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise fixed_number_error(name, "ONNX")
+        raise fixed_number_error(network, _EXPORTED)
     # Where in which Python file each node comes from.
     for node in proto.graph.node:
         del node.metadata_props[:]
@@ -168,7 +159,10 @@ def _quantized(proto, export):
     no_output = logging.NullHandler()
     logging.getLogger().addHandler(no_output)
     try:
-        with tempfile.TemporaryDirectory(prefix="skdeepfeat-int8-") as folder:
+        with (
+            explained(export.network, "quantized by ONNX Runtime"),
+            tempfile.TemporaryDirectory(prefix="skdeepfeat-int8-") as folder,
+        ):
             path = pathlib.Path(folder, "quantized.onnx")
             quantization.quantize_static(
                 proto,
@@ -190,12 +184,5 @@ def _quantized(proto, export):
                 },
             )
             return onnx.load(path)
-    except Exception as error:  # graphs may be anything
-        logger.debug("the quantizer failed", exc_info=True)
-        name = type(export.network.neck.network).__name__
-        raise ValueError(
-            f"The network {name} cannot be quantized by ONNX Runtime: "
-            f"{first_line(error)}"
-        ) from error
     finally:
         logging.getLogger().removeHandler(no_output)

@@ -10,11 +10,10 @@ import tempfile
 import warnings
 
 from .._utils._optional import import_without_telemetry
-from .._utils._parameter_errors import first_line
 from ..networks import convert_to_openvino, import_openvino
-from ._export import check_fits_float16, fixed_number_error
+from ._export import check_fits_float16, explained, fixed_number_error
 
-logger = logging.getLogger(__name__)
+_EXPORTED = "exported to OpenVINO"
 
 
 def check_openvino_installed(dtype):
@@ -38,28 +37,17 @@ def write_openvino(path, export):
     ValueError
         If OpenVINO cannot convert the network, or not for any number of images.
     """
-    name = type(export.network.neck.network).__name__
-    try:
+    with explained(export.network, _EXPORTED):
         model = convert_to_openvino(export.network, export.example)
-    except Exception as error:  # networks may run any code
-        logger.debug("converting failed", exc_info=True)
-        raise ValueError(
-            f"The network {name} cannot be exported to OpenVINO: {first_line(error)}"
-        ) from error
     if model.outputs[0].partial_shape[0].is_static:
-        raise fixed_number_error(name, "OpenVINO")
+        raise fixed_number_error(export.network, _EXPORTED)
     model.inputs[0].get_tensor().set_names({"images"})
     model.outputs[0].get_tensor().set_names({export.output_name})
     if export.dtype == "float16":
         check_fits_float16(_constants(model))
     elif export.dtype == "int8":
-        try:
+        with explained(export.network, "quantized by NNCF"):
             model = _quantized(model, export.calibration)
-        except Exception as error:  # graphs may be anything
-            logger.debug("NNCF failed", exc_info=True)
-            raise ValueError(
-                f"The network {name} cannot be quantized by NNCF: {first_line(error)}"
-            ) from error
     for key, value in export.notes.items():
         model.set_rt_info(json.dumps(value, default=str), ["skdeepfeat", key])
     _save(model, pathlib.Path(path), export.dtype != "float32")

@@ -52,12 +52,11 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     """
     places = look_up(VIEWS, views, "test_time_augmentation")
     size = neck.preprocessing.crop
-    pixels, failures = load_pixels(X, with_margin(neck.preprocessing), settings)
+    pixels, failures, failed = load_pixels(X, with_margin(neck.preprocessing), settings)
     _report(failures, refuse_failures)
     device = resolve_device(settings.device)
     outputs = np.zeros((len(pixels), head[-1].out_features))
-    failed, refused = np.zeros((2, len(pixels)), dtype=bool)
-    failed[[failure.index for failure in failures]] = True
+    refused = np.zeros(len(pixels), bool)
     n_at_once = neck.suggested_batch_size(device)
     with neck.loaded(device, settings.precision) as run:
         for start in range(0, len(pixels), n_at_once):

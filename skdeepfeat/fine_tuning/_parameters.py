@@ -3,6 +3,7 @@
 import numbers
 import os
 
+import numpy as np
 import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -24,6 +25,22 @@ from ..cache import CACHE_CONSTRAINT
 from ..feature_extraction import ImageEstimatorMixin
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
 from ._views import VIEWS
+
+# Of the parameters of all estimators that train a body.
+BODY_CONSTRAINTS: dict = {
+    **ImageEstimatorMixin._parameter_constraints,
+    "model": [str, nn.Module],
+    "image_size": [POSITIVE_INT, "array-like", None],
+    "learning_rate": [POSITIVE],
+    "layer_decay": [FACTOR],
+    "weight_decay": [NOT_NEGATIVE],
+    "ema_decay": [FRACTION],
+    "precision": [StrOptions(set(PRECISIONS))],
+    "device": [str, torch.device],
+    "random_state": ["random_state"],
+    "cache": CACHE_CONSTRAINT,
+    "checkpoint": [str, os.PathLike, None],
+}
 
 
 class FineTuneParameters:
@@ -300,23 +317,17 @@ class FineTuneParameters:
     """
 
     _parameter_constraints: dict = {
-        **ImageEstimatorMixin._parameter_constraints,
-        "model": [str, nn.Module],
-        "image_size": [POSITIVE_INT, "array-like", None],
+        **BODY_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like"],
         "dropout": [FRACTION],
         "unfreeze": [str, COUNT, tuple, list, None],
         "max_epochs": [StrOptions({"auto"}), COUNT],
         "batch_size": [POSITIVE_INT],
-        "learning_rate": [POSITIVE],
-        "layer_decay": [FACTOR],
         "optimizer": [StrOptions(set(OPTIMIZERS))],
         "optimizer_params": [dict, None],
-        "weight_decay": [NOT_NEGATIVE],
         "schedule": [StrOptions(set(SCHEDULES))],
         "warmup": [FRACTION],
         "max_grad_norm": [POSITIVE, None],
-        "ema_decay": [FRACTION],
         "freeze_batch_norm": ["boolean"],
         "augment": [StrOptions(set(AUGMENTATIONS) - {None}), callable, None],
         "n_views": [POSITIVE_INT, None],
@@ -331,17 +342,16 @@ class FineTuneParameters:
         "teacher": [HasMethods("predict"), list, tuple, None],
         "distill_weight": [Interval(numbers.Real, 0, 1, closed="both")],
         "warm_start": ["boolean"],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "cache": CACHE_CONSTRAINT,
-        "checkpoint": [str, os.PathLike, None],
     }
 
     def _validate_params(self):
         super()._validate_params()
         sizes = self.hidden_layer_sizes
-        if not all(isinstance(n, numbers.Integral) and n >= 1 for n in sizes):
+        # An array without axes is a number.
+        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
+        if isinstance(sizes, numbers.Number) or not all(
+            isinstance(n, numbers.Integral) and n >= 1 for n in sizes
+        ):
             raise ValueError(
                 f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must "
                 "hold integers of at least 1, one for each hidden layer. Got "

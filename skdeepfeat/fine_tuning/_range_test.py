@@ -14,6 +14,7 @@ from .._utils._progress import progress_bar
 from .._utils._short_errors import validate_params
 from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
+from ._fit import Fit
 from ._trial import own_random_state, require_fine_tune
 
 # A loss this many times its minimum has diverged, as in fastai.
@@ -167,7 +168,7 @@ def _sweep(estimator, X, y, sample_weight, rates):
         # With one epoch, gradual unfreezing begins with all stages.
         max_epochs=1,
     )
-    fit = trial._begin_fit(data, settings, continues)
+    fit = Fit(trial, data, settings, continues=continues)
     rows, _ = fit.prepare_head()
     head = copy.deepcopy(fit.result.head)
     _, images, _ = load_images(fit, rows)

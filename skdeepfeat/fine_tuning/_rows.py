@@ -25,14 +25,11 @@ def are_rows(X):
     return np.asarray(first).dtype.kind in "biuf"
 
 
-@contextlib.contextmanager
 def open_features(X, neck, cache, settings):
-    """Yield an `Extraction`, or what is like one for rows of numbers."""
+    """Return the context of an `Extraction`, or its like for rows of numbers."""
     if neck.takes_rows:
-        yield RowFeatures(X, neck, settings)
-        return
-    with open_extraction(X, neck, cache, settings) as extraction:
-        yield extraction
+        return contextlib.nullcontext(RowFeatures(X, neck, settings))
+    return open_extraction(X, neck, cache, settings)
 
 
 class RowFeatures:
@@ -69,13 +66,10 @@ class RowFeatures:
         """
         device = resolve_device(self._settings.device)
         body = self._neck.trainable().to(device).eval()
-        parts = []
-        n_at_once = self._neck.suggested_batch_size(device)
+        parts = torch.from_numpy(self._X).split(self._neck.suggested_batch_size(device))
         with compute_context(device, self._settings.precision):
-            for start in range(0, len(self._X), n_at_once):
-                part = torch.from_numpy(self._X[start : start + n_at_once])
-                parts.append(body(part.to(device)).float().cpu())
-        features = torch.cat(parts).numpy()
+            features = [body(part.to(device)).float().cpu() for part in parts]
+        features = torch.cat(features).numpy()
         refused = ~np.isfinite(features).all(axis=1)
         if refused.any():
             raise NonFiniteOutputError(

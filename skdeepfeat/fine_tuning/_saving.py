@@ -89,8 +89,6 @@ def save_estimator(path, estimator):
             for name in ATTRIBUTES
             if name in attributes
         },
-        "head": _describe_head(estimator.head_),
-        "has_body": estimator.body_ is not None,
     }
     # The file may be the only copy, so `load` must accept it.
     estimator._validate_params()
@@ -209,16 +207,12 @@ def pack_fitted(state):
         state["model"] = module_on_cpu(state["model"])
     if "head_" in state:
         networks = {"head": state.pop("head_"), "body": state.pop("body_")}
-        header = {
-            "head": _describe_head(networks["head"]),
-            "has_body": networks["body"] is not None,
-            "tables": {
-                name: encode_attribute(name, state.pop(name))
-                for name in TABLES
-                if name in state
-            },
+        tables = {
+            name: encode_attribute(name, state.pop(name))
+            for name in TABLES
+            if name in state
         }
-        state["_fitted"] = _dump(header, networks)
+        state["_fitted"] = _dump({"tables": tables}, networks)
     return state
 
 
@@ -375,10 +369,11 @@ def _may_stand_for(found, wanted):
 
 def _dump(header, networks, probes=None):
     """Return a safetensors file of networks, some None, with a header."""
+    head, has_body = _describe_head(networks["head"]), networks["body"] is not None
     networks = {prefix: one for prefix, one in networks.items() if one is not None}
     changes = {prefix: changes_of(network) for prefix, network in networks.items()}
     tensors = {
-        f"{prefix}.{name}": tensor.detach().cpu()
+        f"{prefix}.{name}": tensor
         for prefix, network in networks.items()
         for name, tensor in named_tensors(network, with_duplicates=True).items()
     }
@@ -386,16 +381,13 @@ def _dump(header, networks, probes=None):
         tensors[_PROBES] = torch.from_numpy(probes)
     # The memory format of weights decides how fast convolutions are.
     channels_last = [k for k, v in tensors.items() if _is_channels_last(v)]
-    # Copies, because safetensors refuses tensors that share memory.
-    tensors = {
-        name: tensor.contiguous().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
     text = json.dumps(
         {
             "format": _FORMAT,
             "version": importlib.metadata.version("skdeepfeat"),
             **header,
+            "head": head,
+            "has_body": has_body,
             "changes": {k: v for k, v in changes.items() if v},
             "channels_last": channels_last,
         }

@@ -1,7 +1,7 @@
 """The gradient of the loss with respect to each stage of a network."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,27 +11,9 @@ from .._utils._forks import undisturbed_by_forks
 from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import errors_at, non_finite_error
 from ._body_phase import load_images, make_training_run
+from ._fit import Fit
 from ._fit_settings import FitData
 from ._trial import choose_rows, own_random_state, require_fine_tune
-
-
-@dataclass(frozen=True)
-class StageGradient:
-    """Norms of one stage of a network.
-
-    Attributes
-    ----------
-    layer : str
-        The layer that ends the stage; "head" for the head.
-    n_parameters : int
-    weight_norm, gradient_norm : float
-        Euclidean norms of all weights and of their gradient.
-    """
-
-    layer: str
-    n_parameters: int
-    weight_norm: float
-    gradient_norm: float
 
 
 def stage_gradients(estimator, X, y, n_samples):
@@ -48,7 +30,9 @@ def stage_gradients(estimator, X, y, n_samples):
 
     Returns
     -------
-    list of StageGradient
+    list of dict
+        ``layer``, which ends the stage, or "head"; ``n_parameters``; ``weight_norm``
+        and ``gradient_norm``, the Euclidean norms of all weights and their gradient.
     """
     require_fine_tune(estimator, "relative_gradient_norms")
     trial = copy.copy(estimator)
@@ -69,7 +53,7 @@ def stage_gradients(estimator, X, y, n_samples):
         early_stopping=False,
         ema_decay=0.0,
     )
-    fit = trial._begin_fit(data, settings, is_fitted)
+    fit = Fit(trial, data, settings, continues=is_fitted)
     if not is_fitted:
         fit.prepare_head()
     fit.data = few
@@ -114,12 +98,12 @@ def _non_finite_error(fit, images, part):
 
 def _norms(layer, parameters):
     gradients = [one.grad for one in parameters if one.grad is not None]
-    return StageGradient(
-        layer,
-        sum(one.numel() for one in parameters),
-        _norm(parameters),
-        _norm(gradients),
-    )
+    return {
+        "layer": layer,
+        "n_parameters": sum(one.numel() for one in parameters),
+        "weight_norm": _norm(parameters),
+        "gradient_norm": _norm(gradients),
+    }
 
 
 def _norm(tensors):

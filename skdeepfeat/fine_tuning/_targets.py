@@ -38,14 +38,8 @@ class Targets:
 
     def tensor(self):
         """Return the values in the form that losses take."""
-        return torch.as_tensor(self.values).to(_TYPES[self.task])
-
-
-_TYPES = {
-    "single": torch.int64,
-    "multilabel": torch.float32,
-    "regression": torch.float32,
-}
+        dtype = torch.int64 if self.task == "single" else torch.float32
+        return torch.as_tensor(self.values).to(dtype)
 
 
 def checked_weights(sample_weight, y):

@@ -10,6 +10,7 @@ import copy
 import logging
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import joblib
 import numpy as np
@@ -28,6 +29,7 @@ from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
 from ..feature_extraction import errors_about, errors_at
+from ._export import ScaleTargets
 from ._parameters import FineTuneParameters
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,27 @@ def frozen(teacher):
     if hasattr(teacher, "fit") and not isinstance(teacher, (type, FrozenEstimator)):
         return FrozenEstimator(teacher)
     return teacher
+
+
+@dataclass
+class _Member:
+    """One of the teachers.
+
+    Attributes
+    ----------
+    teacher : estimator
+    columns : list of int or None
+        Where it has the outputs of the student; None if at the same places.
+    answers : dict
+        What it has said, by image. Without a digest of its state, they are not stored.
+    recalled : set
+        The images whose answers are those of an earlier fit.
+    """
+
+    teacher: object
+    columns: list | None
+    answers: dict
+    recalled: set
 
 
 class Teachers:
@@ -90,12 +113,11 @@ class Teachers:
         self._student = estimator
         self._input = _input_of(estimator)
         self._images = images
-        self._members = [(one, self._checked_columns(one)) for one in members]
-        self._own = [(t, c) for t, c in self._members if _is_own(t)]
-        # The predictions of each other teacher. Without a digest, they are not stored.
-        self._answers = [_recall(teacher) for teacher, _ in self._members]
-        # The images whose predictions are those of an earlier fit.
-        self._recalled = [set(answers) for answers in self._answers]
+        self._members = []
+        for one in members:
+            columns, answers = self._checked_columns(one), _recall(one)
+            self._members.append(_Member(one, columns, answers, set(answers)))
+        self._own = [one for one in self._members if _is_own(one.teacher)]
 
     @property
     def own_fraction(self):
@@ -112,10 +134,10 @@ class Teachers:
         """
         if not self._own:
             return None
-        rest = [self._finish(*one) for one in self._own]
-        pairs = zip(self._own, rest, strict=True)
-        members = [_TeacherNetwork(teacher, finish) for (teacher, _), finish in pairs]
-        return _MeanOf(members).to(device)
+        networks = [
+            _TeacherNetwork(one, self._finish(one.teacher)) for one in self._own
+        ]
+        return _MeanOf(networks).to(device)
 
     def soft_targets(self, name, rows, digests, images, *, own=False):
         """Return the mean of what teachers say of some images.
@@ -137,37 +159,14 @@ class Teachers:
         ndarray of float32, shape (n_rows, n_outputs), or None
             None if no teacher was asked.
         """
-        asked = [
-            number
-            for number, (teacher, _) in enumerate(self._members)
-            if own or not _is_own(teacher)
-        ]
+        asked = [one for one in self._members if own or not _is_own(one.teacher)]
         if not asked:
             return None
-        keys = _keys(images, rows, digests)
-        total = 0.0
-        for number in asked:
-            self._forget_if_changed(number, name, keys, rows)
-            teacher, columns = self._members[number]
-            answers = self._answers[number]
-            missing = {
-                key: row
-                for key, row in zip(keys, rows.tolist(), strict=True)
-                if key not in answers
-            }
-            if missing:
-                try:
-                    some = self._ask(teacher, columns, name, list(missing.values()))
-                except NonFiniteOutputError as error:
-                    bad = {key for key, row in missing.items() if row in error.indices}
-                    pairs = zip(keys, rows.tolist(), strict=True)
-                    raise error.at([row for key, row in pairs if key in bad]) from None
-                answers.update(zip(missing, some, strict=True))
-                # Predicting may have changed its state, such as a counter, but not its
-                # predictions.
-                _remember(teacher, answers)
-            total = total + np.stack([answers[key] for key in keys])
-        return self._in_units_of_student(total / len(asked)).astype(np.float32)
+        pairs = list(zip(_keys(images, rows, digests), rows.tolist(), strict=True))
+        mean = sum(self._answers(one, name, pairs) for one in asked) / len(asked)
+        if self._task == "regression":  # in units of the student
+            mean = (mean - self._student._y_mean) / self._student._y_scale
+        return mean.astype(np.float32)
 
     def check_outputs(self):
         """Raise if the network of a teacher of this package returns no numbers.
@@ -177,12 +176,12 @@ class Teachers:
         NonFiniteOutputError
             If it returns NaN or infinite values for the images of a parameter.
         """
-        for teacher, columns in self._own:
+        for member in self._own:
             for name, images in self._images.items():
                 if images is None:
                     continue
                 try:
-                    self._ask(teacher, columns, name, list(range(len(images))))
+                    self._ask(member, name, list(range(len(images))))
                 except NonFiniteOutputError:
                     raise
                 except Exception:  # other errors do not explain the NaN
@@ -259,23 +258,37 @@ class Teachers:
 
     # -- Predictions
 
-    def _forget_if_changed(self, number, name, keys, rows):
+    def _answers(self, member, name, pairs):
+        """Return what a teacher says, by pairs of a key and a row of its image."""
+        self._forget_if_changed(member, name, pairs)
+        missing = {key: row for key, row in pairs if key not in member.answers}
+        if missing:
+            try:
+                some = self._ask(member, name, list(missing.values()))
+            except NonFiniteOutputError as error:
+                bad = {key for key, row in missing.items() if row in error.indices}
+                raise error.at([row for key, row in pairs if key in bad]) from None
+            member.answers.update(zip(missing, some, strict=True))
+            # Predicting may have changed its state, such as a counter, but not its
+            # predictions.
+            _remember(member)
+        return np.stack([member.answers[key] for key, _ in pairs])
+
+    def _forget_if_changed(self, member, name, pairs):
         """Forget what a teacher said in earlier fits if it says something else now."""
-        answers, recalled = self._answers[number], self._recalled[number]
-        known = [i for i, key in enumerate(keys) if key in recalled][:_N_ASKED_AGAIN]
+        known = [one for one in pairs if one[0] in member.recalled][:_N_ASKED_AGAIN]
         if not known:
             return
-        recalled.clear()  # once in a fit is enough
-        teacher, columns = self._members[number]
-        found = self._ask(teacher, columns, name, rows[known].tolist())
-        wanted = np.stack([answers[keys[i]] for i in known])
+        member.recalled.clear()  # once in a fit is enough
+        found = self._ask(member, name, [row for _, row in known])
+        wanted = np.stack([member.answers[key] for key, _ in known])
         if np.abs(found - wanted).max() > _TOLERANCE * np.abs(wanted).max():
-            answers = self._answers[number] = {}
-        _remember(teacher, answers)
+            member.answers = {}
+        _remember(member)
 
-    def _ask(self, teacher, columns, name, rows):
+    def _ask(self, member, name, rows):
         """Return what a teacher says, float64 of shape (n_rows, n_outputs)."""
-        images = self._images[name]
+        teacher, images = member.teacher, self._images[name]
         if len(rows) < len(images) or rows != list(range(len(images))):
             images = _safe_indexing(images, rows)
         answer = _targets if self._task == "regression" else _probabilities
@@ -305,23 +318,18 @@ class Teachers:
                 f"The 'teacher' parameter must give finite {what} for each image of "
                 f"{name}. Got {shown(found)} from a {type(teacher).__name__} instead."
             )
-        return found if columns is None else found[:, columns]
+        return found if member.columns is None else found[:, member.columns]
 
-    def _in_units_of_student(self, values):
-        if self._task != "regression":
-            return values
-        return (values - self._student._y_mean) / self._student._y_scale
-
-    def _finish(self, teacher, columns):
+    def _finish(self, teacher):
         """Return a module from raw outputs of a teacher to soft targets."""
         if self._task == "multilabel":
             return nn.Sigmoid()
         if self._task == "single":
-            return nn.Sequential(nn.Softmax(dim=1), _Columns(columns))
+            return nn.Softmax(dim=1)
         student = self._student
-        factor = teacher._y_scale / student._y_scale
-        shift = (teacher._y_mean - student._y_mean) / student._y_scale
-        return _Rescaled(factor, shift)
+        scale = teacher._y_scale / student._y_scale
+        mean = (teacher._y_mean - student._y_mean) / student._y_scale
+        return ScaleTargets(mean, scale, dtype=torch.float32)
 
 
 _WANTED = {
@@ -393,12 +401,12 @@ def _recall(teacher):
         return _answers_of.get(digest, {})
 
 
-def _remember(teacher, answers):
-    digest = _digest(teacher)
+def _remember(member):
+    digest = _digest(member.teacher)
     if digest is None:
         return
     with _lock:
-        _answers_of[digest] = answers
+        _answers_of[digest] = member.answers
         _answers_of.move_to_end(digest)
         while len(_answers_of) > _N_REMEMBERED:
             _answers_of.popitem(last=False)
@@ -418,20 +426,22 @@ def _digest(teacher):
 class _TeacherNetwork(nn.Module):
     """From images as the student sees them, or rows, to soft targets."""
 
-    def __init__(self, teacher, finish):
+    def __init__(self, member, finish):
         super().__init__()
-        neck = teacher._fitted_neck()
+        neck = member.teacher._fitted_neck()
         self._size = None if neck.takes_rows else tuple(neck.preprocessing.crop)
         self.neck = neck.trainable()
-        self.head = copy.deepcopy(teacher.head_)
+        self.head = copy.deepcopy(member.teacher.head_)
         self.finish = finish
+        self._columns = member.columns
 
     def forward(self, images):
         if self._size is not None and tuple(images.shape[-2:]) != self._size:
             if images.dtype == torch.uint8:
                 images = images.float() / 255
             images = F.interpolate(images, self._size, mode="bilinear", antialias=True)
-        return self.finish(self.head(self.neck(images)).float())
+        found = self.finish(self.head(self.neck(images)).float())
+        return found if self._columns is None else found[:, self._columns]
 
 
 class _MeanOf(nn.Module):
@@ -444,25 +454,3 @@ class _MeanOf(nn.Module):
 
     def forward(self, images):
         return torch.stack([member(images) for member in self.members]).mean(0)
-
-
-class _Columns(nn.Module):
-    def __init__(self, columns):
-        super().__init__()
-        self._columns = columns
-
-    def forward(self, values):
-        return values if self._columns is None else values[:, self._columns]
-
-
-class _Rescaled(nn.Module):
-    """From targets in units of the teacher to those of the student."""
-
-    def __init__(self, factor, shift):
-        super().__init__()
-        for name, value in [("factor", factor), ("shift", shift)]:
-            tensor = torch.from_numpy(np.asarray(value, np.float32))
-            self.register_buffer(name, tensor)
-
-    def forward(self, values):
-        return values * self.factor + self.shift

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._base import BaseFineTune
+from ._parameters import FineTuneParameters
 
 
 def require_fine_tune(estimator, caller):
@@ -21,7 +21,7 @@ def require_fine_tune(estimator, caller):
     ------
     TypeError
     """
-    if not isinstance(estimator, BaseFineTune):
+    if not isinstance(estimator, FineTuneParameters):
         raise TypeError(
             f"The 'estimator' parameter of {caller} must be a FineTuneClassifier or a "
             f"FineTuneRegressor. Got {type(estimator).__name__} instead. If it is a "

@@ -55,7 +55,7 @@ _MESSAGE_LENGTH = 200
 _STRIP = 2**20
 
 # Bytes per pixel while an image is decoded: the decoder's own planes and Pillow's.
-_DECODING = {"WEBP": 20, "AVIF": 16, "JPEG2000": 24}
+_DECODING = {"WEBP": 20, "AVIF": 16, "JPEG2000": 24, "ICNS": 24}
 _DECODING_OTHERS = 8
 # Bytes per pixel for the coefficients of a JPEG with several scans.
 _COEFFICIENTS = 6
@@ -114,7 +114,8 @@ def decode_bytes(data, max_pixels, share=_NO_LIMIT) -> np.ndarray:
 
 
 # Formats that cannot be opened with the header alone, or that `check_header` checks.
-_READ_WHOLE = ("JPEG", "TIFF", "WEBP", "AVIF", "ICO", "ICNS", "CUR")
+# Pillow's plugin for FTEX closes the file.
+_READ_WHOLE = ("JPEG", "TIFF", "WEBP", "AVIF", "ICO", "ICNS", "CUR", "FTEX")
 
 
 def check_large_file(file, max_pixels):
@@ -147,40 +148,47 @@ def decode_pil(image, max_pixels, share=_NO_LIMIT) -> np.ndarray:
 
 
 def _decode(data, max_pixels, share):
-    with _opened(data, max_pixels) as image:
-        share.take(_n_bytes_to_decode(image))
+    with _opened(data, max_pixels) as (image, n_pixels):
+        share.take(_n_bytes_to_decode(image, n_pixels))
         image.load()
         return _canonical(image, _orientation(image), stored_range(image))
 
 
 @contextlib.contextmanager
 def _opened(data, max_pixels):
-    """Open an encoded image of an allowed format and size."""
-    check_header(data, max_pixels)
+    """Open an encoded image of an allowed format and size.
+
+    Yields
+    ------
+    image : PIL.Image.Image
+    n_pixels : int
+        How many are decoded at once.
+    """
+    n_pixels = check_header(data, max_pixels)
     file = CountedBytes(data)
     with Image.open(file, formats=readable_formats()) as image:
-        check_size(image.size, max_pixels)
-        file.allow_pixels(image.width * image.height)
+        n_pixels = max(n_pixels, check_size(image.size, max_pixels))
+        file.allow_pixels(n_pixels)
         if image.format == "TIFF":
             collect_messages_of_libtiff()
         elif image.format == "FITS":
             if image.tile[0][0] == "fits_gzip":
                 raise BadImageError("compressed FITS files are not read")
             check_fits(data[: image.tile[0].offset])
-        yield image
+        yield image, n_pixels
 
 
-def _n_bytes_to_decode(image):
+def _n_bytes_to_decode(image, n_pixels):
     """Return how many bytes decoding and conversion take at most."""
     n_bytes = _DECODING.get(image.format, _DECODING_OTHERS)
     if image.info.get("progressive"):
         n_bytes += _COEFFICIENTS
-    return n_bytes * image.width * image.height
+    return n_bytes * n_pixels
 
 
 def _convert(image, max_pixels, share):
-    check_size(image.size, max_pixels)
-    share.take(2 * _n_bytes_to_decode(image))
+    n_pixels = check_size(image.size, max_pixels)
+    share.take(2 * _n_bytes_to_decode(image, n_pixels))
     with lock_of(image):  # Pillow's lazy loading is not thread-safe
         if image.format == "TIFF":
             collect_messages_of_libtiff()
@@ -219,6 +227,9 @@ def _orientation(image):
     """
     try:
         exif = image.info.get("exif")
+        profile = image.info.get("Raw profile type exif")  # of ImageMagick, in PNG
+        if exif is None and profile:
+            exif = bytes.fromhex("".join(profile.split("\n")[3:]))
         if not exif or is_sane_exif(exif):
             number = image.getexif().get(ExifTags.Base.Orientation)
             return number if number in _ORIENTATIONS else 1

@@ -1,19 +1,23 @@
 """Encoded images in base64, in dicts of Hugging Face datasets and in open files."""
 
 import base64
+import contextlib
 import io
 import os
 import re
 import urllib.parse
 from collections.abc import Mapping
 
+from skdeepfeat._utils._optional import loaded_class
 from skdeepfeat._utils._shown import shown, shown_path
 from skdeepfeat.exceptions import BadImageError
 
 from ._image_limits import check_length
-from ._thread_pool import lock_of
+from ._thread_pool import Share, lock_of
 
 _CHUNK = 2**20  # bytes
+# Bytes. Of open files with more, several are in memory only within the budget.
+_LARGE = 2**25
 
 # The first bytes of the image files that are recognized in base64.
 _SIGNATURE = re.compile(
@@ -26,6 +30,7 @@ _SIGNATURE = re.compile(
 # they must be among the first `_SEARCHED` characters.
 _SHORTEST = 32
 _SEARCHED = 256
+_PIECE = re.compile(r"(?:[^%]+|%[0-9a-fA-F]{2}|%){1,4096}")
 _END_OF_TYPE = re.compile(r";\s*base64\s*$", re.IGNORECASE)
 _PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")  # from the URL-safe one
 
@@ -82,7 +87,9 @@ def decode_data_uri(text: str, limit: int | None) -> bytes:
         raise BadImageError("the data URI has no comma before its data")
     is_base64 = _END_OF_TYPE.search(head) is not None
     check_length(len(content) * 3 // 4 if is_base64 else len(content) // 3, limit)
-    data = urllib.parse.unquote_to_bytes(content)
+    # In pieces, because Python makes an object of each percent sign.
+    pieces = (found[0] for found in _PIECE.finditer(content))
+    data = b"".join(map(urllib.parse.unquote_to_bytes, pieces))
     if not is_base64:
         return data
     try:
@@ -141,8 +148,28 @@ def decode_text(data: bytes, limit: int | None) -> bytes:
 
 
 def is_open_file(element) -> bool:
-    """Return whether an object is an open file, or like one: `io.BytesIO`."""
-    return has(element, "read") and not isinstance(element, (os.PathLike, type))
+    """Return whether an object is an open file, like one, or opens one."""
+    is_like_one = has(element, "read") and not isinstance(element, (os.PathLike, type))
+    return is_like_one or isinstance(element, tuple(_openers()))
+
+
+def _openers():
+    """Return the classes of objects that open a file, and how."""
+    found = {
+        loaded_class("fsspec.core", "OpenFile"): lambda one: one.open(),
+        loaded_class("zipfile", "Path"): lambda one: one.open("rb"),
+    }
+    return {kind: open_file for kind, open_file in found.items() if kind}
+
+
+@contextlib.contextmanager
+def _opened(file):
+    for kind, open_file in _openers().items():
+        if isinstance(file, kind):
+            with open_file(file) as opened:
+                yield opened
+            return
+    yield file
 
 
 def has(element, name: str) -> bool:
@@ -153,16 +180,37 @@ def has(element, name: str) -> bool:
         return False
 
 
-def read_open_file(file, limit: int | None) -> bytes:
+def read_open_file(file, limit: int | None, share: Share | None = None) -> bytes:
     """Return the whole content of an open file, and restore its position.
+
+    Parameters
+    ----------
+    file : file-like
+    limit : int or None
+        How many bytes it may have; None for any number.
+    share : Share or None, default=None
+        The memory for a large file is taken from it.
 
     Raises
     ------
     BadImageError
         If it cannot be read, or has more than `limit` bytes.
     """
-    with lock_of(file):  # reading moves its position
+    if share is not None and (limit is None or limit > _LARGE):
+        # How many bytes there are is not known before they are read, and no lock may be
+        # held while waiting for memory.
+        data = _read_whole(file, _LARGE, may_have_more=True)
+        if data is not None:
+            return data
+        share.take(_LARGE if limit is None else limit)
+    return _read_whole(file, limit)
+
+
+def _read_whole(file, limit, may_have_more=False):
+    # Reading moves its position.
+    with lock_of(file), contextlib.ExitStack() as stack:
         try:
+            file = stack.enter_context(_opened(file))
             if getattr(file, "closed", False):
                 raise BadImageError("the file is closed")
             if isinstance(file, io.TextIOBase):
@@ -175,7 +223,7 @@ def read_open_file(file, limit: int | None) -> bytes:
             position = file.tell()
             file.seek(0)
             try:
-                return read_until(file, limit)
+                return read_until(file, limit, may_have_more=may_have_more)
             finally:
                 file.seek(position)
         except BadImageError:
@@ -193,7 +241,13 @@ def _is_seekable(file):
     return hasattr(file, "seek") and hasattr(file, "tell")
 
 
-def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) -> bytes:
+def read_until(
+    file,
+    limit: int | None,
+    expected: int = 0,
+    n_before: int = 0,
+    may_have_more: bool = False,
+):
     """Return the rest of a file of limited length.
 
     Parameters
@@ -205,6 +259,12 @@ def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) ->
         How many bytes there probably are.
     n_before : int, default=0
         How many bytes were read before; they count towards `limit`.
+    may_have_more : bool, default=False
+        Return None if there are more than `limit` bytes.
+
+    Returns
+    -------
+    bytes or None
 
     Raises
     ------
@@ -219,6 +279,8 @@ def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) ->
             raise BadImageError(_AS_TEXT)
         parts.append(data)
         n_bytes += len(data)
+        if may_have_more and limit is not None and n_bytes > limit:
+            return None
         check_length(n_bytes, limit)
         n_wanted = _CHUNK
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -226,7 +288,8 @@ def read_until(file, limit: int | None, expected: int = 0, n_before: int = 0) ->
 
 def describe_file(file) -> str:
     """Return the name of an open file, or its type."""
-    name = file.name if has(file, "name") else None
+    names = [getattr(file, key) for key in ("name", "path") if has(file, key)]
+    name = names[0] if names else None
     if isinstance(name, str) and name:
         return f"open file {shown_path(name)}"
     return f"open file ({type(file).__name__})"

@@ -1,6 +1,7 @@
 """A folder per class, read as scikit-learn's `load_files` reads texts."""
 
 import os
+import pathlib
 
 import numpy as np
 from PIL import Image
@@ -19,10 +20,16 @@ from ._remote_folder import is_folder, list_below
 _IGNORED_NAMES = frozenset(
     {
         "__macosx",  # in ZIP archives made on a Mac
+        "network trash folder",
+        "temporary items",
         "@eadir",  # Synology's thumbnails
+        "@tmp",
         "#recycle",
         "#snapshot",
+        "@recycle",  # of QNAP
+        "@recently-snapshot",
         "$recycle.bin",
+        "recycler",
         "system volume information",
         "lost+found",
         "__pycache__",
@@ -52,13 +59,15 @@ def load_image_folder(
                 3.jpg
 
     Only paths are returned; no image is read. Subfolders of a class folder belong to
-    the class. Symbolic links are followed, and a folder that is reached again is
-    skipped.
+    the class. Symbolic links are followed. A folder that is reached again is skipped,
+    and so is one that holds the class folder.
 
     Files and folders that operating systems and programs create are ignored. These are
     those whose names begin with a dot (``.DS_Store``, ``.ipynb_checkpoints``),
-    ``__MACOSX``, ``__pycache__``, ``@eaDir``, ``#recycle``, ``#snapshot``,
-    ``$RECYCLE.BIN``, ``System Volume Information`` and ``lost+found``.
+    ``__MACOSX``, ``Network Trash Folder``, ``Temporary Items``, ``__pycache__``,
+    ``@eaDir``, ``@tmp``, ``#recycle``, ``#snapshot``, ``@Recycle``,
+    ``@Recently-Snapshot``, ``$RECYCLE.BIN``, ``RECYCLER``, ``System Volume
+    Information`` and ``lost+found``.
 
     Parameters
     ----------
@@ -296,6 +305,7 @@ def _chosen(folders, categories, root):
         raise ValueError(
             f"categories must be a list of folder names. Got {shown(categories)}."
         )
+    categories = list(categories)  # it may be an iterator
     for name in categories:
         if name not in folders:
             raise ValueError(
@@ -304,7 +314,7 @@ def _chosen(folders, categories, root):
             )
     if len(set(categories)) < len(categories):
         raise ValueError(f"categories must not repeat a name. Got {shown(categories)}.")
-    return list(categories)
+    return categories
 
 
 def _files_below(folder, skipped):
@@ -312,14 +322,16 @@ def _files_below(folder, skipped):
 
     What is neither a file nor a folder is added to `skipped`.
     """
-    found, waiting, seen = [], [folder], set()
+    # A link to a folder above would give a class the images of the others.
+    above = map(os.path.realpath, (folder, os.path.dirname(os.path.abspath(folder))))
+    holders = {parent for path in above for parent in pathlib.Path(path, "x").parents}
+    seen = set(map(_identity, holders - {pathlib.Path(os.path.realpath(folder))}))
+    found, waiting = [], [folder]
     while waiting:
         folder = waiting.pop()
-        status = os.stat(folder)
-        # Some file systems, mostly on Windows, do not number their files.
-        identity = (status.st_dev, status.st_ino or os.path.realpath(folder))
+        identity = _identity(folder)
         if identity in seen:
-            continue  # a link to a parent folder
+            continue
         seen.add(identity)
         for entry in _sorted_entries(folder):
             if _leads_to(entry.is_dir):
@@ -328,6 +340,12 @@ def _files_below(folder, skipped):
                 is_file = _leads_to(entry.is_file)
                 (found if is_file else skipped).append(entry.path)
     return sorted(found, key=lambda path: path.split(os.sep))
+
+
+def _identity(folder):
+    status = os.stat(folder)
+    # Some file systems, mostly on Windows, do not number their files.
+    return status.st_dev, status.st_ino or os.path.realpath(folder)
 
 
 def _leads_to(test):

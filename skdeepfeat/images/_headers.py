@@ -14,6 +14,7 @@ from PIL import BmpImagePlugin, IcnsImagePlugin, IcoImagePlugin, PngImagePlugin
 
 from skdeepfeat.exceptions import BadImageError
 
+from ._av1_sizes import av1_sizes
 from ._image_limits import CountedBytes, check_size, max_jpeg_scans
 
 
@@ -25,20 +26,28 @@ def check_header(data, max_pixels):
     data : bytes
     max_pixels : int or None
 
+    Returns
+    -------
+    int
+        The pixels of the largest part that is decoded as a whole, such as a tile, which
+        may be larger than the image. 0 if it has none.
+
     Raises
     ------
     BadImageError
         If its header claims too much. A damaged header is left to the decoder.
     """
+    n_pixels = 0
     for starts, check in _CHECKS:
         if data.startswith(starts):
             try:
-                check(data, max_pixels)
+                n_pixels = max(n_pixels, check(data, max_pixels) or 0)
             except (BadImageError, Warning):
                 raise
             except Exception:
                 # The header is damaged, and Pillow will raise the same error.
-                return
+                break
+    return n_pixels
 
 
 # -- JPEG
@@ -46,13 +55,19 @@ def check_header(data, max_pixels):
 # In the data of a scan, 0xFF is followed by 0x00, or by the number of a restart.
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_WITHOUT_LENGTH = {0x01, 0xD8, *range(0xD0, 0xD8)}
+# Pillow skips no segment after these, so neither may this module. libjpeg stops at
+# those that are not standard.
+_WITHOUT_LENGTH = {0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 _CHUNK = 2**20  # bytes that are searched at a time
 
-# Before the first scan: 64 MiB of metadata. Pillow keeps each segment, joins those of
-# EXIF one by one, and skips fill bytes one by one.
+# Before the first scan: 64 MiB of metadata. Pillow keeps each segment, and skips fill
+# bytes one by one.
 _MAX_SEGMENTS = 1024
 _MAX_FILL = 2**16  # bytes
+# Pillow joins the segments of EXIF, and reads tags as it opens the file. The standard
+# has one segment.
+_MAX_EXIF_SEGMENTS = 16
+_EXIF, _MULTI_PICTURE = b"Exif\0\0", b"MPF\0"
 
 
 def _check_jpeg(data, max_pixels):
@@ -62,7 +77,9 @@ def _check_jpeg(data, max_pixels):
     # are counted first because that is fast.
     if _count_starts_of_scans(data) > limit:
         n_scans = 0
-        for marker, _ in _markers(data):
+        for marker, _, _ in _markers(data):
+            if marker == _END_OF_IMAGE:
+                break
             n_scans += marker == _START_OF_SCAN
             if n_scans > limit:
                 raise BadImageError(
@@ -73,26 +90,33 @@ def _check_jpeg(data, max_pixels):
 
 
 def _markers(data):
-    """Yield each marker of a JPEG, and how many bytes precede it."""
+    """Yield each marker of a JPEG, how many bytes precede it, and its segment."""
     position = 2
     while found := _MARKER.search(data, position):
         marker, n_skipped = found[1][0], found.start() - position
-        yield marker, n_skipped
-        if marker == _END_OF_IMAGE:
-            return
-        position = found.end()
+        position = start = found.end()
         if marker not in _WITHOUT_LENGTH:
-            position += int.from_bytes(data[position : position + 2], "big")
+            position += int.from_bytes(data[start : start + 2], "big")
+        yield marker, n_skipped, data[start + 2 : position]
 
 
 def _check_segments(data):
-    for n_segments, (marker, n_skipped) in enumerate(_markers(data), 1):
+    exif = []
+    # Pillow reads on after the end of an image without scans.
+    for n_segments, (marker, n_skipped, content) in enumerate(_markers(data), 1):
         if n_skipped > _MAX_FILL:
             raise BadImageError(f"more than {_MAX_FILL} bytes of it are not content")
-        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
-            return
+        if marker == _START_OF_SCAN:
+            break
         if n_segments > _MAX_SEGMENTS:
             raise BadImageError(f"its header has more than {_MAX_SEGMENTS} segments")
+        if content.startswith(_EXIF):
+            exif.append(content[len(_EXIF) :])
+        elif content.startswith(_MULTI_PICTURE):
+            _check_exif(content[len(_MULTI_PICTURE) :])
+    if len(exif) > _MAX_EXIF_SEGMENTS:
+        raise BadImageError(f"its EXIF has more than {_MAX_EXIF_SEGMENTS} segments")
+    _check_exif(b"".join(exif))
 
 
 def _count_starts_of_scans(data):
@@ -123,9 +147,11 @@ _MAX_PARTS = 2**18  # strips or tiles, which Pillow lists before it reads any
 def _check_tiff(data, max_pixels):
     # Pillow and libtiff may disagree on whether such a file is a BigTIFF.
     forms = (False, True) if data[2:4] in (b"\0\x2b", b"\x2b\0") else (False,)
-    for offset in {_first_table(data, is_big) for is_big in forms}:
-        for is_big in forms:
-            _check_tags(data, offset, is_big, max_pixels)
+    return max(
+        _check_tags(data, _first_table(data, form), is_big, max_pixels)
+        for form in forms
+        for is_big in forms
+    )
 
 
 def is_sane_exif(data):
@@ -136,12 +162,17 @@ def is_sane_exif(data):
     data : bytes
         With or without the leading ``Exif``.
     """
-    data = data.removeprefix(b"Exif\0\0")
     try:
-        _check_tags(data, _first_table(data, False), False, None)
+        _check_exif(data)
     except BadImageError:
         return False
     return True
+
+
+def _check_exif(data):
+    # Pillow removes this twice.
+    data = data.removeprefix(_EXIF).removeprefix(_EXIF)
+    _check_tags(data, _first_table(data, False), False, None)
 
 
 def _first_table(data, is_big):
@@ -155,7 +186,7 @@ def _check_tags(data, offset, is_big, max_pixels):
     n_tags = struct.Struct(order + ("Q" if is_big else "H"))
     entry = struct.Struct(order + ("HHQ8s" if is_big else "HHL4s"))
     if offset + n_tags.size > len(data):
-        return
+        return 0
     start = offset + n_tags.size
     end = min(len(data), start + entry.size * n_tags.unpack_from(data, offset)[0])
     sides, n_bytes = {}, 0
@@ -164,8 +195,9 @@ def _check_tags(data, offset, is_big, max_pixels):
         size = count * _SIZES.get(kind, 0)
         if size > len(value):
             n_bytes += min(size, len(data))
-            if kind in _RATIONALS and count > _MAX_RATIONALS:
-                raise BadImageError(f"a tag of it claims {count} rational numbers")
+            # Pillow leaves out a tag whose data is cut off.
+            if kind in _RATIONALS and size <= len(data) and count > _MAX_RATIONALS:
+                raise BadImageError(f"a tag of it has {count} rational numbers")
             # Eight bytes do not fit into the entry of a classic TIFF.
             at = struct.unpack(order + ("Q" if is_big else "L"), value)[0]
             value = data[at : at + 8]
@@ -181,8 +213,9 @@ def _check_tags(data, offset, is_big, max_pixels):
             sides[tag] = max(side, sides.get(tag, 0))
     if n_bytes > max(4 * len(data), _MIN_TAG_BYTES):
         raise BadImageError(f"its tags claim {n_bytes} bytes, more than it has")
-    if len(sides) == 2:
-        check_size(sides.values(), max_pixels, "a tile of it claims")
+    if len(sides) < 2:
+        return 0
+    return check_size(sides.values(), max_pixels, "a tile of it claims")
 
 
 # -- Icons, which hold files of other formats
@@ -193,7 +226,7 @@ def _check_ico(data, max_pixels):
     file = CountedBytes(data)
     icon = IcoImagePlugin.IcoFile(file)
     if not icon.entry:
-        return
+        return 0
     # The entry that Pillow decodes.
     offset = icon.entry[icon.getentryindex(icon.entry[0].dim)].offset
     file.seek(offset)
@@ -203,21 +236,23 @@ def _check_ico(data, max_pixels):
         # The height of a bitmap includes that of its mask.
         width, height = BmpImagePlugin.DibImageFile(file).size
         size = (width, (height + 1) // 2)
-    check_size(size, max_pixels, "an image in it claims")
+    return check_size(size, max_pixels, "an image in it claims")
 
 
 def _check_icns(data, max_pixels):
     _check_png(data, max_pixels)
     file = CountedBytes(data)
     icon = IcnsImagePlugin.IcnsFile(file)
+    n_pixels = 0
     for name, _ in icon.SIZES[icon.bestsize()]:
         start, length = icon.dct.get(name, (0, 0))
         inner = data[start : start + length]
         if inner.startswith(_PNG):
             size = PngImagePlugin.PngImageFile(CountedBytes(inner)).size
-            check_size(size, max_pixels, "an image in it claims")
+            n_pixels += check_size(size, max_pixels, "an image in it claims")
         elif inner.startswith(_JPEG_2000):
-            _check_jpeg_2000(inner, max_pixels)
+            n_pixels += _check_jpeg_2000(inner, max_pixels)
+    return n_pixels
 
 
 # -- Others
@@ -240,14 +275,15 @@ _MAX_MARKERS = 2**18
 
 def _check_jpeg_2000(data, max_pixels):
     # The size in a box may differ from that of the image in it.
-    start = -1
+    start, n_pixels = -1, 0
     while (start := data.find(b"\xff\x4f\xff\x51", start + 1)) >= 0:
         if len(data) < start + 42:
-            return
+            break
         numbers = struct.unpack_from(">8LH", data, start + 8)
         right, bottom, left, top, tile_width, tile_height, x, y, n_components = numbers
         size = right - left, bottom - top
-        check_size(size, max_pixels, "an image in it claims")
+        claim = check_size(size, max_pixels, "an image in it claims")
+        n_pixels = max(n_pixels, claim)
         if n_components > _MAX_COMPONENTS:
             raise BadImageError(
                 f"it claims {n_components} components, more than {_MAX_COMPONENTS}"
@@ -268,6 +304,7 @@ def _check_jpeg_2000(data, max_pixels):
                     f"it claims more than {limit} code-blocks and packets, which would "
                     "take too much time and memory"
                 )
+    return n_pixels
 
 
 def _coding_styles(data, start):
@@ -357,6 +394,33 @@ def _check_plain_netpbm(data, max_pixels):
         raise BadImageError(f"it has more than {_MAX_COMMENTS} comments")
 
 
+# Of EXIF blocks, of which an AVIF has one. Pillow reads its tags as it opens the file.
+_MAX_BLOCKS_OF_EXIF = 16
+_AVIF_BRAND = re.compile(rb"avi[fs]")
+_MAX_BYTES_OF_BRANDS = 2**16
+_START_OF_EXIF = re.compile(rb"II(?:\*\0|\0\*)|MM(?:\*\0|\0\*)")
+
+
+def _check_avif(data, max_pixels):
+    if data[4:8] != b"ftyp":
+        return 0
+    # Wherever it lies. By chance, such bytes and an offset within the file are rare.
+    for n_blocks, found in enumerate(_START_OF_EXIF.finditer(data)):
+        if n_blocks == _MAX_BLOCKS_OF_EXIF:
+            raise BadImageError(f"it has more than {n_blocks} EXIF blocks")
+        _check_exif(data[found.start() :])
+    if not _AVIF_BRAND.search(data, 8, _MAX_BYTES_OF_BRANDS):
+        return 0
+    try:
+        sizes = list(av1_sizes(data))
+    except Exception:
+        # It is refused, because the decoder may see more in it.
+        sizes = []
+    if not sizes:
+        raise BadImageError("it is damaged: its AV1 data was not found")
+    return max(check_size(one, max_pixels, "an image in it claims") for one in sizes)
+
+
 def _check_webp(data, max_pixels):
     if data[8:12] != b"WEBP" or len(data) < 30:
         return
@@ -384,4 +448,5 @@ _CHECKS = (
     (b"icns", _check_icns),
     (_JPEG_2000, _check_jpeg_2000),
     ((b"P1", b"P2", b"P3"), _check_plain_netpbm),
+    (b"", _check_avif),
 )

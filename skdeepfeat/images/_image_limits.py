@@ -19,6 +19,9 @@ _DEFAULT_SCANS = 100
 _BYTES_PER_PIXEL = 8
 _METADATA = 2**26
 
+# Bytes of a line in a header. Pillow's plugins for texts read a line of any file.
+_MAX_LINE = 2**20
+
 # Calls of `read`. The color table of the largest XPM has a line for each color.
 _BEFORE_SIZE = 2**18
 # Python's decoders read up to four times for a pixel.
@@ -64,12 +67,18 @@ def max_jpeg_scans():
 
 
 def check_size(size, max_pixels, what="it claims"):
-    """Raise BadImageError if an image may not have this (width, height)."""
+    """Return the pixels of (width, height), or raise if an image may not have them.
+
+    Raises
+    ------
+    BadImageError
+    """
     width, height = size
-    if width <= 0 or height <= 0:
+    if not (width >= 1 and height >= 1):  # Pillow reads NaN in one format
         raise BadImageError("it has no pixels")
     if max_pixels is not None and width * height > max_pixels:
         raise BadImageError(too_large(f"{width} x {height} pixels", max_pixels, what))
+    return width * height
 
 
 def too_large(claim, max_pixels, what="it claims"):
@@ -93,18 +102,20 @@ class _CountedReads:
     """A binary file that raises BadImageError after too many calls of `read`."""
 
     _n_left = _BEFORE_SIZE
+    _max_line = _MAX_LINE
 
     def allow_pixels(self, n_pixels: int) -> None:
         """Allow what a decoder needs for this number of pixels."""
         self._n_left = _AFTER_SIZE + _PER_PIXEL * n_pixels
+        self._max_line = -1
 
     def read(self, *size):
         self._count()
         return super().read(*size)
 
-    def readline(self, *size):
+    def readline(self, size=-1):
         self._count()
-        return super().readline(*size)
+        return super().readline(self._max_line if size is None or size < 0 else size)
 
     def _count(self):
         self._n_left -= 1
@@ -120,4 +131,14 @@ class CountedBytes(_CountedReads, io.BytesIO):
 
 
 class CountedFile(_CountedReads, io.BufferedReader):
-    """An open file as such a file."""
+    """An open file as such a file, of which only the header is read."""
+
+    _n_bytes_left = _METADATA
+
+    def read(self, size=-1):
+        is_too_much = size is None or not 0 <= size <= self._n_bytes_left
+        data = super().read(self._n_bytes_left + 1 if is_too_much else size)
+        self._n_bytes_left -= len(data)
+        if self._n_bytes_left < 0:
+            raise BadImageError(f"its header has more than {_METADATA} bytes")
+        return data

@@ -12,6 +12,7 @@ from PIL import Image
 
 from skdeepfeat._utils._address import is_address
 from skdeepfeat._utils._digests import digest_bytes, digest_pixels
+from skdeepfeat._utils._printable import printable
 from skdeepfeat._utils._shown import shown, shown_path
 from skdeepfeat._utils._tensors import is_tensor
 from skdeepfeat.exceptions import BadImageError
@@ -254,7 +255,7 @@ class ListSource(ImageSource):
             except BadImageError as error:
                 raise error.at(i, self.describe(i)) from error.__cause__
         if messages:
-            text = "; ".join(messages)
+            text = printable("; ".join(messages))
             logger.info("image %d, %s: Pillow says: %s", i, self.describe(i), text)
 
     def _encoded(self, i, share):
@@ -271,7 +272,7 @@ class ListSource(ImageSource):
             _refuse_path(data)
             data = decode_text(data, self._max_bytes)
         elif is_open_file(element):
-            data = read_open_file(element, self._max_bytes)
+            data = read_open_file(element, self._max_bytes, share)
         elif (text := _path_text(element)) is not None:
             data = self._read_text(text, share)
         else:
@@ -282,6 +283,7 @@ class ListSource(ImageSource):
 
     def _read_text(self, text, share):
         if is_data_uri(text):
+            share.take(len(text))
             return decode_data_uri(text, self._max_bytes)
         folder = "" if os.path.isabs(text) else self._base_folder()
         is_remote, place = self._locate(text, folder)
@@ -438,7 +440,7 @@ def _describe(element):
         return f"PIL image {shown_path(os.fsdecode(name))}" if name else "PIL image"
     if is_missing(element):
         return repr(element)
-    if is_tensor(element):
+    if is_tensor(element) and has(element, "shape"):  # nested tensors have none
         return f"tensor of shape {tuple(element.shape)}"
     if isinstance(element, np.ndarray):
         return f"array of shape {element.shape}"

@@ -10,6 +10,7 @@ from sklearn.utils import Bunch
 
 from skdeepfeat._utils._choices import DEFAULT_MAX_PIXELS
 from skdeepfeat._utils._parameter_errors import check_count, choice_error
+from skdeepfeat._utils._printable import printable
 from skdeepfeat._utils._shown import shown
 from skdeepfeat._utils._tensors import is_tensor
 
@@ -96,7 +97,7 @@ def _single_column(X):
     """Return the one column of a frame, or raise ValueError."""
     if X.shape[1] != 1:
         columns = list(getattr(X, "column_names", X.columns))[:5]
-        names = [str(name)[:80] for name in columns]
+        names = [printable(name)[:80] for name in columns]
         raise ValueError(
             "A frame X must have one column, that of the images: use X[['path']], a "
             "ColumnTransformer that chooses it, or flat_image_shape=(H, W, C) if the "
@@ -141,7 +142,7 @@ def _is_image_shape(shape):
 
 def _refuse_non_collections(X):
     """Raise TypeError, with what to write instead."""
-    name = type(X).__name__
+    name = printable(type(X).__name__)[:80]
     if hasattr(X, "__fspath__") or isinstance(X, str):
         advice = "X is a single path: use [X] (load_image_folder reads a folder)"
     elif isinstance(X, (bytes, bytearray, memoryview, np.bytes_)):

@@ -7,12 +7,16 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import get_scorer_names
-from sklearn.model_selection import check_cv, cross_validate
+from sklearn.model_selection import cross_validate
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._folds import check_number_of_folds, standard_error
+from .._utils._folds import (
+    check_number_of_folds,
+    split_into_folds,
+    standard_error,
+)
 from .._utils._forks import survives_fork
 from .._utils._linear_model import linear_model
 from .._utils._short_errors import validate_params
@@ -222,16 +226,7 @@ def _make_splits(cv, y, groups, classifies):
     """Return the folds, the same for all layers, before any image is read."""
     if isinstance(cv, numbers.Integral):
         check_number_of_folds("linear_probe", cv, y, classifies)
-    splitter = check_cv(cv, y, classifier=classifies)
-    indices = np.arange(len(y))  # a fold may be a mask
-    splits = [
-        (indices[train], indices[test])
-        for train, test in splitter.split(np.zeros((len(y), 1)), y, groups)
-    ]
-    if not splits:
-        raise ValueError(
-            "The 'cv' parameter of linear_probe must have folds. Got none."
-        )
+    splits = split_into_folds("linear_probe", cv, y, groups, classifies)
     if classifies and y.ndim == 1:
         n_classes = min(len(np.unique(y[train])) for train, _ in splits)
         if n_classes < 2:

@@ -37,7 +37,7 @@ class Candidate:
     layer : str
         As in `list_layers`, or ``"neck"``.
     head : str
-        A key of the heads below, or ``"fine-tuned"``.
+        The linear head, a key of `OTHER_HEADS`, or ``"fine-tuned"``.
     unfreeze : {"all"}, int, tuple or None
         What fine-tuning trains.
     """
@@ -63,74 +63,53 @@ def linear_head(classifies):
     return "logistic" if classifies else "ridge"
 
 
-def other_heads(classifies):
-    """Return the names of the heads that are compared with the linear one."""
-    return [name for name in _HEADS[classifies] if name != linear_head(classifies)]
-
-
-def make_head(name, classifies, n_features, seed):
+def make_head(name, problem, n_features):
     """Return a head for features, not fitted.
 
     Parameters
     ----------
     name : str
-    classifies : bool
+    problem : Problem
     n_features : int
-    seed : int
     """
-    return _HEADS[classifies][name](n_features, seed)
+    if name in OTHER_HEADS:
+        return OTHER_HEADS[name](problem)
+    return linear_model(problem.classifies, n_features)
 
 
-def _logistic(n_features, seed):
-    return linear_model(True, n_features)
-
-
-def _svm(n_features, seed):
-    return make_pipeline(StandardScaler(), SVC(C=10))
-
-
-def _forest(n_features, seed):
-    return make_pipeline(RandomForestClassifier(random_state=seed))
-
-
-def _ridge(n_features, seed):
-    return linear_model(False, n_features)
-
-
-def _svm_regressor(n_features, seed):
-    # The width of the tube, epsilon, is in units of y.
-    model = TransformedTargetRegressor(SVR(C=10), transformer=StandardScaler())
+def _svm(problem):
+    model = SVC(C=10)
+    if not problem.classifies:
+        # The width of the tube, epsilon, is in units of y.
+        model = TransformedTargetRegressor(SVR(C=10), transformer=StandardScaler())
     return make_pipeline(StandardScaler(), model)
 
 
-def _forest_regressor(n_features, seed):
-    model = RandomForestRegressor(max_features="sqrt", random_state=seed)
-    return make_pipeline(model)
+def _forest(problem):
+    if problem.classifies:
+        return make_pipeline(RandomForestClassifier(random_state=problem.seed))
+    return make_pipeline(
+        RandomForestRegressor(max_features="sqrt", random_state=problem.seed)
+    )
 
 
-_HEADS = {
-    True: {"logistic": _logistic, "RBF SVM": _svm, "random forest": _forest},
-    False: {
-        "ridge": _ridge,
-        "RBF SVM": _svm_regressor,
-        "random forest": _forest_regressor,
-    },
-}
+# The heads that are compared with the linear one.
+OTHER_HEADS = {"RBF SVM": _svm, "random forest": _forest}
 
 
-def make_pipeline_of(candidate, classifies, n_features, seed):
+def make_pipeline_of(candidate, problem, n_features):
     """Return the Pipeline of a candidate that is not tuned, not fitted."""
     layer = None if candidate.layer == "neck" else candidate.layer
     extractor = clone(candidate.network.extractor).set_params(layer=layer)
-    head = make_head(candidate.head, classifies, n_features, seed)
+    head = make_head(candidate.head, problem, n_features)
     return Pipeline([("extractor", extractor), *head.steps])
 
 
-def make_tuned(candidate, classifies, seed, max_epochs="auto"):
+def make_tuned(candidate, problem, max_epochs="auto"):
     """Return the FineTune estimator of a candidate, not fitted."""
     params = candidate.network.extractor.get_params(deep=False)
     device = params["device"]
-    kind = FineTuneClassifier if classifies else FineTuneRegressor
+    kind = FineTuneClassifier if problem.classifies else FineTuneRegressor
     return kind(
         **{name: params[name] for name in _SHARED},
         # They train on one device.
@@ -138,5 +117,5 @@ def make_tuned(candidate, classifies, seed, max_epochs="auto"):
         cache=params["cache"],
         unfreeze=candidate.unfreeze,
         max_epochs=max_epochs,
-        random_state=seed,
+        random_state=problem.seed,
     )

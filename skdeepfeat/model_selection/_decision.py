@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from .._utils._shown import shown
-from ._candidates import Candidate, make_head, other_heads
+from ._candidates import OTHER_HEADS, Candidate, make_head
 from ._findings import GROWTH, GROWTH_LINEAR, Findings
 from ._race import Race
 from ._scores import cross_validate_head
@@ -222,7 +222,7 @@ class Decision(Findings):
         network, layer = base.network, base.layer
         first = min(self._sizes()[0], self.n)
         linear = self._score("head", Candidate(network, layer, self._linear), first)
-        for head in other_heads(self.problem.classifies):
+        for head in OTHER_HEADS:
             candidate = Candidate(network, layer, head)
             try:
                 scores = self._score("head", candidate, first)
@@ -330,9 +330,7 @@ class Decision(Findings):
         problem = self.problem
         if (candidate, n) not in self.frozen:
             features = self._features[candidate.network, candidate.layer][:n]
-            head = make_head(
-                candidate.head, problem.classifies, features.shape[1], problem.seed
-            )
+            head = make_head(candidate.head, problem, features.shape[1])
             self.frozen[candidate, n] = cross_validate_head(
                 head,
                 features,

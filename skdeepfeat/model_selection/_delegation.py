@@ -33,6 +33,10 @@ class DelegatesMixin:
                 f"because {reason}. Fit its recommended_estimator_."
             )
 
+    def _best(self):
+        check_is_fitted(self)
+        return self.best_estimator_
+
     @available_if(_delegates("predict"))
     def predict(self, X):
         """Return the predictions of the best estimator.
@@ -47,8 +51,7 @@ class DelegatesMixin:
         y : ndarray, shape (n_samples,) or (n_samples, n_outputs)
             One row per image.
         """
-        check_is_fitted(self)
-        return self.best_estimator_.predict(X)
+        return self._best().predict(X)
 
     @available_if(_delegates("predict_proba"))
     def predict_proba(self, X):
@@ -66,8 +69,7 @@ class DelegatesMixin:
         probabilities : ndarray, shape (n_samples, n_classes)
             One row per image, which sums to one for labels that exclude each other.
         """
-        check_is_fitted(self)
-        return self.best_estimator_.predict_proba(X)
+        return self._best().predict_proba(X)
 
     @available_if(_delegates("predict_log_proba"))
     def predict_log_proba(self, X):
@@ -85,8 +87,7 @@ class DelegatesMixin:
         log_probabilities : ndarray, shape (n_samples, n_classes)
             One row per image.
         """
-        check_is_fitted(self)
-        return self.best_estimator_.predict_log_proba(X)
+        return self._best().predict_log_proba(X)
 
     @available_if(_delegates("decision_function"))
     def decision_function(self, X):
@@ -104,8 +105,7 @@ class DelegatesMixin:
         scores : ndarray, shape (n_samples,) or (n_samples, n_classes)
             One row per image.
         """
-        check_is_fitted(self)
-        return self.best_estimator_.decision_function(X)
+        return self._best().decision_function(X)
 
     @available_if(_delegates("transform"))
     def transform(self, X):
@@ -124,8 +124,7 @@ class DelegatesMixin:
         features : ndarray of float32, shape (n_samples, n_features)
             Row i belongs to image i.
         """
-        check_is_fitted(self)
-        return self.best_estimator_.transform(X)
+        return self._best().transform(X)
 
     def score(self, X, y):
         """Return the score of the best estimator, by `scoring`.

@@ -10,16 +10,14 @@ from sklearn.model_selection import (
     KFold,
     StratifiedGroupKFold,
     StratifiedKFold,
-    check_cv,
 )
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._columns import refuse_missing, refuse_mixed
-from .._utils._folds import check_number_of_folds
+from .._utils._folds import check_number_of_folds, split_into_folds
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
-from ..inspection import score_name
+from ..inspection import check_targets, score_name
 
 _ADVISOR = "TransferAdvisor"
 
@@ -94,12 +92,10 @@ class Problem:
                 part[part >= 0] for part in (position[train], position[test])
             )
             y_train = self.y[self.order[train]]
-            if len(test) and len(train) > 1 and not self._has_one_class(y_train):
+            has_one_class = self.classifies and len(np.unique(y_train)) < 2
+            if len(test) and len(train) > 1 and not has_one_class:
                 folds.append((train, test))
         return folds
-
-    def _has_one_class(self, y):
-        return self.classifies and len(np.unique(y)) < 2
 
     def scorer(self, estimator):
         """Return the scorer of an estimator."""
@@ -134,12 +130,7 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
         raise ValueError(
             f"{_ADVISOR} requires y to be passed, but the target y is None."
         )
-    y, groups = without_tensors(y, "y"), without_tensors(groups, "groups")
-    refuse_missing(y, "y")
-    y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-    refuse_mixed(y, "y", f" of {_ADVISOR}")
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y.ravel()
+    y, groups = check_targets(y, "y", _ADVISOR), without_tensors(groups, "groups")
     check_consistent_length(X, y, groups)
     classifies = _classifies(y, task)
     if not classifies:
@@ -208,24 +199,7 @@ def _make_splits(cv, y, groups, classifies, seed):
         else:
             kind = StratifiedKFold if classifies else KFold
             cv = kind(cv, shuffle=True, random_state=seed)
-    cv = check_cv(cv, y, classifier=classifies)
-    X = np.zeros((len(y), 1))
-    splits = [
-        (_as_indices(train), _as_indices(test))
-        for train, test in cv.split(X, y, groups)
-    ]
-    if not splits or not all(len(part) for split in splits for part in split):
-        raise ValueError(
-            f"The 'cv' parameter of {_ADVISOR} must give folds with images to train "
-            f"and to test on. Got {shown(cv)} instead."
-        )
-    largest = max(part.max() for split in splits for part in split)
-    if largest >= len(y):
-        raise ValueError(
-            f"The 'cv' parameter of {_ADVISOR} must give indices of the {len(y)} "
-            f"images. Got the index {largest} instead."
-        )
-    return splits
+    return split_into_folds(_ADVISOR, cv, y, groups, classifies)
 
 
 def _check_sizes_for_r2(cv, splits):
@@ -235,16 +209,6 @@ def _check_sizes_for_r2(cv, splits):
             "on in each fold, or there is no R². Use fewer folds, more images or "
             f"scoring='neg_mean_absolute_error'. Got {shown(cv)} instead."
         )
-
-
-def _as_indices(part):
-    part = np.asarray(part)
-    if len(part) and part.dtype.kind not in "biu":
-        raise ValueError(
-            f"The 'cv' parameter of {_ADVISOR} must give integers or masks. Got an "
-            f"array of {part.dtype} instead."
-        )
-    return np.flatnonzero(part) if part.dtype == bool else part
 
 
 def _fair_order(y, splits, classifies, seed):

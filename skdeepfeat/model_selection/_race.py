@@ -218,7 +218,7 @@ class Race:
         problem = self.problem
         indices = problem.order[positions]
         self.gradient_norms = relative_gradient_norms(
-            make_tuned(self.whole, problem.classifies, problem.seed),
+            make_tuned(self.whole, problem),
             problem.images(indices),
             problem.y[indices],
             n_samples=len(positions),
@@ -288,10 +288,7 @@ class Race:
             model = self._fit(candidate, train, self.n_epochs)
             inputs = [problem.images(problem.order[part]) for part in parts]
         else:
-            n_features = self._features.shape[1]
-            model = make_head(
-                candidate.head, problem.classifies, n_features, problem.seed
-            )
+            model = make_head(candidate.head, problem, self._features.shape[1])
             model.fit(self._features[train], y[train])
             inputs = [self._features[part] for part in parts]
         scorer = problem.scorer(model)
@@ -310,7 +307,7 @@ class Race:
     def _fit(self, candidate, positions, n_epochs):
         problem = self.problem
         indices = problem.order[positions]
-        model = make_tuned(candidate, problem.classifies, problem.seed, n_epochs)
+        model = make_tuned(candidate, problem, n_epochs)
         with warnings.catch_warnings():
             # It is raised again below.
             warnings.filterwarnings("ignore", ".* was interrupted", RuntimeWarning)

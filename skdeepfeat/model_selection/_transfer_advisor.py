@@ -17,11 +17,10 @@ from .._utils._html import DocumentationLinkMixin
 from .._utils._progress import progress_bar
 from .._utils._short_errors import ShortErrorsMixin
 from .._utils._warn import warn
-from ..exceptions import BadImageWarning
 from ..feature_extraction import (
     PretrainedFeatureExtractor,
     extract_layers,
-    list_failures,
+    warn_of,
 )
 from ._candidates import make_pipeline_of, make_tuned
 from ._clock import Clock
@@ -370,14 +369,7 @@ class TransferAdvisor(
 
     def _warn(self, problem, interrupted):
         if failures := [error for _, error in sorted(problem.failures.items())]:
-            warn(
-                BadImageWarning(
-                    f"{len(failures)} image(s) could not be read and were left out "
-                    "(the warning's `failures` attribute lists all):\n"
-                    f"{list_failures(failures)}",
-                    failures,
-                )
-            )
+            warn_of(failures, in_training=True)
         if interrupted:
             warn(
                 "The decision was interrupted. recommendation_, results_ and "
@@ -425,11 +417,10 @@ class TransferAdvisor(
 
 
 def _make_estimator(decision, candidate):
-    problem = decision.problem
     if candidate.is_tuned:
-        return make_tuned(candidate, problem.classifies, problem.seed)
+        return make_tuned(candidate, decision.problem)
     n_features = decision.n_features(candidate)
-    return make_pipeline_of(candidate, problem.classifies, n_features, problem.seed)
+    return make_pipeline_of(candidate, decision.problem, n_features)
 
 
 def _own_cache(candidate):

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -11,16 +10,14 @@ import torch
 
 from .._utils._device import compute_context
 from .._utils._random import RandomStream
-from .._utils._settings import Settings
-from ..fine_tuning import draw_seed, make_training_run, resume
+from ..fine_tuning import BodySettings, make_training_run
 from ..training import (
     PAIR_LOSSES,
     LossOfPairs,
     PairData,
     PairViews,
-    Processes,
+    ResumableFit,
     alignment,
-    read_checkpoint_header,
     uniformity,
 )
 from ._pair_network import PairNetwork, make_head
@@ -29,38 +26,15 @@ from ._pair_network import PairNetwork, make_head
 _N_MEASURED = 256
 
 
-@dataclass(frozen=True)
-class PretrainingSettings(Settings):
-    """How to train: parameters of the estimator, and what the training loop needs.
-
-    The names are those of the fine-tuning estimators.
-    """
+@dataclass(frozen=True, kw_only=True)
+class PretrainingSettings(BodySettings):
+    """How to train: parameters of the estimator."""
 
     method: str
     projection: tuple
-    unfreeze: str | int | tuple
-    freeze_batch_norm: bool
-    max_epochs: int
-    batch_size: int
-    learning_rate: float
-    layer_decay: float
-    weight_decay: float
-    ema_decay: float
-    augment: str | Callable
-    precision: str
-    checkpoint: object
-    verbose: int
-    optimizer: str = "adamw"
-    optimizer_params: dict | None = None
-    schedule: str = "one_cycle"
-    warmup: float = 0.0
-    max_grad_norm: float | None = 1.0
-    mixup: float = 0.0
-    activation_l1: float = 0.0
-    patience: int | None = None
 
 
-class Pretraining:
+class Pretraining(ResumableFit):
     """The state of a fit while it runs, and its result.
 
     Parameters
@@ -76,22 +50,11 @@ class Pretraining:
     body : Module
         The result.
     history : list of dict
-    interrupted : bool
     """
 
-    n_earlier_epochs = 0
-
     def __init__(self, settings, neck, device, random_state):
-        self.settings = settings
+        super().__init__(settings, device, random_state)
         self.neck = neck
-        self.device = Processes.own_device(device)
-        self.processes = Processes(self.device)
-        self.checkpoint_header = (
-            read_checkpoint_header(settings.checkpoint) if settings.checkpoint else None
-        )
-        self.seed = self.processes.same_for_all(
-            draw_seed(random_state, self.checkpoint_header)
-        )
         method = PAIR_LOSSES[settings.method]
         self.training_loss, self.teachers = LossOfPairs(method), None
         head = make_head(
@@ -100,7 +63,6 @@ class Pretraining:
         self.result = SimpleNamespace(head=head)
         self.body = None
         self.history = []
-        self.interrupted = False
 
     def run(self, pixels, rows, groups, callbacks, attributes):
         """Train on stored images.
@@ -121,7 +83,7 @@ class Pretraining:
         )
         data = PairData(pixels, views, rows, groups)
         body, run = make_training_run(self, len(data), network=PairNetwork)
-        save = resume(self, run, data)
+        save = self.resume(run, data)
 
         def snapshot():
             with run.averaged_model():
@@ -132,8 +94,7 @@ class Pretraining:
 
             def after_epoch(run):
                 run.history[-1] |= self._measure(run, data)
-                if save is not None:
-                    save(run)
+                save(run)
                 return epochs.end()
 
             try:

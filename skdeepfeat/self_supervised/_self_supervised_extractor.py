@@ -1,23 +1,15 @@
 """SelfSupervisedExtractor: a network that goes on learning from unlabeled images."""
 
-import os
-
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
-from torch import nn
 
 from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
-from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS
+from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._columns import check_column
 from .._utils._constraints import (
     AT_LEAST_2,
-    FACTOR,
-    FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE,
     POSITIVE_INT,
 )
 from .._utils._device import free_device_memory
@@ -25,7 +17,6 @@ from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_sizes
 from .._utils._shown import shown
 from .._utils._warn import warn
-from ..cache import CACHE_CONSTRAINT
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
     DescribedMixin,
@@ -35,7 +26,7 @@ from ..feature_extraction import (
     inspected,
     load_readable,
 )
-from ..fine_tuning import at_rest, with_margin
+from ..fine_tuning import BODY_CONSTRAINTS, at_rest, with_margin
 from ..training import PAIR_LOSSES, unfrozen_parts
 from ._pretraining import Pretraining, PretrainingSettings
 from ._probe import Probe
@@ -241,26 +232,15 @@ class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransf
     """
 
     _parameter_constraints: dict = {
-        **ImageEstimatorMixin._parameter_constraints,
-        "model": [str, nn.Module],
+        **BODY_CONSTRAINTS,
         "method": [StrOptions(set(PAIR_LOSSES))],
-        "image_size": [POSITIVE_INT, "array-like", None],
         "projection": ["array-like"],
         "unfreeze": [str, POSITIVE_INT, tuple, list],
         "max_epochs": [POSITIVE_INT],
         "batch_size": [AT_LEAST_2],
-        "learning_rate": [POSITIVE],
-        "layer_decay": [FACTOR],
-        "weight_decay": [NOT_NEGATIVE],
-        "ema_decay": [FRACTION],
         "freeze_batch_norm": ["boolean", StrOptions({"auto"})],
         "augment": [StrOptions({"views"}), callable],
         "keep_best": ["boolean"],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "cache": CACHE_CONSTRAINT,
-        "checkpoint": [str, os.PathLike, None],
     }
 
     def __init__(

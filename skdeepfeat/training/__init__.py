@@ -7,12 +7,7 @@ with stages.
 from ._activation_sizes import ActivationSizes
 from ._augment import AUGMENTATIONS, Augmentation, crop_center
 from ._averages import WeightAverage
-from ._checkpoint import (
-    is_history,
-    load_checkpoint,
-    read_checkpoint_header,
-    save_checkpoint,
-)
+from ._checkpoint import is_history
 from ._data import FeatureData, PairData, PixelData, StackedPixels
 from ._distillation import TaughtTargets, make_distillation_loss
 from ._freezing import unfrozen_parts
@@ -27,9 +22,9 @@ from ._losses import (
 from ._optimizers import OPTIMIZERS, make_optimizer
 from ._pair_losses import PAIR_LOSSES, LossOfPairs, alignment, uniformity
 from ._pair_views import PairViews
-from ._processes import Processes
-from ._schedules import SCHEDULES, learning_rate_factor
-from ._state import copy_state, named_tensors
+from ._resume import ResumableFit
+from ._schedules import SCHEDULES
+from ._state import named_tensors
 from ._tensor_file import dump_tensors, parse_tensors
 
 __all__ = [
@@ -47,13 +42,12 @@ __all__ = [
     "PairData",
     "PairViews",
     "PixelData",
-    "Processes",
+    "ResumableFit",
     "StackedPixels",
     "TaughtTargets",
     "TrainingRun",
     "WeightAverage",
     "alignment",
-    "copy_state",
     "crop_center",
     "dump_tensors",
     "epochs_of_steps",
@@ -61,16 +55,12 @@ __all__ = [
     "fold_standardization",
     "has_probabilities",
     "is_history",
-    "learning_rate_factor",
-    "load_checkpoint",
     "make_distillation_loss",
     "make_head",
     "make_loss",
     "make_optimizer",
     "named_tensors",
     "parse_tensors",
-    "read_checkpoint_header",
-    "save_checkpoint",
     "seed_of",
     "standardization",
     "uniformity",

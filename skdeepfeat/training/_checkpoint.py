@@ -46,30 +46,46 @@ def save_checkpoint(path, run, header):
     except OSError as error:
         if run.checkpoint_error is None:
             warn(
-                f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
-                "could not be written after "
-                f"epoch {run.epoch}: {error}. The training continues, and tries "
-                "again after each epoch.",
+                f"{checkpoint_in_words(path)} could not be written after epoch "
+                f"{run.epoch}: {error}. The training continues, and tries again after "
+                "each epoch.",
                 RuntimeWarning,
             )
         run.checkpoint_error = error
 
 
+def checkpoint_in_words(path):
+    """Return the parameter and its value, as the beginning of a message."""
+    return f"The 'checkpoint' file {shown(os.fspath(path), 255)}"
+
+
+def _parts(run):
+    """Return the weights of a run by the part of it that they belong to."""
+    return {
+        "model": named_tensors(run.model),
+        "average": {} if run.average is None else run.average.tensors,
+        "best": run.best_state or {},
+    }
+
+
+def _joined(parts):
+    return {
+        f"{part}.{name}": tensor
+        for part, tensors in parts.items()
+        for name, tensor in tensors.items()
+    }
+
+
 def _describe(run):
     """Return the tensors and the rest of a run's state."""
-    optimizer = run.optimizer.state_dict()["state"]
-    tensors = {f"model.{k}": v for k, v in named_tensors(run.model).items()}
-    if run.average is not None:
-        tensors |= {f"average.{k}": v for k, v in run.average.tensors.items()}
-    if run.best_state is not None:
-        tensors |= {f"best.{k}": v for k, v in run.best_state.items()}
+    tensors = _joined(_parts(run))
     if run.probes:
         tensors["probes"] = torch.from_numpy(np.stack(run.probes))
-    for index, state in optimizer.items():
+    for index, state in run.optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if value is not None:
                 tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value)
-    progress = {
+    return tensors, {
         "format": _FORMAT,
         "epoch": run.epoch,
         "history": run.history,
@@ -78,9 +94,6 @@ def _describe(run):
         "n_average": run.average.n_updates if run.average is not None else None,
         "scale": run.scaler.state_dict(),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    # safetensors refuses tensors that share memory.
-    return {k: v.clone() for k, v in tensors.items()}, progress
 
 
 def read_checkpoint_header(path):
@@ -91,8 +104,10 @@ def read_checkpoint_header(path):
     BadFileError
         If the file is damaged or something else.
     """
-    found = _read(path)
-    return None if found is None else found[0]["header"]
+    try:
+        return _read(path)[0]["header"]
+    except FileNotFoundError:
+        return None
 
 
 def load_checkpoint(path, run):
@@ -111,19 +126,12 @@ def load_checkpoint(path, run):
     ValueError
         If it is a checkpoint of another network. The run is not changed in either case.
     """
-    found = _read(path)
-    if found is None:
-        raise FileNotFoundError(
-            f"There is no 'checkpoint' file {shown(os.fspath(path), 255)}."
-        )
-    progress, tensors = found
+    progress, tensors = _read(path)
     states = _states_of(path, progress, tensors, run)
     with torch.no_grad():
-        for name, tensor in named_tensors(run.model).items():
-            tensor.copy_(tensors[f"model.{name}"])
+        for name, tensor in _joined(_parts(run)).items():
+            tensor.copy_(tensors[name])
     if run.average is not None:
-        for name, tensor in run.average.tensors.items():
-            tensor.copy_(tensors[f"average.{name}"])
         run.average.n_updates = progress["n_average"] or 0
     best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
     run.best_state = best or None
@@ -143,12 +151,10 @@ def load_checkpoint(path, run):
 
 def _states_of(path, progress, tensors, run):
     """Return the states of the optimizer, if all tensors have the shapes of the run."""
-    own = named_tensors(run.model)
-    wanted = {f"model.{name}": tensor.shape for name, tensor in own.items()}
-    if run.average is not None:
-        wanted |= {f"average.{k}": v.shape for k, v in run.average.tensors.items()}
+    parts = _parts(run)
     if any(name.startswith("best.") for name in tensors):
-        wanted |= {f"best.{k}": v.shape for k, v in own.items()}
+        parts["best"] = parts["model"]
+    wanted = {name: tensor.shape for name, tensor in _joined(parts).items()}
     if "probes" in tensors:
         wanted["probes"] = (progress["epoch"], *tensors["probes"].shape[-2:])
     learned = run.learned_parameters()
@@ -166,8 +172,7 @@ def _states_of(path, progress, tensors, run):
     if shapes != wanted:
         names = sorted(dict(shapes.items() ^ wanted.items()))
         raise ValueError(
-            f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
-            "belongs to another network: "
+            f"{checkpoint_in_words(path)} belongs to another network: "
             f"{shown(names[0])} and {len(names) - 1} more of its tensors differ from "
             "those of this one. Delete it to start over, or choose another path."
         )
@@ -187,37 +192,37 @@ def _ordered_as(parameter, tensor):
 
 
 def _read(path):
-    """Return what `_describe` described, or None without a file."""
+    """Return what `_describe` described."""
     check_local(path, "checkpoint")
     try:
         text, tensors = parse_tensors(read_file_of_user(path))
         progress = json.loads(text)
     except FileNotFoundError:
-        return None
+        raise
     except Exception as error:  # of any bytes
-        raise BadFileError(
-            f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
-            "is damaged, cannot be read or "
-            f"is not a checkpoint of this package ({str(error)[:200]}). Delete it, or "
-            "choose another path."
+        cause = str(error)[:200]
+        raise _bad_file(
+            path,
+            "is damaged, cannot be read or is not a checkpoint of this package "
+            f"({cause})",
         ) from error
     found = progress.get("format") if isinstance(progress, dict) else None
     if found != _FORMAT:
-        raise BadFileError(
-            f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
-            "was written by another version "
-            f"of this package (format {shown(found)}). Delete it, or choose another "
-            "path."
+        raise _bad_file(
+            path,
+            f"was written by another version of this package (format {shown(found)})",
         )
     for name, is_such in _PROGRESS.items():
         if name not in progress or not is_such(progress[name]):
-            raise BadFileError(
-                f"The 'checkpoint' file {shown(os.fspath(path), 255)} "
-                f"is damaged: its {name!r} "
-                f"is {shown(progress.get(name))}. Delete it, or choose another "
-                "path."
-            )
+            found = shown(progress.get(name))
+            raise _bad_file(path, f"is damaged: its {name!r} is {found}")
     return progress, tensors
+
+
+def _bad_file(path, what):
+    return BadFileError(
+        f"{checkpoint_in_words(path)} {what}. Delete it, or choose another path."
+    )
 
 
 def _is_count(value):

@@ -129,34 +129,28 @@ class BatchGradients:
             ]
         if self._teacher is not None:
             # The teacher gets the same images as the student (Beyer et al. 2022).
-            soft = self._ask_teacher(images)
+            with torch.no_grad():
+                soft = self._run(self._teacher, images)
             wanted = [
                 (share, one.blended(soft, self._taught_fraction))
                 for share, one in wanted
             ]
-        outputs, penalty = self._run(images)
+        outputs, penalty = self._outputs(images)
         each = sum(share * self._loss(outputs, one) for share, one in wanted)
         return ((each + penalty) * weight).sum()
 
-    def _run(self, images):
+    def _outputs(self, images):
         """Return the outputs for images, and what is added to the loss of each."""
         factor = self._settings.activation_l1
         if factor == 0:
-            return self._outputs(images), 0.0
+            return self._run(self._model, images), 0.0
         with ActivationSizes() as sizes:
-            outputs = self._outputs(images)
+            outputs = self._run(self._model, images)
         return outputs, factor * sizes.mean()
 
-    def _outputs(self, images):
-        with self._mixed_precision():
-            return self._model(images).float()
-
-    def _ask_teacher(self, images):
-        with torch.no_grad(), self._mixed_precision():
-            return self._teacher(images).float()
-
-    def _mixed_precision(self):
-        return autocast(self._device, self._settings.precision)
+    def _run(self, module, images):
+        with autocast(self._device, self._settings.precision):
+            return module(images).float()
 
     def _to(self, tensor):
         return tensor.to(self._device, non_blocking=True)

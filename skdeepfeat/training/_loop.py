@@ -256,7 +256,8 @@ class TrainingRun:
         losses = []
         self.prepare(0)
         self._begin_stream(0)
-        parts = self._endless(len(data))
+        epochs = (self._batches(len(data), epoch) for epoch in itertools.count())
+        parts = itertools.chain.from_iterable(epochs)
         with self._loader.batches(data, parts, self._stream) as batches:
             for rate, batch in zip(learning_rates, batches, strict=False):
                 self._set_rate(rate)
@@ -296,17 +297,16 @@ class TrainingRun:
 
     def _run_epoch(self, data):
         """Return the mean loss of the epoch's steps."""
-        parts, rng = self._batches(len(data), self.epoch)
+        parts = self._batches(len(data), self.epoch)
         n_steps = len(parts)
         total = 0.0
         self.prepare(self.epoch)
         self._begin_stream(self.epoch)
-        wanted = ((rows, rng) for rows in parts)
-        with self._loader.batches(data, wanted, self._stream) as batches:
+        with self._loader.batches(data, parts, self._stream) as batches:
             for step, batch in enumerate(batches):
                 rate = self._scheduled_rate(self.epoch * n_steps + step, n_steps)
                 self._set_rate(rate)
-                total += self._step(batch, step) * len(parts[step])
+                total += self._step(batch, step) * len(parts[step][0])
                 self._earlier = None
         if not self._has_finite_weights():
             # A finite loss can have an infinite gradient, as sqrt has at 0.
@@ -315,7 +315,7 @@ class TrainingRun:
         return total / len(data)
 
     def _batches(self, n, epoch):
-        """Return the rows of each batch of an epoch, and the generator of the epoch."""
+        """Return the rows of each batch of an epoch, each with its generator."""
         number = self.settings.first_epoch + epoch
         rng = np.random.default_rng(seed_of(self.settings.seed, number))
         size = self.settings.batch_size
@@ -324,13 +324,7 @@ class TrainingRun:
         # one: a last batch of one image would spoil batch normalization.
         if size > 1:
             n_steps = max(1, min(n_steps, n // 2))
-        return np.array_split(rng.permutation(n), n_steps), rng
-
-    def _endless(self, n):
-        """Yield the batches of one epoch after the other, with its generator."""
-        for epoch in itertools.count():
-            batches, rng = self._batches(n, epoch)
-            yield from ((rows, rng) for rows in batches)
+        return [(rows, rng) for rows in np.array_split(rng.permutation(n), n_steps)]
 
     def _begin_stream(self, epoch):
         # Each process draws its own dropout, as the processes have different samples.

@@ -15,13 +15,18 @@ def dump_tensors(tensors, text):
     Parameters
     ----------
     tensors : dict of str to Tensor
-        On the CPU and contiguous, none sharing memory with another.
+        On any device, in any order in memory.
     text : str
 
     Returns
     -------
     bytes
     """
+    # Copies, because safetensors refuses tensors that share memory.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     return safetensors.torch.save(
         tensors, {"skdeepfeat": text, "digest": _digest(text, tensors)}
     )

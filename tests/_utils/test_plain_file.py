@@ -6,11 +6,33 @@ import numpy as np
 import pytest
 from networks import SmallNet
 
-from skdeepfeat import FineTuneClassifier
+from skdeepfeat import FineTuneClassifier, PretrainedFeatureExtractor
 from skdeepfeat._utils._plain_file import read_file_of_user, write_atomically
 from skdeepfeat.exceptions import BadFileError
 from skdeepfeat.text import WordVectorFeatures
 from skdeepfeat.training._checkpoint import read_checkpoint_header
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions")
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path):
+    path = tmp_path / "a"
+    write_atomically(path, b"one")
+    path.chmod(0o600)
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    pixels = np.zeros((2, 32, 32, 3), np.uint8)
+    for suffix in (".npy", ".parquet"):
+        file = tmp_path / f"f{suffix}"
+        for seed in (0, 1):
+            extractor = PretrainedFeatureExtractor(
+                "timm/test_resnet", weights="random", random_state=seed, image_size=32,
+                cache=None, device="cpu",
+            )  # fmt: skip
+            extractor.extract_to(pixels, file, overwrite=True)
+            if seed == 0:
+                file.chmod(0o600)
+        assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_and_a_link_to_it(tmp_path):

@@ -38,6 +38,8 @@ def test_control_characters_are_escaped():
         ("no file ftp://user:word@host/a b.jpg", ["word"]),
         ("simplecache::s3://key:sec@bucket/x", ["key:", "sec@"]),
         ("https://h/a b.jpg?X-Amz-Signature=abc&se=def#g", ["abc", "def"]),
+        ("no file 'https://h/a.jpg?HUSHabcd'", ["HUSH"]),
+        ("https://h/a.jpg?HUSH%2Babc&x", ["HUSH"]),
         ("got {'secret_key': 'HUSH', 'token': 'ABC'}", ["HUSH", "ABC"]),
         ("sent Authorization: Bearer HUSH", ["HUSH"]),
         ("AccountKey=HUSH==;x", ["HUSH"]),
@@ -74,6 +76,8 @@ def test_secrets_of_addresses(text, secrets):
     [
         "what?a=b.jpg",
         "s3://bucket/a.jpg",
+        "https://host/a.jpg?v2",
+        "is https://host/a reachable? otherwise download it",
         "abfs://container@account.dfs.core.windows.net/a.jpg",
         "zip://a.jpg::all.zip",
         "storage_options={'token': 'anon'}",

@@ -24,6 +24,7 @@ def test_small_run(tmp_path):
     # What the part "tuned" does is what "vgg" does, with a larger network.
     sizes = ["--n-images", 40, "--n-test", 20, "--vgg-epochs", 1, "--seeds", 0]
     sizes += ["--methods", "low_rank", "--drops", 0.5, "--round-epochs", 0]
+    sizes += ["--refine-epochs", 1]
     sizes += ["--parts", "vgg", "criteria", "net2net", "--runtimes", "torch"]
     done = run_python([SCRIPT, "--cifar10", "small.npz", *sizes], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

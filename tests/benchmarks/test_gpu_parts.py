@@ -66,6 +66,14 @@ def test_the_limits_are_eight_minutes(gpu_parts):
     )
 
 
+def test_the_name_of_the_gpu(gpu_parts):
+    import torch
+
+    name = gpu_parts.describe_gpu("cuda")
+    assert (name is not None) == torch.cuda.is_available()
+    assert gpu_parts.describe_gpu("cpu") is None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_script_runs_on_a_cpu(tmp_path):

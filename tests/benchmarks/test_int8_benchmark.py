@@ -15,7 +15,7 @@ def test_small_run(tmp_path):
     for package in ("skimage", "nncf", "onnxruntime"):
         pytest.importorskip(package)
     # Fewer layers than those of the default, which take most of the time.
-    arguments = ["--model=resnet18", "--random-weights", "--image-size=32"]
+    arguments = ["--model=timm/test_resnet", "--random-weights", "--image-size=32"]
     arguments += ["--n-images=48", "--repeats=1"]
     done = run_python([SCRIPT, *arguments], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

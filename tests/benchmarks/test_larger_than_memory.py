@@ -12,9 +12,8 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "larger_than_memory.
 
 @pytest.mark.slow
 def test_small_run(tmp_path):
-    done = run_python(
-        [SCRIPT, "--n-images", "20", "40", "--formats", "npy"], cwd=tmp_path
-    )
+    sizes = ["--n-images", "20", "40", "--formats", "npy"]
+    done = run_python([SCRIPT, *sizes, "--quick"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = json.loads(
         (tmp_path / "bench_output" / "larger_than_memory.json").read_text()

@@ -17,7 +17,7 @@ from skdeepfeat import (
     WeightsNotFoundError,
 )
 from skdeepfeat.cli import main
-from skdeepfeat.cli._output import log_to_stderr, say, write_json
+from skdeepfeat.cli._output import log_to_stderr, say, write_result
 from skdeepfeat.cli._program import (
     Program,
     debug_option,
@@ -210,7 +210,7 @@ def test_the_log_is_shown_until_the_end():
 def test_streams():
     def action(ctx):
         say("for people")
-        write_json({"é": [1]})
+        write_result(True, {"é": [1]}, [])
 
     result = outcome(action)
     assert result.stderr == "for people\n"

@@ -522,6 +522,7 @@ def test_html_and_text_repr():
         ({"on_error": "skip"}, "'on_error'"),
         ({"max_pixels": -1}, "'max_pixels'"),
         ({"random_state": None}, "'random_state'"),
+        ({"random_state": 2**70}, "'random_state'"),
         ({"cache": 3}, "'cache'"),
         ({"preprocessing": {"resize": 3}}, "'preprocessing'"),
         ({"n_jobs": 0}, "'n_jobs' parameter"),

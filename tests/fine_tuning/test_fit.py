@@ -9,6 +9,7 @@ from timm.optim import param_groups_weight_decay
 from skdeepfeat import FineTuneClassifier
 from skdeepfeat._utils._random import seeded
 from skdeepfeat.fine_tuning._body_phase import make_training_run
+from skdeepfeat.fine_tuning._fit import Fit
 
 SIZE = 32
 
@@ -44,7 +45,7 @@ def decayed_names(network):
         weight_decay=0.25, device="cpu", random_state=0,
     )  # fmt: skip
     data = estimator._prepare(images, np.array([0, 1, 0, 1]))
-    fit = estimator._begin_fit(data, estimator._fit_settings(), continues=False)
+    fit = Fit(estimator, data, estimator._fit_settings(), continues=False)
     rows, _ = fit.prepare_head()
     _, run = make_training_run(fit, len(rows))
     decay_of = {

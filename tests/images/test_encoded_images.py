@@ -6,10 +6,13 @@ import pickle
 import tempfile
 import textwrap
 import threading
+import tracemalloc
 import urllib.parse
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -19,7 +22,10 @@ import torch
 from skdeepfeat import PretrainedFeatureExtractor
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat.exceptions import BadImageError
-from skdeepfeat.images import make_image_source
+from skdeepfeat.images import _encoded_images, make_image_source
+from skdeepfeat.images._encoded_images import decode_data_uri
+from skdeepfeat.images._image_limits import max_bytes
+from skdeepfeat.images._thread_pool import Share
 
 
 @pytest.fixture
@@ -190,6 +196,12 @@ class FailingArray:
         raise OSError("a" * 10**6)
 
 
+def nested():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls it a prototype
+        return torch.nested.nested_tensor([torch.zeros(3, 4)])
+
+
 def released():
     view = memoryview(bytearray(b"ab"))
     view.release()
@@ -208,6 +220,7 @@ def released():
         (lambda: type("A" * 10**6, (), {})(), "Got an AAA"),
         (lambda: np.frombuffer(b"ab", np.uint8), "use image.tobytes()"),
         (lambda: np.array("a.jpg"), "use image.item()"),
+        (nested, "cannot be converted to an array"),
     ],
 )
 def test_any_object_is_a_failure_of_its_own_row(make, words):
@@ -272,6 +285,22 @@ class Stream(io.RawIOBase):
         return True
 
 
+def test_objects_that_open_a_file(tmp_path, data):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("a.jpg", data)
+    inside = f"zip://a.jpg::{tmp_path / 'all.zip'}"
+    for element in (fsspec.open(inside), zipfile.Path(tmp_path / "all.zip", "a.jpg")):
+        source, digest, _ = one(element)
+        assert digest == digest_bytes(data)
+        assert source.pixels(1).shape == (13, 17, 3)
+        assert "a.jpg" in source.describe(1)
+        part = pickle.loads(pickle.dumps(source.part([1])))
+        assert part.pixels(0).shape == (13, 17, 3)
+    missing = one(fsspec.open(tmp_path / "no.jpg"))[2]
+    assert "cannot be read (FileNotFoundError" in missing.cause
+    assert "mode 'rb'" in one(fsspec.open(inside, "r"))[2].cause
+
+
 def test_files_that_cannot_be_read(path):
     with open(path, "rb") as closed:
         pass
@@ -306,3 +335,56 @@ def test_the_extractor_takes_them_all(data, path):
     assert rows.shape[0] == len(X)
     assert (rows == rows[0]).all()
     assert threading.active_count() < 100
+
+
+class Sparse(io.RawIOBase):
+    """An open file of zeros."""
+
+    def __init__(self, n_bytes):
+        self._n_bytes, self._position = n_bytes, 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def tell(self):
+        return self._position
+
+    def seek(self, position, whence=0):
+        assert whence == 0
+        self._position = position
+        return position
+
+    def read(self, n_bytes=-1):
+        n_bytes = min(n_bytes, self._n_bytes - self._position)
+        self._position += n_bytes
+        return bytes(n_bytes)
+
+
+def test_large_open_files_share_the_memory(monkeypatch):
+    taken = []
+    monkeypatch.setattr(Share, "take", lambda share, n: taken.append(n))
+    monkeypatch.setattr(_encoded_images, "_LARGE", 2**20)
+    limit = max_bytes(10)
+    source = make_image_source([Sparse(2**20), Sparse(2**21)], max_pixels=10)
+    digests, _ = source.digests()
+    assert digests == [digest_bytes(bytes(n)) for n in (2**20, 2**21)]
+    assert taken == [limit]
+    _, failures = make_image_source([Sparse(limit + 1)], max_pixels=10).digests()
+    assert f"more than {limit} bytes" in failures[0].cause
+
+
+def test_a_data_uri_of_percent_signs_takes_little_memory():
+    text = "data:," + "%41" * 2**20
+    tracemalloc.start()
+    try:
+        data = decode_data_uri(text, None)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert data == b"A" * 2**20
+    assert most < 3 * len(text)
+    odd = "%4" * 3 + "%" + "%zz%41%e2%82%ac" * 30_000 + "a" * 70_000 + "é%"
+    assert decode_data_uri(f"data:,{odd}", None) == urllib.parse.unquote_to_bytes(odd)

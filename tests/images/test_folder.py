@@ -74,6 +74,8 @@ LEFT_BEHIND = [
     "$RECYCLE.BIN/a.png",
     "System Volume Information/a.txt",
     "lost+found/a.png",
+    "@Recycle/a.png",
+    "Network Trash Folder/a.png",
     ".ipynb_checkpoints/a.png",
     "cat/._1.jpg",
     "cat/.DS_Store",
@@ -154,6 +156,19 @@ def test_links_are_followed_once(root):
     assert bunch.target_names == ["cat", "dog", "wolf"]
     assert bunch.target.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert "dog/broken.png" in below(root, bunch.skipped)
+
+
+@pytest.mark.parametrize("leads_to", ["..", "../..", ".", "/"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_links_to_folders_above_add_no_images(root, tmp_path, leads_to, is_link):
+    if is_link:  # the class folder is elsewhere
+        (root / "cat").rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+        (root / "cat").symlink_to(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+        leads_to = os.path.normpath(root / "cat" / leads_to)
+    plain = load_image_folder(root)
+    (root / "cat" / "loop").symlink_to(leads_to)
+    bunch = load_image_folder(root)
+    assert bunch.data.tolist() == plain.data.tolist()
 
 
 @pytest.mark.parametrize("leads_to", ["link.png", "1.jpg/a.png", "a" * 300])

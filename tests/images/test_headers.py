@@ -4,14 +4,17 @@ import io
 import struct
 import subprocess
 import sys
+import types
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
 from skdeepfeat.exceptions import BadImageError
 from skdeepfeat.images import make_image_source
+from skdeepfeat.images._av1_sizes import av1_sizes
 from skdeepfeat.images._decode import (
     READ_FORMATS,
     REFUSED_FORMATS,
@@ -452,8 +455,98 @@ def test_the_sides_of_a_tile_may_be_outside_of_the_table():
 
 
 def test_many_rational_numbers_in_a_tiff():
-    data = classic_tiff((700, 5, 100_000, 8))
-    assert "100000 rational numbers" in refusal(data)
+    assert "100000 rational numbers" in refusal(RATIONALS)
+    # What claims more than there is costs nothing.
+    assert "rational" not in refusal(RATIONALS[:1000])
+
+
+# Its resolution consists of many numbers, of which Pillow makes objects.
+RATIONALS = classic_tiff((274, 3, 1, 6), (282, 5, 100_000, 8), (296, 3, 1, 2))
+RATIONALS += bytes(range(1, 251)) * 3200
+
+
+def exif_segments(exif):
+    """Return EXIF as segments of a JPEG."""
+    parts = [exif[i : i + 60_000] for i in range(0, len(exif), 60_000)]
+    sizes = [struct.pack(">H", len(part) + 8) for part in parts]
+    pairs = zip(sizes, parts, strict=True)
+    return b"".join(b"\xff\xe1" + size + b"Exif\0\0" + part for size, part in pairs)
+
+
+def test_exif_of_a_jpeg_that_is_long_or_claims_much(encode, rgb):
+    data = encode(rgb, "JPEG")
+
+    def with_header(header):
+        return data[:2] + header + data[2:]
+
+    many_tags = classic_tiff(*((tag, 7, 60_000, 8) for tag in range(1, 2000)))
+    many_tags = many_tags.ljust(60_000, b"\1")
+    index = b"MPF\0" + many_tags
+    index = b"\xff\xe2" + struct.pack(">H", len(index) + 2) + index
+    for header, what in (
+        (exif_segments(RATIONALS), "100000 rational numbers"),
+        (exif_segments(b"Exif\0\0" + RATIONALS), "100000 rational numbers"),
+        (exif_segments(bytes(60_000 * 17)), "more than 16 segments"),
+        (exif_segments(many_tags), "its tags claim"),
+        (index, "its tags claim"),
+        (b"\xff\xd9" + exif_segments(RATIONALS), "100000 rational numbers"),
+        (b"\xff\xd9" + b"\xff\xfe\0\2" * 2000, "1024 segments"),
+        (b"\xff\xf0\xff\xff" + b"\xff\xfe\0\2" * 2000, "1024 segments"),
+    ):
+        assert what in refusal(with_header(header))
+    upright = decode_bytes(data, MAX_PIXELS)
+    for exif in (RATIONALS[:50_000], RATIONALS[:60], bytes(60_000 * 15)):
+        decoded = decode_bytes(with_header(exif_segments(exif)), MAX_PIXELS)
+        assert sorted(decoded.shape) == sorted(upright.shape)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_exif_of_an_avif_that_claims_much(encode, rgb):
+    empty = classic_tiff().ljust(len(RATIONALS), b"\1")
+    data = encode(rgb, "AVIF", exif=empty)
+    assert decode_bytes(data, MAX_PIXELS).shape == rgb.shape
+    assert "100000 rational numbers" in refusal(data.replace(empty, RATIONALS))
+    many = (classic_tiff() * 20).ljust(len(RATIONALS), b"\1")
+    assert "16 EXIF blocks" in refusal(data.replace(empty, many))
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = decode_bytes(encode(rgb, "AVIF", exif=exif), MAX_PIXELS)
+    assert turned.shape == (rgb.shape[1], rgb.shape[0], 3)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_an_avif_of_other_sizes_than_it_claims(several, mode):
+    buffer = io.BytesIO()
+    image = Image.new(mode, (1000, 600))
+    options = {"save_all": True, "append_images": [image]} if several else {}
+    image.save(buffer, "AVIF", **options)
+    data = buffer.getvalue()
+    assert set(map(tuple, av1_sizes(data))) == {(1000, 600)}
+    assert decode_bytes(data, 600_000).shape == (600, 1000, 3)
+    small = data.replace(struct.pack(">LL", 1000, 600), struct.pack(">LL", 16, 16))
+    claim = struct.pack(">LL", 1000 << 16, 600 << 16)
+    small = small.replace(claim, struct.pack(">LL", 16 << 16, 16 << 16))
+    assert small != data
+    assert "claims 1000 x 600 pixels" in refusal(small)
+    taken = []
+    decode_bytes(small, 600_000, types.SimpleNamespace(take=taken.append))
+    assert min(taken) >= 16 * 600_000
+    for damage in (data[:40] + bytes(len(data) - 40), data.replace(b"iloc", b"abcd")):
+        assert "damaged" in refusal(damage)
+
+
+@pytest.mark.parametrize("key", ["Raw profile type exif", "exif", "transparency"])
+def test_texts_of_a_png_that_pillow_takes_for_metadata(key, encode, rgb, monkeypatch):
+    read = []
+    texts = PngInfo()
+    text = f"\nexif\n{len(RATIONALS)}\n{RATIONALS.hex()}"
+    texts.add_text(key, RATIONALS.decode("latin-1") if key == "exif" else text)
+    data = encode(rgb, "PNG", pnginfo=texts)
+    monkeypatch.setattr(Image.Exif, "load", lambda exif, data: read.append(data))
+    np.testing.assert_array_equal(decode_bytes(data, MAX_PIXELS), rgb)
+    assert not read
 
 
 def test_what_pillow_logs_of_a_tiff_is_in_the_error_only(caplog):
@@ -470,3 +563,21 @@ def test_a_large_tiff_is_not_opened_before_its_header_is_checked(monkeypatch):
     readable_formats()
     monkeypatch.setattr(Image, "open", opened)
     check_large_file(io.BytesIO(classic_tiff((700, 5, 100_000, 8))), MAX_PIXELS)
+
+
+def test_memory_is_counted_for_what_is_decoded(encode):
+    """A part of a file may be larger than the image that its header claims."""
+    taken = []
+    share = types.SimpleNamespace(take=taken.append)
+    inner = encode(np.zeros((300, 300, 4), np.uint8), "PNG")
+    decode_bytes(icon(inner), MAX_PIXELS, share)
+    tile = zlib.compress(bytes(304 * 304))
+    tags = {**TILED, 256: (4, 1, 16), 257: (4, 1, 16), 322: (4, 1, 304)}
+    tags |= {323: (4, 1, 304), 324: (4, 1, 200), 325: (4, 1, len(tile))}
+    decode_bytes(tiff(tags).ljust(200, b"\0") + tile, MAX_PIXELS, share)
+    assert min(taken) >= 8 * 300 * 300
+
+
+def test_a_size_that_is_no_number():
+    header = b"Image type: L image\r\nImage size (x*y): nan*1\r\n"
+    assert "no pixels" in refusal(header.ljust(511, b"\0") + b"\x1a" + bytes(9))

@@ -1,7 +1,9 @@
 """Files of countless tiny parts, which Pillow would follow for minutes."""
 
 import io
+import os
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -88,6 +90,39 @@ def test_a_large_file_before_it_is_read(tmp_path):
     source = make_image_source([str(path)])
     _, failures = source.digests()
     assert "too many tiny parts" in failures[0].cause
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">L", 2**29) + b"tEXt",
+        struct.pack(">LLLLL4sL", 2**29, 2, 4, 4, 1, b"GIMP", 1),
+        b"/* XPM */\n",
+        b"Image type: L\n",
+    ],
+)
+def test_a_header_as_long_as_the_file(start, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(start)
+    os.truncate(path, 2**27)
+    tracemalloc.start()
+    try:
+        _, failures = make_image_source([str(path)]).digests()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(failures[0], BadImageError)
+    assert most < 2**26 + 2**24
+
+
+def test_a_large_texture_is_read(tmp_path):
+    path, side = tmp_path / "a.ftu", 3400
+    header = struct.pack("<8L", 1, side, side, 1, 1, 1, 32, 3 * side * side)
+    path.write_bytes(b"FTEX" + header)
+    os.truncate(path, 2**26)
+    source = make_image_source([str(path)])
+    assert source.digests()[1] == {}
+    assert source.pixels(0).shape == (side, side, 3)
 
 
 def test_run_lengths_of_noise_are_no_tiny_parts():

@@ -200,6 +200,8 @@ def test_a_class_of_one_image(extractor, images, log):
         ({"cv": 11}, ValueError, "'cv' parameter .* class, which is 10. Got 11"),
         ({"cv": 31, "y": np.linspace(0, 1, N)}, ValueError, "'cv' parameter .* is 30"),
         ({"cv": []}, ValueError, "'cv' parameter .* folds"),
+        ({"cv": [(np.arange(20), [])]}, ValueError, "'cv' .* folds with images"),
+        ({"cv": [(np.arange(20), [N])]}, ValueError, "'cv' .* Got the index 30"),
         ({"y": [None, "a"] * (N // 2)}, ValueError, "missing .* index 0"),
         (
             {"y": np.array([1, "a"] * (N // 2), dtype=object)},

@@ -21,7 +21,7 @@ from networks import SmallNet
 
 from skdeepfeat import FineTuneClassifier, FineTuneRegressor, PretrainedFeatureExtractor
 from skdeepfeat.feature_extraction._partial_file import Partial
-from skdeepfeat.fine_tuning import _resume
+from skdeepfeat.training import _resume
 
 N = 8
 GEOMETRY = {"resize": 16, "crop": (16, 16), "interpolation": "bilinear"}

@@ -15,7 +15,11 @@ from child import forbid_writing, in_child, limit_files
 
 from benchmarks._forks import run_python
 from skdeepfeat.exceptions import BadFileError
-from skdeepfeat.training import load_checkpoint, read_checkpoint_header, save_checkpoint
+from skdeepfeat.training._checkpoint import (
+    load_checkpoint,
+    read_checkpoint_header,
+    save_checkpoint,
+)
 from skdeepfeat.training._tensor_file import dump_tensors, parse_tensors
 
 HERE = pathlib.Path(__file__).parent
@@ -28,9 +32,10 @@ TRAIN = textwrap.dedent(
     sys.path.insert(0, sys.argv[1])
     import safetensors.torch, torch
     import conftest as c
-    from skdeepfeat.training import (
-        copy_state, load_checkpoint, read_checkpoint_header, save_checkpoint
+    from skdeepfeat.training._checkpoint import (
+        load_checkpoint, read_checkpoint_header, save_checkpoint
     )
+    from skdeepfeat.training._state import copy_state
 
     torch.set_num_threads(1)
     path, result, optimizer, deadly = sys.argv[2:6]

@@ -16,11 +16,11 @@ from skdeepfeat.exceptions import OutOfMemoryError, TrainingDivergedError
 from skdeepfeat.training import (
     FeatureData,
     WeightAverage,
-    learning_rate_factor,
     make_loss,
     seed_of,
     unfrozen_parts,
 )
+from skdeepfeat.training._schedules import learning_rate_factor
 
 CPU = torch.device("cpu")
 

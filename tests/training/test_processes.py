@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from benchmarks._forks import start_python
-from skdeepfeat.training import Processes, WeightAverage
+from skdeepfeat.training import WeightAverage
+from skdeepfeat.training._processes import Processes
 
 HERE = pathlib.Path(__file__).parent
 
@@ -23,7 +24,7 @@ TRAIN = textwrap.dedent(
     import numpy as np, safetensors.torch, torch
     import torch.distributed as dist
     import conftest as c
-    from skdeepfeat.training import copy_state
+    from skdeepfeat.training._state import copy_state
 
     torch.set_num_threads(1)
     result, rank = sys.argv[2], int(os.environ.get("RANK", 0))

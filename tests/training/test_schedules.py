@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdeepfeat.training import SCHEDULES, learning_rate_factor
+from skdeepfeat.training import SCHEDULES
+from skdeepfeat.training._schedules import learning_rate_factor
 
 N = 40
 

@@ -141,10 +141,10 @@ def _channels_to_try(network, size):
     """Yield (channels, size), the most likely first."""
     convolution = _first(network, *_CONVOLUTIONS)
     declared = [] if convolution is None else [convolution.in_channels]
-    likely = list(dict.fromkeys(c for c in (*declared, *_CHANNELS) if c != 3))
+    likely = list(dict.fromkeys(c for c in (*declared, *_CHANNELS) if c not in (0, 3)))
     yield from zip(likely, itertools.repeat(size))
     # A network with a different number of channels may also need a different size.
-    for channels in {*declared, 1} - {3}:
+    for channels in {*declared, 1} - {0, 3}:
         for side in _sizes_to_try(network, size, channels):
             yield channels, side
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..._utils._parameter_errors import is_about
+from ..._utils._parameter_errors import first_line, is_about
 from ..._utils._random import random_states_kept
 from .._modules import attribute_of, floating_dtype
 from ..running._layer import Layer, first_tensor
@@ -97,7 +97,7 @@ def _probe_or_explain(spec, size, explains):
                 network = spec.build_empty(constants_on_cpu)
                 return _probe(network, image, split, spec.classifier)
             except Exception as error:  # a user's network may raise anything
-                logger.debug("probing on the meta device failed: %s", error)
+                logger.debug("not on the meta device: %s", first_line(error))
         image = torch.zeros(image.shape)
         network = spec.build_on_cpu()
         return _probe(network, image, spec.has_pre_logits, spec.classifier)

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..._utils._device import free_device_memory
 from ..._utils._forks import in_child, released_after_fork, undisturbed_by_forks
+from ..._utils._printable import printable
 from .._modules import copy_network
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,8 @@ def _entry_of(spec):
 
 
 def _load(spec):
-    logger.info("loading %s, weights %s", spec.name, spec.weights.label)
+    label = printable(spec.weights.label)
+    logger.info("loading %s, weights %s", spec.name, label)
     network, random_head = spec.weights.build_network(spec)
     network.eval().requires_grad_(False)
     # Convolutions are faster with channels last. `Module.to` would fail at the weights

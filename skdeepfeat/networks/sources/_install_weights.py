@@ -4,6 +4,8 @@ import contextlib
 from collections import OrderedDict
 from textwrap import shorten
 
+from ..._utils._parameter_errors import first_line
+from ..._utils._printable import printable
 from ._match_weights import match_network
 
 
@@ -39,9 +41,9 @@ def taken_for(network, file, head):
     except Exception as error:
         # A RuntimeError of `load_state_dict`, or any error of timm's filters if the
         # tensors are not those that they expect.
-        raise ValueError(
-            f"{_shorten_mismatch(network, error)} {match.nearest}"
-        ) from error
+        text = f"{_shorten_mismatch(network, error)} {match.nearest}"
+        # torch's error lists all names in the file, as they are.
+        raise ValueError(text) from None
 
 
 def install_state_dict(network, state_dict, head):
@@ -106,10 +108,11 @@ def with_own_head(network, state_dict, head):
 def _shorten_mismatch(network, error):
     """Return the first lines of the RuntimeError of `load_state_dict`."""
     lines = [line.strip() for line in str(error).splitlines()[1:]]
-    shown = [shorten(line, 240) for line in lines[:6]]
+    shown = [printable(shorten(line, 240)) for line in lines[:6]]
     if len(lines) > 6:
         shown.append(f"and {len(lines) - 6} more")
     return (
         f"The weights do not belong to this network ({type(network).__name__}): "
-        f"{'; '.join(shown) or error}. Choose the 'model' that the file was made with."
+        f"{'; '.join(shown) or first_line(error)}. Choose the 'model' that the file "
+        "was made with."
     )

@@ -6,17 +6,21 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ..._utils._shown import shown
+import torch
+
+from ..._utils._shown import shown, shown_path
 
 logger = logging.getLogger(__name__)
 
 # Which of several complete copies of a network is used, by the words in the prefix:
-# moving averages first, and the trained network before the one that follows it.
+# moving averages first, the trained network before the one that follows it, and what is
+# no network last.
 _RANKS = {
     "ema": 0, "averaged": 0, "swa": 0,
     "teacher": 1,
     "student": 3, "online": 2,
     "target": 4, "momentum": 4, "k": 4,
+    "grad": 5, "grads": 5, "gradients": 5, "optim": 5, "optimizer": 5, "exp": 5,
 }  # fmt: skip
 _RANK_OF_OTHERS = 2
 
@@ -63,6 +67,12 @@ def match_network(file, own, head):
         All names with the prefix. If the file has the whole body, names of modules
         that the network does not have are left out. If less than half of the body is
         found, the largest state dict in the file is used instead.
+
+    Raises
+    ------
+    ValueError
+        If the file has the network several times with other values, and the prefixes
+        do not tell which of them to use.
     """
     in_head = tuple(f"{module}." for module in head)
     body = {n for n in own if not n.startswith(in_head) and _COUNTER not in n}
@@ -79,13 +89,30 @@ def match_network(file, own, head):
     if body and found[prefix] == len(body):
         tied = sorted(p for p in found if found[p] == len(body) and p != prefix)
         if tied:
+            _refuse_ambiguous(file, prefix, tied, body)
             logger.info(
-                "%s contains the network several times; using %r, not %s",
-                file.path, prefix, tied,
+                "%s contains the network several times; using %s, not %s",
+                shown_path(file.path), shown(prefix), shown(tied),
             )  # fmt: skip
         names = _without_others(names, own, file)
     _refuse_other_types(names, own, file)
     return Match(names, _versions(file, prefix), nearest)
+
+
+def _refuse_ambiguous(file, prefix, tied, body):
+    """Refuse a file with another copy of the network that might as well be used."""
+    wanted = None
+    for other in tied:
+        if _rank(other) != _rank(prefix):
+            continue
+        wanted = wanted or file.take({name: prefix + name for name in body})
+        found = file.take({name: other + name for name in body})
+        if not all(torch.equal(wanted[name], found[name]) for name in body):
+            raise ValueError(
+                f"The weights file {shown_path(file.path)} has this network several "
+                f"times, with other values: under {shown(prefix)} and {shown(other)}. "
+                "Save the one that you want alone."
+            )
 
 
 def _refuse_other_types(names, own, file):
@@ -94,9 +121,9 @@ def _refuse_other_types(names, own, file):
         found, wanted = file.tensors[names[name]].dtype, own[name].dtype
         if found.is_floating_point != wanted.is_floating_point and _COUNTER not in name:
             raise ValueError(
-                f"The weights file {file.path} has {names[name]!r} as {found}, but the "
-                f"network as {wanted}. Save it in the network's type and shape; "
-                "dequantize quantized weights first."
+                f"The weights file {shown_path(file.path)} has {shown(names[name])} as "
+                f"{found}, but the network as {wanted}. Save it in the network's type "
+                "and shape; dequantize quantized weights first."
             )
 
 
@@ -150,8 +177,8 @@ def _without_others(names, own, file):
     ignored = sorted(set(file.tensors) - set(kept.values()))
     if ignored:
         logger.info(
-            "%d tensors of %s are ignored, such as %s", len(ignored), file.path,
-            ", ".join(ignored[:5]),
+            "%d tensors of %s are ignored, such as %s", len(ignored),
+            shown_path(file.path), shown(ignored[:5], 400),
         )  # fmt: skip
     return kept
 

@@ -116,7 +116,8 @@ def _module_of(source):
 def _find(model):
     """Return a network's source, and the name that it has there."""
     prefix, _, name = model.rpartition("/")
-    for key in SOURCES:
+    is_file = model.lower().endswith(_ENDINGS_OF_WEIGHTS)
+    for key in () if is_file else SOURCES:
         if prefix in ("", key) and _module_of(key).knows(name):
             return _module_of(key), name
     # Nearest first. A name that several sources have is shown without a source.
@@ -125,7 +126,7 @@ def _find(model):
     prefixed = " or ".join(f"'{key}/NAME'" for key in SOURCES)
     wanted = f"a name that list_models shows (bare, {prefixed}), 'hf-hub:OWNER/NAME' "
     wanted += "or a torch.nn.Module"
-    if model.lower().endswith(_ENDINGS_OF_WEIGHTS):
+    if is_file:
         wanted += ". Pass a weights file as 'weights', and a network's name as 'model'"
     raise choice_error(
         "model",

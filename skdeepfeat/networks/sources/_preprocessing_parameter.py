@@ -5,6 +5,7 @@ import numbers
 
 import numpy as np
 
+from ..._utils._optional import loaded_class
 from ..._utils._parameter_errors import choice_error, is_int
 from ..._utils._preprocessing import INTERPOLATIONS, MAX_SIDE, Preprocessing
 
@@ -27,7 +28,9 @@ def read_image_size(image_size):
     """
     if image_size is None:
         return None
-    is_pair = isinstance(image_size, (tuple, list, np.ndarray))
+    if isinstance(image_size, np.ndarray):
+        image_size = image_size.tolist()  # a number if it has no axes
+    is_pair = isinstance(image_size, (tuple, list))
     pair = list(image_size) if is_pair else [image_size] * 2
     wanted = (
         f"None, or the network's input size in pixels, from 1 to {MAX_SIDE}, as a "
@@ -61,6 +64,8 @@ def read_preprocessing(preprocessing):
     """
     if preprocessing is None:
         return None
+    if isinstance(preprocessing, loaded_class("timm.models", "PretrainedCfg")):
+        preprocessing = preprocessing.to_dict()
     if isinstance(preprocessing, Preprocessing):
         found = preprocessing
     elif isinstance(preprocessing, dict):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ..._utils._filestat import stat_file
 from ..._utils._random import seeded
+from ..._utils._shown import shown_path
 from ...exceptions import BadFileError
 from ._weights_file import read_weights_file, readable
 
@@ -86,7 +87,8 @@ def check_sha256(path: str, expected: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(expected):
         raise BadFileError(
-            f"The weights file {path} is damaged or is not what its name says: its "
-            f"sha256 must begin with {expected}, but is {found}. Delete it, and it is "
-            "downloaded again. If it came with a package, install that package again."
+            f"The weights file {shown_path(path)} is damaged or is not what its name "
+            f"says: its sha256 must begin with {expected}, but is {found}. Delete it, "
+            "and it is downloaded again. If it came with a package, install that "
+            "package again."
         )

@@ -140,8 +140,8 @@ def read_weights_file(path):
         kinds = sorted(set(file.others.values()))[:3]
         others = "".join(f" and {kind}" for kind in kinds)
         raise BadFileError(
-            f"The weights file {path} must hold a state dict (names and tensors). It "
-            f"holds {_shown(content)}{others}."
+            f"The weights file {shown_path(path)} must hold a state dict (names and "
+            f"tensors). It holds {_shown(content)}{others}."
         )
     return file
 
@@ -165,7 +165,7 @@ def readable(path):
         yield
     except OSError as error:
         raise WeightsNotFoundError(
-            f"The weights file {path} cannot be read: {error}"
+            f"The weights file {shown_path(path)} cannot be read: {error}"
         ) from error
 
 
@@ -175,18 +175,20 @@ def _reading(path):
     with readable(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
             # Reading a pipe would wait, and a device may have no end.
-            raise BadFileError(f"The weights file {path} is a folder, pipe or device.")
+            raise BadFileError(
+                f"The weights file {shown_path(path)} is a folder, pipe or device."
+            )
         with open(path, "rb"):
             pass
     try:
         yield
     except BadFileError as error:
-        raise BadFileError(f"The weights file {path} {error}.") from error
+        raise BadFileError(f"The weights file {shown_path(path)} {error}.") from error
     except Exception as error:
         # Arbitrary bytes can cause any error in the readers and their libraries.
         raise BadFileError(
-            f"The weights file {path} is damaged, truncated or not a weights file "
-            f"({first_line(error)}). Delete it and download it again."
+            f"The weights file {shown_path(path)} is damaged, truncated or not a "
+            f"weights file ({first_line(error)}). Delete it and download it again."
         ) from error
 
 

@@ -142,7 +142,7 @@ def read_weights(weights, random_state, must_exist=True):
         found = source.from_parameter(weights, random_state, must_exist)
         if found is not None:
             return found
-    if isinstance(weights, (str, enum.Enum)):
+    if isinstance(weights, (str, enum.Enum)) and weights != "":
         return weights
     wanted = f"'default', a name that the network's source knows, {other_weights()}"
     raise choice_error("weights", wanted, weights, error=TypeError)

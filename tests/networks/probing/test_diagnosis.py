@@ -139,6 +139,12 @@ def traced(n_channels):
         return torch.jit.trace(network, images)
 
 
+def no_channels():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there is nothing to initialize
+        return nn.Sequential(nn.Conv2d(0, 4, 3), nn.Flatten(), nn.Linear(9, 2))
+
+
 def exported():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return torch.export.export(network, (torch.zeros(5, 3, 32, 32),)).module()
@@ -148,6 +154,7 @@ ONE_ROW = "one row of floating-point numbers"
 
 CASES = {
     "gray": (lambda: squeezenet(1), "takes 1.*not supported.*Grayscale"),
+    "no channels": (no_channels, "a network that takes a batch of images"),
     "nine channels": (lambda: squeezenet(9), r"takes 9.*Conv2d\(3, 9, 1\)"),
     "gray patches": (
         lambda: timm.create_model("test_vit", in_chans=1),

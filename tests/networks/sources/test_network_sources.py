@@ -94,6 +94,8 @@ def test_listed_names_are_accepted(source):
             ValueError,
             "'weights' .*'model' says resnet50.a1_in1k",
         ),
+        ({"model": "timm/resnet50", "weights": ""}, TypeError, "'weights' .*Got ''"),
+        ({"model": "resnet50.pth"}, ValueError, "Pass a weights file as 'weights'"),
         ({"layer": "blocks.44"}, ValueError, "'layer' .*list_layers.*Did you mean 'bl"),
         ({"layer": 5}, ValueError, "'layer' .*from -5 to 4 .*Got 5"),
         ({"layer": -6}, ValueError, "'layer' .*from -5 to 4"),

@@ -237,6 +237,22 @@ def test_pairs_of_any_kind(size):
     assert classifier._resolve_neck().preprocessing.crop == (32, 40)
 
 
+def test_a_number_without_axes():
+    assert resolve_neck(image_size=np.array(32)).preprocessing.crop == (32, 32)
+    with pytest.raises(TypeError, match="'image_size'"):
+        resolve_neck(image_size=np.array(32.5))
+
+
+def test_a_configuration_as_timm_keeps_it():
+    config = timm.get_pretrained_cfg("test_vit")
+    extractor = PretrainedFeatureExtractor(
+        "test_vit", weights="random", preprocessing=config, cache=None, device="cpu"
+    )
+    assert extractor.fit(["x"])._resolve_neck().preprocessing == (
+        resolve_neck("test_vit", weights="random").preprocessing
+    )
+
+
 def test_a_modules_own_configuration_is_used():
     assert resolve_neck(torch.nn.Conv2d(3, 4, 3)).preprocessing == Preprocessing(
         resize=256, crop=(224, 224)

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import traceback
 import warnings
 from collections import OrderedDict
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from child import drop_privileges, in_child
 from torch import nn
 
 from skdeepfeat._utils._digests import digest_file
-from skdeepfeat.exceptions import WeightsNotFoundError
+from skdeepfeat.exceptions import BadFileError, WeightsNotFoundError
 from skdeepfeat.networks import resolve_neck
 from skdeepfeat.networks.sources._match_weights import match_network
 from skdeepfeat.networks.sources._weights_file import read_weights_file
@@ -278,6 +279,71 @@ def test_what_is_ignored_is_in_the_log(network, tmp_path, batch, caplog):
     with caplog.at_level("INFO", "skdeepfeat"):
         rows_of(path, batch(1, 64))
     assert "tensors of" in caplog.text and "criterion" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "keys", [("best", "last"), ("state_dict", "best_state_dict"), ("init", "final")]
+)
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_copies_that_nothing_tells_apart_are_refused(keys, ending, tmp_path):
+    own = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), fc=nn.Linear(4, 2)))
+    state, path = own.state_dict(), os.fspath(tmp_path / f"w{ending}")
+
+    def match(**copies):
+        if ending == ".pth":
+            torch.save(copies, path)
+        else:
+            flat = {f"{k}.{n}": v for k, one in copies.items() for n, v in one.items()}
+            safetensors.torch.save_file(flat, path)
+        file = read_weights_file(path)
+        return file.take(match_network(file, state, ("fc",)).names)
+
+    first, second = keys
+    with pytest.raises(ValueError, match="several times, with other values") as error:
+        match(**{first: state, second: other(state)})
+    assert repr(f"{first}.") in str(error.value)
+    same = {name: tensor.clone() for name, tensor in state.items()}
+    assert torch.equal(
+        match(**{first: state, second: same})["conv.bias"], state["conv.bias"]
+    )
+    # These are no networks.
+    for name in ("grads", "optimizer"):
+        found = match(**{name: other(state), "the_weights": state})
+        assert torch.equal(found["conv.bias"], state["conv.bias"])
+
+
+HOSTILE = "x\x1b[31m\nError: \x07"
+
+
+def test_names_in_a_file_reach_no_terminal(network, tmp_path, batch, caplog):
+    path = tmp_path / f"{HOSTILE}.pth"
+    own = network.state_dict()
+    half = {f"{HOSTILE}.{k}": v for k, v in list(own.items())[::2]}
+    cases = [
+        {**own, HOSTILE: torch.ones(1)},
+        {**own, f"fc.{HOSTILE}": torch.ones(1)},
+        {**{f"{HOSTILE}.{k}": v for k, v in own.items()}, **own},
+        {**own, f"conv5.{HOSTILE}": torch.ones(1)},
+        {HOSTILE: torch.ones(1)},
+        half,
+        {HOSTILE: 3},
+        {k: v.int() for k, v in own.items()},
+    ]
+    for content in cases:
+        torch.save(content, path)
+        with caplog.at_level("INFO", "skdeepfeat"):
+            try:
+                rows_of(path, batch(1, 64))
+                text = ""
+            except ValueError as error:
+                text = "".join(traceback.format_exception(error))
+        text += "\n".join(record.getMessage() for record in caplog.records)
+        assert "\x1b" not in text and "\nError: " not in text
+        assert len(text) < 8000
+    path.write_bytes(b"PK\3\4")
+    with pytest.raises(BadFileError) as error:
+        rows_of(path, batch(1, 64))
+    assert "\x1b" not in str(error.value)
 
 
 @pytest.mark.parametrize("model", ["shufflenet_v2_x0_5", "timm/test_efficientnet"])
