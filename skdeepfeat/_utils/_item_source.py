@@ -62,19 +62,21 @@ class ItemSource(abc.ABC):
         yield self.digests(file_index, on_done, keeps=True)
 
     @abc.abstractmethod
-    def loader(self, neck):
-        """Return what reads one item, in the form that batches are made of.
+    def fitted(self, i, preprocessing, budget=None):
+        """Return one item in the form that batches are made of.
 
         Parameters
         ----------
-        neck : networks.Neck
+        i : int
+        preprocessing : Preprocessing
+            Of the network, for images.
+        budget : images.ByteBudget or None, default=None
+            Bounds the memory of all threads.
 
-        Returns
-        -------
-        callable
-            ``load(i, budget) -> object``. It raises `BadItemError` for an item that
-            cannot be read, or has changed since its digest was taken. `budget` is an
-            `images.ByteBudget` that bounds the memory of all threads.
+        Raises
+        ------
+        BadItemError
+            If it cannot be read, or has changed since its digest was taken.
         """
 
     @abc.abstractmethod

@@ -1,6 +1,5 @@
 """Caches as users name them, and which one a `cache` parameter means."""
 
-import dataclasses
 import os
 import time
 from collections.abc import MutableMapping
@@ -18,6 +17,21 @@ from ._store import Store
 
 class RowCache:
     """What all caches can do. Subclasses have a method ``open``."""
+
+    def _parameters(self):
+        """Return what distinguishes it from other caches of its class."""
+        return ()
+
+    def __eq__(self, other):
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._parameters() == other._parameters()
+
+    def __hash__(self):
+        return hash((type(self), self._parameters()))
+
+    def __repr__(self):
+        return f"{type(self).__name__}()"
 
     def info(self):
         """Return what is in the cache.
@@ -75,7 +89,6 @@ class RowCache:
             return store.check(repair)
 
 
-@dataclasses.dataclass(frozen=True)
 class NoCache(RowCache):
     """The cache of ``cache=None``, which stores nothing."""
 
@@ -189,14 +202,6 @@ class FeatureCache(RowCache):
         path = None if self.path is None else os.fspath(self.path)
         return path, parse_size(self.max_size)
 
-    def __eq__(self, other):
-        if not isinstance(other, FeatureCache):
-            return NotImplemented
-        return self._parameters() == other._parameters()
-
-    def __hash__(self):
-        return hash(self._parameters())
-
     def __repr__(self):
         shown = [] if self.path is None else [repr(os.fspath(self.path))]
         if self.max_size != "10 GB":
@@ -290,14 +295,9 @@ class MappingCache(RowCache):
         # copy of the cache would compute all rows again.
         return self.__copy__()
 
-    def __eq__(self, other):
-        if not isinstance(other, MappingCache):
-            return NotImplemented
+    def _parameters(self):
         # Comparing contents would read a whole bucket.
-        return self.mapping is other.mapping and self.n_threads == other.n_threads
-
-    def __hash__(self):
-        return hash((id(self.mapping), self.n_threads))
+        return id(self.mapping), self.n_threads
 
     def __repr__(self):
         root = getattr(self.mapping, "root", None)

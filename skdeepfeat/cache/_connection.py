@@ -39,10 +39,14 @@ _STATEMENTS = (
 )
 _OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name LIMIT ?"
 _ROOTS = "SELECT rootpage FROM sqlite_master LIMIT ?"
+# Of a file, in the order in which they must be set: the first two before anything is
+# written. Only with incremental vacuum (2) can the file shrink without being rewritten
+# as a whole.
 _PRAGMAS = (
+    ("page_size", PAGE_SIZE),
+    ("auto_vacuum", 2),
     ("application_id", APPLICATION_ID),
     ("user_version", FORMAT),
-    ("page_size", PAGE_SIZE),
 )
 
 # Bytes of a value, such as a row: 33 million features.
@@ -76,22 +80,14 @@ _SETTINGS = (
     # only means that they are computed again.
     "synchronous = NORMAL",
 )
-# For a new file. The first two must be set before anything is written. Only with
-# incremental vacuum can the file shrink without being rewritten as a whole.
-_SETTINGS_OF_FILE = (
-    f"page_size = {PAGE_SIZE}",
-    "auto_vacuum = INCREMENTAL",
-    "journal_mode = WAL",
-    f"application_id = {APPLICATION_ID}",
-    f"user_version = {FORMAT}",
-)
 
 
 def build(path: str) -> None:
     """Make the tables in an empty file."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for pragma in _SETTINGS_OF_FILE:
-            connection.execute(f"PRAGMA {pragma}")
+        for name, value in _PRAGMAS:
+            connection.execute(f"PRAGMA {name} = {value}")
+        connection.execute("PRAGMA journal_mode = WAL")
         for statement in _STATEMENTS:
             connection.execute(statement)
 

@@ -73,16 +73,17 @@ class Database:
 
     def run(
         self,
-        operation: Callable[[sqlite3.Connection], Any],
+        operation: Callable,
+        *arguments: object,
         default: Any = None,
-        *,
         create: bool = False,
     ) -> Any:
-        """Return ``operation(connection)``, or `default` if there is no file.
+        """Return ``operation(connection, *arguments)``, `default` if there is no file.
 
         Parameters
         ----------
         operation : callable
+        *arguments
         default : object, default=None
         create : bool, default=False
             Make the file if there is none.
@@ -97,7 +98,7 @@ class Database:
                 if not self._open(create):
                     return default
                 with self._bounds.hold(self.size):
-                    return operation(self._connection)
+                    return operation(self._connection, *arguments)
             except StoreDamaged as damage:
                 if self.is_immutable:
                     raise StoreUnavailable(f"it is read-only, and {damage}") from damage

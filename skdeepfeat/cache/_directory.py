@@ -67,18 +67,18 @@ class CacheDirectory:
                         os.chmod(path, 0o600)
                 os.chmod(folder, 0o700)
 
-    def make(self) -> None:
-        """Make the directory and the one of the lock files.
+    def make(self, folder: str) -> None:
+        """Make the directory and a folder in it.
 
         Raises
         ------
         OSError, StoreUnavailable
         """
         self.check()
-        if os.path.islink(self.locks):  # files would be created elsewhere
-            raise StoreUnavailable(f"{self.locks} is a link, which is not followed")
+        if os.path.islink(folder):  # files would be created elsewhere
+            raise StoreUnavailable(f"{folder} is a link, which is not followed")
         mode = 0o700 if self.is_default else 0o777
-        for directory in (self.path, self.locks):
+        for directory in (self.path, folder):
             if not os.path.isdir(directory):
                 os.makedirs(directory, mode, exist_ok=True)
 

@@ -95,7 +95,7 @@ def hold(
     """
     with contextlib.ExitStack() as stack:
         with translated():
-            directory.make()
+            directory.make(directory.locks)
         for name in sorted(set(names)):
             try:
                 with translated():

@@ -9,8 +9,7 @@ import contextlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from .._utils._plain_file import open_plain
 from . import _mapping_layout as layout
@@ -116,7 +115,8 @@ class MappingStore(Store):
         permissions = self._directory.permissions
         try:
             with open_plain(path, "wb", permissions=permissions) as file:
-                file.write(os.urandom(16))
+                self._seen_writer = os.urandom(16)
+                file.write(self._seen_writer)
         except OSError as error:
             logger.debug("Other processes may compute the same rows: %s", error)
 
@@ -130,7 +130,7 @@ class MappingStore(Store):
             for key, row in zip(keys, rows, strict=True):
                 name = layout.row_name(namespace.key, key)
                 values[name] = layout.pack_row(namespace.key, key, row)
-        self.run(lambda: self.entries.set(values), writing=True)
+        self.run(self.entries.set, values, writing=True)
         self._absent.difference_update(values)
 
     def known_variants(self, namespace):
@@ -145,7 +145,7 @@ class MappingStore(Store):
             return False
         entry = layout.variants_name(namespace.key)
         packed = layout.pack_variants(namespace.key, [*known, (name, data)])
-        self.run(lambda: self.entries.set({entry: packed}), writing=True)
+        self.run(self.entries.set, {entry: packed}, writing=True)
         return True
 
     # -- The whole store
@@ -198,7 +198,7 @@ class MappingStore(Store):
         return layout.read_description(dict(self.entries.get([name])).get(name))
 
     def clear(self, pattern):
-        return self.run(lambda: self._clear(pattern), default=0, writing=True)
+        return self.run(self._clear, pattern, default=0, writing=True)
 
     def _clear(self, pattern):
         removed = {}
@@ -241,12 +241,12 @@ class MappingStore(Store):
 
     # -- Errors
 
-    def run(self, operation: Callable, default: Any = None, *, writing=False) -> Any:
-        """Return ``operation()``, or `default` if the mapping cannot be used."""
+    def run(self, operation, *arguments, default=None, writing=False):
+        """Return ``operation(*arguments)``; `default` if the mapping cannot be used."""
         if self._unreadable or (writing and self._unwritable):
             return default
         try:
-            return operation()
+            return operation(*arguments)
         except Exception as error:
             # The mapping may be of any class, so its errors have no common base class.
             self._give_up(_in_words(error), writing)

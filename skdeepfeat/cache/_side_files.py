@@ -101,12 +101,12 @@ class SideFiles:
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file, or replace it; other readers see all of it or nothing."""
-        head = self._magic + (self._digest(key, data) or b"")
-        if len(head) + len(data) > self._max_file_bytes:
+        if len(self._magic) + _DIGEST_BYTES + len(data) > self._max_file_bytes:
             return
         temporary = f"{self._path(key)}.{secrets.token_hex(8)}"
         try:
             self._make_folder()
+            head = self._magic + (self._digest(key, data) or b"")
             permissions = self._permissions or self._directory.permissions
             with open_plain(temporary, "xb", permissions=permissions) as file:
                 file.write(head)
@@ -132,11 +132,7 @@ class SideFiles:
         return self._directory.problem is None and not os.path.islink(self.folder)
 
     def _make_folder(self) -> None:
-        self._directory.make()
-        if os.path.islink(self.folder):
-            raise StoreUnavailable(f"{self.folder} is a link, which is not followed")
-        mode = 0o700 if self._directory.is_default else 0o777
-        os.makedirs(self.folder, mode, exist_ok=True)
+        self._directory.make(self.folder)
 
     def _remove_oldest(self) -> None:
         files = sorted(self._files(), reverse=True)
@@ -198,15 +194,6 @@ class PrivateFiles(SideFiles):
                 os.utime(self._path(key))
         return found
 
-    def write(self, key: str, data: bytes) -> None:
-        try:
-            self._make_folder()
-        except (OSError, StoreUnavailable) as error:
-            logger.debug("%s: %s", printable(self._path(key)), printable(error))
-            return
-        if find_secret(create=True) is not None:
-            super().write(key, data)
-
     def size(self) -> int:
         """Return the bytes of all files."""
         return sum(size for _, size, _ in self._files())
@@ -232,6 +219,8 @@ class PrivateFiles(SideFiles):
                 os.mkdir(self.folder, 0o700)
         if not self._is_usable():
             raise StoreUnavailable(f"{self.folder} is not this user's alone")
+        if find_secret(create=True) is None:
+            raise StoreUnavailable("there is no place for a secret of this user")
 
     def _digest(self, key: str, data: bytes) -> bytes | None:
         secret = find_secret()

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sqlite3
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -183,7 +182,7 @@ class SQLiteStore(Store):
         if self._hits:
             try:
                 now = int(self._clock())
-                self.database.run(lambda c: _eviction.note_use(c, self._hits, now))
+                self.database.run(_eviction.note_use, self._hits, now)
             except (StoreDamaged, StoreUnavailable) as error:
                 logger.debug("The use of rows was not recorded: %s", error)
                 self.database.close()
@@ -205,7 +204,7 @@ class SQLiteStore(Store):
     # -- Variants and files
 
     def known_variants(self, namespace):
-        return self.run(lambda c: _variants.recall(c, namespace), default=[])
+        return self.run(_variants.recall, namespace, default=[])
 
     def add_variant(self, namespace, name, data, known):
         def add(connection):
@@ -225,7 +224,7 @@ class SQLiteStore(Store):
         unknown = [None] * len(stats)
         if not stats:
             return unknown
-        return self.run(lambda c: _file_index.lookup(c, stats), default=unknown)
+        return self.run(_file_index.lookup, stats, default=unknown)
 
     def remember(self, stats, digests):
         limit, now = self.limits.n_files, self._clock()
@@ -280,9 +279,9 @@ class SQLiteStore(Store):
 
     def check(self, repair):
         try:
+            nothing = CheckReport(self.path)
             return self.database.run(
-                lambda connection: _sqlite_audit.examine(connection, self.path, repair),
-                CheckReport(self.path),
+                _sqlite_audit.examine, self.path, repair, default=nothing
             )
         except StoreUnavailable as error:
             problems = (f"it cannot be examined: {error}",)
@@ -303,13 +302,14 @@ class SQLiteStore(Store):
 
     def run(
         self,
-        operation: Callable[[sqlite3.Connection], Any],
+        operation: Callable,
+        *arguments: object,
         default: Any = None,
-        *,
         writing: bool = False,
     ) -> Any:
-        """Return ``operation(connection)``, or `default` if the file cannot be used.
+        """Return ``operation(connection, *arguments)``.
 
+        The result is `default` if the file cannot be used, or if there is none.
         A damaged file is quarantined and the operation tried once more, on a new file
         if it writes.
         """
@@ -317,7 +317,9 @@ class SQLiteStore(Store):
             if self._unreadable or (writing and self._unwritable):
                 return default
             try:
-                result = self.database.run(operation, default, create=writing)
+                result = self.database.run(
+                    operation, *arguments, default=default, create=writing
+                )
             except StoreDamaged as damage:
                 self._quarantine(damage)
             except StoreUnavailable as error:

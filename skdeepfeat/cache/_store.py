@@ -1,6 +1,7 @@
 """An open cache: the rules that all kinds of stores share."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -60,6 +61,8 @@ class Store(AbstractContextManager):
         *,
         also: Callable | None = None,
         place: str = "",
+        n_rows: int | None = None,
+        read_more: Callable[[], Sequence[bytes | None]] | None = None,
     ) -> list[np.ndarray]:
         """Return the rows of images, computing those that are not known.
 
@@ -77,12 +80,12 @@ class Store(AbstractContextManager):
             For each row the digest of its image, 32 bytes, or None for an image that
             is known to be bad. Rows with the same digest are computed once.
         compute : callable
-            ``compute(indices)`` is given an int array of positions in `keys`. It
+            ``compute(indices)`` is given an int array of indices of rows. It
             returns an iterator of ``(indices, blocks)``: some of these positions and,
             for each of `namespaces` and then of ``also()``, an array of shape
             (len(indices), n_features) of finite values. Positions that it leaves out
-            have failed. It is called once, only if something is missing, and is always
-            closed.
+            have failed. It is called only if something is missing, once for each part
+            of the keys, and is always closed.
         n_features : callable
             Returns the lengths of the namespaces' rows. Called only if neither stored
             nor computed rows tell.
@@ -94,10 +97,15 @@ class Store(AbstractContextManager):
         place : str, default=""
             Where `compute` works, such as a device. The threads of one process and
             the workers of one pool compute one after the other in one place.
+        n_rows : int or None, default=None
+            The number of rows, if `keys` are only those of the first.
+        read_more : callable, default=None
+            Returns the keys of some of the rows that follow. Called until all are
+            known, each time when the rows before are done.
 
         Returns
         -------
-        list of ndarray of float32, shape (len(keys), n_features)
+        list of ndarray of float32, shape (n_rows, n_features)
             One for each namespace. Rows that failed are filled with NaN.
 
         Raises
@@ -112,22 +120,27 @@ class Store(AbstractContextManager):
         CacheWarning
             If the store cannot be used as requested. The result is correct.
         """
-        n_rows = len(keys)
-        wanted: dict[bytes, int] = {}
-        for index, key in enumerate(keys):
-            if key is not None:
-                wanted.setdefault(key, index)
+        n_rows = len(keys) if n_rows is None else n_rows
         also = also if self.keeps_rows else None
         job = Job(self, namespaces, n_rows, also, place)
+        first: dict[bytes, int] = {}  # index of the first row with each key
+        source: list[int] = []  # the row that each row is a copy of
         try:
-            job.run(wanted, compute)
+            while True:
+                n_known = len(first)
+                source += [
+                    index if key is None else first.setdefault(key, index)
+                    for index, key in enumerate(keys, start=len(source))
+                ]
+                wanted = dict(itertools.islice(first.items(), n_known, None))
+                job.run(wanted, compute)
+                if read_more is None or len(source) == n_rows:
+                    break
+                keys = read_more()
             job.settle_widths(n_features)
             self.finish()
-            source = None
-            if len(wanted) < n_rows:
-                found = [wanted.get(key, i) for i, key in enumerate(keys)]  # type: ignore
-                source = np.array(found, np.intp)
-            return [buffer.finish(source) for buffer in job.buffers]
+            copies = np.array(source, np.intp) if len(first) < n_rows else None
+            return [buffer.finish(copies) for buffer in job.buffers]
         finally:
             self._forget_job()
 
@@ -180,7 +193,14 @@ class Store(AbstractContextManager):
             new, data = digest_arrays(rows), rows.tobytes()
             while True:
                 known = self.known_variants(namespace)
-                name = _choose(rows, agree, known)
+                # The oldest comes first, so all who ask get the same answer.
+                fitting = (
+                    name
+                    for name, stored in known
+                    if len(stored) == len(data)
+                    and agree(rows, np.frombuffer(stored, "<f4").reshape(rows.shape))
+                )
+                name = next(fitting, None)
                 if name or self.add_variant(namespace, new, data, known):
                     break
             found.append(namespace.variant(name or new))
@@ -298,18 +318,3 @@ class Store(AbstractContextManager):
     def _forget_job(self) -> None:
         """Start afresh after a fetch: what went wrong is tried again in the next."""
         self._unreadable = self._unwritable = False
-
-
-def _choose(
-    rows: np.ndarray, agree: Callable, known: Iterable[tuple[str, bytes]]
-) -> str | None:
-    """Return the name of the first known variant that fits, or None.
-
-    The oldest comes first, so all who ask get the same answer.
-    """
-    for name, data in known:
-        if len(data) == rows.nbytes and agree(
-            rows, np.frombuffer(data, "<f4").reshape(rows.shape)
-        ):
-            return name
-    return None

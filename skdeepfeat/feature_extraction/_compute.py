@@ -6,12 +6,10 @@ stores the features of a batch while the network computes the next one.
 
 import contextlib
 import functools
-import itertools
 import math
 import queue
 import threading
 from collections import deque
-from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -64,8 +62,6 @@ def compute_features(source, indices, neck, devices, settings):
         The items among `indices` found meanwhile that cannot be read. With
         ``on_error="raise"``, no batch is started after the first.
     """
-    if settings.n_images is None:
-        settings = replace(settings, n_images=len(indices))
     check_device_type(devices, settings)
     batch_size = settings.batch_size
     if batch_size == "auto":
@@ -86,45 +82,20 @@ def compute_features(source, indices, neck, devices, settings):
         for device in devices
         for _ in range(_THREADS_PER_DEVICE.get(device.type, 1))
     ]
-    load = source.loader(neck)
-    with _loading(source, load, len(indices), neck.preprocessing, devices) as (
-        pool,
-        load,
-        n_per_task,
-    ):
-        loaded = load_ahead(
-            pool,
-            load,
-            indices,
-            batch_size,
-            n_consumers=len(workers),
-            found_bad=found_bad,
-            bytes_of_item=neck.bytes_of_item,
-            n_per_task=n_per_task,
-        )
+    with load_ahead(
+        source,
+        indices,
+        neck.preprocessing,
+        devices,
+        batch_size,
+        bytes_of_item=neck.bytes_of_item,
+        n_consumers=len(workers),
+        found_bad=found_bad,
+    ) as (loaded, stop):
         # Ctrl-C waits for the network's current batch, but not for items.
-        computed = compute_in_background(loaded, workers, on_stop=pool.abandon)
+        computed = compute_in_background(loaded, workers, on_stop=stop)
         with contextlib.closing(computed):
             yield from computed
-
-
-@contextlib.contextmanager
-def _loading(source, load, n_items, preprocessing, devices):
-    """Give what `load_ahead` takes: a `ThreadPool`, `load` and `n_per_task`.
-
-    `load` takes the index of one item; `devices` wait for the items.
-    """
-    with contextlib.ExitStack() as stack:
-        load, n_per_task = _one_by_one(load), source.n_per_task
-        kinds = {device.type for device in devices}
-        if can_decode_in_processes(source, kinds, n_items):
-            processes = DecodingProcesses(source, preprocessing)
-            load = stack.enter_context(processes).load
-            n_per_task = N_AT_ONCE
-        # Threads are enough for a CPU, as decoders release the GIL. Entered last, so
-        # that the threads are told first that nobody waits any longer.
-        pool = ThreadPool(joblib.cpu_count(), "skdeepfeat-decode")
-        yield stack.enter_context(pool), load, n_per_task
 
 
 @contextlib.contextmanager
@@ -250,88 +221,109 @@ def decode_ahead(source, preprocessing, batch_size, devices=()):
     devices : sequence of torch.device, default=()
         What the images are for.
     """
-
-    def load(i, budget):
-        return source.fitted(i, preprocessing, budget)
-
-    with _loading(source, load, len(source), preprocessing, devices) as loading:
-        pool, load, n_per_task = loading
-        batches = load_ahead(
-            pool,
-            load,
-            np.arange(len(source)),
-            batch_size,
-            bytes_of_item=3 * math.prod(preprocessing.crop),
-            n_per_task=n_per_task,
-        )
-        with contextlib.closing(batches):
-            yield from batches
+    with load_ahead(
+        source,
+        np.arange(len(source)),
+        preprocessing,
+        devices,
+        batch_size,
+        bytes_of_item=3 * math.prod(preprocessing.crop),
+    ) as (batches, _):
+        yield from batches
 
 
-def _one_by_one(load):
-    """Return the `load` of `load_ahead` for one that takes the index of one item."""
-
-    def load_some(indices, budget):
-        results = []
-        for i in indices:
-            try:
-                results.append(load(i, budget))
-            except BadItemError as error:
-                results.append(error)
-        return results
-
-    return load_some
-
-
+@contextlib.contextmanager
 def load_ahead(
-    pool,
-    load,
+    source,
     indices,
+    preprocessing,
+    devices,
     batch_size,
+    *,
+    bytes_of_item,
     n_consumers=1,
     found_bad=None,
-    bytes_of_item=1,
-    n_per_task=1,
 ):
-    """Yield (indices, items, failures) of each batch while loading the next ones.
+    """Load batches while the caller uses earlier ones, for the body of a ``with``.
 
     Memory use is bounded in items and in bytes (`ByteBudget`), so it does not grow with
     X.
 
     Parameters
     ----------
-    pool : ThreadPool
-        After it has been abandoned, the next batch raises a CancelledError.
-    load : callable
-        ``load(indices, budget) -> list`` of items and `BadItemError`.
+    source : ItemSource
     indices : ndarray of int
-        Which items.
+        Which of its items.
+    preprocessing : Preprocessing
+    devices : sequence of torch.device
+        What the items are for.
     batch_size : int
+    bytes_of_item : int
+        The size of an item that is loaded.
     n_consumers : int, default=1
         How many threads take batches.
     found_bad : threading.Event or None, default=None
         If given, the first batch with an item that cannot be read sets it, and no batch
         is started once it is set.
-    bytes_of_item : int, default=1
-        The size of an item that is loaded.
-    n_per_task : int, default=1
-        How many items a thread loads at a time.
+
+    Yields
+    ------
+    batches : generator of (indices, items, failures)
+    stop : callable
+        After it was called, the next batch raises a CancelledError.
     """
-    n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size
-    n_ahead += n_per_task * joblib.cpu_count()
-    budget = ByteBudget()
-    n_ahead = min(n_ahead, budget.total // bytes_of_item + 1)
-    remaining = iter(indices.tolist())
+
+    def load(indices, budget):
+        results = []
+        for i in indices:
+            try:
+                results.append(source.fitted(i, preprocessing, budget))
+            except BadItemError as error:
+                results.append(error)
+        return results
+
+    n_per_task, kinds = source.n_per_task, {device.type for device in devices}
+    with contextlib.ExitStack() as stack:
+        if can_decode_in_processes(source, kinds, len(indices)):
+            processes = DecodingProcesses(source, preprocessing)
+            load = stack.enter_context(processes).load
+            n_per_task = N_AT_ONCE
+        # Threads are enough for a CPU, as decoders release the GIL. Entered last, so
+        # that the threads are told first that nobody waits any longer.
+        pool = ThreadPool(joblib.cpu_count(), "skdeepfeat-decode")
+        stack.enter_context(pool)
+        budget = ByteBudget()
+        n_ahead = (_BATCHES_AHEAD + n_consumers - 1) * batch_size
+        n_ahead += n_per_task * joblib.cpu_count()
+        n_ahead = min(n_ahead, budget.total // bytes_of_item + 1)
+        starts = range(0, len(indices), n_per_task)
+        tasks = (indices[start : start + n_per_task].tolist() for start in starts)
+        loading = ((some, pool.submit(load, some, budget)) for some in tasks)
+        batches = _batches(loading, n_ahead, batch_size, found_bad)
+        stack.callback(budget.close)
+        yield stack.enter_context(contextlib.closing(batches)), pool.abandon
+
+
+def _batches(loading, n_ahead, batch_size, found_bad):
+    """Yield batches of what is being loaded; see `load_ahead`.
+
+    Parameters
+    ----------
+    loading : iterator of (list of int, Future)
+        Starts to load some items, and returns their indices and the future list of
+        items and `BadItemError`.
+    n_ahead : int
+        How many items may be on their way.
+    batch_size : int
+    found_bad : threading.Event or None
+    """
     pending, n_pending, loaded = deque(), 0, deque()
 
     def top_up():
         nonlocal n_pending
-        while n_pending < n_ahead:
-            some = list(itertools.islice(remaining, n_per_task))
-            if not some:
-                return
-            n_pending += len(some)
-            pending.append((some, pool.submit(load, some, budget)))
+        while n_pending < n_ahead and (task := next(loading, None)):
+            n_pending += len(task[0])
+            pending.append(task)
 
     try:
         top_up()
@@ -353,6 +345,5 @@ def load_ahead(
                 found_bad.set()
             yield done, items, bad
     finally:
-        budget.close()
         for _, future in pending:
             future.cancel()

@@ -20,22 +20,14 @@ from .._utils._printable import printable
 from .._utils._threads import all_cores
 from ..cache import (
     Namespace,
-    NoCache,
     Store,
     open_cache,
     warn_of_unknown_items,
     warn_of_unstable,
 )
-from ..exceptions import NonFiniteOutputError
 from ..networks import RememberedNeck
 from ._compute import compute_features
-from ._failures import (
-    GIVE_UP_AFTER,
-    first_failure,
-    non_finite_error,
-    warn_of,
-    with_duplicates,
-)
+from ._failures import GIVE_UP_AFTER, first_failure, non_finite_error, warn_of
 from ._item_identity import identify_by_items
 from ._settings import count_workers, settle_arithmetic
 from ._workers import compute_in_shards
@@ -111,7 +103,7 @@ class Extraction:
         bar = settings.progress_bar(
             len(self.source), "reading", self.source.kind, delay=1, leave=False
         )
-        self.digests, self._failures = [], {}
+        self.digests, self._failures, self._bar = [], {}, None
         with bar:
             if reading is None:
                 parts = iter([self.source.digests(store, bar.update, keeps=True)])
@@ -119,11 +111,11 @@ class Extraction:
                 parts = self.source.digests_in_parts(store, bar.update)
                 reading.callback(parts.close)
             self._parts = parts
+            # Nothing has been computed yet, so nothing is lost by raising now.
             self._read_part()
-        # Nothing has been computed yet, so nothing is lost by raising now.
-        self._raise_failure()
         self.neck, self._joined_neck = neck, None
         self._has_finite = False  # whether any row that was computed is finite
+        self._not_finite: list[int] = []
         # Rows that were computed to find out what the network is, by digest.
         self._known: dict[bytes, list] = {}
         if neck.is_own and store.keeps_rows:
@@ -132,9 +124,14 @@ class Extraction:
             self.namespaces = self._make_namespaces(self.neck)
 
     def _read_part(self):
+        """Read some more images; return their digests."""
+        if self._bar is not None:  # cached images and duplicates
+            self._bar.update(len(self.digests) - self._bar.n)
         digests, failures = next(self._parts)
         self.digests += digests
         self._failures.update(failures)
+        self._raise_failure()
+        return digests
 
     def _identify(self):
         """Find out what a user's own network is; compute with a private copy of it.
@@ -146,7 +143,7 @@ class Extraction:
         self.neck = self._run_in_thread(self.neck.identified)
         if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
             warn_of_unstable(self.neck.spec.name)
-            self._store = NoCache().open()
+            self._store = Store()
         self.namespaces = self._make_namespaces(self.neck)
 
     def _identify_by_items(self):
@@ -158,7 +155,7 @@ class Extraction:
             if found is None:
                 warn_of_unstable(self.neck.spec.name, "item")
         if found is None:
-            self._store, found = NoCache().open(), (plain, {})
+            self._store, found = Store(), (plain, {})
         self.namespaces, self._known = found
 
     def describe_network(self):
@@ -218,62 +215,19 @@ class Extraction:
         BadImageError, NonFiniteOutputError
             As in `fetch`.
         """
+        indices = np.arange(len(self.source))
         if len(self.digests) == len(self.source):
-            outputs = self.fetch(np.arange(len(self.source)))
+            outputs = self.fetch(indices)
         else:
-            outputs = self._fetch_parts()
+            title = printable(self.neck.spec.model_name)
+            bar = self.settings.progress_bar(len(indices), title, self.source.kind)
+            with bar:
+                self._bar = bar
+                outputs = self.fetch(indices, lambda done, *_: bar.update(len(done)))
+                bar.update(len(indices) - bar.n)
         if self._failures:
             warn_of(self.failures(), in_training=in_training)
         return side_by_side(outputs)
-
-    def _fetch_parts(self):
-        """Return what `fetch` does for all images, while some are still to be read."""
-        n_images, n_done = len(self.source), 0
-        namespaces = None
-        outputs, first_of, not_finite = None, {}, []
-        title = printable(self.neck.spec.model_name)
-        with self.settings.progress_bar(n_images, title, self.source.kind) as bar:
-            while n_done < n_images:
-                if n_done == len(self.digests):
-                    self._read_part()
-                    self._raise_failure()
-                part = np.arange(n_done, len(self.digests))
-                n_done = len(self.digests)
-                # A duplicate of an image in an earlier part gets its row at the end.
-                is_new = [
-                    first_of.setdefault(self.digests[i], i) == i for i in part.tolist()
-                ]
-                part = part[is_new]
-                try:
-                    found = self.fetch(part, lambda done, *_: bar.update(len(done)))
-                    bar.update(n_done - bar.n)  # cached images and duplicates
-                except NonFiniteOutputError as error:
-                    not_finite += error.indices
-                    if not self._has_finite:
-                        raise
-                    continue
-                if outputs is None:
-                    namespaces = self.namespaces
-                    outputs = [
-                        np.full((n_images, rows.shape[1]), np.nan, np.float32)
-                        for rows in found
-                    ]
-                if self.namespaces is not namespaces:
-                    continue  # all are fetched again at the end
-                for output, rows in zip(outputs, found, strict=True):
-                    output[part] = rows
-        if not_finite:
-            raise non_finite_error(
-                self.neck, self.settings.precision, self._with_copies(not_finite)
-            )
-        if self.namespaces is not namespaces:
-            # Cached rows of the first parts do not match computed rows of later ones.
-            return self.fetch(np.arange(n_images))
-        source = np.array([first_of[digest] for digest in self.digests])
-        copies = np.flatnonzero(source != np.arange(n_images))
-        for output in outputs:
-            output[copies] = output[source[copies]]
-        return outputs
 
     def _with_copies(self, indices):
         """Return the indices of all images with the content of one of some images."""
@@ -282,7 +236,11 @@ class Extraction:
 
     def failures(self):
         """Return a `BadImageError` for each image found so far that cannot be read."""
-        return with_duplicates(self._failures, self.digests, self.source)
+        of = {self.digests[i]: error for i, error in self._failures.items()}
+        return [
+            self._failures.get(i) or of[self.digests[i]].at(i, self.source.describe(i))
+            for i in self._with_copies(self._failures)
+        ]
 
     def failed(self, indices=None):
         """Return which images, fetched before, could not be read.
@@ -308,6 +266,7 @@ class Extraction:
         Parameters
         ----------
         indices : ndarray of int, ascending
+            All of them, if some are still to be read.
         on_computed : callable, default=None
             ``on_computed(indices, outputs, n_bad)`` is called for every batch that went
             through the neck, instead of showing a progress bar: with some of `indices`,
@@ -330,47 +289,45 @@ class Extraction:
         joins = self.settings.cache_layers is not None and self._store.keeps_rows
 
         def compute(positions):
-            self._resolve_neck()
-            neck = self._joined() if joins else self.neck
+            neck = self._joined() if joins else self._resolved()
             return self._compute(neck, indices, positions, on_computed)
 
+        n_read = len(self.digests)
         try:
-            return self._store.fetch(
+            outputs = self._store.fetch(
                 self.namespaces,
-                [self.digests[i] for i in indices.tolist()],
+                [self.digests[i] for i in indices.tolist() if i < n_read],
                 compute,
                 self.neck.n_features,
                 also=self._joined_namespaces if joins else None,
                 place=",".join(map(str, self.devices)),
+                n_rows=len(indices),
+                read_more=self._read_part,
             )
-        except _OpenVINOCannotRun:
-            # Nothing has been computed yet. torch computes other features, which the
-            # cache stores separately.
-            self.settings = replace(self.settings, runtime="torch")
+        except _OtherFeatures:
+            # Nothing has been computed yet. The cache stores these features separately.
             self.namespaces = self._make_namespaces(self.neck)
             return self.fetch(indices, on_computed)
-        except _NeckDiffers:
-            logger.warning(
-                "the cached note about %s was wrong",
-                printable(self.neck.spec.model_name),
-            )
-            self.namespaces = self._make_namespaces(self.neck)
-            return self.fetch(indices, on_computed)
+        if self._not_finite:
+            raise self._not_finite_error()
+        return outputs
 
-    def _resolve_neck(self):
-        """Replace a remembered neck, which names rows, by the one that computes."""
+    def _resolved(self):
+        """Return the neck that computes; a remembered one only names rows."""
         if isinstance(self.neck, RememberedNeck):
             self.neck = self.neck.resolved
             if self._make_namespaces(self.neck) != self.namespaces:
-                raise _NeckDiffers
+                name = printable(self.neck.spec.model_name)
+                logger.warning("the cached note about %s was wrong", name)
+                raise _OtherFeatures
+        return self.neck
 
     def _joined(self):
         """Return the neck with the layers that are computed for the cache only."""
-        self._resolve_neck()
+        neck, layers = self._resolved(), self.settings.cache_layers
         if self._joined_neck is None:
-            layers = self.settings.cache_layers
             self._joined_neck = self._run_in_thread(
-                lambda device: self.neck.joined(layers, device)
+                lambda device: neck.joined(layers, device)
             )
         return self._joined_neck
 
@@ -386,19 +343,22 @@ class Extraction:
                     "openvino", device, settings.precision, settings.converted
                 )
             ):
-                raise _OpenVINOCannotRun
+                self.settings = replace(self.settings, runtime="torch")
+                raise _OtherFeatures
         logger.info(
             "computing the features of %d of %d %ss",
             len(positions),
             len(self.source),
             self.source.kind,
         )
+        n_images, verbose = len(positions), settings.verbose
         if on_computed is not None:  # a part of a job that shows its own progress
             # The choice of the runtime must not depend on how much of X is left.
-            n_images = settings.n_images or len(self.source)
-            settings = replace(settings, n_images=n_images, verbose=0)
+            n_images, verbose = len(self.source), 0
+        n_images = settings.n_images or n_images
+        settings = replace(settings, n_images=n_images, verbose=verbose)
         batches = self._batches(neck, indices[positions], settings)
-        not_finite, n_finite = [], 0
+        n_not_finite = n_finite = 0
         bar = settings.progress_bar(
             len(positions), printable(neck.spec.model_name), self.source.kind
         )
@@ -411,7 +371,8 @@ class Extraction:
                 for output in outputs[:n_wanted] if len(done) else ():
                     finite &= np.isfinite(output).all(axis=1)
                 if not finite.all():
-                    not_finite += done[~finite].tolist()
+                    self._not_finite += done[~finite].tolist()
+                    n_not_finite += int((~finite).sum())
                     done = done[finite]
                     outputs = [output[finite] for output in outputs]
                 n_finite += len(done)
@@ -420,14 +381,16 @@ class Extraction:
                     on_computed(done, outputs[:n_wanted], len(failures))
                 if len(done):
                     yield np.searchsorted(indices, done), outputs
-                if not n_finite and len(not_finite) >= GIVE_UP_AFTER:
+                if not n_finite and n_not_finite >= GIVE_UP_AFTER:
                     break
         # Not immediately: features computed after a broken image are worth storing.
         self._raise_failure()
-        if not_finite:
-            raise non_finite_error(
-                neck, settings.precision, self._with_copies(not_finite)
-            )
+        if self._not_finite and not self._has_finite:
+            raise self._not_finite_error()
+
+    def _not_finite_error(self):
+        indices = self._with_copies(self._not_finite)
+        return non_finite_error(self.neck, self.settings.precision, indices)
 
     def _batches(self, neck, indices, settings):
         """Yield features as `compute_features` does, first those that are known."""
@@ -460,13 +423,8 @@ class Extraction:
         thread that has ended do no harm in a forked process.
         """
         device = self.devices[0] if self.devices else torch.device("cpu")
-
-        def call():
-            with all_cores(device):
-                return function(device)
-
         with ThreadPoolExecutor(1, "skdeepfeat-compute") as pool:
-            return pool.submit(call).result()
+            return pool.submit(all_cores(device)(function), device).result()
 
     def _make_namespaces(self, neck):
         namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint
@@ -513,9 +471,5 @@ def side_by_side(outputs):
     return outputs[0] if len(outputs) == 1 else np.hstack(outputs)
 
 
-class _NeckDiffers(Exception):
-    """A neck differs from its note in the cache, so the namespaces differ."""
-
-
-class _OpenVINOCannotRun(Exception):
-    """OpenVINO was chosen by default and cannot run the network."""
+class _OtherFeatures(Exception):
+    """What will be computed is not what `namespaces` say, so these are made again."""

@@ -27,18 +27,6 @@ GIVE_UP_AFTER = 32
 _NAMED_FAILURES = 10
 
 
-def with_duplicates(failures, digests, source):
-    """Return a failure for every index of a broken image, not only for its first."""
-    by_digest = {
-        digests[i]: error for i, error in failures.items() if digests[i] is not None
-    }
-    every = dict(failures)
-    for i, digest in enumerate(digests):
-        if digest in by_digest and i not in every:
-            every[i] = by_digest[digest].at(i, source.describe(i))
-    return [every[i] for i in sorted(every)]
-
-
 def first_failure(failures):
     """Return the error about the first item that cannot be read, with the way out.
 

@@ -5,18 +5,12 @@ import numbers
 
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
-from torch import device as torch_device
 from torch.nn import Module
 
-from .._utils._choices import (
-    DEFAULT_MAX_PIXELS,
-    POOLINGS,
-    PRECISIONS,
-    RUNTIMES,
-)
-from .._utils._constraints import N_JOBS, POSITIVE_INT, SEED
+from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS, RUNTIMES
+from .._utils._constraints import POSITIVE_INT, SEED
 from .._utils._forks import survives_fork
-from ..cache import CACHE_CONSTRAINT, open_cache
+from ..cache import open_cache
 from ..networks import RememberedNeck, known_neck, resolve_neck
 from ._description import DescribedMixin
 from ._extract_to import FileWriterMixin
@@ -247,17 +241,13 @@ class PretrainedFeatureExtractor(
 
     _parameter_constraints: dict = {
         **ImageEstimatorMixin._parameter_constraints,
+        **NetworkTransformerMixin._parameter_constraints,
         "model": [str, Module],
         "layer": [str, numbers.Integral, list, tuple, None],
-        "pooling": [StrOptions(set(POOLINGS))],
         "image_size": [POSITIVE_INT, "array-like", None],
-        "device": [str, torch_device, list, tuple],
-        "cache": CACHE_CONSTRAINT,
-        "batch_size": [POSITIVE_INT, StrOptions({"auto"})],
         "precision": [StrOptions(set(PRECISIONS))],
         "cache_layers": [StrOptions({"stages"}), list, tuple, None],
         "runtime": [StrOptions(set(RUNTIMES))],
-        "n_jobs": N_JOBS,
         "random_state": [SEED],
     }
 
@@ -404,15 +394,9 @@ class PretrainedFeatureExtractor(
         return resolve_neck(**self._neck_parameters())
 
     def _neck_parameters(self):
-        return {
-            "model": self.model,
-            "weights": self.weights,
-            "layer": self.layer,
-            "pooling": self.pooling,
-            "image_size": self.image_size,
-            "preprocessing": self.preprocessing,
-            "random_state": self.random_state,
-            # The default neck always exists, and known features need no network. Any
-            # other layer or pooling is checked before a long run.
-            "examine": self.layer is not None or self.pooling != "auto",
-        }
+        names = "model weights layer pooling image_size preprocessing random_state"
+        parameters = {name: getattr(self, name) for name in names.split()}
+        # The default neck always exists, and known features need no network. Any other
+        # layer or pooling is checked before a long run.
+        examine = self.layer is not None or self.pooling != "auto"
+        return {**parameters, "examine": examine}

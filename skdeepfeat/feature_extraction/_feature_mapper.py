@@ -224,21 +224,9 @@ def _from_arrow(column):
 
 
 def _image_of(element):
-    if isinstance(element, Mapping):
-        known = {name: element[name] for name in ("bytes", "path") if name in element}
-        if not known or len(element) > 2:
-            raise TypeError(
-                "An image that is a dict must have the keys 'bytes' and 'path'. Got "
-                f"{sorted(map(str, element))} instead."
-            )
-        if known.get("bytes") is not None:
-            return known["bytes"]
-        return known.get("path")
     if isinstance(element, list):
-        return _as_bytes(np.asarray(element))
-    if isinstance(element, np.ndarray):
-        return _as_bytes(element)
-    return element
+        element = np.asarray(element)
+    return _as_bytes(element) if isinstance(element, np.ndarray) else element
 
 
 def _as_bytes(pixels):

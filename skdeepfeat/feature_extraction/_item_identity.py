@@ -82,8 +82,8 @@ def _recognize(probes, number, namespace, store):
             digests = probes.first_of_source()
         if not probes.is_stable(digests):
             return None
-        rows = probes.rows(digests, None)[number]
-        data = _pack(digests, [probes.item(one) for one in digests], rows)
+        rows = probes.rows(digests)[number]
+        data = _pack(digests, probes.items(digests), rows)
         name = digest_bytes(data).hex()
         if store.add_variant(namespace, name, data, variants):
             return name
@@ -121,16 +121,17 @@ class _Probes:
         self._items.update(chosen)
         return tuple(chosen)
 
-    def item(self, digest):
-        return self._items[digest]
+    def items(self, digests):
+        """Return items that were used, by their digests."""
+        return [self._items[one] for one in digests]
 
-    def rows(self, digests, items):
+    def rows(self, digests, items=None):
         """Return the rows of items, or None if the items are not known.
 
         Parameters
         ----------
         digests : tuple of bytes
-        items : list of object or None
+        items : list of object or None, default=None
             None if they were not stored.
         """
         if digests in self._rows:
@@ -142,7 +143,7 @@ class _Probes:
                     self._items[one] = self._source.item(places[one])
             if not all(one in self._items for one in digests):
                 return None
-            items = [self._items[one] for one in digests]
+            items = self.items(digests)
         self._rows[digests] = self._run(
             lambda device: self.neck.rows_of(items, device, digests)
         )
@@ -167,13 +168,11 @@ class _Probes:
 
     def is_stable(self, digests):
         """Return whether the same items give the same rows, each in its own batch."""
-        rows = self.rows(digests, None)
+        rows, items = self.rows(digests), self.items(digests)
         # The shortest ones are padded most.
-        order = sorted(
-            range(len(digests)), key=lambda i: _size(self._items[digests[i]])
-        )
+        order = sorted(range(len(items)), key=lambda i: _size(items[i]))
         for i in order[: N_PROBE_ITEMS // 2]:
-            item = self._items[digests[i]]
+            item = items[i]
             alone = self._run(
                 lambda device, item=item: self.neck.rows_of([item], device)
             )
@@ -182,12 +181,12 @@ class _Probes:
                 again[i] = one[0]
                 if not self.neck.agree(again, all_rows):
                     return False
-        return not self.neck.may_draw_numbers() or self._is_repeated(digests, rows)
+        return not self.neck.may_draw_numbers() or self._is_repeated(items, rows)
 
-    def _is_repeated(self, digests, rows):
+    def _is_repeated(self, items, rows):
         """Return whether the items have the same rows again and again."""
         # Dropout of a few values leaves most rows as they are.
-        batch, _ = self.neck.batched([self._items[one] for one in digests])
+        batch, _ = self.neck.batched(items)
 
         def run_often(device):
             # A generator of the module goes on only as long as this copy is used.

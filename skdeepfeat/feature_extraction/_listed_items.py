@@ -82,8 +82,8 @@ class ListedItems(ItemSource):
                 f"key raised {type(error).__name__}: {first_line(error)}"
             ) from error
 
-    def loader(self, neck):
-        return lambda i, budget: self.item(i)
+    def fitted(self, i, preprocessing, budget=None):
+        return self.item(i)
 
     def item(self, i):
         """Return one item.
@@ -148,10 +148,8 @@ def list_items(X):
 
 def _items_of(X):
     if hasattr(X, "columns") and hasattr(X, "to_numpy"):
-        if X.shape[1] == 1:
-            column = X[X.columns[0]]
-            values = column.to_list()
-            return values if _are_objects(values) else X.to_numpy()
+        if X.shape[1] == 1 and _are_objects(values := X[X.columns[0]].to_list()):
+            return values
         return X.to_numpy()
     if isinstance(X, torch.Tensor):
         return X

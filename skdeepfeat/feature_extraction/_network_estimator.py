@@ -75,6 +75,18 @@ class NetworkEstimatorMixin(ShortErrorsMixin, DocumentationLinkMixin):
             )
         super()._validate_params()
 
+    def _note_columns(self, X, is_table, *, reset):
+        """Set or check the names and number of the columns of X; 1 if it is no table.
+
+        A stateless estimator need not be fitted, and then there are no columns to
+        compare those of X with.
+        """
+        if is_table and (reset or hasattr(self, "n_features_in_")):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = 1
+            vars(self).pop("feature_names_in_", None)
+
     def _advice(self, name):
         return _instead_of(self.model) if name == "model" else ""
 
@@ -213,19 +225,12 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
         is_collection = hasattr(X, "__len__") or hasattr(X, "__array__")
         if isinstance(X, (str, bytes, Mapping)) or not is_collection:
             make_image_source(X)  # says what to give instead
-        # A stateless estimator need not be fitted, and then there are no columns to
-        # compare those of X with.
-        compares = reset or hasattr(self, "n_features_in_")
         if self.flat_image_shape is not None:
             dtype = [np.float64, np.float32, np.uint8, np.uint16, np.bool_]
-            if not compares:
+            if not (reset or hasattr(self, "n_features_in_")):
                 return check_array(X, dtype=dtype, estimator=self, input_name="X")
             return validate_data(self, X, reset=reset, dtype=dtype)
-        if hasattr(X, "columns") and compares:
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        elif reset:
-            self.n_features_in_ = 1
-            vars(self).pop("feature_names_in_", None)
+        self._note_columns(X, hasattr(X, "columns"), reset=reset)
         if hasattr(X, "__len__") and _num_samples(X) == 0:
             raise ValueError(
                 "Found array with 0 sample(s) while a minimum of 1 is required by "

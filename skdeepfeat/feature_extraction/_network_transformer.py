@@ -3,12 +3,17 @@
 import contextlib
 
 from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from torch import device as torch_device
 from torch.nn import Module
 
+from .._utils._choices import POOLINGS
+from .._utils._constraints import N_JOBS, POSITIVE_INT
 from .._utils._device import resolve_devices
 from .._utils._forks import survives_fork
 from .._utils._html import is_drawn_as_html
+from ..cache import CACHE_CONSTRAINT
 from ..networks import module_on_cpu
 from ._extract_to import feature_names
 from ._settings import count_workers
@@ -19,6 +24,15 @@ class NetworkTransformerMixin:
 
     Subclasses define `_resolve_neck`, and set `layers_` in `fit`.
     """
+
+    # For the parameters that all of them have.
+    _parameter_constraints: dict = {
+        "pooling": [StrOptions(set(POOLINGS))],
+        "device": [str, torch_device, list, tuple],
+        "cache": CACHE_CONSTRAINT,
+        "batch_size": [POSITIVE_INT, StrOptions({"auto"})],
+        "n_jobs": N_JOBS,
+    }
 
     @property
     def n_features_out_(self):

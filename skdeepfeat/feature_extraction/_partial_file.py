@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import pathlib
 import re
 import shutil
 import stat
@@ -111,7 +110,7 @@ def explain_full_disk(folder):
         ) from error
 
 
-class Partial:
+class Partial(contextlib.AbstractContextManager):
     """The features of one job while they are computed, in a folder next to the file.
 
     ``rows.npy`` has space for every feature row, ``sums`` a checksum for every row that
@@ -155,7 +154,8 @@ class Partial:
                 None,
                 job,
             ):
-                self._forget()
+                for name in ("job.json", "sums", "rows.npy"):
+                    (folder / name).unlink(missing_ok=True)
             # Unbuffered, so that closing does not write again what a full disk refused.
             open_file = functools.partial(
                 open_plain, mode="r+b", buffering=0, create=True
@@ -168,7 +168,7 @@ class Partial:
                 record = with_checksum({"job": job})
                 write_atomically(folder / "job.json", _as_bytes(record))
             self._find_valid_rows()
-            stack.pop_all()
+            self._files = stack.pop_all()
 
     @staticmethod
     def is_in_the_way(folder):
@@ -199,10 +199,6 @@ class Partial:
     def n_bytes(self):
         """Return the size of the rows on the disk."""
         return len(self._header) + self.shape[0] * self._row_bytes
-
-    def _forget(self):
-        for name in ("job.json", "sums", "rows.npy"):
-            (self.folder / name).unlink(missing_ok=True)
 
     def _prepare_rows(self):
         """Give the file of rows the header and the size that it must have."""
@@ -321,24 +317,13 @@ class Partial:
             os.fsync(self._file_of_sums.fileno())
         self._filled, self._last_commit = None, time.monotonic()
 
-    def close(self):
-        """Close the files."""
-        self._rows.close()
-        self._file_of_sums.close()
-
-    def __enter__(self):
-        return self
-
     def __exit__(self, *error):
-        try:
+        with self._files:
             self.commit()
-        finally:
-            self.close()
 
     @staticmethod
     def remove(folder):
         """Remove a folder and the lock in it, which the caller holds."""
-        folder = pathlib.Path(folder)
         # First, so that the rest no longer counts as intermediate results of a job.
         _remove(folder / "job.json")
         with contextlib.suppress(OSError):

@@ -2,14 +2,11 @@
 
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import device as torch_device
+from sklearn.utils.validation import check_is_fitted
 from torch.nn import Module
 
-from .._utils._choices import ON_ERROR, POOLINGS
-from .._utils._constraints import N_JOBS, POSITIVE_INT
+from .._utils._choices import ON_ERROR
 from .._utils._forks import survives_fork
-from ..cache import CACHE_CONSTRAINT
 from ..networks import N_PROBE_ITEMS, resolve_item_neck
 from ._description import DescribedMixin
 from ._extraction import open_extraction
@@ -167,15 +164,11 @@ class TorchFeatureExtractor(
     """
 
     _parameter_constraints: dict = {
+        **NetworkTransformerMixin._parameter_constraints,
         "model": [Module],
         "collate": [callable],
         "layer": [str, list, tuple, None],
-        "pooling": [StrOptions(set(POOLINGS))],
         "key": [callable, None],
-        "batch_size": [POSITIVE_INT, StrOptions({"auto"})],
-        "device": [str, torch_device, list, tuple],
-        "cache": CACHE_CONSTRAINT,
-        "n_jobs": N_JOBS,
         "on_error": [StrOptions(set(ON_ERROR))],
         "verbose": ["verbose"],
     }
@@ -283,18 +276,9 @@ class TorchFeatureExtractor(
 
     def _check_items(self, X, *, reset):
         """Return the items of X; set or check the names and number of its columns."""
-        items = list_items(X)
-        compares = reset or hasattr(self, "n_features_in_")
-        if compares and (hasattr(X, "columns") or getattr(items, "ndim", 1) == 2):
-            validate_data(
-                self,
-                X if hasattr(X, "columns") else items,
-                reset=reset,
-                skip_check_array=True,
-            )
-        elif reset:
-            self.n_features_in_ = 1
-            vars(self).pop("feature_names_in_", None)
+        items, is_frame = list_items(X), hasattr(X, "columns")
+        is_table = is_frame or getattr(items, "ndim", 1) == 2
+        self._note_columns(X if is_frame else items, is_table, reset=reset)
         return items
 
     def _resolve_neck(self, examples=None):

@@ -74,8 +74,6 @@ def compute_in_shards(source, indices, neck, settings):
         If the workers never returned anything.
     """
     payload = _Payload(neck, remembered=True)
-    if settings.n_images is None:
-        settings = replace(settings, n_images=len(indices))
     missing, done, stopped = indices, set(), False
     for _ in range(2):
         try:
@@ -230,35 +228,21 @@ class _Payload:
 
     def __init__(self, content, remembered=False):
         self._content = content
-        self._is_packed = False
-        self._key = None
         self._remembered = remembered
 
     def open(self):
         """Return the object. In the process that sent it, it is the same object."""
-        if not self._is_packed:
-            return self._content
-        if self._key is None:
-            return pickle.loads(self._content)
-        with _opened_lock:
-            if self._key not in _opened:
-                _opened[self._key] = pickle.loads(self._content)
-            _opened.move_to_end(self._key)
-            while len(_opened) > _N_KEPT:
-                _opened.popitem(last=False)
-            return _opened[self._key]
+        return self._content
 
     @functools.cached_property
     def _packed(self):
         # As an array: if it is large, loky writes it to shared memory once for all
         # tasks and workers. ray does not copy it in the worker.
-        if self._is_packed:
-            return self._content, self._key
         content = np.frombuffer(cloudpickle.dumps(self._content), np.uint8)
         return content, digest_bytes(content) if self._remembered else None
 
     def __reduce__(self):
-        return _received, self._packed
+        return _Received, self._packed
 
     def __sizeof__(self):
         size = self._packed[0].nbytes
@@ -269,10 +253,24 @@ _opened: OrderedDict[bytes, Any] = OrderedDict()
 _opened_lock = released_after_fork(threading.Lock())
 
 
-def _received(content, key):
-    payload = _Payload(content)
-    payload._is_packed, payload._key = True, key
-    return payload
+@dataclass
+class _Received:
+    """A payload where it has arrived, which may be sent on."""
+
+    content: np.ndarray
+    key: bytes | None
+
+    def open(self):
+        """Return the object."""
+        if self.key is None:
+            return pickle.loads(self.content)
+        with _opened_lock:
+            if self.key not in _opened:
+                _opened[self.key] = pickle.loads(self.content)
+            _opened.move_to_end(self.key)
+            while len(_opened) > _N_KEPT:
+                _opened.popitem(last=False)
+            return _opened[self.key]
 
 
 # -- What runs in a worker

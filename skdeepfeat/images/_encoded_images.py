@@ -208,31 +208,38 @@ def read_open_file(file, limit: int | None, share: Share | None = None) -> bytes
 
 def _read_whole(file, limit, may_have_more=False):
     # Reading moves its position.
-    with lock_of(file), contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(_opened(file))
-            if getattr(file, "closed", False):
-                raise BadImageError("the file is closed")
-            if isinstance(file, io.TextIOBase):
-                raise BadImageError(_AS_TEXT)
-            if not _is_seekable(file):
-                raise BadImageError(
-                    "the file can be read only once, but an image may have to be read "
-                    "again: pass the bytes that its read() returns"
-                )
-            position = file.tell()
-            file.seek(0)
-            try:
-                return read_until(file, limit, may_have_more=may_have_more)
-            finally:
-                file.seek(position)
-        except BadImageError:
-            raise
-        except Exception as error:  # files of other libraries raise their own
-            text = shown(str(error))
+    with (
+        lock_of(file),
+        bad_image_of_errors("it cannot be read"),
+        _opened(file) as file,
+    ):
+        if getattr(file, "closed", False):
+            raise BadImageError("the file is closed")
+        if isinstance(file, io.TextIOBase):
+            raise BadImageError(_AS_TEXT)
+        if not _is_seekable(file):
             raise BadImageError(
-                f"it cannot be read ({type(error).__name__}: {text})"
-            ) from error
+                "the file can be read only once, but an image may have to be read "
+                "again: pass the bytes that its read() returns"
+            )
+        position = file.tell()
+        file.seek(0)
+        try:
+            return read_until(file, limit, may_have_more=may_have_more)
+        finally:
+            file.seek(position)
+
+
+@contextlib.contextmanager
+def bad_image_of_errors(what: str):
+    """Turn what objects of users and other libraries raise into a BadImageError."""
+    try:
+        yield
+    except BadImageError:
+        raise
+    except Exception as error:
+        text = f"{what} ({type(error).__name__}: {shown(str(error))})"
+        raise BadImageError(text) from error
 
 
 def _is_seekable(file):

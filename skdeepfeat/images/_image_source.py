@@ -61,9 +61,6 @@ class ImageSource(ItemSource):
         """Return the path of an image as it was given, None if it has none."""
         return None
 
-    def loader(self, neck):
-        return lambda i, budget: self.fitted(i, neck.preprocessing, budget)
-
     def fitted(
         self, i: int, preprocessing: Preprocessing, budget: ByteBudget | None = None
     ) -> np.ndarray:

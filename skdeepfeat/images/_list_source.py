@@ -21,6 +21,7 @@ from ._canonical import CHANNELS, canonical_image, tensor_to_array
 from ._decode import check_large_file, decode_bytes, decode_pil
 from ._decoder_messages import collect_messages
 from ._encoded_images import (
+    bad_image_of_errors,
     decode_base64,
     decode_data_uri,
     decode_text,
@@ -336,18 +337,12 @@ class ListSource(ImageSource):
                 "an image is a path, the bytes of an image file, an open file, a PIL "
                 f"image, an array or a tensor. Got {_an(type(element).__name__)}"
             )
-        try:
+        # Sparse tensors cannot be, and the user's class may raise anything.
+        with bad_image_of_errors("it cannot be converted to an array"):
             if is_tensor(element):
                 array = _array_of_tensor(element)
             else:
                 array = np.asarray(element)
-        except BadImageError:
-            raise
-        except Exception as error:  # sparse tensors, or the user's class
-            raise BadImageError(
-                "it cannot be converted to an array "
-                f"({type(error).__name__}: {shown(str(error))})"
-            ) from error
         if copy:
             share.take(2 * array.nbytes)
             array = np.array(array)
@@ -359,12 +354,8 @@ def _path_text(element):
     element = unwrapped(element)
     if not isinstance(element, (str, os.PathLike)):
         return None
-    try:
+    with bad_image_of_errors("its __fspath__() fails"):  # of the user's class
         return os.fsdecode(element)
-    except Exception as error:  # of the user's class
-        raise BadImageError(
-            f"its __fspath__() fails ({type(error).__name__}: {shown(str(error))})"
-        ) from error
 
 
 def _bytes_of(element):

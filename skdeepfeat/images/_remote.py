@@ -220,7 +220,7 @@ class RemoteFiles:
             def wait_for_turn():
                 stack.enter_context(self._large)
 
-            try:
+            with self._explained(address, explain):
                 place = self._place(address)
                 with place.lock:
                     if _is_wrapped(address):
@@ -231,14 +231,6 @@ class RemoteFiles:
                         if _is_archive(fs) and fs.isdir(path):
                             raise IsADirectoryError(path)
                     data = bytes(_read(fs, path, self._limit, wait_for_turn))
-            except BadImageError:
-                raise
-            except Exception as error:
-                # Each file system raises the errors of its own library (botocore,
-                # aiohttp, zipfile ...): there is no common base.
-                text = redacted(explain(error, address), self._options)
-                cause = without_secrets(error, self._options)
-                raise BadImageError(text) from cause
             if not data:
                 raise BadImageError("it is empty (0 bytes)")
             yield data
@@ -248,23 +240,29 @@ class RemoteFiles:
         fsspec = import_fsspec()
         head, _, tail = address.partition("::")
         protocol = head.partition("://")[0]
-        with self._lock:
-            try:
-                kind = fsspec.get_filesystem_class(protocol)
-                if _is_wrapped(address):
-                    return self._place(tail)
-                # Some addresses name the host, the user or the repository.
-                options = sorted(kind._get_kwargs_from_urls(head).items())
-                key = protocol, tail, repr(options)
-                if key not in self._places:
-                    self._places[key] = open_place(address, self._options)
-                return self._places[key]
-            except BadImageError:
-                raise
-            except Exception as error:
-                text = _explain_unusable(fsspec, error, address)
-                cause = without_secrets(error, self._options)
-                raise BadImageError(redacted(text, self._options)) from cause
+        with self._lock, self._explained(address, _explain_unusable):
+            kind = fsspec.get_filesystem_class(protocol)
+            if _is_wrapped(address):
+                return self._place(tail)
+            # Some addresses name the host, the user or the repository.
+            options = sorted(kind._get_kwargs_from_urls(head).items())
+            key = protocol, tail, repr(options)
+            if key not in self._places:
+                self._places[key] = open_place(address, self._options)
+            return self._places[key]
+
+    @contextlib.contextmanager
+    def _explained(self, address, explain):
+        """Turn what fsspec raises into a BadImageError that says what is wrong."""
+        try:
+            yield
+        except BadImageError:
+            raise
+        except Exception as error:
+            # Each file system raises the errors of its own library (botocore, aiohttp,
+            # zipfile ...): there is no common base.
+            text = redacted(explain(error, address), self._options)
+            raise BadImageError(text) from without_secrets(error, self._options)
 
 
 def import_fsspec():
@@ -272,7 +270,7 @@ def import_fsspec():
     return import_optional("fsspec", extra="remote", purpose="Reading addresses")
 
 
-def opened(address: str, options: Mapping):
+def opened(address: str, options: Mapping) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it."""
     from fsspec.core import url_to_fs
 
@@ -284,7 +282,7 @@ def open_place(address: str, options: Mapping) -> RemotePlace:
     from fsspec.implementations.local import LocalFileSystem
     from fsspec.implementations.memory import MemoryFileSystem
 
-    fs, _ = opened(address, fresh_options(address, options))
+    fs, _ = opened_anew(address, options)
     # fsspec gives each thread an instance of its own of all other file systems. For an
     # archive, each of them would read the list of files.
     is_shareable = fs.async_impl or isinstance(fs, (LocalFileSystem, MemoryFileSystem))
@@ -293,17 +291,17 @@ def open_place(address: str, options: Mapping) -> RemotePlace:
     )
 
 
-def fresh_options(address: str, options: Mapping) -> dict:
-    """Return keyword arguments with which fsspec makes a new file system.
+def opened_anew(address: str, options: Mapping) -> tuple[Any, str]:
+    """Return the same with a new file system.
 
-    Those that it keeps remember listings, in which a replaced file is the old one.
+    Those that fsspec keeps remember listings, in which a replaced file is the old one.
     """
-    fresh = dict(_copied(options))
+    fresh = _copied(options)
     for protocol in _protocols(address):
         inner = fresh.get(protocol, {})
         if isinstance(inner, dict):
             fresh[protocol] = {**inner, "skip_instance_cache": True}
-    return fresh
+    return opened(address, fresh)
 
 
 def _copied(options):
@@ -361,12 +359,10 @@ def _read(fs, path, limit, on_large):
     # In a stream, because servers and archives may claim a wrong length, and compressed
     # files may become any size.
     is_opened = type(fs).cat_file is AbstractFileSystem.cat_file and not fs.async_impl
-    if is_opened or _is_archive(fs):
-        with fs.open(path, "rb") as file:
-            return _read_in_parts(file, limit, on_large)
-    if "http" in fs.protocol:
-        # With `size` given, it does not ask for the size first.
-        with fs.open(path, "rb", block_size=0, size=1) as file:
+    # With `size` given, HTTP does not ask for the size first.
+    http = {"block_size": 0, "size": 1} if "http" in fs.protocol else {}
+    if is_opened or _is_archive(fs) or http:
+        with fs.open(path, "rb", **http) as file:
             return _read_in_parts(file, limit, on_large)
     data = _read_range(fs, path, limit)
     check_length(len(data), limit)
@@ -409,7 +405,7 @@ def without_secrets(error: Exception, options: Mapping) -> Exception | None:
     return error if redacted(text, options) == text else None
 
 
-def _explain_unusable(fsspec, error, address):
+def _explain_unusable(error, address):
     protocol = _innermost_protocol(address)
     text = _text(error)
     if isinstance(error, ImportError):
@@ -419,7 +415,7 @@ def _explain_unusable(fsspec, error, address):
             f"the protocol {protocol!r} needs a package that is not installed: {text}"
         )
     if isinstance(error, ValueError) and "not known" in text:
-        known = fsspec.available_protocols()
+        known = import_fsspec().available_protocols()
         return (
             f"fsspec knows no protocol {protocol!r}.{did_you_mean(protocol, known)} "
             "fsspec.available_protocols() lists those it knows"

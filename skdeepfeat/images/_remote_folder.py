@@ -4,13 +4,7 @@ from collections.abc import Mapping
 
 from skdeepfeat._utils._printable import redacted
 
-from ._remote import (
-    explain,
-    fresh_options,
-    import_fsspec,
-    opened,
-    without_secrets,
-)
+from ._remote import explain, import_fsspec, opened_anew, without_secrets
 
 
 def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str]:
@@ -39,7 +33,7 @@ def list_below(root: str, storage_options: Mapping) -> dict[tuple[str, ...], str
         below = list_below(tail, storage_options)
         return {parts: f"{head}::{address}" for parts, address in below.items()}
     try:
-        fs, path = opened(root, fresh_options(root, storage_options))
+        fs, path = opened_anew(root, storage_options)
         names = fs.find(path)
     except Exception as error:
         text = f"{root!r} cannot be listed: {explain(error, root)}."
@@ -72,7 +66,7 @@ def is_folder(address: str, storage_options: Mapping) -> bool:
     if head.lower().startswith(("http:", "https:")):
         return False  # fsspec would search the page for links
     try:
-        fs, path = opened(address, fresh_options(address, storage_options))
+        fs, path = opened_anew(address, storage_options)
         return fs.isdir(path)
     except Exception:
         return False  # reading it as an image gives the error

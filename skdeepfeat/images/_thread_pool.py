@@ -177,12 +177,6 @@ class Share(contextlib.AbstractContextManager):
             return budget._is_closed or (fits and budget._waiting[0] is ticket)
 
         with budget._changed:
-            fits_at_once = budget._used + n_bytes <= budget.total
-            if fits_at_once and not budget._waiting and not budget._is_closed:
-                budget._used += n_bytes
-                budget._n_active += self.n_bytes == 0
-                self.n_bytes += n_bytes
-                return
             # A share that waits does not count as active. Otherwise two shares that
             # both hold bytes and need more would wait for each other.
             budget._n_active -= self.n_bytes > 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skdeepfeat.cache import FeatureCache, Namespace, open_cache
+from skdeepfeat.cache import FeatureCache, MappingCache, Namespace, open_cache
 from tests.cache.pretend import Nets, fetch, key_of, lookup, row_of
 
 
@@ -66,6 +66,42 @@ def test_batches_may_come_in_any_order(cache):
     (output,) = fetch(cache, nets.namespaces, keys, backwards, None)
     np.testing.assert_array_equal(output, nets.expected(range(9))[0])
     assert nets.check_fetch(cache, range(9)) == []
+
+
+@pytest.mark.parametrize("kind", ["on disk", "mapping", "none"])
+@pytest.mark.parametrize("known", [[], [1, 2, 3]], ids=["nothing", "some"])
+def test_keys_that_come_in_parts(directory, monkeypatch, known, kind):
+    monkeypatch.setenv("SKDEEPFEAT_CACHE_DIR", str(directory))
+    kinds = {"on disk": FeatureCache(directory), "mapping": MappingCache({})}
+    cache = kinds.get(kind, open_cache(None))
+    Nets({"a": 3, "b": 5}).check_fetch(cache, known)
+    nets = Nets({"a": 3, "b": 5}, bad={4})
+    parts = [[2, 2, None, 0], [1, 4, 2], [], [4, 2], [None, 5, 1, 3, 0]]
+    images, computed = sum(parts, []), []
+    keys = iter([[i if i is None else key_of(i) for i in part] for part in parts])
+
+    def read_more():
+        computed.append(list(nets.computed))
+        return next(keys)
+
+    outputs = fetch(
+        cache,
+        nets.namespaces,
+        next(keys),
+        nets.compute(images),
+        lambda: nets.widths.values(),
+        n_rows=len(images),
+        read_more=read_more,
+    )
+    for output, expected in zip(outputs, nets.expected(images), strict=True):
+        np.testing.assert_array_equal(output, expected)
+    new = [i for i in (2, 0, 1, 5, 3) if kind == "none" or i not in known]
+    assert nets.computed == new
+    # A part is computed before the next one is read.
+    assert computed[0] == [i for i in new if i in (2, 0)]
+    assert computed[3] == [i for i in new if i in (2, 0, 1)]
+    if kind != "none":
+        assert nets.check_fetch(cache, images) == []
 
 
 def test_a_row_missing_in_one_namespace_is_computed_for_all(cache):

@@ -234,7 +234,7 @@ def test_wrong_batches(mapper, pixels, paths):
         mapper(list(pixels))
     with pytest.raises(TypeError, match="PretrainedFeatureExtractor.*Got str"):
         mapper(paths[0])
-    with pytest.raises(TypeError, match="keys 'bytes' and 'path'"):
+    with pytest.raises(BadImageError, match="key 'bytes' or 'path'"):
         mapper({"image": [{"data": b""}]})
 
 
