@@ -71,8 +71,8 @@ def match_network(file, own, head):
     Raises
     ------
     ValueError
-        If the file has the network several times with other values, and the prefixes
-        do not tell which of them to use.
+        If the file has the network several times with different values, and the
+        prefixes do not tell which of them to use.
     """
     in_head = tuple(f"{module}." for module in head)
     body = {n for n in own if not n.startswith(in_head) and _COUNTER not in n}
@@ -110,8 +110,8 @@ def _refuse_ambiguous(file, prefix, tied, body):
         if not all(torch.equal(wanted[name], found[name]) for name in body):
             raise ValueError(
                 f"The weights file {shown_path(file.path)} has this network several "
-                f"times, with other values: under {shown(prefix)} and {shown(other)}. "
-                "Save the one that you want alone."
+                f"times, with different values: under {shown(prefix)} and "
+                f"{shown(other)}. Save only the one that you want."
             )
 
 

@@ -299,7 +299,7 @@ def test_copies_that_nothing_tells_apart_are_refused(keys, ending, tmp_path):
         return file.take(match_network(file, state, ("fc",)).names)
 
     first, second = keys
-    with pytest.raises(ValueError, match="several times, with other values") as error:
+    with pytest.raises(ValueError, match="times, with different values") as error:
         match(**{first: state, second: other(state)})
     assert repr(f"{first}.") in str(error.value)
     same = {name: tensor.clone() for name, tensor in state.items()}
