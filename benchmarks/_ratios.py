@@ -147,12 +147,10 @@ def first_call(job):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    ours = (_FIRST_CALL, str(listed), cache)
-    if job["n"] > 1:  # what the first ones bring into the file cache
-        seconds_of(*ours), seconds_of(_IMPORTS)
-    return {
-        "pairs": [seconds_of(*ours) / seconds_of(_IMPORTS) for _ in range(job["n"])]
-    }
+    def seconds_of_a_pair():
+        return seconds_of(_FIRST_CALL, str(listed), cache) / seconds_of(_IMPORTS)
+
+    return {"pairs": [seconds_of_a_pair() for _ in range(job["n"])]}
 
 
 def tuning(job):

@@ -46,7 +46,7 @@ ALLOWED = 1.2
 N_TRIALS = 4
 
 CASES = {
-    "cold, files": {"task": "cold", "n_images": 64, "n": 3},
+    "cold, files": {"task": "cold", "n_images": 64, "n": 2},
     "cold, files, to the network alone": {
         "task": "beside_the_network",
         "n_images": 128,
