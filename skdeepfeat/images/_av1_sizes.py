@@ -13,8 +13,9 @@ _CONTAINERS = {
     b"meta": 4, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0,
 }  # fmt: skip
 _MAX_DEPTH = 8
-# Of items, chunks and OBUs. A grid has an item for each tile.
-_MAX_PARTS = 2**16
+# Of boxes, parts of items and OBUs together. A grid has an item for each tile, and a
+# sequence has a few OBUs for each frame.
+_MAX_STEPS = 2**17
 _SEQUENCE_HEADER = 1
 
 
@@ -30,30 +31,45 @@ def av1_sizes(data):
     ValueError, IndexError, struct.error
         If the file is damaged.
     """
-    boxes = list(_boxes(data, 0, len(data)))
-    for n_parts, part in enumerate(_parts(data, boxes)):
-        if n_parts > _MAX_PARTS:
-            raise ValueError
-        for content in _sequence_headers(part):
+    budget = _Budget(4 * len(data))
+    data = memoryview(data)
+    boxes = list(_boxes(data, 0, len(data), budget))
+    for part in _parts(data, boxes, budget):
+        for content in _sequence_headers(part, budget):
             yield _size_of(content)
 
 
-def _parts(data, boxes):
+class _Budget:
+    """What a file may cost: its boxes may overlap, and point anywhere."""
+
+    def __init__(self, n_bytes):
+        self._n_steps, self._n_bytes = _MAX_STEPS, n_bytes
+
+    def take(self, n_bytes=0):
+        """Take a step that copies some bytes, or raise ValueError."""
+        self._n_steps -= 1
+        self._n_bytes -= n_bytes
+        if self._n_steps < 0 or self._n_bytes < 0:
+            raise ValueError
+
+
+def _parts(data, boxes, budget):
     """Yield what may be AV1 data: items, and the start of tracks."""
     starts_of_idat = [start for kind, start, _ in boxes if kind == b"idat"]
     for kind, start, end in boxes:
         if kind == b"iloc":
             for start_of_idat in starts_of_idat or [0]:
-                yield from _items(data, start, start_of_idat)
+                yield from _items(data, start, start_of_idat, budget)
         elif kind in (b"stco", b"co64"):
             yield from _chunks(data, start, end, kind)
 
 
-def _boxes(data, start, end, depth=0):
+def _boxes(data, start, end, budget, depth=0):
     """Yield the kind, the start and the end of the content of each box."""
     if depth > _MAX_DEPTH:
         raise ValueError
     while start + 8 <= end:
+        budget.take()
         size, kind = struct.unpack_from(">L4s", data, start)
         head = 8
         if size == 1:
@@ -62,11 +78,11 @@ def _boxes(data, start, end, depth=0):
         yield kind, start + head, last
         if kind in _CONTAINERS:
             inner = start + head + _CONTAINERS[kind]
-            yield from _boxes(data, inner, last, depth + 1)
+            yield from _boxes(data, inner, last, budget, depth + 1)
         start = max(last, start + head)
 
 
-def _items(data, position, start_of_idat):
+def _items(data, position, start_of_idat, budget):
     """Yield the content of each item of an item location box."""
 
     def number(n_bytes):
@@ -79,10 +95,8 @@ def _items(data, position, start_of_idat):
     number(3)
     sizes = number(2)
     n_offset, n_length, n_base, n_index = (sizes >> s & 15 for s in (12, 8, 4, 0))
-    n_bytes = 0
     for _ in range(number(2 if version < 2 else 4)):
-        if position >= len(data):
-            return
+        budget.take()
         number(2 if version < 2 else 4)
         method = number(2) & 15 if version else 0
         number(2)
@@ -93,9 +107,7 @@ def _items(data, position, start_of_idat):
             start = base + number(n_offset)
             length = number(n_length) or len(data)
             parts.append(data[start : start + length])
-            n_bytes += len(parts[-1])
-            if n_bytes > 2 * len(data):
-                raise ValueError  # parts may overlap
+            budget.take(len(parts[-1]))
         yield b"".join(parts)
 
 
@@ -109,12 +121,11 @@ def _chunks(data, start, end, kind):
         yield data[offset:]
 
 
-def _sequence_headers(data):
+def _sequence_headers(data, budget):
     """Yield the content of the sequence headers among OBUs."""
     position = 0
-    for _ in range(_MAX_PARTS):
-        if position >= len(data):
-            return
+    while position < len(data):
+        budget.take()
         head = data[position]
         position += 2 if head & 4 else 1
         size = len(data) - position
@@ -130,7 +141,6 @@ def _sequence_headers(data):
         if head >> 3 & 15 == _SEQUENCE_HEADER:
             yield data[position : position + size]
         position += size
-    raise ValueError
 
 
 class _Bits:

@@ -101,7 +101,7 @@ def _markers(data):
 
 
 def _check_segments(data):
-    exif = []
+    exif, index = [], b""
     # Pillow reads on after the end of an image without scans.
     for n_segments, (marker, n_skipped, content) in enumerate(_markers(data), 1):
         if n_skipped > _MAX_FILL:
@@ -113,10 +113,11 @@ def _check_segments(data):
         if content.startswith(_EXIF):
             exif.append(content[len(_EXIF) :])
         elif content.startswith(_MULTI_PICTURE):
-            _check_exif(content[len(_MULTI_PICTURE) :])
+            index = content[len(_MULTI_PICTURE) :]  # Pillow reads the last one
     if len(exif) > _MAX_EXIF_SEGMENTS:
         raise BadImageError(f"its EXIF has more than {_MAX_EXIF_SEGMENTS} segments")
-    _check_exif(b"".join(exif))
+    for block in (b"".join(exif), index):
+        _check_exif(block)
 
 
 def _count_starts_of_scans(data):
@@ -171,7 +172,10 @@ def is_sane_exif(data):
 
 def _check_exif(data):
     # Pillow removes this twice.
-    data = data.removeprefix(_EXIF).removeprefix(_EXIF)
+    _check_block(data.removeprefix(_EXIF).removeprefix(_EXIF))
+
+
+def _check_block(data):
     _check_tags(data, _first_table(data, False), False, None)
 
 
@@ -405,10 +409,11 @@ def _check_avif(data, max_pixels):
     if data[4:8] != b"ftyp":
         return 0
     # Wherever it lies. By chance, such bytes and an offset within the file are rare.
+    view = memoryview(data)
     for n_blocks, found in enumerate(_START_OF_EXIF.finditer(data)):
         if n_blocks == _MAX_BLOCKS_OF_EXIF:
             raise BadImageError(f"it has more than {n_blocks} EXIF blocks")
-        _check_exif(data[found.start() :])
+        _check_block(view[found.start() :])
     if not _AVIF_BRAND.search(data, 8, _MAX_BYTES_OF_BRANDS):
         return 0
     try:

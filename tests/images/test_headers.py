@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import types
 import zlib
 
@@ -495,6 +496,7 @@ def test_exif_of_a_jpeg_that_is_long_or_claims_much(encode, rgb):
     ):
         assert what in refusal(with_header(header))
     upright = decode_bytes(data, MAX_PIXELS)
+    decode_bytes(with_header(index + b"\xff\xe2\0\x0eMPF\0" + bytes(8)), MAX_PIXELS)
     for exif in (RATIONALS[:50_000], RATIONALS[:60], bytes(60_000 * 15)):
         decoded = decode_bytes(with_header(exif_segments(exif)), MAX_PIXELS)
         assert sorted(decoded.shape) == sorted(upright.shape)
@@ -535,6 +537,29 @@ def test_an_avif_of_other_sizes_than_it_claims(several, mode):
     assert min(taken) >= 16 * 600_000
     for damage in (data[:40] + bytes(len(data) - 40), data.replace(b"iloc", b"abcd")):
         assert "damaged" in refusal(damage)
+
+
+def test_the_parts_of_an_avif_may_be_searched_for_so_long_only():
+    """Tracks that all begin at the same data: a billion steps for half a megabyte."""
+    n_tracks, data = 20_000, b"\x12\0" * 60_000  # units that are empty
+    brand = struct.pack(">L4s4sL4s", 20, b"ftyp", b"avif", 0, b"avif")
+    start = len(brand) + 20 * n_tracks
+    track = struct.pack(">L4sLLL", 20, b"stco", 0, 1, start)
+    assert "damaged" in refusal(brand + n_tracks * track + data)
+    boxes = struct.pack(">L4s", 8, b"free") * 2**17
+    assert "damaged" in refusal(brand + boxes)
+
+
+def test_exif_of_a_large_avif_is_not_copied():
+    brand = struct.pack(">L4s4sL4s", 20, b"ftyp", b"avif", 0, b"avif")
+    data = brand + classic_tiff() * 10 + bytes(2**24)
+    tracemalloc.start()
+    try:
+        assert "damaged" in refusal(data)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2**22
 
 
 @pytest.mark.parametrize("key", ["Raw profile type exif", "exif", "transparency"])
