@@ -96,6 +96,35 @@ class Outcome:
         return self.score > (-np.inf if other.score is None else other.score)
 
 
+class _Best:
+    """The last outcome that is kept, else the one with the best score so far.
+
+    Ctrl-C ends the body of its ``with``, unless no outcome is kept yet.
+
+    Parameters
+    ----------
+    model : Model
+        The outcome before the first offer.
+    """
+
+    def __init__(self, model):
+        self.outcome = Outcome(model)
+
+    def offer(self, found):
+        """Consider an outcome; return whether it is kept."""
+        is_better = not self.outcome.is_kept and found.is_better_than(self.outcome)
+        if found.is_kept or is_better:
+            self.outcome = found
+        return found.is_kept
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.outcome.interrupted = isinstance(error, KeyboardInterrupt)
+        return self.outcome.interrupted and self.outcome.is_kept
+
+
 class Method:
     """A way to make a network smaller.
 
@@ -199,22 +228,14 @@ class _Factorization(Method):
     def _smallest_kept(self, limits):
         """Return the last level whose score is high enough, by bisection."""
         low, high = 0, self._last + 1
-        best = Outcome(self._model)
-        try:
+        with _Best(self._model) as best:
             while high - low > 1:
                 level = (low + high) // 2
-                found = self._candidate(level, limits)
-                if found.is_kept:
-                    low, best = level, found
+                if best.offer(self._candidate(level, limits)):
+                    low = level
                 else:
                     high = level
-                    if not best.is_kept and found.is_better_than(best):
-                        best = found
-        except KeyboardInterrupt:
-            if not best.is_kept:
-                raise
-            best.interrupted = True
-        return best
+        return best.outcome
 
     def walk(self, n_steps):
         first = self._last / n_steps
@@ -320,19 +341,11 @@ class _ZeroWeights(Method):
     _trains = False
 
     def search(self, limits):
-        best = Outcome(self._model)
-        try:
+        with _Best(self._model) as best:
             for found in self._rounds(_ZERO_SHARES, limits):
-                if not found.is_kept:
-                    if best.score is None and found.is_better_than(best):
-                        best = found
+                if not best.offer(found):
                     break
-                best = found
-        except KeyboardInterrupt:
-            if not best.is_kept:
-                raise
-            best.interrupted = True
-        return best
+        return best.outcome
 
     def walk(self, n_steps):
         shares = np.linspace(_ZERO_SHARES[0], _ZERO_SHARES[-1], n_steps)
