@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from benchmarks._forks import run_python
@@ -93,6 +94,7 @@ def run(script, cwd, **environment):
 @pytest.mark.slow
 def test_without_what_only_posix_has(tmp_path):
     run(SIMULATED + USED, tmp_path)
+    assert np.load(tmp_path / "features.npy").shape == (4, 4)
 
 
 SPAWNED = """

@@ -94,6 +94,7 @@ def test_scripts_with_different_networks_do_not_wait_for_each_other(directory):
     scripts = [start(MEETING, directory, *pair) for pair in ("ab", "ba")]
     for script in scripts:
         finish(script)
+    assert FeatureCache(directory).info().n_rows == 2 * 8
 
 
 class Watched(SlowNets):

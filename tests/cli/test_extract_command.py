@@ -266,6 +266,7 @@ def test_weights_that_are_not_there(run, names, tmp_path):
         "extract", names[0], "-o", tmp_path / "f.npy", "--weights", "no_such.pth"
     )
     says(result, 1, "Error: The 'weights' parameter", "no_such.pth")
+    assert list(tmp_path.glob("f.npy*")) == []
 
 
 @pytest.mark.parametrize(
@@ -342,6 +343,7 @@ def test_a_folder_behind_an_address_without_images(run, tmp_path):
     address = f"file://{tmp_path}"
     arguments = ("extract", address, "-o", tmp_path / "f.npy", "--remote")
     says(run(*arguments), 2, "no image in the folder 'file://", "only 1 other file(s)")
+    assert list(tmp_path.glob("f.npy*")) == []
 
 
 def test_what_ends_like_an_image_is_not_asked_about(monkeypatch):

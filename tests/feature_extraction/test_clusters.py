@@ -172,7 +172,6 @@ def test_a_worker_that_is_killed(cluster, pixels, expected, log, tmp_path, caplo
     assert FeatureCache(tmp_path / "cache").info().n_rows == N
 
 
-@pytest.mark.parametrize("cluster", ["dask"], indirect=True)
 def test_a_mistake_in_the_network(cluster, pixels, log, tmp_path):
     neck = extractor(FailingNet(log, after=20), cache=tmp_path / "cache")
     with pytest.raises(ZeroDivisionError, match="a mistake") as caught:
