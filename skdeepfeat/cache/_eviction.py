@@ -12,7 +12,7 @@ import numpy as np
 
 from ._connection import PAGE_SIZE
 from ._namespace import Namespace
-from ._rows import as_ids, delete_rows, in_chunks, transaction
+from ._rows import as_ids, delete_rows, select_ids, transaction
 
 # Seconds. Being read counts as use, but only once in this time, as with `relatime` of
 # file systems. So a cache that is only read is rarely written to.
@@ -117,13 +117,12 @@ def note_use(
     now : int
         Seconds since the epoch.
     """
+    select = f"SELECT id FROM used WHERE used < {now - USE_GRANULARITY} AND"
     for namespace, ids in hits:
-        stale: list[tuple] = []
-        for chunk, marks in in_chunks(ids.tolist()):
-            stale += connection.execute(
-                f"SELECT id FROM used WHERE id IN ({marks}) AND used < ?",
-                (*chunk, now - USE_GRANULARITY),
-            )
+        stale: list[int] = []
+        for chunk, cursor in select_ids(connection, select, ids.tolist()):
+            if found := cursor.fetchall():
+                stale += set(chunk).intersection(number for (number,) in found)
         if stale:
             # Not worth waiting for: the next reader will do it.
             connection.execute("PRAGMA busy_timeout = 250")
@@ -131,7 +130,7 @@ def note_use(
             with transaction(connection, "IMMEDIATE"):
                 connection.executemany(
                     "UPDATE used SET used = ? WHERE id = ?",
-                    ((now, number) for (number,) in stale[start : start + _N_MARKED]),
+                    ((now, number) for number in stale[start : start + _N_MARKED]),
                 )
                 connection.execute(_USED, (now, namespace.key))
 

@@ -43,7 +43,8 @@ def lookup(connection: Connection, stats: list[FileStat]) -> list[bytes | None]:
 def _key(stat: FileStat) -> bytes:
     # Numbers as text, because inodes may be larger than SQLite's integers. Paths hold
     # no zero bytes.
-    return b"%b\0%d %d %d %d" % (os.fsencode(stat.path), *stat[1:])
+    path, size, mtime, inode, ctime = stat
+    return os.fsencode(f"{path}\0{size} {mtime} {inode} {ctime}")
 
 
 def remember(

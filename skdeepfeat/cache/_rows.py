@@ -119,14 +119,16 @@ def _check_ids(numbers: Collection) -> None:
         raise StoreDamaged("its index has no numbers for some rows")
 
 
-def read_ids(
-    connection: Connection, ids: list[int]
+def select_ids(
+    connection: Connection, select: str, ids: list[int]
 ) -> Iterator[tuple[list[int], Cursor]]:
-    """Yield some of `ids`, and a cursor over (id, crc, data) of these and other rows.
+    """Yield some of `ids`, and a cursor over the entries of these and of others.
 
     Parameters
     ----------
     connection : sqlite3.Connection
+    select : str
+        A statement up to its last condition, which is about the ids.
     ids : list of int
         Ascending, so that each page of the file is read once.
     """
@@ -136,13 +138,11 @@ def read_ids(
             # a few others is cheaper than single lookups.
             # There is a limit, as the pages of a damaged file may form a cycle.
             cursor = connection.execute(
-                "SELECT id, crc, data FROM rows WHERE id BETWEEN ? AND ? LIMIT ?",
+                f"{select} id BETWEEN ? AND ? LIMIT ?",
                 (chunk[0], chunk[-1], chunk[-1] - chunk[0] + 1),
             )
         else:
-            cursor = connection.execute(
-                f"SELECT id, crc, data FROM rows WHERE id IN ({marks})", chunk
-            )
+            cursor = connection.execute(f"{select} id IN ({marks})", chunk)
         yield chunk, cursor
 
 

@@ -391,7 +391,8 @@ def _copy(connection, namespace, ids, places, key_at, buffer):
     seed = seed_of(namespace.key)
     crc32, put_bytes = zlib.crc32, buffer.put_bytes
     damaged, start = [], 0
-    for chunk, cursor in _rows.read_ids(connection, ids.tolist()):
+    select = "SELECT id, crc, data FROM rows WHERE"
+    for chunk, cursor in _rows.select_ids(connection, select, ids.tolist()):
         stop = start + len(chunk)
         place_of = dict(zip(chunk, places[start:stop].tolist(), strict=True))
         start, take = stop, place_of.pop

@@ -324,7 +324,7 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         self._check_images(X, reset=True)
-        with self._described_neck() as neck:
+        with self._described_neck(examine=False) as neck:
             if self.cache_layers is not None and not isinstance(neck, RememberedNeck):
                 neck.joined(self.cache_layers)
             self.preprocessing_ = neck.preprocessing
@@ -378,16 +378,17 @@ class PretrainedFeatureExtractor(
         """Lend the `Extraction` of X; see `open_extraction`."""
         with (
             open_cache(self.cache).open() as store,
-            self._described_neck(store) as neck,
+            self._described_neck(store, examine=False) as neck,
             open_extraction(
                 X, neck, store, ExtractionSettings.of(self), in_parts
             ) as extraction,
         ):
             yield extraction
 
-    def _described_neck(self, store=None):
+    def _described_neck(self, store=None, examine=True):
         notes = (store or open_cache(self.cache).open()).notes
         parameters = self._neck_parameters()
+        parameters["examine"] |= examine
         return known_neck(notes, cache_layers=self.cache_layers, **parameters)
 
     def _resolve_neck(self):

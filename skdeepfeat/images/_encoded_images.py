@@ -30,6 +30,7 @@ _SIGNATURE = re.compile(
 # they must be among the first `_SEARCHED` characters.
 _SHORTEST = 32
 _SEARCHED = 256
+_DATA_URI = re.compile(rf"\s{{0,{_SEARCHED}}}data:", re.IGNORECASE)
 _PIECE = re.compile(r"(?:[^%]+|%[0-9a-fA-F]{2}|%){1,4096}")
 _END_OF_TYPE = re.compile(r";\s*base64\s*$", re.IGNORECASE)
 _PLAIN_ALPHABET = bytes.maketrans(b"-_", b"+/")  # from the URL-safe one
@@ -69,9 +70,8 @@ def unwrapped(element):
 
 
 def is_data_uri(text) -> bool:
-    """Return whether text, as str or bytes, is a ``data:`` URI."""
-    start = text[:_SEARCHED].lstrip() if text[:1].isspace() else text
-    return start[:5].lower() in ("data:", b"data:")
+    """Return whether text is a ``data:`` URI."""
+    return _DATA_URI.match(text) is not None
 
 
 def decode_data_uri(text: str, limit: int | None) -> bytes:
@@ -138,7 +138,7 @@ def decode_text(data: bytes, limit: int | None) -> bytes:
     BadImageError
         If the image is damaged, or has more than `limit` bytes.
     """
-    if is_data_uri(data):
+    if is_data_uri(data[: _SEARCHED + 5].decode("latin-1")):
         return decode_data_uri(data.decode("latin-1"), limit)
     found = decode_base64(data, limit)
     return data if found is None else found

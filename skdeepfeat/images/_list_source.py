@@ -173,10 +173,11 @@ class ListSource(ImageSource):
         """
         first, failures = len(expected), {}
         for i in range(first, len(self)):
-            result = known.get(files[i]) if i in files else results[i]
+            path = files.get(i)
+            result = results[i] if path is None else known.get(path)
             if result is None:
                 break
-            if isinstance(result, BadImageError) and i in files:
+            if isinstance(result, BadImageError) and path is not None:
                 result = self._digest_base64(i, result)
             if isinstance(result, bytes):
                 expected.append(result)
@@ -192,6 +193,11 @@ class ListSource(ImageSource):
         for i, element in enumerate(self._elements):
             try:
                 text = element if type(element) is str else _path_text(element)
+                if text and ":" not in text:
+                    # Neither a data URI nor an address. A warm run over 50,000 files
+                    # does little else.
+                    files[i] = absolute_path(text, folder)
+                    continue
                 if text is None or is_data_uri(text):
                     others.append(i)
                     continue

@@ -102,6 +102,10 @@ def known_neck(notes, *, cache_layers, **parameters):
     # A library that is already imported can be used at once. It may have other
     # networks, which the user has registered in this process.
     were_imported = libraries_are_imported()
+    is_default = cache_layers is None and not parameters["examine"]
+    model = parameters["model"]
+    if is_default and isinstance(model, str) and _embedded.knows(model):
+        notes = None  # it needs no library until it computes
     key = None
     if notes is not None and not were_imported:
         key = key_of_neck(**described, cache_layers=cache_layers)
@@ -111,7 +115,6 @@ def known_neck(notes, *, cache_layers, **parameters):
             return
     neck = resolve_neck(**parameters)
     yield neck
-    # The default neck of an embedded network needs no library until it computes.
     if notes is None or not libraries_are_imported():
         return
     # A neck is not examined only to write a note if nothing had to be imported.

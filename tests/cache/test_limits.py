@@ -205,6 +205,17 @@ def test_reading_hardly_ever_writes(directory, clock):
     assert last_use() == (int(clock.now), int(clock.now))
 
 
+def test_only_rows_that_were_read_count_as_used(directory, clock):
+    # Their neighbors in the file are looked at with them.
+    cache, read = FeatureCache(directory), [*range(0, 40, 2), 41, 43, *range(60, 90)]
+    nets().fetch(cache, range(100))
+    written, clock.now = int(clock.now), clock.now + HOUR
+    nets().fetch(cache, read)
+    with sqlite3.connect(cache.info().path) as connection:
+        used = connection.execute("SELECT used FROM used ORDER BY id").fetchall()
+    assert {i for i, (time,) in enumerate(used) if time > written} == set(read)
+
+
 def test_the_memory_of_files_is_bounded(directory, clock):
     cache = FeatureCache(directory, max_size=2 * MB)  # 2000 files
     stats = [FileStat(f"/x/{i}", i, i, i) for i in range(2500)]

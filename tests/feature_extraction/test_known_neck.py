@@ -56,6 +56,20 @@ def test_a_recalled_neck_computes_what_is_missing(tmp_path, images):
     np.testing.assert_array_equal(make(cache).transform(images), expected)
 
 
+def test_features_of_an_embedded_network_need_no_note(tmp_path, images, monkeypatch):
+    # Whether the packages are still the same costs a hundred times as much as a row.
+    def asked():
+        raise AssertionError("the packages' files were looked at")
+
+    cache = FeatureCache(tmp_path)
+    rows = PretrainedFeatureExtractor(image_size=32, cache=cache).fit_transform(images)
+    monkeypatch.setattr(_remembered_neck, "installed_code", asked)
+    again = PretrainedFeatureExtractor(image_size=32, cache=cache)
+    np.testing.assert_array_equal(again.fit_transform(images), rows)
+    with pytest.raises(AssertionError, match="looked at"):
+        again.get_feature_names_out()
+
+
 @pytest.mark.parametrize("size", ["preprocessing", "outputs"])
 def test_a_wrong_note_is_noticed(size, tmp_path, images, caplog):
     def change(neck):
