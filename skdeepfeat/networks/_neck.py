@@ -286,13 +286,14 @@ class Neck:
 
     def _form(self, runtime, device, precision, files=None):
         device = torch.device(device)
-        return CompiledForm(runtime, self, device, precision, self.fingerprint, files)
+        return CompiledForm(runtime, self, device, precision, files)
 
     def _compiled(self, form, is_required=False):
         """Return the network in a compiled form, or None if that is impossible."""
-        if self.is_own and form.fingerprint is None:
+        if self.is_own and self.fingerprint is None:
             # The module may have changed since it was compiled.
-            form = replace(form, fingerprint=fingerprint_of(self, form.device))
+            fingerprint = fingerprint_of(self, form.device)
+            form = replace(form, neck=self._derived(fingerprint=fingerprint))
         try:
             return form.load()
         except CompilationError as error:

@@ -52,10 +52,10 @@ class CompiledForm:
     ----------
     runtime : {"compile", "openvino"}
     neck : Neck
+        Of a user's own network, one with a fingerprint, by which its compiled form is
+        found again.
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-    fingerprint : Fingerprint or None, default=None
-        Of a user's own network, by which its compiled form is found again.
     files : files as `_kept_networks` takes them, default=None
         Where compiled networks are kept for other processes.
     """
@@ -64,7 +64,6 @@ class CompiledForm:
     neck: Any
     device: torch.device
     precision: str
-    fingerprint: Any = None
     files: Any = None
 
     def load(self):
@@ -80,9 +79,9 @@ class CompiledForm:
         CompilationError
             If the runtime cannot convert the network, or does not run it correctly.
         """
-        if self.fingerprint is not None and not self.fingerprint.is_stable:
+        key, fingerprint = self._key(), self.neck.fingerprint
+        if fingerprint is not None and not fingerprint.is_stable:
             raise CompilationError("its rows differ from one pass to the next")
-        key = self._key()
         # One at a time: two threads would compile the same network twice.
         with undisturbed_by_forks(), _lock:
             compiled = self._in_memory(key)
@@ -96,7 +95,7 @@ class CompiledForm:
                     # The new error has no traceback, which would keep the network
                     # alive.
                     compiled = CompilationError(str(error))
-                _compiled[key] = compiled, self.fingerprint
+                _compiled[key] = compiled, fingerprint
             _compiled.move_to_end(key)
             for old in [one for one in _compiled if self.device in one][:-_N_KEPT]:
                 del _compiled[old]
@@ -110,12 +109,12 @@ class CompiledForm:
 
     def _in_memory(self, key):
         compiled, compiled_for = _compiled.get(key, (None, None))
-        if compiled_for is not None and not compiled_for.same_as(self.fingerprint):
+        if compiled_for is not None and not compiled_for.same_as(self.neck.fingerprint):
             return None  # its code has changed
         return compiled
 
     def _key(self):
-        spec, fingerprint = self.neck.spec, self.fingerprint
+        spec, fingerprint = self.neck.spec, self.neck.fingerprint
         return (
             self.runtime,
             json.dumps(spec.architecture, sort_keys=True),

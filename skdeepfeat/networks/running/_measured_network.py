@@ -48,7 +48,7 @@ def cheapest_network(form, n_images, in_torch, compiled):
     Parameters
     ----------
     form : CompiledForm
-        Of the neck, without a fingerprint if the network was not identified.
+        Its neck has no fingerprint if a user's own network was not identified.
     n_images : int
     in_torch : callable
         ``in_torch(folds=...)`` returns an `EagerNetwork`. `folds` is by default what
@@ -62,7 +62,7 @@ def cheapest_network(form, n_images, in_torch, compiled):
         As `Runner` wants it.
     """
     neck, files = form.neck, form.files
-    is_known = form.fingerprint is not None or not neck.is_own
+    is_known = neck.fingerprint is not None or not neck.is_own
     is_ready = is_known and form.is_in_memory()
     key, costs, is_kept = None, Costs(), False
     if is_known and files is not None and not is_ready:
