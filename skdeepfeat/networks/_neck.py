@@ -360,7 +360,7 @@ class Neck:
     def _check_head(self, random_head):
         """Raise if an output would be computed by random modules of the head."""
         for one in self.outputs:
-            place = one.module
+            place = one.source.name
             if place == "neck" and self.probe.neck_module not in (None, *random_head):
                 place = self.probe.neck_module
             inside = any(f"{place}.".startswith(f"{name}.") for name in random_head)

@@ -173,8 +173,7 @@ def _prefix_tokens_of(network):
     """Return how many prefix tokens a network has, and whether one is a class token.
 
     They precede those of the patches: a class token first, then distillation and
-    register tokens.
-    timm's attribute tells, or the names of parameters.
+    register tokens. timm's attribute tells, or the names of parameters.
     """
     own = {name.rpartition(".")[2] for name, _ in network.named_parameters()}
     has_class = any(name in own for name in _CLASS_TOKENS)

@@ -39,11 +39,6 @@ class Output:
     source: Layer
     replaces_pool: bool = False
 
-    @property
-    def module(self):
-        """The name of the layer that is pooled."""
-        return self.source.name
-
 
 def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     """Return one record for each wanted layer, in the user's order.

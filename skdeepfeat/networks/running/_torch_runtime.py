@@ -105,7 +105,7 @@ class EagerNetwork:
 
         try:
             with self._transfer.stream():
-                kept = {one.module for one in self._outputs}
+                kept = {one.source.name for one in self._outputs}
                 self.network = fold_batch_norms(self.network, run, kept)
         except Exception as error:  # a user's network may raise anything
             if self._channels_last and _wants_contiguous(error):
