@@ -57,16 +57,14 @@ def fetch_hub_config(repository):
     BadFileError
         If it is damaged, or has a key or value that is not allowed.
     """
-    name, _, revision = repository.partition("@")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
-    from ._downloaded_weights import hub_error
+    from ._downloaded_weights import hub_error, split_repository
 
+    name, revision = split_repository(repository)
     try:
-        path = huggingface_hub.hf_hub_download(
-            name, "config.json", revision=revision or None
-        )
+        path = huggingface_hub.hf_hub_download(name, "config.json", revision=revision)
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, HfHubHTTPError, ValueError) as error:
