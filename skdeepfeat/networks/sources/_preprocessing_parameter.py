@@ -71,7 +71,9 @@ def read_preprocessing(preprocessing):
     elif isinstance(preprocessing, dict):
         found = _read_dict(preprocessing)
     else:
-        found = _read_transform(preprocessing)
+        from ._image_transforms import preprocessing_from_transform  # slow to import
+
+        found = preprocessing_from_transform(preprocessing)
     if found is None:
         raise choice_error(
             "preprocessing",
@@ -83,14 +85,6 @@ def read_preprocessing(preprocessing):
     return Preprocessing(
         **{name: _convert(name, getattr(found, name)) for name in _FIELDS}
     )
-
-
-def _read_transform(value):
-    """Return the steps of a composed transform, or None for any other object."""
-    # Slow to import.
-    from ._image_transforms import is_transform, preprocessing_from_transform
-
-    return preprocessing_from_transform(value) if is_transform(value) else None
 
 
 def _read_dict(fields):
