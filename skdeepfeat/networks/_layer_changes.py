@@ -206,17 +206,16 @@ def _fill(layer, tensors, memory_format):
 
 def _low_rank(layer, rank, bias):
     """Map inputs to `rank` features, and these to the outputs."""
+    _check_flag(bias)
     if is_linear(layer):
         n_in, n_out = layer.in_features, layer.out_features
         _check(rank, min(n_in, n_out))
-        _check_flag(bias)
         with torch.device("meta"):
             return nn.Sequential(
                 nn.Linear(n_in, rank, bias=False), nn.Linear(rank, n_out, bias=bias)
             )
     n_in, n_out = _channels(layer)
     _check(rank, min(n_in * math.prod(layer.kernel_size), n_out))
-    _check_flag(bias)
     return nn.Sequential(
         _convolution(layer, n_in, rank, bias=False, axes=(0, 1)),
         _convolution(layer, rank, n_out, bias=bias, axes=()),
@@ -412,15 +411,10 @@ def _convolution(like, n_in, n_out, *, bias, axes):
     elif not isinstance(padding, str):
         padding = tuple(one if axis in axes else 0 for axis, one in enumerate(padding))
     mode = like.padding_mode if axes else "zeros"
-    return nn.Conv2d(
-        n_in,
-        n_out,
-        padding=padding,
-        bias=bias,
-        padding_mode=mode,
-        device="meta",
-        **sizes,
-    )
+    with torch.device("meta"):
+        return nn.Conv2d(
+            n_in, n_out, bias=bias, padding=padding, padding_mode=mode, **sizes
+        )
 
 
 def _check(size, high, low=1):

@@ -285,7 +285,6 @@ class Neck:
             yield run
 
     def _form(self, runtime, device, precision, files=None):
-        device = torch.device(device)
         return CompiledForm(runtime, self, device, precision, files)
 
     def _compiled(self, form, is_required=False):
