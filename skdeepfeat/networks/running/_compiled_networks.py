@@ -15,6 +15,7 @@ from torch import nn
 
 from ..._utils._device import compute_context, is_out_of_memory
 from ..._utils._forks import in_child, undisturbed_by_forks
+from ..._utils._parameter_errors import first_line
 from .._modules import copy_network
 from ._kept_networks import keep_network, key_of_network, recall_network
 from ._row_difference import TOLERANCE, largest_difference, random_pixels
@@ -165,7 +166,7 @@ class CompiledForm:
                 found = compiled()(compared)
             except Exception as error:  # a user's network may raise anything
                 logger.debug("compiling failed", exc_info=True)
-                raise CompilationError(_in_words(error)) from error
+                raise CompilationError(first_line(error)) from error
             with compute_context(device, "float32"):
                 rows = [one.cpu().numpy() for one in module(compared.to(device))]
         self._compare(found, rows)
@@ -227,13 +228,3 @@ class PixelsToRows(nn.Module):
         images = (images / 255 - self.mean) / self.std
         rows = run_truncated(self.network, images, self._outputs, self._probe)
         return tuple(rows)
-
-
-def _in_words(error):
-    """Return the line of an error that names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    # OpenVINO begins with the line of its own source, and ends with the cause.
-    said = lines[-1] if lines[0].startswith(("Check ", "Exception from")) else lines[0]
-    return said.removeprefix("-- ")[:200]
