@@ -146,10 +146,7 @@ def _inputs_of(collated, n_items, network):
             if name in kwargs and not _takes(network, name):
                 del kwargs[name]
         return (), kwargs, mask
-    if isinstance(collated, (tuple, list)) and type(collated).__name__ in (
-        "tuple",
-        "list",
-    ):
+    if type(collated) in (tuple, list):
         return tuple(collated), {}, None
     if isinstance(collated, (torch.Tensor, np.ndarray)) or hasattr(collated, "to"):
         return (collated,), {}, None
