@@ -1,6 +1,5 @@
 """Networks that a library has compiled: compared with torch, kept for the next call."""
 
-import contextlib
 import ctypes
 import json
 import logging
@@ -132,13 +131,11 @@ class CompiledForm:
         if self.files is not None and self.device.type == "cpu":
             key = key_of_network(self)
         if key is not None and key in self.files:
-            compiled, found, wanted = recall_network(self, key)
+            compiled = recall_network(self, key)
             if compiled is not None:
-                with contextlib.suppress(CompilationError):
-                    self._compare(found, wanted)
-                    name = self.neck.spec.name
-                    logger.info("using the stored compiled network of %s", name)
-                    return compiled
+                name = self.neck.spec.name
+                logger.info("using the stored compiled network of %s", name)
+                return compiled
         compiled, rows = self._compile()
         # A weights file may have been replaced meanwhile.
         if key is not None and key == key_of_network(self):
@@ -169,10 +166,17 @@ class CompiledForm:
                 raise CompilationError(first_line(error)) from error
             with compute_context(device, "float32"):
                 rows = [one.cpu().numpy() for one in module(compared.to(device))]
-        self._compare(found, rows)
+        self.compare(found, rows)
         return compiled, rows
 
-    def _compare(self, found, wanted):
+    def compare(self, found, wanted):
+        """Raise `CompilationError` if rows are not those that torch computes.
+
+        Parameters
+        ----------
+        found, wanted : list of ndarray, shape (n_images, n_features)
+            One for each output.
+        """
         shapes = [rows.shape for rows in found]
         if shapes != [rows.shape for rows in wanted]:
             raise CompilationError(f"its rows have shapes {shapes}")
