@@ -21,12 +21,7 @@ from .running._batch_runner import Runner
 from .running._compiled_networks import CompilationError, CompiledForm
 from .running._loaded_networks import borrowed
 from .running._measured_network import cheapest_network
-from .running._runtimes import (
-    batch_size_for,
-    choose_runtime,
-    is_worth_folding,
-    load_runtime,
-)
+from .running._runtimes import batch_size_for, choose_runtime, load_runtime
 from .running._torch_runtime import EagerNetwork
 from .running._trainable_neck import TrainableNeck
 from .running._truncated_pass import run_truncated
@@ -262,13 +257,10 @@ class Neck:
         device = torch.device(device)
         with contextlib.ExitStack() as stack:
             chosen = self.chosen_runtime(device, precision, runtime, n_images)
-            folds = is_worth_folding(
-                device, precision, self.preprocessing.crop, n_images
-            )
 
-            def in_torch(folds=folds):
+            def in_torch(n_images=n_images):
                 network = stack.enter_context(self.borrowed(device))
-                return EagerNetwork(network, self, device, precision, folds)
+                return EagerNetwork(network, self, device, precision, n_images)
 
             form = self._form(chosen, device, precision, files)
             compiled = functools.partial(self._compiled, form, chosen == runtime)

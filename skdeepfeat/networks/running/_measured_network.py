@@ -19,7 +19,6 @@ import torch
 from ..._utils._digests import digest_description
 from ._kept_networks import key_of_network
 from ._loaded_networks import is_loaded
-from ._runtimes import batch_size_for
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +50,8 @@ def cheapest_network(form, n_images, in_torch, compiled):
         Its neck has no fingerprint if a user's own network was not identified.
     n_images : int
     in_torch : callable
-        ``in_torch(folds=...)`` returns an `EagerNetwork`. `folds` is by default what
-        the number of images suggests.
+        ``in_torch()`` returns an `EagerNetwork` for the images, ``in_torch(n)`` one
+        for the first n.
     compiled : callable
         Returns the network in a compiled form, or None if that is impossible.
 
@@ -83,10 +82,10 @@ def cheapest_network(form, n_images, in_torch, compiled):
         network = in_torch()
     else:
         was_loaded, start = is_loaded(neck.spec), time.perf_counter()
-        network = in_torch(folds=False)
+        network = in_torch(0)  # whether it pays to fold batch norms is decided later
         if not was_loaded:
             costs.torch_start = time.perf_counter() - start
-        n_at_once = batch_size_for("torch", form.device, neck.preprocessing.crop)
+        n_at_once = neck.suggested_batch_size(form.device)
         n_extra = 0 if is_known else _N_IDENTIFYING
         network = MeasuredNetwork(
             network, n_images, n_at_once, costs, compiled, n_extra

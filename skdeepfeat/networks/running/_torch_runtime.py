@@ -30,12 +30,13 @@ class EagerNetwork:
     neck : Neck
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-    folds : bool, default=False
-        Whether to fold batch norms into convolutions at the first batch. That takes as
-        long as some images, and memory for the weights of the convolutions.
+    n_images : int or None
+        How many images to run. If they are many, batch norms are folded into
+        convolutions at the first batch. That takes as long as some images, and memory
+        for the weights of the convolutions.
     """
 
-    def __init__(self, network, neck, device, precision, folds=False):
+    def __init__(self, network, neck, device, precision, n_images):
         self.network = network
         self._outputs = neck.outputs
         self._probe = neck.probe
@@ -47,9 +48,9 @@ class EagerNetwork:
         self._device = device
         self._precision = precision
         self._dtype = floating_dtype(network)
-        self._folds = folds
         self._channels_last = True
         self._transfer = Transfer(device)
+        self.fold_if_worthwhile(n_images)
 
     def __call__(self, batch):
         """Return the rows of a batch.
