@@ -94,10 +94,7 @@ def _find(wanted, probe, spec, parameter):
         if found is None or not found.is_offered:
             offered = [n for n, one in probe.layers.items() if one.is_offered]
             raise choice_error(
-                parameter,
-                _wanted(spec, offered),
-                wanted,
-                ["neck", "output", *offered],
+                parameter, _wanted(spec, offered), wanted, ["neck", "output", *offered]
             )
     elif is_int(wanted):
         names = stages_of(spec)

@@ -25,12 +25,7 @@ logger = logging.getLogger(__name__)
 
 # bfloat16 has 8 bits, and random pixels are hard for it: 0.08 with the installed
 # network. float16 and TF32 have 11 bits.
-_TOLERANCES = {
-    "float32": TOLERANCE,
-    "tf32": 0.03,
-    "bfloat16": 0.2,
-    "float16": 0.03,
-}
+_TOLERANCES = {"float32": TOLERANCE, "tf32": 0.03, "bfloat16": 0.2, "float16": 0.03}
 
 # Not 1, which a trace could take for a constant. The comparison uses another number.
 _N_TRACED = 2
