@@ -64,7 +64,7 @@ class EagerNetwork:
         list of ndarray of float32, shape (n_images, n_features)
         """
         with self._transfer.stream():
-            return [rows.cpu().numpy() for rows in self.queue(batch)]
+            return [rows.cpu().numpy() for rows in self._queue(batch)]
 
     def fold_if_worthwhile(self, n_images):
         """Fold batch norms at the next batch if some images are worth it."""
@@ -72,13 +72,8 @@ class EagerNetwork:
             self._device, self._precision, self._crop, n_images
         )
 
-    def queue(self, batch):
-        """Return the rows as tensors on the device, which may still compute them.
-
-        Parameters
-        ----------
-        batch : Tensor of uint8, shape (n_images, height, width, 3)
-        """
+    def _queue(self, batch):
+        """Return the rows as tensors on the device, which may still compute them."""
         while True:
             try:
                 if self._folds:
@@ -105,9 +100,8 @@ class EagerNetwork:
             return [one.cpu().numpy() for one in rows]
 
         try:
-            with self._transfer.stream():
-                kept = {one.source.name for one in self._outputs}
-                self.network = fold_batch_norms(self.network, run, kept)
+            kept = {one.source.name for one in self._outputs}
+            self.network = fold_batch_norms(self.network, run, kept)
         except Exception as error:  # a user's network may raise anything
             if self._channels_last and _wants_contiguous(error):
                 raise
@@ -121,7 +115,7 @@ class EagerNetwork:
             free_device_memory(self._device)
 
     def _rows(self, batch, network, precision):
-        with compute_context(self._device, precision), self._transfer.stream():
+        with compute_context(self._device, precision):
             # uint8 is the least to transfer. Permuting leaves the channels last in
             # memory.
             batch = self._transfer.send(batch)
