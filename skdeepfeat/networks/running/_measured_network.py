@@ -77,7 +77,7 @@ def cheapest_network(form, n_images, in_torch, compiled):
         network = compiled()
         if is_kept:
             costs.compiled_start = time.perf_counter() - start
-        network = in_torch() if network is None else TimedNetwork(network, costs)
+        network = in_torch() if network is None else costs.timed(network)
     elif is_kept:
         network = in_torch()
     else:
@@ -158,6 +158,26 @@ class Costs:
         converting += (_N_PASSES + n_extra) * self.torch_image
         return n_images * (self.torch_image - image) > converting
 
+    def timed(self, network):
+        """Return a compiled network that notes here what an image takes.
+
+        Parameters
+        ----------
+        network : callable
+            As `Runner` wants it.
+        """
+
+        def run(batch):
+            start = time.perf_counter()
+            rows = network(batch)
+            if len(batch):
+                took = (time.perf_counter() - start) / len(batch)
+                # The first batch of a size takes longer.
+                self.compiled_image = np.fmin(took, self.compiled_image)
+            return rows
+
+        return run
+
     def dump(self):
         """Return the costs as bytes."""
         return json.dumps(dataclasses.asdict(self)).encode()
@@ -228,31 +248,5 @@ class MeasuredNetwork:
             self._torch.fold_if_worthwhile(self._n_missing)
             self._chosen = self._torch
         else:
-            self._chosen, self._torch = TimedNetwork(found, self._costs), None
-        return rows
-
-
-class TimedNetwork:
-    """A compiled network that notes what an image takes.
-
-    Parameters
-    ----------
-    network : callable
-        As `Runner` wants it.
-    costs : Costs
-        Changed by what is measured.
-    """
-
-    def __init__(self, network, costs):
-        self._network = network
-        self._costs = costs
-
-    def __call__(self, batch):
-        """Return the rows of a batch; the parameters are those of `EagerNetwork`."""
-        start = time.perf_counter()
-        rows = self._network(batch)
-        if len(batch):
-            took = (time.perf_counter() - start) / len(batch)
-            # The first batch of a size takes longer.
-            self._costs.compiled_image = np.fmin(took, self._costs.compiled_image)
+            self._chosen, self._torch = self._costs.timed(found), None
         return rows
