@@ -194,9 +194,9 @@ def _not_found(message):
     from . import _embedded, _torchvision  # which import this module
 
     try:
-        files = sorted(os.listdir(checkpoints_folder()))
+        files = set(os.listdir(checkpoints_folder()))
     except OSError:
-        files = []
+        files = set()
     local = _torchvision.names_of_files(files)
     parts = [f"model={name!r}" for name in _embedded.list_names()]
     parts += [f"model={name!r}, weights={weights!r}" for name, weights in local]
