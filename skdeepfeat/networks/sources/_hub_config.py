@@ -6,7 +6,6 @@ and every number must be within bounds.
 """
 
 import json
-import os
 import re
 
 from ..._utils._preprocessing import INTERPOLATIONS, MAX_SIDE
@@ -208,11 +207,8 @@ def _one_of(*names):
 
 
 def _is_file_name(value):
-    return (
-        isinstance(value, str)
-        and re.fullmatch(r"[\w.-]{1,100}", value)
-        and os.path.basename(value) == value
-    )
+    # Without separators, so it is in no other folder.
+    return isinstance(value, str) and re.fullmatch(r"[\w.-]{1,100}", value)
 
 
 _is_input_size = _list_of(_integer(1, MAX_SIDE), 3, 3)
