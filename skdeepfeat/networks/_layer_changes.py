@@ -303,23 +303,21 @@ def _set_sizes(layer, inputs, outputs, device=None):
     """Give a layer other tensors, without values, by default where the old ones are."""
     if isinstance(layer, _BATCH_NORM):
         layer.num_features = outputs
-        shapes = dict.fromkeys(
-            ("weight", "bias", "running_mean", "running_var"), (outputs,)
-        )
     elif is_linear(layer):
         layer.in_features, layer.out_features = inputs, outputs
-        shapes = {"weight": (outputs, inputs), "bias": (outputs,)}
     else:
         if layer.groups != 1:
             if inputs != outputs:
                 raise ValueError("a depthwise layer has as many inputs as outputs")
             layer.groups = inputs
         layer.in_channels, layer.out_channels = inputs, outputs
-        kernel = outputs, inputs // layer.groups, *layer.kernel_size
-        shapes = {"weight": kernel, "bias": (outputs,)}
-    for name, shape in shapes.items():
-        old = getattr(layer, name)
+    n_columns = inputs // getattr(layer, "groups", 1)
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        old = getattr(layer, name, None)
         if old is not None:
+            shape = (outputs,)
+            if old.ndim > 1:  # a matrix or a kernel
+                shape = (outputs, n_columns, *old.shape[2:])
             empty = torch.empty(shape, dtype=old.dtype, device=device or old.device)
             if isinstance(old, nn.Parameter):
                 empty = nn.Parameter(empty, requires_grad=old.requires_grad)
