@@ -335,9 +335,7 @@ def _numbers(values):
 
 # By instruction: how many of the last values it takes, and the function of them.
 _MADE_OF_LAST = {
-    "TUPLE1": (1, lambda *values: values),
-    "TUPLE2": (2, lambda *values: values),
-    "TUPLE3": (3, lambda *values: values),
+    **{f"TUPLE{n}": (n, lambda *values: values) for n in (1, 2, 3)},
     "STACK_GLOBAL": (2, _name_of),
     "REDUCE": (2, _call),
     "NEWOBJ": (2, _call),
