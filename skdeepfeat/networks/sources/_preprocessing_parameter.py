@@ -36,9 +36,8 @@ def read_image_size(image_size):
         f"None, or the network's input size in pixels, from 1 to {MAX_SIDE}, as a "
         "number or (height, width); 'flat_image_shape' is the shape of flattened images"
     )
-    for side in pair:
-        if not is_int(side):
-            raise choice_error("image_size", wanted, image_size, error=TypeError)
+    if not all(map(is_int, pair)):
+        raise choice_error("image_size", wanted, image_size, error=TypeError)
     if len(pair) != 2 or not all(1 <= side <= MAX_SIDE for side in pair):
         raise choice_error("image_size", wanted, image_size)
     return int(pair[0]), int(pair[1])
