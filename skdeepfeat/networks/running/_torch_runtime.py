@@ -64,7 +64,7 @@ class EagerNetwork:
         list of ndarray of float32, shape (n_images, n_features)
         """
         with self._transfer.stream():
-            return [rows.cpu().numpy() for rows in self._queue(batch)]
+            return [rows.cpu().numpy() for rows in self.queue(batch)]
 
     def fold_if_worthwhile(self, n_images):
         """Fold batch norms at the next batch if some images are worth it."""
@@ -72,7 +72,7 @@ class EagerNetwork:
             self._device, self._precision, self._crop, n_images
         )
 
-    def _queue(self, batch):
+    def queue(self, batch):
         """Return the rows as tensors on the device, which may still compute them."""
         while True:
             try:
