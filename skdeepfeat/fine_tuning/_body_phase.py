@@ -123,27 +123,7 @@ def tune_body(fit, rows, validation_rows):
             networks = copy.deepcopy([result.head, body.network])
         return fit.attributes_of(with_networks(*networks))
 
-    try:
-        with (
-            _followed(fit, run, body, data) as data,
-            fit.callbacks.phase(
-                "body",
-                run.settings.n_epochs - run.epoch,
-                rows[~failed[rows]],
-                attributes,
-            ) as epochs,
-        ):
-
-            def after_epoch(run):
-                save(run)
-                return epochs.end()
-
-            run.fit(data, validate, after_epoch, probe, epochs.begin)
-    except TrainingDivergedError:
-        if not run.epoch:
-            fit.check_outputs()
-        raise
-    finally:
+    def finish():
         fit.result = with_networks(result.head, body.network)
         if run.epoch:
             # Without early stopping, the result has the weights of the last epoch.
@@ -151,6 +131,17 @@ def tune_body(fit, rows, validation_rows):
             best = fit.n_earlier_epochs + (run.best_epoch or 0)
             fit.result.best_epoch = best if is_best else None
             fit.result.best_score = run.best_score if is_best else None
+
+    rows = rows[~failed[rows]]
+    try:
+        with _followed(fit, run, body, data) as data:
+            fit.callbacks.train(
+                run, data, rows, attributes, finish, validate, save, probe
+            )
+    except TrainingDivergedError:
+        if not run.epoch:
+            fit.check_outputs()
+        raise
 
 
 @contextlib.contextmanager
