@@ -15,7 +15,7 @@ from .._utils._short_errors import validate_params
 from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
-from ._trial import own_random_state, require_fine_tune
+from ._trial import copy_with, own_random_state, require_fine_tune
 
 # A loss this many times its minimum has diverged, as in fastai.
 _DIVERGED = 4.0
@@ -156,8 +156,7 @@ def learning_rate_range_test(
 
 def _sweep(estimator, X, y, sample_weight, rates):
     """Return the losses of the steps made, and those of the same batches untrained."""
-    trial = copy.copy(estimator)
-    trial.random_state = own_random_state(estimator)
+    trial = copy_with(estimator, random_state=own_random_state(estimator))
     continues = trial._continues()
     data = trial._prepare(X, y, sample_weight, reset=not continues)
     settings = replace(

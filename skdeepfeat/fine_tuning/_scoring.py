@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.metrics import check_scoring
 
 from .._utils._shown import shown
+from ._trial import copy_with
 
 
 def make_score(estimator, scoring):
@@ -35,11 +36,9 @@ def make_score(estimator, scoring):
 
 
 def with_outputs(estimator, outputs):
-    """Return an estimator whose X is the positions of known outputs.
+    """Return an estimator whose X is the positions of known outputs."""
 
-    `copy.copy` would pack and unpack the networks, as for a pickle.
-    """
-    fitted = object.__new__(type(estimator))
-    vars(fitted).update(vars(estimator))
-    fitted._outputs = lambda X, refuse_failures=False: outputs[np.asarray(X)]
-    return fitted
+    def outputs_at(X, refuse_failures=False):
+        return outputs[np.asarray(X)]
+
+    return copy_with(estimator, _outputs=outputs_at)

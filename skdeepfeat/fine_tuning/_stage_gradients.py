@@ -1,6 +1,5 @@
 """The gradient of the loss with respect to each stage of a network."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..feature_extraction import errors_at, non_finite_error
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
 from ._fit_settings import FitData
-from ._trial import choose_rows, own_random_state, require_fine_tune
+from ._trial import choose_rows, copy_with, own_random_state, require_fine_tune
 
 
 def stage_gradients(estimator, X, y, n_samples):
@@ -35,9 +34,9 @@ def stage_gradients(estimator, X, y, n_samples):
         and ``gradient_norm``, the Euclidean norms of all weights and their gradient.
     """
     require_fine_tune(estimator, "relative_gradient_norms")
-    trial = copy.copy(estimator)
-    trial.random_state = own_random_state(estimator)
-    trial.teacher = None  # the gradient is that of the labels
+    random_state = own_random_state(estimator)
+    # Without teacher, because the gradient is that of the labels.
+    trial = copy_with(estimator, random_state=random_state, teacher=None)
     is_fitted = hasattr(trial, "head_")
     data = trial._prepare(X, y, reset=not is_fitted)
     indices = choose_rows(data.targets, n_samples, trial.random_state)

@@ -29,6 +29,16 @@ def require_fine_tune(estimator, caller):
         )
 
 
+def copy_with(estimator, **attributes):
+    """Return a copy with some other attributes. It shares the networks.
+
+    `copy.copy` would pack and unpack the networks, as for a pickle.
+    """
+    new = object.__new__(type(estimator))
+    vars(new).update(vars(estimator), **attributes)
+    return new
+
+
 def own_random_state(estimator):
     """Return a `RandomState` in the same state as that of the estimator.
 
