@@ -1,7 +1,5 @@
 """What FineTuneClassifier and FineTuneRegressor have in common."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from sklearn.base import (
@@ -169,7 +167,7 @@ class BaseFineTune(
             X, y, sample_weight, X_val, y_val, X_probe, X_unlabeled,
             reset=not continues,
         )  # fmt: skip
-        settings = self._fit_settings()
+        settings = FitSettings.of(self)
         n_phases = int(not continues) + settings.trains_body
         callbacks = FitCallbacks(self, n_phases, X, y, sample_weight)
         self._fit(data, settings, continues=continues, callbacks=callbacks)
@@ -246,13 +244,10 @@ class BaseFineTune(
         """Whether `fit` continues an earlier one."""
         return self.warm_start and hasattr(self, "head_")
 
-    def _fit_settings(self):
-        return FitSettings.of(self)
-
     def _settings_of_part(self):
         """Return the settings of `partial_fit`."""
-        return replace(
-            self._fit_settings(),
+        return FitSettings.of(
+            self,
             max_epochs=1,
             schedule="constant",
             warmup=0.0,

@@ -1,7 +1,7 @@
 """The sanity check that a network can memorize a handful of images."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import clone
@@ -16,6 +16,7 @@ from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import errors_at, load_readable
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
+from ._fit_settings import FitSettings
 from ._trial import choose_rows, own_random_state, require_fine_tune
 
 # Scores from which on the images count as memorized.
@@ -187,13 +188,12 @@ def _constant_columns(targets):
 
 def _train(trial, data, max_epochs):
     """Fit the trial; return its losses, and whether they ended as NaN or infinite."""
-    settings = trial._fit_settings()
-    settings = replace(
-        settings,
+    settings = FitSettings.of(
+        trial,
         **_WITHOUT_REGULARIZATION,
         max_epochs=max_epochs,
         # A head that memorizes the images alone would not test the body.
-        head_epochs=max_epochs if settings.unfreeze in (None, 0) else 0,
+        head_epochs=max_epochs if trial.unfreeze in (None, 0) else 0,
     )
     fit = Fit(trial, data, settings, continues=False)
     rows, _ = fit.prepare_head()
@@ -201,7 +201,6 @@ def _train(trial, data, max_epochs):
     if settings.trains_body:
         _, images, _ = load_images(fit, rows)
         body, run = make_training_run(fit, len(images))
-        fit.processes.copy_from_first(run.model)
         _quicken_statistics(body)
         try:
             run.fit(images)

@@ -3,7 +3,7 @@
 import copy
 import math
 import numbers
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
@@ -15,6 +15,7 @@ from .._utils._short_errors import validate_params
 from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
+from ._fit_settings import FitSettings
 from ._trial import copy_with, own_random_state, require_fine_tune
 
 # A loss this many times its minimum has diverged, as in fastai.
@@ -159,8 +160,8 @@ def _sweep(estimator, X, y, sample_weight, rates):
     trial = copy_with(estimator, random_state=own_random_state(estimator))
     continues = trial._continues()
     data = trial._prepare(X, y, sample_weight, reset=not continues)
-    settings = replace(
-        trial._fit_settings(),
+    settings = FitSettings.of(
+        trial,
         ema_decay=0.0,
         checkpoint=None,
         early_stopping=False,
@@ -187,8 +188,6 @@ def _sweep(estimator, X, y, sample_weight, rates):
 def _losses_at(fit, images, rates, stop):
     """Return the losses of steps at these rates, with a new body and optimizer."""
     _, run = make_training_run(fit, len(images))
-    # As in `fit`, all processes begin with the same weights.
-    fit.processes.copy_from_first(run.model)
     with progress_bar(
         rates,
         desc="learning-rate range test",

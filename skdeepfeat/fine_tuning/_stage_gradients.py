@@ -1,7 +1,5 @@
 """The gradient of the loss with respect to each stage of a network."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from sklearn.utils import _safe_indexing
@@ -11,7 +9,7 @@ from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import errors_at, non_finite_error
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
-from ._fit_settings import FitData
+from ._fit_settings import FitData, FitSettings
 from ._trial import choose_rows, copy_with, own_random_state, require_fine_tune
 
 
@@ -45,8 +43,8 @@ def stage_gradients(estimator, X, y, n_samples):
         data.targets.take(indices),
         data.weights[indices],
     )
-    settings = replace(
-        trial._fit_settings(),
+    settings = FitSettings.of(
+        trial,
         augment=None,
         checkpoint=None,
         early_stopping=False,

@@ -254,6 +254,7 @@ class TrainingRun:
             not finite.
         """
         losses = []
+        self.processes.copy_from_first(self.model)
         self.prepare(0)
         self._begin_stream(0)
         epochs = (self._batches(len(data), epoch) for epoch in itertools.count())
