@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -37,16 +38,9 @@ _AUTO_STEPS = 1500
 _AUTO_EPOCHS = (8, 30)
 
 
-class TunedNetwork(nn.Module):
-    """A body and its new head."""
-
-    def __init__(self, neck, head):
-        super().__init__()
-        self.neck = neck
-        self.head = head
-
-    def forward(self, images):
-        return self.head(self.neck(images))
+def with_head(neck, head):
+    """Return a body and its new head as one module."""
+    return nn.Sequential(OrderedDict(neck=neck, head=head))
 
 
 def check_body(neck, settings):
@@ -192,16 +186,15 @@ def load_images(fit, rows):
         data = FeatureData(np.concatenate([X[rows], more]), *taught)
         return X, data, np.zeros(len(X), bool)
     preprocessing = fit.neck.preprocessing
-    pixels, _, failed = _load(fit, fit.data.X, with_margin(preprocessing))
+    pixels, _, failed = _load(fit, "X", with_margin(preprocessing))
     rows = rows[~failed[rows]]
     if len(rows) == 0:
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
     stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
     if fit.data.X_unlabeled is not None:
-        with errors_about("X_unlabeled"):
-            more, failures, more_failed = _load(
-                fit, fit.data.X_unlabeled, with_margin(preprocessing)
-            )
+        more, failures, more_failed = _load(
+            fit, "X_unlabeled", with_margin(preprocessing)
+        )
         if failures and not fit.has_warned_of_unlabeled:
             warn_of(failures, in_training=True)
         unlabeled_rows = np.flatnonzero(~more_failed)
@@ -226,16 +219,17 @@ def _load_center(fit, name):
     X = getattr(fit.data, name)
     if fit.neck.takes_rows:
         return X, np.zeros(len(X), bool)
-    with errors_about(name):
-        images, _, failed = _load(fit, X, fit.neck.preprocessing)
+    images, _, failed = _load(fit, name, fit.neck.preprocessing)
     return images, failed
 
 
-def _load(fit, X, preprocessing):
-    return load_pixels(X, preprocessing, fit.extraction, fit.digests.get(id(X)))
+def _load(fit, name, preprocessing):
+    X = getattr(fit.data, name)
+    with errors_about(name):
+        return load_pixels(X, preprocessing, fit.extraction, fit.digests.get(id(X)))
 
 
-def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
+def make_training_run(fit, n_images, *, validated=False, network=with_head):
     """Return a body that can be trained, and the `TrainingRun` of it with the head.
 
     Parameters
@@ -245,7 +239,7 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         Number of images to train on.
     validated : bool, default=False
         Whether there is a validation set.
-    network : callable, default=TunedNetwork
+    network : callable, default=with_head
         ``network(body, head)`` is the module that is trained.
 
     Returns
@@ -271,7 +265,9 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         params=settings.optimizer_params,
         undecayed=body.undecayed_parameters(),
     )
-    n_epochs = _n_epochs(settings, n_images)
+    n_epochs = settings.max_epochs
+    if n_epochs == "auto":
+        n_epochs = auto_epochs(n_images, settings.batch_size)
 
     def prepare(epoch):
         parts = unfrozen_parts(settings.unfreeze, body.n_stages, epoch, n_epochs)
@@ -298,12 +294,6 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         taught_fraction=fit.teachers.own_fraction if fit.teachers else 1.0,
     )
     return body, run
-
-
-def _n_epochs(settings, n_images):
-    if settings.max_epochs != "auto":
-        return settings.max_epochs
-    return auto_epochs(n_images, settings.batch_size)
 
 
 def auto_epochs(n_images, batch_size):
