@@ -34,9 +34,10 @@ def compute_outputs(X, neck, head, settings, cache, *, refuse_failures):
     with open_features(X, neck, cache, settings) as extraction:
         if refuse_failures:
             _refuse(extraction.failures())
-        [features] = extraction.fetch(np.arange(len(extraction)))
-        failures, failed = extraction.failures(), extraction.failed()
-    _report(failures, refuse_failures)
+        features = extraction.features(warns=not refuse_failures)
+        if refuse_failures:
+            _refuse(extraction.failures())
+        failed = extraction.failed()
     return _checked(head, apply_head(head, features), failed)
 
 
@@ -53,7 +54,10 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     places = look_up(VIEWS, views, "test_time_augmentation")
     size = neck.preprocessing.crop
     pixels, failures, failed = load_pixels(X, with_margin(neck.preprocessing), settings)
-    _report(failures, refuse_failures)
+    if refuse_failures:
+        _refuse(failures)
+    elif failures:
+        warn_of(failures)
     device = resolve_device(settings.device)
     outputs = np.zeros((len(pixels), head[-1].out_features))
     refused = np.zeros(len(pixels), bool)
@@ -73,13 +77,6 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
         indices = np.flatnonzero(refused).tolist()
         raise non_finite_error(neck, settings.precision, indices)
     return _checked(head, outputs, failed)
-
-
-def _report(failures, refuse):
-    if refuse:
-        _refuse(failures)
-    elif failures:
-        warn_of(failures)
 
 
 def _refuse(failures):

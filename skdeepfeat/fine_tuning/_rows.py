@@ -40,9 +40,6 @@ class RowFeatures:
     def __init__(self, X, neck, settings):
         self._X, self._neck, self._settings = X, neck, settings
 
-    def __len__(self):
-        return len(self._X)
-
     def failures(self):
         """Return no failures."""
         return []
@@ -51,12 +48,8 @@ class RowFeatures:
         """Return that no row failed."""
         return np.zeros(len(self._X), bool)
 
-    def fetch(self, indices):
-        """Return the features of all rows, in a list."""
-        return [self.features()]
-
     @undisturbed_by_forks()
-    def features(self, *, in_training=False):
+    def features(self, *, warns=True, in_training=False):
         """Return the features of all rows.
 
         Raises
@@ -72,12 +65,14 @@ class RowFeatures:
         features = torch.cat(features).numpy()
         refused = ~np.isfinite(features).all(axis=1)
         if refused.any():
-            raise NonFiniteOutputError(
-                "The network returned NaN or infinite values for rows of X. Scale X, "
-                "or check the weights of 'model'.",
-                np.flatnonzero(refused).tolist(),
-            )
+            raise non_finite_rows_error(np.flatnonzero(refused).tolist())
         return features
+
+
+def non_finite_rows_error(indices):
+    """Return the error about rows for which the network returns no finite numbers."""
+    cause = "Scale X, or check the weights of 'model'."
+    return NonFiniteOutputError(cause, indices, kind="row")
 
 
 def check_row_parameters(estimator):

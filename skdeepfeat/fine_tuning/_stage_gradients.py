@@ -5,11 +5,11 @@ import torch
 from sklearn.utils import _safe_indexing
 
 from .._utils._forks import undisturbed_by_forks
-from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import errors_at, non_finite_error
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
 from ._fit_settings import FitData, FitSettings
+from ._rows import non_finite_rows_error
 from ._trial import choose_rows, copy_with, own_random_state, require_fine_tune
 
 
@@ -87,8 +87,7 @@ def _add_gradients(fit, model, images):
 
 def _non_finite_error(fit, images, part):
     if fit.neck.takes_rows:
-        cause = "Scale X, or check the weights of 'model'."
-        return NonFiniteOutputError(cause, part.tolist(), kind="row")
+        return non_finite_rows_error(part.tolist())
     rows = images.rows[part].tolist()
     return non_finite_error(fit.neck, fit.settings.precision, rows)
 
