@@ -260,8 +260,7 @@ def _wrong(what, value):
 
 
 def _is_int(value, low, high):
-    whole = is_int(value)
-    return whole and low <= value <= high
+    return is_int(value) and low <= value <= high
 
 
 def _is_count(value):
