@@ -299,11 +299,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
                 f"dicts ({first_line(error)}). Got {shown(self.class_weight)} instead."
             ) from error
         if not (np.isfinite(of_classes).all() and (of_classes >= 0).all()):
-            raise ValueError(
-                f"The 'class_weight' parameter of {type(self).__name__} must hold "
-                "finite weights that are not negative. Got "
-                f"{shown(self.class_weight)} instead."
-            )
+            wanted = "finite weights that are not negative"
+            raise choice_error("class_weight", wanted, self.class_weight)
         return weight * of_classes
 
     def _learn_targets(self, y, weight, classes):

@@ -130,13 +130,12 @@ def make_export(method, estimator, dtype, X_calibration):
         If the estimator cannot be exported, or X_calibration has too few images.
     """
     fitted = FittedEstimator(estimator, method)
-    if estimator.test_time_augmentation is not None:
-        raise ValueError(
-            "The 'test_time_augmentation' parameter must be None for "
-            f"{method}, because the network in the file sees one view of an image. "
-            f"Got {estimator.test_time_augmentation!r} instead. Call "
-            "set_params(test_time_augmentation=None) first."
+    if (views := estimator.test_time_augmentation) is not None:
+        wanted = (
+            f"None for {method}, because the network in the file sees one view of an "
+            "image: call set_params(test_time_augmentation=None) first"
         )
+        raise choice_error("test_time_augmentation", wanted, views)
     network, output_name, notes = fitted.pixels_to_result()
     check_finite(network)
     images = None

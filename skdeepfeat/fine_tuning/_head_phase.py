@@ -49,10 +49,8 @@ def fit_head(fit, features, rows, validation, probe=None):
     settings = fit.settings
     sizes = tuple(settings.hidden_layer_sizes)
     if sizes and settings.head_init not in ("auto", "random"):
-        raise ValueError(
-            "The 'head_init' parameter must be 'auto' or 'random' for a head with "
-            f"hidden layers. Got {settings.head_init!r} instead."
-        )
+        wanted = "'auto' or 'random' for a head with hidden layers"
+        raise choice_error("head_init", wanted, settings.head_init)
     if fit.teachers and not (settings.trains_body or fit.trains_head):
         raise choice_error(
             "head_init",

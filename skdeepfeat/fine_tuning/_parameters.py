@@ -20,7 +20,6 @@ from .._utils._constraints import (
     POSITIVE_INT,
 )
 from .._utils._parameter_errors import choice_error, is_int
-from .._utils._shown import shown
 from ..cache import CACHE_CONSTRAINT
 from ..feature_extraction import ImageEstimatorMixin
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
@@ -352,18 +351,12 @@ class FineTuneParameters:
         if isinstance(sizes, numbers.Number) or not all(
             isinstance(n, numbers.Integral) and n >= 1 for n in sizes
         ):
-            raise ValueError(
-                f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must "
-                "hold integers of at least 1, one for each hidden layer. Got "
-                f"{shown(sizes)} instead."
-            )
+            wanted = "integers of at least 1, one for each hidden layer"
+            raise choice_error("hidden_layer_sizes", wanted, sizes)
         unfreeze = self.unfreeze
         if isinstance(unfreeze, (tuple, list)) and not _are_parts(unfreeze):
-            raise ValueError(
-                f"The 'unfreeze' parameter of {type(self).__name__} must hold numbers "
-                "of stages and names of layers, at least one, if it is a tuple. Got "
-                f"{shown(unfreeze)} instead."
-            )
+            wanted = "numbers of stages and names of layers, at least one, if a tuple"
+            raise choice_error("unfreeze", wanted, unfreeze)
         names = get_scorer_names()
         if isinstance(self.scoring, str) and self.scoring not in names:
             wanted = (

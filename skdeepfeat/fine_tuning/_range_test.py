@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 
 from .._utils._constraints import POSITIVE
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from .._utils._progress import progress_bar
 from .._utils._short_errors import validate_params
 from ..exceptions import TrainingDivergedError
@@ -134,17 +135,14 @@ def learning_rate_range_test(
     """
     require_fine_tune(estimator, "learning_rate_range_test")
     if max_learning_rate <= min_learning_rate:
-        raise ValueError(
-            "The 'max_learning_rate' parameter of learning_rate_range_test must be "
-            f"above 'min_learning_rate' ({min_learning_rate:g}). Got "
-            f"{max_learning_rate!r} instead."
-        )
+        wanted = f"above 'min_learning_rate' ({min_learning_rate:g})"
+        raise choice_error("max_learning_rate", wanted, max_learning_rate)
     if estimator.unfreeze in (None, 0):
-        raise ValueError(
-            "The 'unfreeze' parameter of the estimator must unfreeze some of the body "
-            "for learning_rate_range_test, because 'learning_rate' is not used "
-            f"otherwise. Got {estimator.unfreeze!r} instead. Choose 'all' "
-            "or a number of stages."
+        raise choice_error(
+            "unfreeze",
+            "'all' or a number of stages for learning_rate_range_test, because "
+            "'learning_rate' is not used without them",
+            estimator.unfreeze,
         )
     rates = np.geomspace(min_learning_rate, max_learning_rate, n_steps)
     losses, without = _sweep(estimator, X, y, sample_weight, rates)

@@ -7,7 +7,7 @@ import torch
 
 from .._utils._device import compute_context, resolve_device
 from .._utils._forks import undisturbed_by_forks
-from .._utils._shown import shown
+from .._utils._parameter_errors import choice_error
 from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import open_extraction
 
@@ -80,10 +80,7 @@ def check_row_parameters(estimator):
     for name, wanted in {"test_time_augmentation": None, "activation_l1": 0}.items():
         value = getattr(estimator, name)
         if value != wanted:
-            raise ValueError(
-                f"The {name!r} parameter must be {wanted} if X holds rows of numbers. "
-                f"Got {shown(value)} instead."
-            )
+            raise choice_error(name, f"{wanted} if X holds rows of numbers", value)
 
 
 def refuse_rows(estimator, what):

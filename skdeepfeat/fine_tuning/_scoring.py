@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import check_scoring
 
-from .._utils._shown import shown
+from .._utils._parameter_errors import choice_error
 from ._trial import copy_with
 
 
@@ -27,10 +27,8 @@ def make_score(estimator, scoring):
         try:
             return scorer(fitted, np.arange(len(outputs)), y)
         except AttributeError as error:  # such as predict_proba with loss="hinge"
-            raise ValueError(
-                "The 'scoring' parameter must be a scorer that can be computed from "
-                f"this estimator ({error}). Got {shown(scoring)} instead."
-            ) from error
+            wanted = f"a scorer that can be computed from this estimator ({error})"
+            raise choice_error("scoring", wanted, scoring) from error
 
     return score
 

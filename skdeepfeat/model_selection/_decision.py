@@ -6,7 +6,7 @@ import time
 import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from .._utils._shown import shown
+from .._utils._parameter_errors import choice_error
 from ._candidates import OTHER_HEADS, Candidate, make_head
 from ._findings import GROWTH, GROWTH_LINEAR, Findings
 from ._race import Race
@@ -340,12 +340,11 @@ class Decision(Findings):
             )
         scores = self.frozen[candidate, n]
         if np.isnan(scores.mean):
-            raise ValueError(
-                "The 'scoring' parameter of TransferAdvisor must be a scorer that "
-                "gives a number for each fold. It gave NaN for "
-                f"{candidate} on {n} images. "
-                f"Got {shown(problem.scoring)} instead."
+            wanted = (
+                "a scorer that gives a number for each fold, and not NaN as for "
+                f"{candidate} on {n} images"
             )
+            raise choice_error("scoring", wanted, problem.scoring)
         seconds += time.perf_counter() - start
         self._note(stage, candidate, scores, seconds)
         return scores

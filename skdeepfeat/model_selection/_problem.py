@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._folds import check_number_of_folds, split_into_folds
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..inspection import check_targets, score_name
@@ -165,15 +166,11 @@ def _classifies(y, task):
             )
         task = "classification" if kind in ("binary", "multiclass") else "regression"
     elif task == "classification" and kind not in ("binary", "multiclass"):
-        raise ValueError(
-            "The 'task' parameter of TransferAdvisor must be 'regression' or 'auto' "
-            f"for targets of the type {kind!r}. Got 'classification' instead."
-        )
+        wanted = f"'regression' or 'auto' for targets of the type {kind!r}"
+        raise choice_error("task", wanted, task)
     if task == "regression" and not _are_numbers(y):
-        raise ValueError(
-            "The 'task' parameter of TransferAdvisor must be 'classification' or "
-            "'auto' for labels that are not numbers. Got 'regression' instead."
-        )
+        wanted = "'classification' or 'auto' for labels that are not numbers"
+        raise choice_error("task", wanted, task)
     if task == "classification" and len(classes := np.unique(y)) < 2:
         raise ValueError(
             "y must have at least two classes, or there is nothing to decide. Got "
