@@ -128,7 +128,7 @@ def tune_body(fit, rows, validation_rows):
 
     rows = rows[~failed[rows]]
     try:
-        with _followed(fit, run, body, data) as data:
+        with _frozen_outputs(fit, run, body, data) as data:
             fit.callbacks.train(
                 run, data, rows, attributes, finish, validate, save, probe
             )
@@ -138,27 +138,11 @@ def tune_body(fit, rows, validation_rows):
         raise
 
 
-@contextlib.contextmanager
-def _followed(fit, run, body, data):
-    """Return the data of a run that are told which epoch begins.
-
-    Outputs of frozen layers stand for images where they can.
-    """
-    if fit.neck.takes_rows:
-        yield data
-        return
-    prepare, first_epoch = run.prepare, run.settings.first_epoch
-    with contextlib.ExitStack() as stack:
-        if FrozenOutputs.can_replace(data, fit):
-            data = FrozenOutputs(fit, body, data, run.settings.n_epochs)
-            stack.enter_context(contextlib.closing(data))
-
-        def prepare_both(epoch):
-            prepare(epoch)
-            data.begin(first_epoch + epoch)
-
-        run.prepare = prepare_both
-        yield data
+def _frozen_outputs(fit, run, body, data):
+    """Return the context of the data, or of outputs of frozen layers in their place."""
+    if not FrozenOutputs.can_replace(data, fit):
+        return contextlib.nullcontext(data)
+    return contextlib.closing(FrozenOutputs(fit, body, data, run.settings.n_epochs))
 
 
 def load_images(fit, rows):
