@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._utils._device import free_device_memory, is_out_of_memory
+from .._utils._device import try_on_device
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
 from .._utils._warn import warn
@@ -339,14 +339,12 @@ class _CenterOutputs:
 
     def __call__(self, model):
         """Return outputs of float64, shape (n_images, n_outputs)."""
-        while True:
-            try:
-                return self._compute(model)
-            except Exception as error:
-                if self._n_at_once == 1 or not is_out_of_memory(error):
-                    raise
+        while self._n_at_once > 1:
+            outputs, cause = try_on_device(self._device, lambda: self._compute(model))
+            if cause is None:
+                return outputs
             self._n_at_once //= 2
-            free_device_memory(self._device)
+        return self._compute(model)
 
     @undisturbed_by_forks()
     def _compute(self, model):
