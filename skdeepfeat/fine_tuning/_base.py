@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._columns import given_together
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
@@ -42,7 +43,7 @@ from ._saving import (
     save_estimator,
     unpack_fitted,
 )
-from ._targets import checked_weights, checked_y, is_given
+from ._targets import checked_weights, checked_y
 from ._teachers import Teachers, frozen
 
 
@@ -208,7 +209,7 @@ class BaseFineTune(
         if self.teacher is not None:
             teachers = Teachers(self, targets, originals)
         weights, targets_val = self._weigh(y, weight), None
-        if is_given(X_val, y_val):
+        if given_together(X_val=X_val, y_val=y_val):
             with errors_about("X_val"):
                 X_val = self._check_images(X_val, reset=False)
             with errors_about("X_val and y_val"):
