@@ -319,10 +319,9 @@ class Teachers:
 
     def _finish(self, teacher):
         """Return a module from raw outputs of a teacher to soft targets."""
-        if self._task == "multilabel":
-            return nn.Sigmoid()
-        if self._task == "single":
-            return nn.Softmax(dim=1)
+        if self._task != "regression":
+            finish, _, _ = teacher._export_result()
+            return finish
         student = self._student
         scale = teacher._y_scale / student._y_scale
         mean = (teacher._y_mean - student._y_mean) / student._y_scale
