@@ -188,15 +188,14 @@ def calibration_pixels(method, fitted, X):
     # Spread over X, which may be sorted by class.
     n_used = min(n_given, _MOST_CALIBRATION)
     used = np.linspace(0, n_given - 1, n_used).round().astype(int)
-    if n_used == 0:
-        raise _too_few_images(method, 0)
+    if n_given < _LEAST_CALIBRATION:
+        raise _too_few_images(method, n_given)
     if n_used < n_given:
         X = _safe_indexing(X, used)
     with errors_about("X_calibration"), errors_at(used):
         pixels, rows = fitted.decode(X)
     if len(rows) < _LEAST_CALIBRATION:
-        read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
-        raise _too_few_images(method, f"{n_given}{read}")
+        raise _too_few_images(method, f"{n_given}, {len(rows)} of which can be read")
     return pixels
 
 
