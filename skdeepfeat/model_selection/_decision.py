@@ -200,22 +200,18 @@ class Decision(Findings):
         """Score a linear model on each stage, from the last to the first."""
         found = self._passes.extract(network, self.n)
         layers = list(zip(found.names, found.features, strict=True))
+        scores = {}
         for layer, features in layers[::-1]:
             candidate = Candidate(network, layer, self._linear)
-            if (candidate, self.n) in self.frozen:
-                continue
-            if self._left(_UNTIL_HEADS) < 0:
-                self._skip(str(candidate))
-                continue
-            self._features[network, layer] = features
-            self._score("layer", candidate, self.n)
-        scores = {
-            layer: self.frozen[candidate, self.n].mean
-            for layer in found.names
-            if (candidate := Candidate(network, layer, self._linear), self.n)
-            in self.frozen
-        }
-        self.layer_of[network] = max(scores, key=scores.get)
+            if (candidate, self.n) not in self.frozen:
+                if self._left(_UNTIL_HEADS) < 0:
+                    self._skip(str(candidate))
+                    continue
+                self._features[network, layer] = features
+                self._score("layer", candidate, self.n)
+            scores[layer] = self.frozen[candidate, self.n].mean
+        # Of equally good layers, the first.
+        self.layer_of[network] = max(reversed(scores), key=scores.get)
 
     def _compare_heads(self, base):
         """Score the other heads on the layer of a candidate."""

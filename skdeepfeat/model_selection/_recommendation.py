@@ -65,19 +65,16 @@ def _what(decision):
 
 def _networks(decision):
     """Say how each network ended: with its best layer on the most images."""
-    last = {}
-    for row in decision.rows:
-        if row["stage"] == "network":
-            known = last.setdefault(row["network"], row)
-            rank = row["n_images"], row["score"]
-            if rank > (known["n_images"], known["score"]):
-                last[row["network"]] = row
-    if len(last) < 2:
+    rows = [row for row in decision.rows if row["stage"] == "network"]
+    rows.sort(key=lambda row: (-row["n_images"], -row["score"]))
+    best = {}
+    for row in rows:
+        best.setdefault(row["network"], row)
+    if len(best) < 2:
         return ""
-    ranked = sorted(last.values(), key=lambda row: (-row["n_images"], -row["score"]))
     found = [
         f"{row['score']:.3f} for {row['network']}, {row['layer']} ({row['n_images']:,})"
-        for row in ranked
+        for row in best.values()
     ]
     return (
         "Networks: scores of a linear model on the best layer of each, with the number "
