@@ -60,8 +60,7 @@ def read_models(models, template, cache):
         models = list_models(source="embedded")
     if not len(models):
         raise choice_error("models", "None or a list of at least one network", models)
-    if template is None:
-        template = PretrainedFeatureExtractor()
+    template = template or PretrainedFeatureExtractor()
     extractors = [_make_extractor(one, template) for one in models]
     names = _distinct([_name_of(one) for one in extractors])
     networks = []

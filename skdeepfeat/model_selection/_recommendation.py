@@ -19,20 +19,11 @@ _N_LISTED = 4
 
 def recommend(decision, *, interrupted=False):
     """Return the recommendation of a `Decision` as text."""
-    if not decision.can_learn:
-        parts = [_what(decision), _further(decision), _time(decision, interrupted)]
-        return "\n".join(parts)
-    parts = [
-        _what(decision),
-        _networks(decision),
-        _layers(decision),
-        _curve(decision),
-        _tuning(decision),
-        _gradients(decision),
-        _table(decision),
-        _further(decision),
-        _time(decision, interrupted),
-    ]
+    parts = [_what(decision)]
+    if decision.can_learn:
+        evidence = (_networks, _layers, _curve, _tuning, _gradients, _table)
+        parts += [describe(decision) for describe in evidence]
+    parts += [_further(decision), _time(decision, interrupted)]
     return "\n".join(part for part in parts if part)
 
 
@@ -188,14 +179,12 @@ def _table(decision):
 def _further(decision):
     chosen, race = decision.recommended(), decision.race
     text = f"The final fit takes about {_seconds(decision.final_seconds(chosen))}."
-    if race is not None and race.whole in race.epoch_seconds:
-        whole = race.whole
-        if chosen != whole:
-            seconds = _seconds(race.final_seconds(whole))
-            text += (
-                " To go further: fine-tuning the whole network on all images would "
-                f"take about {seconds}."
-            )
+    if race is not None and race.whole != chosen and race.whole in race.epoch_seconds:
+        seconds = _seconds(race.final_seconds(race.whole))
+        text += (
+            " To go further: fine-tuning the whole network on all images would take "
+            f"about {seconds}."
+        )
     if decision.n < len(decision.problem):
         text += (
             f" The candidates were compared on {decision.n:,} of "

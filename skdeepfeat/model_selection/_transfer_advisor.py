@@ -396,9 +396,7 @@ class TransferAdvisor(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        template = self.extractor
-        if template is None:
-            template = PretrainedFeatureExtractor()
+        template = self.extractor or PretrainedFeatureExtractor()
         tags.input_tags = get_tags(template).input_tags
         tags.target_tags.required = True
         tags.non_deterministic = True  # a faster machine measures more
