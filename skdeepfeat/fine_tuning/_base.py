@@ -371,14 +371,9 @@ class BaseFineTune(
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
         neck, settings = self._fitted_neck(), self._extraction_settings()
-        if self.test_time_augmentation is not None:
+        if (views := self.test_time_augmentation) is not None:
             return compute_outputs_of_views(
-                X,
-                neck,
-                self.head_,
-                settings,
-                self.test_time_augmentation,
-                refuse_failures=refuse_failures,
+                X, neck, self.head_, settings, views, refuse_failures=refuse_failures
             )
         # Features of a tuned body are rarely needed twice, except after an error about
         # a broken image. Those of the original body are the same as the extractor's.

@@ -272,19 +272,14 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         if classes is not None:
             classes = np.unique(without_tensors(classes, "classes"))
             if not first and not np.array_equal(classes, self.classes_):
-                raise ValueError(
-                    "The 'classes' parameter must be that of the first call of "
-                    f"partial_fit, {self.classes_.tolist()}. Got {classes.tolist()} "
-                    "instead."
-                )
+                known = shown(self.classes_.tolist())
+                wanted = f"that of the first call of partial_fit, {known}"
+                raise choice_error("classes", wanted, classes.tolist())
         elif first and not several:
-            raise ValueError(
-                "The 'classes' parameter must be given in the first call of "
-                "partial_fit."
+            raise choice_error(
+                "classes", "given in the first call of partial_fit", None
             )
-        data = self._prepare(
-            X, y, sample_weight, classes=None if several else classes, reset=first
-        )
+        data = self._prepare(X, y, sample_weight, classes=classes, reset=first)
         return self._fit(data, self._settings_of_part(), continues=not first)
 
     def _weigh(self, y, weight):
