@@ -36,13 +36,7 @@ from ._openvino import check_openvino_installed, write_openvino
 from ._outputs import compute_outputs, compute_outputs_of_views
 from ._parameters import FineTuneParameters
 from ._rows import are_rows, check_row_parameters, open_features, refuse_rows
-from ._saving import (
-    at_rest,
-    load_estimator,
-    pack_fitted,
-    save_estimator,
-    unpack_fitted,
-)
+from ._saving import at_rest, load_estimator, pack_fitted, save_estimator, unpack_fitted
 from ._targets import checked_weights, checked_y
 from ._teachers import Teachers, frozen
 

@@ -276,9 +276,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
                 wanted = f"that of the first call of partial_fit, {known}"
                 raise choice_error("classes", wanted, classes.tolist())
         elif first and not several:
-            raise choice_error(
-                "classes", "given in the first call of partial_fit", None
-            )
+            wanted = "given in the first call of partial_fit"
+            raise choice_error("classes", wanted, None)
         data = self._prepare(X, y, sample_weight, classes=classes, reset=first)
         return self._fit(data, self._settings_of_part(), continues=not first)
 

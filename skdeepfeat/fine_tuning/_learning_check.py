@@ -77,10 +77,7 @@ class LearningCheck:
 
 
 @survives_fork
-@validate_params(
-    n_samples=[AT_LEAST_2],
-    max_epochs=[AT_LEAST_2],
-)
+@validate_params(n_samples=[AT_LEAST_2], max_epochs=[AT_LEAST_2])
 def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     """Check that a network can memorize a few images, as a sanity check.
 

@@ -6,12 +6,7 @@ import torch
 from .._utils._device import resolve_device
 from .._utils._parameter_errors import look_up
 from ..exceptions import NonFiniteOutputError
-from ..feature_extraction import (
-    list_failures,
-    load_pixels,
-    non_finite_error,
-    warn_of,
-)
+from ..feature_extraction import list_failures, load_pixels, non_finite_error, warn_of
 from ._head_phase import apply_head
 from ._rows import open_features
 from ._views import VIEWS, cut_view, with_margin
