@@ -3,7 +3,6 @@
 import numbers
 import os
 
-import numpy as np
 import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -346,11 +345,8 @@ class FineTuneParameters:
     def _validate_params(self):
         super()._validate_params()
         sizes = self.hidden_layer_sizes
-        # An array without axes is a number.
-        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
-        if isinstance(sizes, numbers.Number) or not all(
-            isinstance(n, numbers.Integral) and n >= 1 for n in sizes
-        ):
+        is_number = getattr(sizes, "ndim", 1) == 0  # an array without axes
+        if is_number or not all(is_int(size) and size >= 1 for size in sizes):
             wanted = "integers of at least 1, one for each hidden layer"
             raise choice_error("hidden_layer_sizes", wanted, sizes)
         unfreeze = self.unfreeze
