@@ -141,18 +141,10 @@ def make_export(method, estimator, dtype, X_calibration):
     images = None
     if dtype == "int8":
         images = calibration_pixels(method, fitted, X_calibration)
-    return Export(
-        network,
-        example_pixels(fitted.neck.preprocessing.crop),
-        output_name,
-        {
-            "preprocessing": fitted.neck.preprocessing.describe(),
-            "dtype": dtype,
-            **notes,
-        },
-        dtype,
-        images,
-    )
+    preprocessing = fitted.neck.preprocessing
+    notes = {"preprocessing": preprocessing.describe(), "dtype": dtype, **notes}
+    example = example_pixels(preprocessing.crop)
+    return Export(network, example, output_name, notes, dtype, images)
 
 
 def example_pixels(size):

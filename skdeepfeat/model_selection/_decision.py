@@ -327,12 +327,9 @@ class Decision(Findings):
         if (candidate, n) not in self.frozen:
             features = self._features[candidate.network, candidate.layer][:n]
             head = make_head(candidate.head, problem, features.shape[1])
+            y, folds = problem.targets(n), problem.folds(n)
             self.frozen[candidate, n] = cross_validate_head(
-                head,
-                features,
-                problem.targets(n),
-                problem.folds(n),
-                problem.scorer(head),
+                head, features, y, folds, problem.scorer(head)
             )
         scores = self.frozen[candidate, n]
         if np.isnan(scores.mean):
