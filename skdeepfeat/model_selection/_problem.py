@@ -145,15 +145,8 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
     splits = _make_splits(cv, y, groups, classifies, seed)
     if not classifies and scoring is None:
         _check_sizes_for_r2(cv, splits)
-    return Problem(
-        X=X,
-        y=y,
-        classifies=classifies,
-        splits=splits,
-        order=_fair_order(y, splits, classifies, seed),
-        scoring=scoring,
-        seed=seed,
-    )
+    order = _fair_order(y, splits, classifies, seed)
+    return Problem(X, y, classifies, splits, order, scoring, seed)
 
 
 def _classifies(y, task):
