@@ -187,14 +187,9 @@ def load_images(fit, rows):
     targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
     augmentation = Augmentation(fit.settings.augment, preprocessing.crop, fit.device)
     data = PixelData(
-        stored,
-        targets,
-        weights,
-        augmentation,
-        trained,
-        n_views=fit.settings.n_views,
-        seed=fit.seed,
-    )
+        stored, targets, weights, augmentation, trained,
+        n_views=fit.settings.n_views, seed=fit.seed,
+    )  # fmt: skip
     return pixels, data, failed
 
 

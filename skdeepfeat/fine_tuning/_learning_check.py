@@ -17,7 +17,7 @@ from ..feature_extraction import errors_at, load_readable
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
 from ._fit_settings import FitSettings
-from ._trial import choose_rows, own_random_state, require_fine_tune
+from ._trial import OF_TRIAL, choose_rows, own_random_state, require_fine_tune
 
 # Scores from which on the images count as memorized.
 _ENOUGH = {"single": 1.0, "multilabel": 1.0, "regression": 0.95}
@@ -33,12 +33,10 @@ _MOMENTUM = 0.2
 
 # Settings without anything that prevents a network from memorizing.
 _WITHOUT_REGULARIZATION = {
+    **OF_TRIAL,
     "activation_l1": 0.0,
     "augment": None,
-    "checkpoint": None,
     "dropout": 0.0,
-    "early_stopping": False,
-    "ema_decay": 0.0,
     "head_init": "random",
     "label_smoothing": 0.0,
     "mixup": 0.0,

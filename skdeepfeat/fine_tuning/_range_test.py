@@ -17,7 +17,7 @@ from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
 from ._fit_settings import FitSettings
-from ._trial import copy_with, own_random_state, require_fine_tune
+from ._trial import OF_TRIAL, copy_with, own_random_state, require_fine_tune
 
 # A loss this many times its minimum has diverged, as in fastai.
 _DIVERGED = 4.0
@@ -158,14 +158,8 @@ def _sweep(estimator, X, y, sample_weight, rates):
     trial = copy_with(estimator, random_state=own_random_state(estimator))
     continues = trial._continues()
     data = trial._prepare(X, y, sample_weight, reset=not continues)
-    settings = FitSettings.of(
-        trial,
-        ema_decay=0.0,
-        checkpoint=None,
-        early_stopping=False,
-        # With one epoch, gradual unfreezing begins with all stages.
-        max_epochs=1,
-    )
+    # With one epoch, gradual unfreezing begins with all stages.
+    settings = FitSettings.of(trial, **OF_TRIAL, max_epochs=1)
     fit = Fit(trial, data, settings, continues=continues)
     rows, _ = fit.prepare_head()
     head = copy.deepcopy(fit.result.head)

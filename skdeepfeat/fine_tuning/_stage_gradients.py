@@ -10,7 +10,13 @@ from ._body_phase import load_images, make_training_run
 from ._fit import Fit
 from ._fit_settings import FitData, FitSettings
 from ._rows import non_finite_rows_error
-from ._trial import choose_rows, copy_with, own_random_state, require_fine_tune
+from ._trial import (
+    OF_TRIAL,
+    choose_rows,
+    copy_with,
+    own_random_state,
+    require_fine_tune,
+)
 
 
 def stage_gradients(estimator, X, y, n_samples):
@@ -43,13 +49,7 @@ def stage_gradients(estimator, X, y, n_samples):
         data.targets.take(indices),
         data.weights[indices],
     )
-    settings = FitSettings.of(
-        trial,
-        augment=None,
-        checkpoint=None,
-        early_stopping=False,
-        ema_decay=0.0,
-    )
+    settings = FitSettings.of(trial, **OF_TRIAL, augment=None)
     fit = Fit(trial, data, settings, continues=is_fitted)
     if not is_fitted:
         fit.prepare_head()

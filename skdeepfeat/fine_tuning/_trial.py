@@ -7,6 +7,9 @@ from sklearn.utils import check_random_state
 
 from ._parameters import FineTuneParameters
 
+# Settings of a fit whose result is thrown away.
+OF_TRIAL = {"checkpoint": None, "early_stopping": False, "ema_decay": 0.0}
+
 
 def require_fine_tune(estimator, caller):
     """Raise if an object is not one of the fine-tuning estimators.
