@@ -355,10 +355,8 @@ class BaseFineTune(
     def _training_in_words(self):
         if self.body_ is None:
             return "the head"
-        stages = "all stages"
-        if self.unfreeze != "all":
-            stages = f"unfreeze={self.unfreeze!r}"
-        return f"the head and {stages}; epochs: {self.n_epochs_}"
+        what = "all stages" if self.unfreeze == "all" else f"unfreeze={self.unfreeze!r}"
+        return f"the head and {what}; epochs: {self.n_epochs_}"
 
     def _outputs(self, X, *, refuse_failures=False):
         """Return the raw outputs of the head; see `compute_outputs`."""

@@ -52,8 +52,8 @@ class Decision(Findings):
         self._measure_speeds()
         self._halve_networks()
         self._measure_speeds_again()
-        for base in self._bases():
-            self._probe_layers(base.network)
+        for network in dict.fromkeys([self.recommended().network, self.best().network]):
+            self._probe_layers(network)
         for base in self._best_of_networks():
             self._compare_heads(base)
         self._probe_layers(self.recommended().network)
@@ -173,18 +173,6 @@ class Decision(Findings):
                 scores[layer] = self._score("network", candidate, n, seconds)
                 seconds = 0.0
         return scores
-
-    def _bases(self):
-        """Return the recommended candidate and the best one.
-
-        Returns
-        -------
-        list of Candidate
-            One if both have the same network and layer.
-        """
-        best, cheapest = self.best(), self.recommended()
-        same = (best.network, best.layer) == (cheapest.network, cheapest.layer)
-        return [cheapest] if same else [cheapest, best]
 
     def _best_of_networks(self):
         """Return the best candidate of each network that is left, the best first."""

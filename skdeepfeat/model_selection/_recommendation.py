@@ -7,10 +7,10 @@ from .._utils._shown import rounded
 # Data with at least this many images count as large in the rule of thumb of cs231n.
 _LARGE = 1000
 _TABLE = {
-    ("small", "similar"): "a linear model on the neck",
-    ("small", "different"): "a linear model on an earlier layer",
-    ("large", "similar"): "fine-tuning",
-    ("large", "different"): "fine-tuning of the whole network",
+    ("small", "similar to"): "a linear model on the neck",
+    ("small", "different from"): "a linear model on an earlier layer",
+    ("large", "similar to"): "fine-tuning",
+    ("large", "different from"): "fine-tuning of the whole network",
 }
 # The text mentions an overrun of the budget by more than this fraction.
 _TOLERATED = 0.2
@@ -103,8 +103,7 @@ def _curve(decision):
     scores = ", ".join(f"{one.mean:.3f}" for one in curve.values())
     sizes = ", ".join(f"{n:,}" for n in curve)
     *_, before, last = curve.values()
-    rise = last.mean - before.mean
-    rises = rise > np.nan_to_num(last.error)
+    rises = last.mean - before.mean > np.nan_to_num(last.error)
     verdict = (
         "It still rises, so more images would help."
         if rises
@@ -158,15 +157,12 @@ def _table(decision):
     n = len(decision.problem)
     size = "large" if n >= _LARGE else "small"
     layer, _, is_similar = decision.where_best(network)
-    likeness = "similar" if is_similar else "different"
     compared = "similar to" if is_similar else "different from"
-    advice = _TABLE[size, likeness]
-    if size == "large":
-        agrees = bool(chosen.unfreeze)
-        if not is_similar:
-            agrees = chosen.unfreeze == "all"
-    else:
+    advice = _TABLE[size, compared]
+    if size == "small":
         agrees = not chosen.unfreeze and (chosen.layer == "neck") == is_similar
+    else:
+        agrees = bool(chosen.unfreeze) if is_similar else chosen.unfreeze == "all"
     verdict = "The measurement agrees."
     if not agrees:
         verdict = f"The measurement disagrees: {chosen}."
