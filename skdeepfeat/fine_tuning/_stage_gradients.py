@@ -103,5 +103,5 @@ def _norms(layer, parameters):
 
 
 def _norm(tensors):
-    squares = (float(one.detach().double().square().sum().cpu()) for one in tensors)
+    squares = (float(one.detach().cpu().double().square().sum()) for one in tensors)
     return float(np.sqrt(sum(squares)))

@@ -107,7 +107,7 @@ class Teachers:
         self._task, self._n_outputs = targets.task, targets.n_outputs
         self._student = estimator
         self._input = _input_of(estimator)
-        self._images = images
+        self._images = {name: X for name, X in images.items() if X is not None}
         self._members = []
         for one in members:
             columns, answers = self._checked_columns(one), dict(_stored_answers(one))
@@ -173,8 +173,6 @@ class Teachers:
         """
         for member in self._own:
             for name, images in self._images.items():
-                if images is None:
-                    continue
                 try:
                     self._ask(member, name, list(range(len(images))))
                 except NonFiniteOutputError:
