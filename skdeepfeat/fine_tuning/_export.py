@@ -105,11 +105,11 @@ def check_export(method, ending, path, dtype, X_calibration):
         )
     look_up(dict.fromkeys(DTYPES), dtype, "dtype")
     if dtype == "int8" and X_calibration is None:
-        wanted = (
-            "given for dtype='int8': about a hundred images, which show how large the "
-            "values inside the network become"
+        raise ValueError(
+            f"The 'X_calibration' parameter of {method} must be given for "
+            "dtype='int8': images that show how large the values inside the network "
+            "become. About a hundred are enough. Got None instead."
         )
-        raise choice_error("X_calibration", wanted, None)
 
 
 def make_export(method, estimator, dtype, X_calibration):
