@@ -58,6 +58,10 @@ def _errors_of(tree):
         if not isinstance(node, ast.Call) or not node.args:
             continue
         name, text = _name_of(node), text_of(node.args[0])
+        if name == "choice_error" and len(node.args) > 2:
+            name, wanted = "ValueError", text_of(node.args[1])
+            if text and wanted:
+                text = f"The {text!r} parameter must be {wanted}. Got {VALUE} instead."
         if name == "warn":
             kinds = [arg.id for arg in node.args[1:] if isinstance(arg, ast.Name)]
             name = kinds[0] if kinds else "UserWarning"
