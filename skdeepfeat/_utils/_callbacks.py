@@ -86,16 +86,16 @@ class FitCallbacks:
         yield EpochCallbacks(self._estimator, task, data, attributes)
         task.call_on_fit_task_end(estimator=self._estimator, **data)
 
-    def train(self, run, data, rows, attributes, finish, validate=None):
+    def train(self, estimator, run, data, rows, attributes, validate=None):
         """Run the epochs of a `TrainingRun`, as a phase.
 
         Parameters
         ----------
+        estimator : estimator
+            It gets the attributes when the training ends, also by an error.
         run : TrainingRun
         data : FeatureData, PixelData or what is like them
         rows, attributes : as for `phase`
-        finish : callable
-            ``finish()`` is called when the training ends, also by an error.
         validate : callable or None, default=None
             As for `TrainingRun.fit`.
         """
@@ -104,7 +104,7 @@ class FitCallbacks:
             try:
                 run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
             finally:
-                finish()
+                vars(estimator).update(attributes())
 
     def _lazy_data(self, rows):
         """Return functions that select the training data, if a callback asks."""

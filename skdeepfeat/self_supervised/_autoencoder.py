@@ -281,7 +281,7 @@ default="squared_error"
         rows, held_out = rows[indices], None if others is None else rows[others]
         n_layers = len(self.network_.encoder) if self.layerwise else 0
         callbacks = FitCallbacks(self, n_layers + 1, given, y)
-        train = functools.partial(callbacks.train, rows=indices)
+        train = functools.partial(callbacks.train, self, rows=indices)
         interrupted = any(
             self._fit_layer(k, rows, held_out, train) for k in range(n_layers)
         )
@@ -327,7 +327,7 @@ default="squared_error"
             first_epoch=len(self.history_),
         )
         data = self._data(self._normalized(X), self._ranges)
-        train = functools.partial(FitCallbacks().train, rows=None)
+        train = functools.partial(FitCallbacks().train, self, rows=None)
         run = self._run(self.network_, settings, self.loss, data, None, train)
         self._optimizer_state = _on_cpu(run.optimizer.state_dict())
         return self
@@ -474,9 +474,7 @@ default="squared_error"
             self, len(data), _N_STEPS, _AUTO_EPOCHS,
             phase=phase, seed=self._seed, first_epoch=len(self.history_),
         )  # fmt: skip
-        run = self._run(model, settings, loss, data, held_out, train)
-        self.best_epoch_ = run.best_epoch
-        return run.interrupted
+        return self._run(model, settings, loss, data, held_out, train).interrupted
 
     def _run(self, model, settings, loss, data, held_out, train):
         """Train a model by the loop, record its epochs, and tell callbacks of them."""
@@ -495,14 +493,11 @@ default="squared_error"
         loss = make_loss(loss, task)
         run = TrainingRun(model, optimizer, loss, settings, device)
 
-        def history():
-            records = self.history_.to_dict("records") + run.history
-            return pd.DataFrame(records, columns=self.history_.columns)
-
         def attributes():
+            records = self.history_.to_dict("records") + run.history
             return {
                 "network_": copy.deepcopy(self.network_).cpu().eval(),
-                "history_": history(),
+                "history_": pd.DataFrame(records, columns=self.history_.columns),
                 "best_epoch_": run.best_epoch,
             }
 
@@ -510,12 +505,7 @@ default="squared_error"
         if held_out is not None:
             unseen = torch.from_numpy(held_out)
             validate = make_validate(loss, unseen, _N_ROWS_AT_ONCE, device)
-
-        def finish():
-            self.history_ = history()
-            model.cpu().eval()
-
-        train(run, data, attributes=attributes, finish=finish, validate=validate)
+        train(run, data, attributes=attributes, validate=validate)
         return run
 
     def _apply(self, function, rows):

@@ -1,7 +1,5 @@
 """ConvAutoencoder: images as codes of a few numbers."""
 
-import copy
-
 import numpy as np
 import pandas as pd
 import torch
@@ -21,6 +19,7 @@ from ..feature_extraction import (
     ImageEstimatorMixin,
     load_readable,
 )
+from ..networks import copy_module
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
 from ._conv_network import ConvNetwork
 from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
@@ -269,7 +268,10 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         self.image_shape_ = (*self._size(), 3)
         self.network_ = ConvNetwork(self._size(), self.n_components, body, seed)
         rows, held_out = hold_out(self, rows, seed)
-        self._train(pixels, rows, held_out, pretrained, device, seed, callbacks)
+        try:
+            self._train(pixels, rows, held_out, pretrained, device, seed, callbacks)
+        finally:
+            free_device_memory(device)
         callbacks.close()
         return self
 
@@ -296,7 +298,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
 
         def attributes():
             return {
-                "network_": copy.deepcopy(self.network_).cpu().eval(),
+                "network_": copy_module(self.network_).cpu().eval(),
                 "history_": pd.DataFrame(run.history, columns=_HISTORY),
                 "best_epoch_": run.best_epoch,
             }
@@ -305,14 +307,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         if held_out is not None:
             unseen = _as_tensor(pixels[held_out])
             validate = make_validate(_squared_errors, unseen, _N_AT_ONCE, device)
-
-        def finish():
-            self.network_.cpu().eval()
-            self.history_ = pd.DataFrame(run.history, columns=_HISTORY)
-            self.best_epoch_ = run.best_epoch
-            free_device_memory(device)
-
-        callbacks.train(run, data, rows, attributes, finish, validate)
+        callbacks.train(self, run, data, rows, attributes, validate)
 
     @survives_fork
     def transform(self, X):

@@ -302,18 +302,9 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
         try:
             self._train(network, texts, following, device, seed, callbacks)
         finally:
-            vars(self).update(self._learned(network))
             free_device_memory(device)
         callbacks.close()
         return self
-
-    def _learned(self, network):
-        """Return the attributes that training changes, without the history."""
-        encoder = copy.deepcopy(network.encoder).cpu().eval().requires_grad_(False)
-        learned = {"encoder_": encoder}
-        if self.vocabulary_ is not None:
-            learned["vectors_"] = network.words.weight.detach().cpu().numpy()[1:].copy()
-        return learned
 
     def _check_pairs(self, following, texts, documents):
         self.n_pairs_ = int((following >= 0).sum())
@@ -377,19 +368,20 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
             device,
         )  # fmt: skip
 
-        def history():
-            return pd.DataFrame(
-                run.history, columns=["epoch", "train_loss", "learning_rate", "seconds"]
-            )
-
         def attributes():
-            return self._learned(network) | {"history_": history()}
-
-        def finish():
-            self.history_ = history()
+            columns = ["epoch", "train_loss", "learning_rate", "seconds"]
+            encoder = copy.deepcopy(network.encoder).cpu().eval().requires_grad_(False)
+            learned = {
+                "encoder_": encoder,
+                "history_": pd.DataFrame(run.history, columns=columns),
+            }
+            if self.vocabulary_ is not None:
+                vectors = network.words.weight.detach().cpu().numpy()
+                learned["vectors_"] = vectors[1:].copy()
+            return learned
 
         data = TextTuples(texts, members)
-        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
+        callbacks.train(self, run, data, np.arange(len(texts)), attributes)
 
     @survives_fork
     def transform(self, X):

@@ -243,10 +243,7 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
                 ),
             }
 
-        def finish():
-            vars(self).update(attributes())
-
-        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
+        callbacks.train(self, run, data, np.arange(len(texts)), attributes)
 
     def transform(self, X):
         """Return the mean of the vectors of each text's words.
