@@ -32,6 +32,18 @@ class LearnedTransformer(
 ):
     """Base class of transformers that train a network."""
 
+    def _learn(self, callbacks, run, data, rows, attributes, validate=None):
+        """Run the epochs of a training, and set the attributes when it ends.
+
+        They are set after an error as well. Parameters are those of
+        `FitCallbacks.train`.
+        """
+
+        def finish():
+            vars(self).update(attributes())
+
+        callbacks.train(run, data, rows, attributes, finish, validate)
+
 
 class FitCallbacks:
     """The callbacks of one fit.
@@ -86,16 +98,16 @@ class FitCallbacks:
         yield EpochCallbacks(self._estimator, task, data, attributes)
         task.call_on_fit_task_end(estimator=self._estimator, **data)
 
-    def train(self, estimator, run, data, rows, attributes, validate=None):
+    def train(self, run, data, rows, attributes, finish, validate=None):
         """Run the epochs of a `TrainingRun`, as a phase.
 
         Parameters
         ----------
-        estimator : estimator
-            It gets the attributes when the training ends, also by an error.
         run : TrainingRun
         data : FeatureData, PixelData or what is like them
         rows, attributes : as for `phase`
+        finish : callable
+            ``finish()`` is called when the training ends, also by an error.
         validate : callable or None, default=None
             As for `TrainingRun.fit`.
         """
@@ -104,7 +116,7 @@ class FitCallbacks:
             try:
                 run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
             finally:
-                vars(estimator).update(attributes())
+                finish()
 
     def _lazy_data(self, rows):
         """Return functions that select the training data, if a callback asks."""

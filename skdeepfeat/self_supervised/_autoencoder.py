@@ -281,7 +281,7 @@ default="squared_error"
         rows, held_out = rows[indices], None if others is None else rows[others]
         n_layers = len(self.network_.encoder) if self.layerwise else 0
         callbacks = FitCallbacks(self, n_layers + 1, given, y)
-        train = functools.partial(callbacks.train, self, rows=indices)
+        train = functools.partial(self._learn, callbacks, rows=indices)
         interrupted = any(
             self._fit_layer(k, rows, held_out, train) for k in range(n_layers)
         )
@@ -327,7 +327,7 @@ default="squared_error"
             first_epoch=len(self.history_),
         )
         data = self._data(self._normalized(X), self._ranges)
-        train = functools.partial(FitCallbacks().train, self, rows=None)
+        train = functools.partial(self._learn, FitCallbacks(), rows=None)
         run = self._run(self.network_, settings, self.loss, data, None, train)
         self._optimizer_state = _on_cpu(run.optimizer.state_dict())
         return self

@@ -307,7 +307,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         if held_out is not None:
             unseen = _as_tensor(pixels[held_out])
             validate = make_validate(_squared_errors, unseen, _N_AT_ONCE, device)
-        callbacks.train(self, run, data, rows, attributes, validate)
+        self._learn(callbacks, run, data, rows, attributes, validate)
 
     @survives_fork
     def transform(self, X):

@@ -381,7 +381,7 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
             return learned
 
         data = TextTuples(texts, members)
-        callbacks.train(self, run, data, np.arange(len(texts)), attributes)
+        self._learn(callbacks, run, data, np.arange(len(texts)), attributes)
 
     @survives_fork
     def transform(self, X):

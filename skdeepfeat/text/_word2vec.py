@@ -243,7 +243,7 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
                 ),
             }
 
-        callbacks.train(self, run, data, np.arange(len(texts)), attributes)
+        self._learn(callbacks, run, data, np.arange(len(texts)), attributes)
 
     def transform(self, X):
         """Return the mean of the vectors of each text's words.
