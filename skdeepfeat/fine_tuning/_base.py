@@ -4,11 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -16,7 +11,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
@@ -49,13 +44,7 @@ from ._teachers import Teachers, frozen
 
 
 class BaseFineTune(
-    FineTuneParameters,
-    CallbackSupportMixin,
-    DescribedMixin,
-    ImageEstimatorMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
+    FineTuneParameters, DescribedMixin, ImageEstimatorMixin, LearnedTransformer
 ):
     """Fit, prediction and saving of both estimators."""
 
