@@ -62,8 +62,8 @@ ALTERNATIVES = {
 # Images, batch size and epochs by network and image size.
 RATES = {
     "efficientnet_lite0 64": (160, 32, 8),
-    "efficientnet_lite0 224": (64, 16, 8),
-    "resnet50 224": (32, 8, 8),
+    "efficientnet_lite0 224": (64, 32, 8),
+    "resnet50 224": (64, 32, 8),
 }
 LOOP = "plain loop"
 RATED = {
