@@ -12,12 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ..networks import (
-    change_layer,
-    is_convolution,
-    is_linear,
-    multiply_adds_of_train,
-)
+from ..networks import change_layer, is_convolution, is_linear, multiply_adds_of_train
 from ._decompositions import (
     TuckerDecomposition,
     matrix_factors,

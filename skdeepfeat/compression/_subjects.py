@@ -104,10 +104,7 @@ class TunedSubject:
         """
         fitted = FittedEstimator(on_pixels(self.result(model)))
         tuned, interrupted = fitted.train_further(
-            *self._training,
-            self.n_epochs,
-            self._random_state,
-            self._teacher,
+            *self._training, self.n_epochs, self._random_state, self._teacher
         )
         if interrupted:
             raise KeyboardInterrupt

@@ -12,11 +12,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._folds import (
-    check_number_of_folds,
-    split_into_folds,
-    standard_error,
-)
+from .._utils._folds import check_number_of_folds, split_into_folds, standard_error
 from .._utils._forks import survives_fork
 from .._utils._linear_model import linear_model
 from .._utils._short_errors import validate_params

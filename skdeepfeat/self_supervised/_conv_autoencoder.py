@@ -14,11 +14,7 @@ from .._utils._device import free_device_memory, resolve_device
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._preprocessing import MAX_SIDE, Preprocessing
-from ..feature_extraction import (
-    ExtractionSettings,
-    ImageEstimatorMixin,
-    load_readable,
-)
+from ..feature_extraction import ExtractionSettings, ImageEstimatorMixin, load_readable
 from ..networks import copy_module
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
 from ._conv_network import ConvNetwork

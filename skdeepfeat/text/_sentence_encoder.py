@@ -22,12 +22,7 @@ from ..training import (
     TrainingRun,
     make_optimizer,
 )
-from ._sentence_networks import (
-    ENCODERS,
-    PADDING,
-    NeighborDecoder,
-    SentencePairNetwork,
-)
+from ._sentence_networks import ENCODERS, PADDING, NeighborDecoder, SentencePairNetwork
 from ._sentence_pairs import TextTuples, document_codes, followers, pad
 from ._texts import as_codes, count_words
 from ._vectors_parameter import VectorsParameterMixin
