@@ -7,6 +7,7 @@ Anything else prevents changes of the channels of its inputs.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -57,11 +58,6 @@ class ChannelGroup:
     followers: list = field(default_factory=list)
     consumers: list = field(default_factory=list)
     obstacle: str = ""
-
-    @property
-    def name(self):
-        """The layer that makes the channels."""
-        return self.producers[0]
 
 
 def find_channel_groups(body, images):
@@ -192,7 +188,7 @@ def _change(network, name, kind, n_in, n_out, tensors):
     change_layer(network, change, tensors)
 
 
-class _Tag:
+class _Tag(NamedTuple):
     """Where a tensor has the channels of a group.
 
     Attributes
@@ -203,10 +199,9 @@ class _Tag:
         Positions along the axis for each channel.
     """
 
-    def __init__(self, group, axis, n_each=1):
-        self.group = group
-        self.axis = axis
-        self.n_each = n_each
+    group: ChannelGroup
+    axis: int
+    n_each: int = 1
 
 
 class _Tracker(TorchFunctionMode):
@@ -376,12 +371,8 @@ class _Tracker(TorchFunctionMode):
     # -- Tags
 
     def _tag(self, tensor):
-        if not isinstance(tensor, torch.Tensor):
-            return None
         tag = self._tags.get(id(tensor))
-        if tag is not None:
-            tag.group = self._root(tag.group)
-        return tag
+        return tag and tag._replace(group=self._root(tag.group))
 
     def _root(self, group):
         while group in self._merged:
@@ -390,7 +381,7 @@ class _Tracker(TorchFunctionMode):
 
     def _set(self, tensor, tag):
         self._kept.append(tensor)
-        self._tags[id(tensor)] = _Tag(tag.group, tag.axis, tag.n_each)
+        self._tags[id(tensor)] = tag
         return True
 
 

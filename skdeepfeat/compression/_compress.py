@@ -237,9 +237,8 @@ def compress(
     allowed = max_relative_error if is_extractor else max_score_drop
     model, score = model_and_score(subject, scoring)
     names, models, rows, scores = ["before"], [model], [], [score]
-    reserved = _BYTES_OF_HEADER + _BYTES_OF_ROW * len(methods) * sum(
-        1 for _ in model.network.modules()
-    )
+    n_modules = len(list(model.network.modules()))
+    reserved = _BYTES_OF_HEADER + _BYTES_OF_ROW * len(methods) * n_modules
     for number, name in enumerate(methods, 1):
         is_last = number == len(methods)
         limit = None if max_bytes is None or not is_last else max_bytes - reserved
