@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone, is_classifier
+from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import cross_validate
 from sklearn.utils import check_consistent_length
@@ -170,7 +170,7 @@ def linear_probe(
         n_features = features.shape[1]
         default = linear_model(classifies, n_features)
         folds = cross_validate(
-            default if estimator is None else clone(estimator),
+            default if estimator is None else estimator,
             features,
             y,
             cv=splits,

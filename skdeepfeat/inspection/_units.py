@@ -81,8 +81,7 @@ class Unit:
 def strongest_positions(values):
     """Return the row and column of the largest value of each image, shape (n, 2)."""
     places = values.detach().flatten(1).argmax(1)
-    width = values.shape[2]
-    return torch.stack([places // width, places % width], 1).cpu().numpy()
+    return torch.stack(torch.unravel_index(places, values.shape[1:]), 1).cpu().numpy()
 
 
 def project(unit, settings, pixels, indices, guided):
