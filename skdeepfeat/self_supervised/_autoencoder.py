@@ -519,17 +519,17 @@ class _CorruptedData(FeatureData):
 
     def __init__(self, rows, corruption, level, ranges):
         super().__init__(rows, torch.from_numpy(rows), torch.ones(len(rows)))
-        self._rows = rows
         self._corrupt = CORRUPTIONS.get(corruption)
         self._level = level
         self._ranges = ranges
 
     def batch(self, rows, rng, positions, n_total):
         """Return the inputs of some samples."""
+        clean = self.inputs[rows]
         if self._corrupt is None:
-            return super().batch(rows, rng, positions, n_total)
-        clean = self._rows[rows]
-        return torch.from_numpy(self._corrupt(clean, self._level, rng, self._ranges))
+            return clean
+        damaged = self._corrupt(clean.numpy(), self._level, rng, self._ranges)
+        return torch.from_numpy(damaged)
 
 
 def _on_cpu(state):
