@@ -31,7 +31,8 @@ _POOLS = {
     "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
     "interpolate", "pad",
 }  # fmt: skip
-_REDUCTIONS = {"mean", "amax", "sum"}
+# They leave out other axes, or change their order.
+_MOVES = {"mean", "amax", "sum", "permute", "movedim", "transpose"}
 _PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__"}
 
 
@@ -297,13 +298,9 @@ class _Tracker(TorchFunctionMode):
             # By a number; a tensor may have other values for each channel.
             others = [one for one in _flat([args[1:], kwargs]) if one.ndim]
             return not others and self._set(output, tag)
-        if name in _REDUCTIONS:
-            return self._reduction(args, kwargs, shape, tag, output)
         if name in ("flatten", "reshape", "view", "squeeze"):
             return self._flatten(shape, tag, output)
-        if name in ("permute", "movedim", "transpose"):
-            return self._permute(func, args, kwargs, shape, tag, output)
-        return False
+        return name in _MOVES and self._move(func, args, kwargs, shape, tag, output)
 
     def _norm(self, args, kwargs, tag, output):
         owners = [self._owners.get(id(one)) for one in _flat([args, kwargs])]
@@ -332,18 +329,6 @@ class _Tracker(TorchFunctionMode):
         self._merged[other.group] = one.group
         return self._set(output, one)
 
-    def _reduction(self, args, kwargs, shape, tag, output):
-        axes = args[1] if len(args) > 1 else kwargs.get("dim")
-        if axes is None:
-            return False
-        axes = [axes] if isinstance(axes, int) else list(axes)
-        axes = [axis % len(shape) for axis in axes]
-        if tag.axis in axes:
-            return False
-        n_before = sum(axis < tag.axis for axis in axes)
-        axis = tag.axis - (0 if output.ndim == len(shape) else n_before)
-        return self._set(output, _Tag(tag.group, axis, tag.n_each))
-
     def _flatten(self, shape, tag, output):
         """Handle maps whose positions come together, or behind their channel."""
         if tag.axis == 1 and output.shape[:2] == shape[:2] and output.ndim > 1:
@@ -354,11 +339,14 @@ class _Tracker(TorchFunctionMode):
         n_each = tag.n_each * (output.shape[1] // shape[1])
         return self._set(output, _Tag(tag.group, 1, n_each))
 
-    def _permute(self, func, args, kwargs, shape, tag, output):
+    def _move(self, func, args, kwargs, shape, tag, output):
+        """Find the axis by its size in what the function makes of a small tensor."""
         sizes = [2 if axis == tag.axis else 1 for axis in range(len(shape))]
-        moved = func(torch.empty(sizes), *args[1:], **kwargs)
-        axis = moved.shape.index(2)
-        return self._set(output, _Tag(tag.group, axis, tag.n_each))
+        others = {key: value for key, value in kwargs.items() if key != "input"}
+        moved = func(torch.empty(sizes), *args[1:], **others).shape
+        if 2 not in moved:
+            return False
+        return self._set(output, _Tag(tag.group, moved.index(2), tag.n_each))
 
     def _use(self, name):
         """Return whether it is the first time that a layer runs."""

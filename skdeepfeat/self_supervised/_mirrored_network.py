@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from .._utils._random import seeded
 
-
 # scikit-learn's names, as in MLPClassifier. Each has the gain that keeps the variance
 # from layer to layer (torch.nn.init.calculate_gain).
 ACTIVATIONS = {
