@@ -256,7 +256,7 @@ def compress(
         if outcome.score is None:
             outcome.score = subject.score(outcome.model)
         rows += describe_layers(name, model, outcome, subject.pixels)
-        _warn(name, outcome, scores[0], allowed, limits, subject, max_bytes)
+        _warn(name, outcome, scores[0], limits, subject, max_bytes)
         model = outcome.model
         names.append(f"after {name}")
         models.append(model)
@@ -290,7 +290,7 @@ def model_and_score(subject, scoring):
     return model, score
 
 
-def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
+def _warn(name, outcome, score, limits, subject, max_bytes):
     """Warn of limits that are not kept, and of an interruption."""
     messages = []
     if outcome.interrupted:
