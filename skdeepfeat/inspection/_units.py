@@ -41,10 +41,6 @@ class Unit:
         [output] = self.neck.outputs
         self.layer, self.feature = output.source, feature
         n = output.n_features
-        if self.layer.layout in ("NHWC", "NLC"):
-            n = self.layer.shape[-1]
-        elif self.layer.layout == "NCHW":
-            n = self.layer.shape[0]
         if not is_int(feature) or not 0 <= feature < n:
             wanted = f"an int from 0 to {n - 1} for layer {self.layer.name!r}"
             error = ValueError if is_int(feature) else TypeError
