@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..fine_tuning import require_fine_tune
-from ._axes import set_axes
+from ._axes import DASHED, set_axes
 from ._pictures import legend_below, shortened
 
 _PHASES = {"head": "head only", "body": "body and head"}
@@ -153,15 +153,8 @@ class FineTuneHistoryDisplay:
         is_body = (self.history["phase"] == "body").to_numpy()
         kept = is_body & (self.history["epoch"] == self.best_epoch).to_numpy()
         if kept.any():
-            handles.append(
-                ax.axvline(
-                    1 + int(kept.argmax()),
-                    color="0.5",
-                    linestyle="--",
-                    linewidth=1,
-                    label="Weights kept",
-                )
-            )
+            style = {"color": "0.5", "label": "Weights kept"} | DASHED
+            handles.append(ax.axvline(1 + int(kept.argmax()), **style))
         legend_below(ax, handles, 3)
         return self
 

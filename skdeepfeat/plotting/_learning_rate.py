@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..fine_tuning import learning_rate_range_test
-from ._axes import set_axes
+from ._axes import DASHED, set_axes
 from ._pictures import plain_legend, shortened
 
 # Characters of a name in the legend.
@@ -178,13 +178,9 @@ class LearningRateDisplay:
         )
         self.suggestion_line_ = None
         if np.isfinite(self.suggestion):
-            self.suggestion_line_ = ax.axvline(
-                self.suggestion,
-                color=color,
-                linestyle="--",
-                linewidth=1,
-                label=f"steepest fall: {self.suggestion:.2g}",
-            )
+            label = f"steepest fall: {self.suggestion:.2g}"
+            style = {"color": color, "label": label} | DASHED
+            self.suggestion_line_ = ax.axvline(self.suggestion, **style)
         ax.set(xscale="log", xlabel="Learning rate", ylabel="Training loss")
         ax.set_ylim(self._limits())
         # The free corner varies: the curve begins at the top if it does not diverge.
