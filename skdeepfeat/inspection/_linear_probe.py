@@ -163,21 +163,15 @@ def linear_probe(
             "Too few images could be read: a fold is empty. "
             f"{found.failed.sum()} of {len(y)} images could not be read."
         )
+    settings = {"cv": splits, "scoring": scoring, "n_jobs": n_jobs}
     records = []
     for name, depth, features in zip(
         found.names, found.depths, found.features, strict=True
     ):
         n_features = features.shape[1]
         default = linear_model(classifies, n_features)
-        folds = cross_validate(
-            default if estimator is None else estimator,
-            features,
-            y,
-            cv=splits,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            error_score="raise",
-        )
+        model = default if estimator is None else estimator
+        folds = cross_validate(model, features, y, error_score="raise", **settings)
         scores = folds["test_score"]
         records.append(
             {

@@ -1,5 +1,7 @@
 """FineTuneHistoryDisplay: losses and scores over the epochs of a fit."""
 
+import itertools
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -170,19 +172,13 @@ class FineTuneHistoryDisplay:
 
     def _mark_phases(self, ax):
         """Mark the phases, with their names above the axes."""
-        phases = self.history["phase"].to_numpy()
-        starts = np.flatnonzero(np.r_[True, phases[1:] != phases[:-1]])
-        starts = starts[: len(phases)]  # without epochs, there is no phase
-        ends = [*starts[1:], len(phases)][: len(starts)]
-        for start, end in zip(starts, ends, strict=True):
+        style = {"ha": "center", "va": "bottom", "fontsize": "small", "color": "0.4"}
+        start = 0
+        for phase, epochs in itertools.groupby(self.history["phase"]):
+            end = start + len(list(epochs))
             if start > 0:
                 ax.axvline(start + 0.5, color="0.7", linestyle=":", linewidth=1)
-            ax.annotate(
-                _PHASES.get(phases[start], phases[start]),
-                ((start + end + 1) / 2, 1.01),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="bottom",
-                fontsize="small",
-                color="0.4",
-            )
+            center, coordinates = (start + end + 1) / 2, ("data", "axes fraction")
+            name = _PHASES.get(phase, phase)
+            ax.annotate(name, (center, 1.01), xycoords=coordinates, **style)
+            start = end
