@@ -108,12 +108,7 @@ def _mean_pool(
         # The last window may be outside of the image in part.
         extra = stride if isinstance(stride, int) else max(stride or pair)
         tensor = F.pad(tensor, (0, extra - 1, 0, extra - 1))
-    weights = torch.ones(n_channels, 1, *pair, dtype=tensor.dtype, device=tensor.device)
-    return F.conv2d(
-        tensor,
-        weights / weights[0].numel(),
-        stride=stride or kernel_size,
-        padding=padding,
-        dilation=dilation,
-        groups=n_channels,
-    )
+    weights = tensor.new_ones(n_channels, 1, *pair)
+    weights /= weights[0].numel()
+    stride = stride or kernel_size
+    return F.conv2d(tensor, weights, None, stride, padding, dilation, n_channels)

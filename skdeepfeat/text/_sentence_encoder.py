@@ -403,10 +403,8 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
             vectors = self._load_again(self.encoder_.n_inputs)
         else:
             vectors = WordVectors(self.vocabulary_, self.vectors_)
-        known = [
-            [word for word in words if word in vectors.index][: self.max_length]
-            for words in self._words(X)
-        ]
+        known = vectors.known(self._words(X))
+        known = [words[: self.max_length] for words in known]
         return self._rows_of(known, lambda known: self._encode(known, vectors))
 
     @undisturbed_by_forks()
