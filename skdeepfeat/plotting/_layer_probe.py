@@ -152,12 +152,8 @@ class LayerProbeDisplay:
         # names apart.
         positions = np.arange(len(probe))
         style = {"marker": "o", "markersize": 4, "capsize": 3, "label": name}
-        self.errorbar_ = ax.errorbar(
-            positions,
-            probe["score"].to_numpy(),
-            yerr=probe["standard_error"].to_numpy(),
-            **(style | kwargs),
-        )
+        scores, errors = probe[["score", "standard_error"]].to_numpy().T
+        self.errorbar_ = ax.errorbar(positions, scores, yerr=errors, **style | kwargs)
         self.line_ = self.errorbar_.lines[0]
         labels = [
             f"{layer}\n{depth:.0%}"

@@ -127,14 +127,7 @@ class LearningRateDisplay:
         -------
         display : LearningRateDisplay
         """
-        display = cls(
-            learning_rates=result.learning_rates,
-            losses=result.losses,
-            smoothed_losses=result.smoothed_losses,
-            suggestion=result.suggestion,
-            estimator_name=name,
-        )
-        return display.plot(ax=ax, **kwargs)
+        return cls(**vars(result), estimator_name=name).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, name=None, **kwargs):
         """Plot the losses over the learning rate.

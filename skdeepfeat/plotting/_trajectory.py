@@ -107,10 +107,7 @@ class TrajectoryDisplay:
         -------
         display : TrajectoryDisplay
         """
-        display = cls(
-            points=result.points, separation=result.separation, mixing=result.mixing
-        )
-        return display.plot(ax=ax, **kwargs)
+        return cls(**vars(result)).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
         """Plot the map.
