@@ -153,7 +153,7 @@ class LayerProbeDisplay:
         positions = np.arange(len(probe))
         style = {"marker": "o", "markersize": 4, "capsize": 3, "label": name}
         scores, errors = probe[["score", "standard_error"]].to_numpy().T
-        self.errorbar_ = ax.errorbar(positions, scores, yerr=errors, **style | kwargs)
+        self.errorbar_ = ax.errorbar(positions, scores, yerr=errors, **(style | kwargs))
         self.line_ = self.errorbar_.lines[0]
         labels = [
             f"{layer}\n{depth:.0%}"
