@@ -44,8 +44,9 @@ class RectifiedSignals(TorchFunctionMode):
         limit = limit_of_relu(name, args, kwargs)
         if limit is not None:
             result = _RectifiedSignal.apply(args[0], limit, self._guided)
+            is_in_place = name.endswith("_") or kwargs.get("inplace")
             # The value that a function in place returns may not be used.
-            return args[0].copy_(result) if _is_in_place(name, kwargs) else result
+            return args[0].copy_(result) if is_in_place else result
         if is_other_activation(name, args):
             raise choice_error(
                 "estimator",
@@ -91,10 +92,6 @@ class Connections(TorchFunctionMode):
         if name in _MAXIMA:
             return _mean_pool(*args, **kwargs)
         return func(*args, **kwargs)
-
-
-def _is_in_place(name, kwargs):
-    return name.endswith("_") or bool(kwargs.get("inplace"))
 
 
 def _mean_pool(

@@ -12,7 +12,7 @@ from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._constraints import AT_LEAST_2, POSITIVE_INT
 from .._utils._device import free_device_memory, resolve_device
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_sizes, choice_error
 from .._utils._preprocessing import MAX_SIDE, Preprocessing
 from ..feature_extraction import ExtractionSettings, ImageEstimatorMixin, load_readable
 from ..networks import copy_module
@@ -384,12 +384,11 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         return self.network_.to_code.out_features
 
     def _size(self):
-        size = np.ravel(self.image_size)
-        is_size = size.dtype.kind in "iu" and len(size) in (1, 2)
-        if not is_size or size.min() < 4 or size.max() > MAX_SIDE:
+        size = check_sizes("image_size", self.image_size, least=4)
+        if len(size) > 2 or max(size) > MAX_SIDE:
             wanted = f"an int or a pair of int, from 4 to {MAX_SIDE}"
             raise choice_error("image_size", wanted, self.image_size)
-        return int(size[0]), int(size[-1])
+        return size[0], size[-1]
 
     def _pixels(self, X, size, *, in_training=False):
         """Return the resized images, and which of them could be read."""
