@@ -75,21 +75,10 @@ RATED = {
 RATED_PARTS = {
     "all": {},
     1: {
-        "skdeepfeat, n_views=2": {
-            "task": "ours",
-            "precision": "float32",
-            "n_views": 2,
-        },
-        "skdeepfeat, n_views=4": {
-            "task": "ours",
-            "precision": "float32",
-            "n_views": 4,
-        },
-        "skdeepfeat, n_views=2, bfloat16": {
-            "task": "ours",
-            "precision": "bfloat16",
-            "n_views": 2,
-        },
+        f"{name}, n_views={n_views}": {**contender, "n_views": n_views}
+        for name, contender in RATED.items()
+        if name != LOOP
+        for n_views in (2, 4)
     },
 }
 
