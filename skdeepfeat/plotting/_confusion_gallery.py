@@ -168,13 +168,8 @@ class ConfusionGalleryDisplay:
                 )
             count = ax.text(j + 0.44, i + 0.44, str(row["count"]), **style)
             self.counts_[i, j] = count
-        ax.set(
-            xlim=(-0.5, n - 0.5),
-            ylim=(n - 0.5, -0.5),
-            aspect="equal",
-            xlabel="Predicted label",
-            ylabel="True label",
-        )
+        ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal")
+        ax.set(xlabel="Predicted label", ylabel="True label")
         turned = TURNED if longest > 8 else {}
         ax.set_xticks(range(n), texts, parse_math=False, **turned)
         ax.set_yticks(range(n), texts, parse_math=False)

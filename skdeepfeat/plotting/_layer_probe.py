@@ -89,17 +89,8 @@ class LayerProbeDisplay:
         -------
         display : LayerProbeDisplay
         """
-        probe = linear_probe(
-            extractor,
-            X,
-            y,
-            layers,
-            estimator,
-            cv,
-            groups=groups,
-            scoring=scoring,
-            n_jobs=n_jobs,
-        )
+        options = {"groups": groups, "scoring": scoring, "n_jobs": n_jobs}
+        probe = linear_probe(extractor, X, y, layers, estimator, cv, **options)
         return cls.from_result(probe, name=name, ax=ax, **kwargs)
 
     @classmethod

@@ -160,14 +160,10 @@ class LearningRateDisplay:
             self.learning_rates, self.smoothed_losses, **{"label": label, **kwargs}
         )
         color = self.line_.get_color()
+        style = {"label": "loss of each batch", "alpha": 0.3, "linewidth": 1}
+        below = self.line_.get_zorder() - 1
         (self.raw_line_,) = ax.plot(
-            self.learning_rates,
-            self.losses,
-            color=color,
-            alpha=0.3,
-            linewidth=1,
-            label="loss of each batch",
-            zorder=self.line_.get_zorder() - 1,
+            self.learning_rates, self.losses, color=color, zorder=below, **style
         )
         self.suggestion_line_ = None
         if np.isfinite(self.suggestion):
