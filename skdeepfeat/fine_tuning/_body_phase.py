@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._utils._device import try_on_device
+from .._utils._device import compute_context, try_on_device
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
 from .._utils._warn import warn
@@ -328,6 +328,7 @@ class _CenterOutputs:
     def __init__(self, fit, images):
         self._images = images
         self._device = fit.device
+        self._precision = fit.settings.precision
         takes_rows = fit.neck.takes_rows
         self._size = None if takes_rows else fit.neck.preprocessing.crop
         self._n_at_once = fit.neck.suggested_batch_size(fit.device)
@@ -345,7 +346,7 @@ class _CenterOutputs:
     def _compute(self, model):
         model.eval()
         outputs = []
-        with torch.inference_mode():
+        with compute_context(self._device, self._precision):
             for part in torch.from_numpy(self._images).split(self._n_at_once):
                 if self._size is not None:  # rows of numbers have no center
                     part = crop_center(part.permute(0, 3, 1, 2), self._size)

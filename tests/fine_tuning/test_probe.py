@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn
+import torch
 from networks import SmallNet
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -231,3 +232,26 @@ def test_scikit_learn_slices_a_probe_that_is_as_long_as_X(pixels, probes):
                 assert one.probe_predictions_.shape == (2, n_images, 3)
         with pytest.raises(ValueError, match="X_probe"):
             cross_validate(small(), pixels, y, cv=2, params={"X_probe": probes})
+
+
+class Noting(SmallNet):
+    """Notes in which mode and precision it runs."""
+
+    seen: list = []
+
+    def forward(self, x):
+        self.seen.append((self.training, torch.is_autocast_enabled("cpu")))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_in_the_precision_of_the_training_and_of_predictions(
+    precision, pixels, probes, monkeypatch
+):
+    monkeypatch.setattr(Noting, "seen", seen := [])
+    classifier = small(model=Noting(), precision=precision, early_stopping=True)
+    classifier.fit(pixels, np.arange(N) % 3, X_probe=probes)
+    in_bfloat16 = precision == "bfloat16"
+    # As `X_probe` and the validation set are in evaluation mode, after training began.
+    later = seen[seen.index((True, in_bfloat16)) :]
+    assert set(later) == {(True, in_bfloat16), (False, in_bfloat16)}
