@@ -32,6 +32,18 @@ class LearnedTransformer(
 ):
     """Base class of transformers that train a network."""
 
+    def _learn(self, callbacks, run, data, rows, attributes, validate=None):
+        """Run the epochs of a training, and set the attributes when it ends.
+
+        They are set after an error as well. Parameters are those of
+        `FitCallbacks.train`.
+        """
+
+        def finish():
+            vars(self).update(attributes())
+
+        callbacks.train(run, data, rows, attributes, finish, validate)
+
 
 class FitCallbacks:
     """The callbacks of one fit.

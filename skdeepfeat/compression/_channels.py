@@ -7,6 +7,7 @@ Anything else prevents changes of the channels of its inputs.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -30,7 +31,8 @@ _POOLS = {
     "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
     "interpolate", "pad",
 }  # fmt: skip
-_REDUCTIONS = {"mean", "amax", "sum"}
+# They leave out other axes, or change their order.
+_MOVES = {"mean", "amax", "sum", "permute", "movedim", "transpose"}
 _PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__"}
 
 
@@ -57,11 +59,6 @@ class ChannelGroup:
     followers: list = field(default_factory=list)
     consumers: list = field(default_factory=list)
     obstacle: str = ""
-
-    @property
-    def name(self):
-        """The layer that makes the channels."""
-        return self.producers[0]
 
 
 def find_channel_groups(body, images):
@@ -192,7 +189,7 @@ def _change(network, name, kind, n_in, n_out, tensors):
     change_layer(network, change, tensors)
 
 
-class _Tag:
+class _Tag(NamedTuple):
     """Where a tensor has the channels of a group.
 
     Attributes
@@ -203,10 +200,9 @@ class _Tag:
         Positions along the axis for each channel.
     """
 
-    def __init__(self, group, axis, n_each=1):
-        self.group = group
-        self.axis = axis
-        self.n_each = n_each
+    group: ChannelGroup
+    axis: int
+    n_each: int = 1
 
 
 class _Tracker(TorchFunctionMode):
@@ -302,13 +298,9 @@ class _Tracker(TorchFunctionMode):
             # By a number; a tensor may have other values for each channel.
             others = [one for one in _flat([args[1:], kwargs]) if one.ndim]
             return not others and self._set(output, tag)
-        if name in _REDUCTIONS:
-            return self._reduction(args, kwargs, shape, tag, output)
         if name in ("flatten", "reshape", "view", "squeeze"):
             return self._flatten(shape, tag, output)
-        if name in ("permute", "movedim", "transpose"):
-            return self._permute(func, args, kwargs, shape, tag, output)
-        return False
+        return name in _MOVES and self._move(func, args, kwargs, shape, tag, output)
 
     def _norm(self, args, kwargs, tag, output):
         owners = [self._owners.get(id(one)) for one in _flat([args, kwargs])]
@@ -337,18 +329,6 @@ class _Tracker(TorchFunctionMode):
         self._merged[other.group] = one.group
         return self._set(output, one)
 
-    def _reduction(self, args, kwargs, shape, tag, output):
-        axes = args[1] if len(args) > 1 else kwargs.get("dim")
-        if axes is None:
-            return False
-        axes = [axes] if isinstance(axes, int) else list(axes)
-        axes = [axis % len(shape) for axis in axes]
-        if tag.axis in axes:
-            return False
-        n_before = sum(axis < tag.axis for axis in axes)
-        axis = tag.axis - (0 if output.ndim == len(shape) else n_before)
-        return self._set(output, _Tag(tag.group, axis, tag.n_each))
-
     def _flatten(self, shape, tag, output):
         """Handle maps whose positions come together, or behind their channel."""
         if tag.axis == 1 and output.shape[:2] == shape[:2] and output.ndim > 1:
@@ -359,11 +339,14 @@ class _Tracker(TorchFunctionMode):
         n_each = tag.n_each * (output.shape[1] // shape[1])
         return self._set(output, _Tag(tag.group, 1, n_each))
 
-    def _permute(self, func, args, kwargs, shape, tag, output):
+    def _move(self, func, args, kwargs, shape, tag, output):
+        """Find the axis by its size in what the function makes of a small tensor."""
         sizes = [2 if axis == tag.axis else 1 for axis in range(len(shape))]
-        moved = func(torch.empty(sizes), *args[1:], **kwargs)
-        axis = moved.shape.index(2)
-        return self._set(output, _Tag(tag.group, axis, tag.n_each))
+        others = {key: value for key, value in kwargs.items() if key != "input"}
+        moved = func(torch.empty(sizes), *args[1:], **others).shape
+        if 2 not in moved:
+            return False
+        return self._set(output, _Tag(tag.group, moved.index(2), tag.n_each))
 
     def _use(self, name):
         """Return whether it is the first time that a layer runs."""
@@ -376,12 +359,8 @@ class _Tracker(TorchFunctionMode):
     # -- Tags
 
     def _tag(self, tensor):
-        if not isinstance(tensor, torch.Tensor):
-            return None
         tag = self._tags.get(id(tensor))
-        if tag is not None:
-            tag.group = self._root(tag.group)
-        return tag
+        return tag and tag._replace(group=self._root(tag.group))
 
     def _root(self, group):
         while group in self._merged:
@@ -390,7 +369,7 @@ class _Tracker(TorchFunctionMode):
 
     def _set(self, tensor, tag):
         self._kept.append(tensor)
-        self._tags[id(tensor)] = _Tag(tag.group, tag.axis, tag.n_each)
+        self._tags[id(tensor)] = tag
         return True
 
 

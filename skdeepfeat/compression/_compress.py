@@ -237,9 +237,8 @@ def compress(
     allowed = max_relative_error if is_extractor else max_score_drop
     model, score = model_and_score(subject, scoring)
     names, models, rows, scores = ["before"], [model], [], [score]
-    reserved = _BYTES_OF_HEADER + _BYTES_OF_ROW * len(methods) * sum(
-        1 for _ in model.network.modules()
-    )
+    n_modules = len(list(model.network.modules()))
+    reserved = _BYTES_OF_HEADER + _BYTES_OF_ROW * len(methods) * n_modules
     for number, name in enumerate(methods, 1):
         is_last = number == len(methods)
         limit = None if max_bytes is None or not is_last else max_bytes - reserved
@@ -257,7 +256,7 @@ def compress(
         if outcome.score is None:
             outcome.score = subject.score(outcome.model)
         rows += describe_layers(name, model, outcome, subject.pixels)
-        _warn(name, outcome, scores[0], allowed, limits, subject, max_bytes)
+        _warn(name, outcome, scores[0], limits, subject, max_bytes)
         model = outcome.model
         names.append(f"after {name}")
         models.append(model)
@@ -291,7 +290,7 @@ def model_and_score(subject, scoring):
     return model, score
 
 
-def _warn(name, outcome, score, allowed, limits, subject, max_bytes):
+def _warn(name, outcome, score, limits, subject, max_bytes):
     """Warn of limits that are not kept, and of an interruption."""
     messages = []
     if outcome.interrupted:

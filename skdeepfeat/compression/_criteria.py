@@ -65,7 +65,7 @@ def likelihood_terms(outputs, task, rng):
 # -- Channels
 
 
-def channel_importances(model, groups, pixels, targets, loss, task, criterion, seed=0):
+def channel_importances(model, groups, pixels, targets, loss, task, criterion):
     """Return how much each channel of some groups matters.
 
     Parameters
@@ -81,7 +81,6 @@ def channel_importances(model, groups, pixels, targets, loss, task, criterion, s
         See `likelihood_terms`.
     criterion : str
         A key of `CRITERIA`.
-    seed : int, default=0
 
     Returns
     -------
@@ -94,7 +93,7 @@ def channel_importances(model, groups, pixels, targets, loss, task, criterion, s
     if not needs_images:
         found = [measure(network, group) for group in groups]
     else:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         found = [torch.zeros(group.n_channels, dtype=torch.float64) for group in groups]
         start = 0
         for images in batches_of(pixels):
@@ -210,7 +209,7 @@ CRITERIA = {
 # -- Single weights
 
 
-def weight_curvatures(model, parameters, pixels, task, seed=0):
+def weight_curvatures(model, parameters, pixels, task):
     """Return the Gauss-Newton diagonal of the mean loss, for each of some parameters.
 
     Parameters
@@ -223,14 +222,13 @@ def weight_curvatures(model, parameters, pixels, task, seed=0):
     task : str
         See `likelihood_terms`. The matrix is that of the cross-entropy, of binary ones,
         or of half the squared error.
-    seed : int, default=0
 
     Returns
     -------
     list of Tensor
         Of the shapes of the parameters.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     found = [torch.zeros_like(one, requires_grad=False) for one in parameters]
     try:
         for one in parameters:

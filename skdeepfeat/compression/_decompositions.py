@@ -120,9 +120,8 @@ class TuckerDecomposition:
 
     def __init__(self, weight):
         weight = weight.double()
-        (self._of_in, of_inputs), (self._of_out, of_outputs) = (
-            _principal(weight, axis) for axis in (1, 0)
-        )
+        self._of_in, of_inputs = _principal(weight, 1)
+        self._of_out, of_outputs = _principal(weight, 0)
         self._energies = of_inputs, of_outputs
         outer = torch.einsum("oihw,or->rihw", weight, self._of_out)
         self._rotated = torch.einsum("rihw,is->rshw", outer, self._of_in)

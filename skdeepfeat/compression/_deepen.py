@@ -88,10 +88,9 @@ def deepen(estimator, stage):
         )
     stage %= body.n_stages
     images = noise_for(neck)
-    with torch.no_grad():
-        wanted = model(images)
+    wanted = model(images)
     uses = _uses_of(body, stage, images)
-    if not (_repeat_a_block(model, uses) or _add_a_layer(model, uses, images)):
+    if not (_repeat_a_block(model, uses) or _add_a_layer(model, uses, images, wanted)):
         raise ValueError(
             "The 'stage' parameter of deepen must be a stage with a residual block "
             "that keeps the shape of its input, as in ResNet, MobileNet, "
@@ -183,10 +182,8 @@ def _repeat_a_block(model, uses):
     return False
 
 
-def _add_a_layer(model, uses, images):
+def _add_a_layer(model, uses, images, wanted):
     """Let the last layer that a ReLU follows be followed by an identity."""
-    with torch.no_grad():
-        wanted = model(images)
     layers = [use for use in reversed(uses) if isinstance(use.module, _WEIGHTED)]
     # Maps first: an identity of vectors may be as large as the rest of the network.
     for use in sorted(layers, key=lambda use: use.output.ndim != 4):
@@ -195,10 +192,9 @@ def _add_a_layer(model, uses, images):
         change, tensors = _identity_behind(use)
         trial = copy.deepcopy(model)
         change_layer(trial.network, change, tensors)
-        with torch.no_grad():
-            if is_same(trial(images), wanted):
-                change_layer(model.network, change, tensors)
-                return True
+        if is_same(trial(images), wanted):
+            change_layer(model.network, change, tensors)
+            return True
     return False
 
 

@@ -12,12 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ..networks import (
-    change_layer,
-    is_convolution,
-    is_linear,
-    multiply_adds_of_train,
-)
+from ..networks import change_layer, is_convolution, is_linear, multiply_adds_of_train
 from ._decompositions import (
     TuckerDecomposition,
     matrix_factors,
@@ -92,47 +87,44 @@ def apply_option(network, name, option):
 
 def _low_rank_options(use):
     """Take principal components of the responses, or separate a kernel."""
+    weight, old_bias = _detached(use.layer)
     mean, components, variances = use.principal_components()
-    total = float(variances.sum())
-    layer = use.layer
-    for rank in _ranks(_largest_rank(layer)):
-        lost = float(variances[rank:].sum()) / total if total else 0.0
-        make = functools.partial(_response_tensors, layer, mean, components, rank)
-        yield _channel_option(use, rank, True, lost, make)
-    if is_convolution(layer) and min(use.kernel) > 1:
+
+    def make(rank):
+        found = response_factors(weight, old_bias, mean, components, rank)
+        return _pair(use.layer, *found)
+
+    yield from _truncations(use, variances, True, make)
+    if is_convolution(use.layer) and min(use.kernel) > 1:
         yield from _separable_options(use)
 
 
 def _plain_options(use):
     """Truncate the singular values of the weights."""
     weight, bias = _detached(use.layer)
-    largest = _largest_rank(use.layer)
     # The singular values are sorted, so a smaller rank is a part of the factors.
-    first, second = matrix_factors(weight, largest)
+    first, second = matrix_factors(weight, _largest_rank(use.layer))
     energies = second.square().sum(0).square()
+
+    def make(rank):
+        return _pair(use.layer, first[:rank], second[:, :rank], bias)
+
+    yield from _truncations(use, energies, bias is not None, make)
+
+
+def _truncations(use, energies, has_bias, make):
+    """Yield the options that keep the first components, each of which has an energy."""
+    n_outputs, n_inputs = len(use.layer.weight), use.layer.weight[0].numel()
     total = float(energies.sum())
-    for rank in _ranks(largest):
-        lost = float(energies[rank:].sum()) / total if total else 0.0
-        make = functools.partial(_pair, use.layer, first[:rank], second[:, :rank], bias)
-        yield _channel_option(use, rank, bias is not None, lost, make)
-
-
-def _channel_option(use, rank, bias, error, make):
-    weight = use.layer.weight
-    n_weights = rank * (weight[0].numel() + weight.shape[0])
-    return Option(
-        {"kind": "low_rank", "rank": rank, "bias": bias},
-        use.n_outputs * n_weights,
-        n_weights + bias * weight.shape[0],
-        error,
-        make,
-    )
-
-
-def _response_tensors(layer, mean, components, rank):
-    weight, bias = _detached(layer)
-    first, second, bias = response_factors(weight, bias, mean, components, rank)
-    return _pair(layer, first, second, bias)
+    for rank in _ranks(_largest_rank(use.layer)):
+        n_weights = rank * (n_inputs + n_outputs)
+        yield Option(
+            {"kind": "low_rank", "rank": rank, "bias": has_bias},
+            use.n_outputs * n_weights,
+            n_weights + has_bias * n_outputs,
+            float(energies[rank:].sum()) / total if total else 0.0,
+            functools.partial(make, rank),
+        )
 
 
 def _pair(layer, first, second, bias):
@@ -176,15 +168,14 @@ def _run(use, kernel):
     The border does not matter here, so nothing is padded.
     """
     layer = use.layer
-    outputs = [
-        F.conv2d(one, kernel.to(one), None, layer.stride, 0, layer.dilation)
-        if min(one.shape[2:]) >= max(layer.kernel_size) * max(layer.dilation)
-        else F.conv2d(
-            one, kernel.to(one), None, layer.stride, layer.kernel_size, layer.dilation
-        )
-        for one in use.sample
-    ]
-    rows = torch.cat([one.movedim(1, -1).flatten(0, -2) for one in outputs]).double()
+    stride, dilation = layer.stride, layer.dilation
+    rows = []
+    for one in use.sample:
+        is_small = min(one.shape[2:]) < max(layer.kernel_size) * max(dilation)
+        padding = layer.kernel_size if is_small else 0
+        found = F.conv2d(one, kernel.to(one), None, stride, padding, dilation)
+        rows.append(found.movedim(1, -1).flatten(0, -2))
+    rows = torch.cat(rows).double()
     return rows - rows.mean(0)
 
 

@@ -58,6 +58,11 @@ class LayerUse:
         """Those of one image."""
         return self.n_outputs * self.layer.weight.numel()
 
+    @property
+    def n_parameters(self):
+        """Those of the layer."""
+        return sum(parameter.numel() for parameter in self.layer.parameters())
+
     def principal_components(self):
         """Return mean, eigenvectors and eigenvalues of the responses, largest first.
 

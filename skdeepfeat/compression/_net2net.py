@@ -47,13 +47,12 @@ def check_same(model, images, wanted, caller):
     ------
     ValueError
     """
-    with torch.no_grad():
-        if not is_same(model(images), wanted):
-            raise ValueError(
-                f"The 'estimator' parameter of {caller} has a network, a "
-                f"{type(model.network).__name__}, that computes something else after "
-                f"{caller}. Its code may depend on the number of channels."
-            )
+    if not is_same(model(images), wanted):
+        raise ValueError(
+            f"The 'estimator' parameter of {caller} has a network, a "
+            f"{type(model.network).__name__}, that computes something else after "
+            f"{caller}. Its code may depend on the number of channels."
+        )
 
 
 def larger_estimator(estimator, model):

@@ -62,7 +62,7 @@ def _steps_of(use, options, cost):
     On it, each step loses more for what it saves than the one before. Other options
     lose more than a mixture of two on the hull.
     """
-    at, error = _original_cost(use, cost), 0.0
+    at, error = getattr(use, cost), 0.0
     left = [option for option in options if getattr(option, cost) < at]
     steps = []
     while left:
@@ -79,9 +79,3 @@ def _steps_of(use, options, cost):
         at, error = getattr(option, cost), option.error
         left = [one for one in left if getattr(one, cost) < at]
     return steps
-
-
-def _original_cost(use, cost):
-    if cost == "multiply_adds":
-        return use.multiply_adds
-    return sum(parameter.numel() for parameter in use.layer.parameters())

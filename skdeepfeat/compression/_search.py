@@ -273,35 +273,27 @@ class _Pruning(Method):
         self._sizes = [one.n_channels for one in self._groups]
 
     def search(self, limits):
-        groups = self._groups
-        first = len(changes_of(self._model.network))
-        kept = Outcome(copy.deepcopy(self._model), is_kept=True)
+        model, groups = self._model, self._groups
+        first = len(changes_of(model.network))
+        has_limit = limits.max_bytes is not None
         shares = iter(_ROUND_SHARES)
-        share, last = next(shares), Outcome(self._model)
-        try:
+        share = next(shares)
+        with _Best(copy.deepcopy(model)) as best:
             for number in range(_MAX_ROUNDS):
-                if limits.max_bytes is not None and limits.fits(kept.model):
+                if has_limit and limits.fits(model):
                     break
-                found, after = self._round(kept.model, groups, share, limits)
+                found, after = self._round(model, groups, share, limits)
                 if found is None:
                     break
                 logger.info("prune, round %d: score %.4f", number + 1, found.score)
-                if found.is_kept or limits.max_bytes is not None:
-                    kept, groups = found, after
-                    continue
-                if kept.score is None and found.is_better_than(last):
-                    last = found
-                if (share := next(shares, None)) is None:
+                if best.offer(found) or has_limit:
+                    best.outcome = found  # whatever its score, if there is a limit
+                    model, groups = found.model, after
+                elif (share := next(shares, None)) is None:
                     break
-        except KeyboardInterrupt:
-            if kept.score is None or not kept.is_kept:
-                raise
-            kept.interrupted = True
-        if kept.score is None and limits.max_bytes is None:
-            kept = last  # not even the first round kept the score
-        merge_resizings(kept.model.network, first)
-        kept.notes = self._notes
-        return kept
+        best.outcome.notes = self._notes
+        merge_resizings(best.outcome.model.network, first)
+        return best.outcome
 
     def walk(self, n_steps):
         model, groups = self._model, self._groups

@@ -55,7 +55,6 @@ class TunedSubject:
                 f"The 'y' parameter must be given for a "
                 f"{type(estimator).__name__}, to measure its score. Got None."
             )
-        self.estimator = estimator
         # Its probabilities tell more about an image than the label, which helps most
         # with few images.
         self._teacher = self._fitted.as_teacher()
@@ -87,7 +86,7 @@ class TunedSubject:
 
     def model(self):
         """Return the networks of the estimator."""
-        return Model(self.neck.trainable(), copy.deepcopy(self.estimator.head_))
+        return Model(self.neck.trainable(), copy.deepcopy(self._fitted.estimator.head_))
 
     def score(self, model):
         """Return the score of the validation part."""
@@ -104,10 +103,7 @@ class TunedSubject:
         """
         fitted = FittedEstimator(on_pixels(self.result(model)))
         tuned, interrupted = fitted.train_further(
-            *self._training,
-            self.n_epochs,
-            self._random_state,
-            self._teacher,
+            *self._training, self.n_epochs, self._random_state, self._teacher
         )
         if interrupted:
             raise KeyboardInterrupt

@@ -86,8 +86,7 @@ def milliseconds_per_image(necks, runtimes):
         with contextlib.ExitStack() as stack:
             runs = [_lent(stack, neck, device, runtime) for neck in necks]
             for n_images in BATCH_SIZES:
-                times = best_times(runs, pixels[:n_images])
-                found[runtime, n_images] = [1000 * one / n_images for one in times]
+                found[runtime, n_images] = best_times(runs, pixels[:n_images])
     return found
 
 
@@ -116,7 +115,10 @@ def _in_onnx_runtime(neck):
 
 
 def best_times(runs, pixels):
-    """Return the least seconds of each function for a batch; NaN instead of None."""
+    """Return the least milliseconds per image of each function, for one batch.
+
+    It is NaN for None instead of a function.
+    """
     best = [np.nan if run is None else np.inf for run in runs]
     least, most = _N_ROUNDS
     start = time.perf_counter()
@@ -132,4 +134,4 @@ def best_times(runs, pixels):
             run(pixels)
             if n_timed >= 0:
                 best[k] = min(best[k], time.perf_counter() - before)
-    return best
+    return [1000 * seconds / len(pixels) for seconds in best]

@@ -95,8 +95,7 @@ def widen(estimator, factor, *, random_state=None):
             f"{type(model.network).__name__}"
             + (f": {reasons[0]}." if reasons else " without convolutions.")
         )
-    with torch.no_grad():
-        wanted = model(images)
+    wanted = model(images)
     first = len(changes_of(model.network))
     for group in free:
         n_more = max(1, math.floor(group.n_channels * (factor - 1) + 0.5))

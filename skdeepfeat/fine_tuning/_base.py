@@ -2,11 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -14,7 +9,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._columns import given_together
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
@@ -42,13 +37,7 @@ from ._teachers import Teachers, frozen
 
 
 class BaseFineTune(
-    FineTuneParameters,
-    CallbackSupportMixin,
-    DescribedMixin,
-    ImageEstimatorMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
+    FineTuneParameters, DescribedMixin, ImageEstimatorMixin, LearnedTransformer
 ):
     """Fit, prediction and saving of both estimators."""
 

@@ -16,12 +16,7 @@ from ._linear_probe import linear_probe, score_name
 from ._predictions import predict_graded
 from ._similarity import cka, similarity
 from ._top_losses import top_losses
-from ._top_patches import (
-    TopPatches,
-    find_top_patches,
-    project_patches,
-    top_patches,
-)
+from ._top_patches import TopPatches, find_top_patches, project_patches, top_patches
 from ._trajectories import Trajectories, trajectories
 from ._transfer_scores import transfer_scores
 

@@ -212,12 +212,10 @@ def _two_dimensional(scores, classes):
     For two classes there may be only the score of the second. That of the first is its
     negative.
     """
-    if isinstance(scores, torch.Tensor):
-        scores = scores.reshape(len(scores), -1)
-        joined = torch.cat
-    else:
+    if not isinstance(scores, torch.Tensor):
         scores = np.asarray(scores, np.float64)
-        scores, joined = scores.reshape(len(scores), -1), np.concatenate
+    scores = scores.reshape(len(scores), -1)
     if classes is not None and len(classes) == 2 and scores.shape[1] == 1:
-        return joined([-scores, scores], 1)
+        scores = scores[:, [0, 0]]
+        scores[:, 0] *= -1
     return scores

@@ -44,8 +44,9 @@ class RectifiedSignals(TorchFunctionMode):
         limit = limit_of_relu(name, args, kwargs)
         if limit is not None:
             result = _RectifiedSignal.apply(args[0], limit, self._guided)
+            is_in_place = name.endswith("_") or kwargs.get("inplace")
             # The value that a function in place returns may not be used.
-            return args[0].copy_(result) if _is_in_place(name, kwargs) else result
+            return args[0].copy_(result) if is_in_place else result
         if is_other_activation(name, args):
             raise choice_error(
                 "estimator",
@@ -93,10 +94,6 @@ class Connections(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _is_in_place(name, kwargs):
-    return name.endswith("_") or bool(kwargs.get("inplace"))
-
-
 def _mean_pool(
     tensor, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, **kwargs
 ):
@@ -108,12 +105,7 @@ def _mean_pool(
         # The last window may be outside of the image in part.
         extra = stride if isinstance(stride, int) else max(stride or pair)
         tensor = F.pad(tensor, (0, extra - 1, 0, extra - 1))
-    weights = torch.ones(n_channels, 1, *pair, dtype=tensor.dtype, device=tensor.device)
-    return F.conv2d(
-        tensor,
-        weights / weights[0].numel(),
-        stride=stride or kernel_size,
-        padding=padding,
-        dilation=dilation,
-        groups=n_channels,
-    )
+    weights = tensor.new_ones(n_channels, 1, *pair)
+    weights /= weights[0].numel()
+    stride = stride or kernel_size
+    return F.conv2d(tensor, weights, None, stride, padding, dilation, n_channels)

@@ -5,18 +5,14 @@ import time
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone, is_classifier
+from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import cross_validate
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
-from .._utils._folds import (
-    check_number_of_folds,
-    split_into_folds,
-    standard_error,
-)
+from .._utils._folds import check_number_of_folds, split_into_folds, standard_error
 from .._utils._forks import survives_fork
 from .._utils._linear_model import linear_model
 from .._utils._short_errors import validate_params
@@ -167,21 +163,15 @@ def linear_probe(
             "Too few images could be read: a fold is empty. "
             f"{found.failed.sum()} of {len(y)} images could not be read."
         )
+    settings = {"cv": splits, "scoring": scoring, "n_jobs": n_jobs}
     records = []
     for name, depth, features in zip(
         found.names, found.depths, found.features, strict=True
     ):
         n_features = features.shape[1]
         default = linear_model(classifies, n_features)
-        folds = cross_validate(
-            default if estimator is None else clone(estimator),
-            features,
-            y,
-            cv=splits,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            error_score="raise",
-        )
+        model = default if estimator is None else estimator
+        folds = cross_validate(model, features, y, error_score="raise", **settings)
         scores = folds["test_score"]
         records.append(
             {

@@ -100,12 +100,7 @@ def compare_predictions(y_true, y_pred, classes, function):
     function : str
         Its name, for errors.
     """
-    true = check_targets(y_true, "y_true", function)
-    if true.ndim > 1:
-        raise ValueError(
-            f"The 'y_true' parameter of {function} must have one label or number for "
-            f"each image. Got shape {true.shape}."
-        )
+    true = check_targets(y_true, "y_true", function, one_column=True)
     y_pred = check_table(
         y_pred, "y_pred", dtype=None, ensure_2d=False, ensure_all_finite="allow-nan"
     )

@@ -60,12 +60,9 @@ def cka(A, B):
     >>> bool(abs(cka(A, B)) < 0.05)
     True
     """
-    A, B = (
-        check_table(
-            one, name, dtype=np.float64, ensure_min_samples=_MIN_IMAGES, estimator="cka"
-        )
-        for one, name in [(A, "A"), (B, "B")]
-    )
+    options = {"ensure_min_samples": _MIN_IMAGES, "estimator": "cka"}
+    A = check_table(A, "A", dtype=np.float64, **options)
+    B = check_table(B, "B", dtype=np.float64, **options)
     check_consistent_length(A, B)
     A, B = _centered(A), _centered(B)
     return _cka(A, B, _hsic(A, A), _hsic(B, B))

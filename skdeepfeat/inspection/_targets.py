@@ -22,15 +22,17 @@ class Targets:
     """
 
     def __init__(self, target, classes, n_images):
-        self._target = target
         self._classes = None if classes is None else np.asarray(classes).tolist()
-        self._each = None
         self.columns = np.full(n_images, -1)
+        # None for those that are predicted.
+        self._wanted = None
         if not isinstance(target, str) and np.ndim(target) == 1:
-            self._each = np.asarray(target).tolist()
-            if len(self._each) != n_images:
+            self._wanted = np.asarray(target).tolist()
+            if len(self._wanted) != n_images:
                 wanted = f"one class, or one for each of the {n_images} images of X"
                 raise choice_error("target", wanted, target)
+        elif not (isinstance(target, str) and target == "predicted"):
+            self._wanted = [target] * n_images
 
     def choose(self, scores, indices):
         """Return the columns of the scores of some images, and keep them.
@@ -57,19 +59,17 @@ class Targets:
                 "pairs of classes or has several outputs can be wrapped in "
                 "OneVsRestClassifier."
             )
-        if self._each is not None:
-            columns = [self._column(self._each[i], classes) for i in indices.tolist()]
-        elif isinstance(self._target, str) and self._target == "predicted":
-            if self._classes is None and n_columns > 1:
-                raise choice_error(
-                    "target",
-                    f"the index of an output, from 0 to {n_columns - 1}, because the "
-                    "estimator predicts several",
-                    self._target,
-                )
-            columns = scores.argmax(axis=1)
+        if self._wanted is not None:
+            columns = [self._column(self._wanted[i], classes) for i in indices.tolist()]
+        elif self._classes is None and n_columns > 1:
+            raise choice_error(
+                "target",
+                f"the index of an output, from 0 to {n_columns - 1}, because the "
+                "estimator predicts several",
+                "predicted",
+            )
         else:
-            columns = [self._column(self._target, classes)] * len(scores)
+            columns = scores.argmax(axis=1)
         self.columns[indices] = columns
         return np.asarray(columns)
 

@@ -85,6 +85,7 @@ def transfer_scores(F, y, P_source=None):
     y = check_targets(y, "y", "transfer_scores")
     check_consistent_length(F, y)
     kind = type_of_target(y, input_name="y")
+    scores = dict.fromkeys(("logme", "h_score", "leep", "nce"), np.nan)
     if kind.startswith("continuous"):
         targets = y.astype(np.float64).reshape(len(y), -1)
         if P_source is not None:
@@ -92,8 +93,8 @@ def transfer_scores(F, y, P_source=None):
                 "The 'P_source' parameter of transfer_scores must be None for targets "
                 "of real numbers: LEEP and NCE are for classes."
             )
-        names = ["h_score", "leep", "nce"]
-        return {"logme": _logme(F, targets), **dict.fromkeys(names, np.nan)}
+        scores["logme"] = _logme(F, targets)
+        return scores
     if kind not in ("binary", "multiclass"):
         raise ValueError(
             "The 'y' parameter of transfer_scores must be class labels or real "
@@ -106,12 +107,8 @@ def transfer_scores(F, y, P_source=None):
             f"only {classes.tolist()[0]!r}."
         )
     indicators = np.eye(len(classes))[labels]
-    scores = {
-        "logme": _logme(F, indicators),
-        "h_score": _h_score(F, indicators),
-        "leep": np.nan,
-        "nce": np.nan,
-    }
+    scores["logme"] = _logme(F, indicators)
+    scores["h_score"] = _h_score(F, indicators)
     if P_source is not None:
         P_source = _check_probabilities(P_source, len(F))
         scores["leep"] = _leep(P_source, indicators)

@@ -41,10 +41,6 @@ class Unit:
         [output] = self.neck.outputs
         self.layer, self.feature = output.source, feature
         n = output.n_features
-        if self.layer.layout in ("NHWC", "NLC"):
-            n = self.layer.shape[-1]
-        elif self.layer.layout == "NCHW":
-            n = self.layer.shape[0]
         if not is_int(feature) or not 0 <= feature < n:
             wanted = f"an int from 0 to {n - 1} for layer {self.layer.name!r}"
             error = ValueError if is_int(feature) else TypeError
@@ -81,8 +77,7 @@ class Unit:
 def strongest_positions(values):
     """Return the row and column of the largest value of each image, shape (n, 2)."""
     places = values.detach().flatten(1).argmax(1)
-    width = values.shape[2]
-    return torch.stack([places // width, places % width], 1).cpu().numpy()
+    return torch.stack(torch.unravel_index(places, values.shape[1:]), 1).cpu().numpy()
 
 
 def project(unit, settings, pixels, indices, guided):

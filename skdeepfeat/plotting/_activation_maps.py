@@ -148,20 +148,17 @@ class ActivationMapDisplay:
 
     def _draw(self, ax, i, kind, cmap, alpha):
         image = np.asarray(self.images[i])
-        if kind == "image":
-            self.images_.append(show_picture(ax, image))
-        elif kind == "overlay":
+        if kind != "map":
             # Gray, because the colors of a photograph hide those of the map.
-            self.images_.append(show_picture(ax, _gray(image)))
+            below = image if kind == "image" else _gray(image)
+            self.images_.append(show_picture(ax, below))
         values = _enlarged(self.maps[i], image.shape[:2])
-        size = np.nanmax(np.abs(values), initial=0)
         if kind == "image" or not np.isfinite(values).any():
             ax.set(xticks=[], yticks=[])
             return
-        limits = {"cmap": cmap, "vmin": -(size or 1), "vmax": size or 1}
-        opacity = None
-        if kind == "overlay":
-            opacity = alpha * np.abs(values) / (size or 1)
+        size = np.nanmax(np.abs(values)) or 1
+        limits = {"cmap": cmap, "vmin": -size, "vmax": size}
+        opacity = alpha * np.abs(values) / size if kind == "overlay" else None
         self.images_.append(show_picture(ax, values, alpha=opacity, **limits))
 
 

@@ -5,7 +5,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils._parameter_errors import choice_error
 from .._utils._pareto import is_pareto
 from ..model_selection import TransferAdvisor
-from ._axes import set_axes
+from ._axes import DASHED, set_axes
 from ._pictures import draw_pareto, legend_below, shortened
 
 _TUNED = "fine-tuned"
@@ -120,29 +120,15 @@ class AdviceDisplay:
         n_names = candidates["network"].groupby(is_tuned).nunique().sum()
         ax = set_axes(self, ax, figsize=(8, 4.5 + 0.12 * n_names))
         limit = (candidates["score"] - candidates["standard_error"].fillna(0)).max()
-        self.limit_ = ax.axhline(
-            limit,
-            color="0.5",
-            linestyle="--",
-            linewidth=1,
-            zorder=1,
-            label="highest (score - standard error)",
-        )
+        label = "highest (score - standard error)"
+        self.limit_ = ax.axhline(limit, color="0.5", zorder=1, label=label, **DASHED)
         rates = candidates["images_per_second"]
         scores = candidates["score"]
         self.pareto_ = draw_pareto(ax, rates, scores, is_pareto(scores, -rates))
         self.points_ = _draw_points(ax, candidates, kwargs)
         chosen = candidates[candidates["recommended"]]
-        (mark,) = ax.plot(
-            chosen["images_per_second"],
-            chosen["score"],
-            marker="o",
-            markersize=14,
-            color="k",
-            fillstyle="none",
-            linestyle="none",
-            label="recommended",
-        )
+        style = {"markersize": 14, "fillstyle": "none", "label": "recommended"}
+        [mark] = ax.plot(chosen["images_per_second"], chosen["score"], "ko", **style)
         ax.set(
             xlabel="Images per second at prediction",
             ylabel=f"{self.score_name[:1].upper()}{self.score_name[1:]}",
@@ -158,29 +144,19 @@ class AdviceDisplay:
 def _draw_points(ax, candidates, kwargs):
     """Draw the candidates in a color for each network, and a marker for fine-tuning."""
     points = []
-    for number, (network, rows) in enumerate(candidates.groupby("network")):
-        is_tuned = rows["head"] == _TUNED
-        for part, marker, label in [
-            (rows[~is_tuned], "o", network),
-            (rows[is_tuned], "^", f"{network}, {_TUNED}"),
-        ]:
-            if part.empty:
-                continue
-            style = {
-                "fmt": marker,
-                "color": f"C{number}",
-                "markersize": 5,
-                "capsize": 2,
-                "elinewidth": 1,
-                "label": label,
-            }
-            drawn = ax.errorbar(
-                part["images_per_second"],
-                part["score"],
-                yerr=part["standard_error"],
-                **(style | kwargs),
-            )
-            points.append(drawn)
+    networks = sorted(candidates["network"].unique())
+    groups = candidates.groupby(["network", candidates["head"] == _TUNED])
+    for (network, is_tuned), rows in groups:
+        style = {
+            "fmt": "^" if is_tuned else "o",
+            "color": f"C{networks.index(network)}",
+            "markersize": 5,
+            "capsize": 2,
+            "elinewidth": 1,
+            "label": f"{network}, {_TUNED}" if is_tuned else network,
+        } | kwargs
+        x, y = rows["images_per_second"], rows["score"]
+        points.append(ax.errorbar(x, y, yerr=rows["standard_error"], **style))
     return points
 
 

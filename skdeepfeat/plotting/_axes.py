@@ -9,6 +9,9 @@ from .._utils._optional import import_optional
 # Inches, of one picture with its title in a grid.
 _CELL = (2.2, 2.4)
 
+# Lines that mark a value.
+DASHED = {"linestyle": "--", "linewidth": 1}
+
 # Long labels below the axes.
 TURNED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 

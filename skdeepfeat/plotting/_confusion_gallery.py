@@ -155,6 +155,8 @@ class ConfusionGalleryDisplay:
         self.images_ = np.full((n, n), None, dtype=object)
         self.counts_ = np.full((n, n), None, dtype=object)
         place = {label: i for i, label in enumerate(labels)}
+        box = {"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.85}
+        style = {"ha": "right", "va": "bottom", "fontsize": "small", "bbox": box}
         for picture, (_, row) in zip(
             self.pictures, self.examples.iterrows(), strict=True
         ):
@@ -164,22 +166,10 @@ class ConfusionGalleryDisplay:
                 self.images_[i, j] = show_in_cell(
                     ax, picture, j, i, 0.92, y_points_down=True
                 )
-            self.counts_[i, j] = ax.text(
-                j + 0.44,
-                i + 0.44,
-                str(row["count"]),
-                ha="right",
-                va="bottom",
-                fontsize="small",
-                bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.85},
-            )
-        ax.set(
-            xlim=(-0.5, n - 0.5),
-            ylim=(n - 0.5, -0.5),
-            aspect="equal",
-            xlabel="Predicted label",
-            ylabel="True label",
-        )
+            count = ax.text(j + 0.44, i + 0.44, str(row["count"]), **style)
+            self.counts_[i, j] = count
+        ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal")
+        ax.set(xlabel="Predicted label", ylabel="True label")
         turned = TURNED if longest > 8 else {}
         ax.set_xticks(range(n), texts, parse_math=False, **turned)
         ax.set_yticks(range(n), texts, parse_math=False)

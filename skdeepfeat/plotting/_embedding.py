@@ -287,12 +287,7 @@ def _values_of(features, y, y_pred, color_by, is_regression):
     if y is None:
         return None, None
     check_consistent_length(features, y, y_pred)
-    values = check_targets(y, "y", "EmbeddingDisplay")
-    if values.ndim > 1:
-        raise ValueError(
-            "The 'y' parameter of EmbeddingDisplay must have one column. Got "
-            f"shape {values.shape}."
-        )
+    values = check_targets(y, "y", "EmbeddingDisplay", one_column=True)
     if color_by == "class":
         return values, None
     if is_regression:

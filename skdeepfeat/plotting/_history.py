@@ -1,10 +1,12 @@
 """FineTuneHistoryDisplay: losses and scores over the epochs of a fit."""
 
+import itertools
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..fine_tuning import require_fine_tune
-from ._axes import set_axes
+from ._axes import DASHED, set_axes
 from ._pictures import legend_below, shortened
 
 _PHASES = {"head": "head only", "body": "body and head"}
@@ -153,15 +155,8 @@ class FineTuneHistoryDisplay:
         is_body = (self.history["phase"] == "body").to_numpy()
         kept = is_body & (self.history["epoch"] == self.best_epoch).to_numpy()
         if kept.any():
-            handles.append(
-                ax.axvline(
-                    1 + int(kept.argmax()),
-                    color="0.5",
-                    linestyle="--",
-                    linewidth=1,
-                    label="Weights kept",
-                )
-            )
+            style = {"color": "0.5", "label": "Weights kept"} | DASHED
+            handles.append(ax.axvline(1 + int(kept.argmax()), **style))
         legend_below(ax, handles, 3)
         return self
 
@@ -177,19 +172,13 @@ class FineTuneHistoryDisplay:
 
     def _mark_phases(self, ax):
         """Mark the phases, with their names above the axes."""
-        phases = self.history["phase"].to_numpy()
-        starts = np.flatnonzero(np.r_[True, phases[1:] != phases[:-1]])
-        starts = starts[: len(phases)]  # without epochs, there is no phase
-        ends = [*starts[1:], len(phases)][: len(starts)]
-        for start, end in zip(starts, ends, strict=True):
+        style = {"ha": "center", "va": "bottom", "fontsize": "small", "color": "0.4"}
+        start = 0
+        for phase, epochs in itertools.groupby(self.history["phase"]):
+            end = start + len(list(epochs))
             if start > 0:
                 ax.axvline(start + 0.5, color="0.7", linestyle=":", linewidth=1)
-            ax.annotate(
-                _PHASES.get(phases[start], phases[start]),
-                ((start + end + 1) / 2, 1.01),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="bottom",
-                fontsize="small",
-                color="0.4",
-            )
+            center, coordinates = (start + end + 1) / 2, ("data", "axes fraction")
+            name = _PHASES.get(phase, phase)
+            ax.annotate(name, (center, 1.01), xycoords=coordinates, **style)
+            start = end

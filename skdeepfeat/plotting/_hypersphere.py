@@ -234,12 +234,8 @@ default=None
             legend_beside(ax, self.lines_, self.classes)
         ax.axhline(1 / (2 * np.pi), color="gray", linestyle=":", linewidth=1)
         ticks = np.linspace(-np.pi, np.pi, 5)
-        ax.set(
-            xlim=(-np.pi, np.pi),
-            xlabel="angle, radians",
-            ylabel="density",
-            ylim=(0, None),
-        )
+        ax.set(xlim=(-np.pi, np.pi), ylim=(0, None))
+        ax.set(xlabel="angle, radians", ylabel="density")
         ax.set_xticks(ticks, ["-π", "-π/2", "0", "π/2", "π"])
 
 

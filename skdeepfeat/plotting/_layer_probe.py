@@ -89,17 +89,8 @@ class LayerProbeDisplay:
         -------
         display : LayerProbeDisplay
         """
-        probe = linear_probe(
-            extractor,
-            X,
-            y,
-            layers,
-            estimator,
-            cv,
-            groups=groups,
-            scoring=scoring,
-            n_jobs=n_jobs,
-        )
+        options = {"groups": groups, "scoring": scoring, "n_jobs": n_jobs}
+        probe = linear_probe(extractor, X, y, layers, estimator, cv, **options)
         return cls.from_result(probe, name=name, ax=ax, **kwargs)
 
     @classmethod
@@ -152,12 +143,8 @@ class LayerProbeDisplay:
         # names apart.
         positions = np.arange(len(probe))
         style = {"marker": "o", "markersize": 4, "capsize": 3, "label": name}
-        self.errorbar_ = ax.errorbar(
-            positions,
-            probe["score"].to_numpy(),
-            yerr=probe["standard_error"].to_numpy(),
-            **(style | kwargs),
-        )
+        scores, errors = probe[["score", "standard_error"]].to_numpy().T
+        self.errorbar_ = ax.errorbar(positions, scores, yerr=errors, **(style | kwargs))
         self.line_ = self.errorbar_.lines[0]
         labels = [
             f"{layer}\n{depth:.0%}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..fine_tuning import learning_rate_range_test
-from ._axes import set_axes
+from ._axes import DASHED, set_axes
 from ._pictures import plain_legend, shortened
 
 # Characters of a name in the legend.
@@ -127,14 +127,7 @@ class LearningRateDisplay:
         -------
         display : LearningRateDisplay
         """
-        display = cls(
-            learning_rates=result.learning_rates,
-            losses=result.losses,
-            smoothed_losses=result.smoothed_losses,
-            suggestion=result.suggestion,
-            estimator_name=name,
-        )
-        return display.plot(ax=ax, **kwargs)
+        return cls(**vars(result), estimator_name=name).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, name=None, **kwargs):
         """Plot the losses over the learning rate.
@@ -167,24 +160,16 @@ class LearningRateDisplay:
             self.learning_rates, self.smoothed_losses, **{"label": label, **kwargs}
         )
         color = self.line_.get_color()
+        style = {"label": "loss of each batch", "alpha": 0.3, "linewidth": 1}
+        below = self.line_.get_zorder() - 1
         (self.raw_line_,) = ax.plot(
-            self.learning_rates,
-            self.losses,
-            color=color,
-            alpha=0.3,
-            linewidth=1,
-            label="loss of each batch",
-            zorder=self.line_.get_zorder() - 1,
+            self.learning_rates, self.losses, color=color, zorder=below, **style
         )
         self.suggestion_line_ = None
         if np.isfinite(self.suggestion):
-            self.suggestion_line_ = ax.axvline(
-                self.suggestion,
-                color=color,
-                linestyle="--",
-                linewidth=1,
-                label=f"steepest fall: {self.suggestion:.2g}",
-            )
+            label = f"steepest fall: {self.suggestion:.2g}"
+            style = {"color": color, "label": label} | DASHED
+            self.suggestion_line_ = ax.axvline(self.suggestion, **style)
         ax.set(xscale="log", xlabel="Learning rate", ylabel="Training loss")
         ax.set_ylim(self._limits())
         # The free corner varies: the curve begins at the top if it does not diverge.

@@ -60,15 +60,13 @@ def set_title(ax, title, n_axes=1):
 
 
 def plain_legend(ax, *args, **kwargs):
-    """Draw and return a legend whose names are no formulas: they may have dollars."""
-    legend = ax.legend(*args, **kwargs)
-    for text in legend.get_texts():
+    """Draw a legend whose names are no formulas: they may have dollars."""
+    for text in ax.legend(*args, **kwargs).get_texts():
         text.set_parse_math(False)
-    return legend
 
 
 def legend_below(ax, handles, n_columns):
-    """Draw a legend below the axes, where it covers nothing, and return it.
+    """Draw a legend below the axes, where it covers nothing.
 
     On axes of the user, a figure without a layout would cut it off there, so that it is
     drawn inside.
@@ -90,10 +88,8 @@ def legend_below(ax, handles, n_columns):
             "ncols": min(n_columns, len(handles)),
             "frameon": False,
         }
-    legend = plain_legend(ax, handles, [""] * len(handles), **place)
-    for text, handle in zip(legend.get_texts(), handles, strict=True):
-        text.set_text(shortened(handle.get_label(), _NAMES // n_columns))
-    return legend
+    labels = [shortened(one.get_label(), _NAMES // n_columns) for one in handles]
+    plain_legend(ax, handles, labels, **place)
 
 
 def legend_beside(ax, handles, classes, **kwargs):

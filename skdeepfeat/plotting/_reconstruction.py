@@ -117,11 +117,7 @@ default=None
         set_axes_grid(self, ax, len(rows), len(self.images))
         self.images_ = []
         for axes, (label, pictures) in zip(self.axes_, rows.items(), strict=True):
-            self.images_.append(
-                [
-                    show_picture(cell, picture)
-                    for cell, picture in zip(axes, pictures, strict=True)
-                ]
-            )
+            pairs = zip(axes, pictures, strict=True)
+            self.images_.append([show_picture(*pair) for pair in pairs])
             axes[0].set_ylabel(label)
         return self

@@ -116,16 +116,11 @@ class SimilarityDisplay:
         self.texts_ = None
         if max(n_rows, n_columns) <= _MOST_VALUES:
             self.texts_ = np.empty(values.shape, dtype=object)
+            style = {"ha": "center", "va": "center", "fontsize": "small"}
             for (i, j), value in np.ndenumerate(values):
                 red, green, blue, _ = self.image_.cmap(self.image_.norm(value))
                 is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
-                self.texts_[i, j] = ax.text(
-                    j,
-                    i,
-                    "" if np.isnan(value) else f"{value:.2f}",
-                    ha="center",
-                    va="center",
-                    color="white" if is_dark else "black",
-                    fontsize="small",
-                )
+                text = "" if np.isnan(value) else f"{value:.2f}"
+                color = "white" if is_dark else "black"
+                self.texts_[i, j] = ax.text(j, i, text, color=color, **style)
         return self

@@ -181,29 +181,21 @@ class TopLossesDisplay:
         # In axes of the user, pictures and captions may be smaller.
         inches = ax.get_window_extent().width / self.figure_.dpi / n_columns
         font_size = _FONT_SIZE if is_own else _FONT_SIZE * min(1.0, inches / _CELL)
+        style = {"ha": "center", "va": "top", "linespacing": 1.25, "parse_math": False}
         for i, (picture, (_, row)) in enumerate(
             zip(self.pictures, self.losses.iterrows(), strict=True)
         ):
-            left, top = i % n_columns, -height * (i // n_columns)
+            middle, top = i % n_columns + 0.5, -height * (i // n_columns)
             if picture is None:
                 place = {"ha": "center", "va": "center"}
-                ax.text(left + 0.5, top - 0.5, "cannot be read", **place)
+                ax.text(middle, top - 0.5, "cannot be read", **place)
                 self.images_.append(None)
             else:  # a margin between pictures
-                drawn = show_in_cell(ax, picture, left + 0.5, top - 0.5, 0.94)
+                drawn = show_in_cell(ax, picture, middle, top - 0.5, 0.94)
                 self.images_.append(drawn)
-            self.captions_.append(
-                ax.text(
-                    left + 0.5,
-                    top - 1.02,
-                    _caption(row),
-                    ha="center",
-                    va="top",
-                    fontsize=font_size,
-                    linespacing=1.25,
-                    parse_math=False,
-                )
-            )
+            text = _caption(row)
+            caption = ax.text(middle, top - 1.02, text, fontsize=font_size, **style)
+            self.captions_.append(caption)
         return self
 
 

@@ -107,10 +107,7 @@ class TrajectoryDisplay:
         -------
         display : TrajectoryDisplay
         """
-        display = cls(
-            points=result.points, separation=result.separation, mixing=result.mixing
-        )
-        return display.plot(ax=ax, **kwargs)
+        return cls(**vars(result)).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
         """Plot the map.
@@ -155,15 +152,10 @@ class TrajectoryDisplay:
             for (name, _), marker in marked
         ]
         longest = max(len(handle.get_label()) for handle in handles)
+        n_columns = max(1, min(3, len(handles), _LINE // (longest + _SPACE)))
         # Above the axes, because points may be anywhere inside.
-        plain_legend(
-            ax,
-            handles=handles,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=max(1, min(3, len(handles), _LINE // (longest + _SPACE))),
-            frameon=False,
-        )
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+        plain_legend(ax, handles=handles, ncols=n_columns, frameon=False, **place)
         # The coordinates have no unit.
         ax.set(xticks=[], yticks=[])
         return self

@@ -281,7 +281,7 @@ default="squared_error"
         rows, held_out = rows[indices], None if others is None else rows[others]
         n_layers = len(self.network_.encoder) if self.layerwise else 0
         callbacks = FitCallbacks(self, n_layers + 1, given, y)
-        train = functools.partial(callbacks.train, rows=indices)
+        train = functools.partial(self._learn, callbacks, rows=indices)
         interrupted = any(
             self._fit_layer(k, rows, held_out, train) for k in range(n_layers)
         )
@@ -327,7 +327,7 @@ default="squared_error"
             first_epoch=len(self.history_),
         )
         data = self._data(self._normalized(X), self._ranges)
-        train = functools.partial(FitCallbacks().train, rows=None)
+        train = functools.partial(self._learn, FitCallbacks(), rows=None)
         run = self._run(self.network_, settings, self.loss, data, None, train)
         self._optimizer_state = _on_cpu(run.optimizer.state_dict())
         return self
@@ -474,9 +474,7 @@ default="squared_error"
             self, len(data), _N_STEPS, _AUTO_EPOCHS,
             phase=phase, seed=self._seed, first_epoch=len(self.history_),
         )  # fmt: skip
-        run = self._run(model, settings, loss, data, held_out, train)
-        self.best_epoch_ = run.best_epoch
-        return run.interrupted
+        return self._run(model, settings, loss, data, held_out, train).interrupted
 
     def _run(self, model, settings, loss, data, held_out, train):
         """Train a model by the loop, record its epochs, and tell callbacks of them."""
@@ -495,14 +493,11 @@ default="squared_error"
         loss = make_loss(loss, task)
         run = TrainingRun(model, optimizer, loss, settings, device)
 
-        def history():
-            records = self.history_.to_dict("records") + run.history
-            return pd.DataFrame(records, columns=self.history_.columns)
-
         def attributes():
+            records = self.history_.to_dict("records") + run.history
             return {
                 "network_": copy.deepcopy(self.network_).cpu().eval(),
-                "history_": history(),
+                "history_": pd.DataFrame(records, columns=self.history_.columns),
                 "best_epoch_": run.best_epoch,
             }
 
@@ -510,12 +505,7 @@ default="squared_error"
         if held_out is not None:
             unseen = torch.from_numpy(held_out)
             validate = make_validate(loss, unseen, _N_ROWS_AT_ONCE, device)
-
-        def finish():
-            self.history_ = history()
-            model.cpu().eval()
-
-        train(run, data, attributes=attributes, finish=finish, validate=validate)
+        train(run, data, attributes=attributes, validate=validate)
         return run
 
     def _apply(self, function, rows):
@@ -529,17 +519,17 @@ class _CorruptedData(FeatureData):
 
     def __init__(self, rows, corruption, level, ranges):
         super().__init__(rows, torch.from_numpy(rows), torch.ones(len(rows)))
-        self._rows = rows
         self._corrupt = CORRUPTIONS.get(corruption)
         self._level = level
         self._ranges = ranges
 
     def batch(self, rows, rng, positions, n_total):
         """Return the inputs of some samples."""
+        clean = self.inputs[rows]
         if self._corrupt is None:
-            return super().batch(rows, rng, positions, n_total)
-        clean = self._rows[rows]
-        return torch.from_numpy(self._corrupt(clean, self._level, rng, self._ranges))
+            return clean
+        damaged = self._corrupt(clean.numpy(), self._level, rng, self._ranges)
+        return torch.from_numpy(damaged)
 
 
 def _on_cpu(state):

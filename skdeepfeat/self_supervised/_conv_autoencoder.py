@@ -1,7 +1,5 @@
 """ConvAutoencoder: images as codes of a few numbers."""
 
-import copy
-
 import numpy as np
 import pandas as pd
 import torch
@@ -14,13 +12,10 @@ from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._constraints import AT_LEAST_2, POSITIVE_INT
 from .._utils._device import free_device_memory, resolve_device
 from .._utils._forks import survives_fork
-from .._utils._parameter_errors import choice_error
+from .._utils._parameter_errors import check_sizes, choice_error
 from .._utils._preprocessing import MAX_SIDE, Preprocessing
-from ..feature_extraction import (
-    ExtractionSettings,
-    ImageEstimatorMixin,
-    load_readable,
-)
+from ..feature_extraction import ExtractionSettings, ImageEstimatorMixin, load_readable
+from ..networks import copy_module
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
 from ._conv_network import ConvNetwork
 from ._corruptions import CORRUPTIONS, FeatureRanges, check_level
@@ -269,7 +264,10 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         self.image_shape_ = (*self._size(), 3)
         self.network_ = ConvNetwork(self._size(), self.n_components, body, seed)
         rows, held_out = hold_out(self, rows, seed)
-        self._train(pixels, rows, held_out, pretrained, device, seed, callbacks)
+        try:
+            self._train(pixels, rows, held_out, pretrained, device, seed, callbacks)
+        finally:
+            free_device_memory(device)
         callbacks.close()
         return self
 
@@ -296,7 +294,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
 
         def attributes():
             return {
-                "network_": copy.deepcopy(self.network_).cpu().eval(),
+                "network_": copy_module(self.network_).cpu().eval(),
                 "history_": pd.DataFrame(run.history, columns=_HISTORY),
                 "best_epoch_": run.best_epoch,
             }
@@ -305,14 +303,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         if held_out is not None:
             unseen = _as_tensor(pixels[held_out])
             validate = make_validate(_squared_errors, unseen, _N_AT_ONCE, device)
-
-        def finish():
-            self.network_.cpu().eval()
-            self.history_ = pd.DataFrame(run.history, columns=_HISTORY)
-            self.best_epoch_ = run.best_epoch
-            free_device_memory(device)
-
-        callbacks.train(run, data, rows, attributes, finish, validate)
+        self._learn(callbacks, run, data, rows, attributes, validate)
 
     @survives_fork
     def transform(self, X):
@@ -393,12 +384,11 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         return self.network_.to_code.out_features
 
     def _size(self):
-        size = np.ravel(self.image_size)
-        is_size = size.dtype.kind in "iu" and len(size) in (1, 2)
-        if not is_size or size.min() < 4 or size.max() > MAX_SIDE:
+        size = check_sizes("image_size", self.image_size, least=4)
+        if len(size) > 2 or max(size) > MAX_SIDE:
             wanted = f"an int or a pair of int, from 4 to {MAX_SIDE}"
             raise choice_error("image_size", wanted, self.image_size)
-        return int(size[0]), int(size[-1])
+        return size[0], size[-1]
 
     def _pixels(self, X, size, *, in_training=False):
         """Return the resized images, and which of them could be read."""

@@ -8,15 +8,10 @@ from torch.nn import functional as F
 
 from .._utils._random import seeded
 
-
-def _identity(values):
-    return values
-
-
 # scikit-learn's names, as in MLPClassifier. Each has the gain that keeps the variance
 # from layer to layer (torch.nn.init.calculate_gain).
 ACTIVATIONS = {
-    "identity": (_identity, 1.0),
+    "identity": (nn.Identity(), 1.0),
     "logistic": (torch.sigmoid, 1.0),
     "tanh": (torch.tanh, 5 / 3),
     "relu": (F.relu, 2**0.5),
@@ -44,10 +39,11 @@ class MirroredNetwork(nn.Module):
         with seeded(seed):
             self.encoder = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
             self.decoder = nn.ModuleList(nn.Linear(*pair[::-1]) for pair in pairs)
-            for layer, name in zip(self.encoder, self.activations, strict=True):
-                _initialize(layer, ACTIVATIONS[name][1])
-            for layer, name in zip(self.decoder, self._outer_names(), strict=True):
-                _initialize(layer, ACTIVATIONS[name][1])
+            layers = [*self.encoder, *self.decoder]
+            names = [*self.activations, *self._outer_names()]
+            for layer, name in zip(layers, names, strict=True):
+                nn.init.xavier_uniform_(layer.weight, ACTIVATIONS[name][1])
+                nn.init.zeros_(layer.bias)
         if tied_weights:
             for layer in self.decoder:
                 layer.weight = None
@@ -98,8 +94,3 @@ class SingleLayer(nn.Module):
         """Return the reconstruction of the layer's inputs."""
         network, k = self._whole
         return network.decode_layer(k, network.encode_layer(k, rows))
-
-
-def _initialize(layer, gain):
-    nn.init.xavier_uniform_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)

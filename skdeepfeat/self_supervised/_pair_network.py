@@ -11,22 +11,8 @@ from .._utils._random import seeded
 _TARGET_DECAY = 0.99
 
 
-class PairHead(nn.Module):
-    """What comes after the body during training, and is thrown away after it."""
-
-    def __init__(self, projector, predictor):
-        super().__init__()
-        self.projector = projector
-        self.predictor = predictor
-
-    def forward(self, features):
-        """Return the embeddings of features."""
-        embeddings = self.projector(features)
-        return embeddings if self.predictor is None else self.predictor(embeddings)
-
-
 def make_head(n_features, sizes, has_predictor, seed):
-    """Return dense layers with batch normalization in between.
+    """Return what comes after the body in training: dense layers, with normalizations.
 
     Parameters
     ----------
@@ -40,11 +26,15 @@ def make_head(n_features, sizes, has_predictor, seed):
 
     Returns
     -------
-    PairHead
+    Sequential
+        With a `projector`, and a `predictor` if there is one.
     """
+    head = nn.Sequential()
     with seeded(seed):
-        projector = _dense([n_features, *sizes])
-        return PairHead(projector, _dense([sizes[-1]] * 3) if has_predictor else None)
+        head.add_module("projector", _dense([n_features, *sizes]))
+        if has_predictor:
+            head.add_module("predictor", _dense([sizes[-1]] * 3))
+    return head
 
 
 def _dense(sizes):
@@ -65,7 +55,8 @@ class PairNetwork(nn.Module):
     Parameters
     ----------
     neck : TrainableNeck
-    head : PairHead
+    head : Module
+        See `make_head`.
     """
 
     def __init__(self, neck, head):
@@ -73,7 +64,7 @@ class PairNetwork(nn.Module):
         self.neck = neck
         self.head = head
         self.target = None
-        if head.predictor is not None:
+        if hasattr(head, "predictor"):
             self.target = nn.Sequential(*copy.deepcopy([neck, head.projector]))
             self.target.requires_grad_(False)
 

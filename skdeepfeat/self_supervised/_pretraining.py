@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+import scipy.stats
 import torch
 
 from .._utils._device import compute_context
@@ -129,12 +130,8 @@ def effective_rank(embeddings):
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
     """
-    values = torch.linalg.svdvals(embeddings - embeddings.mean(0))
-    total = float(values.sum())
-    if total == 0:
-        return 0.0
-    shares = values[values > 0] / total
-    return math.exp(-float((shares * shares.log()).sum()))
+    values = torch.linalg.svdvals(embeddings - embeddings.mean(0)).numpy()
+    return math.exp(scipy.stats.entropy(values)) if values.any() else 0.0
 
 
 def spread(embeddings):

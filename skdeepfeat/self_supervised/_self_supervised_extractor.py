@@ -8,10 +8,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._columns import check_column, given_together
-from .._utils._constraints import (
-    AT_LEAST_2,
-    POSITIVE_INT,
-)
+from .._utils._constraints import AT_LEAST_2, POSITIVE_INT
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_sizes

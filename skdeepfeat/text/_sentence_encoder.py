@@ -22,12 +22,7 @@ from ..training import (
     TrainingRun,
     make_optimizer,
 )
-from ._sentence_networks import (
-    ENCODERS,
-    PADDING,
-    NeighborDecoder,
-    SentencePairNetwork,
-)
+from ._sentence_networks import ENCODERS, PADDING, NeighborDecoder, SentencePairNetwork
 from ._sentence_pairs import TextTuples, document_codes, followers, pad
 from ._texts import as_codes, count_words
 from ._vectors_parameter import VectorsParameterMixin
@@ -302,18 +297,9 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
         try:
             self._train(network, texts, following, device, seed, callbacks)
         finally:
-            vars(self).update(self._learned(network))
             free_device_memory(device)
         callbacks.close()
         return self
-
-    def _learned(self, network):
-        """Return the attributes that training changes, without the history."""
-        encoder = copy.deepcopy(network.encoder).cpu().eval().requires_grad_(False)
-        learned = {"encoder_": encoder}
-        if self.vocabulary_ is not None:
-            learned["vectors_"] = network.words.weight.detach().cpu().numpy()[1:].copy()
-        return learned
 
     def _check_pairs(self, following, texts, documents):
         self.n_pairs_ = int((following >= 0).sum())
@@ -377,19 +363,20 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
             device,
         )  # fmt: skip
 
-        def history():
-            return pd.DataFrame(
-                run.history, columns=["epoch", "train_loss", "learning_rate", "seconds"]
-            )
-
         def attributes():
-            return self._learned(network) | {"history_": history()}
-
-        def finish():
-            self.history_ = history()
+            columns = ["epoch", "train_loss", "learning_rate", "seconds"]
+            encoder = copy.deepcopy(network.encoder).cpu().eval().requires_grad_(False)
+            learned = {
+                "encoder_": encoder,
+                "history_": pd.DataFrame(run.history, columns=columns),
+            }
+            if self.vocabulary_ is not None:
+                vectors = network.words.weight.detach().cpu().numpy()
+                learned["vectors_"] = vectors[1:].copy()
+            return learned
 
         data = TextTuples(texts, members)
-        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
+        self._learn(callbacks, run, data, np.arange(len(texts)), attributes)
 
     @survives_fork
     def transform(self, X):
@@ -416,10 +403,8 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
             vectors = self._load_again(self.encoder_.n_inputs)
         else:
             vectors = WordVectors(self.vocabulary_, self.vectors_)
-        known = [
-            [word for word in words if word in vectors.index][: self.max_length]
-            for words in self._words(X)
-        ]
+        known = vectors.known(self._words(X))
+        known = [words[: self.max_length] for words in known]
         return self._rows_of(known, lambda known: self._encode(known, vectors))
 
     @undisturbed_by_forks()

@@ -76,13 +76,10 @@ def check_texts(X):
             )
         # Tables of pyarrow have arrays as `columns`.
         X = X.column(0) if hasattr(X, "column") else X[X.columns[0]]
-    if hasattr(X, "to_list"):
-        X = X.to_list()
-    elif hasattr(X, "to_pylist"):
-        X = X.to_pylist()
-    elif hasattr(X, "tolist"):
-        X = X.tolist()
-    elif not hasattr(X, "__len__"):
+    for name in ("to_list", "to_pylist", "tolist"):  # pandas, polars; pyarrow; NumPy
+        if hasattr(X, name):
+            X = getattr(X, name)()
+    if not hasattr(X, "__len__"):
         raise TypeError(
             f"X must be a collection of texts: use list(X). Got {type(X).__name__}."
         )

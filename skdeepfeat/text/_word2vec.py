@@ -243,10 +243,7 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
                 ),
             }
 
-        def finish():
-            vars(self).update(attributes())
-
-        callbacks.train(run, data, np.arange(len(texts)), attributes, finish)
+        self._learn(callbacks, run, data, np.arange(len(texts)), attributes)
 
     def transform(self, X):
         """Return the mean of the vectors of each text's words.
@@ -262,11 +259,9 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
             Zeros for a text without any known word.
         """
         check_is_fitted(self)
-        result = []
-        for words in self._words(X):
-            known = [self.vocabulary_[w] for w in words if w in self.vocabulary_]
-            result.append(self.vectors_[known].sum(axis=0) / max(1, len(known)))
-        return np.array(result, np.float32)
+        texts = as_codes(self._words(X), self.vocabulary_)
+        means = [self.vectors_[text].sum(axis=0) / max(1, len(text)) for text in texts]
+        return np.array(means, np.float32)
 
     def most_similar(self, positive, negative=(), n=10):
         """Return the words that are nearest to a sum of words.

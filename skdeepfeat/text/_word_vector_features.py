@@ -214,15 +214,14 @@ class WordVectorFeatures(
         """
         check_is_fitted(self, _LEARNED.get(self.pooling))
         vectors = self._load_again(self._n_features_out)
-        words = self._words(X)
-        return self._features(vectors, [self._known(vectors, one) for one in words])
+        return self._features(vectors, vectors.known(self._words(X)))
 
     def _fit(self, X):
         """Return the vectors and the known words of each text."""
         self._validate_params()
         vectors = load_word_vectors(self.vectors)
         words = self._words(X, reset=True)
-        known = [self._known(vectors, one) for one in words]
+        known = vectors.known(words)
         self._n_features_out = vectors.matrix.shape[1]
         self._count_unknown(words, vectors.index)
         for name in itertools.chain(*_LEARNED.values()):
@@ -249,9 +248,6 @@ class WordVectorFeatures(
             else:
                 self.common_component_ = np.zeros(self._n_features_out)
         return vectors, known
-
-    def _known(self, vectors, words):
-        return [word for word in words if word in vectors.index]
 
     def _features(self, vectors, known):
         def compute(known):

@@ -82,6 +82,10 @@ class WordVectors:
             raise _not_finite(self.words[places[int(bad.argmax())]])
         return rows
 
+    def known(self, texts):
+        """Return the words of each text that have a vector."""
+        return [[word for word in words if word in self.index] for words in texts]
+
     def look_up(self, texts):
         """Return the vectors of the words of some texts, all of which are known.
 

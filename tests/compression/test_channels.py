@@ -221,7 +221,7 @@ class Overwritten(nn.Module):
 
 def test_channels_that_the_code_counts_are_kept():
     groups = find_channel_groups(model_of(Overwritten()).body, IMAGES)
-    obstacles = {one.name: one.obstacle for one in groups}
+    obstacles = {one.producers[0]: one.obstacle for one in groups}
     for name in ("first", "second"):
         assert "something else" in obstacles[name]
 
@@ -253,6 +253,6 @@ class StubbornAtFirst(Stubborn):
 
 def test_an_obstacle_leaves_other_channels_free():
     groups = find_channel_groups(model_of(StubbornAtFirst()).body, IMAGES)
-    obstacles = {one.name: one.obstacle for one in groups}
+    obstacles = {one.producers[0]: one.obstacle for one in groups}
     assert "does not run" in obstacles["first"]
     assert obstacles["second"] == ""
