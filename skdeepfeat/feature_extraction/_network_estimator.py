@@ -237,3 +237,23 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
                 f"{type(self).__name__}."
             )
         return X
+
+
+def inspected(estimator, X):
+    """Return what other packages need to look into the network of an estimator.
+
+    Parameters
+    ----------
+    estimator : ImageEstimatorMixin
+        Fitted, unless it is a PretrainedFeatureExtractor.
+    X : images in any form, or None
+        None if only the network matters.
+
+    Returns
+    -------
+    X
+        With its form checked.
+    neck : networks.Neck
+    settings : ExtractionSettings
+    """
+    return estimator._inspected(X)
