@@ -15,10 +15,6 @@ logger = logging.getLogger(__name__)
 class StoreDamaged(Exception):
     """The content of the file is not what this package wrote."""
 
-    # The damaged file as (device, inode). When one of several processes handles the
-    # damage, another process may already have replaced the file with a valid one.
-    identity: tuple[int, int] | None = None
-
 
 class StoreUnavailable(Exception):
     """The file cannot be used now, for reasons other than its content.

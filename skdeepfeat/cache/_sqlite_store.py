@@ -287,11 +287,11 @@ class SQLiteStore(Store):
             problems = (f"it cannot be examined: {error}",)
             return CheckReport(self.path, problems=problems)
         except StoreDamaged as damage:
-            problems, identity = damage.args, damage.identity
+            problems = damage.args
         self.database.close()
         new_path = None
         try:
-            new_path = self.database.quarantine(identity) if repair else None
+            new_path = self.database.quarantine() if repair else None
         except StoreUnavailable as error:
             problems += (f"it cannot be quarantined: {error}",)
         return CheckReport(
@@ -337,7 +337,7 @@ class SQLiteStore(Store):
         self._hits.clear()
         self._written.clear()
         try:
-            new_path = self.database.quarantine(damage.identity)
+            new_path = self.database.quarantine()
         except StoreUnavailable as error:
             cause = f"it is damaged ({damage}) and cannot be quarantined: {error}"
             self._give_up(cause, False)
