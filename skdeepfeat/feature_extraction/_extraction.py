@@ -18,16 +18,17 @@ from .._utils._digests import digest_description, digest_file
 from .._utils._filestat import is_settled, stat_file
 from .._utils._printable import printable
 from .._utils._threads import all_cores
-from ..cache import (
-    Namespace,
-    Store,
-    open_cache,
+from ..cache import Namespace, Store, open_cache
+from ..networks import RememberedNeck
+from ._compute import compute_features
+from ._failures import (
+    GIVE_UP_AFTER,
+    first_failure,
+    non_finite_error,
+    warn_of,
     warn_of_unknown_items,
     warn_of_unstable,
 )
-from ..networks import RememberedNeck
-from ._compute import compute_features
-from ._failures import GIVE_UP_AFTER, first_failure, non_finite_error, warn_of
 from ._item_identity import identify_by_items
 from ._settings import count_workers, settle_arithmetic
 from ._workers import compute_in_shards
@@ -142,18 +143,18 @@ class Extraction:
             return self._identify_by_items()
         self.neck = self._run_in_thread(self.neck.identified)
         if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
-            warn_of_unstable(self.neck.spec.name)
+            warn_of_unstable(self.neck)
             self._store = Store()
         self.namespaces = self._make_namespaces(self.neck)
 
     def _identify_by_items(self):
         plain, found = self._describe_outputs(self.neck), None
         if self.source.unknown:
-            warn_of_unknown_items(len(self.source.unknown), self.source.why_unknown())
+            warn_of_unknown_items(self.source)
         elif any(self.digests):  # none if `key` failed for all items
             found = identify_by_items(self, plain, self._store, self._run_in_thread)
             if found is None:
-                warn_of_unstable(self.neck.spec.name, "item")
+                warn_of_unstable(self.neck)
         if found is None:
             self._store, found = Store(), (plain, {})
         self.namespaces, self._known = found
