@@ -162,7 +162,7 @@ class DescribedMixin:
             X = _make_inputs(self)
         images, neck, settings = self._inspected(X)
         with open_extraction(images, neck, self.cache, settings) as extraction:
-            info, namespaces = extraction.cache_info(), extraction.namespaces
+            info, namespaces = extraction.store.info(), extraction.namespaces
             devices, n_images = extraction.devices, len(extraction)
             n_hits = n_images - extraction.n_missing()
         seconds = None

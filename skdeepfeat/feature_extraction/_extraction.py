@@ -81,6 +81,8 @@ class Extraction:
 
     Attributes
     ----------
+    store : cache.Store
+        One that keeps nothing if the network is a user's own and cannot be recognized.
     devices : list of torch.device
         The devices that the network runs on. Empty if workers run it.
     source : ItemSource
@@ -92,8 +94,7 @@ class Extraction:
     """
 
     def __init__(self, X, neck, store, settings, reading=None):
-        # The digests of files are stored even if features are not.
-        self._store = self._file_index = store
+        self.store = store
         is_local = count_workers(settings.n_jobs) == 1
         # Workers may have devices that this machine lacks.
         self.devices = resolve_devices(settings.device) if is_local else []
@@ -142,9 +143,9 @@ class Extraction:
         if self.neck.spec.takes_items:
             return self._identify_by_items()
         self.neck = self._run_in_thread(self.neck.identified)
-        if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
+        if not self.neck.fingerprint.is_stable and self.store.keeps_rows:
             warn_of_unstable(self.neck)
-            self._store = Store()
+            self.store = Store()
         self.namespaces = self._make_namespaces(self.neck)
 
     def _identify_by_items(self):
@@ -152,11 +153,11 @@ class Extraction:
         if self.source.unknown:
             warn_of_unknown_items(self.source)
         elif any(self.digests):  # none if `key` failed for all items
-            found = identify_by_items(self, plain, self._store, self._run_in_thread)
+            found = identify_by_items(self, plain, self._run_in_thread)
             if found is None:
                 warn_of_unstable(self.neck)
         if found is None:
-            self._store, found = Store(), (plain, {})
+            self.store, found = Store(), (plain, {})
         self.namespaces, self._known = found
 
     def describe_network(self):
@@ -189,13 +190,9 @@ class Extraction:
     def __len__(self):
         return len(self.source)
 
-    def cache_info(self):
-        """Return the `CacheInfo` of the cache."""
-        return self._store.info()
-
     def n_missing(self):
         """Return the number of images whose features are not in the cache."""
-        missing = self._store.missing(self.namespaces, self.digests)
+        missing = self.store.missing(self.namespaces, self.digests)
         return sum(digest in missing for digest in self.digests)
 
     def features(self, *, in_training=False):
@@ -287,7 +284,7 @@ class Extraction:
             If the network returns NaN or infinite values for an image that can be read.
             The finite features of other images are then in the cache.
         """
-        joins = self.settings.cache_layers is not None and self._store.keeps_rows
+        joins = self.settings.cache_layers is not None and self.store.keeps_rows
 
         def compute(positions):
             neck = self._joined() if joins else self._resolved()
@@ -295,7 +292,7 @@ class Extraction:
 
         n_read = len(self.digests)
         try:
-            outputs = self._store.fetch(
+            outputs = self.store.fetch(
                 self.namespaces,
                 [self.digests[i] for i in indices.tolist() if i < n_read],
                 compute,
@@ -429,9 +426,9 @@ class Extraction:
 
     def _make_namespaces(self, neck):
         namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint
-        if fingerprint is None or not self._store.keeps_rows:
+        if fingerprint is None or not self.store.keeps_rows:
             return namespaces
-        return self._store.recognize(namespaces, fingerprint.rows, fingerprint.agrees)
+        return self.store.recognize(namespaces, fingerprint.rows, fingerprint.agrees)
 
     def _describe_outputs(self, neck):
         """Return the namespaces of a neck, before variants of a user's network."""
@@ -459,11 +456,11 @@ class Extraction:
     def _digest_weights(self, path):
         """Return the digest of a weights file, which is read only if it has changed."""
         file = stat_file(path)
-        [digest] = self._file_index.lookup([file])
+        [digest] = self.store.lookup([file])
         if digest is None:
             digest = digest_file(path)
             if is_settled(file):
-                self._file_index.remember([file], [digest])
+                self.store.remember([file], [digest])
         return digest
 
 
