@@ -21,7 +21,7 @@ from skdeepfeat._utils._shown import shown_path
 from skdeepfeat.exceptions import BadImageError
 
 from ._download_buffer import DownloadBuffer
-from ._encoded_images import read_until
+from ._encoded_images import LARGE, read_until
 from ._files import Remembering, absolute_path, ignore
 from ._image_limits import check_length
 from ._image_source import FileIndex
@@ -31,8 +31,6 @@ from ._thread_pool import ThreadPool
 # Number of simultaneous downloads, which wait for the network and not for a core. It
 # is also the number of files whose bytes are in memory.
 _AT_ONCE = 32
-# Bytes. Of larger files, one is in memory at a time.
-_LARGE = 2**25
 # Files whose versions are looked up before the first of them is downloaded.
 _WINDOW = 1024
 
@@ -363,10 +361,10 @@ def _read(fs, path, limit, on_large):
     http = {"block_size": 0, "size": 1} if "http" in fs.protocol else {}
     if is_opened or _is_archive(fs) or http:
         with fs.open(path, "rb", **http) as file:
-            return _read_in_parts(file, limit, on_large)
+            return read_until(file, limit, LARGE - 1, on_large)
     data = _read_range(fs, path, limit)
     check_length(len(data), limit)
-    if len(data) >= _LARGE:
+    if len(data) >= LARGE:
         on_large()
     return data
 
@@ -382,18 +380,6 @@ def _read_range(fs, path, limit):
             if fs.info(path).get("size") == 0:
                 return b""
         raise
-
-
-def _read_in_parts(file, limit, on_large):
-    parts, n_bytes = [], 0
-    while n_bytes < _LARGE:
-        more = file.read(_LARGE - n_bytes)
-        if not more:
-            return b"".join(parts)
-        parts.append(more)
-        n_bytes += len(more)
-    on_large()
-    return b"".join([*parts, read_until(file, limit, n_before=n_bytes)])
 
 
 # -- Errors
