@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -222,10 +223,7 @@ class Partial(contextlib.AbstractContextManager):
             _write_all(file, memoryview(bytes(max(0, n_bytes - there))))
             os.fsync(file.fileno())
         file.seek(0)
-        self._sums = np.empty((self.shape[0], _SUM_SIZE), np.uint8)
-        if self._sums.size:
-            path = self.folder / "sums"
-            _read_all(file, memoryview(self._sums).cast("B"), path)
+        self._sums = np.fromfile(file, np.uint8).reshape(self.shape[0], _SUM_SIZE)
 
     def _find_valid_rows(self):
         """Find the rows that match their checksums; forget the other checksums."""
@@ -294,12 +292,12 @@ class Partial(contextlib.AbstractContextManager):
 
     def read(self, start, stop):
         """Return rows as an array of little-endian float32 in memory."""
-        stop = min(stop, self.shape[0])
-        values = np.empty((stop - start, self.shape[1]), dtype="<f4")
+        shape = min(stop, self.shape[0]) - start, self.shape[1]
         self._rows.seek(len(self._header) + start * self._row_bytes)
-        if values.size:
-            _read_all(self._rows, memoryview(values).cast("B"), self.rows_path)
-        return values
+        values = np.fromfile(self._rows, "<f4", math.prod(shape))
+        if len(values) < math.prod(shape):
+            raise OSError(f"{self.rows_path} was cut short while it was read.")
+        return values.reshape(shape)
 
     def commit(self):
         """Make what was written survive a power failure."""
@@ -347,14 +345,6 @@ def _remove(path):
 def _write_all(file, view):
     while len(view):
         view = view[file.write(view) :]
-
-
-def _read_all(file, view, path):
-    while len(view):
-        n_read = file.readinto(view)
-        if not n_read:
-            raise OSError(f"{path} was cut short while it was read.")
-        view = view[n_read:]
 
 
 def _is_own(entry):
