@@ -14,6 +14,7 @@ from concurrent.futures import as_completed
 from typing import Any, NamedTuple
 
 from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat._utils._optional import import_optional
 from skdeepfeat._utils._parameter_errors import did_you_mean
 from skdeepfeat._utils._printable import redacted
@@ -25,7 +26,7 @@ from ._encoded_images import LARGE, read_until
 from ._files import Remembering, absolute_path, ignore
 from ._image_limits import check_length
 from ._image_source import FileIndex
-from ._remote_version import Version, identify, is_settled
+from ._remote_version import identify, is_settled, of_member
 from ._thread_pool import ThreadPool
 
 # Number of simultaneous downloads, which wait for the network and not for a core. It
@@ -128,7 +129,7 @@ class RemoteFiles:
         on_done = on_done or ignore
         # An address that occurs several times counts as unknown once.
         on_done(len(addresses) - len(unknown))
-        archives: dict[str, Version | None] = {}
+        archives: dict[str, FileStat | None] = {}
         with (
             ThreadPool(_AT_ONCE, "skdeepfeat-download") as pool,
             Remembering(file_index) as remembering,
@@ -137,8 +138,7 @@ class RemoteFiles:
                 window, versions = unknown[start : start + _WINDOW], {}
                 if file_index is not None:
                     versions = self._versions(window, pool, archives)
-                    stats = [version.stat for version in versions.values()]
-                    known = file_index.lookup(stats)
+                    known = file_index.lookup(list(versions.values()))
                     results.update(zip(versions, known, strict=True))
                 left = [address for address in window if results[address] is None]
                 on_done(len(window) - len(left))
@@ -152,7 +152,7 @@ class RemoteFiles:
                     results[address] = result
                     version = versions.get(address)
                     if isinstance(result, bytes) and version and is_settled(version):
-                        remembering.add(version.stat, result)
+                        remembering.add(version, result)
                     on_done(1)
         return [results[one] for one in addresses]  # type: ignore[misc]
 
@@ -172,7 +172,7 @@ class RemoteFiles:
                 results[address] = error
 
     def _versions(self, addresses, pool, archives):
-        """Return {address: Version} of the files that have one."""
+        """Return {address: version} of the files that have one; see `identify`."""
 
         def look(address):
             try:
@@ -198,7 +198,7 @@ class RemoteFiles:
                 if archive not in archives:
                     archives[archive] = self._version(archive, archives)
             found = archives[archive]
-            return None if found is None else found.of_member(address)
+            return None if found is None else of_member(found, address)
         with place.lock:
             return identify(place.fs, address, self._options)
 
