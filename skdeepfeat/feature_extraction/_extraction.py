@@ -439,18 +439,13 @@ class Extraction:
             in_words += f" by {runtime} on {device}"
         namespaces = []
         for found in neck.descriptions(settings.precision, self._digest_weights):
-            parts = [
-                neck.spec.model_name,
-                found["layer"],
-                *({found["pooling"]} - {"auto"}),
-            ]
-            label = f"{'_'.join(parts)}, {in_words}"
+            pooling = {found["pooling"]} - {"auto"}
+            place = "_".join([neck.spec.model_name, found["layer"], *pooling])
             description = {**found, **more}
             # The network that computes a layer, without the choice of the layer.
             network = {**description, "layer": None, "pooling": None}
-            namespaces.append(
-                Namespace(description, label, digest_description(network))
-            )
+            work = digest_description(network)
+            namespaces.append(Namespace(description, f"{place}, {in_words}", work))
         return namespaces
 
     def _digest_weights(self, path):
