@@ -267,15 +267,14 @@ class SQLiteStore(Store):
         if pattern is None:
             self.notes.clear()
             self.converted.clear()
-        if not self.run(lambda connection: True, default=False):
-            return 0  # there is no file, and none is created
 
         def remove(connection):
             n_rows = _sqlite_audit.remove(connection, pattern)
             _eviction.shrink(connection, 0)
             return n_rows
 
-        return self.run(remove, default=0, writing=True)
+        # Not `writing`, so that no file is created only to be emptied.
+        return self.run(remove, default=0)
 
     def check(self, repair):
         try:
