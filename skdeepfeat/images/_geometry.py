@@ -93,20 +93,15 @@ def _resize(pixels, size, window, interpolation):
         image = Image.fromarray(pixels)
         return np.asarray(image.resize((width, height), resample, box=box))
     if size != pixels.shape[:2]:
-        if interpolation in _RESIZED_BY_TORCH and _is_one_way(pixels.shape, size):
+        # If one side is enlarged and the other reduced, torch and Pillow round
+        # differently in between, by up to 21 levels.
+        is_one_way = (size[0] <= pixels.shape[0]) == (size[1] <= pixels.shape[1])
+        if interpolation in _RESIZED_BY_TORCH and is_one_way:
             pixels = _resize_array_in_torch(pixels, size, interpolation)
         else:
             image = Image.fromarray(pixels)
             pixels = np.asarray(image.resize((size[1], size[0]), resample))
     return pixels[top : top + height, left : left + width]
-
-
-def _is_one_way(shape, size):
-    """Return whether both sides are enlarged or both reduced.
-
-    Otherwise torch and Pillow round differently in between, by up to 21 levels.
-    """
-    return (size[0] <= shape[0]) == (size[1] <= shape[1])
 
 
 def _resize_array_in_torch(pixels, size, interpolation):
