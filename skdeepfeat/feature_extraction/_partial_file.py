@@ -151,10 +151,9 @@ class Partial(contextlib.AbstractContextManager):
         self._filled = None  # first and last index written since the commit
         self._last_commit = time.monotonic()
         with contextlib.ExitStack() as stack, explain_full_disk(folder):
-            if not os.path.lexists(self.rows_path) or self.job_in(folder) not in (
-                None,
-                job,
-            ):
+            noted = self.job_in(folder)
+            if not os.path.lexists(self.rows_path) or noted not in (None, job):
+                noted = None
                 for name in ("job.json", "sums", "rows.npy"):
                     (folder / name).unlink(missing_ok=True)
             # Unbuffered, so that closing does not write again what a full disk refused.
@@ -165,7 +164,7 @@ class Partial(contextlib.AbstractContextManager):
             self._file_of_sums = stack.enter_context(open_file(folder / "sums"))
             self._prepare_rows()
             self._read_sums()
-            if self.job_in(folder) is None:
+            if noted is None:
                 record = with_checksum({"job": job})
                 write_atomically(folder / "job.json", _as_bytes(record))
             self._find_valid_rows()
