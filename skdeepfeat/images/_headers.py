@@ -6,6 +6,7 @@ allocates the canvas of WebP files, and Pillow never checks the tiles of a TIFF 
 scans of a JPEG.
 """
 
+import math
 import re
 import struct
 
@@ -367,10 +368,7 @@ def _count_blocks(width, height, n_layers, block, precincts):
 
 
 def _n_parts(sides, powers):
-    columns, rows = (
-        -(-side >> power) for side, power in zip(sides, powers, strict=True)
-    )
-    return columns * rows
+    return math.prod(-(-side >> p) for side, p in zip(sides, powers, strict=True))
 
 
 # Color profiles: there may be one. Each can become a megabyte, which Pillow discards.
