@@ -237,9 +237,6 @@ class ListSource(ImageSource):
             except BadImageError as error:
                 return error
 
-    def pixels(self, i):
-        return self._copied_pixels(i, Share(None))
-
     def _copied_pixels(self, i, share):
         with self._naming(i):
             data = self._read(i, share)
