@@ -189,11 +189,7 @@ class Partial(contextlib.AbstractContextManager):
     @staticmethod
     def job_in(folder):
         """Return the job whose rows a folder holds, or None if it is not known."""
-        try:
-            with open_plain(folder / "job.json") as file:
-                record = json.loads(file.read(_MAX_JOB_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return None
+        record = read_json(folder / "job.json", _MAX_JOB_BYTES)
         return record["job"] if is_intact(record, "job") else None
 
     def n_bytes(self):
@@ -359,6 +355,15 @@ def _is_own(entry):
 
 def _as_bytes(value):
     return json.dumps(value, indent=1, sort_keys=True).encode("utf-8")
+
+
+def read_json(path, max_bytes=-1):
+    """Return what a plain file holds as JSON, or None if it cannot be read."""
+    try:
+        with open_plain(path) as file:
+            return json.loads(file.read(max_bytes))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def with_checksum(record):
