@@ -62,8 +62,8 @@ ALTERNATIVES = {
 # Images, batch size and epochs by network and image size.
 RATES = {
     "efficientnet_lite0 64": (160, 32, 8),
-    "efficientnet_lite0 224": (64, 16, 8),
-    "resnet50 224": (32, 8, 8),
+    "efficientnet_lite0 224": (64, 32, 8),
+    "resnet50 224": (64, 32, 8),
 }
 LOOP = "plain loop"
 RATED = {
@@ -75,21 +75,10 @@ RATED = {
 RATED_PARTS = {
     "all": {},
     1: {
-        "skdeepfeat, n_views=2": {
-            "task": "ours",
-            "precision": "float32",
-            "n_views": 2,
-        },
-        "skdeepfeat, n_views=4": {
-            "task": "ours",
-            "precision": "float32",
-            "n_views": 4,
-        },
-        "skdeepfeat, n_views=2, bfloat16": {
-            "task": "ours",
-            "precision": "bfloat16",
-            "n_views": 2,
-        },
+        f"{name}, n_views={n_views}": {**contender, "n_views": n_views}
+        for name, contender in RATED.items()
+        if name != LOOP
+        for n_views in (2, 4)
     },
 }
 

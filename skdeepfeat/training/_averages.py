@@ -1,6 +1,7 @@
 """The moving average of the weights, which generalizes better than the last step's."""
 
 import torch
+from torch import nn
 
 from ._state import named_tensors
 
@@ -32,6 +33,8 @@ class WeightAverage:
         decay = min(self.decay, self.n_updates / (10 + self.n_updates))
         floats, current = [], []
         for name, tensor in named_tensors(module).items():
+            if isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
+                continue  # frozen, so it equals its average
             if tensor.dtype.is_floating_point:
                 floats.append(self.tensors[name])
                 current.append(tensor.detach())

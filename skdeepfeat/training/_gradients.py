@@ -13,6 +13,7 @@ from .._utils._device import (
 )
 from ..exceptions import OutOfMemoryError
 from ._activation_sizes import ActivationSizes
+from ._depthwise_gradients import fast_depthwise_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,10 @@ class BatchGradients:
         return outputs, factor * sizes.mean()
 
     def _run(self, module, images):
-        with autocast(self._device, self._settings.precision):
+        with (
+            autocast(self._device, self._settings.precision),
+            fast_depthwise_gradients(self._device),
+        ):
             return module(images).float()
 
     def _to(self, tensor):

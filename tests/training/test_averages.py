@@ -64,3 +64,21 @@ def test_the_average_is_its_own(make_net, weights_of, assert_same):
     average, before = WeightAverage(net, 0.9), weights_of(net)
     change(net, 0)
     assert_same(average.tensors, before)
+
+
+def test_frozen_weights_take_no_time(make_net, weights_of, monkeypatch):
+    net, n_averaged, lerp = make_net(batch_norm=True), [], torch._foreach_lerp_
+
+    def counting(averages, *arguments):
+        n_averaged.append(sum(tensor.numel() for tensor in averages))
+        lerp(averages, *arguments)
+
+    monkeypatch.setattr(torch, "_foreach_lerp_", counting)
+    average = WeightAverage(net, 0.5)
+    average.update(net.requires_grad_(False))
+    for parameter in list(net.parameters())[-2:]:
+        parameter.requires_grad_(True)
+    average.update(net)
+    n_statistics = sum(b.numel() for b in net.buffers() if b.is_floating_point())
+    n_trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    assert n_averaged == [n_statistics, n_statistics + n_trained]
