@@ -155,8 +155,6 @@ def run_rates(arguments):
             turns = results[f"{title}, unfreeze={unfreeze!r}"] = {}
             for turn in range(n_turns):
                 for name, job in {**RATED, **more}.items():
-                    if data and job.get("precision") == "bfloat16":
-                        continue  # its rate is of interest only
                     job = {
                         **job,
                         **data,

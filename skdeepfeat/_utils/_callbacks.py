@@ -86,7 +86,10 @@ class FitCallbacks:
         yield EpochCallbacks(self._estimator, task, data, attributes)
         task.call_on_fit_task_end(estimator=self._estimator, **data)
 
-    def train(self, run, data, rows, attributes, finish, validate=None):
+    def train(
+        self, run, data, rows, attributes, finish,
+        validate=None, after_epoch=None, probe=None, name=None,
+    ):  # fmt: skip
         """Run the epochs of a `TrainingRun`, as a phase.
 
         Parameters
@@ -96,13 +99,24 @@ class FitCallbacks:
         rows, attributes : as for `phase`
         finish : callable
             ``finish()`` is called when the training ends, also by an error.
-        validate : callable or None, default=None
+        validate, probe : callable or None, default=None
             As for `TrainingRun.fit`.
+        after_epoch : callable or None, default=None
+            ``after_epoch(run)`` is called before the callbacks of the epoch.
+        name : str or None, default=None
+            Of the phase. None is the one in the settings of the run.
         """
         settings = run.settings
-        with self.phase(settings.phase, settings.n_epochs, rows, attributes) as epochs:
+        n_epochs = settings.n_epochs - run.epoch  # a resumed run has done some
+
+        def end_epoch(run):
+            if after_epoch is not None:
+                after_epoch(run)
+            return epochs.end()
+
+        with self.phase(name or settings.phase, n_epochs, rows, attributes) as epochs:
             try:
-                run.fit(data, validate, epochs.end, before_epoch=epochs.begin)
+                run.fit(data, validate, end_epoch, probe, epochs.begin)
             finally:
                 finish()
 

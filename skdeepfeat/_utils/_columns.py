@@ -60,6 +60,22 @@ def check_table(values, name, **options):
     return check_array(without_tensors(values, name), input_name=name, **options)
 
 
+def given_together(**pair):
+    """Return whether two parameters were given; one without the other is an error.
+
+    Parameters
+    ----------
+    **pair : object
+        The parameters by their names.
+    """
+    missing = [name for name, value in pair.items() if value is None]
+    if len(missing) == 1:
+        raise ValueError(
+            f"{' and '.join(pair)} must be given together; {missing[0]} is missing."
+        )
+    return not missing
+
+
 def refuse_missing(values, name):
     """Raise ValueError if a label or a number is missing.
 

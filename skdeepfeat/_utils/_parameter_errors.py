@@ -120,10 +120,14 @@ def is_about(error, parameter):
 def first_line(error):
     """Return the first line of an error's text, at most about 200 characters.
 
-    Errors of TorchScript begin with a traceback, so their last line is returned.
+    Errors of TorchScript begin with a traceback, and those of OpenVINO with a line of
+    its source, so their last line is returned.
     """
     lines = (str(error).strip() or type(error).__name__).splitlines()
-    first = printable(lines[-1 if "TorchScript interpreter" in lines[0] else 0])
+    begins_with_place = lines[0].startswith(("Check '", "Exception from "))
+    if begins_with_place or "TorchScript interpreter" in lines[0]:
+        lines = [lines[-1].strip().removeprefix("-- ")]
+    first = printable(lines[0])
     return first if len(first) <= 200 else f"{first[:200]} ..."
 
 

@@ -34,7 +34,7 @@ def cache():
 def info(directory, namespace, as_json):
     """Show the location and size of the cache, and its rows by network."""
     found = _info(_open(directory), namespace)
-    write_result(as_json, _as_json(found), [found])
+    write_result(as_json, dataclasses.asdict(found), [found])
 
 
 @cache.command
@@ -115,11 +115,3 @@ def _info(store, pattern):
             "lists what it contains."
         )
     return dataclasses.replace(found, namespaces=matching)
-
-
-def _as_json(found):
-    record = dataclasses.asdict(found)
-    for each in record["namespaces"]:
-        used = each["last_used"]
-        each["last_used"] = used.isoformat() if used else None
-    return record

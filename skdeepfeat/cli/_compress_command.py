@@ -209,17 +209,13 @@ def _check_classes(labels, classes):
 
 def _layer_lines(report):
     changed = report[report["kind"] != "unchanged"]
-    table = {
-        "method": changed["method"],
-        "layer": changed["layer"],
-        "kind": changed["kind"],
-        "size": changed["size"],
-        "parameters": changed["parameters"].map("{:,}".format),
-        "before": changed["parameters_before"].map("{:,}".format),
-        "error": changed["relative_error"].map(lambda e: "" if e != e else f"{e:.3f}"),
-    }
+    table = changed[["method", "layer", "kind", "size"]].assign(
+        parameters=changed["parameters"].map("{:,}".format),
+        before=changed["parameters_before"].map("{:,}".format),
+        error=changed["relative_error"].map(lambda e: "" if e != e else f"{e:.3f}"),
+    )
     n_left = len(report) - len(changed)
-    lines = format_table(changed[[]].assign(**table), left=("method", "layer", "kind"))
+    lines = format_table(table, left=("method", "layer", "kind"))
     return [*lines, f"{n_left:,} rows of unchanged layers are not shown."]
 
 

@@ -71,9 +71,7 @@ def read_pixels(X):
 
 def search(features, grid, X, y):
     """Run one grid search; return it and its seconds."""
-    pipe = Pipeline(
-        [("feat", features), ("scale", StandardScaler()), ("clf", SVC())],
-    )
+    pipe = Pipeline([("feat", features), ("scale", StandardScaler()), ("clf", SVC())])
     grid = {**grid, "clf": list(CLASSIFIERS.values())}
     start = time.perf_counter()
     found = GridSearchCV(pipe, grid, cv=5, error_score="raise").fit(X, y)

@@ -64,18 +64,12 @@ def layers(model, weights, image_size, stages, as_json):
 
 
 def _as_table(frame):
-    table = frame.assign(
-        output_shape=["x".join(map(str, shape)) for shape in frame["output_shape"]],
+    table = frame[["name", "kind"]].assign(
+        shape=["x".join(map(str, shape)) for shape in frame["output_shape"]],
+        layout=frame["layout"],
         stage=frame["stage"].astype("string").fillna(""),
-        n_parameters=frame["n_parameters"].map("{:,}".format),
-        share_of_cost=frame["share_of_cost"].map("{:.1%}".format),
-        cumulative_cost=frame["cumulative_cost"].map("{:.1%}".format),
-    ).rename(
-        columns={
-            "output_shape": "shape",
-            "n_parameters": "parameters",
-            "share_of_cost": "cost",
-            "cumulative_cost": "until here",
-        }
+        parameters=frame["n_parameters"].map("{:,}".format),
+        cost=frame["share_of_cost"].map("{:.1%}".format),
     )
+    table["until here"] = frame["cumulative_cost"].map("{:.1%}".format)
     return format_table(table, left={"name", "kind", "shape", "layout"})

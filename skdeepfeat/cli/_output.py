@@ -1,5 +1,6 @@
 """What the command line writes: results to stdout, everything else to stderr."""
 
+import datetime
 import json
 import logging
 import sys
@@ -67,21 +68,24 @@ def write_result(as_json, value, lines):
     as_json : bool
         Whether it is for scripts.
     value : object
-        As JSON can hold it; each DataFrame in it becomes a list of records.
+        As JSON can hold it; each DataFrame in it becomes a list of records, and each
+        time a text.
     lines : iterable of object
         For people.
     """
     if as_json:
         # ASCII only, so that any stream can carry it, and names that are not UTF-8
         # survive.
-        click.echo(json.dumps(value, indent=2, default=_records))
+        click.echo(json.dumps(value, indent=2, default=_to_json))
         return
     for line in lines:
         echo(line)
 
 
-def _records(table):
-    return json.loads(table.to_json(orient="records", double_precision=6))
+def _to_json(value):
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    return json.loads(value.to_json(orient="records", double_precision=6))
 
 
 def log_to_stderr(ctx, name="skdeepfeat"):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .._utils._hooks import forward_hooks
-from ..networks import TensorTrainLinear
+from ..networks import TensorTrainLinear, multiply_adds_of_train
 
 
 @dataclass
@@ -53,7 +53,7 @@ def layer_costs(model, images):
 def _multiply_adds(module, outputs, n_images):
     if isinstance(module, TensorTrainLinear):
         n_positions = outputs.numel() // module.out_features // n_images
-        return n_positions * module.multiply_adds
+        return n_positions * multiply_adds_of_train(module.cores)
     n_outputs = module.weight.shape[0]
     n_positions = outputs.numel() // n_outputs // n_images
     return n_positions * math.prod(module.weight.shape)

@@ -195,11 +195,13 @@ class Extraction:
         missing = self.store.missing(self.namespaces, self.digests)
         return sum(digest in missing for digest in self.digests)
 
-    def features(self, *, in_training=False):
+    def features(self, *, warns=True, in_training=False):
         """Return the features of all images, and warn of images that cannot be read.
 
         Parameters
         ----------
+        warns : bool, default=True
+            Whether to give the warning.
         in_training : bool, default=False
             For the warning: whether a fit leaves out these images.
 
@@ -223,7 +225,7 @@ class Extraction:
                 self._bar = bar
                 outputs = self.fetch(indices, lambda done, *_: bar.update(len(done)))
                 bar.update(len(indices) - bar.n)
-        if self._failures:
+        if self._failures and warns:
             warn_of(self.failures(), in_training=in_training)
         return side_by_side(outputs)
 

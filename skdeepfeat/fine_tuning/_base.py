@@ -1,7 +1,5 @@
 """What FineTuneClassifier and FineTuneRegressor have in common."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from sklearn.base import (
@@ -17,6 +15,7 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from .._utils._callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from .._utils._columns import given_together
 from .._utils._device import free_device_memory
 from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
@@ -37,14 +36,8 @@ from ._openvino import check_openvino_installed, write_openvino
 from ._outputs import compute_outputs, compute_outputs_of_views
 from ._parameters import FineTuneParameters
 from ._rows import are_rows, check_row_parameters, open_features, refuse_rows
-from ._saving import (
-    at_rest,
-    load_estimator,
-    pack_fitted,
-    save_estimator,
-    unpack_fitted,
-)
-from ._targets import checked_weights, checked_y, is_given
+from ._saving import at_rest, load_estimator, pack_fitted, save_estimator, unpack_fitted
+from ._targets import checked_weights, checked_y
 from ._teachers import Teachers, frozen
 
 
@@ -169,7 +162,7 @@ class BaseFineTune(
             X, y, sample_weight, X_val, y_val, X_probe, X_unlabeled,
             reset=not continues,
         )  # fmt: skip
-        settings = self._fit_settings()
+        settings = FitSettings.of(self)
         n_phases = int(not continues) + settings.trains_body
         callbacks = FitCallbacks(self, n_phases, X, y, sample_weight)
         self._fit(data, settings, continues=continues, callbacks=callbacks)
@@ -210,7 +203,7 @@ class BaseFineTune(
         if self.teacher is not None:
             teachers = Teachers(self, targets, originals)
         weights, targets_val = self._weigh(y, weight), None
-        if is_given(X_val, y_val):
+        if given_together(X_val=X_val, y_val=y_val):
             with errors_about("X_val"):
                 X_val = self._check_images(X_val, reset=False)
             with errors_about("X_val and y_val"):
@@ -246,13 +239,10 @@ class BaseFineTune(
         """Whether `fit` continues an earlier one."""
         return self.warm_start and hasattr(self, "head_")
 
-    def _fit_settings(self):
-        return FitSettings.of(self)
-
     def _settings_of_part(self):
         """Return the settings of `partial_fit`."""
-        return replace(
-            self._fit_settings(),
+        return FitSettings.of(
+            self,
             max_epochs=1,
             schedule="constant",
             warmup=0.0,
@@ -365,24 +355,17 @@ class BaseFineTune(
     def _training_in_words(self):
         if self.body_ is None:
             return "the head"
-        stages = "all stages"
-        if self.unfreeze != "all":
-            stages = f"unfreeze={self.unfreeze!r}"
-        return f"the head and {stages}; epochs: {self.n_epochs_}"
+        what = "all stages" if self.unfreeze == "all" else f"unfreeze={self.unfreeze!r}"
+        return f"the head and {what}; epochs: {self.n_epochs_}"
 
     def _outputs(self, X, *, refuse_failures=False):
         """Return the raw outputs of the head; see `compute_outputs`."""
         check_is_fitted(self)
         X = self._check_images(X, reset=False)
         neck, settings = self._fitted_neck(), self._extraction_settings()
-        if self.test_time_augmentation is not None:
+        if (views := self.test_time_augmentation) is not None:
             return compute_outputs_of_views(
-                X,
-                neck,
-                self.head_,
-                settings,
-                self.test_time_augmentation,
-                refuse_failures=refuse_failures,
+                X, neck, self.head_, settings, views, refuse_failures=refuse_failures
             )
         # Features of a tuned body are rarely needed twice, except after an error about
         # a broken image. Those of the original body are the same as the extractor's.

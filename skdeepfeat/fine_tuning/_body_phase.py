@@ -2,12 +2,13 @@
 
 import contextlib
 import copy
+from collections import OrderedDict
 
 import numpy as np
 import torch
 from torch import nn
 
-from .._utils._device import free_device_memory, is_out_of_memory
+from .._utils._device import try_on_device
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
 from .._utils._warn import warn
@@ -37,16 +38,9 @@ _AUTO_STEPS = 1500
 _AUTO_EPOCHS = (8, 30)
 
 
-class TunedNetwork(nn.Module):
-    """A body and its new head."""
-
-    def __init__(self, neck, head):
-        super().__init__()
-        self.neck = neck
-        self.head = head
-
-    def forward(self, images):
-        return self.head(self.neck(images))
+def with_head(neck, head):
+    """Return a body and its new head as one module."""
+    return nn.Sequential(OrderedDict(neck=neck, head=head))
 
 
 def check_body(neck, settings):
@@ -123,27 +117,7 @@ def tune_body(fit, rows, validation_rows):
             networks = copy.deepcopy([result.head, body.network])
         return fit.attributes_of(with_networks(*networks))
 
-    try:
-        with (
-            _followed(fit, run, body, data) as data,
-            fit.callbacks.phase(
-                "body",
-                run.settings.n_epochs - run.epoch,
-                rows[~failed[rows]],
-                attributes,
-            ) as epochs,
-        ):
-
-            def after_epoch(run):
-                save(run)
-                return epochs.end()
-
-            run.fit(data, validate, after_epoch, probe, epochs.begin)
-    except TrainingDivergedError:
-        if not run.epoch:
-            fit.check_outputs()
-        raise
-    finally:
+    def finish():
         fit.result = with_networks(result.head, body.network)
         if run.epoch:
             # Without early stopping, the result has the weights of the last epoch.
@@ -152,28 +126,23 @@ def tune_body(fit, rows, validation_rows):
             fit.result.best_epoch = best if is_best else None
             fit.result.best_score = run.best_score if is_best else None
 
+    rows = rows[~failed[rows]]
+    try:
+        with _frozen_outputs(fit, run, body, data) as data:
+            fit.callbacks.train(
+                run, data, rows, attributes, finish, validate, save, probe
+            )
+    except TrainingDivergedError:
+        if not run.epoch:
+            fit.check_outputs()
+        raise
 
-@contextlib.contextmanager
-def _followed(fit, run, body, data):
-    """Return the data of a run that are told which epoch begins.
 
-    Outputs of frozen layers stand for images where they can.
-    """
-    if fit.neck.takes_rows:
-        yield data
-        return
-    prepare, first_epoch = run.prepare, run.settings.first_epoch
-    with contextlib.ExitStack() as stack:
-        if FrozenOutputs.can_replace(data, fit):
-            data = FrozenOutputs(fit, body, data, run.settings.n_epochs)
-            stack.enter_context(contextlib.closing(data))
-
-        def prepare_both(epoch):
-            prepare(epoch)
-            data.begin(first_epoch + epoch)
-
-        run.prepare = prepare_both
-        yield data
+def _frozen_outputs(fit, run, body, data):
+    """Return the context of the data, or of outputs of frozen layers in their place."""
+    if not FrozenOutputs.can_replace(data, fit):
+        return contextlib.nullcontext(data)
+    return contextlib.closing(FrozenOutputs(fit, body, data, run.settings.n_epochs))
 
 
 def load_images(fit, rows):
@@ -201,16 +170,15 @@ def load_images(fit, rows):
         data = FeatureData(np.concatenate([X[rows], more]), *taught)
         return X, data, np.zeros(len(X), bool)
     preprocessing = fit.neck.preprocessing
-    pixels, _, failed = _load(fit, fit.data.X, with_margin(preprocessing))
+    pixels, _, failed = _load(fit, "X", with_margin(preprocessing))
     rows = rows[~failed[rows]]
     if len(rows) == 0:
         raise ValueError("There is nothing to fit: no image of X can be read any more.")
     stored, trained, unlabeled_rows = pixels, rows, np.empty(0, int)
     if fit.data.X_unlabeled is not None:
-        with errors_about("X_unlabeled"):
-            more, failures, more_failed = _load(
-                fit, fit.data.X_unlabeled, with_margin(preprocessing)
-            )
+        more, failures, more_failed = _load(
+            fit, "X_unlabeled", with_margin(preprocessing)
+        )
         if failures and not fit.has_warned_of_unlabeled:
             warn_of(failures, in_training=True)
         unlabeled_rows = np.flatnonzero(~more_failed)
@@ -219,14 +187,9 @@ def load_images(fit, rows):
     targets, weights = fit.taught_targets(rows, unlabeled_rows, own=False)
     augmentation = Augmentation(fit.settings.augment, preprocessing.crop, fit.device)
     data = PixelData(
-        stored,
-        targets,
-        weights,
-        augmentation,
-        trained,
-        n_views=fit.settings.n_views,
-        seed=fit.seed,
-    )
+        stored, targets, weights, augmentation, trained,
+        n_views=fit.settings.n_views, seed=fit.seed,
+    )  # fmt: skip
     return pixels, data, failed
 
 
@@ -235,16 +198,17 @@ def _load_center(fit, name):
     X = getattr(fit.data, name)
     if fit.neck.takes_rows:
         return X, np.zeros(len(X), bool)
-    with errors_about(name):
-        images, _, failed = _load(fit, X, fit.neck.preprocessing)
+    images, _, failed = _load(fit, name, fit.neck.preprocessing)
     return images, failed
 
 
-def _load(fit, X, preprocessing):
-    return load_pixels(X, preprocessing, fit.extraction, fit.digests.get(id(X)))
+def _load(fit, name, preprocessing):
+    X = getattr(fit.data, name)
+    with errors_about(name):
+        return load_pixels(X, preprocessing, fit.extraction, fit.digests.get(id(X)))
 
 
-def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
+def make_training_run(fit, n_images, *, validated=False, network=with_head):
     """Return a body that can be trained, and the `TrainingRun` of it with the head.
 
     Parameters
@@ -254,7 +218,7 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         Number of images to train on.
     validated : bool, default=False
         Whether there is a validation set.
-    network : callable, default=TunedNetwork
+    network : callable, default=with_head
         ``network(body, head)`` is the module that is trained.
 
     Returns
@@ -280,7 +244,9 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         params=settings.optimizer_params,
         undecayed=body.undecayed_parameters(),
     )
-    n_epochs = _n_epochs(settings, n_images)
+    n_epochs = settings.max_epochs
+    if n_epochs == "auto":
+        n_epochs = auto_epochs(n_images, settings.batch_size)
 
     def prepare(epoch):
         parts = unfrozen_parts(settings.unfreeze, body.n_stages, epoch, n_epochs)
@@ -307,12 +273,6 @@ def make_training_run(fit, n_images, *, validated=False, network=TunedNetwork):
         taught_fraction=fit.teachers.own_fraction if fit.teachers else 1.0,
     )
     return body, run
-
-
-def _n_epochs(settings, n_images):
-    if settings.max_epochs != "auto":
-        return settings.max_epochs
-    return auto_epochs(n_images, settings.batch_size)
 
 
 def auto_epochs(n_images, batch_size):
@@ -374,14 +334,12 @@ class _CenterOutputs:
 
     def __call__(self, model):
         """Return outputs of float64, shape (n_images, n_outputs)."""
-        while True:
-            try:
-                return self._compute(model)
-            except Exception as error:
-                if self._n_at_once == 1 or not is_out_of_memory(error):
-                    raise
+        while self._n_at_once > 1:
+            outputs, cause = try_on_device(self._device, lambda: self._compute(model))
+            if cause is None:
+                return outputs
             self._n_at_once //= 2
-            free_device_memory(self._device)
+        return self._compute(model)
 
     @undisturbed_by_forks()
     def _compute(self, model):

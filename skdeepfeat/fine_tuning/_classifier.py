@@ -272,19 +272,13 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         if classes is not None:
             classes = np.unique(without_tensors(classes, "classes"))
             if not first and not np.array_equal(classes, self.classes_):
-                raise ValueError(
-                    "The 'classes' parameter must be that of the first call of "
-                    f"partial_fit, {self.classes_.tolist()}. Got {classes.tolist()} "
-                    "instead."
-                )
+                known = shown(self.classes_.tolist())
+                wanted = f"that of the first call of partial_fit, {known}"
+                raise choice_error("classes", wanted, classes.tolist())
         elif first and not several:
-            raise ValueError(
-                "The 'classes' parameter must be given in the first call of "
-                "partial_fit."
-            )
-        data = self._prepare(
-            X, y, sample_weight, classes=None if several else classes, reset=first
-        )
+            wanted = "given in the first call of partial_fit"
+            raise choice_error("classes", wanted, None)
+        data = self._prepare(X, y, sample_weight, classes=classes, reset=first)
         return self._fit(data, self._settings_of_part(), continues=not first)
 
     def _weigh(self, y, weight):
@@ -299,11 +293,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
                 f"dicts ({first_line(error)}). Got {shown(self.class_weight)} instead."
             ) from error
         if not (np.isfinite(of_classes).all() and (of_classes >= 0).all()):
-            raise ValueError(
-                f"The 'class_weight' parameter of {type(self).__name__} must hold "
-                "finite weights that are not negative. Got "
-                f"{shown(self.class_weight)} instead."
-            )
+            wanted = "finite weights that are not negative"
+            raise choice_error("class_weight", wanted, self.class_weight)
         return weight * of_classes
 
     def _learn_targets(self, y, weight, classes):

@@ -130,30 +130,21 @@ def make_export(method, estimator, dtype, X_calibration):
         If the estimator cannot be exported, or X_calibration has too few images.
     """
     fitted = FittedEstimator(estimator, method)
-    if estimator.test_time_augmentation is not None:
-        raise ValueError(
-            "The 'test_time_augmentation' parameter must be None for "
-            f"{method}, because the network in the file sees one view of an image. "
-            f"Got {estimator.test_time_augmentation!r} instead. Call "
-            "set_params(test_time_augmentation=None) first."
+    if (views := estimator.test_time_augmentation) is not None:
+        wanted = (
+            f"None for {method}, because the network in the file sees one view of an "
+            "image: call set_params(test_time_augmentation=None) first"
         )
+        raise choice_error("test_time_augmentation", wanted, views)
     network, output_name, notes = fitted.pixels_to_result()
     check_finite(network)
     images = None
     if dtype == "int8":
         images = calibration_pixels(method, fitted, X_calibration)
-    return Export(
-        network,
-        example_pixels(fitted.neck.preprocessing.crop),
-        output_name,
-        {
-            "preprocessing": fitted.neck.preprocessing.describe(),
-            "dtype": dtype,
-            **notes,
-        },
-        dtype,
-        images,
-    )
+    preprocessing = fitted.neck.preprocessing
+    notes = {"preprocessing": preprocessing.describe(), "dtype": dtype, **notes}
+    example = example_pixels(preprocessing.crop)
+    return Export(network, example, output_name, notes, dtype, images)
 
 
 def example_pixels(size):
@@ -189,15 +180,14 @@ def calibration_pixels(method, fitted, X):
     # Spread over X, which may be sorted by class.
     n_used = min(n_given, _MOST_CALIBRATION)
     used = np.linspace(0, n_given - 1, n_used).round().astype(int)
-    if n_used == 0:
-        raise _too_few_images(method, 0)
+    if n_given < _LEAST_CALIBRATION:
+        raise _too_few_images(method, n_given)
     if n_used < n_given:
         X = _safe_indexing(X, used)
     with errors_about("X_calibration"), errors_at(used):
         pixels, rows = fitted.decode(X)
     if len(rows) < _LEAST_CALIBRATION:
-        read = "" if len(rows) == n_given else f", {len(rows)} of which can be read"
-        raise _too_few_images(method, f"{n_given}{read}")
+        raise _too_few_images(method, f"{n_given}, {len(rows)} of which can be read")
     return pixels
 
 

@@ -16,12 +16,7 @@ from .._utils._folds import split_rows
 from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import errors_about
-from ..training import (
-    ResumableFit,
-    TaughtTargets,
-    make_distillation_loss,
-    make_loss,
-)
+from ..training import ResumableFit, TaughtTargets, make_distillation_loss, make_loss
 from ._body_phase import check_body, tune_body
 from ._fit_settings import FitResult
 from ._head_phase import fit_head

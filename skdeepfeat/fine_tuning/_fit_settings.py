@@ -39,11 +39,6 @@ class BodySettings(Settings):
     mixup: float = 0.0
     activation_l1: float = 0.0
 
-    @property
-    def patience(self):
-        """Epochs without a better score before training stops, or None: never."""
-        return None
-
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(BodySettings):
@@ -78,7 +73,7 @@ class FitSettings(BodySettings):
 
     @property
     def patience(self):
-        """Only with early stopping."""
+        """Epochs without a better score before training stops, or None: never."""
         return self.n_iter_no_change if self.early_stopping else None
 
 

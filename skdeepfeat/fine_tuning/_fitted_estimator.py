@@ -11,7 +11,7 @@ from ._rows import refuse_rows
 from ._saving import at_rest
 from ._scoring import with_outputs
 from ._targets import checked_y
-from ._trial import require_fine_tune
+from ._trial import copy_with, require_fine_tune
 from ._views import with_margin
 
 # Parameters about the user's X or machine. Images are passed as pixels instead.
@@ -103,11 +103,13 @@ class FittedEstimator:
         -------
         BaseFineTune
         """
-        new = object.__new__(type(self.estimator))
-        history = self.estimator.history_.copy()
-        attributes = {**vars(self.estimator), "history_": history}
-        vars(new).update(attributes, body_=at_rest(body), head_=at_rest(head))
-        return new.set_params(**params or {})
+        return copy_with(
+            self.estimator,
+            history_=self.estimator.history_.copy(),
+            body_=at_rest(body),
+            head_=at_rest(head),
+            **params or {},
+        )
 
     def as_teacher(self):
         """Return it as a teacher that takes decoded images, or None.
@@ -222,6 +224,4 @@ class FittedEstimator:
 
 def on_pixels(estimator):
     """Return a fitted estimator like another one that takes decoded images."""
-    new = object.__new__(type(estimator))
-    vars(new).update(vars(estimator))
-    return new.set_params(**_ON_PIXELS)
+    return copy_with(estimator, **_ON_PIXELS)

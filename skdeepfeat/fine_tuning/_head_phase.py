@@ -8,7 +8,6 @@ import torch
 
 from .._utils._forks import undisturbed_by_forks
 from .._utils._parameter_errors import choice_error
-from ..exceptions import TrainingDivergedError
 from ..training import (
     FeatureData,
     LoopSettings,
@@ -26,12 +25,12 @@ _BATCH_SIZE = 64
 
 
 @undisturbed_by_forks()
-def apply_head(head, features, device=None):
+def apply_head(head, features):
     """Return raw outputs as float64. NaN in, NaN out."""
     head.eval()
     with torch.inference_mode():
         rows = torch.as_tensor(np.ascontiguousarray(features))
-        return head(rows.to(device) if device else rows).cpu().double().numpy()
+        return head(rows.to(head[-1].weight.device)).cpu().double().numpy()
 
 
 def fit_head(fit, features, rows, validation, probe=None):
@@ -50,10 +49,8 @@ def fit_head(fit, features, rows, validation, probe=None):
     settings = fit.settings
     sizes = tuple(settings.hidden_layer_sizes)
     if sizes and settings.head_init not in ("auto", "random"):
-        raise ValueError(
-            "The 'head_init' parameter must be 'auto' or 'random' for a head with "
-            f"hidden layers. Got {settings.head_init!r} instead."
-        )
+        wanted = "'auto' or 'random' for a head with hidden layers"
+        raise choice_error("head_init", wanted, settings.head_init)
     if fit.teachers and not (settings.trains_body or fit.trains_head):
         raise choice_error(
             "head_init",
@@ -81,21 +78,18 @@ def fit_head(fit, features, rows, validation, probe=None):
         fold_standardization(trained, mean, scale)
         return fit.attributes_of(fit.result.after(history, probes, head=trained))
 
-    try:
-        if fit.trains_head:
-            _train(fit, head, data, validation, probe, rows, attributes)
-        else:
-            with fit.callbacks.phase("head", 1, rows, attributes) as epochs:
-                epochs.begin()
-                _solve(fit, head, data, targets, validation, probe)
-                epochs.end()
-    except TrainingDivergedError:
-        if fit.trains_head:
-            fold_standardization(head, mean, scale)
-            fit.result.head = head
-        raise
-    fold_standardization(head, mean, scale)
-    fit.result.head = head
+    def keep():
+        fold_standardization(head, mean, scale)
+        fit.result.head = head
+
+    if fit.trains_head:
+        _train(fit, head, data, validation, probe, rows, attributes, keep)
+        return
+    with fit.callbacks.phase("head", 1, rows, attributes) as epochs:
+        epochs.begin()
+        _solve(fit, head, data, targets, validation, probe)
+        epochs.end()
+    keep()
 
 
 def _solve(fit, head, data, targets, validation, probe):
@@ -124,8 +118,8 @@ def _solve(fit, head, data, targets, validation, probe):
         fit.result.probes.append(fit.predictions(apply_head(head, probe)))
 
 
-def _train(fit, head, data, validation, probe, rows, attributes):
-    """Train a head by gradient descent."""
+def _train(fit, head, data, validation, probe, rows, attributes, keep):
+    """Train a head by gradient descent, and keep it also if the training diverges."""
     settings = fit.settings
     head.to(fit.device)
     run = TrainingRun(
@@ -152,26 +146,23 @@ def _train(fit, head, data, validation, probe, rows, attributes):
     )
 
     def validate(model):
-        return fit.evaluate(apply_head(model, validation[0], fit.device), validation[1])
+        return fit.evaluate(apply_head(model, validation[0]), validation[1])
 
     def record(model):
-        return fit.predictions(apply_head(model, probe, fit.device))
+        return fit.predictions(apply_head(model, probe))
 
-    try:
-        with fit.callbacks.phase(
-            "head",
-            settings.head_epochs,
-            rows,
-            lambda: attributes(run.history, run.probes),
-        ) as epochs:
-            run.fit(
-                data,
-                None if validation is None else validate,
-                probe=None if probe is None else record,
-                before_epoch=epochs.begin,
-                after_epoch=epochs.end,
-            )
-    finally:
+    def finish():
         fit.result = fit.result.after(run.history, run.probes)
         fit.interrupted = run.interrupted
         head.cpu().eval()
+        keep()
+
+    fit.callbacks.train(
+        run,
+        data,
+        rows,
+        lambda: attributes(run.history, run.probes),
+        finish,
+        None if validation is None else validate,
+        probe=None if probe is None else record,
+    )

@@ -1,7 +1,7 @@
 """The sanity check that a network can memorize a handful of images."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import clone
@@ -16,7 +16,8 @@ from ..exceptions import NonFiniteOutputError, TrainingDivergedError
 from ..feature_extraction import errors_at, load_readable
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
-from ._trial import choose_rows, own_random_state, require_fine_tune
+from ._fit_settings import FitSettings
+from ._trial import OF_TRIAL, choose_rows, own_random_state, require_fine_tune
 
 # Scores from which on the images count as memorized.
 _ENOUGH = {"single": 1.0, "multilabel": 1.0, "regression": 0.95}
@@ -32,12 +33,10 @@ _MOMENTUM = 0.2
 
 # Settings without anything that prevents a network from memorizing.
 _WITHOUT_REGULARIZATION = {
+    **OF_TRIAL,
     "activation_l1": 0.0,
     "augment": None,
-    "checkpoint": None,
     "dropout": 0.0,
-    "early_stopping": False,
-    "ema_decay": 0.0,
     "head_init": "random",
     "label_smoothing": 0.0,
     "mixup": 0.0,
@@ -76,10 +75,7 @@ class LearningCheck:
 
 
 @survives_fork
-@validate_params(
-    n_samples=[AT_LEAST_2],
-    max_epochs=[AT_LEAST_2],
-)
+@validate_params(n_samples=[AT_LEAST_2], max_epochs=[AT_LEAST_2])
 def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     """Check that a network can memorize a few images, as a sanity check.
 
@@ -187,13 +183,12 @@ def _constant_columns(targets):
 
 def _train(trial, data, max_epochs):
     """Fit the trial; return its losses, and whether they ended as NaN or infinite."""
-    settings = trial._fit_settings()
-    settings = replace(
-        settings,
+    settings = FitSettings.of(
+        trial,
         **_WITHOUT_REGULARIZATION,
         max_epochs=max_epochs,
         # A head that memorizes the images alone would not test the body.
-        head_epochs=max_epochs if settings.unfreeze in (None, 0) else 0,
+        head_epochs=max_epochs if trial.unfreeze in (None, 0) else 0,
     )
     fit = Fit(trial, data, settings, continues=False)
     rows, _ = fit.prepare_head()
@@ -201,7 +196,6 @@ def _train(trial, data, max_epochs):
     if settings.trains_body:
         _, images, _ = load_images(fit, rows)
         body, run = make_training_run(fit, len(images))
-        fit.processes.copy_from_first(run.model)
         _quicken_statistics(body)
         try:
             run.fit(images)

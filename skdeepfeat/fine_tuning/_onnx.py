@@ -94,10 +94,8 @@ def convert_to_onnx(network, example, output_name):
     if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise fixed_number_error(network, _EXPORTED)
     # Where in which Python file each node comes from.
-    for node in proto.graph.node:
-        del node.metadata_props[:]
-    for value in proto.graph.value_info:
-        del value.metadata_props[:]
+    for one in (*proto.graph.node, *proto.graph.value_info):
+        del one.metadata_props[:]
     return proto
 
 

@@ -6,12 +6,7 @@ import torch
 from .._utils._device import resolve_device
 from .._utils._parameter_errors import look_up
 from ..exceptions import NonFiniteOutputError
-from ..feature_extraction import (
-    list_failures,
-    load_pixels,
-    non_finite_error,
-    warn_of,
-)
+from ..feature_extraction import list_failures, load_pixels, non_finite_error, warn_of
 from ._head_phase import apply_head
 from ._rows import open_features
 from ._views import VIEWS, cut_view, with_margin
@@ -34,9 +29,10 @@ def compute_outputs(X, neck, head, settings, cache, *, refuse_failures):
     with open_features(X, neck, cache, settings) as extraction:
         if refuse_failures:
             _refuse(extraction.failures())
-        [features] = extraction.fetch(np.arange(len(extraction)))
-        failures, failed = extraction.failures(), extraction.failed()
-    _report(failures, refuse_failures)
+        features = extraction.features(warns=not refuse_failures)
+        if refuse_failures:
+            _refuse(extraction.failures())
+        failed = extraction.failed()
     return _checked(head, apply_head(head, features), failed)
 
 
@@ -53,7 +49,10 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
     places = look_up(VIEWS, views, "test_time_augmentation")
     size = neck.preprocessing.crop
     pixels, failures, failed = load_pixels(X, with_margin(neck.preprocessing), settings)
-    _report(failures, refuse_failures)
+    if refuse_failures:
+        _refuse(failures)
+    elif failures:
+        warn_of(failures)
     device = resolve_device(settings.device)
     outputs = np.zeros((len(pixels), head[-1].out_features))
     refused = np.zeros(len(pixels), bool)
@@ -73,13 +72,6 @@ def compute_outputs_of_views(X, neck, head, settings, views, *, refuse_failures)
         indices = np.flatnonzero(refused).tolist()
         raise non_finite_error(neck, settings.precision, indices)
     return _checked(head, outputs, failed)
-
-
-def _report(failures, refuse):
-    if refuse:
-        _refuse(failures)
-    elif failures:
-        warn_of(failures)
 
 
 def _refuse(failures):

@@ -3,7 +3,6 @@
 import numbers
 import os
 
-import numpy as np
 import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -20,7 +19,6 @@ from .._utils._constraints import (
     POSITIVE_INT,
 )
 from .._utils._parameter_errors import choice_error, is_int
-from .._utils._shown import shown
 from ..cache import CACHE_CONSTRAINT
 from ..feature_extraction import ImageEstimatorMixin
 from ..training import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, make_optimizer
@@ -347,23 +345,14 @@ class FineTuneParameters:
     def _validate_params(self):
         super()._validate_params()
         sizes = self.hidden_layer_sizes
-        # An array without axes is a number.
-        sizes = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
-        if isinstance(sizes, numbers.Number) or not all(
-            isinstance(n, numbers.Integral) and n >= 1 for n in sizes
-        ):
-            raise ValueError(
-                f"The 'hidden_layer_sizes' parameter of {type(self).__name__} must "
-                "hold integers of at least 1, one for each hidden layer. Got "
-                f"{shown(sizes)} instead."
-            )
+        is_number = getattr(sizes, "ndim", 1) == 0  # an array without axes
+        if is_number or not all(is_int(size) and size >= 1 for size in sizes):
+            wanted = "integers of at least 1, one for each hidden layer"
+            raise choice_error("hidden_layer_sizes", wanted, sizes)
         unfreeze = self.unfreeze
         if isinstance(unfreeze, (tuple, list)) and not _are_parts(unfreeze):
-            raise ValueError(
-                f"The 'unfreeze' parameter of {type(self).__name__} must hold numbers "
-                "of stages and names of layers, at least one, if it is a tuple. Got "
-                f"{shown(unfreeze)} instead."
-            )
+            wanted = "numbers of stages and names of layers, at least one, if a tuple"
+            raise choice_error("unfreeze", wanted, unfreeze)
         names = get_scorer_names()
         if isinstance(self.scoring, str) and self.scoring not in names:
             wanted = (

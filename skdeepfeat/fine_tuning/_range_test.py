@@ -3,19 +3,21 @@
 import copy
 import math
 import numbers
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from .._utils._constraints import POSITIVE
 from .._utils._forks import survives_fork
+from .._utils._parameter_errors import choice_error
 from .._utils._progress import progress_bar
 from .._utils._short_errors import validate_params
 from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
-from ._trial import own_random_state, require_fine_tune
+from ._fit_settings import FitSettings
+from ._trial import OF_TRIAL, copy_with, own_random_state, require_fine_tune
 
 # A loss this many times its minimum has diverged, as in fastai.
 _DIVERGED = 4.0
@@ -133,17 +135,14 @@ def learning_rate_range_test(
     """
     require_fine_tune(estimator, "learning_rate_range_test")
     if max_learning_rate <= min_learning_rate:
-        raise ValueError(
-            "The 'max_learning_rate' parameter of learning_rate_range_test must be "
-            f"above 'min_learning_rate' ({min_learning_rate:g}). Got "
-            f"{max_learning_rate!r} instead."
-        )
+        wanted = f"above 'min_learning_rate' ({min_learning_rate:g})"
+        raise choice_error("max_learning_rate", wanted, max_learning_rate)
     if estimator.unfreeze in (None, 0):
-        raise ValueError(
-            "The 'unfreeze' parameter of the estimator must unfreeze some of the body "
-            "for learning_rate_range_test, because 'learning_rate' is not used "
-            f"otherwise. Got {estimator.unfreeze!r} instead. Choose 'all' "
-            "or a number of stages."
+        raise choice_error(
+            "unfreeze",
+            "'all' or a number of stages for learning_rate_range_test, because "
+            "'learning_rate' is not used without them",
+            estimator.unfreeze,
         )
     rates = np.geomspace(min_learning_rate, max_learning_rate, n_steps)
     losses, without = _sweep(estimator, X, y, sample_weight, rates)
@@ -156,18 +155,11 @@ def learning_rate_range_test(
 
 def _sweep(estimator, X, y, sample_weight, rates):
     """Return the losses of the steps made, and those of the same batches untrained."""
-    trial = copy.copy(estimator)
-    trial.random_state = own_random_state(estimator)
+    trial = copy_with(estimator, random_state=own_random_state(estimator))
     continues = trial._continues()
     data = trial._prepare(X, y, sample_weight, reset=not continues)
-    settings = replace(
-        trial._fit_settings(),
-        ema_decay=0.0,
-        checkpoint=None,
-        early_stopping=False,
-        # With one epoch, gradual unfreezing begins with all stages.
-        max_epochs=1,
-    )
+    # With one epoch, gradual unfreezing begins with all stages.
+    settings = FitSettings.of(trial, **OF_TRIAL, max_epochs=1)
     fit = Fit(trial, data, settings, continues=continues)
     rows, _ = fit.prepare_head()
     head = copy.deepcopy(fit.result.head)
@@ -188,8 +180,6 @@ def _sweep(estimator, X, y, sample_weight, rates):
 def _losses_at(fit, images, rates, stop):
     """Return the losses of steps at these rates, with a new body and optimizer."""
     _, run = make_training_run(fit, len(images))
-    # As in `fit`, all processes begin with the same weights.
-    fit.processes.copy_from_first(run.model)
     with progress_bar(
         rates,
         desc="learning-rate range test",

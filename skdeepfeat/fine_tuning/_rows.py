@@ -7,7 +7,7 @@ import torch
 
 from .._utils._device import compute_context, resolve_device
 from .._utils._forks import undisturbed_by_forks
-from .._utils._shown import shown
+from .._utils._parameter_errors import choice_error
 from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import open_extraction
 
@@ -40,9 +40,6 @@ class RowFeatures:
     def __init__(self, X, neck, settings):
         self._X, self._neck, self._settings = X, neck, settings
 
-    def __len__(self):
-        return len(self._X)
-
     def failures(self):
         """Return no failures."""
         return []
@@ -51,12 +48,8 @@ class RowFeatures:
         """Return that no row failed."""
         return np.zeros(len(self._X), bool)
 
-    def fetch(self, indices):
-        """Return the features of all rows, in a list."""
-        return [self.features()]
-
     @undisturbed_by_forks()
-    def features(self, *, in_training=False):
+    def features(self, *, warns=True, in_training=False):
         """Return the features of all rows.
 
         Raises
@@ -72,12 +65,14 @@ class RowFeatures:
         features = torch.cat(features).numpy()
         refused = ~np.isfinite(features).all(axis=1)
         if refused.any():
-            raise NonFiniteOutputError(
-                "The network returned NaN or infinite values for rows of X. Scale X, "
-                "or check the weights of 'model'.",
-                np.flatnonzero(refused).tolist(),
-            )
+            raise non_finite_rows_error(np.flatnonzero(refused).tolist())
         return features
+
+
+def non_finite_rows_error(indices):
+    """Return the error about rows for which the network returns no finite numbers."""
+    cause = "Scale X, or check the weights of 'model'."
+    return NonFiniteOutputError(cause, indices, kind="row")
 
 
 def check_row_parameters(estimator):
@@ -85,10 +80,7 @@ def check_row_parameters(estimator):
     for name, wanted in {"test_time_augmentation": None, "activation_l1": 0}.items():
         value = getattr(estimator, name)
         if value != wanted:
-            raise ValueError(
-                f"The {name!r} parameter must be {wanted} if X holds rows of numbers. "
-                f"Got {shown(value)} instead."
-            )
+            raise choice_error(name, f"{wanted} if X holds rows of numbers", value)
 
 
 def refuse_rows(estimator, what):

@@ -23,7 +23,7 @@ from .._utils._preprocessing import MAX_SIDE
 from .._utils._shown import shown
 from ..exceptions import BadFileError
 from ..networks import read_hub_config, read_preprocessing
-from ..training import is_history
+from ..training import is_history, is_table
 
 # They depend on the machine and not on the fit, may hold a password, or are code.
 NOT_SAVED = ("cache", "checkpoint", "storage_options", "teacher")
@@ -260,8 +260,7 @@ def _wrong(what, value):
 
 
 def _is_int(value, low, high):
-    whole = is_int(value)
-    return whole and low <= value <= high
+    return is_int(value) and low <= value <= high
 
 
 def _is_count(value):
@@ -301,16 +300,6 @@ def _are_scales(value):
     return _is_vector("f")(value) and bool(np.isfinite(value).all())
 
 
-def _is_table(value):
-    """Return whether a value is the rows of a table of numbers and texts."""
-    return isinstance(value, list) and all(
-        isinstance(row, dict)
-        and row.keys() == value[0].keys()
-        and all(isinstance(cell, (str, numbers.Real)) for cell in row.values())
-        for row in value
-    )
-
-
 # Fitted attributes that are data frames.
 TABLES = ("history_", "compression_report_", "compression_summary_")
 
@@ -332,6 +321,6 @@ ATTRIBUTES = {
     "_hub_config": lambda value: value is None or isinstance(value, dict),
     "_fitted_model": lambda value: value is None or isinstance(value, str),
     "_sklearn_output_config": _is_output_config,
-    "compression_report_": _is_table,
-    "compression_summary_": _is_table,
+    "compression_report_": is_table,
+    "compression_summary_": is_table,
 }

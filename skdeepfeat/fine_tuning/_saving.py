@@ -141,13 +141,11 @@ def load_estimator(path, cls, model=None):
             described["model"] = _fill(network, _with_prefix(tensors, "model"))
         estimator = cls(**decode_parameters(cls, described))
         check_estimator(estimator)
-        attributes = decode_attributes(estimator, header["attributes"])
-        vars(estimator).update(attributes)
+        vars(estimator).update(decode_attributes(estimator, header["attributes"]))
         _check_prefixes(header, tensors, given is not None)
         _restore_networks(estimator, header, tensors)
-        estimator.probe_predictions_ = None
-        if (found := tensors.get(_PROBES)) is not None:
-            estimator.probe_predictions_ = found.numpy()
+        found = tensors.get(_PROBES)
+        estimator.probe_predictions_ = None if found is None else found.numpy()
         check_outputs(estimator)
     return estimator
 

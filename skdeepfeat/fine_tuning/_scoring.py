@@ -3,7 +3,8 @@
 import numpy as np
 from sklearn.metrics import check_scoring
 
-from .._utils._shown import shown
+from .._utils._parameter_errors import choice_error
+from ._trial import copy_with
 
 
 def make_score(estimator, scoring):
@@ -26,20 +27,16 @@ def make_score(estimator, scoring):
         try:
             return scorer(fitted, np.arange(len(outputs)), y)
         except AttributeError as error:  # such as predict_proba with loss="hinge"
-            raise ValueError(
-                "The 'scoring' parameter must be a scorer that can be computed from "
-                f"this estimator ({error}). Got {shown(scoring)} instead."
-            ) from error
+            wanted = f"a scorer that can be computed from this estimator ({error})"
+            raise choice_error("scoring", wanted, scoring) from error
 
     return score
 
 
 def with_outputs(estimator, outputs):
-    """Return an estimator whose X is the positions of known outputs.
+    """Return an estimator whose X is the positions of known outputs."""
 
-    `copy.copy` would pack and unpack the networks, as for a pickle.
-    """
-    fitted = object.__new__(type(estimator))
-    vars(fitted).update(vars(estimator))
-    fitted._outputs = lambda X, refuse_failures=False: outputs[np.asarray(X)]
-    return fitted
+    def outputs_at(X, refuse_failures=False):
+        return outputs[np.asarray(X)]
+
+    return copy_with(estimator, _outputs=outputs_at)

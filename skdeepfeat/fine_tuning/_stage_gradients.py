@@ -1,19 +1,22 @@
 """The gradient of the loss with respect to each stage of a network."""
 
-import copy
-from dataclasses import replace
-
 import numpy as np
 import torch
 from sklearn.utils import _safe_indexing
 
 from .._utils._forks import undisturbed_by_forks
-from ..exceptions import NonFiniteOutputError
 from ..feature_extraction import errors_at, non_finite_error
 from ._body_phase import load_images, make_training_run
 from ._fit import Fit
-from ._fit_settings import FitData
-from ._trial import choose_rows, own_random_state, require_fine_tune
+from ._fit_settings import FitData, FitSettings
+from ._rows import non_finite_rows_error
+from ._trial import (
+    OF_TRIAL,
+    choose_rows,
+    copy_with,
+    own_random_state,
+    require_fine_tune,
+)
 
 
 def stage_gradients(estimator, X, y, n_samples):
@@ -35,9 +38,9 @@ def stage_gradients(estimator, X, y, n_samples):
         and ``gradient_norm``, the Euclidean norms of all weights and their gradient.
     """
     require_fine_tune(estimator, "relative_gradient_norms")
-    trial = copy.copy(estimator)
-    trial.random_state = own_random_state(estimator)
-    trial.teacher = None  # the gradient is that of the labels
+    random_state = own_random_state(estimator)
+    # Without teacher, because the gradient is that of the labels.
+    trial = copy_with(estimator, random_state=random_state, teacher=None)
     is_fitted = hasattr(trial, "head_")
     data = trial._prepare(X, y, reset=not is_fitted)
     indices = choose_rows(data.targets, n_samples, trial.random_state)
@@ -46,13 +49,7 @@ def stage_gradients(estimator, X, y, n_samples):
         data.targets.take(indices),
         data.weights[indices],
     )
-    settings = replace(
-        trial._fit_settings(),
-        augment=None,
-        checkpoint=None,
-        early_stopping=False,
-        ema_decay=0.0,
-    )
+    settings = FitSettings.of(trial, **OF_TRIAL, augment=None)
     fit = Fit(trial, data, settings, continues=is_fitted)
     if not is_fitted:
         fit.prepare_head()
@@ -90,8 +87,7 @@ def _add_gradients(fit, model, images):
 
 def _non_finite_error(fit, images, part):
     if fit.neck.takes_rows:
-        cause = "Scale X, or check the weights of 'model'."
-        return NonFiniteOutputError(cause, part.tolist(), kind="row")
+        return non_finite_rows_error(part.tolist())
     rows = images.rows[part].tolist()
     return non_finite_error(fit.neck, fit.settings.precision, rows)
 
@@ -107,5 +103,5 @@ def _norms(layer, parameters):
 
 
 def _norm(tensors):
-    squares = (float(one.detach().double().square().sum().cpu()) for one in tensors)
+    squares = (float(one.detach().cpu().double().square().sum()) for one in tensors)
     return float(np.sqrt(sum(squares)))

@@ -100,13 +100,3 @@ def _refuse_lists_of_labels(y, name):
         "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y). Got "
         f"{shown(lists[0])} instead."
     )
-
-
-def is_given(X_val, y_val):
-    """Whether there is a validation set; X_val without y_val is an error."""
-    if (X_val is None) != (y_val is None):
-        missing = "X_val" if X_val is None else "y_val"
-        raise ValueError(
-            f"X_val and y_val must be given together; {missing} is missing."
-        )
-    return X_val is not None

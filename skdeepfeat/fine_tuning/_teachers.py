@@ -7,9 +7,8 @@ once about each image.
 
 import contextlib
 import copy
+import functools
 import logging
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import joblib
@@ -24,7 +23,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from .._utils._digests import digest_arrays
-from .._utils._forks import released_after_fork
 from .._utils._parameter_errors import choice_error, first_line
 from .._utils._shown import shown
 from ..exceptions import BadImageError, NonFiniteOutputError
@@ -40,9 +38,6 @@ _N_REMEMBERED = 4
 # a change of its code. In float32, predictions differ by up to 1e-5 of the largest.
 _N_ASKED_AGAIN = 4
 _TOLERANCE = 1e-4
-
-_answers_of: OrderedDict[str, dict] = OrderedDict()
-_lock = released_after_fork(threading.Lock())
 
 
 def frozen(teacher):
@@ -71,7 +66,7 @@ class _Member:
     columns : list of int or None
         Where it has the outputs of the student; None if at the same places.
     answers : dict
-        What it has said, by image. Without a digest of its state, they are not stored.
+        What it has said, by image.
     recalled : set
         The images whose answers are those of an earlier fit.
     """
@@ -112,10 +107,10 @@ class Teachers:
         self._task, self._n_outputs = targets.task, targets.n_outputs
         self._student = estimator
         self._input = _input_of(estimator)
-        self._images = images
+        self._images = {name: X for name, X in images.items() if X is not None}
         self._members = []
         for one in members:
-            columns, answers = self._checked_columns(one), _recall(one)
+            columns, answers = self._checked_columns(one), dict(_stored_answers(one))
             self._members.append(_Member(one, columns, answers, set(answers)))
         self._own = [one for one in self._members if _is_own(one.teacher)]
 
@@ -178,8 +173,6 @@ class Teachers:
         """
         for member in self._own:
             for name, images in self._images.items():
-                if images is None:
-                    continue
                 try:
                     self._ask(member, name, list(range(len(images))))
                 except NonFiniteOutputError:
@@ -271,7 +264,7 @@ class Teachers:
             member.answers.update(zip(missing, some, strict=True))
             # Predicting may have changed its state, such as a counter, but not its
             # predictions.
-            _remember(member)
+            _stored_answers(member.teacher).update(member.answers)
         return np.stack([member.answers[key] for key, _ in pairs])
 
     def _forget_if_changed(self, member, name, pairs):
@@ -282,9 +275,11 @@ class Teachers:
         member.recalled.clear()  # once in a fit is enough
         found = self._ask(member, name, [row for _, row in known])
         wanted = np.stack([member.answers[key] for key, _ in known])
+        stored = _stored_answers(member.teacher)
         if np.abs(found - wanted).max() > _TOLERANCE * np.abs(wanted).max():
             member.answers = {}
-        _remember(member)
+            stored.clear()
+        stored.update(member.answers)
 
     def _ask(self, member, name, rows):
         """Return what a teacher says, float64 of shape (n_rows, n_outputs)."""
@@ -322,10 +317,9 @@ class Teachers:
 
     def _finish(self, teacher):
         """Return a module from raw outputs of a teacher to soft targets."""
-        if self._task == "multilabel":
-            return nn.Sigmoid()
-        if self._task == "single":
-            return nn.Softmax(dim=1)
+        if self._task != "regression":
+            finish, _, _ = teacher._export_result()
+            return finish
         student = self._student
         scale = teacher._y_scale / student._y_scale
         mean = (teacher._y_mean - student._y_mean) / student._y_scale
@@ -392,32 +386,17 @@ def _keys(images, rows, digests):
     return [digests[row] for row in rows.tolist()]
 
 
-def _recall(teacher):
-    """Return what a teacher has said so far, a dict that may be added to."""
-    digest = _digest(teacher)
-    with _lock:
-        if digest in _answers_of:
-            _answers_of.move_to_end(digest)
-        return _answers_of.get(digest, {})
-
-
-def _remember(member):
-    digest = _digest(member.teacher)
-    if digest is None:
-        return
-    with _lock:
-        _answers_of[digest] = member.answers
-        _answers_of.move_to_end(digest)
-        while len(_answers_of) > _N_REMEMBERED:
-            _answers_of.popitem(last=False)
-
-
-def _digest(teacher):
-    """Return a digest of the whole state of an estimator, or None."""
+def _stored_answers(teacher):
+    """Return what a teacher in this state has said, a dict that may be added to."""
     # A teacher that cannot be pickled is not recognized. Pickling can raise anything.
     with contextlib.suppress(Exception):
-        return joblib.hash(teacher)
-    return None
+        return _answers_of(joblib.hash(teacher))
+    return {}
+
+
+@functools.lru_cache(_N_REMEMBERED)
+def _answers_of(digest):
+    return {}
 
 
 # -- Teachers of this package

@@ -7,6 +7,9 @@ from sklearn.utils import check_random_state
 
 from ._parameters import FineTuneParameters
 
+# Settings of a fit whose result is thrown away.
+OF_TRIAL = {"checkpoint": None, "early_stopping": False, "ema_decay": 0.0}
+
 
 def require_fine_tune(estimator, caller):
     """Raise if an object is not one of the fine-tuning estimators.
@@ -27,6 +30,16 @@ def require_fine_tune(estimator, caller):
             f"FineTuneRegressor. Got {type(estimator).__name__} instead. If it is a "
             "pipeline or a search, pass the step or the estimator in it."
         )
+
+
+def copy_with(estimator, **attributes):
+    """Return a copy with some other attributes. It shares the networks.
+
+    `copy.copy` would pack and unpack the networks, as for a pickle.
+    """
+    new = object.__new__(type(estimator))
+    vars(new).update(vars(estimator), **attributes)
+    return new
 
 
 def own_random_state(estimator):

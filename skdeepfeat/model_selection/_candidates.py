@@ -58,11 +58,6 @@ class Candidate:
         return f"{self.network.name}, {self.layer}, {self.head}"
 
 
-def linear_head(classifies):
-    """Return the name of the linear head."""
-    return "logistic" if classifies else "ridge"
-
-
 def make_head(name, problem, n_features):
     """Return a head for features, not fitted.
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from .._utils._shown import shown
+from .._utils._parameter_errors import choice_error
 from ._candidates import OTHER_HEADS, Candidate, make_head
 from ._findings import GROWTH, GROWTH_LINEAR, Findings
 from ._race import Race
@@ -52,8 +52,8 @@ class Decision(Findings):
         self._measure_speeds()
         self._halve_networks()
         self._measure_speeds_again()
-        for base in self._bases():
-            self._probe_layers(base.network)
+        for network in dict.fromkeys([self.recommended().network, self.best().network]):
+            self._probe_layers(network)
         for base in self._best_of_networks():
             self._compare_heads(base)
         self._probe_layers(self.recommended().network)
@@ -174,18 +174,6 @@ class Decision(Findings):
                 seconds = 0.0
         return scores
 
-    def _bases(self):
-        """Return the recommended candidate and the best one.
-
-        Returns
-        -------
-        list of Candidate
-            One if both have the same network and layer.
-        """
-        best, cheapest = self.best(), self.recommended()
-        same = (best.network, best.layer) == (cheapest.network, cheapest.layer)
-        return [cheapest] if same else [cheapest, best]
-
     def _best_of_networks(self):
         """Return the best candidate of each network that is left, the best first."""
         best = {}
@@ -200,22 +188,18 @@ class Decision(Findings):
         """Score a linear model on each stage, from the last to the first."""
         found = self._passes.extract(network, self.n)
         layers = list(zip(found.names, found.features, strict=True))
+        scores = {}
         for layer, features in layers[::-1]:
             candidate = Candidate(network, layer, self._linear)
-            if (candidate, self.n) in self.frozen:
-                continue
-            if self._left(_UNTIL_HEADS) < 0:
-                self._skip(str(candidate))
-                continue
-            self._features[network, layer] = features
-            self._score("layer", candidate, self.n)
-        scores = {
-            layer: self.frozen[candidate, self.n].mean
-            for layer in found.names
-            if (candidate := Candidate(network, layer, self._linear), self.n)
-            in self.frozen
-        }
-        self.layer_of[network] = max(scores, key=scores.get)
+            if (candidate, self.n) not in self.frozen:
+                if self._left(_UNTIL_HEADS) < 0:
+                    self._skip(str(candidate))
+                    continue
+                self._features[network, layer] = features
+                self._score("layer", candidate, self.n)
+            scores[layer] = self.frozen[candidate, self.n].mean
+        # Of equally good layers, the first.
+        self.layer_of[network] = max(reversed(scores), key=scores.get)
 
     def _compare_heads(self, base):
         """Score the other heads on the layer of a candidate."""
@@ -331,21 +315,17 @@ class Decision(Findings):
         if (candidate, n) not in self.frozen:
             features = self._features[candidate.network, candidate.layer][:n]
             head = make_head(candidate.head, problem, features.shape[1])
+            y, folds = problem.targets(n), problem.folds(n)
             self.frozen[candidate, n] = cross_validate_head(
-                head,
-                features,
-                problem.targets(n),
-                problem.folds(n),
-                problem.scorer(head),
+                head, features, y, folds, problem.scorer(head)
             )
         scores = self.frozen[candidate, n]
         if np.isnan(scores.mean):
-            raise ValueError(
-                "The 'scoring' parameter of TransferAdvisor must be a scorer that "
-                "gives a number for each fold. It gave NaN for "
-                f"{candidate} on {n} images. "
-                f"Got {shown(problem.scoring)} instead."
+            wanted = (
+                "a scorer that gives a number for each fold, and not NaN as for "
+                f"{candidate} on {n} images"
             )
+            raise choice_error("scoring", wanted, problem.scoring)
         seconds += time.perf_counter() - start
         self._note(stage, candidate, scores, seconds)
         return scores

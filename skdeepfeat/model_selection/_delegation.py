@@ -154,8 +154,5 @@ class DelegatesMixin:
     @property
     def n_features_in_(self):
         """Number of columns seen in `fit`."""
-        if not hasattr(self, "best_estimator_"):
-            raise AttributeError(
-                f"{type(self).__name__} object has no n_features_in_ attribute."
-            )
+        self._require_best_estimator("n_features_in_")
         return self.best_estimator_.n_features_in_

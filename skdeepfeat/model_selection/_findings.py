@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._candidates import Candidate, linear_head
+from ._candidates import Candidate
 from ._passes import Passes
 
 # How the time of a fit grows with the number of samples, as a power.
@@ -57,7 +57,7 @@ class Findings:
         self.not_tried = {}
         self._features = {}
         self._passes = Passes(problem)
-        self._linear = linear_head(problem.classifies)
+        self._linear = "logistic" if problem.classifies else "ridge"
 
     def pool(self):
         """Return the candidates that were compared, with their scores.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sklearn.base import clone
 from torch import nn
 
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..cache import FeatureCache
 from ..feature_extraction import PretrainedFeatureExtractor
@@ -58,12 +59,8 @@ def read_models(models, template, cache):
     if models is None:
         models = list_models(source="embedded")
     if not len(models):
-        raise ValueError(
-            "The 'models' parameter of TransferAdvisor must be None or a list of at "
-            f"least one network. Got {shown(models)} instead."
-        )
-    if template is None:
-        template = PretrainedFeatureExtractor()
+        raise choice_error("models", "None or a list of at least one network", models)
+    template = template or PretrainedFeatureExtractor()
     extractors = [_make_extractor(one, template) for one in models]
     names = _distinct([_name_of(one) for one in extractors])
     networks = []

@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._folds import check_number_of_folds, split_into_folds
+from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..inspection import check_targets, score_name
@@ -144,15 +145,8 @@ def make_problem(X, y, *, groups, cv, task, scoring, rng):
     splits = _make_splits(cv, y, groups, classifies, seed)
     if not classifies and scoring is None:
         _check_sizes_for_r2(cv, splits)
-    return Problem(
-        X=X,
-        y=y,
-        classifies=classifies,
-        splits=splits,
-        order=_fair_order(y, splits, classifies, seed),
-        scoring=scoring,
-        seed=seed,
-    )
+    order = _fair_order(y, splits, classifies, seed)
+    return Problem(X, y, classifies, splits, order, scoring, seed)
 
 
 def _classifies(y, task):
@@ -165,15 +159,11 @@ def _classifies(y, task):
             )
         task = "classification" if kind in ("binary", "multiclass") else "regression"
     elif task == "classification" and kind not in ("binary", "multiclass"):
-        raise ValueError(
-            "The 'task' parameter of TransferAdvisor must be 'regression' or 'auto' "
-            f"for targets of the type {kind!r}. Got 'classification' instead."
-        )
+        wanted = f"'regression' or 'auto' for targets of the type {kind!r}"
+        raise choice_error("task", wanted, task)
     if task == "regression" and not _are_numbers(y):
-        raise ValueError(
-            "The 'task' parameter of TransferAdvisor must be 'classification' or "
-            "'auto' for labels that are not numbers. Got 'regression' instead."
-        )
+        wanted = "'classification' or 'auto' for labels that are not numbers"
+        raise choice_error("task", wanted, task)
     if task == "classification" and len(classes := np.unique(y)) < 2:
         raise ValueError(
             "y must have at least two classes, or there is nothing to decide. Got "

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
@@ -139,11 +140,8 @@ class Race:
         dict of Candidate to Scores
         """
         return {
-            candidate: Scores(
-                self._base_scores.mean + self.gain(candidate).parts,
-                scores.n_images,
-                scores.n_train,
-                np.nan,
+            candidate: replace(
+                scores, parts=self._base_scores.mean + self.gain(candidate).parts
             )
             for candidate, scores in self.scores.items()
             if candidate != self.base
@@ -256,7 +254,7 @@ class Race:
         """Return the difference of the scores on the images that both have."""
         parts = self.scores[one].parts, self.scores[other].parts
         n = min(map(len, parts))
-        return Scores(parts[0][:n] - parts[1][:n], 0, 0, np.nan)
+        return Scores(parts[0][:n] - parts[1][:n], 0, 0)
 
     def _fit_seconds(self, candidate, n_train, n_tested):
         """Predict how long a fit in the race takes."""
@@ -299,7 +297,7 @@ class Race:
         if candidate in self.scores:
             scores = [*self.scores[candidate].parts, *scores]
         self.scores[candidate] = Scores(
-            np.array(scores, float), self.n_train, self.n_train, np.nan
+            np.array(scores, float), self.n_train, self.n_train
         )
         self.n_tested[candidate] = self.n_tested.get(candidate, 0) + len(test)
         self._seconds[candidate] = self._seconds.get(candidate, 0.0) + seconds

@@ -7,10 +7,10 @@ from .._utils._shown import rounded
 # Data with at least this many images count as large in the rule of thumb of cs231n.
 _LARGE = 1000
 _TABLE = {
-    ("small", "similar"): "a linear model on the neck",
-    ("small", "different"): "a linear model on an earlier layer",
-    ("large", "similar"): "fine-tuning",
-    ("large", "different"): "fine-tuning of the whole network",
+    ("small", "similar to"): "a linear model on the neck",
+    ("small", "different from"): "a linear model on an earlier layer",
+    ("large", "similar to"): "fine-tuning",
+    ("large", "different from"): "fine-tuning of the whole network",
 }
 # The text mentions an overrun of the budget by more than this fraction.
 _TOLERATED = 0.2
@@ -19,20 +19,11 @@ _N_LISTED = 4
 
 def recommend(decision, *, interrupted=False):
     """Return the recommendation of a `Decision` as text."""
-    if not decision.can_learn:
-        parts = [_what(decision), _further(decision), _time(decision, interrupted)]
-        return "\n".join(parts)
-    parts = [
-        _what(decision),
-        _networks(decision),
-        _layers(decision),
-        _curve(decision),
-        _tuning(decision),
-        _gradients(decision),
-        _table(decision),
-        _further(decision),
-        _time(decision, interrupted),
-    ]
+    parts = [_what(decision)]
+    if decision.can_learn:
+        evidence = (_networks, _layers, _curve, _tuning, _gradients, _table)
+        parts += [describe(decision) for describe in evidence]
+    parts += [_further(decision), _time(decision, interrupted)]
     return "\n".join(part for part in parts if part)
 
 
@@ -65,19 +56,16 @@ def _what(decision):
 
 def _networks(decision):
     """Say how each network ended: with its best layer on the most images."""
-    last = {}
-    for row in decision.rows:
-        if row["stage"] == "network":
-            known = last.setdefault(row["network"], row)
-            rank = row["n_images"], row["score"]
-            if rank > (known["n_images"], known["score"]):
-                last[row["network"]] = row
-    if len(last) < 2:
+    rows = [row for row in decision.rows if row["stage"] == "network"]
+    rows.sort(key=lambda row: (-row["n_images"], -row["score"]))
+    best = {}
+    for row in rows:
+        best.setdefault(row["network"], row)
+    if len(best) < 2:
         return ""
-    ranked = sorted(last.values(), key=lambda row: (-row["n_images"], -row["score"]))
     found = [
         f"{row['score']:.3f} for {row['network']}, {row['layer']} ({row['n_images']:,})"
-        for row in ranked
+        for row in best.values()
     ]
     return (
         "Networks: scores of a linear model on the best layer of each, with the number "
@@ -115,8 +103,7 @@ def _curve(decision):
     scores = ", ".join(f"{one.mean:.3f}" for one in curve.values())
     sizes = ", ".join(f"{n:,}" for n in curve)
     *_, before, last = curve.values()
-    rise = last.mean - before.mean
-    rises = rise > np.nan_to_num(last.error)
+    rises = last.mean - before.mean > np.nan_to_num(last.error)
     verdict = (
         "It still rises, so more images would help."
         if rises
@@ -170,15 +157,12 @@ def _table(decision):
     n = len(decision.problem)
     size = "large" if n >= _LARGE else "small"
     layer, _, is_similar = decision.where_best(network)
-    likeness = "similar" if is_similar else "different"
     compared = "similar to" if is_similar else "different from"
-    advice = _TABLE[size, likeness]
-    if size == "large":
-        agrees = bool(chosen.unfreeze)
-        if not is_similar:
-            agrees = chosen.unfreeze == "all"
-    else:
+    advice = _TABLE[size, compared]
+    if size == "small":
         agrees = not chosen.unfreeze and (chosen.layer == "neck") == is_similar
+    else:
+        agrees = bool(chosen.unfreeze) if is_similar else chosen.unfreeze == "all"
     verdict = "The measurement agrees."
     if not agrees:
         verdict = f"The measurement disagrees: {chosen}."
@@ -191,14 +175,12 @@ def _table(decision):
 def _further(decision):
     chosen, race = decision.recommended(), decision.race
     text = f"The final fit takes about {_seconds(decision.final_seconds(chosen))}."
-    if race is not None and race.whole in race.epoch_seconds:
-        whole = race.whole
-        if chosen != whole:
-            seconds = _seconds(race.final_seconds(whole))
-            text += (
-                " To go further: fine-tuning the whole network on all images would "
-                f"take about {seconds}."
-            )
+    if race is not None and race.whole != chosen and race.whole in race.epoch_seconds:
+        seconds = _seconds(race.final_seconds(race.whole))
+        text += (
+            " To go further: fine-tuning the whole network on all images would take "
+            f"about {seconds}."
+        )
     if decision.n < len(decision.problem):
         text += (
             f" The candidates were compared on {decision.n:,} of "

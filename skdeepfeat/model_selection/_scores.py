@@ -23,7 +23,8 @@ class Scores:
     n_train : int
         Number of images that each fit was given.
     fit_seconds : float
-        Of one fit. If the body is not trained, without the computation of features.
+        Of one fit. If the body is not trained, without the computation of features. NaN
+        in the race.
     predict_seconds : float
         For one image, without the network.
     """
@@ -31,7 +32,7 @@ class Scores:
     parts: np.ndarray
     n_images: int
     n_train: int
-    fit_seconds: float
+    fit_seconds: float = np.nan
     predict_seconds: float = 0.0
 
     @property

@@ -17,11 +17,7 @@ from .._utils._html import DocumentationLinkMixin
 from .._utils._progress import progress_bar
 from .._utils._short_errors import ShortErrorsMixin
 from .._utils._warn import warn
-from ..feature_extraction import (
-    PretrainedFeatureExtractor,
-    extract_layers,
-    warn_of,
-)
+from ..feature_extraction import PretrainedFeatureExtractor, extract_layers, warn_of
 from ._candidates import make_pipeline_of, make_tuned
 from ._clock import Clock
 from ._decision import Decision
@@ -396,9 +392,7 @@ class TransferAdvisor(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        template = self.extractor
-        if template is None:
-            template = PretrainedFeatureExtractor()
+        template = self.extractor or PretrainedFeatureExtractor()
         tags.input_tags = get_tags(template).input_tags
         tags.target_tags.required = True
         tags.non_deterministic = True  # a faster machine measures more
@@ -435,9 +429,6 @@ def _rows_of_pool(decision, chosen):
     ranked = sorted(pool, key=lambda one: -pool[one].mean)
     return [
         decision.row("decision", one, pool[one])
-        | {
-            "fit_seconds": decision.final_seconds(one),
-            "recommended": one == chosen,
-        }
+        | {"fit_seconds": decision.final_seconds(one), "recommended": one == chosen}
         for one in ranked
     ]

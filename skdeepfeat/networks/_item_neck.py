@@ -22,7 +22,6 @@ from .._utils._parameter_errors import choice_error
 from .._utils._preprocessing import Preprocessing
 from .._utils._random import has_generator, random_states, random_states_kept
 from ._code_state import CONTENT, code_state
-from ._modules import floating_dtype
 from ._neck import Neck
 from .probing._diagnosis import check_module
 from .probing._fingerprint import digest_tensors, rows_agree
@@ -31,7 +30,6 @@ from .probing._probe import Probe, make_probe
 from .running._batch_runner import Runner, too_large
 from .running._items import collate_items, explained
 from .running._layer import first_tensor
-from .running._loaded_networks import borrowed
 from .running._poolings import pool
 from .running._truncated_pass import run_truncated
 from .sources import _user_module
@@ -130,12 +128,11 @@ class ItemNeck(Neck):
     ):
         """Lend the module on a device; as `Neck.loaded`, for an `ItemBatch`."""
         outputs, probe = self.outputs, self.probe
-        with borrowed(self.spec, device, lambda names: None) as network:
-            dtype = floating_dtype(network)
+        with self.borrowed(device) as network:
 
             def compute(batch):
                 with compute_context(device, "float32"):
-                    inputs = batch.for_network(network).on(device, dtype)
+                    inputs = batch.for_network(network, device)
                     with explained(inputs):
                         rows = run_truncated(network, inputs, outputs, probe)
                     return [one.cpu().numpy() for one in rows]
@@ -224,13 +221,12 @@ class ItemNeck(Neck):
             raise failures[min(failures)]
         with (
             random_states_kept(device),
-            borrowed(self.spec, device, lambda names: None) as network,
+            self.borrowed(device) as network,
             compute_context(device, "float32"),
         ):
             if draws:
                 _draw(device)
-            dtype = floating_dtype(network)
-            inputs = batch.for_network(network).on(device, dtype)
+            inputs = batch.for_network(network, device)
             recorder = Recorder(network, (len(items),), None, _as_list(self.layer))
             before = random_states(device)
             with recorder, explained(inputs):

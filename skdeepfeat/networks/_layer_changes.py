@@ -206,17 +206,16 @@ def _fill(layer, tensors, memory_format):
 
 def _low_rank(layer, rank, bias):
     """Map inputs to `rank` features, and these to the outputs."""
+    _check_flag(bias)
     if is_linear(layer):
         n_in, n_out = layer.in_features, layer.out_features
         _check(rank, min(n_in, n_out))
-        _check_flag(bias)
         with torch.device("meta"):
             return nn.Sequential(
                 nn.Linear(n_in, rank, bias=False), nn.Linear(rank, n_out, bias=bias)
             )
     n_in, n_out = _channels(layer)
     _check(rank, min(n_in * math.prod(layer.kernel_size), n_out))
-    _check_flag(bias)
     return nn.Sequential(
         _convolution(layer, n_in, rank, bias=False, axes=(0, 1)),
         _convolution(layer, rank, n_out, bias=bias, axes=()),
@@ -304,23 +303,21 @@ def _set_sizes(layer, inputs, outputs, device=None):
     """Give a layer other tensors, without values, by default where the old ones are."""
     if isinstance(layer, _BATCH_NORM):
         layer.num_features = outputs
-        shapes = dict.fromkeys(
-            ("weight", "bias", "running_mean", "running_var"), (outputs,)
-        )
     elif is_linear(layer):
         layer.in_features, layer.out_features = inputs, outputs
-        shapes = {"weight": (outputs, inputs), "bias": (outputs,)}
     else:
         if layer.groups != 1:
             if inputs != outputs:
                 raise ValueError("a depthwise layer has as many inputs as outputs")
             layer.groups = inputs
         layer.in_channels, layer.out_channels = inputs, outputs
-        kernel = outputs, inputs // layer.groups, *layer.kernel_size
-        shapes = {"weight": kernel, "bias": (outputs,)}
-    for name, shape in shapes.items():
-        old = getattr(layer, name)
+    n_columns = inputs // getattr(layer, "groups", 1)
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        old = getattr(layer, name, None)
         if old is not None:
+            shape = (outputs,)
+            if old.ndim > 1:  # a matrix or a kernel
+                shape = (outputs, n_columns, *old.shape[2:])
             empty = torch.empty(shape, dtype=old.dtype, device=device or old.device)
             if isinstance(old, nn.Parameter):
                 empty = nn.Parameter(empty, requires_grad=old.requires_grad)
@@ -412,15 +409,10 @@ def _convolution(like, n_in, n_out, *, bias, axes):
     elif not isinstance(padding, str):
         padding = tuple(one if axis in axes else 0 for axis, one in enumerate(padding))
     mode = like.padding_mode if axes else "zeros"
-    return nn.Conv2d(
-        n_in,
-        n_out,
-        padding=padding,
-        bias=bias,
-        padding_mode=mode,
-        device="meta",
-        **sizes,
-    )
+    with torch.device("meta"):
+        return nn.Conv2d(
+            n_in, n_out, bias=bias, padding=padding, padding_mode=mode, **sizes
+        )
 
 
 def _check(size, high, low=1):

@@ -32,19 +32,14 @@ def floating_dtype(network):
 
 def non_finite_tensors(network):
     """Return the names of the weights and buffers with NaN or infinite values."""
-    weights = [
-        name
-        for name, tensor in network.named_parameters()
-        if not torch.isfinite(tensor).all()
-    ]
-    # Buffers may be infinite by design, such as masks.
-    buffers = [
-        name
-        for name, tensor in network.named_buffers()
-        if torch.isnan(tensor).any()
-        or (name.endswith(_STATISTICS) and not torch.isfinite(tensor).all())
-    ]
-    return weights + buffers
+    found = []
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        # Other buffers may be infinite by design, such as masks.
+        is_finite = isinstance(tensor, nn.Parameter) or name.endswith(_STATISTICS)
+        bad = ~torch.isfinite(tensor) if is_finite else torch.isnan(tensor)
+        if bad.any():
+            found.append(name)
+    return found
 
 
 def copy_network(

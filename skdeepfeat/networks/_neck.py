@@ -21,12 +21,7 @@ from .running._batch_runner import Runner
 from .running._compiled_networks import CompilationError, CompiledForm
 from .running._loaded_networks import borrowed
 from .running._measured_network import cheapest_network
-from .running._runtimes import (
-    batch_size_for,
-    choose_runtime,
-    is_worth_folding,
-    load_runtime,
-)
+from .running._runtimes import batch_size_for, choose_runtime, load_runtime
 from .running._torch_runtime import EagerNetwork
 from .running._trainable_neck import TrainableNeck
 from .running._truncated_pass import run_truncated
@@ -262,13 +257,10 @@ class Neck:
         device = torch.device(device)
         with contextlib.ExitStack() as stack:
             chosen = self.chosen_runtime(device, precision, runtime, n_images)
-            folds = is_worth_folding(
-                device, precision, self.preprocessing.crop, n_images
-            )
 
-            def in_torch(folds=folds):
+            def in_torch(n_images=n_images):
                 network = stack.enter_context(self.borrowed(device))
-                return EagerNetwork(network, self, device, precision, folds)
+                return EagerNetwork(network, self, device, precision, n_images)
 
             form = self._form(chosen, device, precision, files)
             compiled = functools.partial(self._compiled, form, chosen == runtime)
@@ -285,14 +277,14 @@ class Neck:
             yield run
 
     def _form(self, runtime, device, precision, files=None):
-        device = torch.device(device)
-        return CompiledForm(runtime, self, device, precision, self.fingerprint, files)
+        return CompiledForm(runtime, self, device, precision, files)
 
     def _compiled(self, form, is_required=False):
         """Return the network in a compiled form, or None if that is impossible."""
-        if self.is_own and form.fingerprint is None:
+        if self.is_own and self.fingerprint is None:
             # The module may have changed since it was compiled.
-            form = replace(form, fingerprint=fingerprint_of(self, form.device))
+            fingerprint = fingerprint_of(self, form.device)
+            form = replace(form, neck=self._derived(fingerprint=fingerprint))
         try:
             return form.load()
         except CompilationError as error:
@@ -359,7 +351,7 @@ class Neck:
     def _check_head(self, random_head):
         """Raise if an output would be computed by random modules of the head."""
         for one in self.outputs:
-            place = one.module
+            place = one.source.name
             if place == "neck" and self.probe.neck_module not in (None, *random_head):
                 place = self.probe.neck_module
             inside = any(f"{place}.".startswith(f"{name}.") for name in random_head)

@@ -22,12 +22,7 @@ from .._utils._digests import digest_description
 from .._utils._parameter_errors import is_int
 from .._utils._preprocessing import Preprocessing
 from ..exceptions import WeightsNotFoundError
-from ._installed_code import (
-    LIBRARIES,
-    installed_code,
-    is_as_imported,
-    is_of_library,
-)
+from ._installed_code import LIBRARIES, installed_code, is_as_imported, is_of_library
 from ._neck import Neck, resolve_neck
 from .probing._wanted_layers import Output
 from .running._layer import Layer

@@ -65,9 +65,7 @@ class RowBody(TrainableNeck):
     def __init__(self, network, n_columns):
         nn.Module.__init__(self)
         self.network = network
-        order, self._head, self.n_features = _try_rows(network, n_columns)
-        has_head = self._head is not None
-        names = order[: order.index(self._head)] if has_head else order
+        names, self._head, self.n_features = _try_rows(network, n_columns)
         starts = [name for name in names if _has_matrix(network, name)]
         self.n_stages = max(1, len(starts))
         self.stage_of_module, stage = {}, -1
@@ -85,14 +83,10 @@ class RowBody(TrainableNeck):
         if self._head is None:
             return network(rows).flatten(1)
         inputs = []
-        head = [(inputs, network.get_submodule(self._head))]
-        with forward_hooks(_note_input, head):
+        head = network.get_submodule(self._head)
+        with head.register_forward_pre_hook(lambda head, args: inputs.extend(args)):
             network(rows)
         return inputs[-1].flatten(1)
-
-
-def _note_input(inputs, module, args, output):
-    inputs.append(args[0])
 
 
 def _has_matrix(network, name):
@@ -101,7 +95,7 @@ def _has_matrix(network, name):
 
 
 def _try_rows(network, n_columns):
-    """Return the names of the modules that run, that of the head, and n_features."""
+    """Return the modules that run before the head, the head, and n_features."""
     order, sizes = [], {}
 
     def note(name, module, args, output):
@@ -130,5 +124,5 @@ def _try_rows(network, n_columns):
         ) from error
     if sizes:
         head = list(sizes)[-1]
-        return order, head, sizes[head]
+        return order[: order.index(head)], head, sizes[head]
     return order, None, output.flatten(1).shape[1]

@@ -28,7 +28,6 @@ class TensorTrainLinear(nn.Module):
 
     def __init__(self, in_shape, out_shape, ranks, bias=True):
         super().__init__()
-        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         self.in_features = math.prod(in_shape)
         self.out_features = math.prod(out_shape)
         sizes = [1, *ranks, 1]
@@ -39,11 +38,6 @@ class TensorTrainLinear(nn.Module):
         self.register_parameter(
             "bias", nn.Parameter(torch.zeros(self.out_features)) if bias else None
         )
-
-    @property
-    def multiply_adds(self):
-        """Those of one row."""
-        return multiply_adds_of_train(self.cores)
 
     def forward(self, inputs):
         """Return the outputs, shape (..., out_features)."""

@@ -89,20 +89,16 @@ class Pretraining(ResumableFit):
             with run.averaged_model():
                 return attributes(copy.deepcopy(body.network), run.history)
 
-        n_epochs = run.settings.n_epochs - run.epoch
-        with callbacks.phase("pairs", n_epochs, rows, snapshot) as epochs:
+        def after_epoch(run):
+            run.history[-1] |= self._measure(run, data)
+            save(run)
 
-            def after_epoch(run):
-                run.history[-1] |= self._measure(run, data)
-                save(run)
-                return epochs.end()
+        def finish():
+            self.body, self.history = body.network, run.history
 
-            try:
-                run.fit(data, None, after_epoch, before_epoch=epochs.begin)
-            finally:
-                self.body = body.network
-                self.history = run.history
-                self.interrupted = run.interrupted
+        callbacks.train(
+            run, data, rows, snapshot, finish, after_epoch=after_epoch, name="pairs"
+        )
 
     def _measure(self, run, data):
         """Return alignment, uniformity, effective rank and spread of embeddings."""

@@ -7,7 +7,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS
-from .._utils._columns import check_column
+from .._utils._columns import check_column, given_together
 from .._utils._constraints import (
     AT_LEAST_2,
     POSITIVE_INT,
@@ -348,7 +348,8 @@ class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransf
         self._validate_params()
         callbacks = FitCallbacks(self, 1, X, y)
         X = self._check_images(X, reset=True)
-        probe = self._check_probe(X_probe, y_probe)
+        is_probed = given_together(X_probe=X_probe, y_probe=y_probe)
+        probe = Probe(X_probe, y_probe) if is_probed else None
         settings = self._training_settings()
         neck = self._neck_of_parameters()
         training = Pretraining(settings, neck, self.device, self.random_state)
@@ -441,13 +442,6 @@ class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransf
             unfreeze=unfreeze,
             freeze_batch_norm=freeze_batch_norm,
         )
-
-    @staticmethod
-    def _check_probe(X_probe, y_probe):
-        if (X_probe is None) != (y_probe is None):
-            given = "X_probe" if y_probe is None else "y_probe"
-            raise ValueError(f"X_probe and y_probe belong together. Got only {given}.")
-        return None if X_probe is None else Probe(X_probe, y_probe)
 
     def _probe_score(self, probe, body, preprocessing):
         if probe is None:

@@ -7,7 +7,7 @@ with stages.
 from ._activation_sizes import ActivationSizes
 from ._augment import AUGMENTATIONS, Augmentation, crop_center
 from ._averages import WeightAverage
-from ._checkpoint import is_history
+from ._checkpoint import is_history, is_table
 from ._data import FeatureData, PairData, PixelData, StackedPixels
 from ._distillation import TaughtTargets, make_distillation_loss
 from ._freezing import unfrozen_parts
@@ -55,6 +55,7 @@ __all__ = [
     "fold_standardization",
     "has_probabilities",
     "is_history",
+    "is_table",
     "make_distillation_loss",
     "make_head",
     "make_loss",

@@ -17,8 +17,7 @@ _KINDS = {None: (False, False), "flip_crop": (False, True), "trivial": (True, Tr
 
 AUGMENTATIONS = tuple(_KINDS)
 
-# Of random parts: the fraction of the image, and the logarithm of the aspect ratio.
-_AREA = (0.5, 1.0)
+# Of random parts: the logarithm of the aspect ratio.
 _LOG_STRETCH = np.log(4 / 3)
 
 
@@ -39,11 +38,14 @@ class Augmentation:
     device : torch.device or None, default=None
         If it is a CUDA device, random parts are cut and resized there, and the batch
         stays there.
+    area : tuple of (float, float), default=(0.5, 1.0)
+        Of random parts: the smallest and the largest fraction of the image.
     """
 
-    def __init__(self, kind, size, device=None):
+    def __init__(self, kind, size, device=None, area=(0.5, 1.0)):
         self.size = size
         self._device = device
+        self._area = area
         self._users_transform = kind if callable(kind) else None
         self._operation, self._takes_part = None, False
         if self._users_transform is None:
@@ -93,15 +95,14 @@ class Augmentation:
             pixels = images.permute(0, 2, 3, 1).numpy()
         if positions is None:
             n_total, positions = len(pixels), np.arange(len(pixels))
-        draws = draw_parts(rng, n_total)[positions]
-        return random_parts(pixels, self.size, draws, _AREA, self._device)
+        return self.drawn(pixels, draw_parts(rng, n_total)[positions])
 
     def drawn(self, pixels, draws):
         """Return one batch for given draws, rows of `draw_parts`.
 
         Only without a transform that draws from torch's generators.
         """
-        return random_parts(pixels, self.size, draws, _AREA, self._device)
+        return random_parts(pixels, self.size, draws, self._area, self._device)
 
     def _cut(self, images, n_images):
         """Return the center of what a user's transform returned."""

@@ -233,14 +233,19 @@ def _is_number(value):
     return type(value) in (int, float)
 
 
-def is_history(value):
-    """Whether JSON is a history: records of text and numbers."""
+def is_table(value):
+    """Whether JSON is a table: records of text and numbers, with the same keys."""
     return isinstance(value, list) and all(
         isinstance(record, dict)
-        and record.keys() >= {"phase", "epoch"}
+        and record.keys() == value[0].keys()
         and all(isinstance(one, str) or _is_number(one) for one in record.values())
         for record in value
     )
+
+
+def is_history(value):
+    """Whether JSON is a history."""
+    return is_table(value) and all(row.keys() >= {"phase", "epoch"} for row in value)
 
 
 def _is_scale(value):

@@ -145,10 +145,12 @@ class PixelData:
 
     def arrays(self):
         """Return the arrays that make up the data, for a digest."""
-        return _arrays(self)
+        is_stacked = isinstance(self.pixels, StackedPixels)
+        parts = self.pixels.parts if is_stacked else [self.pixels]
+        return [*parts, self.rows, *_target_arrays(self)]
 
 
-class PairData:
+class PairData(PixelData):
     """Stored images, two views of which are a pair.
 
     Parameters
@@ -163,13 +165,11 @@ class PairData:
     """
 
     def __init__(self, pixels, views, rows, groups=None):
-        self.pixels = pixels
-        self.rows = rows
-        self.views = views
         # The loss of pairs has no targets. A checkpoint identifies the groups by them.
         groups = np.arange(len(rows)) if groups is None else groups
-        self.targets = torch.from_numpy(groups)
-        self.weights = torch.ones(len(rows))
+        targets, weights = torch.from_numpy(groups), torch.ones(len(rows))
+        super().__init__(pixels, targets, weights, None, rows)
+        self.views = views
         # Where each group begins among the rows in the order of their groups.
         self._order = np.argsort(groups, kind="stable")
         self._place = np.argsort(self._order)
@@ -181,9 +181,6 @@ class PairData:
         """Whether `batch` may run in a thread: no transform of the user's is called."""
         return not self.views.draws_from_torch
 
-    def __len__(self):
-        return len(self.rows)
-
     def batch(self, rows, rng, positions, n_total):
         """Return pairs of views; see `Augmentation` for the last two."""
         # A step of 1 to size - 1 around the group never ends at the image itself.
@@ -194,16 +191,6 @@ class PairData:
         partners = self._order[places + (self._place[rows] - places + steps) % size]
         first, second = (self.pixels[self.rows[part]] for part in (rows, partners))
         return self.views(first, second, rng, n_total, positions)
-
-    def arrays(self):
-        """Return the arrays that make up the data, for a digest."""
-        return _arrays(self)
-
-
-def _arrays(data):
-    pixels = data.pixels
-    parts = pixels.parts if isinstance(pixels, StackedPixels) else [pixels]
-    return [*parts, data.rows, *_target_arrays(data)]
 
 
 def _target_arrays(data):

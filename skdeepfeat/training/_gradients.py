@@ -5,12 +5,7 @@ import logging
 import numpy as np
 import torch
 
-from .._utils._device import (
-    autocast,
-    float32_arithmetic,
-    free_device_memory,
-    is_out_of_memory,
-)
+from .._utils._device import autocast, float32_arithmetic, try_on_device
 from ..exceptions import OutOfMemoryError
 from ._activation_sizes import ActivationSizes
 from ._depthwise_gradients import fast_depthwise_gradients
@@ -87,14 +82,16 @@ class BatchGradients:
         """
         while True:
             self._model.zero_grad(set_to_none=True)
-            value, cause = self._try(inputs, targets, weights, mixing, stream)
+            value, cause = try_on_device(
+                self._device,
+                lambda: self._add_parts(inputs, targets, weights, mixing, stream),
+            )
             if cause is None:
                 return value
-            # Out of the `except` block, which keeps the graph of the failed pass alive.
             self._shrink(cause, len(targets))
 
-    def _try(self, inputs, targets, weights, mixing, stream):
-        """Return (loss, None), or (None, cause) if memory ran out."""
+    def _add_parts(self, inputs, targets, weights, mixing, stream):
+        """Add the gradients of the parts of a batch; return the loss."""
         value = 0.0
         try:
             with float32_arithmetic(self._device, self._settings.precision):
@@ -106,13 +103,11 @@ class BatchGradients:
                         loss = self._loss_of(inputs, targets, weights, mixing, part)
                     self._scaler.scale(loss).backward()
                     value += float(loss.detach())
-            return value, None
-        except Exception as error:
+        except ValueError as error:
             if _has_no_variance(error):
                 self._refuse_small_batches(error, len(targets))
-            if not is_out_of_memory(error):
-                raise
-            return None, str(error).partition("\n")[0][:200]
+            raise
+        return value
 
     def _loss_of(self, inputs, targets, weights, mixing, part):
         """Return the weighted loss of a part of a batch."""
@@ -161,7 +156,6 @@ class BatchGradients:
 
     def _shrink(self, cause, n):
         """Split the `n` samples of this batch, and later ones, into smaller parts."""
-        free_device_memory(self._device)
         size = min(self._largest_fit, n)
         if size <= 1:
             raise OutOfMemoryError(
@@ -195,5 +189,4 @@ class BatchGradients:
 
 def _has_no_variance(error):
     """Whether torch refuses to normalize a batch that has one value per channel."""
-    text = "more than 1 value per channel"
-    return isinstance(error, ValueError) and text in str(error)
+    return "more than 1 value per channel" in str(error)

@@ -194,7 +194,8 @@ class TrainingRun:
 
         Parameters
         ----------
-        data : FeatureData or PixelData
+        data : FeatureData, PixelData or what is like them
+            Its ``begin(epoch)`` is called before each epoch, if it has that.
         validate : callable, default=None
             ``validate(model) -> (loss, score)``, called after each epoch.
         after_epoch : callable, default=None
@@ -254,6 +255,7 @@ class TrainingRun:
             not finite.
         """
         losses = []
+        self.processes.copy_from_first(self.model)
         self.prepare(0)
         self._begin_stream(0)
         epochs = (self._batches(len(data), epoch) for epoch in itertools.count())
@@ -301,6 +303,8 @@ class TrainingRun:
         n_steps = len(parts)
         total = 0.0
         self.prepare(self.epoch)
+        if hasattr(data, "begin"):
+            data.begin(self.settings.first_epoch + self.epoch)
         self._begin_stream(self.epoch)
         with self._loader.batches(data, parts, self._stream) as batches:
             for step, batch in enumerate(batches):

@@ -66,16 +66,10 @@ def make_optimizer(
     options = []
     for depth, group in enumerate(reversed(groups)):
         lr_scale = layer_decay**depth
+        rates = {"lr": learning_rate * lr_scale, "lr_scale": lr_scale}
         for decay, members in _split(group, weight_decay, exempt).items():
             if members:
-                options.append(
-                    {
-                        "params": members,
-                        "weight_decay": decay,
-                        "lr": learning_rate * lr_scale,
-                        "lr_scale": lr_scale,
-                    }
-                )
+                options.append({"params": members, "weight_decay": decay, **rates})
     fused = _fused(groups, params or {}) if name in _FUSED else {}
     if params is None:
         return kind(options, lr=learning_rate, **defaults, **fused)

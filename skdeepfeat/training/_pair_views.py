@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ._augment import Augmentation, draw_parts, random_parts
+from ._augment import Augmentation
 
 # Of random parts: the fraction of the image. SimCLR takes 8 % to all of it, from
 # scratch; a pretrained network gains nothing from parts that show no object.
@@ -43,14 +43,14 @@ class PairViews:
     """
 
     def __init__(self, kind, size, device=None):
-        self._size = size
-        self._device = device
-        self._augment = Augmentation(kind, size) if callable(kind) else None
+        self._changes_colors = not callable(kind)
+        kind = "flip_crop" if self._changes_colors else kind
+        self._augment = Augmentation(kind, size, device, _AREA)
 
     @property
     def draws_from_torch(self):
         """Whether torch's generators are drawn from."""
-        return self._augment is not None
+        return self._augment.draws_from_torch
 
     def __call__(self, first, second, rng, n_total, positions):
         """Return the views of a part of a batch.
@@ -72,10 +72,9 @@ class PairViews:
         return torch.stack(views, dim=1)
 
     def _view(self, pixels, rng, n_total, positions):
-        if self._augment is not None:
-            return self._augment(pixels, rng, n_total, positions)
-        draws = draw_parts(rng, n_total)[positions]
-        parts = random_parts(pixels, self._size, draws, _AREA, self._device)
+        parts = self._augment(pixels, rng, n_total, positions)
+        if not self._changes_colors:
+            return parts
         draws = torch.from_numpy(rng.random((n_total, 9))[positions]).float()
         draws = draws.to(parts.device)
         images = parts.float().div_(255)

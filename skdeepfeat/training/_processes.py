@@ -118,8 +118,6 @@ class Processes:
         dist.all_reduce(flat)
         if divide:
             flat /= self.size
-        start = 0
-        for tensor in tensors:
-            part = flat[start : start + tensor.numel()]
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
             tensor.detach().copy_(part.view(tensor.shape))
-            start += tensor.numel()

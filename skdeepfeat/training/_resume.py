@@ -115,16 +115,15 @@ def _refuse_other(path, found, header):
         for name, value in header["parameters"].items()
         if parameters.get(name) != value
     ]
-    for name, words in {
+    in_words = {
         "network": "the network's weights",
         "first_epoch": "the number of earlier epochs",
         "data": "the images, targets or weights",
         "probe": "X_probe",
         "teacher": "the teacher's weights",
         "seed": "'random_state'",
-    }.items():
-        if found.get(name) != header[name]:
-            differing.append(words)
+    }
+    differing += [in_words[one] for one in in_words if found.get(one) != header[one]]
     if differing:
         raise ValueError(
             f"{checkpoint_in_words(path)} belongs to another fit, with "

@@ -10,6 +10,7 @@ from skdeepfeat import FineTuneClassifier
 from skdeepfeat._utils._random import seeded
 from skdeepfeat.fine_tuning._body_phase import make_training_run
 from skdeepfeat.fine_tuning._fit import Fit
+from skdeepfeat.fine_tuning._fit_settings import FitSettings
 
 SIZE = 32
 
@@ -45,7 +46,7 @@ def decayed_names(network):
         weight_decay=0.25, device="cpu", random_state=0,
     )  # fmt: skip
     data = estimator._prepare(images, np.array([0, 1, 0, 1]))
-    fit = Fit(estimator, data, estimator._fit_settings(), continues=False)
+    fit = Fit(estimator, data, FitSettings.of(estimator), continues=False)
     rows, _ = fit.prepare_head()
     _, run = make_training_run(fit, len(rows))
     decay_of = {

@@ -12,9 +12,9 @@ from skdeepfeat.training import _depthwise_gradients
 from skdeepfeat.training._depthwise_gradients import fast_depthwise_gradients
 
 CPU = torch.device("cpu")
-needs_onednn = pytest.mark.skipif(
+needs_avx512 = pytest.mark.skipif(
     isinstance(fast_depthwise_gradients(CPU), contextlib.nullcontext),
-    reason="oneDNN's fast convolutions are those of x86 processors",
+    reason="the processor has no AVX-512, or torch no oneDNN",
 )
 
 
@@ -42,7 +42,7 @@ def gradients(layer, images, precision, fast):
     return [images.grad, *(p.grad for p in layer.parameters())]
 
 
-@needs_onednn
+@needs_avx512
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "size, kernel, stride, padding, dilation",
@@ -74,7 +74,7 @@ def test_like_torch(size, kernel, stride, padding, dilation, precision, replaced
     assert not replaced
 
 
-@needs_onednn
+@needs_avx512
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_strides_of_a_small_kernel(precision, replaced, monkeypatch):
     # torch is slow for the gradient of the inputs, and only in bfloat16.
@@ -97,7 +97,7 @@ def test_strides_of_a_small_kernel(precision, replaced, monkeypatch):
     assert not replaced
 
 
-@needs_onednn
+@needs_avx512
 def test_other_convolutions_are_left_alone(replaced):
     images = torch.randn(2, 6, 9, 9)
     layers = {
@@ -123,15 +123,17 @@ def test_other_convolutions_are_left_alone(replaced):
         assert not one_image(images).requires_grad
 
 
-def test_only_on_a_cpu_with_onednn(monkeypatch):
+def test_only_on_a_cpu_with_avx512(monkeypatch):
     def is_replaced(device):
         with fast_depthwise_gradients(torch.device(device)) as mode:
             return mode is not None
 
     assert not is_replaced("cuda:0")
-    monkeypatch.setattr(_depthwise_gradients.platform, "machine", lambda: "arm64")
-    assert not is_replaced("cpu")
-    monkeypatch.setattr(_depthwise_gradients.platform, "machine", lambda: "AMD64")
-    assert is_replaced("cpu") == torch.backends.mkldnn.is_available()
+    for capability in ("AVX2", "DEFAULT", "AVX512"):
+        monkeypatch.setattr(
+            torch.backends.cpu, "get_cpu_capability", lambda found=capability: found
+        )
+        has_it = capability == "AVX512" and torch.backends.mkldnn.is_available()
+        assert is_replaced("cpu") == has_it
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not is_replaced("cpu")

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -72,7 +72,7 @@ class Recorder:
 
     def __init__(self, network, batch_shape, classifier, keeps=()):
         self.network = network
-        self.tokens = PrefixTokens.of(network)
+        self._n_prefix, self._has_class = _prefix_tokens_of(network)
         self.classifier = classifier
         self.n_items = batch_shape[0]
         self.size = tuple(batch_shape[2:])
@@ -150,57 +150,37 @@ class Recorder:
             self._last_layout = layout
             self._grids.add(layer.n_positions)
         if layout == "NLC":
-            n_prefix, has_class = self.tokens.among(shape[0], self._grids)
+            n_prefix, has_class = self._prefix_among(shape[0])
             layer = replace(layer, n_prefix_tokens=n_prefix, has_class_token=has_class)
         return layer
 
-
-@dataclass(frozen=True)
-class PrefixTokens:
-    """The tokens that a network puts before those of the patches.
-
-    Attributes
-    ----------
-    n : int
-        The number of class, distillation and register tokens.
-    has_class : bool
-        Whether the first of them is a class token.
-    """
-
-    n: int
-    has_class: bool
-
-    @classmethod
-    def of(cls, network):
-        """Return those of a network, by timm's attribute or by names of parameters."""
-        own = {name.rpartition(".")[2] for name, _ in network.named_parameters()}
-        has_class = any(name in own for name in _CLASS_TOKENS)
-        n = attribute_of(network, "num_prefix_tokens")
-        if not isinstance(n, int):
-            n = has_class + ("dist_token" in own)
-        return cls(n, has_class and n > 0)
-
-    def among(self, n_tokens, grids):
-        """Return how many of a layer's tokens are prefix tokens, and `has_class`.
+    def _prefix_among(self, n_tokens):
+        """Return how many prefix tokens a layer has, and whether it has a class token.
 
         Not every layer of a network has them: the class token is added after the
         patches are embedded.
-
-        Parameters
-        ----------
-        n_tokens : int
-            The number of the layer's tokens.
-        grids : set of int
-            The numbers of positions of the maps so far.
         """
-        if self.n == 0:
+        n, has_class, grids = self._n_prefix, self._has_class, self._grids
+        if n_tokens == n:
+            return 0, has_class
+        without = n_tokens in grids and n_tokens - n not in grids
+        if without or n_tokens < n:
             return 0, False
-        if n_tokens == self.n:
-            return 0, self.has_class
-        without = n_tokens in grids and n_tokens - self.n not in grids
-        if without or n_tokens < self.n:
-            return 0, False
-        return self.n, self.has_class
+        return n, has_class
+
+
+def _prefix_tokens_of(network):
+    """Return how many prefix tokens a network has, and whether one is a class token.
+
+    They precede those of the patches: a class token first, then distillation and
+    register tokens. timm's attribute tells, or the names of parameters.
+    """
+    own = {name.rpartition(".")[2] for name, _ in network.named_parameters()}
+    has_class = any(name in own for name in _CLASS_TOKENS)
+    n = attribute_of(network, "num_prefix_tokens")
+    if not isinstance(n, int):
+        n = has_class + ("dist_token" in own)
+    return n, has_class and n > 0
 
 
 def layout_of(shape, module, size, last):

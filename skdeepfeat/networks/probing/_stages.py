@@ -81,16 +81,14 @@ def last_map_of(spec, probe, before=None) -> Layer | None:
         native = probe_spec(spec, spec.native_size, explains=False)
     except ValueError:
         native = probe
-    found = [
-        layer
-        for layer in native.layers.values()
-        if layer.order < end
-        and layer.is_offered
-        and layer.kind not in _RESIZERS
-        and layer.n_positions > 1  # one position is left by a pooling
-    ]
+    found = [one for one in native.layers.values() if one.order < end and _is_map(one)]
     last = max(found, key=lambda layer: layer.order, default=None)
     return last and probe.layers[last.name]
+
+
+def _is_map(layer):
+    """Return whether a layer has positions. A pooling leaves one, or a fixed number."""
+    return layer.is_offered and layer.kind not in _RESIZERS and layer.n_positions > 1
 
 
 def _scale(layer: Layer, size):
@@ -98,7 +96,7 @@ def _scale(layer: Layer, size):
 
     It is rounded, because convolutions without padding lose a few rows.
     """
-    if not layer.is_offered or layer.kind in _RESIZERS or layer.n_positions <= 1:
+    if not _is_map(layer):
         return None
     return round(math.log2(size[0] * size[1] / layer.n_positions) / 2)
 

@@ -39,11 +39,6 @@ class Output:
     source: Layer
     replaces_pool: bool = False
 
-    @property
-    def module(self):
-        """The name of the layer that is pooled."""
-        return self.source.name
-
 
 def resolve_outputs(layer, pooling, probe, spec, parameter="layer"):
     """Return one record for each wanted layer, in the user's order.
@@ -99,10 +94,7 @@ def _find(wanted, probe, spec, parameter):
         if found is None or not found.is_offered:
             offered = [n for n, one in probe.layers.items() if one.is_offered]
             raise choice_error(
-                parameter,
-                _wanted(spec, offered),
-                wanted,
-                ["neck", "output", *offered],
+                parameter, _wanted(spec, offered), wanted, ["neck", "output", *offered]
             )
     elif is_int(wanted):
         names = stages_of(spec)

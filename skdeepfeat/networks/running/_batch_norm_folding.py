@@ -60,27 +60,15 @@ def fold_batch_norms(network, run, kept=()):
         fused = fuse_conv_bn_eval(convolution, norm)
         convolution.weight, convolution.bias = fused.weight, fused.bias
         zero_subnormal(fused)
-        copy.set_submodule(norm_name, _WithoutNorm(norm))
+        # timm's norms contain their activation, which stays.
+        others = nn.Sequential(collections.OrderedDict(norm.named_children()))
+        copy.set_submodule(norm_name, others)
     logger.debug("%d batch norms folded into convolutions", len(pairs))
     copy.requires_grad_(False)
     error = largest_difference(run(copy), wanted)
     if not error <= TOLERANCE:
         raise ValueError(f"rows would differ by {error:.1e}")
     return copy
-
-
-class _WithoutNorm(nn.Module):
-    """The other modules in a batch norm: timm's contain their activation."""
-
-    def __init__(self, norm):
-        super().__init__()
-        for name, child in norm.named_children():
-            self.add_module(name, child)
-
-    def forward(self, x):
-        for child in self.children():
-            x = child(x)
-        return x
 
 
 def _find_pairs(network, run, kept):

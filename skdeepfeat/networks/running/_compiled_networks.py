@@ -1,6 +1,5 @@
 """Networks that a library has compiled: compared with torch, kept for the next call."""
 
-import contextlib
 import ctypes
 import json
 import logging
@@ -15,6 +14,7 @@ from torch import nn
 
 from ..._utils._device import compute_context, is_out_of_memory
 from ..._utils._forks import in_child, undisturbed_by_forks
+from ..._utils._parameter_errors import first_line
 from .._modules import copy_network
 from ._kept_networks import keep_network, key_of_network, recall_network
 from ._row_difference import TOLERANCE, largest_difference, random_pixels
@@ -25,12 +25,7 @@ logger = logging.getLogger(__name__)
 
 # bfloat16 has 8 bits, and random pixels are hard for it: 0.08 with the installed
 # network. float16 and TF32 have 11 bits.
-_TOLERANCES = {
-    "float32": TOLERANCE,
-    "tf32": 0.03,
-    "bfloat16": 0.2,
-    "float16": 0.03,
-}
+_TOLERANCES = {"float32": TOLERANCE, "tf32": 0.03, "bfloat16": 0.2, "float16": 0.03}
 
 # Not 1, which a trace could take for a constant. The comparison uses another number.
 _N_TRACED = 2
@@ -52,10 +47,10 @@ class CompiledForm:
     ----------
     runtime : {"compile", "openvino"}
     neck : Neck
+        Of a user's own network, one with a fingerprint, by which its compiled form is
+        found again.
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-    fingerprint : Fingerprint or None, default=None
-        Of a user's own network, by which its compiled form is found again.
     files : files as `_kept_networks` takes them, default=None
         Where compiled networks are kept for other processes.
     """
@@ -64,7 +59,6 @@ class CompiledForm:
     neck: Any
     device: torch.device
     precision: str
-    fingerprint: Any = None
     files: Any = None
 
     def load(self):
@@ -80,9 +74,9 @@ class CompiledForm:
         CompilationError
             If the runtime cannot convert the network, or does not run it correctly.
         """
-        if self.fingerprint is not None and not self.fingerprint.is_stable:
+        key, fingerprint = self._key(), self.neck.fingerprint
+        if fingerprint is not None and not fingerprint.is_stable:
             raise CompilationError("its rows differ from one pass to the next")
-        key = self._key()
         # One at a time: two threads would compile the same network twice.
         with undisturbed_by_forks(), _lock:
             compiled = self._in_memory(key)
@@ -96,7 +90,7 @@ class CompiledForm:
                     # The new error has no traceback, which would keep the network
                     # alive.
                     compiled = CompilationError(str(error))
-                _compiled[key] = compiled, self.fingerprint
+                _compiled[key] = compiled, fingerprint
             _compiled.move_to_end(key)
             for old in [one for one in _compiled if self.device in one][:-_N_KEPT]:
                 del _compiled[old]
@@ -110,12 +104,12 @@ class CompiledForm:
 
     def _in_memory(self, key):
         compiled, compiled_for = _compiled.get(key, (None, None))
-        if compiled_for is not None and not compiled_for.same_as(self.fingerprint):
+        if compiled_for is not None and not compiled_for.same_as(self.neck.fingerprint):
             return None  # its code has changed
         return compiled
 
     def _key(self):
-        spec, fingerprint = self.neck.spec, self.fingerprint
+        spec, fingerprint = self.neck.spec, self.neck.fingerprint
         return (
             self.runtime,
             json.dumps(spec.architecture, sort_keys=True),
@@ -132,13 +126,11 @@ class CompiledForm:
         if self.files is not None and self.device.type == "cpu":
             key = key_of_network(self)
         if key is not None and key in self.files:
-            compiled, found, wanted = recall_network(self, key)
+            compiled = recall_network(self, key)
             if compiled is not None:
-                with contextlib.suppress(CompilationError):
-                    self._compare(found, wanted)
-                    name = self.neck.spec.name
-                    logger.info("using the stored compiled network of %s", name)
-                    return compiled
+                name = self.neck.spec.name
+                logger.info("using the stored compiled network of %s", name)
+                return compiled
         compiled, rows = self._compile()
         # A weights file may have been replaced meanwhile.
         if key is not None and key == key_of_network(self):
@@ -166,13 +158,20 @@ class CompiledForm:
                 found = compiled()(compared)
             except Exception as error:  # a user's network may raise anything
                 logger.debug("compiling failed", exc_info=True)
-                raise CompilationError(_in_words(error)) from error
+                raise CompilationError(first_line(error)) from error
             with compute_context(device, "float32"):
                 rows = [one.cpu().numpy() for one in module(compared.to(device))]
-        self._compare(found, rows)
+        self.compare(found, rows)
         return compiled, rows
 
-    def _compare(self, found, wanted):
+    def compare(self, found, wanted):
+        """Raise `CompilationError` if rows are not those that torch computes.
+
+        Parameters
+        ----------
+        found, wanted : list of ndarray, shape (n_images, n_features)
+            One for each output.
+        """
         shapes = [rows.shape for rows in found]
         if shapes != [rows.shape for rows in wanted]:
             raise CompilationError(f"its rows have shapes {shapes}")
@@ -228,13 +227,3 @@ class PixelsToRows(nn.Module):
         images = (images / 255 - self.mean) / self.std
         rows = run_truncated(self.network, images, self._outputs, self._probe)
         return tuple(rows)
-
-
-def _in_words(error):
-    """Return the line of an error that names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    # OpenVINO begins with the line of its own source, and ends with the cause.
-    said = lines[-1] if lines[0].startswith(("Check ", "Exception from")) else lines[0]
-    return said.removeprefix("-- ")[:200]

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,31 +13,16 @@ from ._layer import Layer
 _TOLERANCE = 1e-2
 
 
-@dataclass(frozen=True)
-class LayerOutputs:
+class LayerOutputs(torch.Tensor):
     """What a layer returned for some images, from which a network goes on.
 
-    Attributes
+    Parameters
     ----------
     tensor : Tensor, shape (n_images, ...)
     """
 
-    tensor: torch.Tensor
-
-    # The operations of the training loop on a batch of images.
-
-    @property
-    def dtype(self):
-        return self.tensor.dtype
-
-    def __len__(self):
-        return len(self.tensor)
-
-    def __getitem__(self, indices):
-        return replace(self, tensor=self.tensor[indices])
-
-    def to(self, *args, **kwargs):
-        return replace(self, tensor=self.tensor.to(*args, **kwargs))
+    def __new__(cls, tensor):
+        return tensor.as_subclass(cls)
 
 
 class FrozenPart:

@@ -11,6 +11,7 @@ import torch
 from ..._utils._parameter_errors import choice_error, first_line
 from ..._utils._shown import shown
 from ...exceptions import BadItemError
+from .._modules import floating_dtype
 
 # The entries of a dict that mark which positions are padding.
 _MASK, _LENGTHS = "attention_mask", "lengths"
@@ -30,17 +31,11 @@ class ItemInput:
 
     args: tuple
     kwargs: dict
-    mask: torch.Tensor | None = None
+    mask: torch.Tensor | None
 
     def run(self, network):
         """Return what the network returns."""
         return network(*self.args, **self.kwargs)
-
-    def on(self, device, dtype):
-        """Return the same on a device, with floating-point numbers in one type."""
-        mask = None if self.mask is None else self.mask.to(device)
-        args, kwargs = _moved((self.args, self.kwargs), device, dtype)
-        return ItemInput(args, kwargs, mask)
 
 
 class ItemBatch:
@@ -68,11 +63,12 @@ class ItemBatch:
             return self
         return ItemBatch(items, self._collate)  # a part may need less padding
 
-    def for_network(self, network):
-        """Return the `ItemInput` for a network."""
+    def for_network(self, network, device):
+        """Return the `ItemInput` on a device, with the network's type of floats."""
         if self._collated is None:
             self._collated = self._collate(self.items)
-        return make_input(self._collated, len(self), network)
+        inputs = _inputs_of(self._collated, len(self), network)
+        return ItemInput(*_moved(inputs, device, floating_dtype(network)))
 
 
 def collate_items(items, collate):
@@ -128,8 +124,8 @@ def _collate_or_cause(items, collate):
         return None, f"collate raised {type(error).__name__}: {first_line(error)}"
 
 
-def make_input(collated, n_items, network):
-    """Return the `ItemInput` of a collated batch.
+def _inputs_of(collated, n_items, network):
+    """Return positional inputs, inputs by keyword, and the mask of a collated batch.
 
     Parameters
     ----------
@@ -149,14 +145,11 @@ def make_input(collated, n_items, network):
         for name in (_MASK, _LENGTHS):
             if name in kwargs and not _takes(network, name):
                 del kwargs[name]
-        return ItemInput((), kwargs, mask)
-    if isinstance(collated, (tuple, list)) and type(collated).__name__ in (
-        "tuple",
-        "list",
-    ):
-        return ItemInput(tuple(collated), {})
+        return (), kwargs, mask
+    if type(collated) in (tuple, list):
+        return tuple(collated), {}, None
     if isinstance(collated, (torch.Tensor, np.ndarray)) or hasattr(collated, "to"):
-        return ItemInput((collated,), {})
+        return (collated,), {}, None
     wanted = (
         "a function that returns a tensor, a tuple of positional inputs or a dict of "
         f"keyword inputs. It returned {shown(collated)}, of type "

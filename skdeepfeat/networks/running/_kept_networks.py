@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..._utils._digests import digest_description, digest_file
+from ..._utils._filestat import stat_file
 from ..._utils._printable import printable
 from .._installed_code import installed_code, is_of_library
 from ._row_difference import random_pixels
@@ -48,22 +49,14 @@ def key_of_network(form):
     spec, code, version = form.neck.spec, installed_code(), library.installed_code()
     if code is None or version is None or not is_of_library(spec.architecture):
         return None
-    if form.fingerprint is None:
-        weights = _identity_of(spec.weights, spec.weights.store_key())
-    else:
-        weights = form.fingerprint.describe()
     return digest_description(
         {
             "format": _FORMAT,
             "runtime": [form.runtime, version],
             "code": code,
             "processor": _describe_processor(),
-            "architecture": spec.architecture,
             "hub": spec.hub_config,
-            "weights": weights,
-            "preprocessing": spec.preprocessing.describe(),
-            "outputs": [[one.layer, one.pooling] for one in form.neck.outputs],
-            "precision": form.precision,
+            "rows": form.neck.descriptions(form.precision, _digest_of),
         }
     )
 
@@ -92,10 +85,14 @@ def _describe_processor():
     return found
 
 
+def _digest_of(path):
+    """Return the digest of a file, which is read once unless it changes."""
+    return _digest_in_state(stat_file(path))
+
+
 @functools.lru_cache(maxsize=16)
-def _identity_of(weights, store_key):
-    """Return the identity of weights; those of another `store_key` are looked at."""
-    return weights.identity(digest_file)
+def _digest_in_state(file):
+    return digest_file(file.path)
 
 
 def keep_network(form, key, make, rows):
@@ -111,8 +108,9 @@ def keep_network(form, key, make, rows):
     rows : list of ndarray of float32, shape (n_compared, n_features)
         What torch computes for `random_pixels`.
     """
+    fingerprint = form.neck.fingerprint
     head = {
-        "probe": form.fingerprint and form.fingerprint.summary(),
+        "probe": fingerprint and fingerprint.summary(),
         "n_features": [one.shape[1] for one in rows],
     }
     if installed_code.__wrapped__() != installed_code():
@@ -129,7 +127,7 @@ def keep_network(form, key, make, rows):
 
 
 def recall_network(form, key):
-    """Return a network that was kept, and what torch computed for one image.
+    """Return a network that was kept and computes what torch did for one image.
 
     Parameters
     ----------
@@ -139,28 +137,26 @@ def recall_network(form, key):
 
     Returns
     -------
-    make : callable or None
+    callable or None
         None if there is none, or one that is of no use.
-    found, wanted : list of ndarray of float32, shape (1, n_features)
-        What it computes for one image of `random_pixels`, and what torch computed.
     """
     data = form.files.read(key)
     if data is None:
-        return None, [], []
+        return None
     try:
         start = 8 + int.from_bytes(data[:8], "little")
         head = json.loads(data[8:start])
-        fingerprint = form.fingerprint
+        fingerprint = form.neck.fingerprint
         if fingerprint and not fingerprint.agrees_with_summary(head["probe"]):
-            return None, [], []  # its code differs
+            return None  # its code differs
         wanted = []
         for n_features in head["n_features"]:
             wanted.append(np.frombuffer(data, "<f4", n_features, start)[np.newaxis])
             start += 4 * n_features
         network = memoryview(data)[start:]
         make = load_runtime(form.runtime).restore_network(network, form.precision)
-        found = make()(random_pixels(1, form.neck.preprocessing.crop))
-        return make, found, wanted
+        form.compare(make()(random_pixels(1, form.neck.preprocessing.crop)), wanted)
+        return make
     except Exception as error:  # damage was detected before, but never fail here
         logger.info("the stored network cannot be used: %s", printable(error))
-        return None, [], []
+        return None

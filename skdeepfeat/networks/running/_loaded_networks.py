@@ -68,22 +68,15 @@ def borrowed(spec, device, check_head):
     Module
         For the borrower alone, but weights may be shared. In evaluation mode.
     """
-    references = []
-
-    def lent(copy):
-        references.append(weakref.ref(copy))
-        return copy
-
-    network = spec.module
+    network, lent = spec.module, weakref.WeakValueDictionary()
     if network is None:
         network = _shared(spec, device, check_head)
     try:
-        yield lent(copy_network(network, device))
+        yield lent.setdefault("copy", copy_network(network, device))
     finally:
         del network
         # Modules that should be gone may remain.
-        remain = any(one() is not None for one in references)
-        free_device_memory(device, collects=remain)
+        free_device_memory(device, collects=len(lent) > 0)
 
 
 def _shared(spec, device, check_head):

@@ -19,7 +19,6 @@ import torch
 from ..._utils._digests import digest_description
 from ._kept_networks import key_of_network
 from ._loaded_networks import is_loaded
-from ._runtimes import batch_size_for
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +47,11 @@ def cheapest_network(form, n_images, in_torch, compiled):
     Parameters
     ----------
     form : CompiledForm
-        Of the neck, without a fingerprint if the network was not identified.
+        Its neck has no fingerprint if a user's own network was not identified.
     n_images : int
     in_torch : callable
-        ``in_torch(folds=...)`` returns an `EagerNetwork`. `folds` is by default what
-        the number of images suggests.
+        ``in_torch()`` returns an `EagerNetwork` for the images, ``in_torch(n)`` one
+        for the first n.
     compiled : callable
         Returns the network in a compiled form, or None if that is impossible.
 
@@ -62,7 +61,7 @@ def cheapest_network(form, n_images, in_torch, compiled):
         As `Runner` wants it.
     """
     neck, files = form.neck, form.files
-    is_known = form.fingerprint is not None or not neck.is_own
+    is_known = neck.fingerprint is not None or not neck.is_own
     is_ready = is_known and form.is_in_memory()
     key, costs, is_kept = None, Costs(), False
     if is_known and files is not None and not is_ready:
@@ -78,15 +77,15 @@ def cheapest_network(form, n_images, in_torch, compiled):
         network = compiled()
         if is_kept:
             costs.compiled_start = time.perf_counter() - start
-        network = in_torch() if network is None else TimedNetwork(network, costs)
+        network = in_torch() if network is None else costs.timed(network)
     elif is_kept:
         network = in_torch()
     else:
         was_loaded, start = is_loaded(neck.spec), time.perf_counter()
-        network = in_torch(folds=False)
+        network = in_torch(0)  # whether it pays to fold batch norms is decided later
         if not was_loaded:
             costs.torch_start = time.perf_counter() - start
-        n_at_once = batch_size_for("torch", form.device, neck.preprocessing.crop)
+        n_at_once = neck.suggested_batch_size(form.device)
         n_extra = 0 if is_known else _N_IDENTIFYING
         network = MeasuredNetwork(
             network, n_images, n_at_once, costs, compiled, n_extra
@@ -135,10 +134,10 @@ class Costs:
 
     def say_more_than(self, others):
         """Return whether these measurements have a value that `others` lacks."""
+        theirs = vars(others)
         return any(
-            math.isnan(getattr(others, one.name))
-            and not math.isnan(getattr(self, one.name))
-            for one in dataclasses.fields(self)
+            math.isnan(theirs[name]) and not math.isnan(value)
+            for name, value in vars(self).items()
         )
 
     def winning(self, n_images, n_modules, n_extra):
@@ -159,6 +158,26 @@ class Costs:
         converting += (_N_PASSES + n_extra) * self.torch_image
         return n_images * (self.torch_image - image) > converting
 
+    def timed(self, network):
+        """Return a compiled network that notes here what an image takes.
+
+        Parameters
+        ----------
+        network : callable
+            As `Runner` wants it.
+        """
+
+        def run(batch):
+            start = time.perf_counter()
+            rows = network(batch)
+            if len(batch):
+                took = (time.perf_counter() - start) / len(batch)
+                # The first batch of a size takes longer.
+                self.compiled_image = np.fmin(took, self.compiled_image)
+            return rows
+
+        return run
+
     def dump(self):
         """Return the costs as bytes."""
         return json.dumps(dataclasses.asdict(self)).encode()
@@ -167,10 +186,9 @@ class Costs:
     def read(cls, data):
         """Return what `dump` made bytes of; unknown costs if that is not the case."""
         try:
-            found = json.loads(data)
-            names = [one.name for one in dataclasses.fields(cls)]
-            return cls(**{name: float(found[name]) for name in names})
-        except (LookupError, TypeError, ValueError):
+            found = json.loads(data).items()
+            return cls(**{name: float(value) for name, value in found})
+        except (AttributeError, TypeError, ValueError):
             return cls()
 
 
@@ -230,31 +248,5 @@ class MeasuredNetwork:
             self._torch.fold_if_worthwhile(self._n_missing)
             self._chosen = self._torch
         else:
-            self._chosen, self._torch = TimedNetwork(found, self._costs), None
-        return rows
-
-
-class TimedNetwork:
-    """A compiled network that notes what an image takes.
-
-    Parameters
-    ----------
-    network : callable
-        As `Runner` wants it.
-    costs : Costs
-        Changed by what is measured.
-    """
-
-    def __init__(self, network, costs):
-        self._network = network
-        self._costs = costs
-
-    def __call__(self, batch):
-        """Return the rows of a batch; the parameters are those of `EagerNetwork`."""
-        start = time.perf_counter()
-        rows = self._network(batch)
-        if len(batch):
-            took = (time.perf_counter() - start) / len(batch)
-            # The first batch of a size takes longer.
-            self._costs.compiled_image = np.fmin(took, self._costs.compiled_image)
+            self._chosen, self._torch = self._costs.timed(found), None
         return rows

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from ..._utils._choices import POOLINGS
+from ..._utils._hooks import forward_hooks
 from ..._utils._optional import loaded_class
 from ..._utils._parameter_errors import choice_error
 from .._modules import attribute_of
@@ -194,7 +195,7 @@ def with_replaced_pool(network, pooling):
         None leaves the network as it is.
     """
 
-    def hook(module, args, output):
+    def hook(key, module, args, output):
         # timm's fast poolings say which axes they reduce, and keep them.
         axes = getattr(module.pool, "dim", (2, 3))
         layer = Layer("", "", layout="NHWC" if tuple(axes) == (1, 2) else "NCHW")
@@ -203,8 +204,7 @@ def with_replaced_pool(network, pooling):
     with contextlib.ExitStack() as stack:
         if pooling is not None:
             pools = _pools_of(network)
-            for module in pools:
-                stack.callback(module.register_forward_hook(hook).remove)
+            stack.enter_context(forward_hooks(hook, enumerate(pools)))
             if not pools:
                 stack.callback(setattr, network, "global_pool", network.global_pool)
                 network.global_pool = pooling

@@ -30,12 +30,13 @@ class EagerNetwork:
     neck : Neck
     device : torch.device
     precision : {"float32", "tf32", "bfloat16", "float16"}
-    folds : bool, default=False
-        Whether to fold batch norms into convolutions at the first batch. That takes as
-        long as some images, and memory for the weights of the convolutions.
+    n_images : int or None
+        How many images to run. If they are many, batch norms are folded into
+        convolutions at the first batch. That takes as long as some images, and memory
+        for the weights of the convolutions.
     """
 
-    def __init__(self, network, neck, device, precision, folds=False):
+    def __init__(self, network, neck, device, precision, n_images):
         self.network = network
         self._outputs = neck.outputs
         self._probe = neck.probe
@@ -47,9 +48,9 @@ class EagerNetwork:
         self._device = device
         self._precision = precision
         self._dtype = floating_dtype(network)
-        self._folds = folds
         self._channels_last = True
         self._transfer = Transfer(device)
+        self.fold_if_worthwhile(n_images)
 
     def __call__(self, batch):
         """Return the rows of a batch.
@@ -72,12 +73,7 @@ class EagerNetwork:
         )
 
     def queue(self, batch):
-        """Return the rows as tensors on the device, which may still compute them.
-
-        Parameters
-        ----------
-        batch : Tensor of uint8, shape (n_images, height, width, 3)
-        """
+        """Return the rows as tensors on the device, which may still compute them."""
         while True:
             try:
                 if self._folds:
@@ -104,9 +100,8 @@ class EagerNetwork:
             return [one.cpu().numpy() for one in rows]
 
         try:
-            with self._transfer.stream():
-                kept = {one.module for one in self._outputs}
-                self.network = fold_batch_norms(self.network, run, kept)
+            kept = {one.source.name for one in self._outputs}
+            self.network = fold_batch_norms(self.network, run, kept)
         except Exception as error:  # a user's network may raise anything
             if self._channels_last and _wants_contiguous(error):
                 raise
@@ -120,7 +115,7 @@ class EagerNetwork:
             free_device_memory(self._device)
 
     def _rows(self, batch, network, precision):
-        with compute_context(self._device, precision), self._transfer.stream():
+        with compute_context(self._device, precision):
             # uint8 is the least to transfer. Permuting leaves the channels last in
             # memory.
             batch = self._transfer.send(batch)

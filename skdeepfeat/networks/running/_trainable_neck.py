@@ -120,7 +120,7 @@ class TrainableNeck(nn.Module):
         Tensor of float32, shape (n_images, n_features)
         """
         if isinstance(images, LayerOutputs):
-            return self._go_on(images.tensor)
+            return self._go_on(images.as_subclass(torch.Tensor))
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         images = (images - self._mean) / self._std

@@ -94,7 +94,7 @@ def _hook(network, output, probe, take):
     if output.source == probe.output:
         return None
     if output.source != probe.neck:
-        return network.get_submodule(output.module).register_forward_hook(
+        return network.get_submodule(output.source.name).register_forward_hook(
             lambda module, args, result: take(output, result)
         )
     if probe.neck_module is None:

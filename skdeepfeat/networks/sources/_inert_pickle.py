@@ -107,7 +107,7 @@ class Object:
     @property
     def kind_name(self):
         """The name of the class or function, or "" if the kind is something else."""
-        return _full_name(self.kind)
+        return str(self.kind) if isinstance(self.kind, Name) else ""
 
 
 class _Mark:
@@ -243,15 +243,14 @@ def _is_key(value):
     )
 
 
-def _full_name(kind):
-    return str(kind) if isinstance(kind, Name) else ""
-
-
 def _find_persistent(identifier, storages):
     if identifier[0] == "module":  # a class with its source, in old files
         return identifier[1]
-    storage = _storage_of(identifier)
-    return storages.setdefault(storage.key, storage)
+    kind, storage, key, _, n_elements = identifier[:5]
+    if kind != "storage" or not _is_key(key) or not _is_number(n_elements):
+        raise ValueError("a reference in it is of an unknown kind")
+    found = Storage(str(key), _STORAGES[storage.name], n_elements)
+    return storages.setdefault(found.key, found)
 
 
 def _name_of(module, name):
@@ -270,8 +269,7 @@ def _harmful(name):
     return BadFileError(
         "has Python objects that would run code when they are unpickled "
         f"({shown_path(name)}), so it is refused; no code was run. If you trust the "
-        "file, load it "
-        "yourself and write only its tensors: "
+        "file, load it yourself and write only its tensors: "
         "torch.save(model.state_dict(), path)"
     )
 
@@ -282,12 +280,14 @@ def _call(kind, args):
         # A method by its name, as protocol 2 writes it.
         texts = [arg for arg in kind.args if isinstance(arg, str)]
         raise _harmful(".".join([kind.kind_name, *texts]))
-    name = kind.name if isinstance(kind, Name) else ""
-    if _full_name(kind) in ("collections.OrderedDict", "collections.defaultdict"):
+    if not isinstance(kind, Name):
+        return Object(kind, args)
+    if str(kind) in ("collections.OrderedDict", "collections.defaultdict"):
         return PickledDict()
-    if _full_name(kind) == "torch.Size":
+    if str(kind) == "torch.Size":
         return _numbers(args[0])
-    if isinstance(kind, Name) and kind.module.partition(".")[0] == "torch":
+    if kind.module.partition(".")[0] == "torch":
+        name = kind.name
         if name in ("_rebuild_parameter", "_rebuild_parameter_with_state", "Parameter"):
             return args[0] if args else None
         if name == "_rebuild_from_type_v2":
@@ -295,11 +295,9 @@ def _call(kind, args):
         if args and not isinstance(args[0], Storage):
             return Object(kind, args)  # as pickle.dump writes a tensor
         if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-            storage, offset, shape, stride = args[:4]
-            return _checked(storage, storage.dtype, offset, shape, stride)
+            return _checked(args[0].dtype, *args[:4])
         if name == "_rebuild_tensor_v3":
-            storage, offset, shape, stride = args[:4]
-            return _checked(storage, _dtype_of(args[6]), offset, shape, stride)
+            return _checked(_dtype_of(args[6]), *args[:4])
     return Object(kind, args)
 
 
@@ -310,7 +308,7 @@ def _dtype_of(name):
     return found
 
 
-def _checked(storage, dtype, offset, shape, stride):
+def _checked(dtype, storage, offset, shape, stride):
     """Return a record of a view that lies within its storage."""
     shape, stride = _numbers(shape), _numbers(stride)
     if not _is_number(offset):
@@ -335,18 +333,9 @@ def _numbers(values):
     return tuple(values)
 
 
-def _storage_of(identifier):
-    kind, storage, key, _, n_elements = identifier[:5]
-    if kind != "storage" or not _is_key(key) or not _is_number(n_elements):
-        raise ValueError("a reference in it is of an unknown kind")
-    return Storage(str(key), _STORAGES[storage.name], n_elements)
-
-
 # By instruction: how many of the last values it takes, and the function of them.
 _MADE_OF_LAST = {
-    "TUPLE1": (1, lambda *values: values),
-    "TUPLE2": (2, lambda *values: values),
-    "TUPLE3": (3, lambda *values: values),
+    **{f"TUPLE{n}": (n, lambda *values: values) for n in (1, 2, 3)},
     "STACK_GLOBAL": (2, _name_of),
     "REDUCE": (2, _call),
     "NEWOBJ": (2, _call),

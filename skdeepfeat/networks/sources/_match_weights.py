@@ -193,9 +193,7 @@ def _versions(file, prefix):
     return {
         name.removeprefix(inner) if name != inner[:-1] else "": value
         for name, value in file.versions[path].items()
-        if isinstance(name, str)
-        and isinstance(value, dict)
-        and f"{name}.".startswith(inner)
+        if isinstance(value, dict) and f"{name}.".startswith(inner)
     }
 
 

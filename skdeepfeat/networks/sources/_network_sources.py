@@ -15,7 +15,7 @@ import importlib
 from torch import nn
 
 from ..._utils._choices import SOURCES
-from ..._utils._parameter_errors import choice_error
+from ..._utils._parameter_errors import choice_error, look_up
 from . import _user_module
 from ._preprocessing_parameter import read_image_size, read_preprocessing
 from ._weights import Weights
@@ -170,9 +170,7 @@ def list_models(pattern=None, *, source=None, tags=False):
     >>> list_models("resnet1*", source="torchvision")
     ['resnet101', 'resnet152', 'resnet18']
     """
-    if source is not None and source not in SOURCES:
-        wanted = f"None or one of {', '.join(map(repr, SOURCES))}"
-        raise choice_error("source", wanted, source, SOURCES)
+    look_up(dict.fromkeys([None, *SOURCES]), source, "source")
     found, earlier = [], []
     for key in SOURCES:
         module = _module_of(key)

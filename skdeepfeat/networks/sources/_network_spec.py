@@ -80,8 +80,7 @@ class NetworkSpec:
 
     def snapshot(self):
         """Return a spec of a private copy of the user's network, on the CPU."""
-        copied = copy_network(self.module, torch.device("cpu"), owned=True)
-        return self.with_module(copied)
+        return self.with_module(self.build_on_cpu())
 
     def with_module(self, module):
         """Return a spec of the same architecture with another module."""

@@ -36,9 +36,8 @@ def read_image_size(image_size):
         f"None, or the network's input size in pixels, from 1 to {MAX_SIDE}, as a "
         "number or (height, width); 'flat_image_shape' is the shape of flattened images"
     )
-    for side in pair:
-        if not is_int(side):
-            raise choice_error("image_size", wanted, image_size, error=TypeError)
+    if not all(map(is_int, pair)):
+        raise choice_error("image_size", wanted, image_size, error=TypeError)
     if len(pair) != 2 or not all(1 <= side <= MAX_SIDE for side in pair):
         raise choice_error("image_size", wanted, image_size)
     return int(pair[0]), int(pair[1])
@@ -71,7 +70,9 @@ def read_preprocessing(preprocessing):
     elif isinstance(preprocessing, dict):
         found = _read_dict(preprocessing)
     else:
-        found = _read_transform(preprocessing)
+        from ._image_transforms import preprocessing_from_transform  # slow to import
+
+        found = preprocessing_from_transform(preprocessing)
     if found is None:
         raise choice_error(
             "preprocessing",
@@ -83,14 +84,6 @@ def read_preprocessing(preprocessing):
     return Preprocessing(
         **{name: _convert(name, getattr(found, name)) for name in _FIELDS}
     )
-
-
-def _read_transform(value):
-    """Return the steps of a composed transform, or None for any other object."""
-    # Slow to import.
-    from ._image_transforms import is_transform, preprocessing_from_transform
-
-    return preprocessing_from_transform(value) if is_transform(value) else None
 
 
 def _read_dict(fields):

@@ -36,13 +36,12 @@ def knows(name):
 
 def names_of_files(files):
     """Return (network, weights) for each of `files` that torchvision would use."""
-    wanted = set(files)
-    found = []
-    for name in list_names() if wanted else ():
-        for member in torchvision.models.get_model_weights(name):
-            if UrlWeights(member.url, member.name).file_name in wanted:
-                found.append((name, member.name))
-    return found
+    return [
+        (name, member.name)
+        for name in (list_names() if files else ())
+        for member in torchvision.models.get_model_weights(name)
+        if UrlWeights(member.url, member.name).file_name in files
+    ]
 
 
 def make_spec(name, weights, image_size, preprocessing):

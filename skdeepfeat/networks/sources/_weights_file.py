@@ -106,7 +106,7 @@ class WeightsFile:
         BadFileError
         """
         with _reading(self.path):
-            _, take = _READERS[_kind_of(self.path)]
+            _, take = _readers_of(self.path)
             found = take(self.path, [self.tensors[name] for name in names.values()])
             return OrderedDict(zip(names, found, strict=True))
 
@@ -132,8 +132,8 @@ def read_weights_file(path):
         If it is damaged, malicious or not a weights file.
     """
     with _reading(path):
-        content = _READERS[_kind_of(path)][0](path)
-        file = WeightsFile(path)
+        list_content, _ = _readers_of(path)
+        content, file = list_content(path), WeightsFile(path)
         if isinstance(content, _CONTAINERS):
             _flatten(content, file)
     if not file.tensors:
@@ -192,19 +192,19 @@ def _reading(path):
         ) from error
 
 
-def _kind_of(path):
-    """Return the key in `_READERS` of a file, by its content."""
+def _readers_of(path):
+    """Return the functions that list and read a kind of file, told by its content."""
     with open(path, "rb") as file:
         start = file.read(512)
     if not start:
         raise ValueError("it is empty")
     if start.startswith(b"PK\x03\x04"):
-        return "zip"
+        return _list_zip, _take_zip
     length = int.from_bytes(start[:8], "little")
     if start[8:9] == b"{" and length <= os.path.getsize(path):
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"its header has more than {_MAX_HEADER_BYTES:,} bytes")
-        return "safetensors"
+        return _list_safetensors, _take_safetensors
     for beginning, what in _OTHER_KINDS.items():
         if start.startswith(beginning):
             raise BadFileError(f"is damaged or {what}. Delete it and download it again")
@@ -214,7 +214,7 @@ def _kind_of(path):
             "there and save it again"
         )
     if start[:1] == b"\x80":
-        return "legacy"
+        return _list_legacy, _take_legacy
     raise ValueError(f"it begins with {start[:8]!r}")
 
 
@@ -422,10 +422,3 @@ def _texts_in(value):
     if not isinstance(value, list) or len(value) > _MAX_BUFFERS:
         return set()
     return {one for one in value if isinstance(one, str)}
-
-
-_READERS = {
-    "safetensors": (_list_safetensors, _take_safetensors),
-    "zip": (_list_zip, _take_zip),
-    "legacy": (_list_legacy, _take_legacy),
-}

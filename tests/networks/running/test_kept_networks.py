@@ -10,7 +10,6 @@ from networks import NormNet
 
 from skdeepfeat.cache import FeatureCache
 from skdeepfeat.networks import resolve_neck
-from skdeepfeat.networks.probing._fingerprint import fingerprint_of
 from skdeepfeat.networks.running import (
     _compiled_networks,
     _kept_networks,
@@ -56,8 +55,8 @@ def rows_of(neck, pixels, files, precision="float32"):
         return run(pixels)
 
 
-def key_of(runtime, neck, precision="float32", fingerprint=None):
-    form = _compiled_networks.CompiledForm(runtime, neck, CPU, precision, fingerprint)
+def key_of(runtime, neck, precision="float32"):
+    form = _compiled_networks.CompiledForm(runtime, neck, CPU, precision)
     return _kept_networks.key_of_network(form)
 
 
@@ -184,8 +183,7 @@ def test_everything_that_it_depends_on_belongs_to_the_key(monkeypatch):
     monkeypatch.setattr(_kept_networks, "installed_code", lambda: None)
     assert key() is None
     neck = resolve_neck(NormNet(), image_size=32)
-    found = fingerprint_of(neck, CPU)
-    assert key_of("compile", neck, fingerprint=found) is None
+    assert key_of("compile", neck.identified(CPU)) is None
 
 
 def test_where_nothing_can_be_kept_it_compiles(batch, files, calls):

@@ -132,7 +132,7 @@ def test_a_module_in_every_runtime_and_beside_other_layers(batch, assert_close):
     assert_close(output, torch.from_numpy(rows(network, pixels, layer="output")))
     one = resolve_neck(network, image_size=32, pooling="max")
     assert one.feature_name_prefixes() == ["own_neck_max"]
-    assert one.outputs[0].module == "body"
+    assert one.outputs[0].source.name == "body"
 
 
 def test_the_cache_tells_poolings_apart():

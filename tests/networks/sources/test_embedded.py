@@ -121,7 +121,8 @@ def test_top_1_on_imagenet_samples(shared_data):
     assert top_1 >= 0.88
 
 
-@pytest.mark.parametrize("name", _embedded._SHA256)
+@pytest.mark.parametrize("name", _embedded._NETWORKS)
 def test_preprocessing_is_timms(name):
     config = timm.get_pretrained_cfg(f"tf_{name}").to_dict()
-    assert _embedded._PREPROCESSING[name] == preprocessing_from_config(config)
+    neck = resolve_neck(name, weights="random", examine=False)
+    assert neck.preprocessing == preprocessing_from_config(config)
