@@ -5,7 +5,6 @@ and networks.
 """
 
 from ._caches import CACHE_CONSTRAINT, FeatureCache, MappingCache, NoCache, open_cache
-from ._errors import warn_of_unknown_items, warn_of_unstable
 from ._namespace import Namespace
 from ._reports import CacheInfo, CheckReport, NamespaceInfo
 from ._store import Store
@@ -21,6 +20,4 @@ __all__ = [
     "NoCache",
     "Store",
     "open_cache",
-    "warn_of_unknown_items",
-    "warn_of_unstable",
 ]

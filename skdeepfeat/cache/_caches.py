@@ -1,5 +1,6 @@
 """Caches as users name them, and which one a `cache` parameter means."""
 
+import copy
 import os
 import time
 from collections.abc import MutableMapping
@@ -287,13 +288,10 @@ class MappingCache(RowCache):
         entries = Entries(self.mapping, self.n_threads)
         return MappingStore(repr(self), entries, FeatureCache().open(quiet=True))
 
-    def __copy__(self):
-        return MappingCache(self.mapping, self.n_threads)
-
     def __deepcopy__(self, memo):
         # scikit-learn's clone makes deep copies of parameters. A clone with its own
         # copy of the cache would compute all rows again.
-        return self.__copy__()
+        return copy.copy(self)
 
     def _parameters(self):
         # Comparing contents would read a whole bucket.

@@ -64,6 +64,7 @@ class Database:
         self._wal_pages = wal_pages
         self._connection: Any = None  # sqlite3.Connection while it is open
         self._bounds: Any = None
+        # (device, inode) of the file that was used last.
         self._identity: tuple[int, int] | None = None
         # Locked while the connection is used, so that no fork closes it meanwhile.
         self._guard = threading.Lock()
@@ -102,14 +103,11 @@ class Database:
             except StoreDamaged as damage:
                 if self.is_immutable:
                     raise StoreUnavailable(f"it is read-only, and {damage}") from damage
-                damage.identity = self._identity
                 raise
             except StoreUnavailable as error:
-                if not self._claims_to_be_read_only(error):
-                    raise
-                locked = StoreDamaged(error)
-                locked.identity = self._identity
-                raise locked from error
+                if self._claims_to_be_read_only(error):
+                    raise StoreDamaged(error) from error
+                raise
 
     def _claims_to_be_read_only(self, error: StoreUnavailable) -> bool:
         """Return whether a single damaged byte of its header locks the file."""
@@ -227,16 +225,12 @@ class Database:
         found = sorted(glob.glob(os.path.join(folder, _NAME.format("*"))))
         return tuple(path for path in found if path != self.path)
 
-    def quarantine(self, identity: tuple[int, int] | None) -> str | None:
-        """Rename the damaged file, if it is still there.
+    def quarantine(self) -> str | None:
+        """Rename the file that the last `run` found damaged, if it is still there.
 
-        Other processes that have it open continue with it under its new name until
-        their next call.
-
-        Parameters
-        ----------
-        identity : (int, int)
-            Which file was found damaged.
+        When one of several processes handles the damage, another process may already
+        have replaced the file with a valid one. Other processes that have it open
+        continue with it under its new name until their next call.
 
         Returns
         -------
@@ -249,7 +243,7 @@ class Database:
             If it cannot be renamed.
         """
         with self._locked():
-            if self._find() != identity:
+            if self._find() != self._identity:
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%S")
             new_path = f"{self.path}.damaged-{stamp}-{secrets.token_hex(4)}"

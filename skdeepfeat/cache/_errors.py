@@ -15,10 +15,6 @@ logger = logging.getLogger(__name__)
 class StoreDamaged(Exception):
     """The content of the file is not what this package wrote."""
 
-    # The damaged file as (device, inode). When one of several processes handles the
-    # damage, another process may already have replaced the file with a valid one.
-    identity: tuple[int, int] | None = None
-
 
 class StoreUnavailable(Exception):
     """The file cannot be used now, for reasons other than its content.
@@ -134,47 +130,3 @@ class StoreWarnings:
         elif kind not in self._said:
             self._said.add(kind)
             warn(CacheWarning(message, cause))
-
-
-def warn_of_unstable(name: str, kind: str = "image") -> None:
-    """Warn that the features of a network are not cached because they vary.
-
-    Parameters
-    ----------
-    name : str
-        Name of the network.
-    kind : str, default="image"
-        The word for what the network takes.
-    """
-    why = ""
-    if kind != "image":
-        why = (
-            ", or with padding that the network and the pooling do not leave out "
-            "(return an 'attention_mask' or 'lengths' from 'collate')"
-        )
-    warn(
-        f"The features of {name!r} are not cached: two runs on the same {kind}s gave "
-        "different output, as with dropout, random numbers or batch statistics in its "
-        f"forward method{why}. Each call computes them again. Set cache=None to avoid "
-        "this warning.",
-        CacheWarning,
-    )
-
-
-def warn_of_unknown_items(n_items: int, example: str) -> None:
-    """Warn that features are not cached because the content of items is not known.
-
-    Parameters
-    ----------
-    n_items : int
-        How many there are.
-    example : str
-        What is known of the first.
-    """
-    warn(
-        f"The features are not cached, because the content of {n_items} item(s) of X "
-        f"is not known ({example}). Items can be str, bytes, numbers, arrays, tensors, "
-        "and lists, tuples and dicts of these. Pass key=FUNCTION, which returns such a "
-        "value for each item, or cache=None to avoid this warning.",
-        CacheWarning,
-    )

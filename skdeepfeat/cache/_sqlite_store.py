@@ -267,15 +267,14 @@ class SQLiteStore(Store):
         if pattern is None:
             self.notes.clear()
             self.converted.clear()
-        if not self.run(lambda connection: True, default=False):
-            return 0  # there is no file, and none is created
 
         def remove(connection):
             n_rows = _sqlite_audit.remove(connection, pattern)
             _eviction.shrink(connection, 0)
             return n_rows
 
-        return self.run(remove, default=0, writing=True)
+        # Not `writing`, so that no file is created only to be emptied.
+        return self.run(remove, default=0)
 
     def check(self, repair):
         try:
@@ -287,11 +286,11 @@ class SQLiteStore(Store):
             problems = (f"it cannot be examined: {error}",)
             return CheckReport(self.path, problems=problems)
         except StoreDamaged as damage:
-            problems, identity = damage.args, damage.identity
+            problems = damage.args
         self.database.close()
         new_path = None
         try:
-            new_path = self.database.quarantine(identity) if repair else None
+            new_path = self.database.quarantine() if repair else None
         except StoreUnavailable as error:
             problems += (f"it cannot be quarantined: {error}",)
         return CheckReport(
@@ -337,7 +336,7 @@ class SQLiteStore(Store):
         self._hits.clear()
         self._written.clear()
         try:
-            new_path = self.database.quarantine(damage.identity)
+            new_path = self.database.quarantine()
         except StoreUnavailable as error:
             cause = f"it is damaged ({damage}) and cannot be quarantined: {error}"
             self._give_up(cause, False)

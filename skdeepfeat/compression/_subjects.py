@@ -15,11 +15,10 @@ from .._utils._parameter_errors import choice_error
 from .._utils._shown import shown
 from ..feature_extraction import (
     PretrainedFeatureExtractor,
-    decode_for,
     errors_at,
-    neck_of,
+    inspected,
+    load_readable,
     non_finite_error,
-    with_network,
 )
 from ..fine_tuning import (
     FineTuneClassifier,
@@ -63,7 +62,7 @@ class TunedSubject:
         pixels, indices = self._fitted.decode(X, margin=True)
         y = y[indices]
         rows, kept_back = _split(
-            len(y),
+            np.arange(len(y)),
             validation_fraction,
             random_state,
             y if is_classifier(estimator) and _can_stratify(y) else None,
@@ -147,9 +146,10 @@ class ExtractorSubject:
                 f"an extractor, which has no labels. Got {shown(n_epochs)} instead."
             )
         self.estimator = estimator
-        self.neck = neck_of(estimator)
-        pixels = decode_for(estimator, X)
-        rows, kept_back = _split(len(pixels), validation_fraction, random_state)
+        X, self.neck, settings = inspected(estimator, X)
+        geometry = self.neck.preprocessing
+        pixels, indices = load_readable(X, geometry, settings, warns=False)
+        rows, kept_back = _split(indices, validation_fraction, random_state)
         self.pixels = pixels[rows[_draw(len(rows), random_state)]]
         self._validation = pixels[kept_back]
         self._features = self._run(self.model())
@@ -171,7 +171,15 @@ class ExtractorSubject:
 
     def result(self, model):
         """Return the extractor with the network of a model."""
-        return with_network(self.estimator, copy.deepcopy(model.network))
+        new = object.__new__(type(self.estimator))
+        vars(new).update(
+            vars(self.estimator),
+            model=copy.deepcopy(model.network),
+            weights="default",
+            image_size=None,
+            preprocessing=self.neck.preprocessing,
+        )
+        return new
 
     def _run(self, model):
         with torch.inference_mode():
@@ -222,10 +230,10 @@ def _can_stratify(y):
     return np.unique(y, return_counts=True)[1].min() > 1
 
 
-def _split(n, fraction, random_state, stratify=None):
+def _split(rows, fraction, random_state, stratify=None):
     """Return rows to calibrate and train with, and those to score with."""
     advice = "Pass more images or another fraction."
-    return split_rows(np.arange(n), fraction, random_state, advice, stratify)
+    return split_rows(rows, fraction, random_state, advice, stratify)
 
 
 def _draw(n, random_state):

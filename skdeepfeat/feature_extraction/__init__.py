@@ -15,8 +15,7 @@ from ._failures import (
 from ._feature_extractor import PretrainedFeatureExtractor
 from ._feature_mapper import FeatureMapper
 from ._layer_features import LayerFeatures, extract_layers
-from ._network_access import decode_for, inspected, neck_of, with_network
-from ._network_estimator import ImageEstimatorMixin
+from ._network_estimator import ImageEstimatorMixin, inspected
 from ._pixels import load_pixels, load_readable
 from ._settings import ExtractionSettings
 from ._speed import ImageSeconds, seconds_per_image
@@ -32,7 +31,6 @@ __all__ = [
     "LayerFeatures",
     "PretrainedFeatureExtractor",
     "TorchFeatureExtractor",
-    "decode_for",
     "errors_about",
     "errors_at",
     "extract_layers",
@@ -40,10 +38,8 @@ __all__ = [
     "list_failures",
     "load_pixels",
     "load_readable",
-    "neck_of",
     "non_finite_error",
     "open_extraction",
     "seconds_per_image",
     "warn_of",
-    "with_network",
 ]

@@ -112,15 +112,13 @@ def _worker(source, neck, device, settings, found_bad):
 
         def compute(batch):
             indices, items, bad = batch
-            failures = {}
             if indices:
                 items, failures = neck.batched(items)
-            if failures:
                 for n, error in failures.items():
                     i = indices[n]
                     bad[i] = error.at(i, source.describe(i))
                 indices = [i for n, i in enumerate(indices) if n not in failures]
-                if found_bad:
+                if failures and found_bad:
                     found_bad.set()
             return indices, run(items) if indices else [], bad
 

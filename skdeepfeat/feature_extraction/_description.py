@@ -157,12 +157,13 @@ class DescribedMixin:
         >>> extractor.describe(measure=False).n_features
         1280
         """
+        images, neck, settings = self._inspected(X)
         has_images = X is not None
         if not has_images:
-            X = _make_inputs(self)
-        images, neck, settings = self._inspected(X)
+            # Items cannot be generated, so those of the fit are used.
+            X = images = images if neck.spec.takes_items else _noise(self, neck)
         with open_extraction(images, neck, self.cache, settings) as extraction:
-            info, namespaces = extraction.cache_info(), extraction.namespaces
+            info, namespaces = extraction.store.info(), extraction.namespaces
             devices, n_images = extraction.devices, len(extraction)
             n_hits = n_images - extraction.n_missing()
         seconds = None
@@ -210,14 +211,8 @@ def _weights_in_words(extractor, neck):
     return "of the module" if neck.is_own else neck.spec.weights.label
 
 
-def _make_inputs(extractor):
-    """Return noise images at the input size of the network, flat if it takes flat rows.
-
-    Other items cannot be generated, so those of the fit are returned.
-    """
-    X, neck, _ = extractor._inspected(None)
-    if neck.spec.takes_items:
-        return X
+def _noise(extractor, neck):
+    """Return images at the input size of the network, flat if it takes flat rows."""
     shape = (*neck.preprocessing.crop, 3)
     if extractor.flat_image_shape is not None:
         shape = [int(np.prod(extractor.flat_image_shape))]

@@ -299,11 +299,10 @@ def _fetch(extraction, partial, missing, bar):
     values = side_by_side(extraction.fetch(missing, on_computed))
     left = ~partial.done[missing]
     failed = extraction.failed(missing) & left
-    if left.any():
-        left &= ~failed
-        partial.write(missing[left], values if left.all() else values[left])
-        # Not marked done, so that the next call tries these images again.
-        partial.place(missing[failed], values[failed])
+    left &= ~failed
+    partial.write(missing[left], values if left.all() else values[left])
+    # Not marked done, so that the next call tries these images again.
+    partial.place(missing[failed], values[failed])
 
 
 def _first_with_same_content(digests):

@@ -18,16 +18,17 @@ from .._utils._digests import digest_description, digest_file
 from .._utils._filestat import is_settled, stat_file
 from .._utils._printable import printable
 from .._utils._threads import all_cores
-from ..cache import (
-    Namespace,
-    Store,
-    open_cache,
+from ..cache import Namespace, Store, open_cache
+from ..networks import RememberedNeck
+from ._compute import compute_features
+from ._failures import (
+    GIVE_UP_AFTER,
+    first_failure,
+    non_finite_error,
+    warn_of,
     warn_of_unknown_items,
     warn_of_unstable,
 )
-from ..networks import RememberedNeck
-from ._compute import compute_features
-from ._failures import GIVE_UP_AFTER, first_failure, non_finite_error, warn_of
 from ._item_identity import identify_by_items
 from ._settings import count_workers, settle_arithmetic
 from ._workers import compute_in_shards
@@ -80,6 +81,8 @@ class Extraction:
 
     Attributes
     ----------
+    store : cache.Store
+        One that keeps nothing if the network is a user's own and cannot be recognized.
     devices : list of torch.device
         The devices that the network runs on. Empty if workers run it.
     source : ItemSource
@@ -91,8 +94,7 @@ class Extraction:
     """
 
     def __init__(self, X, neck, store, settings, reading=None):
-        # The digests of files are stored even if features are not.
-        self._store = self._file_index = store
+        self.store = store
         is_local = count_workers(settings.n_jobs) == 1
         # Workers may have devices that this machine lacks.
         self.devices = resolve_devices(settings.device) if is_local else []
@@ -141,21 +143,21 @@ class Extraction:
         if self.neck.spec.takes_items:
             return self._identify_by_items()
         self.neck = self._run_in_thread(self.neck.identified)
-        if not self.neck.fingerprint.is_stable and self._store.keeps_rows:
-            warn_of_unstable(self.neck.spec.name)
-            self._store = Store()
+        if not self.neck.fingerprint.is_stable and self.store.keeps_rows:
+            warn_of_unstable(self.neck)
+            self.store = Store()
         self.namespaces = self._make_namespaces(self.neck)
 
     def _identify_by_items(self):
         plain, found = self._describe_outputs(self.neck), None
         if self.source.unknown:
-            warn_of_unknown_items(len(self.source.unknown), self.source.why_unknown())
+            warn_of_unknown_items(self.source)
         elif any(self.digests):  # none if `key` failed for all items
-            found = identify_by_items(self, plain, self._store, self._run_in_thread)
+            found = identify_by_items(self, plain, self._run_in_thread)
             if found is None:
-                warn_of_unstable(self.neck.spec.name, "item")
+                warn_of_unstable(self.neck)
         if found is None:
-            self._store, found = Store(), (plain, {})
+            self.store, found = Store(), (plain, {})
         self.namespaces, self._known = found
 
     def describe_network(self):
@@ -188,13 +190,9 @@ class Extraction:
     def __len__(self):
         return len(self.source)
 
-    def cache_info(self):
-        """Return the `CacheInfo` of the cache."""
-        return self._store.info()
-
     def n_missing(self):
         """Return the number of images whose features are not in the cache."""
-        missing = self._store.missing(self.namespaces, self.digests)
+        missing = self.store.missing(self.namespaces, self.digests)
         return sum(digest in missing for digest in self.digests)
 
     def features(self, *, warns=True, in_training=False):
@@ -288,7 +286,7 @@ class Extraction:
             If the network returns NaN or infinite values for an image that can be read.
             The finite features of other images are then in the cache.
         """
-        joins = self.settings.cache_layers is not None and self._store.keeps_rows
+        joins = self.settings.cache_layers is not None and self.store.keeps_rows
 
         def compute(positions):
             neck = self._joined() if joins else self._resolved()
@@ -296,7 +294,7 @@ class Extraction:
 
         n_read = len(self.digests)
         try:
-            outputs = self._store.fetch(
+            outputs = self.store.fetch(
                 self.namespaces,
                 [self.digests[i] for i in indices.tolist() if i < n_read],
                 compute,
@@ -430,9 +428,9 @@ class Extraction:
 
     def _make_namespaces(self, neck):
         namespaces, fingerprint = self._describe_outputs(neck), neck.fingerprint
-        if fingerprint is None or not self._store.keeps_rows:
+        if fingerprint is None or not self.store.keeps_rows:
             return namespaces
-        return self._store.recognize(namespaces, fingerprint.rows, fingerprint.agrees)
+        return self.store.recognize(namespaces, fingerprint.rows, fingerprint.agrees)
 
     def _describe_outputs(self, neck):
         """Return the namespaces of a neck, before variants of a user's network."""
@@ -443,28 +441,23 @@ class Extraction:
             in_words += f" by {runtime} on {device}"
         namespaces = []
         for found in neck.descriptions(settings.precision, self._digest_weights):
-            parts = [
-                neck.spec.model_name,
-                found["layer"],
-                *({found["pooling"]} - {"auto"}),
-            ]
-            label = f"{'_'.join(parts)}, {in_words}"
+            pooling = {found["pooling"]} - {"auto"}
+            place = "_".join([neck.spec.model_name, found["layer"], *pooling])
             description = {**found, **more}
             # The network that computes a layer, without the choice of the layer.
             network = {**description, "layer": None, "pooling": None}
-            namespaces.append(
-                Namespace(description, label, digest_description(network))
-            )
+            work = digest_description(network)
+            namespaces.append(Namespace(description, f"{place}, {in_words}", work))
         return namespaces
 
     def _digest_weights(self, path):
         """Return the digest of a weights file, which is read only if it has changed."""
         file = stat_file(path)
-        [digest] = self._file_index.lookup([file])
+        [digest] = self.store.lookup([file])
         if digest is None:
             digest = digest_file(path)
             if is_settled(file):
-                self._file_index.remember([file], [digest])
+                self.store.remember([file], [digest])
         return digest
 
 

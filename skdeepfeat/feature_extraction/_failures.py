@@ -14,6 +14,7 @@ from ..exceptions import (
     BadImageWarning,
     BadItemError,
     BadItemWarning,
+    CacheWarning,
     NonFiniteOutputError,
 )
 
@@ -115,6 +116,50 @@ def _likely_cause(neck, precision):
         f"{neck.kind_of_item}s, such as a division by zero or the logarithm of a "
         f"negative value. Leave these {neck.kind_of_item}s out, choose another 'layer' "
         "or 'model', or correct the network."
+    )
+
+
+# -- Warnings of features that are not cached
+
+
+def warn_of_unstable(neck):
+    """Warn that the features of a network are not cached because they vary.
+
+    Parameters
+    ----------
+    neck : networks.Neck
+    """
+    why = ""
+    if neck.spec.takes_items:
+        why = (
+            ", or with padding that the network and the pooling do not leave out "
+            "(return an 'attention_mask' or 'lengths' from 'collate')"
+        )
+    warn(
+        f"The features of {neck.spec.name!r} are not cached: two runs on the same "
+        f"{neck.kind_of_item}s gave different output, as with dropout, random numbers "
+        f"or batch statistics in its forward method{why}. Each call computes them "
+        "again. Set cache=None to avoid this warning.",
+        CacheWarning,
+    )
+
+
+def warn_of_unknown_items(source):
+    """Warn that features are not cached because the content of items is not known.
+
+    Parameters
+    ----------
+    source : ListedItems
+        With such items.
+    """
+    first = source.unknown[0]
+    warn(
+        f"The features are not cached, because the content of {len(source.unknown)} "
+        f"item(s) of X is not known (index {first}: {source.describe(first)}). Items "
+        "can be str, bytes, numbers, arrays, tensors, and lists, tuples and dicts of "
+        "these. Pass key=FUNCTION, which returns such a value for each item, or "
+        "cache=None to avoid this warning.",
+        CacheWarning,
     )
 
 

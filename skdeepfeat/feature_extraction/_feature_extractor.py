@@ -376,12 +376,10 @@ class PretrainedFeatureExtractor(
     @contextlib.contextmanager
     def _extraction(self, X, in_parts=False):
         """Lend the `Extraction` of X; see `open_extraction`."""
+        store, settings = open_cache(self.cache).open(), ExtractionSettings.of(self)
         with (
-            open_cache(self.cache).open() as store,
             self._described_neck(store, examine=False) as neck,
-            open_extraction(
-                X, neck, store, ExtractionSettings.of(self), in_parts
-            ) as extraction,
+            open_extraction(X, neck, store, settings, in_parts) as extraction,
         ):
             yield extraction
 

@@ -10,6 +10,7 @@ import numpy as np
 from .._utils._filestat import stat_file
 from .._utils._optional import import_optional
 from .._utils._plain_file import open_plain, write_atomically
+from ._partial_file import read_json
 
 # Bytes of features that are in memory at a time: while they are computed; while the
 # file is assembled, when the writers hold copies (a row group of a Parquet file); and
@@ -173,11 +174,7 @@ class Npy(_FileFormat):
         super().install(assembled, names, record)
 
     def _read_notes(self):
-        try:
-            with open_plain(self._notes_path) as file:
-                notes = json.loads(file.read())
-        except (OSError, ValueError, RecursionError):
-            return {}
+        notes = read_json(self._notes_path)
         return notes if isinstance(notes, dict) else {}
 
 

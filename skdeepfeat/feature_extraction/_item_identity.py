@@ -26,7 +26,7 @@ _N_IF_RANDOM = 16
 _N_ATTEMPTS = 8
 
 
-def identify_by_items(extraction, namespaces, store, run):
+def identify_by_items(extraction, namespaces, run):
     """Return the variants of namespaces that are a user's module.
 
     Parameters
@@ -35,7 +35,6 @@ def identify_by_items(extraction, namespaces, store, run):
         Its `neck` is a snapshot.
     namespaces : list of Namespace
         One for each of the neck's outputs.
-    store : cache.Store
     run : callable
         ``run(function)`` returns ``function(device)``.
 
@@ -50,7 +49,7 @@ def identify_by_items(extraction, namespaces, store, run):
     probes = _Probes(extraction, run)
     found = []
     for number, namespace in enumerate(namespaces):
-        name = _recognize(probes, number, namespace, store)
+        name = _recognize(probes, number, namespace, extraction.store)
         if name is None:
             return None
         found.append(namespace.variant(name))

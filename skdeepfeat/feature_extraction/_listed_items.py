@@ -67,11 +67,6 @@ class ListedItems(ItemSource):
         self._expected = found
         return found, failures
 
-    def why_unknown(self):
-        """Return what is known of the first unknown item."""
-        i = self.unknown[0]
-        return f"index {i}: {self.describe(i)}"
-
     def _identity(self, item):
         if self._key is None:
             return item

@@ -56,12 +56,17 @@ class NetworkEstimatorMixin(ShortErrorsMixin, DocumentationLinkMixin):
         -------
         params : dict
             A mapping given as `cache` is returned as a `MappingCache`, which clones
-            share instead of copying it. An address does not show its password.
+            share instead of copying it. An address does not show its password, and
+            `storage_options`, which equals what was given, does not show its values.
         """
         params = shown_addresses(super().get_params(deep=deep))
-        cache = params.get("cache")
+        cache, options = params.get("cache"), params.get("storage_options")
         if isinstance(cache, MutableMapping):
             params["cache"] = MappingCache(cache)
+        # Numbers are refused later and are not secrets.
+        if not isinstance(options, (_StorageOptions, _HiddenValue, float, type(None))):
+            kind = _StorageOptions if isinstance(options, Mapping) else _HiddenValue
+            params["storage_options"] = kind(options)
         return params
 
     def _validate_params(self):
@@ -161,29 +166,6 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
         "verbose": ["verbose"],
     }
 
-    def get_params(self, deep=True):
-        """Return the parameters of this estimator.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to include the parameters of parameters that are estimators.
-
-        Returns
-        -------
-        params : dict
-            A mapping given as `cache` is returned as a `MappingCache`, which clones
-            share instead of copying it. `storage_options` equals what was given, but
-            does not show its values.
-        """
-        params = super().get_params(deep=deep)
-        options = params.get("storage_options")
-        # Numbers are refused later and are not secrets.
-        if not isinstance(options, (_StorageOptions, _HiddenValue, float, type(None))):
-            kind = _StorageOptions if isinstance(options, Mapping) else _HiddenValue
-            params["storage_options"] = kind(options)
-        return params
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         is_flat = self.flat_image_shape is not None
@@ -237,3 +219,23 @@ class ImageEstimatorMixin(NetworkEstimatorMixin):
                 f"{type(self).__name__}."
             )
         return X
+
+
+def inspected(estimator, X):
+    """Return what other packages need to look into the network of an estimator.
+
+    Parameters
+    ----------
+    estimator : ImageEstimatorMixin
+        Fitted, unless it is a PretrainedFeatureExtractor.
+    X : images in any form, or None
+        None if only the network matters.
+
+    Returns
+    -------
+    X
+        With its form checked.
+    neck : networks.Neck
+    settings : ExtractionSettings
+    """
+    return estimator._inspected(X)

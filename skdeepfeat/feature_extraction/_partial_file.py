@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -150,10 +151,9 @@ class Partial(contextlib.AbstractContextManager):
         self._filled = None  # first and last index written since the commit
         self._last_commit = time.monotonic()
         with contextlib.ExitStack() as stack, explain_full_disk(folder):
-            if not os.path.lexists(self.rows_path) or self.job_in(folder) not in (
-                None,
-                job,
-            ):
+            noted = self.job_in(folder)
+            if not os.path.lexists(self.rows_path) or noted not in (None, job):
+                noted = None
                 for name in ("job.json", "sums", "rows.npy"):
                     (folder / name).unlink(missing_ok=True)
             # Unbuffered, so that closing does not write again what a full disk refused.
@@ -164,7 +164,7 @@ class Partial(contextlib.AbstractContextManager):
             self._file_of_sums = stack.enter_context(open_file(folder / "sums"))
             self._prepare_rows()
             self._read_sums()
-            if self.job_in(folder) is None:
+            if noted is None:
                 record = with_checksum({"job": job})
                 write_atomically(folder / "job.json", _as_bytes(record))
             self._find_valid_rows()
@@ -189,11 +189,7 @@ class Partial(contextlib.AbstractContextManager):
     @staticmethod
     def job_in(folder):
         """Return the job whose rows a folder holds, or None if it is not known."""
-        try:
-            with open_plain(folder / "job.json") as file:
-                record = json.loads(file.read(_MAX_JOB_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return None
+        record = read_json(folder / "job.json", _MAX_JOB_BYTES)
         return record["job"] if is_intact(record, "job") else None
 
     def n_bytes(self):
@@ -222,10 +218,7 @@ class Partial(contextlib.AbstractContextManager):
             _write_all(file, memoryview(bytes(max(0, n_bytes - there))))
             os.fsync(file.fileno())
         file.seek(0)
-        self._sums = np.empty((self.shape[0], _SUM_SIZE), np.uint8)
-        if self._sums.size:
-            path = self.folder / "sums"
-            _read_all(file, memoryview(self._sums).cast("B"), path)
+        self._sums = np.fromfile(file, np.uint8).reshape(self.shape[0], _SUM_SIZE)
 
     def _find_valid_rows(self):
         """Find the rows that match their checksums; forget the other checksums."""
@@ -294,12 +287,12 @@ class Partial(contextlib.AbstractContextManager):
 
     def read(self, start, stop):
         """Return rows as an array of little-endian float32 in memory."""
-        stop = min(stop, self.shape[0])
-        values = np.empty((stop - start, self.shape[1]), dtype="<f4")
+        shape = min(stop, self.shape[0]) - start, self.shape[1]
         self._rows.seek(len(self._header) + start * self._row_bytes)
-        if values.size:
-            _read_all(self._rows, memoryview(values).cast("B"), self.rows_path)
-        return values
+        values = np.fromfile(self._rows, "<f4", math.prod(shape))
+        if len(values) < math.prod(shape):
+            raise OSError(f"{self.rows_path} was cut short while it was read.")
+        return values.reshape(shape)
 
     def commit(self):
         """Make what was written survive a power failure."""
@@ -349,14 +342,6 @@ def _write_all(file, view):
         view = view[file.write(view) :]
 
 
-def _read_all(file, view, path):
-    while len(view):
-        n_read = file.readinto(view)
-        if not n_read:
-            raise OSError(f"{path} was cut short while it was read.")
-        view = view[n_read:]
-
-
 def _is_own(entry):
     """Return whether this class can have written an entry of the folder."""
     if not _OWN_NAMES.fullmatch(entry.name):
@@ -370,6 +355,15 @@ def _is_own(entry):
 
 def _as_bytes(value):
     return json.dumps(value, indent=1, sort_keys=True).encode("utf-8")
+
+
+def read_json(path, max_bytes=-1):
+    """Return what a plain file holds as JSON, or None if it cannot be read."""
+    try:
+        with open_plain(path) as file:
+            return json.loads(file.read(max_bytes))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def with_checksum(record):

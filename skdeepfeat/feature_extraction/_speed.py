@@ -59,9 +59,7 @@ def seconds_per_image(extractor, X, n_images, layers=None):
     X, neck, settings = extractor._inspected(X)
     if layers is not None:
         neck = neck.with_layers(layers)
-    settings = replace(
-        settings, n_images=n_images, verbose=0, n_jobs=1, cache_layers=None
-    )
+    settings = replace(settings, n_images=n_images, verbose=0, n_jobs=1)
     devices = resolve_devices(settings.device)
     on_cpu = all(device.type == "cpu" for device in devices)
     runtime = neck.chosen_runtime(

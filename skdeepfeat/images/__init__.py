@@ -7,7 +7,6 @@ from ._decoding_processes import (
 )
 from ._folder import find_images, load_image_folder
 from ._geometry import fit_to_network
-from ._image_source import FileIndex, ImageSource
 from ._make_source import make_image_source
 from ._thread_pool import ByteBudget, ThreadPool
 
@@ -15,8 +14,6 @@ __all__ = [
     "N_AT_ONCE",
     "ByteBudget",
     "DecodingProcesses",
-    "FileIndex",
-    "ImageSource",
     "ThreadPool",
     "can_decode_in_processes",
     "find_images",

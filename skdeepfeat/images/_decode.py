@@ -148,23 +148,7 @@ def decode_pil(image, max_pixels, share=_NO_LIMIT) -> np.ndarray:
 
 
 def _decode(data, max_pixels, share):
-    with _opened(data, max_pixels) as (image, n_pixels):
-        share.take(_n_bytes_to_decode(image, n_pixels))
-        image.load()
-        return _canonical(image, _orientation(image), stored_range(image))
-
-
-@contextlib.contextmanager
-def _opened(data, max_pixels):
-    """Open an encoded image of an allowed format and size.
-
-    Yields
-    ------
-    image : PIL.Image.Image
-    n_pixels : int
-        How many are decoded at once.
-    """
-    n_pixels = check_header(data, max_pixels)
+    n_pixels = check_header(data, max_pixels)  # of a part that is decoded at once
     file = CountedBytes(data)
     with Image.open(file, formats=readable_formats()) as image:
         n_pixels = max(n_pixels, check_size(image.size, max_pixels))
@@ -175,7 +159,9 @@ def _opened(data, max_pixels):
             if image.tile[0][0] == "fits_gzip":
                 raise BadImageError("compressed FITS files are not read")
             check_fits(data[: image.tile[0].offset])
-        yield image, n_pixels
+        share.take(_n_bytes_to_decode(image, n_pixels))
+        image.load()
+        return _canonical(image, _orientation(image), stored_range(image))
 
 
 def _n_bytes_to_decode(image, n_pixels):

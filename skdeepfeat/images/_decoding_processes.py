@@ -193,8 +193,7 @@ def _decode_until_closed(connection, inherited, pixels, preprocessing):
         one.close()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    budget = ByteBudget()
-    budget = ByteBudget(budget.total // joblib.cpu_count(), is_strict=True)
+    budget = ByteBudget(ByteBudget().total // joblib.cpu_count(), is_strict=True)
     while True:
         try:
             part = connection.recv()

@@ -6,7 +6,8 @@ import io
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 
 from skdeepfeat._utils._optional import loaded_class
 from skdeepfeat._utils._shown import shown, shown_path
@@ -16,8 +17,9 @@ from ._image_limits import check_length
 from ._thread_pool import Share, lock_of
 
 _CHUNK = 2**20  # bytes
-# Bytes. Of open files with more, several are in memory only within the budget.
-_LARGE = 2**25
+# Bytes. Of files with more, several are in memory only within the budget, and of those
+# behind addresses only one.
+LARGE = 2**25
 
 # The first bytes of the image files that are recognized in base64.
 _SIGNATURE = re.compile(
@@ -150,26 +152,17 @@ def decode_text(data: bytes, limit: int | None) -> bytes:
 def is_open_file(element) -> bool:
     """Return whether an object is an open file, like one, or opens one."""
     is_like_one = has(element, "read") and not isinstance(element, (os.PathLike, type))
-    return is_like_one or isinstance(element, tuple(_openers()))
+    opens_one = (zipfile.Path, loaded_class("fsspec.core", "OpenFile"))
+    return is_like_one or isinstance(element, opens_one)
 
 
-def _openers():
-    """Return the classes of objects that open a file, and how."""
-    found = {
-        loaded_class("fsspec.core", "OpenFile"): lambda one: one.open(),
-        loaded_class("zipfile", "Path"): lambda one: one.open("rb"),
-    }
-    return {kind: open_file for kind, open_file in found.items() if kind}
-
-
-@contextlib.contextmanager
 def _opened(file):
-    for kind, open_file in _openers().items():
-        if isinstance(file, kind):
-            with open_file(file) as opened:
-                yield opened
-            return
-    yield file
+    """Return a context that lends the open file: an object may have to open it."""
+    if isinstance(file, zipfile.Path):
+        return file.open("rb")
+    if isinstance(file, loaded_class("fsspec.core", "OpenFile")):
+        return file.open()
+    return contextlib.nullcontext(file)
 
 
 def has(element, name: str) -> bool:
@@ -196,13 +189,13 @@ def read_open_file(file, limit: int | None, share: Share | None = None) -> bytes
     BadImageError
         If it cannot be read, or has more than `limit` bytes.
     """
-    if share is not None and (limit is None or limit > _LARGE):
+    if share is not None and (limit is None or limit > LARGE):
         # How many bytes there are is not known before they are read, and no lock may be
         # held while waiting for memory.
-        data = _read_whole(file, _LARGE, may_have_more=True)
+        data = _read_whole(file, LARGE, may_have_more=True)
         if data is not None:
             return data
-        share.take(_LARGE if limit is None else limit)
+        share.take(LARGE if limit is None else limit)
     return _read_whole(file, limit)
 
 
@@ -252,10 +245,10 @@ def read_until(
     file,
     limit: int | None,
     expected: int = 0,
-    n_before: int = 0,
+    on_large: Callable[[], object] | None = None,
     may_have_more: bool = False,
 ):
-    """Return the rest of a file of limited length.
+    """Return the content of a file of limited length, from its position.
 
     Parameters
     ----------
@@ -264,8 +257,8 @@ def read_until(
         In bytes.
     expected : int, default=0
         How many bytes there probably are.
-    n_before : int, default=0
-        How many bytes were read before; they count towards `limit`.
+    on_large : callable or None, default=None
+        Called once, when at least `LARGE` bytes are in memory.
     may_have_more : bool, default=False
         Return None if there are more than `limit` bytes.
 
@@ -278,7 +271,7 @@ def read_until(
     BadImageError
         If there are more than `limit` bytes.
     """
-    parts, n_bytes = [], n_before
+    parts, n_bytes = [], 0
     # One byte more, to find the end of most files with the first call.
     n_wanted = max(_CHUNK, expected + 1)
     while data := file.read(n_wanted):
@@ -289,6 +282,9 @@ def read_until(
         if may_have_more and limit is not None and n_bytes > limit:
             return None
         check_length(n_bytes, limit)
+        if on_large is not None and n_bytes >= LARGE:
+            on_large()
+            on_large = None
         n_wanted = _CHUNK
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -136,10 +136,16 @@ def load_image_folder(
     root = os.fsdecode(root)
     extensions = _lower_case(extensions)
     if is_address(root):
-        folders, tree = _remote_folders(root, storage_options)
+        tree = _remote_folders(root, storage_options)
         skipped = tree.pop((), [])
+        folders = [name for name in tree if name]
     else:
         folders, skipped = _local_folders(root)
+    if not folders:
+        raise ValueError(
+            "root must hold one folder per class, with the images in them. "
+            f"Got {len(skipped)} files and no folder in {_quoted(root)}."
+        )
     names = _chosen(folders, categories, root)
     paths, target = [], []
     for label, name in enumerate(names):
@@ -249,7 +255,7 @@ def _tree_below(root, storage_options):
 
 
 def _remote_folders(root, storage_options):
-    """Return the names of the folders at an address, and {name: its files}.
+    """Return {name: its files} of the folders at an address.
 
     The files in no folder have the name ``()``.
     """
@@ -261,9 +267,7 @@ def _remote_folders(root, storage_options):
     files = {}
     for parts, address in _tree_below(root, storage_options).items():
         files.setdefault(parts[0] if len(parts) > 1 else (), []).append(address)
-    folders = [name for name in files if name]
-    _check_any_folder(root, folders, files.get((), []))
-    return folders, files
+    return files
 
 
 def _local_folders(root):
@@ -286,16 +290,7 @@ def _local_folders(root):
         ) from None
     folders = [entry.name for entry in entries if _leads_to(entry.is_dir)]
     files = [entry.path for entry in entries if not _leads_to(entry.is_dir)]
-    _check_any_folder(root, folders, files)
     return folders, files
-
-
-def _check_any_folder(root, folders, files):
-    if not folders:
-        raise ValueError(
-            "root must hold one folder per class, with the images in them. "
-            f"Got {len(files)} files and no folder in {_quoted(root)}."
-        )
 
 
 def _chosen(folders, categories, root):

@@ -93,7 +93,10 @@ def _resize(pixels, size, window, interpolation):
         image = Image.fromarray(pixels)
         return np.asarray(image.resize((width, height), resample, box=box))
     if size != pixels.shape[:2]:
-        if interpolation in _RESIZED_BY_TORCH and _is_one_way(pixels.shape, size):
+        # If one side is enlarged and the other reduced, torch and Pillow round
+        # differently in between, by up to 21 levels.
+        is_one_way = (size[0] <= pixels.shape[0]) == (size[1] <= pixels.shape[1])
+        if interpolation in _RESIZED_BY_TORCH and is_one_way:
             pixels = _resize_array_in_torch(pixels, size, interpolation)
         else:
             image = Image.fromarray(pixels)
@@ -101,51 +104,22 @@ def _resize(pixels, size, window, interpolation):
     return pixels[top : top + height, left : left + width]
 
 
-def _is_one_way(shape, size):
-    """Return whether both sides are enlarged or both reduced.
-
-    Otherwise torch and Pillow round differently in between, by up to 21 levels.
-    """
-    return (size[0] <= shape[0]) == (size[1] <= shape[1])
-
-
 def _resize_array_in_torch(pixels, size, interpolation):
+    """Resize an array of uint8 like Pillow, up to one level of 255."""
     # Imported here, because finding files must not take the time to import torch.
     import torch
 
     # Arrays of Pillow are read-only, which `torch.from_numpy` warns about.
     try:
-        images = torch.from_dlpack(pixels)
+        image = torch.from_dlpack(pixels)
     except BufferError:  # read-only, and an older version of NumPy or torch
-        images = torch.from_numpy(pixels.copy())
-    if pixels.ndim == 2:
-        return resize_in_torch(images[None, None], size, interpolation)[0, 0].numpy()
+        image = torch.from_numpy(pixels.copy())
+    is_gray = pixels.ndim == 2
     # torch keeps the channels last, which is faster, if the strides say so. With a new
     # axis in front of the channels, they would not.
-    images = images[None].permute(0, 3, 1, 2)
-    resized = resize_in_torch(images, size, interpolation)
-    return resized.permute(0, 2, 3, 1)[0].numpy()
-
-
-def resize_in_torch(images, size, interpolation):
-    """Resize tensors like Pillow, up to one level of 255.
-
-    Parameters
-    ----------
-    images : Tensor of uint8, shape (n_images, n_channels, height, width)
-    size : tuple of (int, int)
-        Height and width.
-    interpolation : {"bilinear", "bicubic"}
-
-    Returns
-    -------
-    Tensor of uint8, shape (n_images, n_channels, *size)
-    """
-    import torch
-
-    options = {"size": size, "mode": interpolation, "antialias": True}
-    if images.device.type == "cpu":
-        return torch.nn.functional.interpolate(images, **options)
-    # On a GPU only for floats.
-    resized = torch.nn.functional.interpolate(images.float(), **options)
-    return resized.round_().clamp_(0, 255).to(torch.uint8)
+    images = image[None, None] if is_gray else image[None].permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(
+        images, size=size, mode=interpolation, antialias=True
+    )
+    resized = resized[0, 0] if is_gray else resized.permute(0, 2, 3, 1)[0]
+    return resized.numpy()

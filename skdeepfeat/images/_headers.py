@@ -6,6 +6,7 @@ allocates the canvas of WebP files, and Pillow never checks the tiles of a TIFF 
 scans of a JPEG.
 """
 
+import math
 import re
 import struct
 
@@ -149,8 +150,8 @@ def _check_tiff(data, max_pixels):
     # Pillow and libtiff may disagree on whether such a file is a BigTIFF.
     forms = (False, True) if data[2:4] in (b"\0\x2b", b"\x2b\0") else (False,)
     return max(
-        _check_tags(data, _first_table(data, form), is_big, max_pixels)
-        for form in forms
+        _check_tags(data, has_big_head, is_big, max_pixels)
+        for has_big_head in forms
         for is_big in forms
     )
 
@@ -172,21 +173,14 @@ def is_sane_exif(data):
 
 def _check_exif(data):
     # Pillow removes this twice.
-    _check_block(data.removeprefix(_EXIF).removeprefix(_EXIF))
+    _check_tags(data.removeprefix(_EXIF).removeprefix(_EXIF))
 
 
-def _check_block(data):
-    _check_tags(data, _first_table(data, False), False, None)
-
-
-def _first_table(data, is_big):
-    order = "little" if data[:2] == b"II" else "big"
-    start, end = (8, 16) if is_big else (4, 8)
-    return int.from_bytes(data[start:end], order) if len(data) >= end else 0
-
-
-def _check_tags(data, offset, is_big, max_pixels):
+def _check_tags(data, has_big_head=False, is_big=False, max_pixels=None):
+    """Check the first table of tags; return the pixels of a tile, 0 if it has none."""
     order = "<" if data[:2] == b"II" else ">"
+    head = struct.Struct(order + ("8xQ" if has_big_head else "4xL"))
+    offset = head.unpack_from(data)[0] if len(data) >= head.size else 0
     n_tags = struct.Struct(order + ("Q" if is_big else "H"))
     entry = struct.Struct(order + ("HHQ8s" if is_big else "HHL4s"))
     if offset + n_tags.size > len(data):
@@ -374,10 +368,7 @@ def _count_blocks(width, height, n_layers, block, precincts):
 
 
 def _n_parts(sides, powers):
-    columns, rows = (
-        -(-side >> power) for side, power in zip(sides, powers, strict=True)
-    )
-    return columns * rows
+    return math.prod(-(-side >> p) for side, p in zip(sides, powers, strict=True))
 
 
 # Color profiles: there may be one. Each can become a megabyte, which Pillow discards.
@@ -413,7 +404,7 @@ def _check_avif(data, max_pixels):
     for n_blocks, found in enumerate(_START_OF_EXIF.finditer(data)):
         if n_blocks == _MAX_BLOCKS_OF_EXIF:
             raise BadImageError(f"it has more than {n_blocks} EXIF blocks")
-        _check_block(view[found.start() :])
+        _check_tags(view[found.start() :])
     if not _AVIF_BRAND.search(data, 8, _MAX_BYTES_OF_BRANDS):
         return 0
     try:

@@ -38,7 +38,6 @@ class ImageSource(ItemSource):
     # The digests of the images when they were first read, None where unknown.
     _expected: Sequence[bytes | None] | None = None
 
-    @abc.abstractmethod
     def pixels(self, i: int) -> np.ndarray:
         """Return the pixels of one image.
 
@@ -56,6 +55,7 @@ class ImageSource(ItemSource):
         BadImageError
             If the image cannot be read, or has changed since its digest was taken.
         """
+        return self._copied_pixels(i, Share(None))
 
     def path(self, i: int) -> str | None:
         """Return the path of an image as it was given, None if it has none."""

@@ -49,7 +49,6 @@ _FIRST_SECONDS = 1.0
 _PATIENCE = 0.2
 
 _ENCODED = (bytes, bytearray, memoryview)
-_EMPTY = "it is empty (0 bytes)"
 
 
 class ListSource(ImageSource):
@@ -75,14 +74,11 @@ class ListSource(ImageSource):
         self._remote = None
         if storage_options is not None:
             self._remote = RemoteFiles(storage_options, self._max_bytes)
+        # Forked processes cannot use clients of storage.
+        self.suits_processes = self._remote is None
         # Where relative paths begin; None is the current working folder.
         self._folder: str | None = None
         self._kept: KeptFiles | None = None
-
-    @property
-    def suits_processes(self):
-        """Whether forked processes can read the images: clients of storage cannot."""
-        return self._remote is None
 
     def __len__(self):
         return len(self._elements)
@@ -241,13 +237,11 @@ class ListSource(ImageSource):
             except BadImageError as error:
                 return error
 
-    def pixels(self, i):
-        return self._copied_pixels(i, Share(None))
-
     def _copied_pixels(self, i, share):
         with self._naming(i):
-            data = self._encoded(i, share)
+            data = self._read(i, share)
             if data is not None:
+                self._check_unchanged(i, digest_bytes, data)
                 return decode_bytes(data, self._max_pixels, share)
             pixels = self._pixels_in_memory(i, share, copy=True)
             self._check_unchanged(i, digest_pixels, pixels)
@@ -265,12 +259,6 @@ class ListSource(ImageSource):
             text = printable("; ".join(messages))
             logger.info("image %d, %s: Pillow says: %s", i, self.describe(i), text)
 
-    def _encoded(self, i, share):
-        data = self._read(i, share)
-        if data is not None:
-            self._check_unchanged(i, digest_bytes, data)
-        return data
-
     def _read(self, i, share):
         """Return the bytes of image `i`, None if it is not encoded."""
         element = unwrapped(self._elements[i])
@@ -285,15 +273,14 @@ class ListSource(ImageSource):
         else:
             return None
         if not data:
-            raise BadImageError(_EMPTY)
+            raise BadImageError("it is empty (0 bytes)")
         return data
 
     def _read_text(self, text, share):
         if is_data_uri(text):
             share.take(len(text))
             return decode_data_uri(text, self._max_bytes)
-        folder = "" if os.path.isabs(text) else self._base_folder()
-        is_remote, place = self._locate(text, folder)
+        is_remote, place = self._locate(text, self._base_folder())
         if is_remote:
             data = self._remote.read(place)
             share.take(len(data))

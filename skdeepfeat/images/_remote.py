@@ -14,6 +14,7 @@ from concurrent.futures import as_completed
 from typing import Any, NamedTuple
 
 from skdeepfeat._utils._digests import digest_bytes
+from skdeepfeat._utils._filestat import FileStat
 from skdeepfeat._utils._optional import import_optional
 from skdeepfeat._utils._parameter_errors import did_you_mean
 from skdeepfeat._utils._printable import redacted
@@ -21,18 +22,16 @@ from skdeepfeat._utils._shown import shown_path
 from skdeepfeat.exceptions import BadImageError
 
 from ._download_buffer import DownloadBuffer
-from ._encoded_images import read_until
+from ._encoded_images import LARGE, read_until
 from ._files import Remembering, absolute_path, ignore
 from ._image_limits import check_length
 from ._image_source import FileIndex
-from ._remote_version import Version, identify, is_settled
+from ._remote_version import identify, is_settled, of_member
 from ._thread_pool import ThreadPool
 
 # Number of simultaneous downloads, which wait for the network and not for a core. It
 # is also the number of files whose bytes are in memory.
 _AT_ONCE = 32
-# Bytes. Of larger files, one is in memory at a time.
-_LARGE = 2**25
 # Files whose versions are looked up before the first of them is downloaded.
 _WINDOW = 1024
 
@@ -130,7 +129,7 @@ class RemoteFiles:
         on_done = on_done or ignore
         # An address that occurs several times counts as unknown once.
         on_done(len(addresses) - len(unknown))
-        archives: dict[str, Version | None] = {}
+        archives: dict[str, FileStat | None] = {}
         with (
             ThreadPool(_AT_ONCE, "skdeepfeat-download") as pool,
             Remembering(file_index) as remembering,
@@ -139,8 +138,7 @@ class RemoteFiles:
                 window, versions = unknown[start : start + _WINDOW], {}
                 if file_index is not None:
                     versions = self._versions(window, pool, archives)
-                    stats = [version.stat for version in versions.values()]
-                    known = file_index.lookup(stats)
+                    known = file_index.lookup(list(versions.values()))
                     results.update(zip(versions, known, strict=True))
                 left = [address for address in window if results[address] is None]
                 on_done(len(window) - len(left))
@@ -154,7 +152,7 @@ class RemoteFiles:
                     results[address] = result
                     version = versions.get(address)
                     if isinstance(result, bytes) and version and is_settled(version):
-                        remembering.add(version.stat, result)
+                        remembering.add(version, result)
                     on_done(1)
         return [results[one] for one in addresses]  # type: ignore[misc]
 
@@ -174,7 +172,7 @@ class RemoteFiles:
                 results[address] = error
 
     def _versions(self, addresses, pool, archives):
-        """Return {address: Version} of the files that have one."""
+        """Return {address: version} of the files that have one; see `identify`."""
 
         def look(address):
             try:
@@ -200,7 +198,7 @@ class RemoteFiles:
                 if archive not in archives:
                     archives[archive] = self._version(archive, archives)
             found = archives[archive]
-            return None if found is None else found.of_member(address)
+            return None if found is None else of_member(found, address)
         with place.lock:
             return identify(place.fs, address, self._options)
 
@@ -363,10 +361,10 @@ def _read(fs, path, limit, on_large):
     http = {"block_size": 0, "size": 1} if "http" in fs.protocol else {}
     if is_opened or _is_archive(fs) or http:
         with fs.open(path, "rb", **http) as file:
-            return _read_in_parts(file, limit, on_large)
+            return read_until(file, limit, LARGE - 1, on_large)
     data = _read_range(fs, path, limit)
     check_length(len(data), limit)
-    if len(data) >= _LARGE:
+    if len(data) >= LARGE:
         on_large()
     return data
 
@@ -382,18 +380,6 @@ def _read_range(fs, path, limit):
             if fs.info(path).get("size") == 0:
                 return b""
         raise
-
-
-def _read_in_parts(file, limit, on_large):
-    parts, n_bytes = [], 0
-    while n_bytes < _LARGE:
-        more = file.read(_LARGE - n_bytes)
-        if not more:
-            return b"".join(parts)
-        parts.append(more)
-        n_bytes += len(more)
-    on_large()
-    return b"".join([*parts, read_until(file, limit, n_before=n_bytes)])
 
 
 # -- Errors

@@ -10,7 +10,7 @@ import email.utils
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from skdeepfeat._utils._digests import digest_bytes
 from skdeepfeat._utils._filestat import FileStat
@@ -38,29 +38,8 @@ _CREDENTIALS = {
 _MARGIN = 60
 
 
-class Version(NamedTuple):
-    """The version of a remote file.
-
-    Attributes
-    ----------
-    stat : FileStat
-        The key of its digest in the index of file hashes. Its path is a digest, because
-        addresses may hold passwords and signatures.
-    changed : float or None
-        Seconds since the epoch, if only the time distinguishes versions.
-    """
-
-    stat: FileStat
-    changed: float | None
-
-    def of_member(self, address: str) -> "Version":
-        """Return the version of a file in this archive."""
-        path = _hidden([address, self.stat.path])
-        return self._replace(stat=self.stat._replace(path=path))
-
-
-def identify(fs: Any, address: str, options: Mapping) -> Version | None:
-    """Return the `Version` of a file, or None if nothing can be trusted.
+def identify(fs: Any, address: str, options: Mapping) -> FileStat | None:
+    """Return the version of a file, or None if nothing can be trusted.
 
     Parameters
     ----------
@@ -68,6 +47,13 @@ def identify(fs: Any, address: str, options: Mapping) -> Version | None:
     address : str
     options : mapping
         The options that `fs` was opened with.
+
+    Returns
+    -------
+    FileStat or None
+        The key of its digest in the index of file hashes. Its path is a digest, because
+        addresses may hold passwords and signatures. It has a time of change only if
+        nothing else distinguishes versions.
 
     Raises
     ------
@@ -89,18 +75,22 @@ def identify(fs: Any, address: str, options: Mapping) -> Version | None:
             return None
         said = {"changed": repr(changed), "inode": str(info.get("ino"))}
     version = digest_bytes(json.dumps(said, sort_keys=True).encode())
-    stat = FileStat(
+    return FileStat(
         path=place,
         size=-1 if size is None else int(size),
-        mtime_ns=0 if changed is None else int(changed * 1e9),
+        mtime_ns=int((changed or 0) * 1e9),
         inode=int.from_bytes(version[:16], "little"),
     )
-    return Version(stat, changed)
 
 
-def is_settled(version: Version) -> bool:
+def of_member(archive: FileStat, address: str) -> FileStat:
+    """Return the version of a file in an archive of this version."""
+    return archive._replace(path=_hidden([address, archive.path]))
+
+
+def is_settled(version: FileStat) -> bool:
     """Return whether the next change of the file will change its version."""
-    return version.changed is None or time.time() - version.changed > _MARGIN
+    return time.time() - version.mtime_ns / 1e9 > _MARGIN
 
 
 def _place(fs, address, options):

@@ -479,8 +479,12 @@ def test_more_bad_input(images):
         compress(extractor, X, scoring="accuracy")
     with torch.no_grad():
         extractor.model.stem.weight[0] = torch.nan
-    with pytest.raises(NonFiniteOutputError, match="weights: 'stem.weight'"):
-        compress(extractor, X)
+    with pytest.raises(NonFiniteOutputError, match="weights: 'stem.weight'") as error:
+        compress(extractor, X, random_state=0)
+    extractor.set_params(on_error="nan")
+    with pytest.raises(NonFiniteOutputError) as shifted:
+        compress(extractor, ["missing.jpg", *X], random_state=0)
+    assert shifted.value.indices == tuple(i + 1 for i in error.value.indices)
     nothing = make(model=linear_only(), max_epochs=0).fit(X, y)
     for method in ("low_rank", "prune"):
         with pytest.raises(ValueError, match="nothing to make smaller"):

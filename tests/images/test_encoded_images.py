@@ -366,7 +366,7 @@ class Sparse(io.RawIOBase):
 def test_large_open_files_share_the_memory(monkeypatch):
     taken = []
     monkeypatch.setattr(Share, "take", lambda share, n: taken.append(n))
-    monkeypatch.setattr(_encoded_images, "_LARGE", 2**20)
+    monkeypatch.setattr(_encoded_images, "LARGE", 2**20)
     limit = max_bytes(10)
     source = make_image_source([Sparse(2**20), Sparse(2**21)], max_pixels=10)
     digests, _ = source.digests()
