@@ -180,7 +180,8 @@ def _columns_of(batch):
     if isinstance(batch, Mapping):
         return list(batch)
     for name in ("column_names", "columns"):
-        if hasattr(batch, name):
+        # Of the type, because columns of a pandas frame are attributes, too.
+        if hasattr(type(batch), name):
             return list(getattr(batch, name))
     raise TypeError(
         "FeatureMapper takes batches: dicts of columns, data frames or pyarrow tables "
@@ -254,7 +255,7 @@ def _with_column(batch, name, features, keeps):
 
 
 def _with_table_column(batch, name, features, keeps):
-    if hasattr(batch, "with_columns"):
+    if hasattr(type(batch), "with_columns"):
         import polars
 
         column = polars.Series(

@@ -96,7 +96,8 @@ def _images_of(X, flat_image_shape):
 def _single_column(X):
     """Return the one column of a frame, or raise ValueError."""
     if X.shape[1] != 1:
-        columns = list(getattr(X, "column_names", X.columns))[:5]
+        has_names = hasattr(type(X), "column_names")  # pyarrow's columns are arrays
+        columns = list(X.column_names if has_names else X.columns)[:5]
         names = [printable(name)[:80] for name in columns]
         raise ValueError(
             "A frame X must have one column, that of the images: use X[['path']], a "
@@ -193,7 +194,8 @@ def _images_of_list(elements, flat_image_shape):
 
 def _is_flat(element):
     is_array = isinstance(element, np.ndarray) and element.ndim == 1
-    return is_array or (isinstance(element, (list, tuple)) and is_number(element[0]))
+    is_list = isinstance(element, (list, tuple)) and len(element) > 0
+    return is_array or (is_list and is_number(element[0]))
 
 
 def _refuse_numbers(elements):

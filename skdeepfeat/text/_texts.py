@@ -74,8 +74,9 @@ def check_texts(X):
                 "X must have one column, that of the texts: choose it with a "
                 f"ColumnTransformer. Got {X.shape[1]} columns."
             )
-        # Tables of pyarrow have arrays as `columns`.
-        X = X.column(0) if hasattr(X, "column") else X[X.columns[0]]
+        # Tables of pyarrow have arrays as `columns`. Of the type, because columns of a
+        # pandas frame are attributes, too.
+        X = X.column(0) if hasattr(type(X), "column") else X[X.columns[0]]
     for name in ("to_list", "to_pylist", "tolist"):  # pandas, polars; pyarrow; NumPy
         if hasattr(X, name):
             X = getattr(X, name)()

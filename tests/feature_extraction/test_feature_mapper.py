@@ -181,6 +181,15 @@ def test_columns_are_the_users(net, pixels, expected):
         np.testing.assert_allclose(np.stack(found), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["column_names", "columns", "with_columns", "assign"])
+def test_columns_with_the_names_of_methods(name, mapper, pixels, expected):
+    # A pandas frame has its columns as attributes.
+    photos = {"image": [encoded(one) for one in pixels], name: [0] * N}
+    result = mapper(pd.DataFrame(photos))
+    assert list(result) == ["image", name, "features"]
+    np.testing.assert_allclose(np.stack(result["features"]), expected, rtol=1e-5)
+
+
 def test_an_empty_batch_has_the_same_columns(mapper):
     assert mapper({"image": []})["features"].shape == (0, 8)
     table = mapper(pa.table({"image": pa.array([], pa.binary())}))

@@ -90,6 +90,14 @@ BYTES_CONTAINERS = {
 }
 
 
+@pytest.mark.parametrize("name", ["column", "column_names", "to_list", "get_column"])
+def test_columns_with_the_names_of_methods(name, paths):
+    # A pandas frame has its columns as attributes.
+    assert len(make_image_source(pd.DataFrame({name: paths}))) == 5
+    with pytest.raises(ValueError, match=rf"Got 2 columns: path, {name}"):
+        make_image_source(pd.DataFrame({"path": paths, name: paths}))
+
+
 @pytest.mark.parametrize("container", PATH_CONTAINERS)
 def test_paths_in_any_container(container, paths):
     source = make_image_source(PATH_CONTAINERS[container](paths))

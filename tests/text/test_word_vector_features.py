@@ -110,6 +110,8 @@ FORMS = {
     "column": lambda texts: np.array(texts, dtype=object)[:, None],
     "series": pd.Series,
     "frame": lambda texts: pd.DataFrame({"text": texts}),
+    # A pandas frame has its columns as attributes.
+    "frame of a column named column": lambda texts: pd.DataFrame({"column": texts}),
     "categories": lambda texts: pd.Series(texts, dtype="category"),
     "arrow": lambda texts: pd.Series(texts, dtype=pd.ArrowDtype(pa.string())),
     "arrow array": pa.array,
