@@ -218,9 +218,9 @@ finally:
 
 SETTINGS = """
 import sklearn
-from skdeepfeat._utils._forks import survives_fork
+from skdeepfeat._utils._public_function import public_function
 
-@survives_fork
+@public_function
 def settings():
     return (
         sklearn.get_config()["transform_output"],
@@ -228,11 +228,11 @@ def settings():
         threading.current_thread() is threading.main_thread(),
     )
 
-@survives_fork
+@public_function
 def fail():
     raise KeyError("as it is")
 
-@survives_fork
+@public_function
 def interrupted():
     os.kill(os.getpid(), 2)
     while True:
@@ -313,4 +313,4 @@ def test_every_method_that_computes_can_be_called_in_a_forked_child(kind):
         while function is not None:
             names.add(function.__code__.co_qualname)
             function = getattr(function, "__wrapped__", None)
-        assert "survives_fork.<locals>.wrapper" in names, name
+        assert "public_function.<locals>.wrapper" in names, name

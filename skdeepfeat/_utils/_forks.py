@@ -5,7 +5,7 @@ no longer exist, and wait for them forever when the thread that has used them co
 again. Locks that other threads held stay locked. SQLite must not use a connection that
 the parent opened. Therefore
 
-* `survives_fork` runs public functions in a new thread, which gets its own pools, if
+* `call_after_fork` runs public functions in a new thread, which gets its own pools, if
   they are called in the only thread that a fork has copied;
 * `released_after_fork` releases a lock in the child;
 * `undisturbed_by_forks` makes a fork wait for work of another thread, so that no native
@@ -47,20 +47,15 @@ _in_child: list[Callable] = []
 # -- Public functions
 
 
-def survives_fork(function):
-    """Return a function that also works in the thread that a fork has copied.
+def call_after_fork(function, /, *args, **kwargs):
+    """Call a function so that it works in the thread that a fork has copied, too.
 
     There it runs in a new thread, for which the caller waits. In all other threads it
     is called directly.
     """
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        if threading.get_ident() != _forked_thread:
-            return function(*args, **kwargs)
-        return _call_in_thread(functools.partial(function, *args, **kwargs))
-
-    return wrapper
+    if threading.get_ident() != _forked_thread:
+        return function(*args, **kwargs)
+    return _call_in_thread(functools.partial(function, *args, **kwargs))
 
 
 def _call_in_thread(call):

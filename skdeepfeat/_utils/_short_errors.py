@@ -1,4 +1,4 @@
-"""scikit-learn's errors about parameters, with values cut and passwords hidden."""
+"""Errors of other packages, with values cut and passwords hidden."""
 
 import functools
 import inspect
@@ -7,6 +7,35 @@ import sklearn.utils._param_validation as sklearn_validation
 from sklearn.utils._param_validation import InvalidParameterError
 
 from ._shown import shown
+
+# Characters of an error's text, and how many of its beginning and end are kept.
+_LONGEST_TEXT = 5000
+_KEPT = 1500, 300
+
+
+def shorten(error):
+    """Cut the texts of an error, and of those that led to it, if they are long.
+
+    They may hold whole values of the user, such as images in base64, which nobody can
+    read.
+    """
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if any(map(_is_long, error.args)):
+            error.args = tuple(map(_cut, error.args))
+        error = error.__cause__ or error.__context__
+
+
+def _is_long(text):
+    return isinstance(text, str) and len(text) > _LONGEST_TEXT
+
+
+def _cut(text):
+    if not _is_long(text):
+        return text
+    n_first, n_last = _KEPT
+    return f"{text[:n_first]} ... {text[-n_last:]} ({len(text):,} characters)"
 
 
 class ShortErrorsMixin:

@@ -13,8 +13,8 @@ from .._utils._constraints import (
     POSITIVE,
     POSITIVE_INT,
 )
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_several
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._warn import warn
@@ -31,7 +31,7 @@ _BYTES_OF_ROW = 400
 _BYTES_OF_HEADER = 4096
 
 
-@survives_fork
+@public_function
 @validate_params(
     max_score_drop=[NOT_NEGATIVE],
     max_bytes=[POSITIVE_INT, None],

@@ -5,9 +5,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils._constraints import COUNT, INNER_FRACTION, POSITIVE_INT
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_several
 from .._utils._pareto import is_pareto
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from .._utils._warn import warn
 from ._compress import model_and_score
@@ -18,7 +18,7 @@ from ._subjects import make_subject
 from ._timing import checked_runtimes
 
 
-@survives_fork
+@public_function
 @validate_params(
     steps=[POSITIVE_INT],
     validation_fraction=[INNER_FRACTION],

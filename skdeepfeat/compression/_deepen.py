@@ -8,8 +8,8 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import nn
 
-from .._utils._forks import survives_fork
 from .._utils._hooks import forward_hooks
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from ..networks import change_layer, copy_network
 from ..training import named_tensors
@@ -19,7 +19,7 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _WEIGHTED = (nn.Conv2d, nn.Linear, _BATCH_NORM)
 
 
-@survives_fork
+@public_function
 @validate_params(stage=[Interval(numbers.Integral, None, None, closed="neither")])
 def deepen(estimator, stage):
     """Return a fitted estimator with a deeper network that computes the same.

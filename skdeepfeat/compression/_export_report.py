@@ -9,9 +9,9 @@ import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 
-from .._utils._forks import survives_fork
 from .._utils._optional import import_optional
 from .._utils._parameter_errors import choice_error, first_line
+from .._utils._public_function import public_function
 from .._utils._shown import shown_path
 from ..fine_tuning import FittedEstimator
 from ..networks import import_openvino
@@ -22,7 +22,7 @@ from ._timing import BATCH_SIZES, best_times
 _BATCH = 32
 
 
-@survives_fork
+@public_function
 def export_report(estimator, paths, X, y, *, scoring=None):
     """Compare exported files with the estimator that they come from.
 

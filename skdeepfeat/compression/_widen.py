@@ -7,14 +7,14 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from ..networks import changes_of, merge_resizings
 from ._channels import duplicate_channels, find_channel_groups
 from ._net2net import check_same, larger_estimator, model_of, noise_for
 
 
-@survives_fork
+@public_function
 @validate_params(
     factor=[Interval(numbers.Real, 1, 64, closed="neither")],
     random_state=["random_state"],

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._utils._forks import survives_fork
 from .._utils._html import html_table
 from .._utils._printable import printable, redacted
+from .._utils._public_function import public_function
 from .._utils._shown import rounded
 from ._extraction import open_extraction
 from ._speed import seconds_per_image
@@ -120,7 +120,7 @@ class ExtractorDescription:
 class DescribedMixin:
     """Mixin class for estimators with a network, which adds `describe`."""
 
-    @survives_fork
+    @public_function
     def describe(self, X=None, *, measure=True):
         """Describe this estimator and its cost on this machine.
 

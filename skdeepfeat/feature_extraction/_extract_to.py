@@ -9,9 +9,9 @@ import numpy as np
 
 from .._utils._address import check_local
 from .._utils._digests import digest_description, digest_strings
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._printable import printable
+from .._utils._public_function import public_function
 from ..exceptions import BadImageError
 from ._extraction import side_by_side
 from ._failures import warn_of
@@ -25,7 +25,7 @@ _FORMAT = 2
 class FileWriterMixin:
     """Mixin class with the method `extract_to`."""
 
-    @survives_fork
+    @public_function
     def extract_to(self, X, path, *, overwrite=False):
         """Write the features of the images to a file, with little memory.
 

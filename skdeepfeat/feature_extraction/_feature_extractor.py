@@ -9,7 +9,7 @@ from torch.nn import Module
 
 from .._utils._choices import DEFAULT_MAX_PIXELS, PRECISIONS, RUNTIMES
 from .._utils._constraints import POSITIVE_INT, SEED
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from ..cache import open_cache
 from ..networks import RememberedNeck, known_neck, resolve_neck
 from ._description import DescribedMixin
@@ -301,7 +301,7 @@ class PretrainedFeatureExtractor(
             raise AttributeError("flat rows are in several columns")
         return True
 
-    @survives_fork
+    @public_function
     def fit(self, X, y=None):
         """Check the parameters and the form of X. Nothing is learned.
 
@@ -334,7 +334,7 @@ class PretrainedFeatureExtractor(
         self.device_ = self._resolve_device()
         return self
 
-    @survives_fork
+    @public_function
     def transform(self, X):
         """Return the features of the images.
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
+from .._utils._public_function import public_function
 from .._utils._shown import shown
 from ._extraction import open_extraction
 from ._feature_extractor import PretrainedFeatureExtractor
@@ -112,7 +112,7 @@ class FeatureMapper:
         self.keep_columns = bool(keep_columns)
         self._neck = None
 
-    @survives_fork
+    @public_function
     def __call__(self, batch):
         """Return the batch with the features of its images.
 

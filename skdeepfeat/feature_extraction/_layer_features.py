@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from ._extraction import open_extraction
 from ._failures import warn_of
 
@@ -38,7 +38,7 @@ class LayerFeatures:
     failures: list
 
 
-@survives_fork
+@public_function
 def extract_layers(extractor, X, layers, *, n_images=None, warns=True):
     """Return the features of several layers, each image in one pass for all of them.
 

@@ -17,9 +17,9 @@ from torch import nn
 from .._utils._address import shown_addresses
 from .._utils._choices import ON_ERROR
 from .._utils._constraints import POSITIVE_INT
-from .._utils._forks import survives_fork
 from .._utils._html import DocumentationLinkMixin
 from .._utils._preprocessing import Preprocessing
+from .._utils._public_function import public_function
 from .._utils._short_errors import ShortErrorsMixin
 from ..cache import MappingCache
 from ..images import make_image_source
@@ -29,7 +29,7 @@ from ..networks import attribute_of, copy_module, resolve_neck
 class NetworkEstimatorMixin(ShortErrorsMixin, DocumentationLinkMixin):
     """Mixin class for estimators with the parameters `model` and `cache`."""
 
-    @survives_fork  # it may copy a network
+    @public_function  # it may copy a network
     def __sklearn_clone__(self):
         try:
             return super().__sklearn_clone__()

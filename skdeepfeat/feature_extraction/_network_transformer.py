@@ -11,8 +11,8 @@ from torch.nn import Module
 from .._utils._choices import POOLINGS
 from .._utils._constraints import N_JOBS, POSITIVE_INT
 from .._utils._device import resolve_devices
-from .._utils._forks import survives_fork
 from .._utils._html import is_drawn_as_html
+from .._utils._public_function import public_function
 from ..cache import CACHE_CONSTRAINT
 from ..networks import module_on_cpu
 from ._extract_to import feature_names
@@ -44,7 +44,7 @@ class NetworkTransformerMixin:
         with self._described_neck() as neck:
             return sum(neck.n_features())
 
-    @survives_fork
+    @public_function
     def get_feature_names_out(self, input_features=None):
         """Return a name for each feature, such as ``resnet50_layer3_avg_017``.
 
@@ -75,7 +75,7 @@ class NetworkTransformerMixin:
         tags.requires_fit = False
         return tags
 
-    @survives_fork
+    @public_function
     def __getstate__(self):
         state = super().__getstate__()
         if isinstance(self.model, Module):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .._utils._device import resolve_devices
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from ._extraction import open_extraction
 
 # Approximate seconds of each timed run. The fastest of several runs counts, because
@@ -36,7 +36,7 @@ class ImageSeconds:
     now: float
 
 
-@survives_fork
+@public_function
 def seconds_per_image(extractor, X, n_images, layers=None):
     """Return how long an image takes from its file or array to its features.
 

@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn import Module
 
 from .._utils._choices import ON_ERROR
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from ..networks import N_PROBE_ITEMS, resolve_item_neck
 from ._description import DescribedMixin
 from ._extraction import open_extraction
@@ -200,7 +200,7 @@ class TorchFeatureExtractor(
         self.on_error = on_error
         self.verbose = verbose
 
-    @survives_fork
+    @public_function
     def fit(self, X, y=None):
         """Check the parameters and the form of X. Nothing is learned.
 
@@ -231,7 +231,7 @@ class TorchFeatureExtractor(
         self._examples = [items[i] for i in range(min(len(items), N_PROBE_ITEMS))]
         return self
 
-    @survives_fork
+    @public_function
     def transform(self, X):
         """Return the features of the items.
 

@@ -12,8 +12,8 @@ from torch import nn
 from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._columns import given_together
 from .._utils._device import free_device_memory
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
+from .._utils._public_function import public_function
 from .._utils._shown import shown
 from ..exceptions import TrainingDivergedError
 from ..feature_extraction import (
@@ -96,7 +96,7 @@ class BaseFineTune(
 
     # -- Fitting
 
-    @survives_fork
+    @public_function
     @with_callbacks
     def fit(
         self, X, y, sample_weight=None, *, X_val=None, y_val=None, X_probe=None,
@@ -307,7 +307,7 @@ class BaseFineTune(
 
     # -- Predicting
 
-    @survives_fork
+    @public_function
     def transform(self, X):
         """Return the features of the tuned neck, which enter the head.
 
@@ -366,7 +366,7 @@ class BaseFineTune(
 
     # -- Saving
 
-    @survives_fork
+    @public_function
     def save(self, path):
         """Write the fitted estimator into one file, without code in it.
 
@@ -395,7 +395,7 @@ class BaseFineTune(
         save_estimator(path, self)
 
     @classmethod
-    @survives_fork
+    @public_function
     def load(cls, path, *, model=None):
         """Return the estimator that `save` wrote; it predicts the same to the last bit.
 
@@ -425,7 +425,7 @@ class BaseFineTune(
         """
         return load_estimator(path, cls, model)
 
-    @survives_fork
+    @public_function
     def to_onnx(self, path, dtype="float32", X_calibration=None):
         """Write the fitted estimator as one ONNX file, which runs without Python.
 
@@ -477,7 +477,7 @@ class BaseFineTune(
         check_onnx_installed(dtype)
         write_onnx(path, make_export("to_onnx", self, dtype, X_calibration))
 
-    @survives_fork
+    @public_function
     def to_openvino(self, path, dtype="float32", X_calibration=None):
         """Write the fitted estimator as a pair of files for OpenVINO.
 
@@ -514,11 +514,11 @@ class BaseFineTune(
         check_openvino_installed(dtype)
         write_openvino(path, make_export("to_openvino", self, dtype, X_calibration))
 
-    @survives_fork
+    @public_function
     def __getstate__(self):
         return pack_fitted(super().__getstate__())
 
-    @survives_fork
+    @public_function
     def __setstate__(self, state):
         super().__setstate__(state)
         unpack_fitted(self)

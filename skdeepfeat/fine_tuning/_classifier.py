@@ -13,8 +13,8 @@ from torch import nn
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._constraints import FRACTION, POSITIVE
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error, first_line
+from .._utils._public_function import public_function
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
 from ..training import CLASSIFICATION_LOSSES, has_probabilities
@@ -243,7 +243,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
                 self.loss,
             )
 
-    @survives_fork
+    @public_function
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one epoch on a part of the data, with a constant learning rate.
 
@@ -307,7 +307,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         if len(classes) < 2 and not several:
             raise ValueError(
                 f"{type(self).__name__} needs samples of at least 2 classes in y, but "
-                f"it has one class: {classes.tolist()[0]!r}."
+                f"it has one class: {shown(classes.tolist()[0])}."
             )
         self.multilabel_, self.classes_ = several, classes
 
@@ -335,7 +335,8 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y has labels that are not among the classes: {unknown[:5].tolist()}."
+                "y has labels that are not among the classes: "
+                f"{shown(unknown[:5].tolist())}."
             )
         numbers = np.searchsorted(self.classes_, y)
         return Targets(numbers, n_classes, "single", self.classes_)
@@ -350,7 +351,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return accuracy_score(targets.values, outputs.argmax(1))
         return accuracy_score(targets.values > 0.5, outputs > 0)
 
-    @survives_fork
+    @public_function
     def decision_function(self, X):
         """Return the scores of the classes, before the softmax.
 
@@ -372,7 +373,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         return not self.multilabel_ and len(self.classes_) == 2
 
     @available_if(_estimates_probabilities)
-    @survives_fork
+    @public_function
     def predict_proba(self, X):
         """Return the probability of each class.
 
@@ -399,7 +400,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
         return expit(outputs) if self.multilabel_ else softmax(outputs, axis=1)
 
     @available_if(_estimates_probabilities)
-    @survives_fork
+    @public_function
     def predict_log_proba(self, X):
         """Return the logarithm of the probability of each class.
 
@@ -422,7 +423,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return log_expit(outputs)
         return log_softmax(outputs, axis=1)
 
-    @survives_fork
+    @public_function
     def predict(self, X):
         """Return the label with the highest score.
 
@@ -452,7 +453,7 @@ class FineTuneClassifier(ClassifierMixin, BaseFineTune):
             return (outputs > 0).astype(int)
         return self.classes_[outputs.argmax(axis=1)]
 
-    @survives_fork
+    @public_function
     def score(self, X, y, sample_weight=None):
         """Return the mean accuracy. With several labels per sample, all must be right.
 

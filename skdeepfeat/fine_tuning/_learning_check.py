@@ -9,7 +9,7 @@ from sklearn.utils import _safe_indexing
 from torch import nn
 
 from .._utils._constraints import AT_LEAST_2
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from .._utils._tensors import without_tensors
 from ..exceptions import NonFiniteOutputError, TrainingDivergedError
@@ -74,7 +74,7 @@ class LearningCheck:
         return self.message
 
 
-@survives_fork
+@public_function
 @validate_params(n_samples=[AT_LEAST_2], max_epochs=[AT_LEAST_2])
 def check_can_learn(estimator, X, y, *, n_samples=20, max_epochs=60):
     """Check that a network can memorize a few images, as a sanity check.

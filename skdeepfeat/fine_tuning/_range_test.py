@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from .._utils._constraints import POSITIVE
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._progress import progress_bar
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from ..exceptions import TrainingDivergedError
 from ._body_phase import load_images, make_training_run
@@ -53,7 +53,7 @@ class LearningRateRangeTest:
     suggestion: float
 
 
-@survives_fork
+@public_function
 @validate_params(
     min_learning_rate=[POSITIVE],
     max_learning_rate=[POSITIVE],

@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from .._utils._tensors import without_tensors
 from ..training import REGRESSION_LOSSES
 from ._base import BaseFineTune
@@ -172,7 +172,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         self.random_state = random_state
         self.verbose = verbose
 
-    @survives_fork
+    @public_function
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one epoch on a part of the data, with a constant learning rate.
 
@@ -238,7 +238,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
     def _score_outputs(self, outputs, targets):
         return r2_score(targets.values, outputs) if len(outputs) > 1 else np.nan
 
-    @survives_fork
+    @public_function
     def predict(self, X):
         """Return the targets.
 
@@ -259,7 +259,7 @@ class FineTuneRegressor(RegressorMixin, BaseFineTune):
         """
         return self._in_units_of_y(self._outputs(X))
 
-    @survives_fork
+    @public_function
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination R², averaged over the targets.
 

@@ -8,8 +8,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils._choices import DEFAULT_MAX_PIXELS
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_count, look_up
+from .._utils._public_function import public_function
 from ..feature_extraction import load_readable
 from ..images import make_image_source
 from ._cam import cam
@@ -176,7 +176,7 @@ default="predicted"
     ).maps
 
 
-@survives_fork
+@public_function
 def explain(estimator, X, target, method, layer, relu, grid, flat_image_shape):
     """Return the `Explanation` of images. Parameters are those of `activation_maps`."""
     look_up(METHODS, method, "method")

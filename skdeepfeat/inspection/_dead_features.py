@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
+from .._utils._public_function import public_function
 
 # Rounding error relative to the largest absolute value of a feature.
 _CONSTANT = 1e-6
 
 
-@survives_fork
+@public_function
 def dead_features(extractor, X):
     """Return which features are never active, and which are constant.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from ..feature_extraction import load_readable
 from ._parts import network_parts
 from ._units import Unit, project
@@ -84,7 +84,7 @@ def deconvnet(estimator, X, layer, feature, *, guided=False):
     return project_images(estimator, X, layer, feature, guided=guided)[1]
 
 
-@survives_fork
+@public_function
 def project_images(estimator, X, layer, feature, *, guided=False):
     """Return what the network sees of the images, and the signals of `deconvnet`.
 

@@ -7,7 +7,7 @@ from sklearn.manifold import TSNE
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from .._utils._columns import check_table
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 
@@ -17,7 +17,7 @@ _PERPLEXITY = 30
 _MIN_IMAGES = 3
 
 
-@survives_fork
+@public_function
 @validate_params(
     method=[StrOptions({"pca", "tsne"}), HasMethods(["fit_transform"])],
     random_state=["random_state"],

@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
+from .._utils._public_function import public_function
 from ._parts import network_parts
 
 
-@survives_fork
+@public_function
 def first_filters(estimator):
     """Return the filters of the first convolution, as it acts on pixels.
 

@@ -3,12 +3,12 @@
 import pandas as pd
 
 from .._utils._constraints import POSITIVE_INT
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from ..fine_tuning import stage_gradients
 
 
-@survives_fork
+@public_function
 @validate_params(n_samples=[POSITIVE_INT])
 def relative_gradient_norms(estimator, X, y, *, n_samples=128):
     """Return how large the gradient of each stage is, relative to its weights.

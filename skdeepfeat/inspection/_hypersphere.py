@@ -5,10 +5,10 @@ import torch
 
 from .. import training
 from .._utils._columns import check_table
-from .._utils._forks import survives_fork
+from .._utils._public_function import public_function
 
 
-@survives_fork
+@public_function
 def alignment(Z, pairs):
     """Return how far apart the embeddings of pairs are on the unit sphere.
 
@@ -56,7 +56,7 @@ def alignment(Z, pairs):
     return float(training.alignment(first, second))
 
 
-@survives_fork
+@public_function
 def uniformity(Z):
     """Return how evenly embeddings are spread over the unit sphere.
 

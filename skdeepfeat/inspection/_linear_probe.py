@@ -13,8 +13,8 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._folds import check_number_of_folds, split_into_folds, standard_error
-from .._utils._forks import survives_fork
 from .._utils._linear_model import linear_model
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from .._utils._tensors import without_tensors
@@ -23,7 +23,7 @@ from ._extractor_parameter import split_extractor
 from ._labels import check_targets
 
 
-@survives_fork
+@public_function
 @validate_params(
     layers=[StrOptions({"stages"}), list, tuple],
     estimator=[HasMethods(["fit", "predict"]), None],

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_count, choice_error
+from .._utils._public_function import public_function
 from ..feature_extraction import open_extraction
 from ._network_pass import batches, opened_network
 from ._parts import network_parts
@@ -132,7 +132,7 @@ def top_patches(extractor, X, layer, feature, k=9):
     return found
 
 
-@survives_fork
+@public_function
 def find_top_patches(extractor, X, layer, features, k):
     """Return `TopPatches` of several units of a layer, with one pass over the images.
 
@@ -178,7 +178,7 @@ def _find(unit, largest, source, k, settings):
     )
 
 
-@survives_fork
+@public_function
 def project_patches(extractor, patches, guided):
     """Return the signals of `deconvnet` in each of the patches.
 

@@ -10,8 +10,8 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from ._embedding import embedding
 
@@ -44,7 +44,7 @@ class Trajectories:
     mixing: float
 
 
-@survives_fork
+@public_function
 @validate_params(
     fits=[HasMethods("items")],
     method=[StrOptions({"tsne", "isomap", "pca"}), HasMethods("fit_transform")],

@@ -12,9 +12,9 @@ from sklearn.utils._param_validation import StrOptions
 
 from .._utils._address import shown_addresses
 from .._utils._constraints import POSITIVE
-from .._utils._forks import survives_fork
 from .._utils._html import DocumentationLinkMixin
 from .._utils._progress import progress_bar
+from .._utils._public_function import public_function
 from .._utils._short_errors import ShortErrorsMixin
 from .._utils._warn import warn
 from ..feature_extraction import PretrainedFeatureExtractor, extract_layers, warn_of
@@ -261,7 +261,7 @@ class TransferAdvisor(
         """
         return shown_addresses(super().get_params(deep=deep))
 
-    @survives_fork
+    @public_function
     def fit(self, X, y, *, groups=None):
         """Decide, and fit the recommended estimator.
 

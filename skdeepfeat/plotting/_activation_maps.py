@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_count, check_several
+from .._utils._public_function import public_function
 from ..inspection import explain
 from ._axes import set_axes_cells
 from ._pictures import set_title, show_picture
@@ -170,7 +170,7 @@ def _gray(image):
     return 0.25 + 0.75 * values
 
 
-@survives_fork
+@public_function
 def _enlarged(values, shape):
     """Return a map at the size of an image, with bilinear interpolation."""
     tensor = torch.as_tensor(np.asarray(values, np.float32))[None, None]

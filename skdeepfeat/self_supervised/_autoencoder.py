@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._constraints import NOT_NEGATIVE, POSITIVE_INT
 from .._utils._device import resolve_device
-from .._utils._forks import survives_fork
 from .._utils._html import DocumentationLinkMixin
 from .._utils._parameter_errors import check_sizes, choice_error
+from .._utils._public_function import public_function
 from .._utils._short_errors import ShortErrorsMixin
 from ..training import (
     REGRESSION_LOSSES,
@@ -241,7 +241,7 @@ default="squared_error"
         self.random_state = random_state
         self.verbose = verbose
 
-    @survives_fork
+    @public_function
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -291,7 +291,7 @@ default="squared_error"
         callbacks.close()
         return self
 
-    @survives_fork
+    @public_function
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Train for one epoch on rows, which may be a part of the data.
@@ -332,7 +332,7 @@ default="squared_error"
         self._optimizer_state = _on_cpu(run.optimizer.state_dict())
         return self
 
-    @survives_fork
+    @public_function
     def transform(self, X):
         """Return the codes of rows.
 
@@ -350,7 +350,7 @@ default="squared_error"
         X = self._checked(X)
         return self._apply(self.network_.encode, self._normalized(X))
 
-    @survives_fork
+    @public_function
     def inverse_transform(self, X):
         """Return the rows that codes decode to.
 
@@ -367,7 +367,7 @@ default="squared_error"
         check_is_fitted(self)
         return self._restored(check_codes(self, X)).astype(np.float32)
 
-    @survives_fork
+    @public_function
     def reconstruction_error(self, X):
         """Return how far restored rows are from the rows themselves.
 

@@ -11,9 +11,9 @@ from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._constraints import AT_LEAST_2, POSITIVE_INT
 from .._utils._device import free_device_memory, resolve_device
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_sizes, choice_error
 from .._utils._preprocessing import MAX_SIDE, Preprocessing
+from .._utils._public_function import public_function
 from ..feature_extraction import ExtractionSettings, ImageEstimatorMixin, load_readable
 from ..networks import copy_module
 from ..training import LoopSettings, PixelData, TrainingRun, make_optimizer
@@ -217,7 +217,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         self.storage_options = storage_options
         self.verbose = verbose
 
-    @survives_fork
+    @public_function
     @with_callbacks
     def fit(self, X, y=None):
         """Train on images.
@@ -305,7 +305,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
             validate = make_validate(_squared_errors, unseen, _N_AT_ONCE, device)
         self._learn(callbacks, run, data, rows, attributes, validate)
 
-    @survives_fork
+    @public_function
     def transform(self, X):
         """Return the codes of images.
 
@@ -321,7 +321,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         """
         return self._encode(X)[0]
 
-    @survives_fork
+    @public_function
     def inverse_transform(self, X):
         """Return the images that codes decode to.
 
@@ -339,7 +339,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         codes = check_codes(self, X)
         return np.round(255 * self._decode(codes)).astype(np.uint8)
 
-    @survives_fork
+    @public_function
     def resized(self, X):
         """Return images as the network sees them.
 
@@ -357,7 +357,7 @@ class ConvAutoencoder(ImageEstimatorMixin, LearnedTransformer):
         X = self._check_images(X, reset=False)
         return self._pixels(X, self.image_shape_[:2])[0]
 
-    @survives_fork
+    @public_function
     def reconstruction_error(self, X):
         """Return how far restored images are from the images themselves.
 

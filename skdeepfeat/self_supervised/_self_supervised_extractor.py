@@ -10,8 +10,8 @@ from .._utils._choices import DEFAULT_MAX_PIXELS
 from .._utils._columns import check_column, given_together
 from .._utils._constraints import AT_LEAST_2, POSITIVE_INT
 from .._utils._device import free_device_memory
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import check_sizes
+from .._utils._public_function import public_function
 from .._utils._shown import shown
 from .._utils._warn import warn
 from ..exceptions import TrainingDivergedError
@@ -297,7 +297,7 @@ class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransf
         self.storage_options = storage_options
         self.verbose = verbose
 
-    @survives_fork
+    @public_function
     @with_callbacks
     def fit(self, X, y=None, *, groups=None, X_probe=None, y_probe=None):
         """Train the network on images.
@@ -396,7 +396,7 @@ class SelfSupervisedExtractor(DescribedMixin, ImageEstimatorMixin, LearnedTransf
             self._refuse_worse(original)
         return self
 
-    @survives_fork
+    @public_function
     def transform(self, X):
         """Return the features of the trained network.
 

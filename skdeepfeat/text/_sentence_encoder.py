@@ -13,7 +13,8 @@ from torch import nn
 from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._constraints import AT_LEAST_2, POSITIVE, POSITIVE_INT
 from .._utils._device import compute_context, free_device_memory, resolve_device
-from .._utils._forks import survives_fork, undisturbed_by_forks
+from .._utils._forks import undisturbed_by_forks
+from .._utils._public_function import public_function
 from .._utils._random import seeded
 from ..training import (
     PAIR_LOSSES,
@@ -232,7 +233,7 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
-    @survives_fork
+    @public_function
     @with_callbacks
     def fit(self, X, y=None, *, groups=None):
         """Train on texts that follow each other.
@@ -378,7 +379,7 @@ class SentenceEncoder(VectorsParameterMixin, LearnedTransformer):
         data = TextTuples(texts, members)
         self._learn(callbacks, run, data, np.arange(len(texts)), attributes)
 
-    @survives_fork
+    @public_function
     def transform(self, X):
         """Return the features of texts.
 

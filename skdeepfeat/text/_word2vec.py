@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from .._utils._address import check_local
 from .._utils._callbacks import FitCallbacks, LearnedTransformer, with_callbacks
 from .._utils._constraints import NOT_NEGATIVE, POSITIVE, POSITIVE_INT
-from .._utils._forks import survives_fork
 from .._utils._parameter_errors import choice_error
 from .._utils._plain_file import write_atomically
+from .._utils._public_function import public_function
 from ..training import LoopSettings, TrainingRun
 from ._skip_gram import SkipGram, SkipGramData, negative_sampling_loss
 from ._texts import TextTransformerMixin, as_codes, count_words
@@ -157,7 +157,7 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
-    @survives_fork
+    @public_function
     @with_callbacks
     def fit(self, X, y=None):
         """Learn word vectors from texts.

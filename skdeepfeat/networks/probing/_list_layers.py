@@ -1,12 +1,12 @@
 """The table of a network's layers."""
 
-from ..._utils._forks import survives_fork
+from ..._utils._public_function import public_function
 from ..sources._network_sources import make_spec
 from ._probe import probe_spec
 from ._stages import stages_of
 
 
-@survives_fork
+@public_function
 def list_layers(model="efficientnet_lite0", *, weights="default", image_size=None):
     """List the layers of a network whose outputs can be used as features.
 
