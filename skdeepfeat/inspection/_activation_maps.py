@@ -53,6 +53,7 @@ class Explanation:
     targets: list
 
 
+@public_function
 def activation_maps(
     estimator,
     X,

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from .._utils._public_function import public_function
 from ._predictions import compare_predictions
 
 
+@public_function
 def confusion_examples(y_true, y_pred, *, classes=None):
     """Return the confusions of a classifier, each with an example.
 

@@ -8,6 +8,7 @@ from ._parts import network_parts
 from ._units import Unit, project
 
 
+@public_function
 def deconvnet(estimator, X, layer, feature, *, guided=False):
     """Return the pattern in each image that excites one unit of a network.
 

@@ -8,6 +8,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import StrOptions
 
 from .._utils._columns import check_table
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from .._utils._shown import shown
 from ..feature_extraction import extract_layers
@@ -16,6 +17,7 @@ from ._extractor_parameter import split_extractor
 _MIN_IMAGES = 4  # the unbiased estimator divides by n - 3
 
 
+@public_function
 def cka(A, B):
     """Return how similar two sets of features are: linear CKA, unbiased.
 
@@ -68,6 +70,7 @@ def cka(A, B):
     return _cka(A, B, _hsic(A, A), _hsic(B, B))
 
 
+@public_function
 @validate_params(layers=[StrOptions({"stages"}), list, tuple, None])
 def similarity(extractors, X, layers=None):
     """Compare layers or networks: the CKA of their features for the same images.

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .._utils._constraints import POSITIVE_INT
+from .._utils._public_function import public_function
 from .._utils._short_errors import validate_params
 from ..images import make_image_source
 from ._predictions import compare_predictions
@@ -11,6 +12,7 @@ from ._predictions import compare_predictions
 _SMALLEST = np.finfo(np.float64).tiny
 
 
+@public_function
 @validate_params(k=[POSITIVE_INT, None])
 def top_losses(y_true, y_pred, *, classes=None, X=None, k=None):
     """Return the images with the worst predictions, the worst first.

@@ -70,6 +70,7 @@ class TopPatches:
         ]
 
 
+@public_function
 def top_patches(extractor, X, layer, feature, k=9):
     """Return the parts of images that excite one unit of a network most.
 

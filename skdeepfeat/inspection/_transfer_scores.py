@@ -7,6 +7,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 
 from .._utils._columns import check_table
+from .._utils._public_function import public_function
 from ._labels import check_targets
 
 # The shape and rate of both Gamma priors, as in BayesianRidge.
@@ -16,6 +17,7 @@ _TOLERANCE = 1e-9  # of the evidence per sample
 _ROW_SUM_TOLERANCE = 1e-3
 
 
+@public_function
 def transfer_scores(F, y, P_source=None):
     """Return scores that are meant to rank networks by how well they transfer.
 

@@ -245,6 +245,7 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
 
         self._learn(callbacks, run, data, np.arange(len(texts)), attributes)
 
+    @public_function
     def transform(self, X):
         """Return the mean of the vectors of each text's words.
 
@@ -263,6 +264,7 @@ class Word2Vec(TextTransformerMixin, LearnedTransformer):
         means = [self.vectors_[text].sum(axis=0) / max(1, len(text)) for text in texts]
         return np.array(means, np.float32)
 
+    @public_function
     def most_similar(self, positive, negative=(), n=10):
         """Return the words that are nearest to a sum of words.
 

@@ -12,6 +12,7 @@ from sklearn.base import (
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils._public_function import public_function
 from ._vectors_parameter import VectorsParameterMixin
 from ._word_vectors import load_word_vectors
 
@@ -147,6 +148,7 @@ class WordVectorFeatures(
         self.tokenizer = tokenizer
         self.on_missing = on_missing
 
+    @public_function
     def fit(self, X, y=None):
         """Look up the words, and learn the weights that the pooling needs.
 
@@ -177,6 +179,7 @@ class WordVectorFeatures(
         self._fit(X)
         return self
 
+    @public_function
     def fit_transform(self, X, y=None):
         """Fit to texts and return their features.
 
@@ -194,6 +197,7 @@ class WordVectorFeatures(
         """
         return self._features(*self._fit(X))
 
+    @public_function
     def transform(self, X):
         """Return the features of texts.
 
