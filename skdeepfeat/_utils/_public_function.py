@@ -7,10 +7,10 @@ from ._short_errors import shorten
 
 
 def public_function(function):
-    """Return a public function or method with what all of them have in common.
+    """Decorate a public function or method.
 
-    It also works in a forked process (`call_after_fork`). The texts of its errors have
-    a limited length (`shorten`), because other packages show whole values in them.
+    It then also works in a forked process (see `call_after_fork`). Long texts of its
+    errors are cut (see `shorten`), because other packages show whole values in them.
     """
 
     @functools.wraps(function)

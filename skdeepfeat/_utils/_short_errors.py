@@ -16,8 +16,7 @@ _KEPT = 1500, 300
 def shorten(error):
     """Cut the texts of an error, and of those that led to it, if they are long.
 
-    They may hold whole values of the user, such as images in base64, which nobody can
-    read.
+    They may hold whole values of the user, such as images in base64.
     """
     seen = set()
     while error is not None and id(error) not in seen:

@@ -92,4 +92,5 @@ with cache.open() as store:
 @pytest.mark.slow
 @pytest.mark.parametrize("script", [IN_USE, IDLE], ids=["in use", "idle"])
 def test_a_child_has_no_connection_of_its_parent(directory, script):
-    finish(start(SETUP + script, directory))
+    # The assertions about the child are in the script.
+    assert finish(start(SETUP + script, directory)) == ""

@@ -255,6 +255,8 @@ def small_parts(monkeypatch):
 def test_eviction_in_parts_keeps_the_order(directory, clock, small_parts):
     test_the_least_recently_used_rows_go_first(directory, clock)
     test_within_a_namespace_too(directory / "another", clock)
+    for each in (directory, directory / "another"):
+        assert FeatureCache(each).check().ok
 
 
 def deletions(statements):
